@@ -1,0 +1,8 @@
+{{ config(meta={"dagster": {"ref": {"name": "billable_usage_hourly"}}}) }}
+-- The lake holds each (source, event_id) once; hours are summed from it without looking at ids again.
+select
+    source,
+    event_id
+from {{ ref('stg_api_calls') }}
+group by source, event_id
+having count(*) > 1

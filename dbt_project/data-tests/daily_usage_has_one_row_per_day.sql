@@ -1,0 +1,7 @@
+{{ config(meta={"dagster": {"ref": {"name": "daily_usage"}}}) }}
+select
+    account_id,
+    usage_date
+from {{ ref('daily_usage') }}
+group by account_id, usage_date
+having count(*) > 1

@@ -1,0 +1,49 @@
+{# Everything that differs between engines, and nothing else. A model that needs an engine's own function gets a
+   macro here, with a `default__` (DuckDB) and, where it differs, a `clickhouse__` version. #}
+
+{% macro utc_timestamp(expression) %}{{ return(adapter.dispatch('utc_timestamp')(expression)) }}{% endmacro %}
+{# A lake timestamp as a timestamp without zone that reads in UTC, whatever the session's zone is. #}
+{% macro default__utc_timestamp(expression) %}({{ expression }} at time zone 'UTC'){% endmacro %}
+
+{% macro utc_literal(moment) %}{{ return(adapter.dispatch('utc_literal')(moment)) }}{% endmacro %}
+{% macro default__utc_literal(moment) %}timestamp '{{ moment.strftime("%Y-%m-%d %H:%M:%S.%f") }}'{% endmacro %}
+
+{% macro business_date(expression) %}{{ return(adapter.dispatch('business_date')(expression)) }}{% endmacro %}
+{# The calendar day of the business zone on which a UTC timestamp falls. #}
+{% macro default__business_date(expression) -%}
+cast(({{ expression }} at time zone 'UTC') at time zone '{{ var("timezone") }}' as date)
+{%- endmacro %}
+
+{% macro plus_days(expression, days) %}{{ return(adapter.dispatch('plus_days')(expression, days)) }}{% endmacro %}
+{# A UTC timestamp plus a fractional number of days, exact to the second. #}
+{% macro default__plus_days(expression, days) -%}
+({{ expression }} + to_seconds(cast(floor(({{ days }}) * 86400) as bigint)))
+{%- endmacro %}
+
+{% macro days_from(first_date, last_date) %}{{ return(adapter.dispatch('days_from')(first_date, last_date)) }}{% endmacro %}
+{# One row for each date from first to last, both included. #}
+{% macro default__days_from(first_date, last_date) -%}
+cast(unnest(generate_series({{ first_date }}, {{ last_date }}, interval 1 day)) as date)
+{%- endmacro %}
+
+{% macro json_text(column, field) %}{{ return(adapter.dispatch('json_text')(column, field)) }}{% endmacro %}
+{% macro default__json_text(column, field) %}json_extract_string({{ column }}, '$.{{ field }}'){% endmacro %}
+
+{% macro iso_weekday(date_expression) %}{{ return(adapter.dispatch('iso_weekday')(date_expression)) }}{% endmacro %}
+{# 1 is Monday, 7 is Sunday. #}
+{% macro default__iso_weekday(date_expression) %}cast(isodow({{ date_expression }}) as integer){% endmacro %}
+
+{% macro percentage(part, whole) %}{{ return(adapter.dispatch('percentage')(part, whole)) }}{% endmacro %}
+{# part / whole * 100 as a decimal with six places, cut off and never rounded up: 79.9999999 stays below 80. Whole
+   and fraction are divided as integers, because a decimal division is a floating one here. `whole` is positive. #}
+{% macro default__percentage(part, whole) -%}
+(
+    cast(cast({{ part }} as hugeint) * 100 // {{ whole }} as decimal(18, 0))
+    + cast((cast({{ part }} as hugeint) * 100 % {{ whole }}) * 1000000 // {{ whole }} as decimal(7, 0))
+    * cast(0.000001 as decimal(7, 6))
+)
+{%- endmacro %}
+
+{% macro ceiling_division(part, whole) %}{{ return(adapter.dispatch('ceiling_division')(part, whole)) }}{% endmacro %}
+{# The smallest integer that is not below part / whole; both are positive integers. #}
+{% macro default__ceiling_division(part, whole) %}(({{ part }} + {{ whole }} - 1) // {{ whole }}){% endmacro %}

@@ -1,0 +1,43 @@
+with hourly as (
+    select * from {{ ref('billable_usage_hourly') }}
+),
+
+daily as (
+    select
+        account_id,
+        cast(hour_start as date) as usage_date,
+        cast(sum(calls) as bigint) as calls
+    from hourly
+    group by account_id, cast(hour_start as date)
+),
+
+lifetimes as (
+    select
+        account_id,
+        min(usage_date) as first_date,
+        greatest(max(usage_date), cast({{ utc_literal(as_of()) }} as date)) as last_date
+    from daily
+    group by account_id
+),
+
+account_days as (
+    select
+        account_id,
+        {{ days_from('first_date', 'last_date') }} as usage_date
+    from lifetimes
+),
+
+final as (
+    select
+        account_days.account_id,
+        account_days.usage_date,
+        coalesce(daily.calls, 0) as calls,
+        account_days.usage_date < cast({{ utc_literal(as_of()) }} as date) as is_complete
+    from account_days
+    left join daily
+        on
+            account_days.account_id = daily.account_id
+            and account_days.usage_date = daily.usage_date
+)
+
+select * from final

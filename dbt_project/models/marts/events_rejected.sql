@@ -1,0 +1,7 @@
+select
+    landed_file,
+    line_number,
+    reason,
+    line,
+    rejected_at
+from {{ ref('stg_rejected_lines') }}

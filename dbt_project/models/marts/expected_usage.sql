@@ -1,0 +1,67 @@
+-- Definitions D2: level = mean of the last 7 complete days, shape = weekday mean of the last 28 over their overall
+-- mean. The overall mean is that of the weekday means, so that the seven shapes sum to seven with any history.
+with days as (
+    select
+        account_id,
+        usage_date,
+        calls,
+        {{ iso_weekday('usage_date') }} as weekday,
+        cast({{ utc_literal(as_of()) }} as date) - usage_date as days_ago
+    from {{ ref('daily_usage') }}
+    where is_complete
+),
+
+levels as (
+    select
+        account_id,
+        max(days_ago) as history_days,
+        avg(case when days_ago <= 7 then calls end) as level_7d
+    from days
+    group by account_id
+),
+
+weekdays as (
+    select
+        account_id,
+        weekday,
+        avg(calls) as weekday_mean
+    from days
+    where days_ago <= 28
+    group by account_id, weekday
+),
+
+shapes as (
+    select
+        account_id,
+        weekday,
+        weekday_mean / nullif(avg(weekday_mean) over (partition by account_id), 0) as shape_ratio
+    from weekdays
+),
+
+final as (
+    select
+        levels.account_id,
+        cast(week.weekday as integer) as weekday,
+        cast(levels.history_days as integer) as history_days,
+        case
+            when levels.history_days < 3 then 'too early'
+            when levels.history_days < 14 then 'level'
+            else 'level and weekday shape'
+        end as forecast_method,
+        cast(case when levels.history_days >= 3 then levels.level_7d end as double) as level_7d,
+        cast(
+            case
+                when levels.history_days >= 14
+                    then levels.level_7d * coalesce(shapes.shape_ratio, 0)
+                when levels.history_days >= 3 then levels.level_7d
+            end as double
+        ) as expected_calls
+    from levels
+    cross join (values (1), (2), (3), (4), (5), (6), (7)) as week (weekday)
+    left join shapes
+        on
+            levels.account_id = shapes.account_id
+            and week.weekday = shapes.weekday
+)
+
+select * from final

@@ -1,0 +1,132 @@
+with hourly as (
+    select * from {{ ref('billable_usage_hourly') }}
+),
+
+periods as (
+    select
+        {{ utc_literal(previous_period_start()) }} as period_start,
+        {{ utc_literal(period_start()) }} as period_end
+    union all
+    select
+        {{ utc_literal(period_start()) }} as period_start,
+        {{ utc_literal(period_end()) }} as period_end
+),
+
+-- The quota that was in force when the period ended, or is now: a change applies to the whole period's usage.
+versions as (
+    select
+        account_id,
+        quota,
+        effective_at,
+        row_number() over (
+            partition by account_id
+            order by effective_at, ingested_at, event_id, source
+        ) as quota_version
+    from {{ ref('stg_quota_sets') }}
+),
+
+last_versions as (
+    select
+        versions.account_id,
+        periods.period_start,
+        periods.period_end,
+        max(versions.quota_version) as quota_version
+    from versions
+    inner join periods on versions.effective_at < periods.period_end
+    group by versions.account_id, periods.period_start, periods.period_end
+),
+
+quotas as (
+    select
+        last_versions.account_id,
+        last_versions.period_start,
+        last_versions.period_end,
+        versions.quota_version,
+        versions.quota,
+        versions.effective_at
+    from last_versions
+    inner join versions
+        on
+            last_versions.account_id = versions.account_id
+            and last_versions.quota_version = versions.quota_version
+    where versions.quota > 0
+),
+
+cumulated as (
+    select
+        quotas.*,
+        hourly.hour_start,
+        hourly.calls,
+        sum(hourly.calls) over (
+            partition by quotas.account_id, quotas.period_start order by hourly.hour_start
+        ) as calls_by_hour_end,
+        sum(hourly.calls) over (partition by quotas.account_id, quotas.period_start) as used
+    from quotas
+    inner join hourly
+        on
+            quotas.account_id = hourly.account_id
+            and quotas.period_start <= hourly.hour_start
+            and quotas.period_end > hourly.hour_start
+),
+
+-- The hour in which the call came that reached the threshold, and which call of that hour it was.
+crossing_hours as (
+    select
+        cumulated.*,
+        thresholds.threshold_pct,
+        thresholds.severity,
+        thresholds.is_in_digest,
+        {{ ceiling_division('cumulated.quota * thresholds.threshold_pct', '100') }}
+        - (cumulated.calls_by_hour_end - cumulated.calls) as call_of_hour
+    from cumulated
+    inner join {{ ref('thresholds') }} as thresholds
+        on
+            cumulated.calls_by_hour_end * 100 >= cumulated.quota * thresholds.threshold_pct
+            and (cumulated.calls_by_hour_end - cumulated.calls) * 100
+            < cumulated.quota * thresholds.threshold_pct
+),
+
+calls_of_hours as (
+    select
+        calls.account_id,
+        calls.hour_start,
+        calls.event_at,
+        row_number() over (
+            partition by calls.account_id, calls.hour_start
+            order by calls.event_at, calls.event_id, calls.source
+        ) as call_of_hour
+    from {{ ref('stg_api_calls') }} as calls
+    where
+        calls.event_at >= {{ utc_literal(previous_period_start()) }}
+        and (calls.account_id, calls.hour_start) in (
+            select
+                account_id,
+                hour_start
+            from crossing_hours
+        )
+),
+
+final as (
+    select
+        crossing_hours.account_id,
+        crossing_hours.period_start,
+        cast(crossing_hours.quota_version as integer) as quota_version,
+        crossing_hours.threshold_pct,
+        crossing_hours.severity,
+        crossing_hours.is_in_digest,
+        crossing_hours.quota,
+        cast(crossing_hours.used as bigint) as used,
+        greatest(calls_of_hours.event_at, crossing_hours.effective_at) as crossed_at,
+        case
+            when crossing_hours.effective_at > calls_of_hours.event_at then 'quota_lowered'
+            else 'usage'
+        end as cause
+    from crossing_hours
+    inner join calls_of_hours
+        on
+            crossing_hours.account_id = calls_of_hours.account_id
+            and crossing_hours.hour_start = calls_of_hours.hour_start
+            and crossing_hours.call_of_hour = calls_of_hours.call_of_hour
+)
+
+select * from final

@@ -1,0 +1,200 @@
+with quotas as (
+    select * from {{ ref('quota_current') }}
+),
+
+accounts as (
+    select * from {{ ref('stg_accounts') }}
+),
+
+thresholds as (
+    select * from {{ ref('thresholds') }}
+),
+
+-- Usage in the period: UTC days, complete ones apart from today's, which is still running.
+used as (
+    select
+        account_id,
+        cast(sum(calls) as bigint) as used_mtd,
+        cast(sum(case when is_complete then calls else 0 end) as bigint) as used_complete
+    from {{ ref('daily_usage') }}
+    where usage_date >= cast({{ utc_literal(period_start()) }} as date)
+    group by account_id
+),
+
+-- Usage of the business day: the one that people mean by today.
+today as (
+    select
+        account_id,
+        cast(count(*) as bigint) as used_today
+    from {{ ref('stg_api_calls') }}
+    where event_at >= {{ utc_literal(business_day_start()) }}
+    group by account_id
+),
+
+last_calls as (
+    select
+        account_id,
+        max(last_call_at) as last_call_at
+    from {{ ref('billable_usage_hourly') }}
+    group by account_id
+),
+
+-- Calls still expected in the period, and how far each of the next seven days gets, today's weekday first.
+expected as (
+    select
+        account_id,
+        weekday,
+        history_days,
+        forecast_method,
+        level_7d,
+        expected_calls,
+        expected_calls * case weekday
+            {% for days in remaining_weekdays() %}when {{ loop.index }} then {{ days }} {% endfor %}
+        end as expected_later_calls,
+        (weekday - {{ as_of().isoweekday() }} + 7) % 7 as days_ahead
+    from {{ ref('expected_usage') }}
+),
+
+expected_week as (
+    select
+        *,
+        sum(expected_calls) over (partition by account_id) as weekly_calls,
+        sum(expected_calls) over (partition by account_id order by days_ahead) as calls_by_day_end
+    from expected
+),
+
+forecasts as (
+    select
+        account_id,
+        max(forecast_method) as forecast_method,
+        max(level_7d) as level_7d,
+        max(case when days_ahead = 0 then expected_calls end) as expected_today_calls,
+        sum(expected_later_calls) as expected_later_calls,
+        max(weekly_calls) as weekly_calls
+    from expected_week
+    group by account_id
+),
+
+facts as (
+    select
+        quotas.account_id,
+        accounts.account_name,
+        accounts.owner,
+        accounts.mrr,
+        accounts.stripe_customer_id,
+        coalesce(quotas.plan, accounts.plan) as plan,
+        quotas.quota_state,
+        quotas.quota,
+        quotas.quota_version,
+        coalesce(today.used_today, 0) as used_today,
+        coalesce(used.used_mtd, 0) as used_mtd,
+        coalesce(used.used_complete, 0) as used_complete,
+        last_calls.last_call_at,
+        case when quotas.quota_state = 'limited' then quotas.quota - coalesce(used.used_mtd, 0) end as remaining,
+        coalesce(forecasts.forecast_method, 'too early') as forecast_method,
+        forecasts.level_7d,
+        forecasts.expected_today_calls,
+        forecasts.expected_later_calls,
+        forecasts.weekly_calls
+    from quotas
+    left join accounts on quotas.account_id = accounts.account_id
+    left join used on quotas.account_id = used.account_id
+    left join today on quotas.account_id = today.account_id
+    left join last_calls on quotas.account_id = last_calls.account_id
+    left join forecasts on quotas.account_id = forecasts.account_id
+),
+
+-- Definitions D3: whole weeks first, then the day of the week in which the rest is used up.
+weeks_to_cap as (
+    select
+        account_id,
+        floor(remaining / weekly_calls) as whole_weeks,
+        remaining - floor(remaining / weekly_calls) * weekly_calls as rest
+    from facts
+    where remaining > 0 and weekly_calls > 0
+),
+
+days_to_cap as (
+    select
+        weeks_to_cap.account_id,
+        min(
+            weeks_to_cap.whole_weeks * 7 + expected_week.days_ahead
+            + (weeks_to_cap.rest - expected_week.calls_by_day_end + expected_week.expected_calls)
+            / expected_week.expected_calls
+        ) as days
+    from weeks_to_cap
+    inner join expected_week on weeks_to_cap.account_id = expected_week.account_id
+    where
+        expected_week.expected_calls > 0
+        and expected_week.calls_by_day_end >= weeks_to_cap.rest
+    group by weeks_to_cap.account_id
+),
+
+-- The 80 % is decided here and in threshold_crossings: integers, and reached exactly counts (definitions D1).
+reached as (
+    select
+        facts.account_id,
+        max(thresholds.threshold_pct) as highest_threshold_pct
+    from facts
+    inner join thresholds on facts.used_mtd * 100 >= facts.quota * thresholds.threshold_pct
+    where facts.quota_state = 'limited'
+    group by facts.account_id
+),
+
+final as (
+    select
+        facts.account_id,
+        facts.account_name,
+        facts.owner,
+        facts.mrr,
+        facts.stripe_customer_id,
+        facts.plan,
+        {{ utc_literal(period_start()) }} as period_start,
+        {{ utc_literal(period_end()) }} as period_end,
+        facts.quota_state,
+        facts.quota,
+        facts.quota_version,
+        facts.used_today,
+        facts.used_mtd,
+        cast(
+            case when facts.quota_state = 'limited' then {{ percentage('facts.used_mtd', 'facts.quota') }} end
+            as decimal(24, 6)
+        ) as pct_of_cap,
+        facts.remaining,
+        facts.level_7d,
+        cast(
+            facts.used_complete
+            + greatest(facts.used_mtd - facts.used_complete, floor(facts.expected_today_calls + 0.5))
+            + floor(facts.expected_later_calls + 0.5) as bigint
+        ) as projected_eom,
+        facts.forecast_method,
+        cast(
+            case
+                when facts.remaining <= 0 then 0
+                when facts.remaining > 0 then facts.remaining / nullif(facts.level_7d, 0)
+            end as double
+        ) as days_to_cap_at_current_rate,
+        cast(case when facts.remaining <= 0 then 0 else days_to_cap.days end as double) as days_to_cap,
+        case
+            when facts.remaining <= 0 then {{ business_date(utc_literal(as_of())) }}
+            -- a century ahead is no forecast, and past the range of timestamps it is an error
+            when days_to_cap.days < 36500
+                then {{ business_date(plus_days(utc_literal(as_of()), 'days_to_cap.days')) }}
+        end as hits_cap_on,
+        case
+            when facts.remaining <= 0 then true
+            when days_to_cap.days is not null
+                then days_to_cap.days < {{ (period_end() - as_of()).total_seconds() / 86400 }}
+        end as hits_cap_in_period,
+        reached.highest_threshold_pct,
+        case when facts.quota_state = 'limited' then coalesce(thresholds.severity, 'ok') end as severity,
+        facts.last_call_at,
+        max(facts.last_call_at) over () as data_through,
+        {{ utc_literal(as_of()) }} as as_of
+    from facts
+    left join days_to_cap on facts.account_id = days_to_cap.account_id
+    left join reached on facts.account_id = reached.account_id
+    left join thresholds on reached.highest_threshold_pct = thresholds.threshold_pct
+)
+
+select * from final

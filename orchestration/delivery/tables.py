@@ -1,0 +1,83 @@
+"""The ledger's tables. Changes go through a migration in `migrations/versions/`; the README says what rows mean."""
+
+from datetime import UTC, datetime
+
+import sqlalchemy as sa
+
+
+class UtcDateTime(sa.TypeDecorator[datetime]):
+    """An aware UTC datetime; SQLite stores none with an offset. Naive values are refused."""
+
+    impl = sa.DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+
+metadata = sa.MetaData()
+
+landed_files = sa.Table(
+    "landed_files",
+    metadata,
+    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("mtime_ns", sa.BigInteger, nullable=False),
+    sa.Column("inode", sa.BigInteger, nullable=False),
+    sa.Column("sha256", sa.String(64), nullable=False),
+    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("read_bytes", sa.BigInteger, nullable=False),
+    sa.Column("read_lines", sa.BigInteger, nullable=False),
+    sa.Column("is_complete", sa.Boolean, nullable=False),
+    sa.Column("copy_of", sa.Text),
+    sa.Column("batch", sa.Integer, nullable=False),
+)
+
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("payload", sa.JSON, nullable=False),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("attempts", sa.Integer, nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+    sa.Column("attempted_at", UtcDateTime),
+    sa.Column("finished_at", UtcDateTime),
+    sa.Column("receipt", sa.Text),
+    sa.Column("error", sa.Text),
+)
+
+announced_crossings = sa.Table(
+    "announced_crossings",
+    metadata,
+    sa.Column("account_id", sa.Text, primary_key=True),
+    sa.Column("period_start", UtcDateTime, primary_key=True),
+    sa.Column("quota_version", sa.Integer, primary_key=True),
+    sa.Column("threshold_pct", sa.Integer, primary_key=True),
+    sa.Column("crossed_at", UtcDateTime, nullable=False),
+    sa.Column("detected_at", UtcDateTime, nullable=False),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("delivery_key", sa.Text, sa.ForeignKey("deliveries.key"), nullable=False),
+)
+
+meter_reports = sa.Table(
+    "meter_reports",
+    metadata,
+    sa.Column("env", sa.Text, primary_key=True),
+    sa.Column("meter", sa.Text, primary_key=True),
+    sa.Column("stripe_customer_id", sa.Text, primary_key=True),
+    sa.Column("hour_start", UtcDateTime, primary_key=True),
+    sa.Column("revision", sa.Integer, primary_key=True),
+    sa.Column("units", sa.BigInteger, nullable=False),
+    sa.Column("identifier", sa.String(100), nullable=False, unique=True),
+    sa.Column("state", sa.String(16), nullable=False),
+    sa.Column("created_at", UtcDateTime, nullable=False),
+)

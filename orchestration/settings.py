@@ -1,0 +1,122 @@
+"""Every environment variable that Headroom reads, typed, with its unit and its default.
+
+Nothing else in the project reads the environment. A variable belongs here as soon as somebody who runs
+Headroom may want to change it; numbers that define what a figure means belong to the dbt project instead.
+"""
+
+import os
+from datetime import UTC, datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Self
+from zoneinfo import ZoneInfo, available_timezones
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Settings(BaseSettings):
+    """The configuration of one process. Relative paths are relative to the project's root."""
+
+    model_config = SettingsConfigDict(
+        env_file=PROJECT_ROOT / ".env", env_ignore_empty=True, extra="ignore", populate_by_name=True
+    )
+
+    env: str = Field("local", alias="HEADROOM_ENV", description="`production` starts the schedules")
+    data: Path = Field(Path("data"), alias="HEADROOM_DATA", description="lake, warehouse, ledger, Dagster")
+    landing: Path = Field(Path("data/landing"), alias="HEADROOM_LANDING", description="event files, read only")
+    accounts: Path | None = Field(
+        None, alias="HEADROOM_ACCOUNTS", description="CSV of accounts; default: accounts.csv in HEADROOM_DATA"
+    )
+    timezone: str = Field("UTC", alias="HEADROOM_TIMEZONE", description="IANA zone of the business day and of 8am")
+    fixed_now: datetime | None = Field(
+        None, alias="HEADROOM_NOW", description="a fixed clock for tests and replays, ISO 8601 with offset"
+    )
+    port: int = Field(3000, alias="HEADROOM_PORT", ge=1, le=65535, description="first port tried for the UI")
+    slack_bot_token: SecretStr | None = Field(None, alias="SLACK_BOT_TOKEN", description="without: preview")
+    slack_api_url: str | None = Field(None, alias="SLACK_API_URL", description="another address of Slack's API")
+    slack_channel: str | None = Field(None, alias="HEADROOM_SLACK_CHANNEL", description="channel id of the digest")
+    stripe_api_key: SecretStr | None = Field(None, alias="STRIPE_API_KEY", description="without: preview")
+    stripe_api_base: str | None = Field(None, alias="STRIPE_API_BASE", description="another address of Stripe's API")
+
+    @field_validator("timezone")
+    @classmethod
+    def _zone_exists(cls, value: str) -> str:
+        if value not in available_timezones():
+            raise ValueError(f"{value!r} is no IANA time zone; use a name such as Europe/Berlin")
+        return value
+
+    @field_validator("fixed_now")
+    @classmethod
+    def _clock_is_aware(cls, value: datetime | None) -> datetime | None:
+        if value is not None and value.tzinfo is None:
+            raise ValueError("HEADROOM_NOW needs an offset, such as 2026-11-20T08:00:00Z")
+        return value
+
+    @model_validator(mode="after")
+    def _production_has_a_running_clock(self) -> Self:
+        if self.is_production and self.fixed_now is not None:
+            raise ValueError("HEADROOM_NOW is refused when HEADROOM_ENV=production: unset one of the two")
+        for name in ("data", "landing"):
+            setattr(self, name, (PROJECT_ROOT / getattr(self, name).expanduser()).resolve())
+        if "landing" not in self.model_fields_set:
+            self.landing = self.data / "landing"
+        self.accounts = (PROJECT_ROOT / self.accounts.expanduser()).resolve() if self.accounts else None
+        return self
+
+    @property
+    def is_production(self) -> bool:
+        return self.env == "production"
+
+    def now(self) -> datetime:
+        """The clock, in UTC: read once by whoever starts a piece of work and passed on from there."""
+        return (self.fixed_now or datetime.now(UTC)).astimezone(UTC)
+
+    @cached_property
+    def zone(self) -> ZoneInfo:
+        return ZoneInfo(self.timezone)
+
+    @property
+    def accounts_csv(self) -> Path:
+        return self.accounts or self.data / "accounts.csv"
+
+    @property
+    def lake(self) -> Path:
+        return self.data / "lake"
+
+    @property
+    def warehouse(self) -> Path:
+        return self.data / "warehouse.duckdb"
+
+    @property
+    def published(self) -> Path:
+        return self.data / "published.duckdb"
+
+    @property
+    def ledger_url(self) -> str:
+        return f"sqlite:///{self.data / 'ledger.sqlite'}"
+
+    @property
+    def dagster_home(self) -> Path:
+        return self.data / "dagster"
+
+    @property
+    def dbt_target(self) -> Path:
+        return self.data / "dbt"
+
+    def export(self) -> None:
+        """Write what dbt's profile and Dagster look up by themselves into this process's environment."""
+        os.environ["HEADROOM_DATA"] = str(self.data)
+        os.environ["DAGSTER_HOME"] = str(self.dagster_home)
+        os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
+        os.environ["DO_NOT_TRACK"] = "1"
+
+
+def load() -> Settings:
+    """Settings from the environment and `.env`.
+
+    :raises pydantic.ValidationError: a value is not usable; the message names the variable.
+    """
+    return Settings()  # type: ignore[call-arg]

@@ -1,0 +1,455 @@
+"""The lake: every accepted usage event once, as Parquet by event date, and every refused line with its reason.
+
+A batch is one folder, `batches/000001/`, with `events/event_date=…/*.parquet`, `rejected.parquet` and
+`manifest.json` (which bytes of which landing files it holds). It is written under a hidden name, synced, and
+renamed: a batch is there as a whole or not at all, so a kill at any moment leaves nothing half counted. Batches
+are immutable; the warehouse can be rebuilt from them alone, and landing files may be deleted once read.
+
+The rules are in `usage/events.py`; the SQL that applies them to whole batches is here and nowhere else.
+"""
+
+import csv
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+
+import duckdb
+import pyarrow as pa
+from filelock import FileLock
+
+from orchestration.storage import landing
+from orchestration.storage.landing import LandedFile, Skipped
+from orchestration.usage import events
+from orchestration.usage.events import Rejection
+
+BATCH_BYTES = 256 * 2**20
+"""Landing bytes in one batch: 1M typical events. Bounds memory for any backlog."""
+MEMORY_LIMIT = "700MB"
+
+EVENT_COLUMNS = {
+    "source": "varchar",
+    "event_id": "varchar",
+    "event_name": "varchar",
+    "account_id": "varchar",
+    "event_at": "timestamptz",
+    "ingested_at": "timestamptz",
+    "quota": "bigint",
+    "endpoint": "varchar",
+    "status": "integer",
+    "properties": "varchar",
+    "landed_file": "varchar",
+    "line_number": "bigint",
+}
+REJECTED_COLUMNS = {
+    "landed_file": "varchar",
+    "line_number": "bigint",
+    "reason": "varchar",
+    "line": "varchar",
+    "rejected_at": "timestamptz",
+}
+ACCOUNT_COLUMNS = {
+    "account_id": "varchar",
+    "name": "varchar",
+    "owner": "varchar",
+    "plan": "varchar",
+    "mrr": "decimal(18,2)",
+    "stripe_customer_id": "varchar",
+}
+
+
+@dataclass
+class Batch:
+    """One committed batch: its manifest."""
+
+    number: int
+    ingested_at: str
+    files: list[LandedFile] = field(default_factory=list)
+    lines: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def from_json(cls, text: str) -> "Batch":
+        content = json.loads(text)
+        return cls(**{**content, "files": [LandedFile(**file) for file in content["files"]]})
+
+
+class Lake:
+    """The folder of batches. Reading needs no lock; ingesting takes one, which dies with its process."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._batches = root / "batches"
+
+    def create(self) -> None:
+        """Make an empty lake that can be queried: its files then always match the globs of the dbt sources."""
+        empty = self._batches / "000000"
+        if empty.exists():
+            return
+        with self._committed(empty) as folder, duckdb.connect() as connection:
+            (folder / "events" / "event_date=1970-01-01").mkdir(parents=True)
+            for columns, name in (
+                (EVENT_COLUMNS, "events/event_date=1970-01-01/empty.parquet"),
+                (REJECTED_COLUMNS, "rejected.parquet"),
+            ):
+                _copy(connection, f"select {_nulls(columns)} where false", folder / name)
+            (folder / "manifest.json").write_text(json.dumps(asdict(Batch(0, ""))))
+        self.write_accounts(None, rejected_at=None)
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Waits for other writers; a killed writer's lock is free at once."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / ".lock"):
+            for leftover in self.root.glob("batches/.*"):
+                shutil.rmtree(leftover)
+            self.create()
+            yield
+
+    def batches(self, after: int = 0) -> list[Batch]:
+        """The committed batches with a number above `after`, oldest first."""
+        names = sorted(path.name for path in self._batches.glob("[0-9]*") if int(path.name) > after)
+        return [Batch.from_json((self._batches / name / "manifest.json").read_text()) for name in names]
+
+    def ingest(
+        self, folder: Path, known: Mapping[str, LandedFile], now: datetime, batch_bytes: int = BATCH_BYTES
+    ) -> tuple[Batch | None, list[Skipped]]:
+        """Commit the next batch of what landed in `folder` since `known`; None where nothing new is there.
+
+        Call inside `writing()`, and again until it returns None.
+        """
+        todo, skipped = landing.plan(folder, known)
+        if not todo:
+            return None, skipped
+        number = max(int(path.name) for path in self._batches.glob("[0-9]*")) + 1
+        batch = Batch(number, now.isoformat())
+        with self._committed(self._batches / f"{number:06d}") as staging, _connect(staging) as connection:
+            reader = _LineReader(folder, todo, batch_bytes)
+            connection.register("lines", reader.arrow())
+            connection.execute(_PARSE, {"ingested_at": now})
+            connection.unregister("lines")
+            batch.files = list(reader.files.values())
+            skipped += reader.skipped
+            self._write_events(connection, staging, batch)
+            shutil.rmtree(staging / "tmp", ignore_errors=True)
+            (staging / "manifest.json").write_text(json.dumps(asdict(batch)))
+        return batch, skipped
+
+    def _write_events(self, connection: duckdb.DuckDBPyConnection, staging: Path, batch: Batch) -> None:
+        stored = f"read_parquet('{_quoted(self._batches)}/*/events/*/*.parquet', hive_partitioning = false)"
+        # An event is known by (source, event_id), whenever it came and whatever else it says: the first one stays.
+        connection.execute(f"""
+            create temp table duplicate as
+            select seq from parsed where reason is null and (source, event_id) in (
+                select (source, event_id) from {stored}
+                where (source, event_id) in (select (source, event_id) from parsed where reason is null)
+            )
+            union
+            select unnest(list(seq order by seq)[2:]) from parsed where reason is null
+            group by source, event_id having count(*) > 1
+        """)
+        accepted = "parsed where reason is null and seq not in (from duplicate)"
+        (staging / "events").mkdir()
+        connection.execute(f"""
+            copy (select {", ".join(EVENT_COLUMNS)}, cast(event_at as date) as event_date from {accepted})
+            to '{_quoted(staging)}/events' (format parquet, compression zstd, partition_by (event_date))
+        """)
+        _copy(
+            connection,
+            """select landed_file, line_number, reason, raw as line, ingested_at as rejected_at
+               from parsed where reason is not null order by seq""",
+            staging / "rejected.parquet",
+        )
+        counts = connection.execute(
+            "select reason, count(*) from parsed group by reason order by reason nulls first"
+        ).fetchall()
+        batch.rejected = {reason: count for reason, count in counts if reason}
+        batch.lines = sum(count for _, count in counts)
+        [[batch.duplicates]] = connection.execute("select count(*) from duplicate").fetchall()
+        batch.accepted = batch.lines - batch.duplicates - sum(batch.rejected.values())
+
+    def write_accounts(self, source: Path | None, rejected_at: datetime | None) -> tuple[int, int]:
+        """Replace the lake's copy of the accounts file; (accepted, rejected) rows.
+
+        :raises ValueError: the file has no header with `account_id`, or is no UTF-8 text.
+        """
+        rows, rejected = _read_accounts(source) if source else ([], [])
+        with duckdb.connect() as connection:
+            for name, columns, content in (
+                ("accounts.parquet", ACCOUNT_COLUMNS, rows),
+                ("accounts_rejected.parquet", REJECTED_COLUMNS, [(*row, rejected_at) for row in rejected]),
+            ):
+                connection.execute(f"create table t_{len(columns)} ({_typed(columns)})")
+                if content:
+                    connection.executemany(
+                        f"insert into t_{len(columns)} values ({', '.join('?' * len(columns))})", content
+                    )
+                _copy(connection, f"from t_{len(columns)}", self.root / f".{name}")
+                os.replace(self.root / f".{name}", self.root / name)
+        return len(rows), len(rejected)
+
+    @contextmanager
+    def _committed(self, folder: Path) -> Iterator[Path]:
+        """A hidden folder that gets its name when the block ends well, everything in it synced before."""
+        hidden = folder.with_name(f".{folder.name}")
+        hidden.mkdir(parents=True)
+        yield hidden
+        for path in [*hidden.rglob("*"), hidden]:
+            _sync(path)
+        hidden.rename(folder)
+        _sync(folder.parent)
+
+
+class _LineReader:
+    """Lines of the planned files as an Arrow stream, at most `limit` bytes of them; remembers how far it came."""
+
+    SCHEMA = pa.schema(
+        [
+            ("seq", pa.int64()),
+            ("landed_file", pa.string()),
+            ("origin", pa.string()),
+            ("line_number", pa.int64()),
+            ("raw", pa.string()),
+            ("is_utf8", pa.bool_()),
+        ]
+    )
+
+    def __init__(self, folder: Path, todo: list[LandedFile], limit: int) -> None:
+        self.folder, self.todo, self.limit = folder, todo, limit
+        self.files: dict[str, LandedFile] = {}
+        self.skipped: list[Skipped] = []
+
+    def arrow(self) -> pa.RecordBatchReader:
+        return pa.RecordBatchReader.from_batches(self.SCHEMA, self._pieces())
+
+    def _pieces(self) -> Iterator[pa.RecordBatch]:
+        seq, left = 0, self.limit
+        for file in self.todo:
+            if file.is_complete:
+                self.files[file.path] = file
+                continue
+            if left <= 0:
+                break
+            start, first_line = file.read_bytes, file.read_lines + 1
+            try:
+                for state, lines in landing.read_lines(self.folder, file, left):
+                    self.files[file.path] = state
+                    yield self._piece(file, seq, first_line, lines)
+                    seq, first_line = seq + len(lines), first_line + len(lines)
+                left -= self.files[file.path].read_bytes - start
+            except OSError as error:
+                self.skipped.append(Skipped(file.path, f"cannot be read: {error.strerror}"))
+
+    def _piece(self, file: LandedFile, seq: int, first_line: int, lines: list[bytes]) -> pa.RecordBatch:
+        if first_line == 1 and lines:
+            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+        count = len(lines)
+        lines = [line.strip() for line in lines]  # a hundred times cheaper than DuckDB's trim
+        try:
+            raw = pa.array(lines, pa.binary()).cast(pa.string())
+            is_utf8 = pa.repeat(True, count)
+        except pa.ArrowInvalid:
+            raw = pa.array([line.decode("utf-8", "backslashreplace") for line in lines], pa.string())
+            is_utf8 = pa.array([_is_utf8(line) for line in lines], pa.bool_())
+        return pa.record_batch(
+            [
+                pa.array(range(seq, seq + count), pa.int64()),
+                pa.repeat(file.path, count),
+                pa.repeat(file.origin, count),
+                pa.array(range(first_line, first_line + count), pa.int64()),
+                raw,
+                is_utf8,
+            ],
+            schema=self.SCHEMA,
+        )
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _read_accounts(
+    path: Path,
+) -> tuple[list[tuple[object, ...]], list[tuple[str, int, str, str]]]:
+    rows: dict[str, tuple[object, ...]] = {}
+    rejected: list[tuple[str, int, str, str]] = []
+    with path.open(encoding="utf-8-sig", newline="") as stream:
+        reader = csv.DictReader(stream)
+        if "account_id" not in (reader.fieldnames or []):
+            raise ValueError(
+                f"{path}: the first line must name the columns, among them account_id"
+                f" (and {', '.join(list(ACCOUNT_COLUMNS)[1:])} where known); it names {reader.fieldnames}"
+            )
+        for row in reader:
+            account = row["account_id"] or ""
+            try:
+                mrr = Decimal(row["mrr"]) if row.get("mrr") else None
+                if not account or account in rows or (mrr is not None and abs(mrr) >= 10**15):
+                    raise InvalidOperation
+            except InvalidOperation:
+                line = json.dumps({key or "": value for key, value in row.items()})
+                rejected.append((path.name, reader.line_num, Rejection.INVALID_ROW, line))
+                continue
+            text = [row.get(column) or None for column in ("name", "owner", "plan")]
+            rows[account] = (account, *text, mrr, row.get("stripe_customer_id") or None)
+    return list(rows.values()), rejected
+
+
+def _connect(staging: Path) -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(staging / "tmp")})
+    connection.execute("set TimeZone = 'UTC'")  # read as TIMESTAMP, an offset would be dropped silently
+    return connection
+
+
+def _copy(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
+    connection.execute(f"copy ({query}) to '{_quoted(target)}' (format parquet, compression zstd)")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")
+
+
+def _typed(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
+
+
+def _nulls(columns: Mapping[str, str]) -> str:
+    return ", ".join(f"cast(null as {kind}) as {name}" for name, kind in columns.items())
+
+
+# The SQL of the rules. All fields of a line are extracted in one pass as text, and in one more as JSON, so that the
+# string "1" and the number 1, and null and nothing, can be told apart where that matters (account, quota).
+
+_FIELDS = list(
+    dict.fromkeys(
+        (
+            *events.NAME_FIELDS,
+            *events.ID_FIELDS,
+            events.SOURCE_FIELD,
+            *events.ACCOUNT_FIELDS,
+            *events.TIME_FIELDS,
+            *events.QUOTA_FIELDS,
+            "properties",
+            "properties.endpoint",
+            "properties.status",
+        )
+    )
+)
+
+
+def _text(*names: str) -> str:
+    """The first of the named fields that is there and not null, as text."""
+    return f"coalesce({', '.join(f'texts[{_FIELDS.index(name) + 1}]' for name in names)})"
+
+
+def _json(*names: str, null_counts: bool = False) -> str:
+    """The same as JSON; with `null_counts` a null is an answer, not an absence."""
+    tried = [f"fields[{_FIELDS.index(name) + 1}]" for name in names]
+    if not null_counts:
+        tried = [f"nullif({field}, 'null')" for field in tried]
+    return f"coalesce({', '.join(tried)})"
+
+
+_INTEGER_TYPES = "('UBIGINT', 'BIGINT', 'UHUGEINT', 'HUGEINT')"
+_PATHS = ", ".join(f"'$.{name}'" for name in _FIELDS)
+_NAMES = ", ".join(f"'{name}'" for name in events.EVENT_NAMES)
+
+_PARSE = rf"""
+create temp table parsed as
+with line as (
+    select *, is_utf8 and json_valid(raw) as is_json
+    from lines
+    where raw <> ''
+),
+extracted as (
+    select *,
+        is_json and json_type(raw) = 'OBJECT' as is_object,
+        case when is_json then json_extract(raw, [{_PATHS}]) end as fields,
+        case when is_json then json_extract_string(raw, [{_PATHS}]) end as texts
+    from line
+),
+named as (
+    select
+        seq, landed_file, origin, line_number, raw, is_utf8, is_json, is_object,
+        {_text(*events.NAME_FIELDS)} as event_name,
+        nullif({_text(*events.ID_FIELDS)}, '') as own_id,
+        {_text(events.SOURCE_FIELD)} as own_source,
+        {_text(*events.ACCOUNT_FIELDS)} as account_id,
+        json_type({_json(*events.ACCOUNT_FIELDS)}) as account_type,
+        {_text(*events.TIME_FIELDS)} as time_text,
+        {_text(*events.QUOTA_FIELDS)} as quota_text,
+        json_type({_json(*events.QUOTA_FIELDS, null_counts=True)}) as quota_type,
+        {_json("properties")} as properties,
+        {_text("properties.endpoint")} as endpoint,
+        try_cast({_text("properties.status")} as integer) as status
+    from extracted
+),
+valued as (
+    select *,
+        case
+            when time_text is null then cast($ingested_at as timestamptz)
+            when regexp_full_match(time_text, '\d{{1,17}}(\.\d+)?') then
+                -- an epoch in seconds, milliseconds or microseconds, told by its size
+                to_timestamp(cast(time_text as double) / case
+                    when cast(time_text as double) < 1e11 then 1
+                    when cast(time_text as double) < 1e14 then 1e3
+                    else 1e6 end)
+            when regexp_matches(time_text, '^\d{{4}}-\d\d-\d\d') then try_cast(time_text as timestamptz)
+        end as event_at,
+        case
+            when quota_type in {_INTEGER_TYPES} or (quota_type = 'VARCHAR' and regexp_full_match(quota_text, '\d+'))
+                then try_cast(quota_text as bigint)
+            when quota_type = 'DOUBLE' and try_cast(quota_text as double) = floor(try_cast(quota_text as double))
+                then try_cast(try_cast(quota_text as double) as bigint)
+        end as quota
+    from named
+)
+select
+    seq,
+    coalesce(case when own_id is null then origin else own_source end, '') as source,
+    coalesce(own_id, cast(line_number as varchar)) as event_id,
+    event_name,
+    account_id,
+    event_at,
+    cast($ingested_at as timestamptz) as ingested_at,
+    case when event_name = '{events.QUOTA_SET}' then quota end as quota,
+    endpoint,
+    status,
+    properties,
+    landed_file,
+    line_number,
+    case
+        when not is_utf8 then '{Rejection.INVALID_UTF8}'
+        when not is_json then '{Rejection.INVALID_JSON}'
+        when not is_object then '{Rejection.NOT_AN_OBJECT}'
+        when event_name is null or event_name not in ({_NAMES}) then '{Rejection.UNKNOWN_EVENT}'
+        when account_id is null or account_id = '' then '{Rejection.MISSING_ACCOUNT}'
+        when account_type not in ('VARCHAR', 'UBIGINT', 'BIGINT', 'UHUGEINT', 'HUGEINT')
+            or strlen(account_id) > {events.MAX_ACCOUNT_ID_BYTES} then '{Rejection.INVALID_ACCOUNT}'
+        when event_at is null or event_at < timestamptz '{events.EARLIEST_TIME:%Y-%m-%d}'
+            or event_at >= timestamptz '9999-01-01' then '{Rejection.INVALID_TIME}'
+        when event_name = '{events.QUOTA_SET}' and coalesce(quota_type, '') <> 'NULL'
+            and (quota is null or quota not between 0 and {events.MAX_QUOTA}) then '{Rejection.INVALID_QUOTA}'
+    end as reason,
+    case when reason is not null then raw end as raw
+from valued
+"""

@@ -1,0 +1,62 @@
+"""The usage event: its names, the aliases of its fields, and the reasons to refuse one.
+
+This is the vocabulary that every way in shares (landing files, HTTP). It says which fields are looked at and
+what is wrong with a bad line; how lines are read, and the SQL that applies these rules to millions of them,
+is in `storage/lake.py`. Nothing here does I/O.
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+
+API_CALL = ("api_call", "api_request")
+"""Names of one counted API call; the second is a synonym that some producers send."""
+QUOTA_SET = "quota_set"
+LIMIT_REACHED = "usage.limit_reached"
+EVENT_NAMES = (*API_CALL, QUOTA_SET, LIMIT_REACHED)
+
+# Field aliases, in the order in which they are tried: the first that is there, and not null, wins.
+NAME_FIELDS = ("event", "type")
+ID_FIELDS = ("uuid", "messageId", "id")
+SOURCE_FIELD = "source"
+ACCOUNT_FIELDS = ("properties.account_id", "properties.customer_id", "distinct_id", "userId", "subject")
+TIME_FIELDS = ("timestamp", "time", "originalTimestamp")
+QUOTA_FIELDS = ("properties.api_quota_monthly", "properties.quota", "properties.limit")
+
+MAX_QUOTA = 10**15
+"""Largest quota accepted, in calls a period (definitions D9; also the largest exact value Stripe takes)."""
+MAX_ACCOUNT_ID_BYTES = 1024
+EARLIEST_TIME = datetime(2000, 1, 1, tzinfo=UTC)
+"""Older times are refused: they are epochs in the wrong unit or unset clocks."""
+FUTURE_TOLERANCE_SECONDS = 300
+"""An event further ahead of the clock than this is kept but not counted until its time has come (D9)."""
+
+
+class Rejection(StrEnum):
+    """Why a line is in quarantine. The value is stored; `explanation` is for people."""
+
+    INVALID_UTF8 = "invalid_utf8"
+    INVALID_JSON = "invalid_json"
+    NOT_AN_OBJECT = "not_an_object"
+    UNKNOWN_EVENT = "unknown_event"
+    MISSING_ACCOUNT = "missing_account"
+    INVALID_ACCOUNT = "invalid_account"
+    INVALID_TIME = "invalid_time"
+    INVALID_QUOTA = "invalid_quota"
+    INVALID_ROW = "invalid_account_row"
+
+    @property
+    def explanation(self) -> str:
+        return _EXPLANATIONS[self]
+
+
+_EXPLANATIONS = {
+    Rejection.INVALID_UTF8: "the line is not UTF-8 text; export the file as UTF-8 and land it again",
+    Rejection.INVALID_JSON: "the line is not one complete JSON value; it was cut off or is plain text",
+    Rejection.NOT_AN_OBJECT: "the line is JSON but not an object {…}; land one event a line",
+    Rejection.UNKNOWN_EVENT: f"`event` is none of {', '.join(EVENT_NAMES)}; rename it at the producer",
+    Rejection.MISSING_ACCOUNT: f"none of {', '.join(ACCOUNT_FIELDS)} is there and not empty",
+    Rejection.INVALID_ACCOUNT: f"the account is no string or number, or longer than {MAX_ACCOUNT_ID_BYTES} bytes",
+    Rejection.INVALID_TIME: "the time cannot be read, or lies before the year 2000; send ISO 8601 with an offset",
+    Rejection.INVALID_QUOTA: "the quota is not null, 0 or a whole number up to 10^15; the one before stays in force",
+    Rejection.INVALID_ROW: "the row of the accounts file has no account_id, a repeated one, or an unreadable field",
+}
