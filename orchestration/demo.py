@@ -1,11 +1,11 @@
 """Usage events with known answers: what `headroom demo`, the end-to-end tests and the benchmarks run on.
 
 Here: a seeded generator that writes landing files and an account list as real senders leave them (late,
-repeated, malformed, ahead of the clock), and returns the truth that the marts have to find again. Add a story when
-a rule of the digest or of billing has no account that shows it.
+repeated, malformed, ahead of the clock), and returns the truth that the marts have to find again. Add a story
+when a rule of the digest or of billing has no account that shows it.
 
-Not here: anything that reads these files. The truth comes from the plan, never from our own parser or marts, so
-that it can contradict them.
+Not here: anything that reads these files. The truth comes from the plan, never from our parser or marts, so
+it can contradict them.
 """
 
 import csv
@@ -28,8 +28,8 @@ STORIES = (
     *("dormant", "blocked", "unlimited", "unknown", "bursting", "invalid_quota", "idle"),
 )
 _ORDINARY = ("flat", "flat", "growing", "flat", "bursting", "flat", "flat", "dormant")
-# Calls that a story needs in the month of `now`, even five minutes after its start. 40 for the crossings: below a
-# quota of 20 the same call reaches 95 % and 100 %.
+# Calls that a story needs in the month of `now`, even five minutes after its start. 40 for the crossings:
+# below a quota of 20 the same call reaches 95 % and 100 %.
 _MONTH_MINIMUM = {"over_120": 12, "blocked": 3, "unlimited": 3, "unknown": 3, "invalid_quota": 3}
 _MONTH_MINIMUM |= {"crossing_80": 40, "crossing_95": 40, "crossing_100": 40}
 _NEXT_THRESHOLD = {80: 95, 95: 100, 100: 120}
@@ -40,18 +40,19 @@ _LATE_RATIO, _DUPLICATE_RATIO = 0.01, 0.005
 _CHUNK_LINES = 50_000  # about 12 MB of text; of a whole day only the times are in memory
 
 _FIRST_WORDS = """amber atlas beacon birch cedar cobalt copper coral delta ember falcon fjord granite harbor
-    hazel indigo juniper kestrel lumen maple meadow nimbus north onyx orchid pioneer quartz raven river tidal"""
+    hazel indigo juniper kestrel lumen maple meadow nimbus north onyx orchid pioneer quartz raven tidal"""
 _SECOND_WORDS = """analytics apparel biotech cargo dental energy finance foods freight games health insurance
     labs legal logistics media mobility retail robotics travel"""
 _OWNERS = ("dana.reyes", "femi.adeyemi", "ingrid.lund", "marco.conti", "priya.nair")
 _PRICE_CENTS = {"free": 0, "starter": 4_900, "growth": 49_900, "scale": 199_000, "enterprise": 950_000}
-_ROUTES = [("/v1/search", "GET", 200)] * 9 + [("/v1/items", "POST", 201)] * 6 + [("/v1/items/4", "PUT", 200)]
+_ROUTES = [("/v1/search", "GET", 200)] * 2 + [("/v1/items", "POST", 201), ("/v1/items/4", "PUT", 200)]
 # One entry for each value of a random byte. A call is a call: 4xx and 5xx count like the others.
 _REQUESTS = [
     f'"endpoint":"{endpoint}","method":"{method}","status":{status}}}}}\n'
     for endpoint, method, success in _ROUTES
-    for status in [success] * 13 + [404, 429, 500]
+    for status in [success] * 60 + [404, 404, 429, 500]
 ]
+_CALL = {"endpoint": "/v1/search", "method": "GET", "status": 200}
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ class Truth:
 
 
 class _History:
-    """The days before `now`, numbered from 0; the last one ends at `now`. `rng` decides what happens on them."""
+    """The days up to `now`, numbered from 0, and the random numbers that decide what happens on them."""
 
     def __init__(self, now: datetime, days: int, seed: int) -> None:
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
@@ -90,7 +91,9 @@ class _History:
         self.start = midnight - timedelta(days=self.last)
         self.dates = [(self.start + timedelta(days=day)).date() for day in range(days)]
         self.month = max(0, days - now.day)  # the first day in the month of now
-        self.half_month = midnight.replace(day=1) + (now - midnight.replace(day=1)) / 2
+        month_start = midnight.replace(day=1)
+        self.half_month = month_start + (now - month_start) / 2
+        self.opening = min(self.start, month_start)  # quotas are set before it
         self.last_second = int((now - midnight).total_seconds())
 
 
@@ -123,8 +126,8 @@ def generate(
 ) -> Truth:
     """Write `usage-<UTC day>.ndjson` for the `days` up to `now`, `quotas.ndjson` and the account list.
 
-    The same arguments write the same bytes; other files in the folder are left alone. `events` is approximate:
-    stories add the calls that they need. All stories exist from 20 accounts on; "dormant" needs 10 days to have calls.
+    The same arguments write the same bytes; other files of the folder stay. `events` is approximate:
+    stories add the calls that they need. All stories exist from 20 accounts on; "dormant" calls from 10 days on.
     Raises ValueError for a naive `now`, or if there is nothing to write.
     """
     if now.tzinfo is None or accounts < 1 or days < 1 or events < 0:
@@ -137,9 +140,8 @@ def generate(
     for account in (a for a, truth in zip(plan, truths, strict=True) if 100 in truth.crossed):
         day, notice = _limit_reached(history, account)
         extra[day].append(notice)
-    future = [
-        _event(history, "api_call", history.now + timedelta(days=2), plan[0].account_id) for _ in range(2)
-    ]
+    in_two_days = history.now + timedelta(days=2)
+    future = [_event(history, "api_call", in_two_days, plan[0].account_id) for _ in range(2)]
     extra[history.last] += future
     quotas = _quota_lines(history, plan, rejected)
 
@@ -185,9 +187,8 @@ def _plan_calls(history: _History, account: _Account, total: float) -> None:
     elif story == "bursting":
         shape = [part * (4 if day % 5 == account.number % 5 else 1) for day, part in enumerate(shape)]
     scale = total / (sum(shape[:active]) or 1)
-    account.calls = [int(part * scale + history.rng.random()) for part in shape[:active]] + [0] * (
-        days - active
-    )
+    account.calls = [int(part * scale + history.rng.random()) for part in shape[:active]]
+    account.calls += [0] * (days - active)
     if active and not any(account.calls):
         account.calls[0] = 3
     account.calls[-1] += max(0, _MONTH_MINIMUM.get(story, 0) - sum(account.calls[history.month :]))
@@ -205,24 +206,22 @@ def _quota_of(history: _History, account: _Account) -> int | None:
     months: Counter[date] = Counter()
     for day, calls in zip(history.dates, account.calls, strict=True):
         months[day.replace(day=1)] += calls
-    return _round_up(
-        max(months.values()) * _QUOTA_PER_BUSIEST_MONTH.get(account.story, history.rng.randint(3, 8))
-    )
+    factor = _QUOTA_PER_BUSIEST_MONTH.get(account.story, history.rng.randint(3, 8))
+    return _round_up(max(months.values()) * factor)
 
 
 def _crossing_quota(history: _History, account: _Account) -> int:
     """Fix the latest call times, choose the call that crosses, return the quota that makes it cross."""
     threshold, last = int(account.story.removeprefix("crossing_")), history.last
-    # Seconds count from the last midnight: the window may open on the day before, but not in the month before.
+    # Seconds since the last midnight: the window may open on the day before, but not in the month before.
     opens = history.last_second - _CROSSING_WINDOW_SECONDS
     if history.now.day == 1:
         opens = max(0, opens)
     account.seconds = {
-        day: _sampled_seconds(history, account, day) for day in range(max(0, last - 1), last + 1)
+        day: _sampled_seconds(history, account, day) for day in sorted({max(0, last - 1), last})
     }
-    in_window = sum(
-        (day - last) * 86_400 + s >= opens for day, times in account.seconds.items() for s in times
-    )
+    recent = [(day - last) * 86_400 + second for day, times in account.seconds.items() for second in times]
+    in_window = sum(second >= opens for second in recent)
     for _ in range(8 - in_window):
         account.seconds[last].append(history.rng.randint(max(0, opens), history.last_second))
         account.calls[last] += 1
@@ -244,11 +243,10 @@ def _truth_of(history: _History, account: _Account) -> AccountTruth:
 
 def _quota_lines(history: _History, plan: list[_Account], rejected: Counter[str]) -> list[str]:
     # The first account keeps the quota that it had.
-    changes: list[tuple[datetime, str, Any, str]] = [
-        (history.half_month, plan[0].account_id, -5, plan[0].plan)
-    ]
+    changes: list[tuple[datetime, str, Any, str]]
+    changes = [(history.half_month, plan[0].account_id, -5, plan[0].plan)]
     for a in plan:
-        set_at = history.start - timedelta(seconds=3600 - a.number % 3600)  # before any call
+        set_at = history.opening - timedelta(seconds=3600 - a.number % 3600)
         if a.story == "upgraded" and a.quota:
             changes.append((set_at, a.account_id, a.quota // 5, _plan_for(a.quota // 5)))
             changes.append((history.half_month, a.account_id, a.quota, a.plan))
@@ -297,12 +295,10 @@ def _write_usage(
     history: _History, landing: Path, plan: list[_Account], extra: Mapping[int, list[str]]
 ) -> tuple[int, int]:
     """Write one day after the other; return how many lines that were, and how many of them repetitions."""
-    lines = duplicates = 0
-    waiting: defaultdict[int, list[str]] = defaultdict(
-        list
-    )  # late calls and repetitions, by the day of their file
+    rng, last, lines, duplicates = history.rng, history.last, 0, 0
+    waiting: defaultdict[int, list[str]] = defaultdict(list)  # by day: late calls, repetitions
     for day, on in enumerate(history.dates):
-        # Time and account in one integer, because integers sort several times faster than tuples.
+        # Time and account in one integer: these sort several times faster than tuples.
         keys: list[int] = []
         for account in plan:
             seconds = account.seconds.get(day) or _sampled_seconds(history, account, day)
@@ -314,15 +310,13 @@ def _write_usage(
             lines += len(earlier)
             for start in range(0, len(keys), _CHUNK_LINES):
                 chunk = _call_lines(history, keys[start : start + _CHUNK_LINES], plan, on)
-                for _ in range(
-                    int(len(chunk) * _LATE_RATIO + history.rng.random()) if day < history.last else 0
-                ):
-                    n = history.rng.randrange(len(chunk))
+                for _ in range(int(len(chunk) * _LATE_RATIO + rng.random()) if day < last else 0):
+                    n = rng.randrange(len(chunk))
                     chunk[n], chunk[-1] = chunk[-1], chunk[n]
-                    waiting[min(day + history.rng.randint(1, 2), history.last)].append(chunk.pop())
-                for _ in range(int(len(chunk) * _DUPLICATE_RATIO + history.rng.random())):
-                    is_repeated_here = day == history.last or history.rng.random() < 0.5
-                    (chunk if is_repeated_here else waiting[day + 1]).append(history.rng.choice(chunk))
+                    waiting[min(day + rng.randint(1, 2), last)].append(chunk.pop())
+                for _ in range(int(len(chunk) * _DUPLICATE_RATIO + rng.random())):
+                    is_repeated_here = day == last or rng.random() < 0.5
+                    (chunk if is_repeated_here else waiting[day + 1]).append(rng.choice(chunk))
                     duplicates += 1
                 file.writelines(chunk)
                 lines += len(chunk)
@@ -359,21 +353,15 @@ def _call_lines(history: _History, keys: list[int], plan: list[_Account], on: da
     ids = history.rng.randbytes(16 * len(keys)).hex()
     for key, request in zip(keys, history.rng.randbytes(len(keys)), strict=True):
         second, n = divmod(key, accounts)
-        uuid = (
-            f"{ids[at : at + 8]}-{ids[at + 8 : at + 12]}-4{ids[at + 13 : at + 16]}-a{ids[at + 17 : at + 20]}"
-        )
-        uuid = f"{uuid}-{ids[at + 20 : at + 32]}"
+        uuid = f"{ids[at : at + 8]}-{ids[at + 8 : at + 12]}-4{ids[at + 13 : at + 16]}-"
+        uuid += f"a{ids[at + 17 : at + 20]}-{ids[at + 20 : at + 32]}"
         lines.append(f"{heads[n]}{uuid}{middles[n]}{clock[second]}{tails[n]}{_REQUESTS[request]}")
         at += 32
     return lines
 
 
 def _event(
-    history: _History,
-    name: str,
-    at: datetime | str,
-    account_id: str | None,
-    facts: Mapping[str, Any] | None = None,
+    history: _History, name: str, at: datetime | str, account_id: str | None, facts: Mapping[str, Any] = _CALL
 ) -> str:
     """One line of any kind; the hot loop has its own way for calls."""
     raw = history.rng.randbytes(16).hex()
@@ -382,8 +370,7 @@ def _event(
     if account_id is not None:
         line["distinct_id"] = account_id
     line["timestamp"] = f"{at:%Y-%m-%dT%H:%M:%SZ}" if isinstance(at, datetime) else at
-    line["properties"] = {"account_id": account_id} if account_id is not None else {}
-    line["properties"] |= facts or {"endpoint": "/v1/search", "method": "GET", "status": 200}
+    line["properties"] = facts if account_id is None else {"account_id": account_id, **facts}
     return json.dumps(line, separators=(",", ":")) + "\n"
 
 

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Self
-from zoneinfo import ZoneInfo, available_timezones
+from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -44,8 +44,10 @@ class Settings(BaseSettings):
     @field_validator("timezone")
     @classmethod
     def _zone_exists(cls, value: str) -> str:
-        if value not in available_timezones():
-            raise ValueError(f"{value!r} is no IANA time zone; use a name such as Europe/Berlin")
+        try:
+            ZoneInfo(value)
+        except (OSError, ValueError) as error:
+            raise ValueError(f"{value!r} is no IANA time zone; use a name such as Europe/Berlin") from error
         return value
 
     @field_validator("fixed_now")

@@ -1,0 +1,1 @@
+"""Ways out. Each module is the only importer of its vendor's SDK; none knows another."""

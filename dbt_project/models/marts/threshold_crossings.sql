@@ -116,6 +116,7 @@ final as (
         crossing_hours.is_in_digest,
         crossing_hours.quota,
         cast(crossing_hours.used as bigint) as used,
+        cast({{ percentage('crossing_hours.used', 'crossing_hours.quota') }} as decimal(24, 6)) as pct_of_cap,
         greatest(calls_of_hours.event_at, crossing_hours.effective_at) as crossed_at,
         case
             when crossing_hours.effective_at > calls_of_hours.event_at then 'quota_lowered'

@@ -1,0 +1,76 @@
+"""The channel without credentials: sends nothing, shows what would have been sent."""
+
+from io import StringIO
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestration.delivery.ledger import Delivery
+
+SEVERITY_STYLES = {"critical": "bold red", "high": "red", "warm": "yellow", "watch": "cyan"}
+
+
+class PreviewChannel:
+    """Stands in for a channel whose credentials are not set."""
+
+    is_preview = True
+
+    def __init__(self, name: str) -> None:
+        self.name = f"{name} (preview)"
+
+    def send(self, delivery: Delivery) -> str:
+        raise AssertionError("a preview is recorded, never sent")
+
+    def find(self, delivery: Delivery) -> str | None:
+        return None
+
+
+def digest_table(digest: dict[str, Any]) -> Table:
+    """The accounts of a digest as a terminal table."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name, justify in (
+        ("Account", "left"),
+        ("Severity", "left"),
+        ("Used / quota", "right"),
+        ("Of cap", "right"),
+        ("14 days", "left"),
+        ("Crossed", "left"),
+        ("Hits cap", "left"),
+        ("Projected", "right"),
+        ("MRR", "right"),
+        ("Owner", "left"),
+    ):
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for item in digest["items"]:
+        table.add_row(
+            Text(item["name"]),
+            Text(item["severity"], SEVERITY_STYLES.get(item["severity"], "")),
+            f"{item['used']} / {item['quota']}",
+            item["pct"],
+            item["sparkline"],
+            f"{item['threshold_pct']} % {item['crossed_at']}",
+            item["hits_cap"],
+            item["projected"],
+            item["mrr"],
+            Text(item["owner"]),
+        )
+    return table
+
+
+def print_digest(console: Console, digest: dict[str, Any]) -> None:
+    """The digest as it would appear."""
+    console.print(Text(f"Usage digest {digest['date']}", "bold"))
+    console.print(Text(digest["headline"]))
+    if digest["items"]:
+        console.print(digest_table(digest))
+    console.print(Text(" · ".join(digest["footer"]), "dim"))
+
+
+def digest_text(digest: dict[str, Any]) -> str:
+    """The same as plain text, for logs and for the asset's page."""
+    stream = StringIO()
+    print_digest(Console(file=stream, width=160, color_system=None), digest)
+    return stream.getvalue()

@@ -1,0 +1,222 @@
+"""The ledger: what was ingested, decided, and sent. The README beside this file has its states and invariants.
+
+Every decision is committed here before it has an effect, in one transaction with what it was based on. SQLite by
+default; nothing here is particular to it but the connection settings.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Protocol
+
+import sqlalchemy as sa
+
+from orchestration.delivery import migrate
+from orchestration.delivery.tables import announced_crossings, deliveries, landed_files, meter_reports
+
+
+class State(StrEnum):
+    """Where a delivery or a meter report stands."""
+
+    PREPARED = "prepared"
+    SENDING = "sending"
+    SENT = "sent"
+    PREVIEWED = "previewed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One immutable payload, for one channel, under one key."""
+
+    key: str
+    channel: str
+    payload: dict[str, Any]
+    state: State
+    attempts: int
+    created_at: datetime
+    attempted_at: datetime | None
+    finished_at: datetime | None
+    receipt: str | None
+    error: str | None
+
+
+class _Row(Protocol):
+    _mapping: Mapping[str, Any]
+
+
+class Ledger:
+    """Opens the ledger at `url`, creating or migrating an SQLite file as needed."""
+
+    def __init__(self, url: str) -> None:
+        address = sa.make_url(url)
+        if address.get_backend_name() == "sqlite" and address.database:
+            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
+        self._engine = sa.create_engine(address)
+        if address.get_backend_name() == "sqlite":
+            _configure_sqlite(self._engine)
+        migrate.upgrade(self._engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """One write transaction; other writers wait."""
+        with self._engine.begin() as connection:
+            yield connection
+
+    # Landing files
+
+    def last_batch(self) -> int:
+        with self._engine.connect() as connection:
+            return connection.scalar(sa.select(sa.func.max(landed_files.c.batch))) or 0
+
+    def landed_files(self) -> list[dict[str, Any]]:
+        columns = [column for column in landed_files.c if column.name != "batch"]
+        with self._engine.connect() as connection:
+            return [dict(row._mapping) for row in connection.execute(sa.select(*columns))]
+
+    def record_files(self, batch: int, files: Sequence[Mapping[str, Any]]) -> None:
+        """Remember how far the files were read in `batch`, in place of what was known of their paths."""
+        with self.transaction() as connection:
+            for file in files:
+                connection.execute(sa.delete(landed_files).where(landed_files.c.path == file["path"]))
+                connection.execute(sa.insert(landed_files).values(**file, batch=batch))
+
+    # Deliveries
+
+    def deliveries(self, channel: str | None = None) -> list[Delivery]:
+        """All deliveries, newest first."""
+        query = sa.select(deliveries).order_by(deliveries.c.created_at.desc(), deliveries.c.key)
+        if channel:
+            query = query.where(deliveries.c.channel == channel)
+        with self._engine.connect() as connection:
+            return [_delivery(row) for row in connection.execute(query)]
+
+    def delivery(self, key: str, connection: sa.Connection | None = None) -> Delivery | None:
+        query = sa.select(deliveries).where(deliveries.c.key == key)
+        if connection is not None:
+            row = connection.execute(query).first()
+        else:
+            with self._engine.connect() as own:
+                row = own.execute(query).first()
+        return _delivery(row) if row else None
+
+    def prepare(
+        self, connection: sa.Connection, key: str, channel: str, payload: dict[str, Any], now: datetime
+    ) -> None:
+        """Freeze a payload. Sending it later never recomputes it."""
+        connection.execute(
+            sa.insert(deliveries).values(
+                key=key, channel=channel, payload=payload, state=State.PREPARED, attempts=0, created_at=now
+            )
+        )
+
+    def claim(self, delivery: Delivery, at: datetime) -> bool:
+        """Take the delivery for one attempt; False if another process was faster. `at` is the real clock."""
+        return self._change(
+            delivery, {"state": State.SENDING, "attempts": delivery.attempts + 1, "attempted_at": at, "error": None}
+        )
+
+    def finish(self, delivery: Delivery, state: State, at: datetime, receipt: str | None, error: str | None) -> bool:
+        """Record the outcome of the attempt that `delivery` describes."""
+        return self._change(delivery, {"state": state, "finished_at": at, "receipt": receipt, "error": error})
+
+    def _change(self, delivery: Delivery, values: dict[str, Any]) -> bool:
+        unchanged = (
+            deliveries.c.key == delivery.key,
+            deliveries.c.state == delivery.state,
+            deliveries.c.attempts == delivery.attempts,
+        )
+        with self.transaction() as connection:
+            return connection.execute(sa.update(deliveries).where(*unchanged).values(**values)).rowcount == 1
+
+    # Crossings
+
+    def announced(self, connection: sa.Connection) -> set[tuple[str, datetime, int, int]]:
+        """Keys of the crossings that have a verdict."""
+        table = announced_crossings.c
+        query = sa.select(table.account_id, table.period_start, table.quota_version, table.threshold_pct)
+        return {(row[0], row[1], row[2], row[3]) for row in connection.execute(query)}
+
+    def record_crossings(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        if rows:
+            connection.execute(sa.insert(announced_crossings), list(rows))
+
+    # Meter reports
+
+    def newest_reports(
+        self, connection: sa.Connection, env: str, meter: str, start: datetime
+    ) -> list[tuple[str, datetime, int, int, State]]:
+        """(customer, hour, revision, units, state) of the newest revision of each hour from `start` on."""
+        table = meter_reports.c
+        newest = (
+            sa.select(table.stripe_customer_id, table.hour_start, sa.func.max(table.revision).label("revision"))
+            .where(table.env == env, table.meter == meter, table.hour_start >= start)
+            .group_by(table.stripe_customer_id, table.hour_start)
+            .subquery()
+        )
+        query = sa.select(
+            table.stripe_customer_id, table.hour_start, table.revision, table.units, table.state
+        ).join_from(
+            meter_reports,
+            newest,
+            sa.and_(
+                table.env == env,
+                table.meter == meter,
+                table.stripe_customer_id == newest.c.stripe_customer_id,
+                table.hour_start == newest.c.hour_start,
+                table.revision == newest.c.revision,
+            ),
+        )
+        return [(row[0], row[1], row[2], row[3], State(row[4])) for row in connection.execute(query)]
+
+    def record_reports(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
+        if rows := list(rows):
+            connection.execute(sa.insert(meter_reports), rows)
+
+    def report_totals(self) -> list[dict[str, Any]]:
+        """Reports and units in the ledger by meter and state, newest revisions and older ones alike."""
+        table = meter_reports.c
+        query = (
+            sa.select(
+                table.meter,
+                table.state,
+                sa.func.count().label("reports"),
+                sa.func.count(table.stripe_customer_id.distinct()).label("customers"),
+                sa.func.min(table.hour_start).label("first_hour"),
+                sa.func.max(table.hour_start).label("last_hour"),
+            )
+            .group_by(table.meter, table.state)
+            .order_by(table.meter, table.state)
+        )
+        with self._engine.connect() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def as_row(item: Any, **more: Any) -> dict[str, Any]:
+    """A dataclass as a row of a table."""
+    return {**asdict(item), **more}
+
+
+def _delivery(row: Any) -> Delivery:
+    values = dict(row._mapping)
+    return Delivery(**{**values, "state": State(values["state"])})
+
+
+def _configure_sqlite(engine: sa.Engine) -> None:
+    @sa.event.listens_for(engine, "connect")
+    def connect(connection: Any, _: object) -> None:
+        connection.isolation_level = None  # the driver would begin transactions late and not for DDL
+        cursor = connection.cursor()
+        for pragma in ("journal_mode = wal", "synchronous = full", "busy_timeout = 60000", "foreign_keys = on"):
+            cursor.execute(f"pragma {pragma}")
+
+    @sa.event.listens_for(engine, "begin")
+    def begin(connection: sa.Connection) -> None:
+        # Immediate: what a transaction has read must still be true when it writes.
+        connection.exec_driver_sql("begin immediate")

@@ -1,0 +1,119 @@
+"""The warehouse as everyone but dbt sees it: the published copy, and the queries that deliveries are made of.
+
+While dbt writes the warehouse file no other process can open it, so after each build it is copied and swapped in
+under the published name. Readers never wait and never see half a build. Nothing here computes a figure: queries
+select columns of marts.
+"""
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from filelock import FileLock
+
+STORAGE_VERSION = "v1.5.0"
+"""File format of the published copy: DuckDB 1.5 and later can read it, so analysts' tools need not be the newest."""
+
+
+class NothingPublishedError(RuntimeError):
+    """There is no published copy yet."""
+
+
+def publish(warehouse: Path, published: Path) -> dict[str, int]:
+    """Copy the warehouse to `published`, atomically; the rows of each table.
+
+    :raises duckdb.IOException: another process writes the warehouse outside the jobs (`dbt build` by hand).
+    """
+    staging = published.with_name(f".{published.name}")
+    with FileLock(warehouse.with_suffix(".lock")):
+        staging.unlink(missing_ok=True)
+        with duckdb.connect() as connection:
+            connection.execute(f"attach '{_quoted(warehouse)}' as warehouse (read_only)")
+            connection.execute(f"attach '{_quoted(staging)}' as published (storage_version '{STORAGE_VERSION}')")
+            connection.execute("copy from database warehouse to published")
+            names = connection.execute(
+                "select table_name from duckdb_tables() where database_name = 'published' order by table_name"
+            ).fetchall()
+            rows = {name: _count(connection, f'published.main."{name}"') for (name,) in names}
+            connection.execute("detach published")
+        os.replace(staging, published)
+    return rows
+
+
+def query(published: Path, sql: str, parameters: Sequence[object] | None = None) -> list[dict[str, Any]]:
+    """Rows of a query against the published copy; timestamps come back as aware UTC datetimes.
+
+    :raises NothingPublishedError: nothing was built yet.
+    """
+    if not published.exists():
+        raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
+    with duckdb.connect(str(published), read_only=True) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(sql, parameters)
+        columns = [column[0] for column in connection.description or []]
+        return [dict(zip(columns, map(_aware, row), strict=True)) for row in connection.fetchall()]
+
+
+def row_counts(warehouse: Path, tables: Sequence[str]) -> dict[str, int]:
+    """Rows of the named tables right after a build, before they are published."""
+    with FileLock(warehouse.with_suffix(".lock")), duckdb.connect(str(warehouse), read_only=True) as connection:
+        return {table: _count(connection, f'main."{table}"') for table in tables}
+
+
+def data_quality(database: Path) -> dict[str, Any]:
+    """The one row of the mart of that name, from the warehouse after a build or from the published copy."""
+    [row] = query(database, DATA_QUALITY)
+    return row
+
+
+UTILIZATION = """
+    select * from utilization_mtd
+    order by hits_cap_on nulls last, pct_of_cap desc nulls last, mrr desc nulls last, account_id
+"""
+
+CROSSINGS = """
+    select
+        crossings.account_id, crossings.period_start, crossings.quota_version, crossings.threshold_pct,
+        crossings.severity, crossings.crossed_at, crossings.cause, crossings.quota, crossings.used,
+        utilization.account_name, utilization.owner, utilization.plan, utilization.mrr, crossings.pct_of_cap,
+        utilization.projected_eom, utilization.hits_cap_on, utilization.hits_cap_in_period,
+        crossings.period_start = utilization.period_start as is_current_period
+    from threshold_crossings as crossings
+    join utilization_mtd as utilization using (account_id)
+    where crossings.is_in_digest
+"""
+
+DAILY_CALLS = """
+    select account_id, list(calls order by usage_date) as calls from daily_usage
+    where usage_date > (select max(usage_date) from daily_usage) - 14 group by account_id
+"""
+
+DATA_QUALITY = "select * from data_quality"
+
+BILLABLE_HOURS = """
+    select stripe_customer_id, hour_start, sum(billable_units)::bigint as units
+    from billable_usage_hourly where hour_start >= ? and hour_start < ?
+    group by stripe_customer_id, hour_start order by stripe_customer_id, hour_start
+"""
+
+
+def billable_hours(published: Path, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Units by Stripe customer (None: accounts without one) and UTC hour in `[start, end)`."""
+    naive = [moment.astimezone(UTC).replace(tzinfo=None) for moment in (start, end)]
+    return query(published, BILLABLE_HOURS, naive)
+
+
+def _aware(value: object) -> object:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
+def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    [[count]] = connection.execute(f"select count(*) from {relation}").fetchall()
+    return int(count)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

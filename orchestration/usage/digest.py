@@ -1,0 +1,184 @@
+"""The digest: which crossings are news, in which order, with which words. Plain data in, plain data out.
+
+Figures come ready from the marts and are only formatted here. How a channel draws the result is in `channels/`.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from decimal import ROUND_FLOOR, Decimal
+from enum import StrEnum
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from orchestration.usage.periods import digest_due_at
+
+CrossingKey = tuple[str, datetime, int, int]
+"""(account_id, period_start, quota_version, threshold_pct): what is announced at most once."""
+
+
+class Outcome(StrEnum):
+    """What the digest did with a crossing, for good."""
+
+    ANNOUNCED = "announced"
+    SUPERSEDED = "superseded"
+    """A higher threshold of the same account was announced in its place."""
+    BACKFILL = "backfill"
+    """It happened before the first digest's day or in a period long closed: recorded, no news."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A crossing and what became of it."""
+
+    key: CrossingKey
+    crossed_at: datetime
+    outcome: Outcome
+
+
+def judge(
+    crossings: Sequence[Mapping[str, Any]],
+    announced: Collection[CrossingKey],
+    on: date,
+    zone: ZoneInfo,
+    previous_cutoff: datetime | None,
+) -> tuple[list[Mapping[str, Any]], list[Verdict]]:
+    """What the digest of business day `on` announces, soonest cap first, and a verdict on every new crossing.
+
+    `crossings` are rows of threshold_crossings with the account's utilization beside them, `announced` the keys that
+    have a verdict already, `previous_cutoff` the moment up to which the digest before looked. What is news is told
+    by that memory and not by "the last 24 hours": no gap and no repeat after a missed run (definitions D5). Only the
+    very first digest has no memory; its news is what happened since 8am of the day before.
+    """
+    since = previous_cutoff or digest_due_at(on - timedelta(days=1), zone)
+    fresh = [row for row in crossings if _key(row) not in announced]
+    news: dict[tuple[str, datetime], Mapping[str, Any]] = {}
+    late: list[Mapping[str, Any]] = []
+    for row in sorted(fresh, key=lambda row: -int(row["threshold_pct"])):
+        is_late_data = previous_cutoff is not None and row["is_current_period"]
+        if row["crossed_at"] < since and not is_late_data:
+            late.append(row)
+        else:
+            news.setdefault((row["account_id"], row["period_start"]), row)
+    chosen = {_key(row) for row in news.values()}
+    past = {_key(row) for row in late}
+    verdicts = [
+        Verdict(
+            _key(row),
+            row["crossed_at"],
+            Outcome.ANNOUNCED
+            if _key(row) in chosen
+            else Outcome.BACKFILL
+            if _key(row) in past
+            else Outcome.SUPERSEDED,
+        )
+        for row in fresh
+    ]
+    return sorted(news.values(), key=_urgency), verdicts
+
+
+def compose(
+    news: Sequence[Mapping[str, Any]],
+    calls: Mapping[str, Sequence[int]],
+    quality: Mapping[str, Any],
+    on: date,
+    now: datetime,
+    zone: ZoneInfo,
+) -> dict[str, Any]:
+    """The digest as JSON-ready data: headline, one item an account, footer lines."""
+    items = [_item(row, calls.get(row["account_id"], ()), on, zone) for row in news]
+    return {
+        "date": on.isoformat(),
+        "headline": _headline(news, on),
+        "items": items,
+        "footer": _footer(quality, now, zone),
+    }
+
+
+def _key(row: Mapping[str, Any]) -> CrossingKey:
+    return (row["account_id"], row["period_start"], row["quota_version"], row["threshold_pct"])
+
+
+def _urgency(row: Mapping[str, Any]) -> tuple[object, ...]:
+    # Soonest cap first, then the fuller, then the larger revenue; the id makes two runs print the same order.
+    hits_cap_on = row["hits_cap_on"] or date.max
+    return (hits_cap_on, -row["pct_of_cap"], -(row["mrr"] or Decimal(0)), row["account_id"])
+
+
+def _headline(news: Sequence[Mapping[str, Any]], on: date) -> str:
+    if not news:
+        return "No account crossed a threshold since the last digest."
+    over = sum(1 for row in news if row["used"] >= row["quota"])
+    today = sum(1 for row in news if row["used"] < row["quota"] and row["hits_cap_on"] == on)
+    parts = [f"{_accounts(len(news))} crossed a threshold since the last digest"]
+    if over:
+        parts.append(f"{over} already over the quota")
+    if today:
+        parts.append(f"{today} will reach it today")
+    return f"{'; '.join(parts)}. First to call: {_name(news[0])}."
+
+
+def _item(row: Mapping[str, Any], calls: Sequence[int], on: date, zone: ZoneInfo) -> dict[str, Any]:
+    return {
+        "account_id": row["account_id"],
+        "name": _name(row),
+        "owner": row["owner"] or "no owner",
+        "plan": row["plan"] or "",
+        "severity": row["severity"],
+        "threshold_pct": row["threshold_pct"],
+        "used": f"{row['used']:,}",
+        "quota": f"{row['quota']:,}",
+        "pct": format_pct(row["pct_of_cap"]),
+        "crossed_at": f"{row['crossed_at'].astimezone(zone):%d %b %H:%M}",
+        "cause": row["cause"],
+        "hits_cap": hits_cap(row, on),
+        "projected": f"{row['projected_eom']:,}" if row["projected_eom"] is not None else "too early to say",
+        "mrr": f"{row['mrr']:,.2f}" if row["mrr"] is not None else "",
+        "sparkline": sparkline(calls),
+    }
+
+
+def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[str]:
+    through = quality["data_through"]
+    lines = [
+        f"Data through {through.astimezone(zone):%d %b %H:%M %Z}" if through else "No usage yet",
+        f"as of {now.astimezone(zone):%d %b %H:%M %Z}",
+        f"{quality['rejected_lines']:,} lines rejected",
+        f"{_accounts(quality['accounts_without_quota'])} with usage but no quota",
+    ]
+    if quality["accounts_blocked_with_usage"]:
+        lines.append(f"{_accounts(quality['accounts_blocked_with_usage'])} blocked (quota 0) but calling")
+    lines.append(f"{_accounts(quality['accounts_without_customer'])} with usage but no Stripe customer")
+    return lines
+
+
+def _name(row: Mapping[str, Any]) -> str:
+    return str(row["account_name"] or row["account_id"])
+
+
+def _accounts(count: int) -> str:
+    return f"{count:,} account" if count == 1 else f"{count:,} accounts"
+
+
+def format_pct(pct: Decimal | None) -> str:
+    """A percentage for people, cut off after one decimal: 79.96 is shown as 79.9 %, never as 80.0 % (D1)."""
+    if pct is None:
+        return "–"
+    return f"{pct.quantize(Decimal('0.1'), ROUND_FLOOR):,} %"
+
+
+def hits_cap(row: Mapping[str, Any], on: date) -> str:
+    """When the quota is used up, in words; `row` needs hits_cap_on, hits_cap_in_period, used and quota."""
+    if row["used"] >= row["quota"]:
+        return "over quota"
+    if row["hits_cap_on"] is None:
+        return "no forecast" if row["hits_cap_in_period"] is None else "not this period"
+    if not row["hits_cap_in_period"]:
+        return "not this period"
+    return "today" if row["hits_cap_on"] == on else f"{row['hits_cap_on']:%a %d %b}"
+
+
+def sparkline(calls: Sequence[int]) -> str:
+    """The days' calls as bars, the largest day full height; zero is the lowest bar."""
+    bars, top = "▁▂▃▄▅▆▇█", max(calls, default=0)
+    return "".join(bars[value * 7 // top] if top else bars[0] for value in calls)

@@ -1,0 +1,333 @@
+"""The truth of the demo, recounted from the written files by a parser that shares nothing with ours."""
+
+import csv
+import json
+from collections import Counter, defaultdict
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.demo import STORIES, THRESHOLDS, Truth, generate
+
+NOWS = [
+    datetime(2026, 11, 20, 8, 0, tzinfo=UTC),
+    datetime(2026, 11, 22, 22, 30, 15, 999_999, tzinfo=UTC),  # a Sunday, half a second before the next one
+    datetime(2026, 11, 1, 0, 5, tzinfo=UTC),
+    datetime(2026, 11, 1, 0, 0, tzinfo=UTC),
+    datetime(2026, 11, 2, 3, 0, tzinfo=UTC),  # twenty hours ago was in this month, the history is mostly not
+    datetime(2028, 2, 29, 12, 0, tzinfo=UTC),
+    datetime(2026, 12, 31, 23, 59, 59, tzinfo=UTC),
+    datetime(2027, 1, 1, 0, 5, tzinfo=UTC),
+]
+EVER = datetime.min.replace(tzinfo=UTC)
+CALL_NAMES = ("api_call", "api_request")
+
+
+@dataclass
+class Recount:
+    calls: dict[str, tuple[str, datetime]] = field(default_factory=dict)  # uuid -> account, time
+    quotas: dict[str, list[tuple[datetime, int | None]]] = field(default_factory=lambda: defaultdict(list))
+    first_line: dict[str, str] = field(default_factory=dict)  # uuid -> bytes
+    limit_reached: list[dict[str, Any]] = field(default_factory=list)
+    rejected: Counter[str] = field(default_factory=Counter)
+    late_days: Counter[int] = field(default_factory=Counter)
+    duplicates: int = 0
+    lines: int = 0
+
+    def times_of(self, account_id: str, start: datetime, end: datetime) -> list[datetime]:
+        """Sorted, from `start` to `end`, both included."""
+        return sorted(at for name, at in self.calls.values() if name == account_id and start <= at <= end)
+
+
+def recount(landing: Path) -> Recount:
+    found = Recount()
+    for path in sorted(landing.glob("*.ndjson")):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            found.lines += 1
+            reason = _reject_reason(line)
+            if reason is not None:
+                found.rejected[reason] += 1
+                continue
+            event = json.loads(line)
+            uuid, properties = event["uuid"], event["properties"]
+            if uuid in found.first_line:
+                assert found.first_line[uuid] == line
+                found.duplicates += 1
+                continue
+            found.first_line[uuid] = line
+            at = datetime.fromisoformat(event["timestamp"])
+            if event["event"] == "quota_set":
+                found.quotas[properties["account_id"]].append((at, properties["api_quota_monthly"]))
+            elif event["event"] == "usage.limit_reached":
+                found.limit_reached.append({**properties, "at": at})
+            else:
+                assert properties["account_id"] == event["distinct_id"]
+                found.calls[uuid] = (properties["account_id"], at)
+                found.late_days[(date.fromisoformat(path.stem.removeprefix("usage-")) - at.date()).days] += 1
+    return found
+
+
+def _reject_reason(line: str) -> str | None:
+    try:
+        event = json.loads(line)
+    except ValueError:
+        return "invalid_json"
+    if not isinstance(event, dict):
+        return "not_an_object"
+    if event["event"] not in (*CALL_NAMES, "quota_set", "usage.limit_reached"):
+        return "unknown_event"
+    properties = event["properties"]
+    if not (properties.get("account_id") or properties.get("customer_id") or event.get("distinct_id")):
+        return "missing_account"
+    try:
+        datetime.fromisoformat(event["timestamp"])
+    except ValueError:
+        return "invalid_time"
+    quota = properties.get("api_quota_monthly")
+    if event["event"] == "quota_set" and quota is not None and not (isinstance(quota, int) and quota >= 0):
+        return "invalid_quota"
+    return None
+
+
+def make_demo(folder: Path, now: datetime, **sizes: int) -> tuple[Truth, Recount]:
+    arguments = {"accounts": 60, "events": 5_000, **sizes}
+    truth = generate(folder / "landing", folder / "accounts.csv", now=now, **arguments)
+    return truth, recount(folder / "landing")
+
+
+def month_start(now: datetime) -> datetime:
+    return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+@pytest.mark.parametrize("now", NOWS, ids=str)
+@pytest.mark.parametrize("days", [45, 3])
+def test_truth_equals_recount(tmp_path: Path, now: datetime, days: int) -> None:
+    truth, found = make_demo(tmp_path, now, days=days)
+
+    counted = {uuid: call for uuid, call in found.calls.items() if call[1] <= now}
+    ahead = [at for _, at in found.calls.values() if at > now]
+    assert truth.calls == len(counted)
+    assert truth.future == len(ahead) > 0
+    assert all(at - now > timedelta(days=1) for at in ahead)
+    assert truth.duplicates == found.duplicates
+    assert truth.rejected == found.rejected
+    assert truth.lines == found.lines
+
+    by_date: dict[str, Counter[date]] = defaultdict(Counter)
+    for account_id, at in counted.values():
+        by_date[account_id][at.date()] += 1
+    assert by_date.keys() <= {account.account_id for account in truth.accounts}
+    for account in truth.accounts:
+        assert account.calls_by_date == by_date[account.account_id]
+        used = len(found.times_of(account.account_id, month_start(now), now))
+        assert account.used_mtd == used
+        in_force = sorted(found.quotas.get(account.account_id, []), key=lambda version: version[0])
+        assert all(at <= now for at, _ in in_force)
+        quota = in_force[-1][1] if in_force else None
+        assert account.quota == quota
+        states = {None: "unlimited", 0: "blocked"}
+        assert account.quota_state == (states.get(quota, "limited") if in_force else "unknown")
+        limited = account.quota_state == "limited"
+        assert account.crossed == tuple(
+            threshold for threshold in THRESHOLDS if limited and quota and used * 100 >= quota * threshold
+        )
+
+
+@pytest.mark.parametrize("now", NOWS, ids=str)
+@pytest.mark.parametrize("days", [45, 1])
+def test_crossing_happens_in_the_last_twenty_hours_of_the_month(
+    tmp_path: Path, now: datetime, days: int
+) -> None:
+    truth, found = make_demo(tmp_path, now, accounts=120, days=days)
+
+    crossing = [account for account in truth.accounts if account.story.startswith("crossing_")]
+    assert len(crossing) == 6
+    opens = max(month_start(now), now.replace(microsecond=0) - timedelta(hours=20))
+    for account in crossing:
+        threshold = int(account.story.removeprefix("crossing_"))
+        times = found.times_of(account.account_id, month_start(now), now)
+        assert account.quota is not None
+        needed = -(-account.quota * threshold // 100)
+        assert opens <= times[needed - 1] <= now
+        assert account.crossed == tuple(t for t in THRESHOLDS if t <= threshold)
+
+
+@pytest.mark.parametrize("now", NOWS, ids=str)
+def test_stories_show_what_they_are_named_after(tmp_path: Path, now: datetime) -> None:
+    truth, found = make_demo(tmp_path, now)
+
+    by_story = defaultdict(list)
+    for account in truth.accounts:
+        by_story[account.story].append(account)
+    assert by_story.keys() == set(STORIES)
+    for account in by_story["dormant"]:
+        assert now - max(found.times_of(account.account_id, EVER, now)) > timedelta(
+            days=7
+        )
+    for account in by_story["upgraded"]:
+        (_, smaller), (upgraded_at, larger) = sorted(found.quotas[account.account_id])
+        assert smaller is not None
+        assert larger is not None
+        assert smaller < larger
+        assert month_start(now) <= upgraded_at <= now
+    assert all(account.crossed == THRESHOLDS for account in by_story["over_120"])
+    assert all(not account.calls_by_date and account.quota for account in by_story["idle"])
+    for story in ("blocked", "unlimited", "unknown", "invalid_quota"):
+        assert all(account.used_mtd >= 3 for account in by_story[story])
+    assert not any(account.crossed for story in ("flat", "dormant") for account in by_story[story])
+    for account in by_story["bursting"]:
+        hours = Counter(
+            (at.date(), at.hour) for at in found.times_of(account.account_id, EVER, now)
+        )
+        whole_days = {
+            day: calls for day, calls in account.calls_by_date.items() if day < now.date() and calls > 9
+        }
+        for day, calls in whole_days.items():
+            assert sum(sorted(hours[day, hour] for hour in range(24))[-2:]) > calls / 2
+
+
+def test_growing_account_grows_and_flat_one_rests_at_weekends(tmp_path: Path) -> None:
+    truth, _ = make_demo(tmp_path, NOWS[0], accounts=20, events=20_000)
+
+    growing, flat = truth.accounts[0].calls_by_date, truth.accounts[1].calls_by_date
+    weeks = sorted(growing)
+    assert sum(growing[day] for day in weeks[-15:-1]) > 1.5 * sum(growing[day] for day in weeks[:14])
+    saturdays = [calls for day, calls in flat.items() if day.weekday() == 5]
+    thursdays = [calls for day, calls in flat.items() if day.weekday() == 3]
+    assert sum(saturdays) / len(saturdays) < 0.6 * sum(thursdays) / len(thursdays)
+
+
+@pytest.mark.parametrize("now", NOWS[:3], ids=str)
+def test_quota_stands_before_the_first_call(tmp_path: Path, now: datetime) -> None:
+    truth, found = make_demo(tmp_path, now)
+
+    for account in truth.accounts:
+        times = found.times_of(account.account_id, EVER, now)
+        if account.account_id in found.quotas and times:
+            assert min(found.quotas[account.account_id])[0] < times[0]
+
+
+def test_noise_is_there_and_named(tmp_path: Path) -> None:
+    truth, found = make_demo(tmp_path, NOWS[0], events=40_000)
+
+    reasons = "invalid_json not_an_object missing_account invalid_time unknown_event invalid_quota"
+    assert set(truth.rejected) == set(reasons.split(" "))
+    assert 15 <= sum(truth.rejected.values()) <= 25
+    assert 0.004 < truth.duplicates / truth.lines < 0.006
+    assert set(found.late_days) == {-2, 0, 1, 2}  # -2: the calls of the day after tomorrow
+    assert 0.008 < (found.late_days[1] + found.late_days[2]) / len(found.calls) < 0.012
+    assert len(found.calls) == pytest.approx(40_000, rel=0.02)
+    statuses = Counter(json.loads(line)["properties"]["status"] // 100 for line in _call_lines(found))
+    assert 0.03 < statuses[4] / len(found.calls) < 0.07
+    assert statuses[5] > 0
+    assert {json.loads(line)["event"] for line in _call_lines(found)} == set(CALL_NAMES)
+
+
+def _call_lines(found: Recount) -> list[str]:
+    return [found.first_line[uuid] for uuid in found.calls]
+
+
+@pytest.mark.parametrize("now", NOWS[:3], ids=str)
+def test_limit_reached_says_what_was_used_by_then(tmp_path: Path, now: datetime) -> None:
+    truth, found = make_demo(tmp_path, now)
+
+    quotas = {account.account_id: account.quota for account in truth.accounts if 100 in account.crossed}
+    assert {notice["customer_id"] for notice in found.limit_reached} == set(quotas)
+    for notice in found.limit_reached:
+        account_id = notice["customer_id"]
+        assert notice["metric"] == "api-calls"
+        assert notice["limit"] == quotas[account_id]
+        assert notice["used"] == len(found.times_of(account_id, month_start(now), notice["at"]))
+        assert notice["limit"] <= notice["used"]
+        assert notice["at"] <= now
+
+
+def test_accounts_csv_lists_every_account_once(tmp_path: Path) -> None:
+    truth, _ = make_demo(tmp_path, NOWS[0], accounts=700)
+
+    with (tmp_path / "accounts.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["account_id", "name", "owner", "plan", "mrr", "stripe_customer_id"]
+    assert [row["account_id"] for row in rows] == [account.account_id for account in truth.accounts]
+    assert len({row["account_id"] for row in rows}) == len({row["name"] for row in rows}) == 700
+    assert all(row["name"] == row["account_id"].replace("-", " ").title() for row in rows)
+    assert all(len(row["mrr"].partition(".")[2]) == 2 for row in rows)
+    assert [row["stripe_customer_id"] or None for row in rows] == [
+        a.stripe_customer_id for a in truth.accounts
+    ]
+    customers = Counter(row["stripe_customer_id"] for row in rows)
+    assert customers.pop("") == 70
+    assert Counter(customers.values())[2] == 1
+    assert max(customers.values()) == 2
+    assert 0 < sum(row["owner"] == "" for row in rows) < 35
+
+
+def test_files_are_one_for_each_day_and_none_is_temporary(tmp_path: Path) -> None:
+    make_demo(tmp_path, NOWS[0], days=10)
+
+    days = {f"landing/usage-2026-11-{day}.ndjson" for day in range(11, 21)}
+    files = files_of(tmp_path)
+    assert files.keys() == days | {"landing/quotas.ndjson", "accounts.csv"}
+    assert all(content.endswith(b"\n") for content in files.values())
+
+
+def test_file_appears_only_when_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> list[str]:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("orchestration.demo._call_lines", refuse)
+    with pytest.raises(OSError, match="disk full"):
+        make_demo(tmp_path, NOWS[0])
+    assert not list((tmp_path / "landing").glob("*usage-*"))
+
+
+def test_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
+    truths = [make_demo(tmp_path / name, NOWS[0])[0] for name in ("one", "two")]
+    other_zone = NOWS[0].astimezone(timezone(timedelta(hours=9)))
+    truths.append(make_demo(tmp_path / "tokyo", other_zone)[0])
+    other_seed, _ = make_demo(tmp_path / "other", NOWS[0], seed=8)
+
+    assert truths[0] == truths[1] == truths[2]
+    assert files_of(tmp_path / "one") == files_of(tmp_path / "two") == files_of(tmp_path / "tokyo")
+    assert files_of(tmp_path / "one") != files_of(tmp_path / "other")
+    assert other_seed != truths[0]
+
+
+def test_chunks_leave_the_truth_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("orchestration.demo._CHUNK_LINES", 7)
+    truth, found = make_demo(tmp_path, NOWS[0])
+
+    assert truth.calls == sum(at <= truth.now for _, at in found.calls.values())
+    assert (truth.lines, truth.duplicates) == (found.lines, found.duplicates)
+
+
+def test_sizes_are_far_apart(tmp_path: Path) -> None:
+    truth, _ = make_demo(tmp_path, NOWS[0], events=40_000)
+
+    sizes = sorted((sum(account.calls_by_date.values()) for account in truth.accounts), reverse=True)
+    assert sizes[0] > 10 * sizes[40] > 0
+
+
+@pytest.mark.parametrize("accounts", [1, 2, 13])
+@pytest.mark.parametrize("events", [0, 200])
+def test_few_accounts_are_enough(tmp_path: Path, accounts: int, events: int) -> None:
+    truth, found = make_demo(tmp_path, NOWS[2], accounts=accounts, events=events, days=1)
+
+    assert len(truth.accounts) == accounts
+    assert truth.calls == sum(at <= truth.now for _, at in found.calls.values())
+
+
+def test_nothing_to_write_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="aware"):
+        generate(tmp_path, tmp_path / "accounts.csv", now=datetime(2026, 11, 20))  # noqa: DTZ001
+    for sizes in ({"accounts": 0}, {"days": 0}, {"events": -1}):
+        with pytest.raises(ValueError, match="positive"):
+            make_demo(tmp_path, NOWS[0], **sizes)
+    assert not files_of(tmp_path)
