@@ -127,7 +127,7 @@ def generate(
     """Write `usage-<UTC day>.ndjson` for the `days` up to `now`, `quotas.ndjson` and the account list.
 
     The same arguments write the same bytes; other files of the folder stay. `events` is approximate:
-    stories add the calls that they need. All stories exist from 20 accounts on; "dormant" calls from 10 days on.
+    stories add the calls that they need. All stories exist from 20 accounts on; "dormant" needs 9 days.
     Raises ValueError for a naive `now`, or if there is nothing to write.
     """
     if now.tzinfo is None or accounts < 1 or days < 1 or events < 0:
@@ -178,8 +178,8 @@ def _planned_accounts(history: _History, count: int, events: int) -> list[_Accou
 
 def _plan_calls(history: _History, account: _Account, total: float) -> None:
     story, days = account.story, len(history.dates)
-    # Eight days without a call, the last one partial: more than seven days at any hour of now.
-    active = {"idle": 0, "dormant": max(0, min(days // 3, days - 9))}.get(story, days)
+    # Seven whole days without a call, and the hours before now.
+    active = {"idle": 0, "dormant": max(0, min(days // 3, days - 8))}.get(story, days)
     shape = [0.35 if day.weekday() >= 5 else 1.0 for day in history.dates]
     shape[-1] *= (history.last_second + 1) / 86_400
     if story == "growing":
@@ -213,10 +213,9 @@ def _quota_of(history: _History, account: _Account) -> int | None:
 def _crossing_quota(history: _History, account: _Account) -> int:
     """Fix the latest call times, choose the call that crosses, return the quota that makes it cross."""
     threshold, last = int(account.story.removeprefix("crossing_")), history.last
-    # Seconds since the last midnight: the window may open on the day before, but not in the month before.
-    opens = history.last_second - _CROSSING_WINDOW_SECONDS
-    if history.now.day == 1:
-        opens = max(0, opens)
+    opens = (
+        history.last_second - _CROSSING_WINDOW_SECONDS
+    )  # since the last midnight: negative is the day before
     account.seconds = {
         day: _sampled_seconds(history, account, day) for day in sorted({max(0, last - 1), last})
     }
@@ -227,7 +226,8 @@ def _crossing_quota(history: _History, account: _Account) -> int:
         account.calls[last] += 1
     used = sum(account.calls[history.month :])
     # The largest quota that the n-th call of the month is the first to reach: n * 100 >= quota * threshold.
-    quotas = [nth * 100 // threshold for nth in range(used - max(8, in_window) + 1, used + 1)]
+    first = max(1, used - max(8, in_window) + 1)  # on the 1st the window reaches back into another month
+    quotas = [nth * 100 // threshold for nth in range(first, used + 1)]
     below_next = [quota for quota in quotas if used * 100 < quota * _NEXT_THRESHOLD[threshold]]
     return history.rng.choice(below_next or quotas[-1:])
 

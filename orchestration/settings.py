@@ -26,7 +26,9 @@ class Settings(BaseSettings):
 
     env: str = Field("local", alias="HEADROOM_ENV", description="`production` starts the schedules")
     data: Path = Field(Path("data"), alias="HEADROOM_DATA", description="lake, warehouse, ledger, Dagster")
-    landing: Path = Field(Path("data/landing"), alias="HEADROOM_LANDING", description="event files, read only")
+    landing_folder: Path | None = Field(
+        None, alias="HEADROOM_LANDING", description="event files, only read; default: landing in HEADROOM_DATA"
+    )
     accounts: Path | None = Field(
         None, alias="HEADROOM_ACCOUNTS", description="CSV of accounts; default: accounts.csv in HEADROOM_DATA"
     )
@@ -61,11 +63,13 @@ class Settings(BaseSettings):
     def _production_has_a_running_clock(self) -> Self:
         if self.is_production and self.fixed_now is not None:
             raise ValueError("HEADROOM_NOW is refused when HEADROOM_ENV=production: unset one of the two")
-        for name in ("data", "landing"):
-            setattr(self, name, (PROJECT_ROOT / getattr(self, name).expanduser()).resolve())
-        if "landing" not in self.model_fields_set:
-            self.landing = self.data / "landing"
-        self.accounts = (PROJECT_ROOT / self.accounts.expanduser()).resolve() if self.accounts else None
+        return self
+
+    @model_validator(mode="after")
+    def _paths_are_absolute(self) -> Self:
+        self.data = _absolute(self.data)
+        self.landing_folder = _absolute(self.landing_folder) if self.landing_folder else None
+        self.accounts = _absolute(self.accounts) if self.accounts else None
         return self
 
     @property
@@ -79,6 +83,10 @@ class Settings(BaseSettings):
     @cached_property
     def zone(self) -> ZoneInfo:
         return ZoneInfo(self.timezone)
+
+    @property
+    def landing(self) -> Path:
+        return self.landing_folder or self.data / "landing"
 
     @property
     def accounts_csv(self) -> Path:
@@ -114,6 +122,10 @@ class Settings(BaseSettings):
         os.environ["DAGSTER_HOME"] = str(self.dagster_home)
         os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
         os.environ["DO_NOT_TRACK"] = "1"
+
+
+def _absolute(path: Path) -> Path:
+    return (PROJECT_ROOT / path.expanduser()).resolve()
 
 
 def load() -> Settings:

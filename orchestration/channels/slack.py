@@ -135,9 +135,9 @@ def _section(text: str) -> dict[str, Any]:
 
 
 def _escaped(text: str) -> str:
-    """Names are data: they cannot ping, link or format."""
+    """Names are data: they cannot ping, link or format. (A bare @name does not ping through the API.)"""
     for character, replacement in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
         text = text.replace(character, replacement)
-    for character in "*_~`@#":
+    for character in "*_~`":
         text = text.replace(character, f"\u200b{character}")
     return text

@@ -135,6 +135,11 @@ class Ledger:
         with self.transaction() as connection:
             return connection.execute(sa.update(deliveries).where(*unchanged).values(**values)).rowcount == 1
 
+    def last_digest_at(self, connection: sa.Connection, env: str) -> datetime | None:
+        """The clock of the newest digest: the moment up to which crossings were looked at."""
+        is_digest = deliveries.c.key.startswith(f"{env}|digest|", autoescape=True)
+        return connection.scalar(sa.select(sa.func.max(deliveries.c.created_at)).where(is_digest))
+
     # Crossings
 
     def announced(self, connection: sa.Connection) -> set[tuple[str, datetime, int, int]]:

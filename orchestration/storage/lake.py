@@ -382,7 +382,7 @@ with line as (
 ),
 extracted as (
     select *,
-        is_json and json_type(raw) = 'OBJECT' as is_object,
+        case when is_json then json_type(raw) = 'OBJECT' else false end as is_object,
         case when is_json then json_extract(raw, [{_PATHS}]) end as fields,
         case when is_json then json_extract_string(raw, [{_PATHS}]) end as texts
     from line

@@ -143,6 +143,7 @@ def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[s
     lines = [
         f"Data through {through.astimezone(zone):%d %b %H:%M %Z}" if through else "No usage yet",
         f"as of {now.astimezone(zone):%d %b %H:%M %Z}",
+        f"{_accounts(quality['accounts_over_80_pct'])} at 80 % or above",
         f"{quality['rejected_lines']:,} lines rejected",
         f"{_accounts(quality['accounts_without_quota'])} with usage but no quota",
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -141,14 +142,14 @@ def test_truth_equals_recount(tmp_path: Path, now: datetime, days: int) -> None:
 
 
 @pytest.mark.parametrize("now", NOWS, ids=str)
-@pytest.mark.parametrize("days", [45, 1])
+@pytest.mark.parametrize(("days", "accounts"), [(45, 120), (1, 120), (20, 1_200)])
 def test_crossing_happens_in_the_last_twenty_hours_of_the_month(
-    tmp_path: Path, now: datetime, days: int
+    tmp_path: Path, now: datetime, days: int, accounts: int
 ) -> None:
-    truth, found = make_demo(tmp_path, now, accounts=120, days=days)
+    truth, found = make_demo(tmp_path, now, accounts=accounts, days=days)
 
     crossing = [account for account in truth.accounts if account.story.startswith("crossing_")]
-    assert len(crossing) == 6
+    assert len(crossing) == 3 * -(-accounts // 100)
     opens = max(month_start(now), now.replace(microsecond=0) - timedelta(hours=20))
     for account in crossing:
         threshold = int(account.story.removeprefix("crossing_"))
@@ -168,9 +169,7 @@ def test_stories_show_what_they_are_named_after(tmp_path: Path, now: datetime) -
         by_story[account.story].append(account)
     assert by_story.keys() == set(STORIES)
     for account in by_story["dormant"]:
-        assert now - max(found.times_of(account.account_id, EVER, now)) > timedelta(
-            days=7
-        )
+        assert now - max(found.times_of(account.account_id, EVER, now)) > timedelta(days=7)
     for account in by_story["upgraded"]:
         (_, smaller), (upgraded_at, larger) = sorted(found.quotas[account.account_id])
         assert smaller is not None
@@ -183,14 +182,23 @@ def test_stories_show_what_they_are_named_after(tmp_path: Path, now: datetime) -
         assert all(account.used_mtd >= 3 for account in by_story[story])
     assert not any(account.crossed for story in ("flat", "dormant") for account in by_story[story])
     for account in by_story["bursting"]:
-        hours = Counter(
-            (at.date(), at.hour) for at in found.times_of(account.account_id, EVER, now)
-        )
+        hours = Counter((at.date(), at.hour) for at in found.times_of(account.account_id, EVER, now))
         whole_days = {
             day: calls for day, calls in account.calls_by_date.items() if day < now.date() and calls > 9
         }
         for day, calls in whole_days.items():
             assert sum(sorted(hours[day, hour] for hour in range(24))[-2:]) > calls / 2
+
+
+@pytest.mark.parametrize("now", NOWS, ids=str)
+def test_dormant_account_has_called_when_the_history_is_short(tmp_path: Path, now: datetime) -> None:
+    truth, found = make_demo(tmp_path, now, days=9, events=0)
+
+    for account in truth.accounts:
+        times = found.times_of(account.account_id, EVER, now)
+        assert bool(times) == (account.story != "idle")
+        if account.story == "dormant":
+            assert now - times[-1] > timedelta(days=7)
 
 
 def test_growing_account_grows_and_flat_one_rests_at_weekends(tmp_path: Path) -> None:
@@ -227,6 +235,7 @@ def test_noise_is_there_and_named(tmp_path: Path) -> None:
     statuses = Counter(json.loads(line)["properties"]["status"] // 100 for line in _call_lines(found))
     assert 0.03 < statuses[4] / len(found.calls) < 0.07
     assert statuses[5] > 0
+    assert all(str(UUID(uuid)) == uuid and UUID(uuid).version == 4 for uuid in found.first_line)
     assert {json.loads(line)["event"] for line in _call_lines(found)} == set(CALL_NAMES)
 
 
@@ -279,13 +288,17 @@ def test_files_are_one_for_each_day_and_none_is_temporary(tmp_path: Path) -> Non
 
 
 def test_file_appears_only_when_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: list[str] = []
+
     def refuse(*_: object) -> list[str]:
+        names.extend(path.name for path in (tmp_path / "landing").iterdir())
         raise OSError("disk full")
 
     monkeypatch.setattr("orchestration.demo._call_lines", refuse)
     with pytest.raises(OSError, match="disk full"):
         make_demo(tmp_path, NOWS[0])
-    assert not list((tmp_path / "landing").glob("*usage-*"))
+    assert sorted(names) == [".usage-2026-10-07.ndjson.part", "quotas.ndjson"]
+    assert files_of(tmp_path).keys() == {"accounts.csv", "landing/quotas.ndjson"}
 
 
 def test_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:

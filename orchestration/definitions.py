@@ -1,0 +1,30 @@
+"""The code location: everything in defs/, nothing else."""
+
+import dagster as dg
+
+from orchestration.defs import automation
+from orchestration.defs.deliver import build_usage_digest, stripe_usage
+from orchestration.defs.ingest import ingest
+from orchestration.defs.publish import build_published_copy
+from orchestration.defs.resources import Project
+from orchestration.defs.transform import build_models
+
+
+@dg.definitions
+def headroom() -> dg.Definitions:
+    project = Project()
+    models = build_models(project)
+    return dg.Definitions(
+        assets=[
+            ingest,
+            models,
+            build_published_copy(models),
+            build_usage_digest(project.settings.timezone),
+            stripe_usage,
+        ],
+        jobs=automation.JOBS,
+        schedules=automation.build_schedules(project),
+        sensors=automation.SENSORS,
+        resources={"project": project},
+        executor=dg.in_process_executor,  # the work is one process's; a process for each step costs 3 s a step
+    )

@@ -1,0 +1,74 @@
+"""Every job, schedule and sensor.
+
+Jobs run numbers and deliveries together, so that a failed check stops what would be sent. Schedules that have an
+effect on others start by themselves in production only; elsewhere they are visible and switched on by hand.
+"""
+
+import dagster as dg
+
+from orchestration.defs.alerts import run_failure_alert_sensor
+from orchestration.defs.resources import Project
+from orchestration.storage import landing
+from orchestration.usage.periods import DIGEST_HOUR
+
+INGEST = dg.AssetSelection.groups("ingest")
+MODELS = dg.AssetSelection.groups("staging", "marts", "publish")
+DIGEST = dg.AssetSelection.assets("usage_digest")
+STRIPE = dg.AssetSelection.assets("stripe_usage")
+
+refresh_job = dg.define_asset_job(
+    "refresh_job", INGEST | MODELS, description="Landed files into the published marts; sends nothing."
+)
+hourly_job = dg.define_asset_job(
+    "hourly_job", INGEST | MODELS | STRIPE, description="Fresh numbers and the hour's usage for Stripe."
+)
+daily_job = dg.define_asset_job(
+    "daily_job", INGEST | MODELS | STRIPE | DIGEST, description="The whole job: fresh numbers, Stripe, the digest."
+)
+JOBS = [refresh_job, hourly_job, daily_job]
+
+
+def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
+    """8am in the business zone, and five past every hour, when the hour before is closed."""
+    settings = project.settings
+    status = dg.DefaultScheduleStatus.RUNNING if settings.is_production else dg.DefaultScheduleStatus.STOPPED
+
+    @dg.schedule(
+        job=daily_job,
+        cron_schedule=f"0 {DIGEST_HOUR} * * *",
+        execution_timezone=settings.timezone,
+        default_status=status,
+        description="The digest of the day, at 8am of the business zone.",
+    )
+    def daily_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
+        on = context.scheduled_execution_time.astimezone(settings.zone).date().isoformat()
+        return dg.RunRequest(run_key=on, partition_key=on)
+
+    hourly_schedule = dg.ScheduleDefinition(
+        name="hourly_schedule",
+        job=hourly_job,
+        cron_schedule="5 * * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description="Usage of the closed hours, hourly.",
+    )
+    return [daily_schedule, hourly_schedule]
+
+
+@dg.sensor(
+    job=refresh_job,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description="Starts refresh_job when something landed. The cursor is the latest change seen; nothing is opened.",
+)
+def landing_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
+    found, _ = landing.scan(project.settings.landing)
+    # The inode's change time, not the modification time: a file that is moved in keeps an old modification time.
+    latest = max((status.st_ctime_ns for _, status in found), default=0)
+    seen = int(context.cursor or 0)
+    if latest <= seen:
+        return dg.SkipReason("nothing landed since the last look")
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=str(latest))], cursor=str(latest))
+
+
+SENSORS: list[dg.SensorDefinition] = [landing_sensor, run_failure_alert_sensor]

@@ -1,0 +1,181 @@
+"""Published marts to Slack and Stripe, through the ledger."""
+
+from dataclasses import asdict
+from datetime import date
+from typing import Any
+
+import dagster as dg
+
+from orchestration.channels import slack
+from orchestration.channels.preview import digest_text
+from orchestration.defs.resources import OWNERS, Project, clock
+from orchestration.delivery.ledger import Delivery, State
+from orchestration.delivery.outbox import InDoubtError, RefusedError, deliver
+from orchestration.storage import warehouse
+from orchestration.usage import digest as digests
+from orchestration.usage import metering
+from orchestration.usage.periods import digest_due_at, latest_digest_date
+
+FIRST_DIGEST = "2024-01-01"
+
+
+def digest_key(env: str, on: str) -> str:
+    return f"{env}|digest|{on}"
+
+
+def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
+    """The digest asset; its partitions are days of the business zone, the running one included."""
+
+    @dg.asset(
+        deps=["published_copy"],
+        partitions_def=dg.DailyPartitionsDefinition(FIRST_DIGEST, timezone=timezone, end_offset=1),
+        group_name="deliver",
+        owners=OWNERS,
+        kinds={"slack"},
+        description=(
+            "The 8am digest: accounts that crossed a threshold since the digest before, soonest cap first. One message"
+            " per business day, sent once: materializing a day again, or backfilling past days, sends nothing.\n\n"
+            "Without SLACK_BOT_TOKEN it is a preview: stored in the ledger and shown here. If Slack refuses, the error"
+            " says what to repair; run again and the same message is sent."
+        ),
+    )
+    def usage_digest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+        on, settings = date.fromisoformat(context.partition_key), project.settings
+        key = digest_key(settings.env, on.isoformat())
+        before = project.ledger().delivery(key)
+        if before is None:
+            latest = latest_digest_date(settings.now(), settings.zone)
+            if on != latest:
+                when = "is not due yet" if on > latest else f"is past: its crossings are in the digests up to {latest}"
+                context.log.info(f"nothing sent: the digest of {on} {when}")
+                return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {when}"})
+            if not warehouse.data_quality(settings.published)["accounts"]:
+                return dg.MaterializeResult(metadata={"outcome": "nothing sent: no account is known yet"})
+            prepare_digest(project, on)
+        try:
+            delivery = deliver(project.ledger(), key, project.slack(), clock)
+        except (RefusedError, InDoubtError, ValueError) as error:
+            raise dg.Failure(str(error), metadata={"key": key}, allow_retries=False) from None
+        if before and before.state == delivery.state:
+            outcome = f"already {_done(delivery)}"
+        else:
+            outcome = _done(delivery)
+        context.log.info(f"digest of {on}: {outcome}\n{digest_text(delivery.payload['digest'])}")
+        return dg.MaterializeResult(
+            metadata={
+                "outcome": outcome,
+                "accounts": len(delivery.payload["digest"]["items"]),
+                "key": key,
+                "message": dg.MetadataValue.md(f"```\n{digest_text(delivery.payload['digest'])}\n```"),
+            }
+        )
+
+    return usage_digest
+
+
+def prepare_digest(project: Project, on: date) -> None:
+    """Freeze the digest of `on` and the verdict on each of its crossings, in one transaction.
+
+    :raises dagster.Failure: the published marts are older than the digest.
+    """
+    settings, ledger = project.settings, project.ledger()
+    quality = warehouse.data_quality(settings.published)
+    as_of = quality["as_of"]
+    if as_of < digest_due_at(on, settings.zone):
+        raise dg.Failure(
+            f"the digest of {on} needs marts from its morning, but these are as of {as_of.isoformat()}:"
+            " run the daily job, or materialize the marts and published_copy first",
+            allow_retries=False,
+        )
+    rows = warehouse.query(settings.published, warehouse.CROSSINGS)
+    calls = {row["account_id"]: row["calls"] for row in warehouse.query(settings.published, warehouse.DAILY_CALLS)}
+    key = digest_key(settings.env, on.isoformat())
+    with ledger.transaction() as connection:
+        if ledger.delivery(key, connection):
+            return  # another run was faster
+        news, verdicts = digests.judge(
+            rows, ledger.announced(connection), on, settings.zone, ledger.last_digest_at(connection, settings.env)
+        )
+        digest = digests.compose(news, calls, quality, on, as_of, settings.zone)
+        ledger.prepare(
+            connection, key, "slack", {"digest": digest, "message": slack.digest_message(digest)}, as_of
+        )
+        ledger.record_crossings(connection, [_crossing(verdict, key, as_of) for verdict in verdicts])
+
+
+def _crossing(verdict: digests.Verdict, key: str, as_of: Any) -> dict[str, Any]:
+    account_id, period_start, quota_version, threshold_pct = verdict.key
+    return {
+        "account_id": account_id,
+        "period_start": period_start,
+        "quota_version": quota_version,
+        "threshold_pct": threshold_pct,
+        "crossed_at": verdict.crossed_at,
+        "detected_at": as_of,
+        "outcome": verdict.outcome,
+        "delivery_key": key,
+    }
+
+
+def _done(delivery: Delivery) -> str:
+    at = f"{delivery.finished_at:%Y-%m-%d %H:%M} UTC" if delivery.finished_at else ""
+    if delivery.state is State.SENT:
+        return f"sent {at} ({delivery.receipt})"
+    if delivery.state is State.PREVIEWED:
+        return f"previewed {at}: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send"
+    return f"{delivery.state} since {delivery.attempted_at or delivery.created_at}"
+
+
+@dg.asset(
+    deps=["published_copy"],
+    group_name="deliver",
+    owners=OWNERS,
+    kinds={"stripe"},
+    description=(
+        "What Stripe should bill: for each customer and closed UTC hour of the open periods one absolute total,"
+        " recorded in the ledger. An hour is recorded again, as a new revision, only where its total changed.\n\n"
+        "Without STRIPE_API_KEY it is a preview: recorded, not sent. Accounts without a Stripe customer are counted"
+        " here and listed in utilization_mtd."
+    ),
+)
+def stripe_usage(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+    settings, ledger = project.settings, project.ledger()
+    # The hours that were closed when the marts were built: a clock read now could close one that they lack calls of.
+    as_of = warehouse.data_quality(settings.published)["as_of"]
+    start, end = metering.reporting_window(as_of)
+    hours = warehouse.billable_hours(settings.published, start, end)
+    billed = [(row["stripe_customer_id"], row["hour_start"], row["units"]) for row in hours if row["stripe_customer_id"]]
+    unbilled_units = sum(row["units"] for row in hours if not row["stripe_customer_id"])
+    state = State.PREVIEWED if settings.stripe_api_key is None else State.PREPARED
+    with ledger.transaction() as connection:
+        recorded = {
+            # what was only previewed does not stand at Stripe once there is a key
+            (customer, hour): metering.Recorded(
+                revision, None if before is State.PREVIEWED and state is not State.PREVIEWED else units
+            )
+            for customer, hour, revision, units, before in ledger.newest_reports(
+                connection, settings.env, metering.METER, start
+            )
+        }
+        reports = metering.plan(settings.env, billed, recorded)
+        ledger.record_reports(
+            connection,
+            (
+                {**asdict(report), "env": settings.env, "meter": metering.METER, "state": state, "created_at": as_of}
+                for report in reports
+            ),
+        )
+    if state is State.PREPARED:
+        context.log.warning("this version records meter reports but does not send them to Stripe yet")
+    context.log.info(f"{len(reports):,} customer-hours {state}, {unbilled_units:,} units without a Stripe customer")
+    return dg.MaterializeResult(
+        metadata={
+            "reports": len(reports),
+            "corrections": sum(1 for report in reports if report.revision > 1),
+            "customers": len({report.stripe_customer_id for report in reports}),
+            "units_in_window": sum(units for _, _, units in billed),
+            "units_without_customer": unbilled_units,
+            "state": str(state),
+            "window": f"{start.isoformat()} to {end.isoformat()}",
+        }
+    )

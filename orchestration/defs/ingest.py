@@ -1,0 +1,92 @@
+"""Landing folder to lake."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict
+
+import dagster as dg
+
+from orchestration.defs.resources import OWNERS, Project
+from orchestration.storage.lake import Batch
+from orchestration.storage.landing import LandedFile
+
+RAW_EVENTS = dg.AssetSpec(
+    "raw_events",
+    group_name="ingest",
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    description=(
+        "Every accepted usage event once, as Parquet by event date under `lake/batches/`. One row per (source, id).\n\n"
+        "Source: NDJSON files in HEADROOM_LANDING; each is read once, an appended one is read on. Cadence: hourly, and"
+        " when files land. If a run fails here, run it again: a batch is in the lake as a whole or not at all."
+    ),
+)
+REJECTED_LINES = dg.AssetSpec(
+    "rejected_lines",
+    group_name="ingest",
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    description=(
+        "Every landed line that does not count, with file, line number and reason. `headroom rejected` explains them;"
+        " repair the producer and land the corrected lines in a new file."
+    ),
+)
+RAW_ACCOUNTS = dg.AssetSpec(
+    "raw_accounts",
+    group_name="ingest",
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    description="The accounts file (HEADROOM_ACCOUNTS) as it is now: names, owners, plans, MRR, Stripe customers.",
+)
+
+
+@dg.multi_asset(specs=[RAW_EVENTS, REJECTED_LINES, RAW_ACCOUNTS], name="ingest")
+def ingest(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[None]]:
+    settings, lake = project.settings, project.lake()
+    now, ledger = settings.now(), project.ledger()
+    batches: list[Batch] = []
+    settings.landing.mkdir(parents=True, exist_ok=True)
+    with lake.writing():
+        # A batch that was committed just before a kill is in the lake but not in the ledger yet.
+        for batch in lake.batches(after=ledger.last_batch()):
+            _record(project, batch)
+        known = {file["path"]: LandedFile(**file) for file in ledger.landed_files()}
+        while True:
+            new_batch, skipped = lake.ingest(settings.landing, known, now)
+            if new_batch is None:
+                break
+            _record(project, new_batch)
+            known.update({file.path: file for file in new_batch.files})
+            batches.append(new_batch)
+            context.log.info(f"batch {new_batch.number}: {new_batch.accepted:,} events from {new_batch.lines:,} lines")
+        has_file = settings.accounts_csv.exists()
+        if settings.accounts is not None and not has_file:
+            raise dg.Failure(f"HEADROOM_ACCOUNTS names {settings.accounts}, which does not exist")
+        accounts, bad_accounts = lake.write_accounts(settings.accounts_csv if has_file else None, rejected_at=now)
+    for entry in skipped:
+        context.log.warning(f"not read: {entry.path} {entry.reason}")
+    reasons: Counter[str] = Counter()
+    for batch in batches:
+        reasons.update(batch.rejected)
+    yield dg.MaterializeResult(
+        asset_key="raw_events",
+        metadata={
+            "events_accepted": sum(batch.accepted for batch in batches),
+            "duplicates": sum(batch.duplicates for batch in batches),
+            "lines": sum(batch.lines for batch in batches),
+            "files": sum(len(batch.files) for batch in batches),
+            "files_skipped": len(skipped),
+            "skipped": dg.MetadataValue.json([asdict(entry) for entry in skipped[:100]]),
+        },
+    )
+    yield dg.MaterializeResult(
+        asset_key="rejected_lines",
+        metadata={"events_rejected": sum(reasons.values()), "reasons": dg.MetadataValue.json(dict(reasons))},
+    )
+    yield dg.MaterializeResult(
+        asset_key="raw_accounts", metadata={"dagster/row_count": accounts, "rows_rejected": bad_accounts}
+    )
+
+
+def _record(project: Project, batch: Batch) -> None:
+    project.ledger().record_files(batch.number, [asdict(file) for file in batch.files])

@@ -1,0 +1,35 @@
+"""Marts to the read-only copy that analysts, the terminal and the deliveries read."""
+
+import dagster as dg
+
+from orchestration.defs.resources import OWNERS, Project
+from orchestration.storage import warehouse
+
+
+def build_published_copy(models: dg.AssetsDefinition) -> dg.AssetsDefinition:
+    """The copy depends on every model, so that a failed one keeps the last good copy in place."""
+
+    @dg.asset(
+        deps=sorted(models.keys),
+        group_name="publish",
+        owners=OWNERS,
+        kinds={"duckdb"},
+        description=(
+            "`published.duckdb`: the warehouse after a build whose tests passed, swapped in atomically. Open it read"
+            " only with any DuckDB from 1.5 on, or ask `headroom sql`. Digest and Stripe reports read it too, so that"
+            " everyone sees the same numbers."
+        ),
+    )
+    def published_copy(project: Project) -> dg.MaterializeResult[None]:
+        settings = project.settings
+        rows = warehouse.publish(settings.warehouse, settings.published)
+        return dg.MaterializeResult(
+            metadata={
+                "path": dg.MetadataValue.path(str(settings.published)),
+                "size_bytes": settings.published.stat().st_size,
+                "tables": len(rows),
+                "rows": sum(rows.values()),
+            }
+        )
+
+    return published_copy

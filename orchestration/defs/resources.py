@@ -1,0 +1,52 @@
+"""What assets work with. The resource has no fields, so that no setting, and no secret, shows in Dagster's UI."""
+
+from datetime import UTC, datetime
+
+import dagster as dg
+
+from orchestration import settings
+from orchestration.channels.preview import PreviewChannel
+from orchestration.channels.slack import SlackChannel
+from orchestration.delivery.ledger import Ledger
+from orchestration.delivery.outbox import Channel
+from orchestration.settings import Settings
+from orchestration.storage.dbt import DbtProject
+from orchestration.storage.lake import Lake
+
+OWNERS = ["team:data"]
+
+
+class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
+    """This clone and its data folder, as the environment configures them."""
+
+    @property
+    def settings(self) -> Settings:
+        return settings.load()
+
+    def lake(self) -> Lake:
+        return Lake(self.settings.lake)
+
+    def dbt(self) -> DbtProject:
+        config = self.settings
+        config.export()
+        return DbtProject(settings.PROJECT_ROOT / "dbt_project", config.dbt_target, config.warehouse)
+
+    def ledger(self) -> Ledger:
+        return Ledger(self.settings.ledger_url)
+
+    def slack(self) -> Channel:
+        """Slack where a token is set, else a preview.
+
+        :raises ValueError: a token without a channel.
+        """
+        config = self.settings
+        if config.slack_bot_token is None:
+            return PreviewChannel("Slack")
+        if not config.slack_channel:
+            raise ValueError("SLACK_BOT_TOKEN is set but HEADROOM_SLACK_CHANNEL is not: name the channel's id (C…)")
+        return SlackChannel(config.slack_bot_token.get_secret_value(), config.slack_channel, config.slack_api_url)
+
+
+def clock() -> datetime:
+    """The real time, for attempts; never the fixed one of a replay."""
+    return datetime.now(UTC)

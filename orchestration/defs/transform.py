@@ -1,0 +1,89 @@
+"""Lake to marts: the dbt models as assets, their tests as blocking checks."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import dagster as dg
+from dagster_dbt import DagsterDbtTranslator, dbt_assets
+from dagster_dbt.asset_utils import get_asset_check_key_for_test
+
+from orchestration.defs.resources import OWNERS, Project
+from orchestration.storage import warehouse
+from orchestration.storage.dbt import NodeResult
+
+FIGURES = {
+    "utilization_mtd": ("accounts", "accounts_over_80_pct", "accounts_without_quota"),
+    "events_rejected": ("rejected_lines",),
+}
+"""Columns of data_quality that are worth a plot on an asset's page."""
+
+
+class Translator(DagsterDbtTranslator):
+    """A model's folder is its group; its description is its page, without the SQL."""
+
+    def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
+        node = self.get_resource_props(manifest, unique_id)
+        spec = super().get_asset_spec(manifest, unique_id, project)
+        if node["resource_type"] == "source":
+            return spec
+        group = "staging" if node["resource_type"] == "seed" else node["fqn"][1]
+        return spec.replace_attributes(
+            group_name=group, owners=OWNERS, description=node["description"].strip() or None
+        )
+
+
+def build_models(project: Project) -> dg.AssetsDefinition:
+    """The dbt assets; parses the dbt project first where it changed."""
+    manifest, translator = project.dbt().manifest(), Translator()
+
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="models", exclude="resource_type:unit_test")
+    def models(context: dg.AssetExecutionContext, project: Project) -> Iterator[Any]:
+        settings, dbt = project.settings, project.dbt()
+        keys = {
+            unique_id: translator.get_asset_spec(manifest, unique_id, None).key
+            for unique_id, node in manifest["nodes"].items()
+            if node["resource_type"] in ("model", "seed")
+        }
+        selected = {unique_id for unique_id, key in keys.items() if key in context.selected_asset_keys}
+        names = None if len(selected) == len(keys) else [manifest["nodes"][node]["name"] for node in selected]
+        results = list(dbt.build(settings.now(), settings.timezone, names))
+        built = {result.unique_id: result for result in results if result.status == "success"}
+        tables = {
+            node: manifest["nodes"][node]["name"]
+            for node in built
+            if manifest["nodes"][node]["config"]["materialized"] in ("table", "incremental", "seed")
+        }
+        rows = warehouse.row_counts(settings.warehouse, list(tables.values()))
+        quality = warehouse.data_quality(settings.warehouse) if "data_quality" in rows else {}
+        for unique_id, result in built.items():
+            name = manifest["nodes"][unique_id]["name"]
+            metadata: dict[str, Any] = {"seconds": result.seconds}
+            if name in rows:
+                metadata["dagster/row_count"] = rows[name]
+            metadata |= {figure: quality[figure] for figure in FIGURES.get(name, ()) if figure in quality}
+            yield dg.MaterializeResult(asset_key=keys[unique_id], metadata=metadata)
+        for result in results:
+            if result.unique_id.startswith("test.") and result.status != "skipped":
+                key = get_asset_check_key_for_test(manifest, translator, result.unique_id, project=None)
+                if key in context.selected_asset_check_keys:
+                    yield _check_result(key, result)
+        failed = [result for result in results if result.status in ("error", "fail", "runtime error")]
+        if failed:
+            lines = "\n".join(f"- {result.unique_id.split('.')[2]}: {result.message}" for result in failed)
+            raise dg.Failure(
+                f"{len(failed)} models or tests failed; nothing was published or sent:\n{lines}\n"
+                "Look at the rows with `headroom sql` or in the warehouse file, repair, and run again.",
+                allow_retries=False,
+            )
+
+    return models
+
+
+def _check_result(key: Any, result: NodeResult) -> dg.AssetCheckResult:
+    return dg.AssetCheckResult(
+        asset_key=key.asset_key,
+        check_name=key.name,
+        passed=result.status == "pass",
+        severity=dg.AssetCheckSeverity.WARN if result.status == "warn" else dg.AssetCheckSeverity.ERROR,
+        metadata={"failed_rows": result.failures or 0, "message": result.message},
+    )
