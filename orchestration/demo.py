@@ -213,12 +213,9 @@ def _quota_of(history: _History, account: _Account) -> int | None:
 def _crossing_quota(history: _History, account: _Account) -> int:
     """Fix the latest call times, choose the call that crosses, return the quota that makes it cross."""
     threshold, last = int(account.story.removeprefix("crossing_")), history.last
-    opens = (
-        history.last_second - _CROSSING_WINDOW_SECONDS
-    )  # since the last midnight: negative is the day before
-    account.seconds = {
-        day: _sampled_seconds(history, account, day) for day in sorted({max(0, last - 1), last})
-    }
+    opens = history.last_second - _CROSSING_WINDOW_SECONDS  # from midnight; negative is yesterday
+    for day in range(max(0, last - 1), last + 1):
+        account.seconds[day] = _sampled_seconds(history, account, day)
     recent = [(day - last) * 86_400 + second for day, times in account.seconds.items() for second in times]
     in_window = sum(second >= opens for second in recent)
     for _ in range(8 - in_window):
@@ -261,9 +258,7 @@ def _quota_lines(history: _History, plan: list[_Account], rejected: Counter[str]
     ]
 
 
-def _malformed_lines(
-    history: _History, account: _Account, rejected: Counter[str]
-) -> defaultdict[int, list[str]]:
+def _malformed_lines(history: _History, account: _Account, rejected: Counter[str]) -> defaultdict[int, list[str]]:
     """Lines with one defect each, by the day in whose file they stand."""
     at, account_id, bad = history.start, account.account_id, list[tuple[str, str]]()
     for n in range(3):

@@ -27,7 +27,9 @@ class Settings(BaseSettings):
     env: str = Field("local", alias="HEADROOM_ENV", description="`production` starts the schedules")
     data: Path = Field(Path("data"), alias="HEADROOM_DATA", description="lake, warehouse, ledger, Dagster")
     landing_folder: Path | None = Field(
-        None, alias="HEADROOM_LANDING", description="event files, only read; default: landing in HEADROOM_DATA"
+        None,
+        alias="HEADROOM_LANDING",
+        description="event files, only read; default: landing in HEADROOM_DATA",
     )
     accounts: Path | None = Field(
         None, alias="HEADROOM_ACCOUNTS", description="CSV of accounts; default: accounts.csv in HEADROOM_DATA"
@@ -113,8 +115,9 @@ class Settings(BaseSettings):
         return self.data / "dagster"
 
     @property
-    def dbt_target(self) -> Path:
-        return self.data / "dbt"
+    def dbt_places(self) -> tuple[Path, Path, Path]:
+        """The dbt project, the folder for its manifest and compiled SQL, and the warehouse it builds."""
+        return PROJECT_ROOT / "dbt_project", self.data / "dbt", self.warehouse
 
     def export(self) -> None:
         """Write what dbt's profile and Dagster look up by themselves into this process's environment."""
@@ -133,4 +136,4 @@ def load() -> Settings:
 
     :raises pydantic.ValidationError: a value is not usable; the message names the variable.
     """
-    return Settings()  # type: ignore[call-arg]
+    return Settings()

@@ -43,8 +43,8 @@ class SlackChannel:
         self._channel = channel
         # The default handlers repeat a post whose answer was lost, which posts twice; only 429 is safe to repeat.
         handlers: list[RetryHandler] = [RateLimitErrorRetryHandler(max_retry_count=1)]
-        address = {"base_url": base_url.rstrip("/") + "/"} if base_url else {}
-        self._client = WebClient(token=token, timeout=TIMEOUT_SECONDS, retry_handlers=handlers, **address)
+        address = (base_url or WebClient.BASE_URL).rstrip("/") + "/"
+        self._client = WebClient(token=token, timeout=TIMEOUT_SECONDS, retry_handlers=handlers, base_url=address)
 
     def send(self, delivery: Delivery) -> str:
         message = delivery.payload["message"]
@@ -76,7 +76,8 @@ class SlackChannel:
                 page = self._client.conversations_history(
                     channel=self._channel, oldest=oldest, include_all_metadata=True, limit=200, cursor=cursor
                 )
-                for message in page.get("messages", []):
+                messages: list[dict[str, Any]] = page.get("messages", [])
+                for message in messages:
                     metadata = message.get("metadata", {})
                     if (
                         metadata.get("event_type") == EVENT_TYPE

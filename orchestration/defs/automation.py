@@ -23,7 +23,9 @@ hourly_job = dg.define_asset_job(
     "hourly_job", INGEST | MODELS | STRIPE, description="Fresh numbers and the hour's usage for Stripe."
 )
 daily_job = dg.define_asset_job(
-    "daily_job", INGEST | MODELS | STRIPE | DIGEST, description="The whole job: fresh numbers, Stripe, the digest."
+    "daily_job",
+    INGEST | MODELS | STRIPE | DIGEST,
+    description="The whole job: fresh numbers, Stripe, the digest.",
 )
 JOBS = [refresh_job, hourly_job, daily_job]
 

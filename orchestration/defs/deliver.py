@@ -94,12 +94,14 @@ def prepare_digest(project: Project, on: date) -> None:
         if ledger.delivery(key, connection):
             return  # another run was faster
         news, verdicts = digests.judge(
-            rows, ledger.announced(connection), on, settings.zone, ledger.last_digest_at(connection, settings.env)
+            rows,
+            ledger.announced(connection),
+            on,
+            settings.zone,
+            ledger.last_digest_at(connection, settings.env),
         )
         digest = digests.compose(news, calls, quality, on, as_of, settings.zone)
-        ledger.prepare(
-            connection, key, "slack", {"digest": digest, "message": slack.digest_message(digest)}, as_of
-        )
+        ledger.prepare(connection, key, "slack", {"digest": digest, "message": slack.digest_message(digest)}, as_of)
         ledger.record_crossings(connection, [_crossing(verdict, key, as_of) for verdict in verdicts])
 
 
@@ -144,8 +146,8 @@ def stripe_usage(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
     as_of = warehouse.data_quality(settings.published)["as_of"]
     start, end = metering.reporting_window(as_of)
     hours = warehouse.billable_hours(settings.published, start, end)
-    billed = [(row["stripe_customer_id"], row["hour_start"], row["units"]) for row in hours if row["stripe_customer_id"]]
-    unbilled_units = sum(row["units"] for row in hours if not row["stripe_customer_id"])
+    billed = [(customer, hour, units) for customer, hour, units in hours if customer]
+    unbilled_units = sum(units for customer, _, units in hours if not customer)
     state = State.PREVIEWED if settings.stripe_api_key is None else State.PREPARED
     with ledger.transaction() as connection:
         recorded = {
@@ -161,7 +163,13 @@ def stripe_usage(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
         ledger.record_reports(
             connection,
             (
-                {**asdict(report), "env": settings.env, "meter": metering.METER, "state": state, "created_at": as_of}
+                {
+                    **asdict(report),
+                    "env": settings.env,
+                    "meter": metering.METER,
+                    "state": state,
+                    "created_at": as_of,
+                }
                 for report in reports
             ),
         )

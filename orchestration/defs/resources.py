@@ -29,7 +29,7 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     def dbt(self) -> DbtProject:
         config = self.settings
         config.export()
-        return DbtProject(settings.PROJECT_ROOT / "dbt_project", config.dbt_target, config.warehouse)
+        return DbtProject(*config.dbt_places)
 
     def ledger(self) -> Ledger:
         return Ledger(self.settings.ledger_url)

@@ -27,9 +27,7 @@ class Translator(DagsterDbtTranslator):
         if node["resource_type"] == "source":
             return spec
         group = "staging" if node["resource_type"] == "seed" else node["fqn"][1]
-        return spec.replace_attributes(
-            group_name=group, owners=OWNERS, description=node["description"].strip() or None
-        )
+        return spec.replace_attributes(group_name=group, owners=OWNERS, description=node["description"].strip() or None)
 
 
 def build_models(project: Project) -> dg.AssetsDefinition:
@@ -44,9 +42,16 @@ def build_models(project: Project) -> dg.AssetsDefinition:
             for unique_id, node in manifest["nodes"].items()
             if node["resource_type"] in ("model", "seed")
         }
-        selected = {unique_id for unique_id, key in keys.items() if key in context.selected_asset_keys}
-        names = None if len(selected) == len(keys) else [manifest["nodes"][node]["name"] for node in selected]
-        results = list(dbt.build(settings.now(), settings.timezone, names))
+        checks = {
+            unique_id: get_asset_check_key_for_test(manifest, translator, unique_id, project=None)
+            for unique_id, node in manifest["nodes"].items()
+            if node["resource_type"] == "test"
+        }
+        selected = [node for node, key in keys.items() if key in context.selected_asset_keys]
+        selected += [node for node, key in checks.items() if key in context.selected_asset_check_keys]
+        is_all = len(selected) == len(keys) + len(checks)
+        names = None if is_all else [manifest["nodes"][node]["name"] for node in selected]
+        results = dbt.build(settings.now(), settings.timezone, names)
         built = {result.unique_id: result for result in results if result.status == "success"}
         tables = {
             node: manifest["nodes"][node]["name"]
@@ -63,10 +68,8 @@ def build_models(project: Project) -> dg.AssetsDefinition:
             metadata |= {figure: quality[figure] for figure in FIGURES.get(name, ()) if figure in quality}
             yield dg.MaterializeResult(asset_key=keys[unique_id], metadata=metadata)
         for result in results:
-            if result.unique_id.startswith("test.") and result.status != "skipped":
-                key = get_asset_check_key_for_test(manifest, translator, result.unique_id, project=None)
-                if key in context.selected_asset_check_keys:
-                    yield _check_result(key, result)
+            if result.unique_id in checks and result.status != "skipped":
+                yield _check_result(checks[result.unique_id], result)
         failed = [result for result in results if result.status in ("error", "fail", "runtime error")]
         if failed:
             lines = "\n".join(f"- {result.unique_id.split('.')[2]}: {result.message}" for result in failed)

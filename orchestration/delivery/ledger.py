@@ -6,11 +6,11 @@ default; nothing here is particular to it but the connection settings.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -42,10 +42,6 @@ class Delivery:
     finished_at: datetime | None
     receipt: str | None
     error: str | None
-
-
-class _Row(Protocol):
-    _mapping: Mapping[str, Any]
 
 
 class Ledger:
@@ -119,7 +115,8 @@ class Ledger:
     def claim(self, delivery: Delivery, at: datetime) -> bool:
         """Take the delivery for one attempt; False if another process was faster. `at` is the real clock."""
         return self._change(
-            delivery, {"state": State.SENDING, "attempts": delivery.attempts + 1, "attempted_at": at, "error": None}
+            delivery,
+            {"state": State.SENDING, "attempts": delivery.attempts + 1, "attempted_at": at, "error": None},
         )
 
     def finish(self, delivery: Delivery, state: State, at: datetime, receipt: str | None, error: str | None) -> bool:
@@ -138,7 +135,8 @@ class Ledger:
     def last_digest_at(self, connection: sa.Connection, env: str) -> datetime | None:
         """The clock of the newest digest: the moment up to which crossings were looked at."""
         is_digest = deliveries.c.key.startswith(f"{env}|digest|", autoescape=True)
-        return connection.scalar(sa.select(sa.func.max(deliveries.c.created_at)).where(is_digest))
+        newest: datetime | None = connection.scalar(sa.select(sa.func.max(deliveries.c.created_at)).where(is_digest))
+        return newest
 
     # Crossings
 
@@ -203,11 +201,6 @@ class Ledger:
             return [dict(row._mapping) for row in connection.execute(query)]
 
 
-def as_row(item: Any, **more: Any) -> dict[str, Any]:
-    """A dataclass as a row of a table."""
-    return {**asdict(item), **more}
-
-
 def _delivery(row: Any) -> Delivery:
     values = dict(row._mapping)
     return Delivery(**{**values, "state": State(values["state"])})
@@ -218,7 +211,12 @@ def _configure_sqlite(engine: sa.Engine) -> None:
     def connect(connection: Any, _: object) -> None:
         connection.isolation_level = None  # the driver would begin transactions late and not for DDL
         cursor = connection.cursor()
-        for pragma in ("journal_mode = wal", "synchronous = full", "busy_timeout = 60000", "foreign_keys = on"):
+        for pragma in (
+            "journal_mode = wal",
+            "synchronous = full",
+            "busy_timeout = 60000",
+            "foreign_keys = on",
+        ):
             cursor.execute(f"pragma {pragma}")
 
     @sa.event.listens_for(engine, "begin")

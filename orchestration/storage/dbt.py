@@ -1,22 +1,22 @@
-"""Running the dbt project inside this process: prepare its manifest, build models and tests, report each node.
+"""The dbt project as the rest sees it: its manifest, and a build of its models and tests.
 
-In process, because starting dbt costs more than the work: `dbt build` as a command takes 4 to 6 s around one second
-of SQL, a call from here 1.3 s. Which node is which Dagster asset is not known here.
+dbt runs in a process of its own (`dbt_worker.py`), one invocation a build. It can be started ahead with `warm`: it
+then imports and parses (2 s of CPU) on the other core while Dagster loads. Which node is which Dagster asset is not
+known here.
 """
 
 import hashlib
 import json
 import os
+import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, ClassVar
 
 from filelock import FileLock
-
-if TYPE_CHECKING:
-    from dbt.contracts.graph.manifest import Manifest
 
 
 @dataclass(frozen=True)
@@ -34,67 +34,55 @@ class NodeResult:
 
 @dataclass(frozen=True)
 class DbtProject:
-    """The dbt project and the folder for what dbt writes beside the warehouse: its manifest and compiled SQL."""
+    """The dbt project, the folder for what dbt writes beside the warehouse, and the warehouse file."""
 
     folder: Path
     target: Path
     warehouse: Path
 
-    def manifest(self) -> dict[str, Any]:
-        """The parsed project, prepared first where a file of it changed since the last time."""
-        key = self._fingerprint()
-        path, stamp = self.target / "manifest.json", self.target / "manifest.key"
+    @property
+    def parse_lock(self) -> FileLock:
+        """Held while the manifest is written or read."""
         self.target.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.target / ".lock"):
-            if not (path.exists() and stamp.exists() and stamp.read_text() == key):
-                self._parse()
-                stamp.write_text(key)
-            content: dict[str, Any] = json.loads(path.read_bytes())
+        return FileLock(self.target / ".lock")
+
+    @property
+    def is_parsed(self) -> bool:
+        """Whether the manifest describes the project as it is now."""
+        stamp = self.target / "manifest.key"
+        return stamp.exists() and stamp.read_text() == self._fingerprint()
+
+    def mark_parsed(self) -> None:
+        (self.target / "manifest.key").write_text(self._fingerprint())
+
+    def manifest(self) -> dict[str, Any]:
+        """The parsed project, parsed first where a file of it changed since the last time.
+
+        :raises RuntimeError: dbt cannot parse it.
+        """
+        if not self.is_parsed:
+            self.warm()
+            _Worker.waiting[self].wait_until_ready()
+        with self.parse_lock:
+            content: dict[str, Any] = json.loads((self.target / "manifest.json").read_bytes())
         return content
 
-    def build(self, now: datetime, timezone: str, nodes: Sequence[str] | None = None) -> Iterator[NodeResult]:
-        """Build `nodes` by name (all by default) with their tests, as of `now`, in the business zone `timezone`.
+    def warm(self) -> None:
+        """Start dbt ahead of `build`, which this process will call soon. It ends with this process."""
+        if self not in _Worker.waiting:
+            _Worker.waiting[self] = _Worker(self)
+
+    def build(self, now: datetime, timezone: str, nodes: Sequence[str] | None = None) -> list[NodeResult]:
+        """Build or test the named `nodes` (all by default) as of `now`, in the business zone `timezone`.
 
         Waits while another process writes the warehouse. A failed test skips what depends on its model.
 
         :raises RuntimeError: dbt could not start building (a broken project, an unusable warehouse file).
         """
-        from dbt.cli.main import dbtRunner
-
-        variables = json.dumps({"now": now.isoformat(), "timezone": timezone})
-        selection = ["--select", *nodes, "--indirect-selection", "cautious"] if nodes is not None else []
-        # The lock dies with its process; a slot of a Dagster pool outlives a killed run and blocks the next one.
-        with FileLock(self.warehouse.with_suffix(".lock")):
-            try:
-                outcome = dbtRunner(manifest=self._parse("--no-write-json")).invoke(
-                    ["build", *self._arguments(), "--no-write-json", "--vars", variables]
-                    + ["--exclude-resource-type", "unit_test", *selection]
-                )
-            finally:
-                _release_warehouse()
-        if outcome.exception or outcome.result is None:
-            raise RuntimeError(f"dbt could not build {self.folder}: {outcome.exception}")
-        for result in outcome.result.results:  # type: ignore[union-attr]
-            yield NodeResult(
-                unique_id=result.node.unique_id,
-                status=str(result.status),
-                message=result.message or "",
-                failures=result.failures,
-                seconds=result.execution_time,
-            )
-
-    def _parse(self, *flags: str) -> "Manifest":
-        from dbt.cli.main import dbtRunner
-
-        outcome = dbtRunner().invoke(["parse", *self._arguments(), *flags])
-        if outcome.exception or not outcome.success:
-            raise RuntimeError(f"dbt could not parse {self.folder}: {outcome.exception}")
-        return outcome.result  # type: ignore[return-value]
-
-    def _arguments(self) -> list[str]:
-        quiet = ["--quiet", "--log-level", "none", "--log-level-file", "none"]
-        places = {"project-dir": self.folder, "profiles-dir": self.folder, "target-path": self.target}
-        return quiet + [part for name, path in places.items() for part in (f"--{name}", str(path))]
+        self.warm()
+        worker = _Worker.waiting.pop(self)
+        request = {"vars": {"now": now.isoformat(), "timezone": timezone}, "nodes": nodes}
+        return [NodeResult(**result) for result in worker.build(request)]
 
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(str(self.warehouse).encode())
@@ -104,8 +92,43 @@ class DbtProject:
         return digest.hexdigest()
 
 
-def _release_warehouse() -> None:
-    # dbt keeps the DuckDB file open, and thereby locked for every other process, until told otherwise.
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+class _Worker:
+    """A dbt process: says that it is ready, takes one request, answers with results."""
 
-    DuckDBConnectionManager.close_all_connections()
+    waiting: ClassVar[dict[DbtProject, "_Worker"]] = {}
+    ending: ClassVar[list["subprocess.Popen[str]"]] = []
+
+    def __init__(self, project: DbtProject) -> None:
+        places = [str(place) for place in (project.folder, project.target, project.warehouse)]
+        self._project = project
+        self._is_ready = False
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "orchestration.storage.dbt_worker", *places],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+
+    def wait_until_ready(self) -> None:
+        if not self._is_ready:
+            next(self._answers())
+            self._is_ready = True
+
+    def build(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        self.wait_until_ready()
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.close()
+        results: list[dict[str, Any]] = next(self._answers())["results"]
+        _Worker.ending = [process for process in _Worker.ending if process.poll() is None]
+        _Worker.ending.append(self._process)  # its orderly end takes a second that nobody needs to wait for
+        return results
+
+    def _answers(self) -> Iterator[dict[str, Any]]:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                raise RuntimeError(f"dbt could not work on {self._project.folder}: {answer['error']}")
+            yield answer
+        raise RuntimeError(f"dbt ended without an answer (exit status {self._process.wait()})")

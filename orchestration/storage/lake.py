@@ -186,13 +186,11 @@ class Lake:
                 ("accounts.parquet", ACCOUNT_COLUMNS, rows),
                 ("accounts_rejected.parquet", REJECTED_COLUMNS, [(*row, rejected_at) for row in rejected]),
             ):
-                connection.execute(f"create table t_{len(columns)} ({_typed(columns)})")
-                if content:
-                    connection.executemany(
-                        f"insert into t_{len(columns)} values ({', '.join('?' * len(columns))})", content
-                    )
-                _copy(connection, f"from t_{len(columns)}", self.root / f".{name}")
-                os.replace(self.root / f".{name}", self.root / name)
+                table = pa.table({column: [row[i] for row in content] for i, column in enumerate(columns)})
+                connection.register("content", table)
+                typed = ", ".join(f"cast({column} as {kind}) as {column}" for column, kind in columns.items())
+                _copy(connection, f"select {typed} from content", self.root / f".{name}")
+                (self.root / f".{name}").replace(self.root / name)
         return len(rows), len(rejected)
 
     @contextmanager
@@ -326,10 +324,6 @@ def _sync(path: Path) -> None:
 
 def _quoted(path: Path) -> str:
     return str(path).replace("'", "''")
-
-
-def _typed(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"{name} {kind}" for name, kind in columns.items())
 
 
 def _nulls(columns: Mapping[str, str]) -> str:

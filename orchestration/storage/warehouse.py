@@ -5,8 +5,8 @@ under the published name. Readers never wait and never see half a build. Nothing
 select columns of marts.
 """
 
-import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def publish(warehouse: Path, published: Path) -> dict[str, int]:
             ).fetchall()
             rows = {name: _count(connection, f'published.main."{name}"') for (name,) in names}
             connection.execute("detach published")
-        os.replace(staging, published)
+        staging.replace(published)
     return rows
 
 
@@ -48,10 +48,7 @@ def query(published: Path, sql: str, parameters: Sequence[object] | None = None)
 
     :raises NothingPublishedError: nothing was built yet.
     """
-    if not published.exists():
-        raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
-    with duckdb.connect(str(published), read_only=True) as connection:
-        connection.execute("set TimeZone = 'UTC'")
+    with _connected(published) as connection:
         connection.execute(sql, parameters)
         columns = [column[0] for column in connection.description or []]
         return [dict(zip(columns, map(_aware, row), strict=True)) for row in connection.fetchall()]
@@ -59,7 +56,10 @@ def query(published: Path, sql: str, parameters: Sequence[object] | None = None)
 
 def row_counts(warehouse: Path, tables: Sequence[str]) -> dict[str, int]:
     """Rows of the named tables right after a build, before they are published."""
-    with FileLock(warehouse.with_suffix(".lock")), duckdb.connect(str(warehouse), read_only=True) as connection:
+    with (
+        FileLock(warehouse.with_suffix(".lock")),
+        duckdb.connect(str(warehouse), read_only=True) as connection,
+    ):
         return {table: _count(connection, f'main."{table}"') for table in tables}
 
 
@@ -100,10 +100,21 @@ BILLABLE_HOURS = """
 """
 
 
-def billable_hours(published: Path, start: datetime, end: datetime) -> list[dict[str, Any]]:
-    """Units by Stripe customer (None: accounts without one) and UTC hour in `[start, end)`."""
+def billable_hours(published: Path, start: datetime, end: datetime) -> list[tuple[str | None, datetime, int]]:
+    """(Stripe customer, UTC hour, units) in `[start, end)`; the customer is None for accounts without one."""
     naive = [moment.astimezone(UTC).replace(tzinfo=None) for moment in (start, end)]
-    return query(published, BILLABLE_HOURS, naive)
+    with _connected(published) as connection:
+        rows = connection.execute(BILLABLE_HOURS, naive).fetchall()
+    return [(customer, hour.replace(tzinfo=UTC), units) for customer, hour, units in rows]
+
+
+@contextmanager
+def _connected(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    if not published.exists():
+        raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
+    with duckdb.connect(str(published), read_only=True) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        yield connection
 
 
 def _aware(value: object) -> object:

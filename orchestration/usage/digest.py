@@ -66,11 +66,7 @@ def judge(
         Verdict(
             _key(row),
             row["crossed_at"],
-            Outcome.ANNOUNCED
-            if _key(row) in chosen
-            else Outcome.BACKFILL
-            if _key(row) in past
-            else Outcome.SUPERSEDED,
+            Outcome.ANNOUNCED if _key(row) in chosen else Outcome.BACKFILL if _key(row) in past else Outcome.SUPERSEDED,
         )
         for row in fresh
     ]

@@ -56,9 +56,7 @@ def plan(
 
     :raises ValueError: a total is negative or above MAX_UNITS; nothing is planned then.
     """
-    totals: dict[CustomerHour, int] = {
-        key: 0 for key, before in recorded.items() if before.units is not None
-    }
+    totals: dict[CustomerHour, int] = {key: 0 for key, before in recorded.items() if before.units is not None}
     for customer, hour, units in desired:
         totals[customer, hour] = totals.get((customer, hour), 0) + units
     reports = []

@@ -1,0 +1,81 @@
+"""The process that dbt runs in. Started by `storage/dbt.py`; speaks JSON lines on stdin and stdout.
+
+It parses, says so, waits for one request, builds, answers and ends; it also ends when its starter does. The lock of
+the warehouse is taken here, so that after a kill of the starter the next build waits for this one.
+"""
+
+import gc
+
+gc.disable()  # a short-lived process: collecting while dbt loads costs half a second
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from dbt.cli.main import dbtRunner, dbtRunnerResult
+from filelock import FileLock
+
+from orchestration.storage.dbt import DbtProject
+
+
+def main() -> None:
+    project = DbtProject(*(Path(argument) for argument in sys.argv[1:4]))
+    answers, sys.stdout = sys.stdout, sys.stderr  # whatever dbt prints must not look like an answer
+
+    def answer(content: dict[str, Any]) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    arguments = ["--quiet", "--log-level", "none", "--log-level-file", "none"]
+    places = {"project-dir": project.folder, "profiles-dir": project.folder, "target-path": project.target}
+    arguments += [part for name, path in places.items() for part in (f"--{name}", str(path))]
+
+    with project.parse_lock:
+        is_fresh = project.is_parsed
+        parsed = dbtRunner().invoke(["parse", *arguments, *(["--no-write-json"] if is_fresh else [])])
+        if not parsed.success:
+            answer({"error": _message(parsed)})
+            return
+        if not is_fresh:
+            project.mark_parsed()
+    answer({"ready": True})
+    line = sys.stdin.readline()
+    if not line:
+        return
+    request = json.loads(line)
+    selection = [] if request["nodes"] is None else ["--select", *request["nodes"], "--indirect-selection", "empty"]
+    # A lock dies with its process; a slot of a Dagster pool outlives a killed run and blocks the next one.
+    with FileLock(project.warehouse.with_suffix(".lock")):
+        built = dbtRunner(manifest=parsed.result).invoke(  # type: ignore[arg-type]
+            [
+                *("build", *arguments, *selection, "--no-write-json", "--exclude-resource-type", "unit_test"),
+                *("--vars", json.dumps(request["vars"])),
+            ]
+        )
+        # dbt keeps the DuckDB file open, and thereby locked for every other process, until told otherwise
+        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+        DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
+    if built.exception or built.result is None:
+        answer({"error": _message(built)})
+        return
+    answer({"results": [_result(result) for result in built.result.results]})  # type: ignore[union-attr]
+
+
+def _result(result: Any) -> dict[str, Any]:
+    return {
+        "unique_id": result.node.unique_id,
+        "status": str(result.status),
+        "message": result.message or "",
+        "failures": result.failures,
+        "seconds": result.execution_time,
+    }
+
+
+def _message(result: dbtRunnerResult) -> str:
+    return str(result.exception or "no reason given").strip()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,32 @@
+"""Fixtures for all tests: an environment without the developer's own settings, and a data folder of its own."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+NAMES = ("SLACK_BOT_TOKEN", "SLACK_API_URL", "STRIPE_API_KEY", "STRIPE_API_BASE", "DAGSTER_HOME")
+
+
+@pytest.fixture(autouse=True)
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No variable of the developer's shell reaches a test, and none that a test exports reaches the next."""
+    for name in list(os.environ):
+        if name.startswith("HEADROOM_") or name in NAMES:
+            monkeypatch.delenv(name)
+    monkeypatch.setattr("orchestration.settings.Settings.model_config", _without_env_file())
+
+
+def _without_env_file() -> object:
+    from orchestration.settings import Settings
+
+    return {**Settings.model_config, "env_file": None}
+
+
+@pytest.fixture
+def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """HEADROOM_DATA, with an empty landing folder in it."""
+    folder = tmp_path / "data"
+    (folder / "landing").mkdir(parents=True)
+    monkeypatch.setenv("HEADROOM_DATA", str(folder))
+    return folder
