@@ -33,14 +33,20 @@
     {{ return(zone.normalize(zone.localize(midnight)).astimezone(modules.pytz.utc).replace(tzinfo=none)) }}
 {% endmacro %}
 
-{# How many days of each ISO weekday, Monday first, are left in the period after today. #}
-{% macro remaining_weekdays() %}
+{# ISO weekday of today in UTC, 1 is Monday. #}
+{% macro as_of_weekday() %}{{ return(as_of().isoweekday()) }}{% endmacro %}
+
+{# Days, with fraction, from now until the end of the period. #}
+{% macro days_until_period_end() %}{{ return((period_end() - as_of()).total_seconds() / 86400) }}{% endmacro %}
+
+{# SQL: how many days with the ISO weekday `weekday` are left in the period after today. #}
+{% macro remaining_days(weekday) %}
     {%- set days_left = (period_end().date() - as_of().date()).days - 1 -%}
-    {%- set counts = [] -%}
-    {%- for weekday in range(1, 8) -%}
+    case {{ weekday }}
+    {%- for number in range(1, 8) -%}
         {#- the first such day is this many days ahead, 1 to 7 -#}
-        {%- set ahead = (weekday - as_of().isoweekday() - 1) % 7 + 1 -%}
-        {%- do counts.append((days_left - ahead) // 7 + 1 if days_left >= ahead else 0) -%}
-    {%- endfor -%}
-    {{ return(counts) }}
-{% endmacro %}
+        {%- set ahead = (number - as_of_weekday() - 1) % 7 + 1 %}
+        when {{ number }} then {{ (days_left - ahead) // 7 + 1 if days_left >= ahead else 0 }}
+    {%- endfor %}
+    end
+{%- endmacro %}

@@ -1,24 +1,35 @@
 """Slack: drawing a digest as blocks, posting it once, finding it again. The only importer of slack_sdk.
 
 Slack has no idempotency key for posts. Each message carries the delivery's key as metadata, so that an attempt
-without an answer can be looked up in the channel's history.
+without an answer can be looked up in the channel's history. Only what Slack says clearly counts as a refusal;
+whatever else comes back, or nothing, leaves the attempt in doubt.
 """
 
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from http.client import HTTPException
 from typing import Any
-from urllib.error import URLError
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
-from slack_sdk.http_retry import RetryHandler
+from slack_sdk.http_retry import HttpRequest, HttpResponse, RetryState
 from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
 
 from orchestration.delivery.ledger import Delivery
 from orchestration.delivery.outbox import InDoubtError, RefusedError
 
 EVENT_TYPE = "headroom_delivery"
-TIMEOUT_SECONDS = 25
-CHARACTERS = 9_000
-"""Of all blocks together: above some 13,000 Slack answers msg_blocks_too_long, whatever else is respected."""
+TIMEOUT_SECONDS = 10
+MAX_WAIT_SECONDS = 8
+"""Longest Retry-After that is waited for. With it, two tries stay below half of the outbox's ATTEMPT_LIMIT: a process
+that waited longer would post while another one, which found nothing, posts too."""
+LOOK_BACK = timedelta(days=1)
+"""How much of the history before an attempt is searched: Slack's clock and ours may differ by hours."""
+CHARACTERS = 10_000
+"""Of all blocks together, as JSON: above some 13,000 Slack answers msg_blocks_too_long, whatever else is respected."""
 MAX_ITEMS = 40
 """Accounts drawn; with header, headline and footer below Slack's 50 blocks."""
 
@@ -30,7 +41,27 @@ _REMEDIES = {
     "account_inactive": "the bot's user was deactivated: install the app again and set its new token",
     "token_revoked": "the token was revoked: install the app again and set its new token",
     "missing_scope": "add the scopes chat:write and channels:history (groups:history for private channels) to the app",
+    "ratelimited": "it takes no more messages for the moment; run again in a minute",
 }
+_IN_DOUBT = ("fatal_error", "internal_error", "service_unavailable")
+"""Slack about the first two: it is possible that some aspect of the operation succeeded."""
+
+
+class _ShortWait(RateLimitErrorRetryHandler):
+    """Repeats what Slack refused with 429, the one failure that is safe to repeat, if the wait is short."""
+
+    def _can_retry(
+        self,
+        *,
+        state: RetryState,
+        request: HttpRequest,
+        response: HttpResponse | None = None,
+        error: Exception | None = None,
+    ) -> bool:
+        if response is None or response.status_code != 429:
+            return False
+        [wait] = response.headers.get("Retry-After", ["1"])
+        return wait.isdecimal() and int(wait) <= MAX_WAIT_SECONDS
 
 
 class SlackChannel:
@@ -40,105 +71,112 @@ class SlackChannel:
     is_preview = False
 
     def __init__(self, token: str, channel: str, base_url: str | None = None) -> None:
+        """:raises ValueError: the token cannot be sent, and would be shown by the error of whoever tried."""
+        if not re.fullmatch("[!-~]+", token.strip()):
+            raise ValueError("SLACK_BOT_TOKEN contains spaces, line breaks or other signs that no token has")
         self._channel = channel
-        # The default handlers repeat a post whose answer was lost, which posts twice; only 429 is safe to repeat.
-        handlers: list[RetryHandler] = [RateLimitErrorRetryHandler(max_retry_count=1)]
         address = (base_url or WebClient.BASE_URL).rstrip("/") + "/"
-        self._client = WebClient(token=token, timeout=TIMEOUT_SECONDS, retry_handlers=handlers, base_url=address)
+        # The default handlers repeat a post whose answer was lost, which posts twice.
+        self._client = WebClient(
+            token=token,
+            timeout=TIMEOUT_SECONDS,
+            retry_handlers=[_ShortWait(max_retry_count=1)],
+            base_url=address,
+        )
 
     def send(self, delivery: Delivery) -> str:
         message = delivery.payload["message"]
-        try:
+        with self._explained(f"{delivery.key} may have been posted; the next run looks before it posts again"):
             answer = self._client.chat_postMessage(
                 channel=self._channel,
-                text=message["text"],
+                text=_escaped(message["text"]),
                 blocks=message.get("blocks"),
+                mrkdwn=False,
                 unfurl_links=False,
                 unfurl_media=False,
                 metadata={"event_type": EVENT_TYPE, "event_payload": {"key": delivery.key}},
             )
-        except SlackApiError as error:
-            raise self._explained(error) from None
-        except (SlackClientError, URLError, OSError) as error:
-            raise InDoubtError(
-                f"{delivery.key}: no answer from Slack ({type(error).__name__}); the next run looks whether the"
-                " message arrived before it posts again"
-            ) from None
-        return f"{answer['channel']}/{answer['ts']}"
+        return f"{answer.get('channel')}/{answer.get('ts')}"
 
     def find(self, delivery: Delivery) -> str | None:
         if delivery.attempted_at is None:
             return None
-        oldest = f"{delivery.attempted_at.timestamp() - 300:.6f}"
+        metadata = {"event_type": EVENT_TYPE, "event_payload": {"key": delivery.key}}
+        oldest = f"{(delivery.attempted_at - LOOK_BACK).timestamp():.6f}"
         cursor: str | None = None
-        try:
-            while True:
+        while True:
+            with self._explained(f"{delivery.key} could not be looked up; the next run tries again"):
                 page = self._client.conversations_history(
                     channel=self._channel, oldest=oldest, include_all_metadata=True, limit=200, cursor=cursor
                 )
-                messages: list[dict[str, Any]] = page.get("messages", [])
-                for message in messages:
-                    metadata = message.get("metadata", {})
-                    if (
-                        metadata.get("event_type") == EVENT_TYPE
-                        and metadata.get("event_payload", {}).get("key") == delivery.key
-                    ):
-                        return f"{self._channel}/{message['ts']}"
-                cursor = (page.get("response_metadata") or {}).get("next_cursor")
-                if not cursor:
-                    return None
-        except SlackApiError as error:
-            raise self._explained(error) from None
-        except (SlackClientError, URLError, OSError) as error:
-            raise InDoubtError(f"{delivery.key}: Slack's history could not be read ({type(error).__name__})") from None
+            messages: list[dict[str, Any]] = page.get("messages", [])
+            for message in messages:
+                if message.get("metadata") == metadata:
+                    return f"{self._channel}/{message['ts']}"
+            cursor = (page.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return None
 
-    def _explained(self, error: SlackApiError) -> RuntimeError:
-        code = str(error.response.get("error", "unknown"))
-        if (error.response.status_code or 200) >= 500:
-            return InDoubtError(f"Slack failed ({error.response.status_code}); it may have posted all the same")
-        remedy = _REMEDIES.get(code, "look the code up in Slack's documentation of the method")
-        return RefusedError(f"Slack refused with {code!r} for channel {self._channel}: {remedy}")
+    @contextmanager
+    def _explained(self, doubt: str) -> Iterator[None]:
+        """Turns the SDK's errors into sentences. None quotes the SDK: its texts can hold headers and bodies."""
+        try:
+            yield
+        except SlackApiError as error:
+            status, code = error.response.status_code, str(error.response.get("error"))
+            # The SDK puts its own sentence in place of the code where an answer is cut off or no JSON.
+            is_refusal = re.fullmatch("[a-z_]+", code) and code not in _IN_DOUBT and status < 500
+            if status != 429 and not is_refusal:
+                reason = code if code in _IN_DOUBT else f"HTTP {status}"
+                raise InDoubtError(f"Slack failed ({reason}): {doubt}") from None
+            code = "ratelimited" if status == 429 else code
+            remedy = _REMEDIES.get(code, "look the code up in Slack's documentation of the method")
+            raise RefusedError(f"Slack refused with {code!r} for channel {self._channel}: {remedy}") from None
+        except (SlackClientError, HTTPException, OSError, ValueError) as error:
+            raise InDoubtError(f"no usable answer from Slack ({type(error).__name__}): {doubt}") from None
 
 
 def digest_message(digest: dict[str, Any]) -> dict[str, Any]:
-    """The digest as text (notifications, screen readers) and blocks, within Slack's limits."""
-    headline = _escaped(digest["headline"])
+    """The digest as text (notifications, screen readers) and blocks, within Slack's limits.
+
+    Every text is plain_text: names are data, which cannot ping, link or format there, and read as they are.
+    """
+    headline = _cut(digest["headline"], 500)
+    footer = {"type": "context", "elements": [_plain(_cut(" · ".join(digest["footer"]), 1000))]}
     blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": {"type": "plain_text", "text": f"Usage digest {digest['date']}"}},
-        _section(headline),
+        {"type": "header", "text": _plain(f"Usage digest {digest['date']}")},
+        {"type": "section", "text": _plain(headline)},
     ]
-    footer = {
-        "type": "context",
-        "elements": [{"type": "mrkdwn", "text": _escaped(" · ".join(digest["footer"]))[:2000]}],
-    }
-    room = CHARACTERS - len(headline) - len(str(footer))
+    room = CHARACTERS - len(json.dumps([*blocks, footer]))
     for number, item in enumerate(digest["items"]):
-        section = _section(_line(item))
-        room -= len(str(section))
+        section = {"type": "section", "text": _plain(_line(item))}
+        room -= len(json.dumps(section))
         if room < 0 or number == MAX_ITEMS:
             left = len(digest["items"]) - number
-            blocks.append(_section(f"… and {left:,} more: `headroom deliveries --show` has all of them"))
+            more = f"… and {left:,} more: `headroom deliveries` lists this digest, with --show KEY it prints all of it"
+            blocks.append({"type": "section", "text": _plain(more)})
             break
         blocks.append(section)
     return {"text": headline, "blocks": [*blocks, footer]}
 
 
 def _line(item: dict[str, Any]) -> str:
-    facts = [f"*{item['severity']}*", f"{item['used']} / {item['quota']} ({item['pct']})"]
+    facts = [_cut(item["name"], 200), item["severity"], f"{item['used']} / {item['quota']} ({item['pct']})"]
     facts += [f"hits cap: {item['hits_cap']}", f"projected {item['projected']}"]
     facts += [f"MRR {item['mrr']}"] if item["mrr"] else []
-    name = _escaped(item["name"])[:300]
-    return f"{name} · {' · '.join(facts)} · {_escaped(item['owner'])[:200]}\n{item['sparkline']}"
+    return f"{' · '.join([*facts, _cut(item['owner'], 100)])}\n{item['sparkline']}"
 
 
-def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": {"type": "mrkdwn", "text": text[:3000]}}
+def _plain(text: str) -> dict[str, Any]:
+    return {"type": "plain_text", "text": text, "emoji": False}
+
+
+def _cut(text: str, characters: int) -> str:
+    """On one line, and no longer than that."""
+    text = " ".join(text.split())
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 
 def _escaped(text: str) -> str:
-    """Names are data: they cannot ping, link or format. (A bare @name does not ping through the API.)"""
-    for character, replacement in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        text = text.replace(character, replacement)
-    for character in "*_~`":
-        text = text.replace(character, f"\u200b{character}")
-    return text
+    """For the text outside of blocks, the one place where Slack looks for mentions and links."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

@@ -6,13 +6,14 @@ default; nothing here is particular to it but the connection settings.
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+from filelock import FileLock
 
 from orchestration.delivery import migrate
 from orchestration.delivery.tables import announced_crossings, deliveries, landed_files, meter_reports
@@ -49,12 +50,16 @@ class Ledger:
 
     def __init__(self, url: str) -> None:
         address = sa.make_url(url)
-        if address.get_backend_name() == "sqlite" and address.database:
-            Path(address.database).parent.mkdir(parents=True, exist_ok=True)
         self._engine = sa.create_engine(address)
-        if address.get_backend_name() == "sqlite":
-            _configure_sqlite(self._engine)
-        migrate.upgrade(self._engine)
+        if address.get_backend_name() != "sqlite" or not address.database:
+            migrate.upgrade(self._engine)
+            return
+        path = Path(address.database)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _configure_sqlite(self._engine)
+        # SQLite does not wait for another process that switches the same new file to WAL: 1 open in 60 failed.
+        with FileLock(path.with_name(f"{path.name}.lock")):
+            migrate.upgrade(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
@@ -112,15 +117,21 @@ class Ledger:
             )
         )
 
-    def claim(self, delivery: Delivery, at: datetime) -> bool:
-        """Take the delivery for one attempt; False if another process was faster. `at` is the real clock."""
-        return self._change(
+    def claim(self, delivery: Delivery, at: datetime) -> Delivery | None:
+        """Take the delivery for one attempt; None if another process was faster. `at` is the real clock."""
+        claimed = replace(
             delivery,
-            {"state": State.SENDING, "attempts": delivery.attempts + 1, "attempted_at": at, "error": None},
+            state=State.SENDING,
+            attempts=delivery.attempts + 1,
+            attempted_at=at,
+            finished_at=None,
+            error=None,
         )
+        names = ("state", "attempts", "attempted_at", "finished_at", "error")
+        return claimed if self._change(delivery, {name: getattr(claimed, name) for name in names}) else None
 
     def finish(self, delivery: Delivery, state: State, at: datetime, receipt: str | None, error: str | None) -> bool:
-        """Record the outcome of the attempt that `delivery` describes."""
+        """Record the outcome of the attempt that `delivery` describes; False if it is no longer the latest."""
         return self._change(delivery, {"state": state, "finished_at": at, "receipt": receipt, "error": error})
 
     def _change(self, delivery: Delivery, values: dict[str, Any]) -> bool:
@@ -183,7 +194,7 @@ class Ledger:
             connection.execute(sa.insert(meter_reports), rows)
 
     def report_totals(self) -> list[dict[str, Any]]:
-        """Reports and units in the ledger by meter and state, newest revisions and older ones alike."""
+        """Reports, customers and hours in the ledger by meter and state, newest revisions and older ones alike."""
         table = meter_reports.c
         query = (
             sa.select(
@@ -212,9 +223,9 @@ def _configure_sqlite(engine: sa.Engine) -> None:
         connection.isolation_level = None  # the driver would begin transactions late and not for DDL
         cursor = connection.cursor()
         for pragma in (
+            "busy_timeout = 60000",
             "journal_mode = wal",
             "synchronous = full",
-            "busy_timeout = 60000",
             "foreign_keys = on",
         ):
             cursor.execute(f"pragma {pragma}")

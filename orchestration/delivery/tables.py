@@ -6,7 +6,10 @@ import sqlalchemy as sa
 
 
 class UtcDateTime(sa.TypeDecorator[datetime]):
-    """An aware UTC datetime; SQLite stores none with an offset. Naive values are refused."""
+    """An aware UTC datetime, in and out of any engine: SQLite stores no offset, Postgres answers in the session's zone.
+
+    :raises ValueError: on binding a naive datetime.
+    """
 
     impl = sa.DateTime(timezone=True)
     cache_ok = True
@@ -19,7 +22,9 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
         return value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: sa.Dialect) -> datetime | None:
-        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
 metadata = sa.MetaData()

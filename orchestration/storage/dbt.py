@@ -61,8 +61,11 @@ class DbtProject:
         :raises RuntimeError: dbt cannot parse it.
         """
         if not self.is_parsed:
-            self.warm()
-            _Worker.waiting[self].wait_until_ready()
+            warm = _Worker.waiting.get(self)
+            worker = warm or _Worker(self)
+            worker.wait_until_ready()
+            if not warm:
+                worker.end()
         with self.parse_lock:
             content: dict[str, Any] = json.loads((self.target / "manifest.json").read_bytes())
         return content
@@ -118,11 +121,20 @@ class _Worker:
         self.wait_until_ready()
         assert self._process.stdin
         self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.close()
-        results: list[dict[str, Any]] = next(self._answers())["results"]
-        _Worker.ending = [process for process in _Worker.ending if process.poll() is None]
-        _Worker.ending.append(self._process)  # its orderly end takes a second that nobody needs to wait for
+        self._process.stdin.flush()
+        try:
+            results: list[dict[str, Any]] = next(self._answers())["results"]
+        finally:
+            self.end()
         return results
+
+    def end(self) -> None:
+        """Let go of the process. Its orderly end takes a second that nobody needs to wait for."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.stdout.close()
+        _Worker.ending = [process for process in _Worker.ending if process.poll() is None] + [self._process]
 
     def _answers(self) -> Iterator[dict[str, Any]]:
         assert self._process.stdout

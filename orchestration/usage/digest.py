@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from orchestration.usage.periods import digest_due_at
+from orchestration.usage.periods import digest_due_at, month_start
 
 CrossingKey = tuple[str, datetime, int, int]
 """(account_id, period_start, quota_version, threshold_pct): what is announced at most once."""
@@ -22,9 +22,9 @@ class Outcome(StrEnum):
 
     ANNOUNCED = "announced"
     SUPERSEDED = "superseded"
-    """A higher threshold of the same account was announced in its place."""
+    """A higher threshold of the same account has its verdict: announced now in its place, or before."""
     BACKFILL = "backfill"
-    """It happened before the first digest's day or in a period long closed: recorded, no news."""
+    """It happened before the first digest's day, or in a period that the digest before saw closed: no news."""
 
 
 @dataclass(frozen=True)
@@ -47,30 +47,16 @@ def judge(
 
     `crossings` are rows of threshold_crossings with the account's utilization beside them, `announced` the keys that
     have a verdict already, `previous_cutoff` the moment up to which the digest before looked. What is news is told
-    by that memory and not by "the last 24 hours": no gap and no repeat after a missed run (definitions D5). Only the
-    very first digest has no memory; its news is what happened since 8am of the day before.
+    by that memory and not by "the last 24 hours": no gap and no repeat after a missed run, and data may be late
+    (definitions D5). Only the very first digest has no memory; its news is what happened since 8am of the day before.
     """
-    since = previous_cutoff or digest_due_at(on - timedelta(days=1), zone)
-    fresh = [row for row in crossings if _key(row) not in announced]
-    news: dict[tuple[str, datetime], Mapping[str, Any]] = {}
-    late: list[Mapping[str, Any]] = []
-    for row in sorted(fresh, key=lambda row: -int(row["threshold_pct"])):
-        is_late_data = previous_cutoff is not None and row["is_current_period"]
-        if row["crossed_at"] < since and not is_late_data:
-            late.append(row)
-        else:
-            news.setdefault((row["account_id"], row["period_start"]), row)
-    chosen = {_key(row) for row in news.values()}
-    past = {_key(row) for row in late}
-    verdicts = [
-        Verdict(
-            _key(row),
-            row["crossed_at"],
-            Outcome.ANNOUNCED if _key(row) in chosen else Outcome.BACKFILL if _key(row) in past else Outcome.SUPERSEDED,
-        )
-        for row in fresh
-    ]
-    return sorted(news.values(), key=_urgency), verdicts
+    if previous_cutoff is None:
+        first, since = "crossed_at", digest_due_at(on - timedelta(days=1), zone)
+    else:
+        first, since = "period_start", month_start(previous_cutoff)
+    highest: dict[tuple[str, datetime, int], int] = {}
+    for *quota, threshold_pct in announced:
+        ...
 
 
 def compose(

@@ -1,7 +1,8 @@
 """Clocks: usage periods, UTC hours, business days. Pure arithmetic on aware datetimes; `now` is a parameter.
 
 Billing buckets and usage periods are UTC (Stripe's hour and day boundaries are); people's days, and 8am, are in
-the business zone. Intervals are half open `[start, end)`.
+the business zone. Intervals are half open `[start, end)`. A datetime without a zone is refused with ValueError:
+Python would read it as local time of the machine.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -13,12 +14,12 @@ DIGEST_HOUR = 8
 
 def utc_hour(at: datetime) -> datetime:
     """The start of the UTC hour that contains `at`."""
-    return at.astimezone(UTC).replace(minute=0, second=0, microsecond=0)
+    return _aware(at).astimezone(UTC).replace(minute=0, second=0, microsecond=0)
 
 
 def month_start(at: datetime) -> datetime:
     """The start of the UTC calendar month that contains `at`: the usage period of accounts without an anchor."""
-    return at.astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return _aware(at).astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
 def digest_due_at(on: date, zone: ZoneInfo) -> datetime:
@@ -28,5 +29,11 @@ def digest_due_at(on: date, zone: ZoneInfo) -> datetime:
 
 def latest_digest_date(now: datetime, zone: ZoneInfo) -> date:
     """The most recent business day whose digest is due at `now`: yesterday's before 8am, today's after."""
-    today = now.astimezone(zone).date()
+    today = _aware(now).astimezone(zone).date()
     return today if now >= digest_due_at(today, zone) else today - timedelta(days=1)
+
+
+def _aware(at: datetime) -> datetime:
+    if at.tzinfo is None:
+        raise ValueError(f"{at!r} has no time zone")
+    return at

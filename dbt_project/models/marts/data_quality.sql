@@ -3,14 +3,14 @@ with utilization as (
 ),
 
 rejected as (
-    select count(*) as lines from {{ ref('events_rejected') }}
+    select count(*) as line_count from {{ ref('events_rejected') }}
 ),
 
 final as (
     select
         {{ utc_literal(as_of()) }} as as_of,
         max(utilization.last_call_at) as data_through,
-        cast(count(utilization.account_id) as bigint) as accounts,
+        cast(count(utilization.account_id) as bigint) as accounts, -- noqa: RF04
         cast(count(case when utilization.pct_of_cap >= 80 then 1 end) as bigint) as accounts_over_80_pct,
         cast(count(case when utilization.quota_state = 'unknown' and utilization.used_mtd > 0 then 1 end) as bigint)
             as accounts_without_quota,
@@ -19,7 +19,7 @@ final as (
         cast(
             count(case when utilization.stripe_customer_id is null and utilization.used_mtd > 0 then 1 end) as bigint
         ) as accounts_without_customer,
-        cast(max(rejected.lines) as bigint) as rejected_lines
+        cast(max(rejected.line_count) as bigint) as rejected_lines
     from rejected
     left join utilization on true
 )

@@ -5,7 +5,7 @@ with days as (
         account_id,
         usage_date,
         calls,
-        {{ iso_weekday('usage_date') }} as weekday,
+        {{ iso_weekday('usage_date') }} as iso_weekday,
         cast({{ utc_literal(as_of()) }} as date) - usage_date as days_ago
     from {{ ref('daily_usage') }}
     where is_complete
@@ -23,17 +23,17 @@ levels as (
 weekdays as (
     select
         account_id,
-        weekday,
+        iso_weekday,
         avg(calls) as weekday_mean
     from days
     where days_ago <= 28
-    group by account_id, weekday
+    group by account_id, iso_weekday
 ),
 
 shapes as (
     select
         account_id,
-        weekday,
+        iso_weekday,
         weekday_mean / nullif(avg(weekday_mean) over (partition by account_id), 0) as shape_ratio
     from weekdays
 ),
@@ -41,7 +41,7 @@ shapes as (
 final as (
     select
         levels.account_id,
-        cast(week.weekday as integer) as weekday,
+        cast(all_weekdays.iso_weekday as integer) as iso_weekday,
         cast(levels.history_days as integer) as history_days,
         case
             when levels.history_days < 3 then 'too early'
@@ -57,11 +57,11 @@ final as (
             end as double
         ) as expected_calls
     from levels
-    cross join (values (1), (2), (3), (4), (5), (6), (7)) as week (weekday)
+    cross join (values (1), (2), (3), (4), (5), (6), (7)) as all_weekdays (iso_weekday)
     left join shapes
         on
             levels.account_id = shapes.account_id
-            and week.weekday = shapes.weekday
+            and all_weekdays.iso_weekday = shapes.iso_weekday
 )
 
 select * from final

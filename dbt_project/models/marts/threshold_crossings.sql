@@ -100,9 +100,9 @@ calls_of_hours as (
         calls.event_at >= {{ utc_literal(previous_period_start()) }}
         and (calls.account_id, calls.hour_start) in (
             select
-                account_id,
-                hour_start
-            from crossing_hours
+                crossed.account_id,
+                crossed.hour_start
+            from crossing_hours as crossed
         )
 ),
 

@@ -43,15 +43,13 @@ last_calls as (
 expected as (
     select
         account_id,
-        weekday,
+        iso_weekday,
         history_days,
         forecast_method,
         level_7d,
         expected_calls,
-        expected_calls * case weekday
-            {% for days in remaining_weekdays() %}when {{ loop.index }} then {{ days }} {% endfor %}
-        end as expected_later_calls,
-        (weekday - {{ as_of().isoweekday() }} + 7) % 7 as days_ahead
+        expected_calls * {{ remaining_days('iso_weekday') }} as expected_later_calls,
+        (iso_weekday - {{ as_of_weekday() }} + 7) % 7 as days_ahead
     from {{ ref('expected_usage') }}
 ),
 
@@ -121,7 +119,7 @@ days_to_cap as (
             weeks_to_cap.whole_weeks * 7 + expected_week.days_ahead
             + (weeks_to_cap.rest - expected_week.calls_by_day_end + expected_week.expected_calls)
             / expected_week.expected_calls
-        ) as days
+        ) as days_left
     from weeks_to_cap
     inner join expected_week on weeks_to_cap.account_id = expected_week.account_id
     where
@@ -174,17 +172,17 @@ final as (
                 when facts.remaining > 0 then facts.remaining / nullif(facts.level_7d, 0)
             end as double
         ) as days_to_cap_at_current_rate,
-        cast(case when facts.remaining <= 0 then 0 else days_to_cap.days end as double) as days_to_cap,
+        cast(case when facts.remaining <= 0 then 0 else days_to_cap.days_left end as double) as days_to_cap,
         case
             when facts.remaining <= 0 then {{ business_date(utc_literal(as_of())) }}
             -- a century ahead is no forecast, and past the range of timestamps it is an error
-            when days_to_cap.days < 36500
-                then {{ business_date(plus_days(utc_literal(as_of()), 'days_to_cap.days')) }}
+            when days_to_cap.days_left < 36500
+                then {{ business_date(plus_days(utc_literal(as_of()), 'days_to_cap.days_left')) }}
         end as hits_cap_on,
         case
             when facts.remaining <= 0 then true
-            when days_to_cap.days is not null
-                then days_to_cap.days < {{ (period_end() - as_of()).total_seconds() / 86400 }}
+            when days_to_cap.days_left is not null
+                then days_to_cap.days_left < {{ days_until_period_end() }}
         end as hits_cap_in_period,
         reached.highest_threshold_pct,
         case when facts.quota_state = 'limited' then coalesce(thresholds.severity, 'ok') end as severity,

@@ -1,0 +1,52 @@
+# `make run` and `make test` do all the set-up themselves. Python 3.11, 3.12 or 3.13 is needed, and nothing else.
+PYTHON ?= $(shell for v in python3.13 python3.12 python3.11 python3; do \
+	$$v -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$v && break; done)
+BIN := .venv/bin
+
+.PHONY: run demo test lint fmt bench lock clean
+
+run: demo ## run the whole job once, show the result, then serve the UI
+	@exec $(BIN)/headroom ui
+
+demo: .venv/ready ## the same without staying
+	@$(BIN)/headroom demo
+
+test: .venv/ready
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+lint: .venv/ready
+	$(BIN)/ruff check orchestration tests
+	$(BIN)/ruff format --check orchestration tests
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project
+
+fmt: .venv/ready
+	$(BIN)/ruff check --fix orchestration tests
+	$(BIN)/ruff format orchestration tests
+	$(BIN)/sqlfluff fix --disable-progress-bar dbt_project
+
+bench: .venv/ready
+	$(BIN)/python -m tests.bench
+
+# Versions and hashes of everything, without the address of any index.
+lock: .venv/ready
+	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-strip-extras --no-header --quiet --output-file requirements.lock
+
+# uv installs in seconds what pip takes over a minute for; where it cannot (a private index that only pip's
+# configuration knows), pip does it from the same file.
+.venv/ready: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Headroom needs Python 3.11, 3.12 or 3.13 with venv (on Debian: python3-venv)." \
+		"Install one, or name it: make PYTHON=/path/to/python3.12 $(MAKECMDGOALS)" >&2; exit 1; }
+	@echo "Making the environment in .venv with $$($(PYTHON) --version) …"
+	@rm -rf .venv && $(PYTHON) -m venv .venv
+	@awk '/^uv==/ {on = 1} on {print} on && !/\\$$/ {exit}' requirements.lock > .venv/uv.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r .venv/uv.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements.lock \
+		|| $(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+clean:
+	rm -rf .venv .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -1,0 +1,39 @@
+"""The dbt project's own tests: unit tests for each rule, which production builds leave out."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+from orchestration import settings
+from orchestration.storage.lake import Lake
+
+
+def test_unit_tests_and_contracts_hold_on_an_empty_lake(data: Path) -> None:
+    config = settings.load()
+    config.export()
+    with Lake(config.lake).writing():
+        pass
+    project = config.dbt_places[0]
+    build = subprocess.run(
+        [Path(sys.executable).with_name("dbt"), "build", "--project-dir", project, "--profiles-dir", project]
+        + ["--target-path", data / "target", "--log-path", data / "logs"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert build.returncode == 0, build.stdout
+    assert "12 unit tests" in build.stdout, "a unit test was added or lost: count again"
+
+
+def test_every_column_of_every_model_is_described(data: Path) -> None:
+    from orchestration.storage.dbt import DbtProject
+
+    config = settings.load()
+    config.export()
+    manifest = DbtProject(*config.dbt_places).manifest()
+    for node in manifest["nodes"].values():
+        if node["resource_type"] in ("model", "seed"):
+            assert node["description"], node["name"]
+            assert node["columns"], node["name"]
+            for column in node["columns"].values():
+                assert column["description"], f"{node['name']}.{column['name']}"

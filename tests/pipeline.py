@@ -1,0 +1,37 @@
+"""Landing folder to published marts without Dagster, for tests of the figures."""
+
+from datetime import datetime
+from pathlib import Path
+
+from orchestration import settings
+from orchestration.storage import warehouse
+from orchestration.storage.dbt import DbtProject, NodeResult
+from orchestration.storage.lake import Lake
+from orchestration.storage.landing import LandedFile
+
+
+def build_marts(data: Path, landing: Path, now: datetime, timezone: str = "UTC") -> Path:
+    """The published copy of what is in `landing`, with data/accounts.csv where it is there."""
+    config = settings.load()
+    assert config.data == data
+    config.export()
+    ingest(data, landing, now)
+    results = DbtProject(*config.dbt_places).build(now, timezone)
+    assert_built(results)
+    warehouse.publish(config.warehouse, config.published)
+    return config.published
+
+
+def ingest(data: Path, landing: Path, now: datetime) -> None:
+    lake, known = Lake(data / "lake"), dict[str, LandedFile]()
+    with lake.writing():
+        while (outcome := lake.ingest(landing, known, now))[0]:
+            known.update({file.path: file for file in outcome[0].files})
+        accounts = data / "accounts.csv"
+        lake.write_accounts(accounts if accounts.exists() else None, rejected_at=now)
+
+
+def assert_built(results: list[NodeResult]) -> None:
+    assert results
+    bad = [f"{result.unique_id}: {result.message}" for result in results if result.status not in ("success", "pass")]
+    assert not bad, "\n".join(bad)
