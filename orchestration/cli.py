@@ -51,8 +51,14 @@ telemetry: {enabled: false}
 nux: {enabled: false}
 run_monitoring: {enabled: true}
 concurrency: {runs: {max_concurrent_runs: 2}}
+# Steps log through Dagster; capturing stdout as well would start four processes for each run.
+compute_logs: {module: dagster._core.storage.noop_compute_log_manager, class: NoOpComputeLogManager}
 """
 PID_TAG = "headroom/pid"
+DAGSTER = (
+    "import runpy, warnings, dagster; warnings.simplefilter('ignore');"  # it warns of its own command otherwise
+    " runpy.run_module('dagster', run_name='__main__')"
+)
 
 
 class Part(StrEnum):
@@ -126,16 +132,8 @@ def ui() -> None:
         signal.signal(number, stop)
     server = subprocess.Popen(
         [
-            sys.executable,
-            "-m",
-            "dagster",
-            "dev",
-            "-h",
-            "127.0.0.1",
-            "-p",
-            str(port),
-            "--log-level",
-            "warning",
+            *(sys.executable, "-c", DAGSTER, "dev", "--log-level", "warning"),
+            *("-h", "127.0.0.1", "-p", str(port)),
         ],
         cwd=settings.PROJECT_ROOT,
         start_new_session=True,

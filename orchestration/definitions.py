@@ -1,5 +1,7 @@
 """The code location: everything in defs/, nothing else."""
 
+import warnings
+
 import dagster as dg
 
 from orchestration.defs import automation
@@ -12,6 +14,8 @@ from orchestration.defs.transform import build_models
 
 @dg.definitions
 def headroom() -> dg.Definitions:
+    # Single-run backfills are marked beta; every process that loads this would say so on its terminal.
+    warnings.filterwarnings("ignore", "Parameter `backfill_policy`", dg.BetaWarning)
     project = Project()
     models = build_models(project)
     return dg.Definitions(

@@ -50,7 +50,7 @@ class Settings(BaseSettings):
     def _zone_exists(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (OSError, ValueError) as error:
+        except (KeyError, OSError, ValueError) as error:
             raise ValueError(f"{value!r} is no IANA time zone; use a name such as Europe/Berlin") from error
         return value
 

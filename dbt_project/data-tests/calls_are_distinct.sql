@@ -1,4 +1,3 @@
-{{ config(meta={"dagster": {"ref": {"name": "billable_usage_hourly"}}}) }}
 -- The lake holds each (source, event_id) once; hours are summed from it without looking at ids again.
 select
     source,

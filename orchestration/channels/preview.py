@@ -1,7 +1,8 @@
 """The channel without credentials: sends nothing, shows what would have been sent."""
 
+import re
 from io import StringIO
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
 from rich.console import Console
@@ -11,6 +12,9 @@ from rich.text import Text
 from orchestration.delivery.ledger import Delivery
 
 SEVERITY_STYLES = {"critical": "bold red", "high": "red", "warm": "yellow", "watch": "cyan"}
+NAMES = ("Account", "Owner")
+FIGURES = ("Used / quota", "Of cap", "Projected", "MRR")
+COLUMNS = ("Account", "Severity", *FIGURES[:2], "14 days", "Crossed", "Hits cap", *FIGURES[2:], "Owner")
 
 
 class PreviewChannel:
@@ -31,22 +35,13 @@ class PreviewChannel:
 def digest_table(digest: dict[str, Any]) -> Table:
     """The accounts of a digest as a terminal table."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name, justify in (
-        ("Account", "left"),
-        ("Severity", "left"),
-        ("Used / quota", "right"),
-        ("Of cap", "right"),
-        ("14 days", "left"),
-        ("Crossed", "left"),
-        ("Hits cap", "left"),
-        ("Projected", "right"),
-        ("MRR", "right"),
-        ("Owner", "left"),
-    ):
-        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
+    for name in COLUMNS:
+        # On a narrow terminal names wrap, so that figures stay whole.
+        justify: Literal["left", "right"] = "right" if name in FIGURES else "left"
+        table.add_column(name, justify=justify, no_wrap=name not in NAMES, overflow="fold")
     for item in digest["items"]:
         table.add_row(
-            Text(item["name"]),
+            Text(printable(item["name"])),
             Text(item["severity"], SEVERITY_STYLES.get(item["severity"], "")),
             f"{item['used']} / {item['quota']}",
             item["pct"],
@@ -55,7 +50,7 @@ def digest_table(digest: dict[str, Any]) -> Table:
             item["hits_cap"],
             item["projected"],
             item["mrr"],
-            Text(item["owner"]),
+            Text(printable(item["owner"])),
         )
     return table
 
@@ -63,7 +58,7 @@ def digest_table(digest: dict[str, Any]) -> Table:
 def print_digest(console: Console, digest: dict[str, Any]) -> None:
     """The digest as it would appear."""
     console.print(Text(f"Usage digest {digest['date']}", "bold"))
-    console.print(Text(digest["headline"]))
+    console.print(Text(printable(digest["headline"])))
     if digest["items"]:
         console.print(digest_table(digest))
     console.print(Text(" · ".join(digest["footer"]), "dim"))
@@ -74,3 +69,8 @@ def digest_text(digest: dict[str, Any]) -> str:
     stream = StringIO()
     print_digest(Console(file=stream, width=160, color_system=None), digest)
     return stream.getvalue()
+
+
+def printable(text: str) -> str:
+    """Names are data: their control characters do not reach the terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", text)

@@ -60,7 +60,7 @@ class _ShortWait(RateLimitErrorRetryHandler):
     ) -> bool:
         if response is None or response.status_code != 429:
             return False
-        [wait] = response.headers.get("Retry-After", ["1"])
+        wait = response.headers.get("Retry-After", ["1"])[0]
         return wait.isdecimal() and int(wait) <= MAX_WAIT_SECONDS
 
 
@@ -101,7 +101,6 @@ class SlackChannel:
     def find(self, delivery: Delivery) -> str | None:
         if delivery.attempted_at is None:
             return None
-        metadata = {"event_type": EVENT_TYPE, "event_payload": {"key": delivery.key}}
         oldest = f"{(delivery.attempted_at - LOOK_BACK).timestamp():.6f}"
         cursor: str | None = None
         while True:
@@ -111,7 +110,9 @@ class SlackChannel:
                 )
             messages: list[dict[str, Any]] = page.get("messages", [])
             for message in messages:
-                if message.get("metadata") == metadata:
+                metadata = message.get("metadata") or {}
+                payload = metadata.get("event_payload") or {}
+                if metadata.get("event_type") == EVENT_TYPE and payload.get("key") == delivery.key:
                     return f"{self._channel}/{message['ts']}"
             cursor = (page.get("response_metadata") or {}).get("next_cursor")
             if not cursor:
@@ -141,7 +142,7 @@ def digest_message(digest: dict[str, Any]) -> dict[str, Any]:
 
     Every text is plain_text: names are data, which cannot ping, link or format there, and read as they are.
     """
-    headline = _cut(digest["headline"], 500)
+    headline = _cut(digest["headline"], 300)
     footer = {"type": "context", "elements": [_plain(_cut(" · ".join(digest["footer"]), 1000))]}
     blocks: list[dict[str, Any]] = [
         {"type": "header", "text": _plain(f"Usage digest {digest['date']}")},
@@ -161,10 +162,10 @@ def digest_message(digest: dict[str, Any]) -> dict[str, Any]:
 
 
 def _line(item: dict[str, Any]) -> str:
-    facts = [_cut(item["name"], 200), item["severity"], f"{item['used']} / {item['quota']} ({item['pct']})"]
+    facts = [_cut(item["name"], 80), item["severity"], f"{item['used']} / {item['quota']} ({item['pct']})"]
     facts += [f"hits cap: {item['hits_cap']}", f"projected {item['projected']}"]
     facts += [f"MRR {item['mrr']}"] if item["mrr"] else []
-    return f"{' · '.join([*facts, _cut(item['owner'], 100)])}\n{item['sparkline']}"
+    return f"{' · '.join([*facts, _cut(item['owner'], 80)])}\n{item['sparkline']}"
 
 
 def _plain(text: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
     @dg.asset(
         deps=["published_copy"],
         partitions_def=dg.DailyPartitionsDefinition(FIRST_DIGEST, timezone=timezone, end_offset=1),
+        backfill_policy=dg.BackfillPolicy.single_run(),  # one look at the ledger says what is left of any range
         group_name="deliver",
         owners=OWNERS,
         kinds={"slack"},
@@ -40,11 +41,13 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
         ),
     )
     def usage_digest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
-        on, settings = date.fromisoformat(context.partition_key), project.settings
+        settings = project.settings
+        latest = latest_digest_date(settings.now(), settings.zone)
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        on = max((day for day in days if day <= latest), default=min(days))
         key = digest_key(settings.env, on.isoformat())
         before = project.ledger().delivery(key)
         if before is None:
-            latest = latest_digest_date(settings.now(), settings.zone)
             if on != latest:
                 when = "is not due yet" if on > latest else f"is past: its crossings are in the digests up to {latest}"
                 context.log.info(f"nothing sent: the digest of {on} {when}")

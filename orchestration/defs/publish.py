@@ -7,10 +7,11 @@ from orchestration.storage import warehouse
 
 
 def build_published_copy(models: dg.AssetsDefinition) -> dg.AssetsDefinition:
-    """The copy depends on every model, so that a failed one keeps the last good copy in place."""
+    """The copy depends on every mart, so that a failed one keeps the last good copy in place."""
+    marts = sorted(key for key, group in models.group_names_by_key.items() if group == "marts")
 
     @dg.asset(
-        deps=sorted(models.keys),
+        deps=marts,
         group_name="publish",
         owners=OWNERS,
         kinds={"duckdb"},

@@ -5,11 +5,10 @@ default; nothing here is particular to it but the connection settings.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
@@ -51,14 +50,13 @@ class Ledger:
     def __init__(self, url: str) -> None:
         address = sa.make_url(url)
         self._engine = sa.create_engine(address)
-        if address.get_backend_name() != "sqlite" or not address.database:
-            migrate.upgrade(self._engine)
-            return
-        path = Path(address.database)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _configure_sqlite(self._engine)
-        # SQLite does not wait for another process that switches the same new file to WAL: 1 open in 60 failed.
-        with FileLock(path.with_name(f"{path.name}.lock")):
+        opening: AbstractContextManager[object] = nullcontext()
+        if address.get_backend_name() == "sqlite":
+            _configure_sqlite(self._engine)
+            # SQLite does not wait for another process that switches the same new file to WAL: 1 open in 60 failed.
+            # The lock makes the folder, too.
+            opening = FileLock(f"{address.database}.lock")
+        with opening:
             migrate.upgrade(self._engine)
 
     def close(self) -> None:

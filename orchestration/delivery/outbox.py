@@ -1,12 +1,14 @@
 """One attempt to deliver a prepared payload, safe against two processes at once and a kill between any two lines.
 
-    prepared ──claim──> sending ──answer──> sent
-        ▲                  │ ├──refusal──> failed ──(next run)──> claim
-        └── preview ──> previewed          │
-                           └──no answer, or killed: in doubt until the channel was asked
+    prepared ─┐             ┌─answer, or found──> sent
+    previewed ┼─claim──> sending
+    failed ───┘             ├─refusal───────────> failed
+                            └─no answer, or killed: in doubt, stays sending
 
-What is in doubt is looked up at the channel first; only when it is not there, and old enough that no living attempt
-can still be under way, is it sent again. Late rather than double.
+    prepared, failed ──preview──> previewed
+
+What is in doubt is looked up at the channel first; only when it is not there, and was old enough before the look that
+no living attempt could still be under way, is it claimed and sent again. Late rather than double.
 """
 
 from collections.abc import Callable
@@ -16,11 +18,11 @@ from typing import Protocol
 from orchestration.delivery.ledger import Delivery, Ledger, State
 
 ATTEMPT_LIMIT = timedelta(seconds=60)
-"""No attempt lasts longer: channels must give up within half of it."""
+"""No attempt lasts longer: it begins within half of it after the claim, and channels give up within the other half."""
 
 
 class RefusedError(RuntimeError):
-    """The channel said no and did nothing. The message says what to do."""
+    """Nothing was delivered. The message says what to do."""
 
 
 class InDoubtError(RuntimeError):
@@ -41,7 +43,10 @@ class Channel(Protocol):
         """
 
     def find(self, delivery: Delivery) -> str | None:
-        """The receipt of an earlier attempt that went through, None where there is none."""
+        """The receipt of an earlier attempt that went through, None where there is none.
+
+        :raises RefusedError, InDoubtError: the channel could not be asked; nothing is sent then.
+        """
 
 
 def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], datetime]) -> Delivery:
@@ -57,24 +62,32 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
             ledger.finish(delivery, State.PREVIEWED, clock(), receipt=None, error=None)
         return _get(ledger, key)
     if delivery.state is State.SENDING:
-        if receipt := channel.find(delivery):
-            ledger.finish(delivery, State.SENT, clock(), receipt, error=None)
+        age = _age(delivery, clock)  # before the look: what is under way now may arrive behind its back
+        if (found := channel.find(delivery)) is not None:
+            ledger.finish(delivery, State.SENT, clock(), found, error=None)
             return _get(ledger, key)
-        if delivery.attempted_at and clock() - delivery.attempted_at < ATTEMPT_LIMIT:
+        if age < ATTEMPT_LIMIT:
             raise InDoubtError(
-                f"{key}: an attempt {(clock() - delivery.attempted_at).seconds} s ago has no known outcome and is not"
-                f" to be found at {channel.name} yet; run again in a minute, it will be looked up once more"
+                f"{key}: an attempt {age.total_seconds():.0f} s ago has no known outcome and is not to be found at"
+                f" {channel.name} yet; run again in a minute, it will be looked up once more"
             )
-    if not ledger.claim(delivery, clock()):
+    claimed = ledger.claim(delivery, clock())
+    if claimed is None:
         return _get(ledger, key)  # another process has it
-    claimed = _get(ledger, key)
     try:
+        if _age(claimed, clock) > ATTEMPT_LIMIT / 2:  # the ledger was locked, or the machine asleep
+            raise RefusedError(f"{key}: the ledger took too long to record the attempt, nothing was sent; run again")
         receipt = channel.send(claimed)
     except RefusedError as error:
         ledger.finish(claimed, State.FAILED, clock(), receipt=None, error=str(error))
         raise
     ledger.finish(claimed, State.SENT, clock(), receipt, error=None)
     return _get(ledger, key)
+
+
+def _age(delivery: Delivery, clock: Callable[[], datetime]) -> timedelta:
+    assert delivery.attempted_at is not None, "only claimed deliveries have an age"
+    return clock() - delivery.attempted_at
 
 
 def _get(ledger: Ledger, key: str) -> Delivery:

@@ -1,18 +1,19 @@
 """The lake: every accepted usage event once, as Parquet by event date, and every refused line with its reason.
 
 A batch is one folder, `batches/000001/`, with `events/event_date=…/*.parquet`, `rejected.parquet` and
-`manifest.json` (which bytes of which landing files it holds). It is written under a hidden name, synced, and
-renamed: a batch is there as a whole or not at all, so a kill at any moment leaves nothing half counted. Batches
-are immutable; the warehouse can be rebuilt from them alone, and landing files may be deleted once read.
+`manifest.json` (which bytes of which landing files it holds). It is written elsewhere, synced, and moved in: a
+batch is there as a whole or not at all, so a kill at any moment leaves nothing half counted. Batches are
+immutable; the warehouse can be rebuilt from them alone, and landing files may be deleted once read.
 
 The rules are in `usage/events.py`; the SQL that applies them to whole batches is here and nowhere else.
 """
 
 import csv
+import glob
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -87,12 +88,16 @@ class Lake:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._batches = root / "batches"
+        self._staging = root / ".staging"
+        """What is not committed yet. Not among the batches: DuckDB's globs match hidden folders too."""
+        self._scan: tuple[list[tuple[str, os.stat_result]], list[Skipped]] | None = None
 
     def create(self) -> None:
         """Make an empty lake that can be queried: its files then always match the globs of the dbt sources."""
         empty = self._batches / "000000"
         if empty.exists():
             return
+        self.write_accounts(None, rejected_at=None)
         with self._committed(empty) as folder, duckdb.connect() as connection:
             (folder / "events" / "event_date=1970-01-01").mkdir(parents=True)
             for columns, name in (
@@ -101,21 +106,21 @@ class Lake:
             ):
                 _copy(connection, f"select {_nulls(columns)} where false", folder / name)
             (folder / "manifest.json").write_text(json.dumps(asdict(Batch(0, ""))))
-        self.write_accounts(None, rejected_at=None)
 
     @contextmanager
     def writing(self) -> Iterator[None]:
         """Waits for other writers; a killed writer's lock is free at once."""
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / ".lock"):
-            for leftover in self.root.glob("batches/.*"):
-                shutil.rmtree(leftover)
+            if self._staging.exists():
+                shutil.rmtree(self._staging)
             self.create()
+            self._scan = None
             yield
 
     def batches(self, after: int = 0) -> list[Batch]:
         """The committed batches with a number above `after`, oldest first."""
-        names = sorted(path.name for path in self._batches.glob("[0-9]*") if int(path.name) > after)
+        names = sorted((path.name for path in self._batches.glob("[0-9]*") if int(path.name) > after), key=int)
         return [Batch.from_json((self._batches / name / "manifest.json").read_text()) for name in names]
 
     def ingest(
@@ -123,27 +128,35 @@ class Lake:
     ) -> tuple[Batch | None, list[Skipped]]:
         """Commit the next batch of what landed in `folder` since `known`; None where nothing new is there.
 
-        Call inside `writing()`, and again until it returns None.
+        Call inside `writing()`, and again until it returns None: only then is the list of what was skipped whole.
+        The folder is looked at in the first call, so that a file that never stops growing does not hold the others.
         """
-        todo, skipped = landing.plan(folder, known)
-        if not todo:
-            return None, skipped
-        number = max(int(path.name) for path in self._batches.glob("[0-9]*")) + 1
-        batch = Batch(number, now.isoformat())
-        with self._committed(self._batches / f"{number:06d}") as staging, _connect(staging) as connection:
-            reader = _LineReader(folder, todo, batch_bytes)
+        if self._scan is None:
+            self._scan = landing.scan(folder)
+        found, skipped = self._scan
+        reader = _LineReader(folder, landing.plan(folder, found, known), batch_bytes)
+        with self._connect() as connection:
             connection.register("lines", reader.arrow())
             connection.execute(_PARSE, {"ingested_at": now})
             connection.unregister("lines")
-            batch.files = list(reader.files.values())
-            skipped += reader.skipped
-            self._write_events(connection, staging, batch)
-            shutil.rmtree(staging / "tmp", ignore_errors=True)
-            (staging / "manifest.json").write_text(json.dumps(asdict(batch)))
-        return batch, skipped
+            if not reader.files:
+                return None, skipped + reader.skipped
+            number = max(int(path.name) for path in self._batches.glob("[0-9]*")) + 1
+            batch = Batch(number, now.isoformat(), list(reader.files.values()))
+            with self._committed(self._batches / f"{number:06d}") as staging:
+                self._write_events(connection, staging, batch)
+                (staging / "manifest.json").write_text(json.dumps(asdict(batch)))
+        return batch, skipped + reader.skipped
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        spilled = self._staging / "spilled"
+        connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(spilled)})
+        connection.execute("set TimeZone = 'UTC'")  # read as TIMESTAMP, an offset would be dropped silently
+        return connection
 
     def _write_events(self, connection: duckdb.DuckDBPyConnection, staging: Path, batch: Batch) -> None:
-        stored = f"read_parquet('{_quoted(self._batches)}/*/events/*/*.parquet', hive_partitioning = false)"
+        files = Path(glob.escape(str(self._batches))) / "*/events/*/*.parquet"
+        stored = f"read_parquet('{_quoted(files)}', hive_partitioning = false)"
         # An event is known by (source, event_id), whenever it came and whatever else it says: the first one stays.
         connection.execute(f"""
             create temp table duplicate as
@@ -163,8 +176,9 @@ class Lake:
         """)
         _copy(
             connection,
+            # not ordered: sorting keeps all lines in memory, and a batch may be 256 MiB of one refused kind
             """select landed_file, line_number, reason, raw as line, ingested_at as rejected_at
-               from parsed where reason is not null order by seq""",
+               from parsed where reason is not null""",
             staging / "rejected.parquet",
         )
         counts = connection.execute(
@@ -190,18 +204,20 @@ class Lake:
                 connection.register("content", table)
                 typed = ", ".join(f"cast({column} as {kind}) as {column}" for column, kind in columns.items())
                 _copy(connection, f"select {typed} from content", self.root / f".{name}")
+                _sync(self.root / f".{name}")
                 (self.root / f".{name}").replace(self.root / name)
         return len(rows), len(rejected)
 
     @contextmanager
     def _committed(self, folder: Path) -> Iterator[Path]:
-        """A hidden folder that gets its name when the block ends well, everything in it synced before."""
-        hidden = folder.with_name(f".{folder.name}")
-        hidden.mkdir(parents=True)
-        yield hidden
-        for path in [*hidden.rglob("*"), hidden]:
+        """A folder that is moved to its place when the block ends well, everything in it synced before."""
+        staged = self._staging / folder.name
+        staged.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        yield staged
+        for path in [*staged.rglob("*"), staged]:
             _sync(path)
-        hidden.rename(folder)
+        staged.rename(folder)
         _sync(folder.parent)
 
 
@@ -219,8 +235,8 @@ class _LineReader:
         ]
     )
 
-    def __init__(self, folder: Path, todo: list[LandedFile], limit: int) -> None:
-        self.folder, self.todo, self.limit = folder, todo, limit
+    def __init__(self, folder: Path, plan: Iterator[LandedFile | Skipped], limit: int) -> None:
+        self.folder, self.plan, self.limit = folder, plan, limit
         self.files: dict[str, LandedFile] = {}
         self.skipped: list[Skipped] = []
 
@@ -229,27 +245,32 @@ class _LineReader:
 
     def _pieces(self) -> Iterator[pa.RecordBatch]:
         seq, left = 0, self.limit
-        for file in self.todo:
+        for file in self.plan:
+            if isinstance(file, Skipped):
+                self.skipped.append(file)
+                continue
             if file.is_complete:
                 self.files[file.path] = file
                 continue
-            if left <= 0:
-                break
-            start, first_line = file.read_bytes, file.read_lines + 1
+            first_line = file.read_lines + 1
             try:
                 for state, lines in landing.read_lines(self.folder, file, left):
-                    self.files[file.path] = state
                     yield self._piece(file, seq, first_line, lines)
+                    self.files[file.path] = state
                     seq, first_line = seq + len(lines), first_line + len(lines)
-                left -= self.files[file.path].read_bytes - start
+                    left -= sum(map(len, lines)) + len(lines)
             except OSError as error:
                 self.skipped.append(Skipped(file.path, f"cannot be read: {error.strerror}"))
+            if left <= 0:
+                break
 
     def _piece(self, file: LandedFile, seq: int, first_line: int, lines: list[bytes]) -> pa.RecordBatch:
         if first_line == 1 and lines:
             lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
+        # Stripped here, a hundred times cheaper than by DuckDB. Blank lines go here too: behind a filter DuckDB
+        # gathers small pieces to vectors of 2,048 rows, more than its memory holds where lines have a megabyte.
+        numbers, lines = _not_blank(first_line, [line.strip() for line in lines])
         count = len(lines)
-        lines = [line.strip() for line in lines]  # a hundred times cheaper than DuckDB's trim
         try:
             raw = pa.array(lines, pa.binary()).cast(pa.string())
             is_utf8 = pa.repeat(True, count)
@@ -261,12 +282,19 @@ class _LineReader:
                 pa.array(range(seq, seq + count), pa.int64()),
                 pa.repeat(file.path, count),
                 pa.repeat(file.origin, count),
-                pa.array(range(first_line, first_line + count), pa.int64()),
+                pa.array(numbers, pa.int64()),
                 raw,
                 is_utf8,
             ],
             schema=self.SCHEMA,
         )
+
+
+def _not_blank(first_line: int, lines: list[bytes]) -> tuple[Sequence[int], list[bytes]]:
+    numbers = range(first_line, first_line + len(lines))
+    if all(lines):
+        return numbers, lines
+    return [number for number, line in zip(numbers, lines, strict=True) if line], [line for line in lines if line]
 
 
 def _is_utf8(line: bytes) -> bool:
@@ -283,31 +311,32 @@ def _read_accounts(
     rows: dict[str, tuple[object, ...]] = {}
     rejected: list[tuple[str, int, str, str]] = []
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        reader = csv.DictReader(stream)
-        if "account_id" not in (reader.fieldnames or []):
-            raise ValueError(
-                f"{path}: the first line must name the columns, among them account_id"
-                f" (and {', '.join(list(ACCOUNT_COLUMNS)[1:])} where known); it names {reader.fieldnames}"
-            )
-        for row in reader:
-            account = row["account_id"] or ""
-            try:
-                mrr = Decimal(row["mrr"]) if row.get("mrr") else None
-                if not account or account in rows or (mrr is not None and abs(mrr) >= 10**15):
-                    raise InvalidOperation
-            except InvalidOperation:
-                line = json.dumps({key or "": value for key, value in row.items()})
-                rejected.append((path.name, reader.line_num, Rejection.INVALID_ROW, line))
-                continue
-            text = [row.get(column) or None for column in ("name", "owner", "plan")]
-            rows[account] = (account, *text, mrr, row.get("stripe_customer_id") or None)
+        # strict: without it a quote that is never closed swallows the accounts behind it
+        reader = csv.DictReader(stream, strict=True)
+        try:
+            if "account_id" not in (reader.fieldnames or []):
+                raise ValueError(
+                    f"{path}: the first line must name the columns, among them account_id"
+                    f" (and {', '.join(list(ACCOUNT_COLUMNS)[1:])} where known); it names {reader.fieldnames or 'none'}"
+                )
+            for row in reader:
+                account = row["account_id"] or ""
+                try:
+                    mrr = Decimal(row["mrr"]).quantize(Decimal("0.01")) if row.get("mrr") else None
+                    has_more_fields_than_names = None in row
+                    if not account or account in rows or has_more_fields_than_names or (mrr and abs(mrr) >= 10**15):
+                        raise InvalidOperation
+                except InvalidOperation:
+                    line = json.dumps({key or "": value for key, value in row.items()})
+                    rejected.append((path.name, reader.line_num, Rejection.INVALID_ROW, line))
+                    continue
+                text = [row.get(column) or None for column in ("name", "owner", "plan")]
+                rows[account] = (account, *text, mrr, row.get("stripe_customer_id") or None)
+        except UnicodeDecodeError as error:
+            raise ValueError(f"{path} is not UTF-8 text; export it as UTF-8") from error
+        except csv.Error as error:
+            raise ValueError(f"{path}, line {reader.line_num}: {error}; repair the quotes around the field") from error
     return list(rows.values()), rejected
-
-
-def _connect(staging: Path) -> duckdb.DuckDBPyConnection:
-    connection = duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": str(staging / "tmp")})
-    connection.execute("set TimeZone = 'UTC'")  # read as TIMESTAMP, an offset would be dropped silently
-    return connection
 
 
 def _copy(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
@@ -372,7 +401,6 @@ create temp table parsed as
 with line as (
     select *, is_utf8 and json_valid(raw) as is_json
     from lines
-    where raw <> ''
 ),
 extracted as (
     select *,

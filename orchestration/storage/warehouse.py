@@ -23,7 +23,7 @@ class NothingPublishedError(RuntimeError):
 
 
 def publish(warehouse: Path, published: Path) -> dict[str, int]:
-    """Copy the warehouse to `published`, atomically; the rows of each table.
+    """Copy the warehouse to `published`, atomically; the rows of each table of its main schema.
 
     :raises duckdb.IOException: another process writes the warehouse outside the jobs (`dbt build` by hand).
     """
@@ -35,7 +35,8 @@ def publish(warehouse: Path, published: Path) -> dict[str, int]:
             connection.execute(f"attach '{_quoted(staging)}' as published (storage_version '{STORAGE_VERSION}')")
             connection.execute("copy from database warehouse to published")
             names = connection.execute(
-                "select table_name from duckdb_tables() where database_name = 'published' order by table_name"
+                """select table_name from duckdb_tables()
+                   where database_name = 'published' and schema_name = 'main' order by table_name"""
             ).fetchall()
             rows = {name: _count(connection, f'published.main."{name}"') for (name,) in names}
             connection.execute("detach published")
@@ -112,7 +113,10 @@ def billable_hours(published: Path, start: datetime, end: datetime) -> list[tupl
 def _connected(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if not published.exists():
         raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
-    with duckdb.connect(str(published), read_only=True) as connection:
+    # Attached, not opened: opened, it would be shared with every reader in this process that still holds an older copy.
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
+        connection.execute(f'use "{published.stem}"')
         connection.execute("set TimeZone = 'UTC'")
         yield connection
 

@@ -16,6 +16,9 @@ from orchestration.usage.periods import digest_due_at, month_start
 CrossingKey = tuple[str, datetime, int, int]
 """(account_id, period_start, quota_version, threshold_pct): what is announced at most once."""
 
+CLOSING = timedelta(days=1)
+"""How long a period is still news after its end, for the data that comes late (definitions D4)."""
+
 
 class Outcome(StrEnum):
     """What the digest did with a crossing, for good."""
@@ -24,7 +27,7 @@ class Outcome(StrEnum):
     SUPERSEDED = "superseded"
     """A higher threshold of the same account has its verdict: announced now in its place, or before."""
     BACKFILL = "backfill"
-    """It happened before the first digest's day, or in a period that the digest before saw closed: no news."""
+    """It happened before the first digest's day or in a period long closed: recorded, no news."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +50,32 @@ def judge(
 
     `crossings` are rows of threshold_crossings with the account's utilization beside them, `announced` the keys that
     have a verdict already, `previous_cutoff` the moment up to which the digest before looked. What is news is told
-    by that memory and not by "the last 24 hours": no gap and no repeat after a missed run, and data may be late
-    (definitions D5). Only the very first digest has no memory; its news is what happened since 8am of the day before.
+    by that memory and not by "the last 24 hours": no gap and no repeat after a missed run or late data (definitions
+    D5); only a period that the digest before saw closed for longer than `CLOSING` is none. The very first digest has
+    no memory; its news is what happened since 8am of the day before.
     """
     if previous_cutoff is None:
-        first, since = "crossed_at", digest_due_at(on - timedelta(days=1), zone)
+        moment, since = "crossed_at", digest_due_at(on - timedelta(days=1), zone)
     else:
-        first, since = "period_start", month_start(previous_cutoff)
-    highest: dict[tuple[str, datetime, int], int] = {}
-    for *quota, threshold_pct in announced:
-        ...
+        moment, since = "period_start", month_start(previous_cutoff - CLOSING)
+    decided: dict[tuple[str, datetime, int], int] = {}
+    for key in announced:
+        decided[key[:3]] = max(key[3], decided.get(key[:3], 0))
+    news: dict[tuple[str, datetime], Mapping[str, Any]] = {}
+    verdicts = []
+    for row in sorted(crossings, key=lambda row: -int(row["threshold_pct"])):
+        key = _key(row)
+        if key in announced:
+            continue
+        if row[moment] < since:
+            outcome = Outcome.BACKFILL
+        elif key[:2] in news or key[3] < decided.get(key[:3], 0):
+            outcome = Outcome.SUPERSEDED
+        else:
+            outcome = Outcome.ANNOUNCED
+            news[key[:2]] = row
+        verdicts.append(Verdict(key, row["crossed_at"], outcome))
+    return sorted(news.values(), key=_urgency), verdicts
 
 
 def compose(
@@ -67,7 +86,7 @@ def compose(
     now: datetime,
     zone: ZoneInfo,
 ) -> dict[str, Any]:
-    """The digest as JSON-ready data: headline, one item an account, footer lines."""
+    """The digest as JSON-ready data: headline, one item for each piece of news, footer lines."""
     items = [_item(row, calls.get(row["account_id"], ()), on, zone) for row in news]
     return {
         "date": on.isoformat(),
@@ -82,25 +101,28 @@ def _key(row: Mapping[str, Any]) -> CrossingKey:
 
 
 def _urgency(row: Mapping[str, Any]) -> tuple[object, ...]:
-    # Soonest cap first, then the fuller, then the larger revenue; the id makes two runs print the same order.
-    hits_cap_on = row["hits_cap_on"] or date.max
-    return (hits_cap_on, -row["pct_of_cap"], -(row["mrr"] or Decimal(0)), row["account_id"])
+    # Soonest cap first, then the fuller, then the larger revenue; the id makes two runs print the same order. The
+    # forecast is the running period's and says nothing of a crossing in the one before.
+    hits_cap_on = row["hits_cap_on"] if row["is_current_period"] else None
+    return (hits_cap_on or date.max, -row["pct_of_cap"], -(row["mrr"] or Decimal(0)), row["account_id"])
 
 
 def _headline(news: Sequence[Mapping[str, Any]], on: date) -> str:
     if not news:
         return "No account crossed a threshold since the last digest."
-    over = sum(1 for row in news if row["used"] >= row["quota"])
-    today = sum(1 for row in news if row["used"] < row["quota"] and row["hits_cap_on"] == on)
-    parts = [f"{_accounts(len(news))} crossed a threshold since the last digest"]
-    if over:
+    caps = [hits_cap(row, on) for row in news]
+    parts = [
+        f"{_counted(len({row['account_id'] for row in news}), 'account')} crossed a threshold since the last digest"
+    ]
+    if over := caps.count("over quota"):
         parts.append(f"{over} already over the quota")
-    if today:
+    if today := caps.count("today"):
         parts.append(f"{today} will reach it today")
     return f"{'; '.join(parts)}. First to call: {_name(news[0])}."
 
 
 def _item(row: Mapping[str, Any], calls: Sequence[int], on: date, zone: ZoneInfo) -> dict[str, Any]:
+    projected = row["projected_eom"] if row["is_current_period"] else row["used"]
     return {
         "account_id": row["account_id"],
         "name": _name(row),
@@ -114,7 +136,7 @@ def _item(row: Mapping[str, Any], calls: Sequence[int], on: date, zone: ZoneInfo
         "crossed_at": f"{row['crossed_at'].astimezone(zone):%d %b %H:%M}",
         "cause": row["cause"],
         "hits_cap": hits_cap(row, on),
-        "projected": f"{row['projected_eom']:,}" if row["projected_eom"] is not None else "too early to say",
+        "projected": f"{projected:,}" if projected is not None else "too early to say",
         "mrr": f"{row['mrr']:,.2f}" if row["mrr"] is not None else "",
         "sparkline": sparkline(calls),
     }
@@ -125,13 +147,13 @@ def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[s
     lines = [
         f"Data through {through.astimezone(zone):%d %b %H:%M %Z}" if through else "No usage yet",
         f"as of {now.astimezone(zone):%d %b %H:%M %Z}",
-        f"{_accounts(quality['accounts_over_80_pct'])} at 80 % or above",
-        f"{quality['rejected_lines']:,} lines rejected",
-        f"{_accounts(quality['accounts_without_quota'])} with usage but no quota",
+        f"{_counted(quality['accounts_over_80_pct'], 'account')} at 80 % or above",
+        f"{_counted(quality['rejected_lines'], 'line')} rejected",
+        f"{_counted(quality['accounts_without_quota'], 'account')} with usage but no quota",
     ]
     if quality["accounts_blocked_with_usage"]:
-        lines.append(f"{_accounts(quality['accounts_blocked_with_usage'])} blocked (quota 0) but calling")
-    lines.append(f"{_accounts(quality['accounts_without_customer'])} with usage but no Stripe customer")
+        lines.append(f"{_counted(quality['accounts_blocked_with_usage'], 'account')} blocked (quota 0) but calling")
+    lines.append(f"{_counted(quality['accounts_without_customer'], 'account')} with usage but no Stripe customer")
     return lines
 
 
@@ -139,8 +161,8 @@ def _name(row: Mapping[str, Any]) -> str:
     return str(row["account_name"] or row["account_id"])
 
 
-def _accounts(count: int) -> str:
-    return f"{count:,} account" if count == 1 else f"{count:,} accounts"
+def _counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
 def format_pct(pct: Decimal | None) -> str:
@@ -151,7 +173,12 @@ def format_pct(pct: Decimal | None) -> str:
 
 
 def hits_cap(row: Mapping[str, Any], on: date) -> str:
-    """When the quota is used up, in words; `row` needs hits_cap_on, hits_cap_in_period, used and quota."""
+    """When the quota is used up, in words; `row` needs hits_cap_on, hits_cap_in_period, used and quota.
+
+    A row of an earlier period says so by is_current_period; there it is too late to use anything up.
+    """
+    if not row.get("is_current_period", True):
+        return "period ended"
     if row["used"] >= row["quota"]:
         return "over quota"
     if row["hits_cap_on"] is None:

@@ -34,7 +34,8 @@ def test_daily_usage_has_no_holes(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
     rows = warehouse.query(
         published,
-        "select account_id, min(usage_date) as first, max(usage_date) as last, count(*) as days from daily_usage group by 1",
+        """select account_id, min(usage_date) as first, max(usage_date) as last, count(*) as days
+           from daily_usage group by account_id""",
     )
     assert {row["account_id"] for row in rows} == {
         account.account_id for account in truth.accounts if account.calls_by_date

@@ -14,9 +14,9 @@ def test_unit_tests_and_contracts_hold_on_an_empty_lake(data: Path) -> None:
     with Lake(config.lake).writing():
         pass
     project = config.dbt_places[0]
+    places = ["--project-dir", project, "--profiles-dir", project]
     build = subprocess.run(
-        [Path(sys.executable).with_name("dbt"), "build", "--project-dir", project, "--profiles-dir", project]
-        + ["--target-path", data / "target", "--log-path", data / "logs"],
+        [Path(sys.executable).with_name("dbt"), "build", *places, "--target-path", data / "t", "--log-path", data / "l"],
         capture_output=True,
         text=True,
         check=False,

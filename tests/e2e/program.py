@@ -1,0 +1,122 @@
+"""The real program in processes of its own, on a data folder of its own, for the end-to-end tests."""
+
+import csv
+import io
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from orchestration.settings import PROJECT_ROOT
+from tests.fakes import FakeSlack
+
+DAY = "2024-11-20"
+"""Long past: Dagster knows no partitions beyond the real clock."""
+NOW = f"{DAY}T08:00:00Z"
+SLACK_TOKEN = "xoxb-marked-SLACK-secret-4711"
+STRIPE_KEY = "sk_test_marked_STRIPE_secret_0815"
+NOBODY = "http://127.0.0.1:9"
+"""Where nothing listens: no test reaches a vendor by accident."""
+
+
+@dataclass(frozen=True)
+class Result:
+    status: int
+    stdout: str
+    stderr: str
+
+
+@dataclass
+class Program:
+    """`headroom` with an environment that is built here and not inherited."""
+
+    folder: Path
+    environment: dict[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.landing.mkdir(parents=True, exist_ok=True)
+        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        own = {"HEADROOM_DATA": str(self.data), "HEADROOM_LANDING": str(self.landing), "HEADROOM_NOW": NOW}
+        # `.env` of a developer must not be read: empty values count as not set.
+        unset = dict.fromkeys(("SLACK_BOT_TOKEN", "HEADROOM_SLACK_CHANNEL", "STRIPE_API_KEY", "HEADROOM_ACCOUNTS"), "")
+        self.environment = {
+            **inherited,
+            **unset,
+            "HEADROOM_ENV": "local",
+            "HEADROOM_TIMEZONE": "UTC",
+            "SLACK_API_URL": NOBODY,
+            "STRIPE_API_BASE": NOBODY,
+            **own,
+            **self.environment,
+        }
+
+    @property
+    def data(self) -> Path:
+        return self.folder / "data"
+
+    @property
+    def landing(self) -> Path:
+        return self.folder / "landing"
+
+    def with_slack(self, slack: FakeSlack) -> None:
+        """From now on there is a token, and a channel to post to."""
+        slack.token = SLACK_TOKEN
+        self.environment |= {
+            "SLACK_BOT_TOKEN": SLACK_TOKEN,
+            "HEADROOM_SLACK_CHANNEL": slack.channel,
+            "SLACK_API_URL": slack.url,
+        }
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        """Start `headroom` in a process group of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "orchestration.cli", *arguments],
+            cwd=PROJECT_ROOT,
+            env={**self.environment, **environment},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(self, *arguments: str, status: int = 0, **environment: str) -> Result:
+        """Run `headroom` to its end, which must have this exit status."""
+        return finish(self.start(*arguments, **environment), status)
+
+    def rows(self, query: str) -> list[dict[str, str]]:
+        """What `headroom sql --csv` answers."""
+        return list(csv.DictReader(io.StringIO(self.run("sql", query, "--csv").stdout)))
+
+    def ledger(self, query: str, *parameters: str) -> list[tuple[object, ...]]:
+        """A statement on the ledger, past the program."""
+        with closing(sqlite3.connect(self.data / "ledger.sqlite")) as connection, connection:
+            return connection.execute(query, parameters).fetchall()
+
+    def let_a_minute_pass(self) -> None:
+        """Attempts under way become so old that no living process can still be at them."""
+        past = datetime.now(UTC) - timedelta(minutes=2)
+        self.ledger("update deliveries set attempted_at = ? where state = 'sending'", f"{past:%Y-%m-%d %H:%M:%S.%f}")
+
+    def files(self) -> Iterator[Path]:
+        """Everything that the program has written."""
+        return (path for path in self.data.rglob("*") if path.is_file())
+
+
+def finish(process: "subprocess.Popen[str]", status: int = 0) -> Result:
+    """Wait for the end of a started command, which must have this exit status."""
+    stdout, stderr = process.communicate(timeout=300)
+    result = Result(process.returncode, stdout, stderr)
+    assert result.status == status, result
+    return result
+
+
+def kill(process: "subprocess.Popen[str]") -> None:
+    """SIGKILL to the command and everything that it started."""
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()

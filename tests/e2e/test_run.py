@@ -1,0 +1,192 @@
+"""`headroom` as a person uses it: the exit status, what is printed, what is left behind."""
+
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from tests.builders import land, make_event, make_quota
+from tests.e2e.program import DAY, NOBODY, SLACK_TOKEN, STRIPE_KEY, Program
+
+ACCOUNTS = """\
+account_id,name,owner,plan,mrr,stripe_customer_id
+acme,Acme Corp,dana@example.com,growth,499.00,cus_acme
+"""
+
+
+def land_small(program: Program) -> None:
+    """acme at 8 of 10 since 19 November noon, beta with neither quota nor account, and two bad lines."""
+    program.data.mkdir(parents=True, exist_ok=True)
+    (program.data / "accounts.csv").write_text(ACCOUNTS)
+    calls = [make_event("acme", f"2024-11-19T12:{minute:02}:00Z") for minute in range(7)]
+    today = [make_event("acme", "2024-11-20T06:30:00Z"), make_event("beta", "2024-11-20T06:45:00Z")]
+    land(program.landing, "quotas.ndjson", make_quota("acme", 10, "2024-11-01T00:00:00Z"))
+    land(
+        program.landing,
+        "calls.ndjson",
+        *calls,
+        *today,
+        calls[0],
+        "{broken",
+        make_event("acme", "2024-11-19T12:30:00Z", event="page_view"),
+    )
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
+    """One data folder on which one whole run was made."""
+    program = Program(tmp_path_factory.mktemp("run"), {"STRIPE_API_KEY": STRIPE_KEY})
+    land_small(program)
+    program.run("run")
+    return program
+
+
+def digest_lines(output: str) -> list[str]:
+    return [line for line in output.splitlines() if line.startswith("Digest of")]
+
+
+# The tests of this module follow one another on the same folder.
+
+
+def test_run_builds_the_figures(program: Program) -> None:
+    [acme, beta] = program.rows(
+        "select account_id, quota_state, quota, used_today, used_mtd, pct_of_cap, severity, stripe_customer_id"
+        " from utilization_mtd order by account_id"
+    )
+    days = program.rows("select account_id, usage_date, calls from daily_usage order by all")
+
+    assert list(acme.values()) == ["acme", "limited", "10", "1", "8", "80.000000", "warm", "cus_acme"]
+    assert list(beta.values()) == ["beta", "unknown", "", "1", "1", "", "", ""]
+    assert [tuple(day.values()) for day in days] == [
+        ("acme", "2024-11-19", "7"),
+        ("acme", "2024-11-20", "1"),
+        ("beta", "2024-11-20", "1"),
+    ]
+    assert program.ledger("select stripe_customer_id, sum(units) from meter_reports group by 1") == [("cus_acme", 8)]
+
+
+def test_run_prints_what_it_did_and_does_nothing_twice(program: Program) -> None:
+    reports = program.ledger("select * from meter_reports")
+    result = program.run("run")
+
+    assert "Ingested 0 events from 0 new lines (0 duplicates, 0 rejected)." in result.stdout
+    [line] = digest_lines(result.stdout)
+    assert line.startswith(f"Digest of {DAY}: already previewed")
+    assert program.ledger("select * from meter_reports") == reports
+    assert program.ledger("select key, state from deliveries") == [(f"local|digest|{DAY}", "previewed")]
+    assert not result.stderr
+
+
+def test_deliveries_lists_and_shows_the_digest(program: Program) -> None:
+    listed = program.run("deliveries").stdout
+    shown = program.run("deliveries", "--show", f"local|digest|{DAY}").stdout
+
+    assert f"local|digest|{DAY}   previewed" in listed
+    assert "Stripe api-calls: 2 customer-hours" in listed
+    for text in (f"Usage digest {DAY}", "Acme Corp", "8 / 10", "80.0 %", "dana@example.com", "2 lines rejected"):
+        assert text in shown
+    assert "there is no delivery 'nothing'" in program.run("deliveries", "--show", "nothing", status=1).stderr
+
+
+def test_rejected_explains_each_line(program: Program) -> None:
+    printed = program.run("rejected").stdout
+
+    assert "1 × invalid_json — the line is not one complete JSON value" in printed
+    assert "calls.ndjson:11  {broken" in printed
+    assert "1 × unknown_event — " in printed
+    assert "calls.ndjson:12  " in printed
+    assert "calls.ndjson" not in program.run("rejected", "--limit", "0").stdout
+
+
+def test_sql_says_what_is_wrong_when_the_query_is(program: Program) -> None:
+    result = program.run("sql", "select nonsense from daily_usage", status=1)
+
+    assert result.stderr.startswith("headroom: ")
+    assert "nonsense" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_parts_do_only_what_they_are_named_after(program: Program) -> None:
+    land(program.landing, "more.ndjson", make_event("acme", "2024-11-20T07:10:00Z"))
+
+    ingested = program.run("run", "--only", "ingest")
+    assert "Ingested 1 events from 1 new lines" in ingested.stdout
+    assert program.rows("select used_mtd from utilization_mtd where account_id = 'acme'") == [{"used_mtd": "8"}]
+    program.run("run", "--only", "models")
+    assert program.rows("select used_mtd from utilization_mtd where account_id = 'acme'") == [{"used_mtd": "9"}]
+    assert program.ledger("select sum(units) from meter_reports") == [(8,)]
+    program.run("run", "--only", "stripe")
+    assert program.ledger("select sum(units) from meter_reports") == [(9,)]
+    digest = program.run("run", "--only", "digest")
+    assert "already previewed" in digest.stdout
+    assert "Ingested" not in digest.stdout
+
+
+def test_run_says_so_when_the_accounts_file_is_missing(program: Program) -> None:
+    result = program.run("run", "--only", "ingest", status=1, HEADROOM_ACCOUNTS=str(program.folder / "none.csv"))
+
+    assert f"ingest failed: HEADROOM_ACCOUNTS names {program.folder}/none.csv, which does not exist" in result.stderr
+    assert "Traceback" not in result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "sentence"),
+    [
+        ({"HEADROOM_ENV": "production"}, "HEADROOM_NOW is refused when HEADROOM_ENV=production"),
+        ({"HEADROOM_NOW": "2024-11-20 08:00"}, "HEADROOM_NOW needs an offset"),
+        ({"HEADROOM_TIMEZONE": "Mars/Olympus"}, "'Mars/Olympus' is no IANA time zone"),
+    ],
+    ids=["production", "naive", "zone"],
+)
+def test_configuration_is_refused_in_a_sentence(program: Program, environment: dict[str, str], sentence: str) -> None:
+    result = program.run("run", status=2, **environment)
+
+    assert sentence in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_failed_check_stops_what_would_be_sent_and_keeps_the_published_copy(program: Program) -> None:
+    duplicate_an_event(program.data / "lake" / "batches")
+    land(program.landing, "late.ndjson", make_event("acme", "2024-11-20T07:20:00Z"))
+    published = (program.data / "published.duckdb").read_bytes()
+    sent = program.ledger("select * from deliveries"), program.ledger("select * from meter_reports")
+
+    result = program.run("run", status=1, HEADROOM_NOW="2024-11-21T08:00:00Z")
+
+    assert "models failed: " in result.stderr
+    assert "calls_are_distinct: Got " in result.stderr
+    assert "nothing was published or sent" in result.stderr
+    assert "Digest of" not in result.stdout
+    assert "Stripe: " not in result.stdout
+    assert (program.data / "published.duckdb").read_bytes() == published
+    assert (program.ledger("select * from deliveries"), program.ledger("select * from meter_reports")) == sent
+
+
+def duplicate_an_event(batches: Path) -> None:
+    """What no run does: one accepted call a second time, by hand, in the lake's files."""
+    path = next(path for path in sorted(batches.glob("*/events/*/*.parquet")) if is_call(path))
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
+
+
+def is_call(path: Path) -> bool:
+    return "api_call" in pq.read_table(path, columns=["event_name"])["event_name"].to_pylist()
+
+
+def test_no_secret_is_left_behind(program: Program) -> None:
+    """Last, when every way to fail has been taken; with a token for a Slack that cannot be reached."""
+    result = program.run(
+        *("run", "--only", "digest"),
+        status=1,
+        SLACK_BOT_TOKEN=SLACK_TOKEN,
+        HEADROOM_SLACK_CHANNEL="C0DIGEST",
+        SLACK_API_URL=f"{NOBODY}/api/",
+        HEADROOM_NOW=f"{DAY}T08:00:00Z",
+    )
+
+    assert "no usable answer from Slack" in result.stderr
+    printed = [result.stdout, result.stderr, program.run("deliveries").stdout]
+    for secret in (SLACK_TOKEN, STRIPE_KEY):
+        assert not any(secret in text for text in printed)
+        assert not [path for path in program.files() if secret.encode() in path.read_bytes()]

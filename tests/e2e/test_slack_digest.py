@@ -1,0 +1,151 @@
+"""The digest in the channel: each crossing once, whatever people press and whatever gets lost."""
+
+from collections.abc import Iterator
+from datetime import datetime, timedelta
+
+import dagster as dg
+import pytest
+
+from tests.builders import land, make_event, make_quota
+from tests.e2e.program import DAY, SLACK_TOKEN, Program, finish
+from tests.fakes import LOST_AFTER, FakeSlack
+
+
+@pytest.fixture(scope="module")
+def slack() -> Iterator[FakeSlack]:
+    with FakeSlack() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory, slack: FakeSlack) -> Program:
+    program = Program(tmp_path_factory.mktemp("digest"))
+    program.with_slack(slack)
+    accounts = ("acme", "beta", "gamma", "delta", "epsilon")
+    land(program.landing, "quotas.ndjson", *(make_quota(name, 5, "2024-11-01T00:00:00Z") for name in accounts))
+    use_up(program, "acme", f"{DAY}T05:00:00Z")
+    return program
+
+
+def use_up(program: Program, account: str, at: str) -> None:
+    """Four of the account's five calls, the last of them at that time."""
+    last = datetime.fromisoformat(at)
+    times = [f"{last - timedelta(minutes=minutes):%Y-%m-%dT%H:%M:%SZ}" for minutes in range(4)]
+    land(program.landing, f"{account}.ndjson", *(make_event(account, time) for time in times))
+
+
+def morning(day: int) -> str:
+    return f"2024-11-{day}T08:00:00Z"
+
+
+def key(day: int) -> str:
+    return f"local|digest|2024-11-{day}"
+
+
+def accounts_in(message: dict[str, object]) -> list[str]:
+    """The accounts that a message draws, without header, headline and footer."""
+    blocks = message["blocks"]
+    assert isinstance(blocks, list)
+    return [block["text"]["text"].partition(" · ")[0] for block in blocks[2:-1]]
+
+
+# The tests of this module are the days of one installation.
+
+
+def test_digest_is_posted_once_when_slack_refuses_first(program: Program, slack: FakeSlack) -> None:
+    slack.is_member = False
+    refusal = program.run("run", status=1)
+    assert "usage_digest failed: Slack refused with 'not_in_channel'" in refusal.stderr
+    assert "/invite" in refusal.stderr
+    assert not slack.messages
+    assert f"{key(20)}   failed" in program.run("deliveries").stdout
+    slack.is_member = True
+
+    sent = program.run("run")
+
+    assert f"UTC ({slack.channel}/{slack.messages[0]['ts']})." in sent.stdout
+    assert slack.counts() == {key(20): 1}
+    assert accounts_in(slack.messages[0]) == ["acme"]
+    assert slack.messages[0]["text"].startswith("1 account crossed a threshold")
+
+
+def test_digest_is_not_posted_again_when_run_again(program: Program, slack: FakeSlack) -> None:
+    requests = len(slack.requests)
+    result = program.run("run")
+
+    assert "Nothing is announced twice." in result.stdout
+    assert len(slack.requests) == requests
+
+
+@pytest.fixture
+def in_process(program: Program, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This process sees what the program sees, and so does the Dagster in it."""
+    for name, value in program.environment.items():
+        if name.startswith(("HEADROOM_", "SLACK_", "STRIPE_")):
+            monkeypatch.setenv(name, value)
+
+
+@pytest.mark.usefixtures("in_process")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::dagster.BetaWarning")  # Dagster's own
+def test_digest_is_not_posted_again_when_materialized_again(slack: FakeSlack) -> None:
+    from orchestration.definitions import headroom
+
+    requests = len(slack.requests)
+    job = headroom().resolve_job_def("daily_job")
+    today = job.execute_in_process(partition_key=DAY)
+    digest = [dg.AssetKey("usage_digest")]
+    for past in ("2024-11-19", "2024-11-01", "2024-02-29"):
+        result = job.execute_in_process(partition_key=past, asset_selection=digest)
+        [materialization] = result.asset_materializations_for_node("usage_digest")
+        assert str(materialization.metadata["outcome"].value).startswith("nothing sent: is past")
+
+    [materialization] = today.asset_materializations_for_node("usage_digest")
+    assert str(materialization.metadata["outcome"].value).startswith("already sent")
+    assert len(slack.requests) == requests
+
+
+def test_next_digest_has_the_new_crossings_alone(program: Program, slack: FakeSlack) -> None:
+    use_up(program, "beta", "2024-11-20T21:00:00Z")
+
+    program.run("run", HEADROOM_NOW=morning(21))
+
+    assert slack.counts() == {key(20): 1, key(21): 1}
+    assert accounts_in(slack.messages[-1]) == ["beta"]
+
+
+def test_next_digest_has_the_crossings_of_missed_days(program: Program, slack: FakeSlack) -> None:
+    use_up(program, "gamma", "2024-11-21T09:00:00Z")
+    use_up(program, "delta", "2024-11-23T09:00:00Z")
+
+    program.run("run", HEADROOM_NOW=morning(24))
+
+    assert slack.counts() == {key(20): 1, key(21): 1, key(24): 1}
+    assert sorted(accounts_in(slack.messages[-1])) == ["delta", "gamma"]
+
+
+def test_digest_is_posted_once_when_its_answer_is_lost(program: Program, slack: FakeSlack) -> None:
+    use_up(program, "epsilon", "2024-11-24T09:00:00Z")
+    slack.then(LOST_AFTER)
+    lost = program.run("run", status=1, HEADROOM_NOW=morning(25))
+    assert "no usable answer from Slack" in lost.stderr
+    assert "in doubt" in program.run("deliveries").stdout
+
+    found = program.run("run", "--only", "digest", HEADROOM_NOW=morning(25))
+
+    assert "Sent " in found.stdout
+    assert slack.counts()[key(25)] == 1
+    assert accounts_in(slack.messages[-1]) == ["epsilon"]
+
+
+def test_quiet_day_is_posted_once_when_two_run_at_the_same_time(program: Program, slack: FakeSlack) -> None:
+    both = [program.start("run", HEADROOM_NOW=morning(26)) for _ in range(2)]
+    for process in both:
+        finish(process)
+
+    assert slack.counts()[key(26)] == 1
+    assert slack.messages[-1]["text"] == "No account crossed a threshold since the last digest."
+    assert max(slack.counts().values()) == 1
+
+
+def test_no_token_is_left_behind(program: Program) -> None:
+    assert not [path for path in program.files() if SLACK_TOKEN.encode() in path.read_bytes()]

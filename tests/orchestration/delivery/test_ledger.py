@@ -1,0 +1,369 @@
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from orchestration.delivery.ledger import Delivery, Ledger, State
+
+NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
+HOUR = datetime(2026, 11, 19, 12, tzinfo=UTC)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Iterator[Ledger]:
+    ledger = Ledger(url(tmp_path / "ledger.sqlite"))
+    yield ledger
+    ledger.close()
+
+
+def url(path: Path) -> str:
+    return f"sqlite:///{path}"
+
+
+def prepare(ledger: Ledger, key: str = "local|digest|2026-11-20", at: datetime = NOW, channel: str = "slack") -> None:
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, key, channel, {"message": {"text": "über 80 %"}}, at)
+
+
+def get(ledger: Ledger, key: str = "local|digest|2026-11-20") -> Delivery:
+    delivery = ledger.delivery(key)
+    assert delivery is not None
+    return delivery
+
+
+def make_file(path: str = "a.ndjson", **fields: Any) -> dict[str, Any]:
+    numbers = {"size_bytes": 2**40, "mtime_ns": 2**60, "inode": 2**62, "read_bytes": 10, "read_lines": 1}
+    return {"path": path, **numbers, "sha256": "0" * 64, "origin": path, "is_complete": True, "copy_of": None, **fields}
+
+
+def make_report(customer: str = "cus_1", hour: datetime = HOUR, revision: int = 1, **fields: Any) -> dict[str, Any]:
+    report = {
+        "env": "local",
+        "meter": "api-calls",
+        "stripe_customer_id": customer,
+        "hour_start": hour,
+        "revision": revision,
+        "units": 10 * revision,
+        "state": State.PREPARED,
+        "created_at": NOW,
+        **fields,
+    }
+    return {"identifier": "|".join(str(value) for value in report.values()), **report}
+
+
+def make_crossing(threshold_pct: int = 80, **fields: Any) -> dict[str, Any]:
+    return {
+        "account_id": "acme",
+        "period_start": datetime(2026, 11, 1, tzinfo=UTC),
+        "quota_version": 1,
+        "threshold_pct": threshold_pct,
+        "crossed_at": HOUR,
+        "detected_at": NOW,
+        "outcome": "announced",
+        "delivery_key": "local|digest|2026-11-20",
+        **fields,
+    }
+
+
+# Opening
+
+
+def test_ledger_is_created_with_its_folder_when_there_is_none(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "folder" / "ledger.sqlite"
+    ledger = Ledger(url(path))
+
+    assert path.exists()
+    assert ledger.deliveries() == []
+    assert ledger.last_batch() == 0
+    ledger.close()
+
+
+def test_ledger_remembers_when_it_is_opened_again(ledger: Ledger, tmp_path: Path) -> None:
+    prepare(ledger)
+    ledger.close()
+
+    second = Ledger(url(tmp_path / "ledger.sqlite"))
+    assert get(second).payload == {"message": {"text": "über 80 %"}}
+    second.close()
+
+
+def test_ledger_is_one_file_when_it_is_closed(ledger: Ledger, tmp_path: Path) -> None:
+    prepare(ledger)
+    assert (tmp_path / "ledger.sqlite-wal").exists()
+
+    ledger.close()
+
+    assert not (tmp_path / "ledger.sqlite-wal").exists()
+
+
+def test_ledger_survives_power_loss_and_lets_readers_read(ledger: Ledger) -> None:
+    with ledger.transaction() as connection:
+        pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
+        found = [connection.exec_driver_sql(f"pragma {name}").scalar() for name in pragmas]
+
+    assert found == ["wal", 2, 1, 60_000]
+
+
+def test_fresh_ledger_is_made_once_when_processes_open_it_at_the_same_moment(tmp_path: Path) -> None:
+    process = subprocess.run(
+        [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+    )
+
+    assert process.stderr == ""
+    assert process.returncode == 0
+    assert len(list(tmp_path.glob("*.sqlite"))) == FRESH_LEDGERS
+
+
+def test_transaction_leaves_nothing_behind_when_it_fails(ledger: Ledger) -> None:
+    with pytest.raises(RuntimeError, match="stop"), ledger.transaction() as connection:
+        ledger.prepare(connection, "key", "slack", {}, NOW)
+        ledger.record_crossings(connection, [make_crossing(delivery_key="key")])
+        raise RuntimeError("stop")
+
+    assert ledger.deliveries() == []
+    with ledger.transaction() as connection:
+        assert ledger.announced(connection) == set()
+
+
+def test_transaction_reads_what_is_still_true_when_it_writes(ledger: Ledger, tmp_path: Path) -> None:
+    impatient = sa.create_engine(url(tmp_path / "ledger.sqlite"), connect_args={"timeout": 0}, poolclass=sa.NullPool)
+    with ledger.transaction() as connection:
+        assert ledger.delivery("key", connection) is None
+        with pytest.raises(sa.exc.OperationalError, match="locked"), impatient.begin() as other:
+            other.execute(sa.text("delete from deliveries"))
+
+
+# Landing files
+
+
+def test_landing_file_replaces_what_was_known_of_its_path(ledger: Ledger) -> None:
+    ledger.record_files(1, [make_file("a"), make_file("b")])
+    ledger.record_files(2, [make_file("a", read_bytes=20, copy_of="b")])
+
+    assert sorted(ledger.landed_files(), key=lambda file: str(file["path"])) == [
+        make_file("a", read_bytes=20, copy_of="b"),
+        make_file("b"),
+    ]
+    assert ledger.last_batch() == 2
+
+
+def test_landing_files_of_a_batch_are_recorded_together_or_not_at_all(ledger: Ledger) -> None:
+    with pytest.raises(sa.exc.IntegrityError):
+        ledger.record_files(1, [make_file("a"), make_file("b", sha256=None)])
+
+    assert ledger.landed_files() == []
+
+
+# Deliveries
+
+
+def test_delivery_is_frozen_when_it_is_prepared(ledger: Ledger) -> None:
+    prepare(ledger)
+
+    assert get(ledger) == Delivery(
+        key="local|digest|2026-11-20",
+        channel="slack",
+        payload={"message": {"text": "über 80 %"}},
+        state=State.PREPARED,
+        attempts=0,
+        created_at=NOW,
+        attempted_at=None,
+        finished_at=None,
+        receipt=None,
+        error=None,
+    )
+    with pytest.raises(sa.exc.IntegrityError):
+        prepare(ledger)
+
+
+def test_delivery_is_none_when_the_key_is_unknown(ledger: Ledger) -> None:
+    assert ledger.delivery("nothing") is None
+
+
+def test_delivery_is_seen_inside_the_transaction_that_prepares_it(ledger: Ledger) -> None:
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, "key", "slack", {}, NOW)
+        found = ledger.delivery("key", connection)
+
+    assert found is not None
+    assert found.state is State.PREPARED
+
+
+def test_deliveries_are_listed_newest_first_and_by_channel(ledger: Ledger) -> None:
+    prepare(ledger, "a", NOW)
+    prepare(ledger, "c", NOW + timedelta(days=1), channel="mail")
+    prepare(ledger, "b", NOW + timedelta(days=1))
+
+    assert [delivery.key for delivery in ledger.deliveries()] == ["b", "c", "a"]
+    assert [delivery.key for delivery in ledger.deliveries("slack")] == ["b", "a"]
+
+
+def test_claim_is_given_to_one_of_two_who_saw_the_same_state(ledger: Ledger) -> None:
+    prepare(ledger)
+    seen = get(ledger)
+
+    claimed = ledger.claim(seen, NOW)
+
+    assert claimed == get(ledger)
+    assert (get(ledger).state, get(ledger).attempts, get(ledger).attempted_at) == (State.SENDING, 1, NOW)
+    assert ledger.claim(seen, NOW) is None
+    assert get(ledger).attempts == 1
+
+
+def test_claim_forgets_the_outcome_of_the_attempt_before(ledger: Ledger) -> None:
+    prepare(ledger)
+    first = ledger.claim(get(ledger), NOW)
+    assert first is not None
+    ledger.finish(first, State.FAILED, NOW, receipt=None, error="no such channel")
+
+    ledger.claim(get(ledger), NOW + timedelta(hours=1))
+
+    assert (get(ledger).finished_at, get(ledger).error) == (None, None)
+    assert (get(ledger).attempts, get(ledger).attempted_at) == (2, NOW + timedelta(hours=1))
+
+
+def test_finish_is_refused_when_a_later_attempt_has_the_delivery(ledger: Ledger) -> None:
+    prepare(ledger)
+    first = ledger.claim(get(ledger), NOW)
+    assert first is not None
+    second = ledger.claim(first, NOW + timedelta(minutes=2))
+    assert second is not None
+
+    assert not ledger.finish(first, State.FAILED, NOW, receipt=None, error="too late")
+    assert get(ledger) == second
+    assert ledger.finish(second, State.SENT, NOW, "C1/17", error=None)
+    assert (get(ledger).state, get(ledger).receipt, get(ledger).finished_at) == (State.SENT, "C1/17", NOW)
+
+
+def test_change_of_one_delivery_leaves_the_others_alone(ledger: Ledger) -> None:
+    prepare(ledger, "a")
+    prepare(ledger, "b")
+
+    ledger.claim(get(ledger, "a"), NOW)
+
+    assert get(ledger, "b").state is State.PREPARED
+
+
+def test_last_digest_is_the_newest_of_its_environment(ledger: Ledger) -> None:
+    with ledger.transaction() as connection:
+        assert ledger.last_digest_at(connection, "local") is None
+    prepare(ledger, "local|digest|2026-11-20", NOW)
+    prepare(ledger, "local|digest|2026-11-19", NOW - timedelta(days=1))
+    prepare(ledger, "local|alert|1", NOW + timedelta(days=1))
+    prepare(ledger, "locality|digest|2026-11-22", NOW + timedelta(days=2))
+    prepare(ledger, "staging_1|digest|2026-11-20", NOW + timedelta(days=3))
+
+    with ledger.transaction() as connection:
+        assert ledger.last_digest_at(connection, "local") == NOW
+        assert ledger.last_digest_at(connection, "staging%") is None
+        assert ledger.last_digest_at(connection, "stagingx1") is None
+        assert ledger.last_digest_at(connection, "staging_1") == NOW + timedelta(days=3)
+
+
+# Crossings
+
+
+def test_crossing_is_remembered_with_its_verdict_once(ledger: Ledger) -> None:
+    prepare(ledger)
+    with ledger.transaction() as connection:
+        ledger.record_crossings(connection, [make_crossing(80), make_crossing(95)])
+        ledger.record_crossings(connection, [])
+    with ledger.transaction() as connection:
+        period = datetime(2026, 11, 1, tzinfo=UTC)
+        assert ledger.announced(connection) == {("acme", period, 1, 80), ("acme", period, 1, 95)}
+    with pytest.raises(sa.exc.IntegrityError), ledger.transaction() as connection:
+        ledger.record_crossings(connection, [make_crossing(80)])
+
+
+def test_crossing_needs_its_digest(ledger: Ledger) -> None:
+    with pytest.raises(sa.exc.IntegrityError, match="FOREIGN KEY"), ledger.transaction() as connection:
+        ledger.record_crossings(connection, [make_crossing()])
+
+
+# Meter reports
+
+
+def test_newest_reports_are_the_last_revision_of_each_hour_from_the_start_on(ledger: Ledger) -> None:
+    later = HOUR + timedelta(hours=1)
+    with ledger.transaction() as connection:
+        ledger.record_reports(
+            connection,
+            (
+                make_report(hour=HOUR - timedelta(hours=1)),
+                make_report(),
+                make_report(revision=2, units=0, state=State.SENT),
+                make_report(hour=later),
+                make_report("cus_2", revision=1, state=State.PREVIEWED),
+                make_report(revision=3, env="production"),
+                make_report(revision=4, meter="storage"),
+            ),
+        )
+        ledger.record_reports(connection, [])
+
+    with ledger.transaction() as connection:
+        assert sorted(ledger.newest_reports(connection, "local", "api-calls", HOUR)) == [
+            ("cus_1", HOUR, 2, 0, State.SENT),
+            ("cus_1", later, 1, 10, State.PREPARED),
+            ("cus_2", HOUR, 1, 10, State.PREVIEWED),
+        ]
+        assert ledger.newest_reports(connection, "production", "api-calls", later) == []
+
+
+@pytest.mark.parametrize("same", ["identifier", "revision"])
+def test_report_is_refused_when_it_was_recorded_before(ledger: Ledger, same: str) -> None:
+    first = make_report()
+    second = make_report(revision=2, identifier=first["identifier"]) if same == "identifier" else make_report(units=1)
+
+    with pytest.raises(sa.exc.IntegrityError), ledger.transaction() as connection:
+        ledger.record_reports(connection, [first, {**second, "identifier": second.get("identifier", "x")}])
+
+
+def test_report_totals_count_customers_and_hours_by_state(ledger: Ledger) -> None:
+    later = HOUR + timedelta(hours=5)
+    with ledger.transaction() as connection:
+        reports = [make_report(), make_report(hour=later), make_report("cus_2"), make_report("cus_3", state="sent")]
+        ledger.record_reports(connection, reports)
+
+    totals = [tuple(total.values()) for total in ledger.report_totals()]
+    assert totals == [
+        ("api-calls", "prepared", 3, 2, HOUR, later),
+        ("api-calls", "sent", 1, 1, HOUR, HOUR),
+    ]
+
+
+# Run as a program, this file is the processes that open fresh ledgers at the same moment.
+
+FRESH_LEDGERS, PROCESSES = 25, 4
+
+
+def open_fresh_ledgers(folder: Path) -> None:
+    import alembic.command  # noqa: F401 - ahead, so that the processes open together
+
+    context = get_context("fork")
+    barrier = context.Barrier(PROCESSES, timeout=30)
+    processes = [context.Process(target=_open_each, args=(folder, barrier)) for _ in range(PROCESSES)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+    if any(process.exitcode for process in processes):
+        sys.exit(1)
+
+
+def _open_each(folder: Path, barrier: Any) -> None:
+    for number in range(FRESH_LEDGERS):
+        barrier.wait()
+        ledger = Ledger(url(folder / f"{number}.sqlite"))
+        prepare(ledger, key=f"{os.getpid()}")
+        ledger.close()
+
+
+if __name__ == "__main__":
+    open_fresh_ledgers(Path(sys.argv[1]))

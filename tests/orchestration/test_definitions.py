@@ -1,0 +1,130 @@
+"""What the code location surfaces: a renamed asset, job or schedule is a reviewed diff here."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from orchestration.definitions import headroom
+
+GRAPH = {
+    "ingest": {"raw_events", "rejected_lines", "raw_accounts"},
+    "staging": {
+        "stg_accounts",
+        "stg_api_calls",
+        "stg_limits_reached",
+        "stg_quota_sets",
+        "stg_rejected_lines",
+        "thresholds",
+    },
+    "marts": {
+        "billable_usage_hourly",
+        "daily_usage",
+        "data_quality",
+        "events_rejected",
+        "expected_usage",
+        "quota_current",
+        "threshold_crossings",
+        "utilization_mtd",
+    },
+    "publish": {"published_copy"},
+    "deliver": {"stripe_usage", "usage_digest"},
+}
+
+
+@pytest.fixture
+def definitions(data: Path) -> dg.Definitions:
+    return headroom()
+
+
+def specs(definitions: dg.Definitions) -> dict[str, dg.AssetSpec]:
+    return {spec.key.to_user_string(): spec for spec in definitions.resolve_all_asset_specs()}
+
+
+def test_assets_are_in_the_groups_of_the_flow(definitions: dg.Definitions) -> None:
+    groups: dict[str, set[str]] = {}
+    for name, spec in specs(definitions).items():
+        groups.setdefault(spec.group_name or "", set()).add(name)
+    assert groups == GRAPH
+
+
+def test_every_asset_says_what_it_is_whose_and_made_with_what(definitions: dg.Definitions) -> None:
+    for name, spec in specs(definitions).items():
+        assert spec.description, name
+        assert spec.owners == ["team:data"], name
+        assert spec.kinds, name
+
+
+def test_groups_depend_only_on_the_ones_before(definitions: dg.Definitions) -> None:
+    order, everything = list(GRAPH), specs(definitions)
+    for name, spec in everything.items():
+        for dep in spec.deps:
+            upstream = everything[dep.asset_key.to_user_string()]
+            assert order.index(str(upstream.group_name)) <= order.index(str(spec.group_name)), name
+
+
+def test_everything_that_is_sent_depends_on_the_published_copy(definitions: dg.Definitions) -> None:
+    everything = specs(definitions)
+    for name in GRAPH["deliver"]:
+        assert [dep.asset_key.to_user_string() for dep in everything[name].deps] == ["published_copy"]
+    marts = {dep.asset_key.to_user_string() for dep in everything["published_copy"].deps}
+    assert marts == GRAPH["marts"]
+
+
+def test_jobs_run_numbers_and_deliveries_together(definitions: dg.Definitions) -> None:
+    numbers = GRAPH["ingest"] | GRAPH["staging"] | GRAPH["marts"] | GRAPH["publish"]
+    selected = {
+        job: {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}
+        for job in ("refresh_job", "hourly_job", "daily_job")
+    }
+    assert selected == {
+        "refresh_job": numbers,
+        "hourly_job": numbers | {"stripe_usage"},
+        "daily_job": numbers | {"stripe_usage", "usage_digest"},
+    }
+
+
+def test_dbt_tests_are_blocking_checks(definitions: dg.Definitions) -> None:
+    checks = {key.name: definitions.resolve_asset_graph().get_check_spec(key) for key in _checks(definitions)}
+    assert {"daily_usage_adds_up_to_the_calls", "calls_are_distinct", "crossings_agree_with_utilization"} <= set(checks)
+    assert all(check.blocking for check in checks.values())
+
+
+def _checks(definitions: dg.Definitions) -> set[dg.AssetCheckKey]:
+    return set(definitions.resolve_asset_graph().asset_check_keys)
+
+
+def test_schedules_start_by_themselves_only_in_production(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for env, status in (
+        ("local", dg.DefaultScheduleStatus.STOPPED),
+        ("production", dg.DefaultScheduleStatus.RUNNING),
+    ):
+        monkeypatch.setenv("HEADROOM_ENV", env)
+        repository = headroom().get_repository_def()
+        assert {schedule.name: schedule.default_status for schedule in repository.schedule_defs} == {
+            "daily_schedule": status,
+            "hourly_schedule": status,
+        }
+
+
+def test_digest_is_due_at_8am_of_the_business_zone(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_TIMEZONE", "America/New_York")
+    schedule = headroom().get_repository_def().get_schedule_def("daily_schedule")
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("0 8 * * *", "America/New_York")
+
+
+def test_daily_schedule_asks_for_the_day_that_begins(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from datetime import UTC, datetime
+
+    monkeypatch.setenv("HEADROOM_TIMEZONE", "Pacific/Auckland")
+    repository = headroom().get_repository_def()
+    schedule = repository.get_schedule_def("daily_schedule")
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(
+            instance=instance,
+            repository_def=repository,
+            scheduled_execution_time=datetime(2026, 11, 20, 19, 0, tzinfo=UTC),
+        )
+        requests = schedule.evaluate_tick(context).run_requests
+    assert requests
+    assert [request.partition_key for request in requests] == ["2026-11-21"]

@@ -1,0 +1,442 @@
+from collections import Counter
+from collections.abc import Collection
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from orchestration.usage.digest import CrossingKey, Outcome, Verdict, compose, format_pct, hits_cap, judge, sparkline
+
+Crossing = dict[str, Any]
+
+BERLIN = ZoneInfo("Europe/Berlin")
+OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
+NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
+FRIDAY = date(2026, 11, 20)
+DUE = datetime(2026, 11, 20, 7, tzinfo=UTC)  # 8am in Berlin
+THURSDAY = DUE - timedelta(days=1)
+QUALITY = {
+    "data_through": datetime(2026, 11, 20, 6, 58, tzinfo=UTC),
+    "accounts_over_80_pct": 12,
+    "rejected_lines": 1_204,
+    "accounts_without_quota": 0,
+    "accounts_blocked_with_usage": 0,
+    "accounts_without_customer": 1,
+}
+
+
+def make_crossing(account: str = "acme", threshold_pct: int = 80, **fields: Any) -> Crossing:
+    """A row as the warehouse hands it over; `fields` replace."""
+    return {
+        "account_id": account,
+        "period_start": NOVEMBER,
+        "quota_version": 1,
+        "threshold_pct": threshold_pct,
+        "severity": "warm",
+        "crossed_at": DUE - timedelta(hours=1),
+        "cause": "usage",
+        "quota": 1_000_000,
+        "used": 812_345,
+        "account_name": None,
+        "owner": None,
+        "plan": None,
+        "mrr": None,
+        "pct_of_cap": Decimal("81.234500"),
+        "projected_eom": 1_200_000,
+        "hits_cap_on": date(2026, 11, 27),
+        "hits_cap_in_period": True,
+        "is_current_period": True,
+        **fields,
+    }
+
+
+def verdicts(
+    crossings: list[Crossing],
+    previous_cutoff: datetime | None = THURSDAY,
+    announced: Collection[CrossingKey] = frozenset(),
+    on: date = FRIDAY,
+) -> dict[tuple[str, int], Outcome]:
+    """Account and threshold to outcome; what judge announces must be what it calls announced."""
+    news, judged = judge(crossings, announced, on, BERLIN, previous_cutoff)
+    told = [(row["account_id"], row["threshold_pct"]) for row in news]
+    found = {(verdict.key[0], verdict.key[3]): verdict.outcome for verdict in judged}
+    assert sorted(told) == sorted(key for key, outcome in found.items() if outcome is Outcome.ANNOUNCED)
+    return found
+
+
+def digest(*news: Crossing, on: date = FRIDAY, **quality: Any) -> dict[str, Any]:
+    return compose(news, {"acme": [0, 5, 10]}, {**QUALITY, **quality}, on, DUE, BERLIN)
+
+
+# What is news
+
+
+def test_first_digest_announces_only_what_happened_since_eight_of_the_day_before() -> None:
+    crossings = [
+        make_crossing("older", crossed_at=THURSDAY - timedelta(microseconds=1)),
+        make_crossing("eight", crossed_at=THURSDAY),
+        make_crossing("newer", crossed_at=DUE),
+    ]
+
+    assert verdicts(crossings, previous_cutoff=None) == {
+        ("older", 80): Outcome.BACKFILL,
+        ("eight", 80): Outcome.ANNOUNCED,
+        ("newer", 80): Outcome.ANNOUNCED,
+    }
+
+
+def test_first_digest_announces_the_last_step_when_the_others_are_older() -> None:
+    crossings = [make_crossing(threshold_pct=80, crossed_at=NOVEMBER), make_crossing(threshold_pct=95)]
+
+    assert verdicts(crossings, None) == {("acme", 80): Outcome.BACKFILL, ("acme", 95): Outcome.ANNOUNCED}
+
+
+def test_first_digest_looks_back_to_eight_on_the_clock_when_the_day_before_had_25_hours() -> None:
+    on, due = date(2026, 10, 26), datetime(2026, 10, 26, 7, tzinfo=UTC)
+    crossings = [
+        make_crossing("in", period_start=OCTOBER, crossed_at=due - timedelta(hours=24)),
+        make_crossing("out", period_start=OCTOBER, crossed_at=due - timedelta(hours=24, seconds=1)),
+    ]
+
+    assert set(verdicts(crossings, None, on=on).values()) == {Outcome.ANNOUNCED, Outcome.BACKFILL}
+    autumn = make_crossing(period_start=OCTOBER, crossed_at=due - timedelta(hours=48, minutes=30))
+    assert verdicts([autumn], None, on=date(2026, 10, 25)) == {("acme", 80): Outcome.ANNOUNCED}
+
+
+def test_verdict_carries_the_key_and_the_true_time_of_the_crossing() -> None:
+    _, [verdict] = judge([make_crossing(quota_version=3)], set(), FRIDAY, BERLIN, THURSDAY)
+
+    assert verdict.key == ("acme", NOVEMBER, 3, 80)
+    assert verdict.crossed_at == DUE - timedelta(hours=1)
+
+
+def test_crossing_of_a_missed_weekend_is_announced_on_monday() -> None:
+    saturday = make_crossing(crossed_at=DUE + timedelta(days=1, hours=2))
+
+    assert verdicts([saturday], DUE, on=date(2026, 11, 23)) == {("acme", 80): Outcome.ANNOUNCED}
+
+
+def test_crossing_is_announced_when_its_data_came_after_the_digest_before() -> None:
+    late = make_crossing(crossed_at=NOVEMBER + timedelta(days=2))
+
+    assert verdicts([late]) == {("acme", 80): Outcome.ANNOUNCED}
+
+
+@pytest.mark.parametrize("crossed_at", [datetime(2026, 10, 31, 22, tzinfo=UTC), datetime(2026, 10, 30, 6, tzinfo=UTC)])
+def test_crossing_at_the_end_of_a_month_is_announced_on_the_first(crossed_at: datetime) -> None:
+    closed = make_crossing(period_start=OCTOBER, crossed_at=crossed_at, is_current_period=False)
+    cutoff = datetime(2026, 10, 31, 7, tzinfo=UTC)
+
+    assert verdicts([closed], cutoff, on=date(2026, 11, 1)) == {("acme", 80): Outcome.ANNOUNCED}
+
+
+@pytest.mark.parametrize(
+    ("cutoff", "outcome"),
+    [
+        (datetime(2026, 11, 1, 0, 0, 20, tzinfo=UTC), Outcome.ANNOUNCED),  # 8am of the 1st in Shanghai
+        (datetime(2026, 11, 1, 23, 59, 59, tzinfo=UTC), Outcome.ANNOUNCED),
+        (datetime(2026, 11, 2, tzinfo=UTC), Outcome.BACKFILL),
+    ],
+    ids=str,
+)
+def test_crossing_of_a_closed_period_is_news_while_the_digest_before_saw_it_closed_for_less_than_a_day(
+    cutoff: datetime, outcome: Outcome
+) -> None:
+    closed = make_crossing(period_start=OCTOBER, crossed_at=NOVEMBER - timedelta(minutes=2), is_current_period=False)
+
+    assert verdicts([closed], cutoff, on=date(2026, 11, 3)) == {("acme", 80): outcome}
+
+
+def test_lower_thresholds_are_superseded_when_several_are_crossed_at_once() -> None:
+    crossings = [make_crossing(threshold_pct=threshold_pct) for threshold_pct in (95, 80, 120, 100)]
+
+    assert verdicts([*crossings, make_crossing("globex")]) == {
+        ("acme", 80): Outcome.SUPERSEDED,
+        ("acme", 95): Outcome.SUPERSEDED,
+        ("acme", 100): Outcome.SUPERSEDED,
+        ("acme", 120): Outcome.ANNOUNCED,
+        ("globex", 80): Outcome.ANNOUNCED,
+    }
+
+
+def test_lower_threshold_is_superseded_when_a_higher_one_was_announced_before() -> None:
+    # somebody adds 90 % to the thresholds; who is at 95 % already is no news
+    crossings = [make_crossing(threshold_pct=95), make_crossing(threshold_pct=90)]
+
+    assert verdicts(crossings, announced={("acme", NOVEMBER, 1, 95)}) == {("acme", 90): Outcome.SUPERSEDED}
+
+
+def test_higher_threshold_is_announced_when_a_lower_one_was_before() -> None:
+    crossings = [make_crossing(threshold_pct=80), make_crossing(threshold_pct=95)]
+
+    assert verdicts(crossings, announced={("acme", NOVEMBER, 1, 80)}) == {("acme", 95): Outcome.ANNOUNCED}
+
+
+def test_threshold_is_announced_in_the_closing_and_in_the_new_period() -> None:
+    closing = make_crossing(period_start=OCTOBER, threshold_pct=95, is_current_period=False)
+    news, judged = judge([closing, make_crossing()], set(), date(2026, 11, 1), BERLIN, NOVEMBER - timedelta(hours=17))
+
+    assert {verdict.outcome for verdict in judged} == {Outcome.ANNOUNCED}
+    assert len(news) == 2
+
+
+def test_threshold_is_armed_again_when_the_quota_has_a_new_version() -> None:
+    raised = make_crossing(quota_version=2)
+
+    assert verdicts([raised], announced={("acme", NOVEMBER, 1, 100)}) == {("acme", 80): Outcome.ANNOUNCED}
+
+
+def test_threshold_stays_silent_when_usage_dips_and_crosses_again() -> None:
+    first = make_crossing()
+    announced = {("acme", NOVEMBER, 1, 80)}
+
+    assert verdicts([first]) == {("acme", 80): Outcome.ANNOUNCED}
+    assert verdicts([], announced=announced) == {}
+    again = {**first, "crossed_at": first["crossed_at"] + timedelta(days=3)}
+    assert verdicts([again], DUE, announced, date(2026, 11, 24)) == {}
+
+
+HOURS = st.integers(0, 70 * 24)
+STEPS = st.fixed_dictionaries(
+    {
+        "account": st.sampled_from(["acme", "globex"]),
+        "threshold_pct": st.sampled_from([80, 95, 100, 120]),
+        "quota_version": st.integers(1, 2),
+        "crossed": HOURS,
+        "late": st.sampled_from([0, 0, 1, 30, 24 * 20]),
+    }
+)
+
+
+@given(
+    steps=st.lists(STEPS, max_size=25),
+    missed=st.sets(st.integers(0, 70), max_size=40),
+    dips=st.sets(st.integers(0, 24)),
+)
+@settings(deadline=None, max_examples=200)
+def test_every_crossing_gets_one_verdict_ever_when_days_are_missed(
+    steps: list[dict[str, Any]], missed: set[int], dips: set[int]
+) -> None:
+    first = date(2026, 10, 5)
+    crossings = {}
+    for step in steps:
+        at = datetime(2026, 10, 5, tzinfo=UTC) + timedelta(hours=step["crossed"])
+        row = make_crossing(
+            step["account"],
+            step["threshold_pct"],
+            quota_version=step["quota_version"],
+            crossed_at=at,
+            period_start=at.replace(day=1, hour=0),
+        )
+        crossings.setdefault((row["account_id"], row["period_start"], row["quota_version"], row["threshold_pct"]), row)
+        row["known_at"] = at + timedelta(hours=step["late"])
+    announced: set[CrossingKey] = set()
+    told: list[CrossingKey] = []
+    cutoff: datetime | None = None
+    for day in sorted(set(range(80)) - missed):
+        on = first + timedelta(days=day)
+        now = datetime(on.year, on.month, on.day, 8, tzinfo=BERLIN).astimezone(UTC)
+        known = {key: row for key, row in crossings.items() if row["known_at"] <= now}
+        if day in dips:
+            known = {key: row for key, row in known.items() if key not in announced}
+        news, judged = judge(list(known.values()), announced, on, BERLIN, cutoff)
+
+        assert Counter(verdict.key for verdict in judged) == Counter(known.keys() - announced)
+        fresh = [(row["account_id"], row["period_start"], row["quota_version"], row["threshold_pct"]) for row in news]
+        assert len({key[:2] for key in fresh}) == len(fresh)
+        for key in fresh:
+            assert all(key[3] >= other.key[3] for other in judged if _competes(other, key))
+            assert all(key[3] > other[3] for other in told if other[:3] == key[:3])
+        if cutoff is not None:
+            # a higher step than ever before, in a period that was open when the digest before looked: always told
+            for key in known.keys() - announced:
+                is_open = (key[1].year, key[1].month) >= (cutoff.year, cutoff.month)
+                is_higher = all(key[3] > other[3] for other in announced if other[:3] == key[:3])
+                assert not (is_open and is_higher) or key[:2] in {told_now[:2] for told_now in fresh}
+        told += fresh
+        announced |= {verdict.key for verdict in judged}
+        cutoff = now
+    assert len(told) == len(set(told))
+
+
+def _competes(verdict: Verdict, key: CrossingKey) -> bool:
+    return verdict.outcome is not Outcome.BACKFILL and verdict.key[:3] == key[:3]
+
+
+# Order
+
+
+def test_news_is_ordered_by_soonest_cap_then_fill_then_revenue_then_account() -> None:
+    soon, later = date(2026, 11, 21), date(2026, 11, 22)
+    fuller, emptier = Decimal("90.000001"), Decimal("90.000000")
+    expected = [
+        make_crossing("z", hits_cap_on=soon, pct_of_cap=Decimal(80)),
+        make_crossing("y", hits_cap_on=later, pct_of_cap=fuller),
+        make_crossing("x", hits_cap_on=later, pct_of_cap=emptier, mrr=Decimal("10.01")),
+        make_crossing("v", hits_cap_on=later, pct_of_cap=emptier, mrr=Decimal("10.00")),
+        make_crossing("w", hits_cap_on=later, pct_of_cap=emptier, mrr=Decimal("10.00")),
+        make_crossing("a", hits_cap_on=later, pct_of_cap=emptier),
+        make_crossing("b", hits_cap_on=None, pct_of_cap=Decimal(99)),
+    ]
+
+    for shuffled in (expected[::-1], expected[3:] + expected[:3]):
+        news, _ = judge(shuffled, set(), FRIDAY, BERLIN, THURSDAY)
+        assert [row["account_id"] for row in news] == [row["account_id"] for row in expected]
+
+
+def test_news_of_the_period_before_comes_last_when_the_forecast_is_of_the_running_one() -> None:
+    closed = make_crossing("a", period_start=OCTOBER, is_current_period=False, hits_cap_on=date(2026, 11, 2))
+    news, _ = judge([closed, make_crossing("b")], set(), date(2026, 11, 1), BERLIN, NOVEMBER - timedelta(hours=17))
+
+    assert [row["account_id"] for row in news] == ["b", "a"]
+
+
+# Words
+
+
+def test_headline_says_so_when_nothing_was_crossed() -> None:
+    quiet = digest()
+
+    assert quiet["headline"] == "No account crossed a threshold since the last digest."
+    assert quiet["items"] == []
+    assert quiet["date"] == "2026-11-20"
+
+
+@pytest.mark.parametrize(
+    ("news", "headline"),
+    [
+        (
+            [make_crossing(account_name="Acme Ltd")],
+            "1 account crossed a threshold since the last digest. First to call: Acme Ltd.",
+        ),
+        (
+            [make_crossing("full", used=1_000_000), make_crossing("soon", hits_cap_on=FRIDAY), make_crossing()],
+            (
+                "3 accounts crossed a threshold since the last digest; 1 already over the quota;"
+                " 1 will reach it today. First to call: full."
+            ),
+        ),
+        (
+            # after the period's end its usage begins at 0 again, and it is one account, not two
+            [make_crossing(hits_cap_on=FRIDAY, hits_cap_in_period=False), make_crossing(is_current_period=False)],
+            "1 account crossed a threshold since the last digest. First to call: acme.",
+        ),
+        (
+            [make_crossing(used=2_000_000, is_current_period=False)],
+            "1 account crossed a threshold since the last digest. First to call: acme.",
+        ),
+    ],
+)
+def test_headline_counts_what_the_items_say(news: list[Crossing], headline: str) -> None:
+    assert digest(*news)["headline"] == headline
+
+
+def test_item_shows_the_figures_of_the_marts() -> None:
+    row = make_crossing(account_name="Acme Ltd", owner="ann@example.com", plan="growth", mrr=Decimal("1200.5"))
+
+    assert digest(row)["items"] == [
+        {
+            "account_id": "acme",
+            "name": "Acme Ltd",
+            "owner": "ann@example.com",
+            "plan": "growth",
+            "severity": "warm",
+            "threshold_pct": 80,
+            "used": "812,345",
+            "quota": "1,000,000",
+            "pct": "81.2 %",
+            "crossed_at": "20 Nov 07:00",
+            "cause": "usage",
+            "hits_cap": "Fri 27 Nov",
+            "projected": "1,200,000",
+            "mrr": "1,200.50",
+            "sparkline": "▁▄█",
+        }
+    ]
+
+
+def test_item_says_what_is_missing_when_the_account_is_not_in_the_crm() -> None:
+    [item] = digest(make_crossing("unseen", projected_eom=None, hits_cap_on=None, hits_cap_in_period=None))["items"]
+
+    assert (item["name"], item["owner"], item["plan"], item["mrr"]) == ("unseen", "no owner", "", "")
+    assert (item["projected"], item["hits_cap"], item["sparkline"]) == ("too early to say", "no forecast", "")
+
+
+def test_item_shows_a_revenue_of_zero() -> None:
+    assert digest(make_crossing(mrr=Decimal(0)))["items"][0]["mrr"] == "0.00"
+
+
+def test_item_of_the_period_before_shows_no_forecast_of_the_running_one() -> None:
+    [item] = digest(make_crossing(is_current_period=False, used=1_100_000, projected_eom=7))["items"]
+
+    assert (item["hits_cap"], item["projected"]) == ("period ended", "1,100,000")
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"used": 1_000_000, "hits_cap_on": None}, "over quota"),
+        ({"used": 999_999, "hits_cap_on": FRIDAY}, "today"),
+        ({"hits_cap_on": date(2026, 11, 21)}, "Sat 21 Nov"),
+        ({"hits_cap_on": date(2026, 12, 1), "hits_cap_in_period": False}, "not this period"),
+        ({"hits_cap_on": FRIDAY, "hits_cap_in_period": False}, "not this period"),
+        ({"hits_cap_on": None, "hits_cap_in_period": False}, "not this period"),
+        ({"hits_cap_on": None, "hits_cap_in_period": None}, "no forecast"),
+        ({"used": 1_000_000, "is_current_period": False}, "period ended"),
+    ],
+)
+def test_hits_cap_says_when_the_quota_is_used_up(fields: Crossing, words: str) -> None:
+    assert hits_cap(make_crossing(**fields), FRIDAY) == words
+
+
+def test_hits_cap_takes_a_row_of_the_running_period_that_does_not_say_so() -> None:
+    row = make_crossing()
+    del row["is_current_period"]
+
+    assert hits_cap(row, FRIDAY) == "Fri 27 Nov"
+
+
+@pytest.mark.parametrize(
+    ("pct", "shown"),
+    [
+        (Decimal("79.960000"), "79.9 %"),
+        (Decimal("79.999999"), "79.9 %"),
+        (Decimal(80), "80.0 %"),
+        (Decimal("0.000000"), "0.0 %"),
+        (Decimal("123456.789"), "123,456.7 %"),
+        (None, "–"),
+    ],
+)
+def test_percentage_is_cut_off_after_one_decimal(pct: Decimal | None, shown: str) -> None:
+    assert format_pct(pct) == shown
+
+
+@pytest.mark.parametrize(
+    ("calls", "bars"),
+    [([], ""), ([0, 0], "▁▁"), ([7], "█"), (list(range(8)), "▁▂▃▄▅▆▇█"), ([1, 10**12], "▁█"), ([99, 100], "▇█")],
+)
+def test_sparkline_is_full_height_only_at_the_largest_day(calls: list[int], bars: str) -> None:
+    assert sparkline(calls) == bars
+
+
+def test_footer_counts_what_the_figures_lack() -> None:
+    assert digest()["footer"] == [
+        "Data through 20 Nov 07:58 CET",
+        "as of 20 Nov 08:00 CET",
+        "12 accounts at 80 % or above",
+        "1,204 lines rejected",
+        "0 accounts with usage but no quota",
+        "1 account with usage but no Stripe customer",
+    ]
+
+
+def test_footer_mentions_blocked_accounts_when_they_call() -> None:
+    footer = digest(accounts_blocked_with_usage=2, rejected_lines=1, data_through=None)["footer"]
+
+    assert footer[0] == "No usage yet"
+    assert "1 line rejected" in footer
+    assert "2 accounts blocked (quota 0) but calling" in footer
