@@ -187,6 +187,7 @@ def stripe_usage(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
             "units_in_window": sum(units for _, _, units in billed),
             "units_without_customer": unbilled_units,
             "state": str(state),
+            "sample": dg.MetadataValue.json([metering.meter_event(report) for report in reports[-3:]]),
             "window": f"{start.isoformat()} to {end.isoformat()}",
         }
     )

@@ -335,7 +335,7 @@ def _read_accounts(
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text; export it as UTF-8") from error
         except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.line_num}: {error}; repair the quotes around the field") from error
+            raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; look at its quotes") from error
     return list(rows.values()), rejected
 
 

@@ -71,6 +71,16 @@ def plan(
     return sorted(reports, key=lambda report: (report.hour_start, report.stripe_customer_id))
 
 
+def meter_event(report: MeterReport) -> dict[str, object]:
+    """The report as the parameters of Stripe's `POST /v1/billing/meter_events`; values are strings there."""
+    return {
+        "event_name": METER,
+        "identifier": report.identifier,
+        "timestamp": int(report.hour_start.timestamp()),
+        "payload": {"stripe_customer_id": report.stripe_customer_id, "value": str(report.units)},
+    }
+
+
 def _identifier(env: str, customer: str, hour: datetime, revision: int) -> str:
     text = "|".join((env, METER, customer, hour.isoformat(), str(revision)))
     return hashlib.sha256(text.encode()).hexdigest()[:40]

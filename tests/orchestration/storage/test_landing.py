@@ -149,9 +149,7 @@ def test_copies_count_once_when_they_land_together(reader: Reader) -> None:
     assert [reader.known[f"{name}.ndjson"].copy_of for name in "abc"] == [None, "a.ndjson", "a.ndjson"]
 
 
-def test_copy_is_read_when_the_first_file_turns_out_to_be_unreadable(
-    reader: Reader, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_copy_is_read_when_the_first_file_turns_out_to_be_unreadable(reader: Reader) -> None:
     land(reader.folder, "a.ndjson", "one.")
     land(reader.folder, "b.ndjson", "one.")
     found, _ = landing.scan(reader.folder)
@@ -347,7 +345,7 @@ def test_inode_fits_the_ledger_when_the_file_system_uses_all_64_bits(
     assert file.inode == 2**63 - 1
 
 
-@pytest.mark.parametrize("moment", ["scanned", "hashed", "opened"])
+@pytest.mark.parametrize("moment", ["scanned", "hashed"])
 def test_growing_file_is_read_on_next_time_when_it_grew_while_it_was_read(
     reader: Reader, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
@@ -440,7 +438,7 @@ def test_every_line_is_read_once_whatever_the_sizes(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(landing, "CHUNK_BYTES", chunk_bytes)
         read = reader.read(limit_bytes)
-    assert read == [
+    assert sorted(read) == [
         (f"{number}.ndjson", place, line)
         for number in range(files)
         for place, line in enumerate([f"file {number}.".encode(), *lines], 1)

@@ -1,0 +1,229 @@
+"""The warehouse: readers of the published copy see one whole build, never none, half of one, or two."""
+
+import signal
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from threading import Event
+
+import duckdb
+import pytest
+
+from orchestration.storage import warehouse
+from orchestration.storage.warehouse import NothingPublishedError, publish, query
+
+CONSISTENT = (
+    "select count(*) as rows, min(build) as first, max(build) as last from a union all select 1, build, build from b"
+)
+
+
+def build(path: Path, number: int, rows: int = 1000) -> None:
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(f"create or replace table a as select {number} as build from range({rows})")
+        connection.execute(f"create or replace table b as select {number} as build")
+
+
+@pytest.fixture
+def built(tmp_path: Path) -> Path:
+    path = tmp_path / "warehouse.duckdb"
+    build(path, 1)
+    return path
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    return tmp_path / "published.duckdb"
+
+
+def builds(published: Path) -> set[int]:
+    rows = query(published, CONSISTENT)
+    assert rows[0]["rows"] == 1000
+    return {row[name] for row in rows for name in ("first", "last")}
+
+
+def test_publish_says_how_many_rows_each_table_has(built: Path, published: Path) -> None:
+    assert publish(built, published) == {"a": 1000, "b": 1}
+    assert builds(published) == {1}
+    assert {path.name for path in published.parent.iterdir()} == {
+        "warehouse.duckdb",
+        "warehouse.lock",
+        "published.duckdb",
+    }
+
+
+def test_publish_counts_only_the_marts_when_there_are_other_schemas(built: Path, published: Path) -> None:
+    with duckdb.connect(str(built)) as connection:
+        connection.execute("create schema audit")
+        connection.execute("create table audit.failures as select 1 as x")
+        connection.execute("create view seen as select * from a")
+
+    assert publish(built, published) == {"a": 1000, "b": 1}
+    assert query(published, "select count(*) as rows from seen") == [{"rows": 1000}]
+
+
+def test_publish_works_when_its_folder_has_an_odd_name(tmp_path: Path) -> None:
+    folder = tmp_path / 'o\'clock "[1]"'
+    folder.mkdir()
+    build(folder / "warehouse.duckdb", 1)
+    publish(folder / "warehouse.duckdb", folder / "published.duckdb")
+
+    assert builds(folder / "published.duckdb") == {1}
+
+
+def test_reader_keeps_its_copy_when_a_newer_one_is_published(built: Path, published: Path) -> None:
+    publish(built, published)
+    with warehouse._connected(published) as old, duckdb.connect(str(published), read_only=True) as direct:
+        build(built, 2)
+        publish(built, published)
+
+        for reader in (old, direct):
+            assert reader.execute("select distinct build from a").fetchall() == [(1,)]
+        # a reader that comes now sees the new one, though this very process still holds the old one
+        assert builds(published) == {2}
+
+
+def test_readers_see_one_whole_build_when_many_are_published_beside_them(built: Path, published: Path) -> None:
+    publish(built, published)
+    is_over = Event()
+
+    def read() -> list[set[int]]:
+        seen = [builds(published)]
+        while not is_over.is_set():
+            seen.append(builds(published))
+        return seen
+
+    with ThreadPoolExecutor(3) as pool:
+        readers = [pool.submit(read) for _ in range(3)]
+        try:
+            for number in range(2, 12):
+                build(built, number)
+                publish(built, published)
+        finally:
+            is_over.set()
+    for reader in readers:
+        seen = reader.result()
+        assert all(len(build) == 1 for build in seen)
+        assert [max(build) for build in seen] == sorted(max(build) for build in seen)
+    assert builds(published) == {11}
+
+
+def test_old_copy_stays_when_publishing_fails(built: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    publish(built, published)
+    build(built, 2)
+
+    def fail(*_: object) -> int:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(warehouse, "_count", fail)
+    with pytest.raises(OSError, match="disk full"):
+        publish(built, published)
+    assert builds(published) == {1}
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from orchestration.storage import warehouse
+name = sys.argv[3]
+owner = Path if name == "replace" else warehouse
+setattr(owner, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
+warehouse.publish(Path(sys.argv[1]), Path(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("moment", ["_count", "replace"])
+def test_publish_replaces_the_copy_when_an_earlier_one_was_killed(built: Path, published: Path, moment: str) -> None:
+    publish(built, published)
+    build(built, 2)
+    root = Path(__file__).resolve().parents[3]
+    ended = subprocess.run([sys.executable, "-c", KILLED, built, published, moment], cwd=root, check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert published.with_name(".published.duckdb").exists()
+    assert builds(published) == {1}
+
+    build(built, 3)
+    publish(built, published)
+    assert builds(published) == {3}
+    assert not [path for path in published.parent.iterdir() if path.name.startswith(".")]
+
+
+def test_publish_takes_what_was_committed_when_the_build_was_killed(built: Path, published: Path) -> None:
+    script = (
+        "import duckdb, os, sys\n"
+        "c = duckdb.connect(sys.argv[1])\n"
+        "c.execute('begin; update a set build = 2; update b set build = 2; commit; begin; update b set build = 3')\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", script, built], check=False)
+    assert ended.returncode == -signal.SIGKILL
+    assert built.with_name("warehouse.duckdb.wal").exists()
+    publish(built, published)
+
+    assert builds(published) == {2}
+
+
+def test_query_says_that_nothing_was_published_when_there_is_no_copy(published: Path) -> None:
+    with pytest.raises(NothingPublishedError, match="does not exist yet"):
+        query(published, "select 1")
+    with pytest.raises(NothingPublishedError):
+        warehouse.billable_hours(published, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
+    assert not published.exists()
+
+
+def test_query_cannot_change_the_copy(built: Path, published: Path) -> None:
+    publish(built, published)
+
+    with pytest.raises(duckdb.InvalidInputException, match="read-only"):
+        query(published, "delete from a")
+
+
+def test_query_gives_aware_utc_timestamps(built: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Tokyo")
+    with duckdb.connect(str(built)) as connection:
+        connection.execute("""
+            create table moments as
+            select timestamp '2026-11-20 08:00' as naive, timestamptz '2026-11-20 08:00+02' as aware,
+                date '2026-11-20' as day, null::timestamp as never
+        """)
+    publish(built, published)
+
+    [row] = query(published, "from moments where naive = ?", [datetime(2026, 11, 20, 8)])  # noqa: DTZ001
+    assert row["naive"] == datetime(2026, 11, 20, 8, tzinfo=UTC)
+    assert row["aware"] == datetime(2026, 11, 20, 6, tzinfo=UTC)
+    assert row["aware"].utcoffset() == timedelta(0)
+    assert (row["day"].isoformat(), row["never"]) == ("2026-11-20", None)
+
+
+def test_billable_hours_are_those_from_start_to_before_end(built: Path, published: Path) -> None:
+    with duckdb.connect(str(built)) as connection:
+        connection.execute("""
+            create table billable_usage_hourly as
+            select * from (values
+                ('cus_2', timestamp '2026-11-19 10:00', 1), ('cus_1', timestamp '2026-11-19 10:00', 2),
+                ('cus_1', timestamp '2026-11-19 10:00', 3), (null, timestamp '2026-11-19 10:00', 4),
+                ('cus_1', timestamp '2026-11-19 09:00', 5), ('cus_1', timestamp '2026-11-19 11:00', 6)
+            ) as hours (stripe_customer_id, hour_start, billable_units)
+        """)
+    publish(built, published)
+    start = datetime.fromisoformat("2026-11-19T12:00+02:00")
+
+    assert warehouse.billable_hours(published, start, start + timedelta(hours=1)) == [
+        ("cus_1", datetime(2026, 11, 19, 10, tzinfo=UTC), 5),
+        ("cus_2", datetime(2026, 11, 19, 10, tzinfo=UTC), 1),
+        (None, datetime(2026, 11, 19, 10, tzinfo=UTC), 4),
+    ]
+
+
+def test_row_counts_are_of_the_warehouse_when_nothing_is_published(built: Path) -> None:
+    assert warehouse.row_counts(built, ["b", "a"]) == {"b": 1, "a": 1000}
+
+
+def test_data_quality_is_the_one_row_of_its_mart(built: Path, published: Path) -> None:
+    with duckdb.connect(str(built)) as connection:
+        connection.execute("create table data_quality as select 3 as accounts, timestamp '2026-11-20' as as_of")
+    publish(built, published)
+
+    for database in (built, published):
+        assert warehouse.data_quality(database) == {"accounts": 3, "as_of": datetime(2026, 11, 20, tzinfo=UTC)}
