@@ -11,7 +11,6 @@ from orchestration.defs.publish import build_published_copy
 from orchestration.defs.resources import Project
 from orchestration.defs.transform import build_models
 
-
 CONSOLE = dg.LoggerDefinition(
     dg.colored_console_logger.logger_fn,
     config_schema={"log_level": dg.Field(str, default_value="WARNING"), "name": dg.Field(str, default_value="run")},

@@ -16,7 +16,15 @@ def test_unit_tests_and_contracts_hold_on_an_empty_lake(data: Path) -> None:
     project = config.dbt_places[0]
     places = ["--project-dir", project, "--profiles-dir", project]
     build = subprocess.run(
-        [Path(sys.executable).with_name("dbt"), "build", *places, "--target-path", data / "t", "--log-path", data / "l"],
+        [
+            Path(sys.executable).with_name("dbt"),
+            "build",
+            *places,
+            "--target-path",
+            data / "t",
+            "--log-path",
+            data / "l",
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -24,7 +24,8 @@ weekdays as (
     select
         account_id,
         iso_weekday,
-        avg(calls) as weekday_mean
+        -- decimals, so that sums do not depend on the order in which threads add up
+        cast(avg(calls) as decimal(24, 6)) as weekday_mean
     from days
     where days_ago <= 28
     group by account_id, iso_weekday
@@ -34,7 +35,8 @@ shapes as (
     select
         account_id,
         iso_weekday,
-        weekday_mean / nullif(avg(weekday_mean) over (partition by account_id), 0) as shape_ratio
+        cast(weekday_mean as double)
+        / nullif(cast(avg(weekday_mean) over (partition by account_id) as double), 0) as shape_ratio
     from weekdays
 ),
 
@@ -54,7 +56,7 @@ final as (
                 when levels.history_days >= 14
                     then levels.level_7d * coalesce(shapes.shape_ratio, 0)
                 when levels.history_days >= 3 then levels.level_7d
-            end as double
+            end as decimal(24, 6)
         ) as expected_calls
     from levels
     cross join (values (1), (2), (3), (4), (5), (6), (7)) as all_weekdays (iso_weekday)

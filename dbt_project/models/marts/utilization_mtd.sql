@@ -56,8 +56,8 @@ expected as (
 expected_week as (
     select
         *,
-        sum(expected_calls) over (partition by account_id) as weekly_calls,
-        sum(expected_calls) over (partition by account_id order by days_ahead) as calls_by_day_end
+        cast(sum(expected_calls) over (partition by account_id) as double) as weekly_calls,
+        cast(sum(expected_calls) over (partition by account_id order by days_ahead) as double) as calls_by_day_end
     from expected
 ),
 
@@ -66,8 +66,8 @@ forecasts as (
         account_id,
         max(forecast_method) as forecast_method,
         max(level_7d) as level_7d,
-        max(case when days_ahead = 0 then expected_calls end) as expected_today_calls,
-        sum(expected_later_calls) as expected_later_calls,
+        cast(max(case when days_ahead = 0 then expected_calls end) as double) as expected_today_calls,
+        cast(sum(expected_later_calls) as double) as expected_later_calls,
         max(weekly_calls) as weekly_calls
     from expected_week
     group by account_id
@@ -117,8 +117,8 @@ days_to_cap as (
         weeks_to_cap.account_id,
         min(
             weeks_to_cap.whole_weeks * 7 + expected_week.days_ahead
-            + (weeks_to_cap.rest - expected_week.calls_by_day_end + expected_week.expected_calls)
-            / expected_week.expected_calls
+            + (weeks_to_cap.rest - expected_week.calls_by_day_end + cast(expected_week.expected_calls as double))
+            / cast(expected_week.expected_calls as double)
         ) as days_left
     from weeks_to_cap
     inner join expected_week on weeks_to_cap.account_id = expected_week.account_id
