@@ -91,22 +91,25 @@ def run(
     gc.disable()  # a short-lived process: collecting while Dagster and dbt load costs a second of seven
     if only in (None, Part.MODELS):
         DbtProject(*config.dbt_places).warm()
-    instance = _dagster_instance(config)
+    import dagster as dg
 
     from orchestration.definitions import headroom
+
+    instance = _dagster_instance(config)
 
     on = latest_digest_date(config.now(), config.zone).isoformat()
     # a plain `headroom` is a definitions loader; calling it builds the same definitions that the UI loads
     job = headroom().resolve_job_def("daily_job")
     loaded = time.perf_counter()
-    result = job.execute_in_process(
-        instance=instance,
-        partition_key=on,
-        asset_selection=_asset_selection(only),
-        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-        tags={PID_TAG: str(os.getpid())},
-        raise_on_error=False,
-    )
+    with dg.partition_loading_context(effective_dt=config.now()):  # a replay's clock may be ahead of the real one
+        result = job.execute_in_process(
+            instance=instance,
+            partition_key=on,
+            asset_selection=_asset_selection(only),
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={PID_TAG: str(os.getpid())},
+            raise_on_error=False,
+        )
     _print_run(config, result, on, loaded - started)
     gc.freeze()  # nor at exit, where it costs another
     if not result.success:
@@ -301,7 +304,8 @@ def _dagster_instance(config: Settings) -> Any:
 
     _dagster_home(config)
     instance = dg.DagsterInstance.get()
-    alive = dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+    status = dg.DagsterRunStatus
+    alive = dg.RunsFilter(statuses=[status.NOT_STARTED, status.STARTING, status.STARTED])
     for dagster_run in instance.get_runs(filters=alive):
         pid = dagster_run.tags.get(PID_TAG)
         if pid and not Path("/proc", pid).exists() and not _is_running(int(pid)):

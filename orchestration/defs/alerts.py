@@ -26,6 +26,6 @@ def alert_failed_run(project: Project, run_id: str, job_name: str, reason: str |
             ledger.prepare(connection, key, "slack", {"message": {"text": text}}, settings.now())
     try:
         return deliver(ledger, key, project.slack(), clock).state
-    except (RefusedError, InDoubtError) as error:
+    except (RefusedError, InDoubtError, ValueError) as error:
         dg.get_dagster_logger().error(f"the alert of run {run_id} could not be delivered: {error}")
         return State.FAILED

@@ -46,6 +46,7 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
         days = [date.fromisoformat(key) for key in context.partition_keys]
         on = max((day for day in days if day <= latest), default=min(days))
         key = digest_key(settings.env, on.isoformat())
+        deliver_waiting_digests(context, project, but=key)
         before = project.ledger().delivery(key)
         if before is None:
             if on != latest:
@@ -76,6 +77,21 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
     return usage_digest
 
 
+def deliver_waiting_digests(context: dg.AssetExecutionContext, project: Project, but: str) -> None:
+    """Bring digests of earlier days to their end that were refused or are in doubt: their crossings are in no other.
+
+    One that fails again is only logged, so that it cannot hold up today's.
+    """
+    for delivery in reversed(project.ledger().deliveries("slack")):
+        is_digest = delivery.key.startswith(digest_key(project.settings.env, ""))
+        if is_digest and delivery.key != but and delivery.state not in (State.SENT, State.PREVIEWED):
+            try:
+                outcome = _done(deliver(project.ledger(), delivery.key, project.slack(), clock))
+                context.log.info(f"{delivery.key}: {outcome}")
+            except (RefusedError, InDoubtError, ValueError) as error:
+                context.log.warning(str(error))
+
+
 def prepare_digest(project: Project, on: date) -> None:
     """Freeze the digest of `on` and the verdict on each of its crossings, in one transaction.
 
@@ -98,22 +114,24 @@ def prepare_digest(project: Project, on: date) -> None:
             return  # another run was faster
         news, verdicts = digests.judge(
             rows,
-            ledger.announced(connection),
+            ledger.announced(connection, settings.env),
             on,
             settings.zone,
             ledger.last_digest_at(connection, settings.env),
         )
         digest = digests.compose(news, calls, quality, on, as_of, settings.zone)
         ledger.prepare(connection, key, "slack", {"digest": digest, "message": slack.digest_message(digest)}, as_of)
-        ledger.record_crossings(connection, [_crossing(verdict, key, as_of) for verdict in verdicts])
+        ledger.record_crossings(
+            connection, [{**_crossing(verdict, key, as_of), "env": settings.env} for verdict in verdicts]
+        )
 
 
 def _crossing(verdict: digests.Verdict, key: str, as_of: Any) -> dict[str, Any]:
-    account_id, period_start, quota_version, threshold_pct = verdict.key
+    account_id, period_start, quota, threshold_pct = verdict.key
     return {
         "account_id": account_id,
         "period_start": period_start,
-        "quota_version": quota_version,
+        "quota": quota,
         "threshold_pct": threshold_pct,
         "crossed_at": verdict.crossed_at,
         "detected_at": as_of,
@@ -153,16 +171,9 @@ def stripe_usage(context: dg.AssetExecutionContext, project: Project) -> dg.Mate
     unbilled_units = sum(units for customer, _, units in hours if not customer)
     state = State.PREVIEWED if settings.stripe_api_key is None else State.PREPARED
     with ledger.transaction() as connection:
-        recorded = {
-            # what was only previewed does not stand at Stripe once there is a key
-            (customer, hour): metering.Recorded(
-                revision, None if before is State.PREVIEWED and state is not State.PREVIEWED else units
-            )
-            for customer, hour, revision, units, before in ledger.newest_reports(
-                connection, settings.env, metering.METER, start
-            )
-        }
-        reports = metering.plan(settings.env, billed, recorded)
+        recorded = ledger.reports(connection, settings.env, metering.METER, start, end)
+        stands = metering.standing(recorded, is_preview=state is State.PREVIEWED)
+        reports = metering.plan(settings.env, billed, stands)
         ledger.record_reports(
             connection,
             (

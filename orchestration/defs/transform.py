@@ -58,8 +58,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
             for node in built
             if manifest["nodes"][node]["config"]["materialized"] in ("table", "incremental", "seed")
         }
-        rows = warehouse.row_counts(settings.warehouse, list(tables.values()))
-        quality = warehouse.data_quality(settings.warehouse) if "data_quality" in rows else {}
+        rows, quality = warehouse.inspect(settings.warehouse, list(tables.values()))
         for unique_id, result in built.items():
             name = manifest["nodes"][unique_id]["name"]
             metadata: dict[str, Any] = {"seconds": result.seconds}

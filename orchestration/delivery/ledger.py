@@ -149,11 +149,11 @@ class Ledger:
 
     # Crossings
 
-    def announced(self, connection: sa.Connection) -> set[tuple[str, datetime, int, int]]:
-        """Keys of the crossings that have a verdict."""
+    def announced(self, connection: sa.Connection, env: str) -> set[tuple[str, datetime, int, int]]:
+        """(account, period start, quota, threshold) of the crossings that have a verdict."""
         table = announced_crossings.c
-        query = sa.select(table.account_id, table.period_start, table.quota_version, table.threshold_pct)
-        return {(row[0], row[1], row[2], row[3]) for row in connection.execute(query)}
+        query = sa.select(table.account_id, table.period_start, table.quota, table.threshold_pct)
+        return {(row[0], row[1], row[2], row[3]) for row in connection.execute(query.where(table.env == env))}
 
     def record_crossings(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:
@@ -161,29 +161,15 @@ class Ledger:
 
     # Meter reports
 
-    def newest_reports(
-        self, connection: sa.Connection, env: str, meter: str, start: datetime
+    def reports(
+        self, connection: sa.Connection, env: str, meter: str, start: datetime, end: datetime
     ) -> list[tuple[str, datetime, int, int, State]]:
-        """(customer, hour, revision, units, state) of the newest revision of each hour from `start` on."""
+        """(customer, hour, revision, units, state) of the hours in `[start, end)`, older revisions first."""
         table = meter_reports.c
-        newest = (
-            sa.select(table.stripe_customer_id, table.hour_start, sa.func.max(table.revision).label("revision"))
-            .where(table.env == env, table.meter == meter, table.hour_start >= start)
-            .group_by(table.stripe_customer_id, table.hour_start)
-            .subquery()
-        )
-        query = sa.select(
-            table.stripe_customer_id, table.hour_start, table.revision, table.units, table.state
-        ).join_from(
-            meter_reports,
-            newest,
-            sa.and_(
-                table.env == env,
-                table.meter == meter,
-                table.stripe_customer_id == newest.c.stripe_customer_id,
-                table.hour_start == newest.c.hour_start,
-                table.revision == newest.c.revision,
-            ),
+        query = (
+            sa.select(table.stripe_customer_id, table.hour_start, table.revision, table.units, table.state)
+            .where(table.env == env, table.meter == meter, table.hour_start >= start, table.hour_start < end)
+            .order_by(table.revision)
         )
         return [(row[0], row[1], row[2], row[3], State(row[4])) for row in connection.execute(query)]
 

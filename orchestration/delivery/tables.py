@@ -63,9 +63,10 @@ deliveries = sa.Table(
 announced_crossings = sa.Table(
     "announced_crossings",
     metadata,
+    sa.Column("env", sa.Text, primary_key=True),
     sa.Column("account_id", sa.Text, primary_key=True),
     sa.Column("period_start", UtcDateTime, primary_key=True),
-    sa.Column("quota_version", sa.Integer, primary_key=True),
+    sa.Column("quota", sa.BigInteger, primary_key=True),
     sa.Column("threshold_pct", sa.Integer, primary_key=True),
     sa.Column("crossed_at", UtcDateTime, nullable=False),
     sa.Column("detected_at", UtcDateTime, nullable=False),

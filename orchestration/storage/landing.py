@@ -15,8 +15,8 @@ from io import FileIO
 from pathlib import Path
 
 SUFFIXES = (".ndjson", ".jsonl")
-CHUNK_BYTES = 8 * 2**20
-"""Read at a time. Below 4 MiB the calls cost more than the bytes; above 16 MiB only memory grows."""
+CHUNK_BYTES = 2**20
+"""Read, and parsed, at a time. Below, the calls cost more than the bytes; above, only memory grows."""
 MAX_LINE_BYTES = 8 * 2**20
 """Of a longer line only the beginning is kept, made unreadable, so that it lands in quarantine and not in memory."""
 CUT_OFF = " … cut off: the line is too long".encode()

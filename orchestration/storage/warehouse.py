@@ -50,23 +50,22 @@ def query(published: Path, sql: str, parameters: Sequence[object] | None = None)
     :raises NothingPublishedError: nothing was built yet.
     """
     with _connected(published) as connection:
-        connection.execute(sql, parameters)
-        columns = [column[0] for column in connection.description or []]
-        return [dict(zip(columns, map(_aware, row), strict=True)) for row in connection.fetchall()]
+        return _rows(connection, sql, parameters)
 
 
-def row_counts(warehouse: Path, tables: Sequence[str]) -> dict[str, int]:
-    """Rows of the named tables right after a build, before they are published."""
+def inspect(warehouse: Path, tables: Sequence[str]) -> tuple[dict[str, int], dict[str, Any]]:
+    """Rows of the named tables right after a build, and the row of data_quality where it is one of them."""
     with (
         FileLock(warehouse.with_suffix(".lock")),
         duckdb.connect(str(warehouse), read_only=True) as connection,
     ):
-        return {table: _count(connection, f'main."{table}"') for table in tables}
+        rows = {table: _count(connection, f'main."{table}"') for table in tables}
+        return rows, _rows(connection, DATA_QUALITY)[0] if "data_quality" in rows else {}
 
 
-def data_quality(database: Path) -> dict[str, Any]:
-    """The one row of the mart of that name, from the warehouse after a build or from the published copy."""
-    [row] = query(database, DATA_QUALITY)
+def data_quality(published: Path) -> dict[str, Any]:
+    """The one row of the mart of that name, from the published copy."""
+    [row] = query(published, DATA_QUALITY)
     return row
 
 
@@ -119,6 +118,14 @@ def _connected(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.execute(f'use "{published.stem}"')
         connection.execute("set TimeZone = 'UTC'")
         yield connection
+
+
+def _rows(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] | None = None
+) -> list[dict[str, Any]]:
+    connection.execute(sql, parameters)
+    columns = [column[0] for column in connection.description or []]
+    return [dict(zip(columns, map(_aware, row), strict=True)) for row in connection.fetchall()]
 
 
 def _aware(value: object) -> object:

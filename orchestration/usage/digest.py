@@ -14,7 +14,8 @@ from zoneinfo import ZoneInfo
 from orchestration.usage.periods import digest_due_at, month_start
 
 CrossingKey = tuple[str, datetime, int, int]
-"""(account_id, period_start, quota_version, threshold_pct): what is announced at most once."""
+"""(account_id, period_start, quota, threshold_pct): what is announced at most once. The quota itself and not its
+version: versions are counted anew when a quota_set comes in late, and a quota sent again must not arm again."""
 
 CLOSING = timedelta(days=1)
 """How long a period is still news after its end, for the data that comes late (definitions D4)."""
@@ -97,7 +98,7 @@ def compose(
 
 
 def _key(row: Mapping[str, Any]) -> CrossingKey:
-    return (row["account_id"], row["period_start"], row["quota_version"], row["threshold_pct"])
+    return (row["account_id"], row["period_start"], row["quota"], row["threshold_pct"])
 
 
 def _urgency(row: Mapping[str, Any]) -> tuple[object, ...]:

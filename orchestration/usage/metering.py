@@ -39,6 +39,19 @@ class MeterReport:
     identifier: str
 
 
+def standing(rows: Iterable[tuple[str, datetime, int, int, str]], *, is_preview: bool) -> dict[CustomerHour, Recorded]:
+    """What stands for each customer and hour, from its revisions (customer, hour, revision, units, state) in order.
+
+    To a preview, what was previewed before stands. To Stripe it does not: there only what was meant to be sent does.
+    """
+    stands: dict[CustomerHour, Recorded] = {}
+    for customer, hour, revision, units, state in rows:
+        before = stands.get((customer, hour))
+        counts = is_preview or state != "previewed"
+        stands[customer, hour] = Recorded(revision, units if counts else before.units if before else None)
+    return stands
+
+
 def reporting_window(now: datetime) -> tuple[datetime, datetime]:
     """The closed UTC hours that can still be billed: this period, and the one before within its grace."""
     start = month_start(now)

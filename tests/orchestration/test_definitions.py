@@ -24,6 +24,7 @@ GRAPH = {
         "events_rejected",
         "expected_usage",
         "quota_current",
+        "quota_history",
         "threshold_crossings",
         "utilization_mtd",
     },

@@ -13,43 +13,21 @@ periods as (
 ),
 
 -- The quota that was in force when the period ended, or is now: a change applies to the whole period's usage.
-versions as (
-    select
-        account_id,
-        quota,
-        effective_at,
-        row_number() over (
-            partition by account_id
-            order by effective_at, ingested_at, event_id, source
-        ) as quota_version
-    from {{ ref('stg_quota_sets') }}
-),
-
-last_versions as (
-    select
-        versions.account_id,
-        periods.period_start,
-        periods.period_end,
-        max(versions.quota_version) as quota_version
-    from versions
-    inner join periods on versions.effective_at < periods.period_end
-    group by versions.account_id, periods.period_start, periods.period_end
-),
-
 quotas as (
     select
-        last_versions.account_id,
-        last_versions.period_start,
-        last_versions.period_end,
-        versions.quota_version,
-        versions.quota,
-        versions.effective_at
-    from last_versions
-    inner join versions
+        history.account_id,
+        periods.period_start,
+        periods.period_end,
+        history.quota_version,
+        history.quota,
+        history.previous_quota,
+        history.effective_at
+    from {{ ref('quota_history') }} as history
+    inner join periods
         on
-            last_versions.account_id = versions.account_id
-            and last_versions.quota_version = versions.quota_version
-    where versions.quota > 0
+            history.effective_at < periods.period_end
+            and coalesce(history.effective_until, periods.period_end) >= periods.period_end
+    where history.quota > 0
 ),
 
 cumulated as (
@@ -110,7 +88,7 @@ final as (
     select
         crossing_hours.account_id,
         crossing_hours.period_start,
-        cast(crossing_hours.quota_version as integer) as quota_version,
+        crossing_hours.quota_version,
         crossing_hours.threshold_pct,
         crossing_hours.severity,
         crossing_hours.is_in_digest,
@@ -119,8 +97,9 @@ final as (
         cast({{ percentage('crossing_hours.used', 'crossing_hours.quota') }} as decimal(24, 6)) as pct_of_cap,
         greatest(calls_of_hours.event_at, crossing_hours.effective_at) as crossed_at,
         case
-            when crossing_hours.effective_at > calls_of_hours.event_at then 'quota_lowered'
-            else 'usage'
+            when crossing_hours.effective_at <= calls_of_hours.event_at then 'usage'
+            when crossing_hours.quota > crossing_hours.previous_quota then 'quota_raised'
+            else 'quota_lowered'
         end as cause
     from crossing_hours
     inner join calls_of_hours

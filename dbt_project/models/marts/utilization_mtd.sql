@@ -117,8 +117,12 @@ days_to_cap as (
         weeks_to_cap.account_id,
         min(
             weeks_to_cap.whole_weeks * 7 + expected_week.days_ahead
-            + (weeks_to_cap.rest - expected_week.calls_by_day_end + cast(expected_week.expected_calls as double))
-            / cast(expected_week.expected_calls as double)
+            -- not below 0: the rest is used up before a later day begins, which must not win
+            + greatest(
+                0,
+                (weeks_to_cap.rest - expected_week.calls_by_day_end + cast(expected_week.expected_calls as double))
+                / cast(expected_week.expected_calls as double)
+            )
         ) as days_left
     from weeks_to_cap
     inner join expected_week on weeks_to_cap.account_id = expected_week.account_id

@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from filelock import FileLock, Timeout
 
+from orchestration.delivery import migrate
 from orchestration.delivery.ledger import Delivery, Ledger, State
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -60,9 +62,10 @@ def make_report(customer: str = "cus_1", hour: datetime = HOUR, revision: int = 
 
 def make_crossing(threshold_pct: int = 80, **fields: Any) -> dict[str, Any]:
     return {
+        "env": "local",
         "account_id": "acme",
         "period_start": datetime(2026, 11, 1, tzinfo=UTC),
-        "quota_version": 1,
+        "quota": 1,
         "threshold_pct": threshold_pct,
         "crossed_at": HOUR,
         "detected_at": NOW,
@@ -121,6 +124,20 @@ def test_fresh_ledger_is_made_once_when_processes_open_it_at_the_same_moment(tmp
     assert len(list(tmp_path.glob("*.sqlite"))) == FRESH_LEDGERS
 
 
+def test_ledger_is_opened_by_one_process_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    upgrade = migrate.upgrade
+
+    def upgrade_alone(engine: sa.Engine) -> None:
+        with pytest.raises(Timeout):
+            FileLock(tmp_path / "ledger.sqlite.lock", timeout=0, is_singleton=False).acquire()
+        upgrade(engine)
+
+    monkeypatch.setattr(migrate, "upgrade", upgrade_alone)
+    Ledger(url(tmp_path / "ledger.sqlite")).close()
+
+    FileLock(tmp_path / "ledger.sqlite.lock", timeout=0).acquire().lock.release()
+
+
 def test_transaction_leaves_nothing_behind_when_it_fails(ledger: Ledger) -> None:
     with pytest.raises(RuntimeError, match="stop"), ledger.transaction() as connection:
         ledger.prepare(connection, "key", "slack", {}, NOW)
@@ -129,7 +146,7 @@ def test_transaction_leaves_nothing_behind_when_it_fails(ledger: Ledger) -> None
 
     assert ledger.deliveries() == []
     with ledger.transaction() as connection:
-        assert ledger.announced(connection) == set()
+        assert ledger.announced(connection, "local") == set()
 
 
 def test_transaction_reads_what_is_still_true_when_it_writes(ledger: Ledger, tmp_path: Path) -> None:
@@ -277,7 +294,8 @@ def test_crossing_is_remembered_with_its_verdict_once(ledger: Ledger) -> None:
         ledger.record_crossings(connection, [])
     with ledger.transaction() as connection:
         period = datetime(2026, 11, 1, tzinfo=UTC)
-        assert ledger.announced(connection) == {("acme", period, 1, 80), ("acme", period, 1, 95)}
+        assert ledger.announced(connection, "local") == {("acme", period, 1, 80), ("acme", period, 1, 95)}
+        assert ledger.announced(connection, "production") == set()
     with pytest.raises(sa.exc.IntegrityError), ledger.transaction() as connection:
         ledger.record_crossings(connection, [make_crossing(80)])
 
@@ -290,7 +308,7 @@ def test_crossing_needs_its_digest(ledger: Ledger) -> None:
 # Meter reports
 
 
-def test_newest_reports_are_the_last_revision_of_each_hour_from_the_start_on(ledger: Ledger) -> None:
+def test_reports_are_the_revisions_of_the_hours_of_the_window_in_order(ledger: Ledger) -> None:
     later = HOUR + timedelta(hours=1)
     with ledger.transaction() as connection:
         ledger.record_reports(
@@ -308,12 +326,16 @@ def test_newest_reports_are_the_last_revision_of_each_hour_from_the_start_on(led
         ledger.record_reports(connection, [])
 
     with ledger.transaction() as connection:
-        assert sorted(ledger.newest_reports(connection, "local", "api-calls", HOUR)) == [
+        rows = ledger.reports(connection, "local", "api-calls", HOUR, later + timedelta(hours=1))
+        assert sorted(rows) == [
+            ("cus_1", HOUR, 1, 10, State.PREPARED),
             ("cus_1", HOUR, 2, 0, State.SENT),
             ("cus_1", later, 1, 10, State.PREPARED),
             ("cus_2", HOUR, 1, 10, State.PREVIEWED),
         ]
-        assert ledger.newest_reports(connection, "production", "api-calls", later) == []
+        assert rows[-1][2] == 2
+        assert {row[1] for row in ledger.reports(connection, "local", "api-calls", HOUR, later)} == {HOUR}
+        assert ledger.reports(connection, "production", "api-calls", later, later + timedelta(hours=1)) == []
 
 
 @pytest.mark.parametrize("same", ["identifier", "revision"])
@@ -360,9 +382,13 @@ def open_fresh_ledgers(folder: Path) -> None:
 def _open_each(folder: Path, barrier: Any) -> None:
     for number in range(FRESH_LEDGERS):
         barrier.wait()
-        ledger = Ledger(url(folder / f"{number}.sqlite"))
-        prepare(ledger, key=f"{os.getpid()}")
-        ledger.close()
+        try:
+            ledger = Ledger(url(folder / f"{number}.sqlite"))
+            prepare(ledger, key=f"{os.getpid()}")
+            ledger.close()
+        except BaseException:
+            barrier.abort()
+            raise
 
 
 if __name__ == "__main__":

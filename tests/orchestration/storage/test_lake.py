@@ -806,7 +806,7 @@ def test_accounts_are_gone_when_the_file_is(world: World) -> None:
 # Crashes. The script forks one process for each attempt; an attempt does what defs/ingest.py does.
 
 SCRIPT = """
-import dataclasses, json, os, signal, sys, time
+import dataclasses, json, os, shutil, signal, sys, tempfile, time
 from pathlib import Path
 from orchestration.delivery.ledger import Ledger
 from orchestration.storage import lake as lake_module
@@ -816,6 +816,9 @@ from orchestration.storage.landing import LandedFile
 from tests.builders import NOW
 
 landing_module.CHUNK_BYTES = 300
+folder = tempfile.TemporaryDirectory()
+empty = Path(folder.name, "ledger.sqlite")  # its migrations take most of the time of an attempt
+Ledger(f"sqlite:///{empty}").close()
 
 
 def ingest(data, landing):
@@ -826,7 +829,7 @@ def ingest(data, landing):
             record(batch)
         known = {file["path"]: LandedFile(**file) for file in ledger.landed_files()}
         while True:
-            batch, _ = lake.ingest(landing, known, NOW, batch_bytes=600)
+            batch, _ = lake.ingest(landing, known, NOW, batch_bytes=1200)
             if batch is None:
                 break
             record(batch)
@@ -861,6 +864,7 @@ def killed(kind, place):
             for name in names:
                 setattr(owner, name, stepping(getattr(owner, name)))
     if kind == "lines":
+        lake_module.THREADS = 1  # all in the traced thread, so that the steps are the same each time
         def trace(frame, event, _):
             if "orchestration/storage/" not in frame.f_code.co_filename:
                 return None
@@ -897,9 +901,12 @@ def finish(child, reading):
 
 for line in sys.stdin:
     request = json.loads(line)
-    landing = Path(request["landing"])
+    data, landing = Path(request["data"]), Path(request["landing"])
+    data.mkdir(exist_ok=True)
+    if not (data / empty.name).exists():
+        shutil.copy(empty, data)
     started = time.monotonic()
-    children = [attempt(Path(request["data"]), landing, request["kind"], request["place"])
+    children = [attempt(data, landing, request["kind"], request["place"])
                 for _ in range(request.get("processes", 1))]
     if request["kind"] == "delay":
         time.sleep(request["place"])
@@ -908,7 +915,7 @@ for line in sys.stdin:
     print(json.dumps([{**answer, "seconds": time.monotonic() - started} for answer in answers]), flush=True)
 """
 
-KILLS = 25
+KILLS = 12
 """Places between the first step and the last, the same in each run."""
 Attempt = Callable[..., list[dict[str, Any]]]
 ROOT = Path(__file__).resolve().parents[3]
@@ -970,7 +977,7 @@ def undisturbed(attempt: Attempt, landed: Path, tmp_path_factory: pytest.TempPat
     result = outcome(data)
     assert len(result["events"]) == 9 + 2 + 1 + 1 + 1
     assert len(result["rejected"]) == 1 + 1 + 1
-    assert len(result["batches"]) > 3
+    assert len(result["batches"]) >= 3
     return {"outcome": result, "seconds": answer["seconds"]}
 
 

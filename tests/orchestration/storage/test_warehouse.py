@@ -216,8 +216,8 @@ def test_billable_hours_are_those_from_start_to_before_end(built: Path, publishe
     ]
 
 
-def test_row_counts_are_of_the_warehouse_when_nothing_is_published(built: Path) -> None:
-    assert warehouse.row_counts(built, ["b", "a"]) == {"b": 1, "a": 1000}
+def test_inspect_counts_the_rows_of_the_warehouse_when_nothing_is_published(built: Path) -> None:
+    assert warehouse.inspect(built, ["b", "a"]) == ({"b": 1, "a": 1000}, {})
 
 
 def test_data_quality_is_the_one_row_of_its_mart(built: Path, published: Path) -> None:
@@ -225,5 +225,6 @@ def test_data_quality_is_the_one_row_of_its_mart(built: Path, published: Path) -
         connection.execute("create table data_quality as select 3 as accounts, timestamp '2026-11-20' as as_of")
     publish(built, published)
 
-    for database in (built, published):
-        assert warehouse.data_quality(database) == {"accounts": 3, "as_of": datetime(2026, 11, 20, tzinfo=UTC)}
+    quality = {"accounts": 3, "as_of": datetime(2026, 11, 20, tzinfo=UTC)}
+    assert warehouse.data_quality(published) == quality
+    assert warehouse.inspect(built, ["data_quality"]) == ({"data_quality": 1}, quality)

@@ -108,7 +108,7 @@ def test_first_digest_looks_back_to_eight_on_the_clock_when_the_day_before_had_2
 
 
 def test_verdict_carries_the_key_and_the_true_time_of_the_crossing() -> None:
-    _, [verdict] = judge([make_crossing(quota_version=3)], set(), FRIDAY, BERLIN, THURSDAY)
+    _, [verdict] = judge([make_crossing(quota=3)], set(), FRIDAY, BERLIN, THURSDAY)
 
     assert verdict.key == ("acme", NOVEMBER, 3, 80)
     assert verdict.crossed_at == DUE - timedelta(hours=1)
@@ -167,13 +167,13 @@ def test_lower_threshold_is_superseded_when_a_higher_one_was_announced_before() 
     # somebody adds 90 % to the thresholds; who is at 95 % already is no news
     crossings = [make_crossing(threshold_pct=95), make_crossing(threshold_pct=90)]
 
-    assert verdicts(crossings, announced={("acme", NOVEMBER, 1, 95)}) == {("acme", 90): Outcome.SUPERSEDED}
+    assert verdicts(crossings, announced={("acme", NOVEMBER, 1_000_000, 95)}) == {("acme", 90): Outcome.SUPERSEDED}
 
 
 def test_higher_threshold_is_announced_when_a_lower_one_was_before() -> None:
     crossings = [make_crossing(threshold_pct=80), make_crossing(threshold_pct=95)]
 
-    assert verdicts(crossings, announced={("acme", NOVEMBER, 1, 80)}) == {("acme", 95): Outcome.ANNOUNCED}
+    assert verdicts(crossings, announced={("acme", NOVEMBER, 1_000_000, 80)}) == {("acme", 95): Outcome.ANNOUNCED}
 
 
 def test_threshold_is_announced_in_the_closing_and_in_the_new_period() -> None:
@@ -184,15 +184,15 @@ def test_threshold_is_announced_in_the_closing_and_in_the_new_period() -> None:
     assert len(news) == 2
 
 
-def test_threshold_is_armed_again_when_the_quota_has_a_new_version() -> None:
-    raised = make_crossing(quota_version=2)
+def test_threshold_is_armed_again_when_the_quota_changed() -> None:
+    raised = make_crossing(quota=2_000_000)
 
-    assert verdicts([raised], announced={("acme", NOVEMBER, 1, 100)}) == {("acme", 80): Outcome.ANNOUNCED}
+    assert verdicts([raised], announced={("acme", NOVEMBER, 1_000_000, 100)}) == {("acme", 80): Outcome.ANNOUNCED}
 
 
 def test_threshold_stays_silent_when_usage_dips_and_crosses_again() -> None:
     first = make_crossing()
-    announced = {("acme", NOVEMBER, 1, 80)}
+    announced = {("acme", NOVEMBER, 1_000_000, 80)}
 
     assert verdicts([first]) == {("acme", 80): Outcome.ANNOUNCED}
     assert verdicts([], announced=announced) == {}
@@ -205,7 +205,7 @@ STEPS = st.fixed_dictionaries(
     {
         "account": st.sampled_from(["acme", "globex"]),
         "threshold_pct": st.sampled_from([80, 95, 100, 120]),
-        "quota_version": st.integers(1, 2),
+        "quota": st.sampled_from([1_000_000, 2_000_000]),
         "crossed": HOURS,
         "late": st.sampled_from([0, 0, 1, 30, 24 * 20]),
     }
@@ -228,11 +228,11 @@ def test_every_crossing_gets_one_verdict_ever_when_days_are_missed(
         row = make_crossing(
             step["account"],
             step["threshold_pct"],
-            quota_version=step["quota_version"],
+            quota=step["quota"],
             crossed_at=at,
             period_start=at.replace(day=1, hour=0),
         )
-        crossings.setdefault((row["account_id"], row["period_start"], row["quota_version"], row["threshold_pct"]), row)
+        crossings.setdefault((row["account_id"], row["period_start"], row["quota"], row["threshold_pct"]), row)
         row["known_at"] = at + timedelta(hours=step["late"])
     announced: set[CrossingKey] = set()
     told: list[CrossingKey] = []
@@ -246,7 +246,7 @@ def test_every_crossing_gets_one_verdict_ever_when_days_are_missed(
         news, judged = judge(list(known.values()), announced, on, BERLIN, cutoff)
 
         assert Counter(verdict.key for verdict in judged) == Counter(known.keys() - announced)
-        fresh = [(row["account_id"], row["period_start"], row["quota_version"], row["threshold_pct"]) for row in news]
+        fresh = [(row["account_id"], row["period_start"], row["quota"], row["threshold_pct"]) for row in news]
         assert len({key[:2] for key in fresh}) == len(fresh)
         for key in fresh:
             assert all(key[3] >= other.key[3] for other in judged if _competes(other, key))

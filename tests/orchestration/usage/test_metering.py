@@ -6,7 +6,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.usage.metering import MAX_UNITS, METER, CustomerHour, MeterReport, Recorded, plan, reporting_window
+from orchestration.usage.metering import (
+    MAX_UNITS,
+    METER,
+    CustomerHour,
+    MeterReport,
+    Recorded,
+    meter_event,
+    plan,
+    reporting_window,
+    standing,
+)
 
 HOUR = datetime(2026, 11, 19, 12, tzinfo=UTC)
 NEXT_HOUR = HOUR + timedelta(hours=1)
@@ -113,3 +123,27 @@ def test_plans_converge_when_totals_come_and_go(days: list[list[tuple[str, datet
     for key in recorded():
         revisions = [row.revision for row in ledger if (row.stripe_customer_id, row.hour_start) == key]
         assert revisions == list(range(1, len(revisions) + 1))
+
+
+def test_previewed_reports_stand_for_a_preview_and_not_for_stripe() -> None:
+    rows = [
+        ("cus_1", HOUR, 1, 10, "sent"),
+        ("cus_1", HOUR, 2, 0, "previewed"),
+        ("cus_2", HOUR, 1, 7, "previewed"),
+    ]
+
+    assert standing(rows, is_preview=True) == {("cus_1", HOUR): Recorded(2, 0), ("cus_2", HOUR): Recorded(1, 7)}
+    at_stripe = standing(rows, is_preview=False)
+    assert at_stripe == {("cus_1", HOUR): Recorded(2, 10), ("cus_2", HOUR): Recorded(1, None)}
+    assert [(report.units, report.revision) for report in plan("local", [], at_stripe)] == [(0, 3)]
+
+
+def test_meter_event_has_the_parameters_that_stripe_takes() -> None:
+    [report] = plan("local", [("cus_1", HOUR, 12)], {})
+
+    assert meter_event(report) == {
+        "event_name": "api-calls",
+        "identifier": report.identifier,
+        "timestamp": int(HOUR.timestamp()),
+        "payload": {"stripe_customer_id": "cus_1", "value": "12"},
+    }

@@ -39,9 +39,10 @@ def upgrade() -> None:
     )
     op.create_table(
         "announced_crossings",
+        sa.Column("env", sa.Text, primary_key=True),
         sa.Column("account_id", sa.Text, primary_key=True),
         sa.Column("period_start", MOMENT, primary_key=True),
-        sa.Column("quota_version", sa.Integer, primary_key=True),
+        sa.Column("quota", sa.BigInteger, primary_key=True),
         sa.Column("threshold_pct", sa.Integer, primary_key=True),
         sa.Column("crossed_at", MOMENT, nullable=False),
         sa.Column("detected_at", MOMENT, nullable=False),

@@ -1,0 +1,52 @@
+with quota_sets as (
+    select
+        *,
+        row_number() over (
+            partition by account_id
+            order by effective_at, ingested_at, event_id, source
+        ) as set_number
+    from {{ ref('stg_quota_sets') }}
+),
+
+compared as (
+    select
+        *,
+        lag(quota) over (partition by account_id order by set_number) as previous_quota
+    from quota_sets
+),
+
+-- A quota that is sent again unchanged is no new version: it must not arm thresholds again.
+versions as (
+    select
+        *,
+        sum(case when set_number > 1 and coalesce(quota, -1) = coalesce(previous_quota, -1) then 0 else 1 end) over (
+            partition by account_id
+            order by set_number
+        ) as quota_version
+    from compared
+),
+
+grouped as (
+    select
+        account_id,
+        quota_version,
+        min(effective_at) as effective_at,
+        max(quota) as quota,
+        max_by(plan, set_number) as plan
+    from versions
+    group by account_id, quota_version
+),
+
+final as (
+    select
+        account_id,
+        cast(quota_version as integer) as quota_version,
+        quota,
+        lag(quota) over (partition by account_id order by quota_version) as previous_quota,
+        plan,
+        effective_at,
+        lead(effective_at) over (partition by account_id order by quota_version) as effective_until
+    from grouped
+)
+
+select * from final
