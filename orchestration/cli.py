@@ -43,7 +43,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console(width=None if sys.stdout.isatty() else 150, soft_wrap=False, highlight=False)
+console = Console(width=None if sys.stdout.isatty() else 170, soft_wrap=False, highlight=False)
 
 DAGSTER_YAML = """\
 # Written once by `headroom`; yours to change. See deploy/ for Postgres.

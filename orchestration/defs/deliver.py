@@ -1,7 +1,7 @@
 """Published marts to Slack and Stripe, through the ledger."""
 
 from dataclasses import asdict
-from datetime import date
+from datetime import date, datetime
 from typing import Any
 
 import dagster as dg
@@ -121,14 +121,13 @@ def prepare_digest(project: Project, on: date) -> None:
         )
         digest = digests.compose(news, calls, quality, on, as_of, settings.zone)
         ledger.prepare(connection, key, "slack", {"digest": digest, "message": slack.digest_message(digest)}, as_of)
-        ledger.record_crossings(
-            connection, [{**_crossing(verdict, key, as_of), "env": settings.env} for verdict in verdicts]
-        )
+        ledger.record_crossings(connection, [_crossing(settings.env, verdict, key, as_of) for verdict in verdicts])
 
 
-def _crossing(verdict: digests.Verdict, key: str, as_of: Any) -> dict[str, Any]:
+def _crossing(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> dict[str, Any]:
     account_id, period_start, quota, threshold_pct = verdict.key
     return {
+        "env": env,
         "account_id": account_id,
         "period_start": period_start,
         "quota": quota,
