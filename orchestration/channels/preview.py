@@ -50,7 +50,7 @@ def digest_table(digest: dict[str, Any]) -> Table:
             item["hits_cap"],
             item["projected"],
             item["mrr"],
-            Text(printable(item["owner"])),
+            Text(printable(item["owner"].partition("@")[0])),  # the name is enough here, and fits
         )
     return table
 

@@ -209,19 +209,22 @@ def test_line_is_refused_when_it_is_longer_than_the_limit(world: World, monkeypa
     assert line.endswith(landing.CUT_OFF.decode())
 
 
-@pytest.mark.parametrize("kind", ["refused", "counted"])
+@pytest.mark.parametrize(
+    ("is_event", "line_bytes", "lines", "memory"),
+    [(False, 10**6, 80, "400MB"), (True, 10**6, 80, "400MB"), (True, 5 * 10**6, 20, lake_module.MEMORY_LIMIT)],
+)
 def test_batch_fits_into_memory_when_its_lines_are_large(
-    world: World, monkeypatch: pytest.MonkeyPatch, kind: str
+    world: World, monkeypatch: pytest.MonkeyPatch, is_event: bool, line_bytes: int, lines: int, memory: str
 ) -> None:
-    monkeypatch.setattr(lake_module, "MEMORY_LIMIT", "400MB")
-    large = "x" * 1_000_000
+    monkeypatch.setattr(lake_module, "MEMORY_LIMIT", memory)
+    pad = "x" * line_bytes
     with (world.landing / "a.ndjson").open("w") as stream:
-        for number in range(80):
-            event = make_event(uuid=str(number), properties={"account_id": "a", "pad": large})
-            stream.write((large if kind == "refused" else json.dumps(event)) + "\n")
+        for number in range(lines):
+            event = make_event(uuid=str(number), properties={"account_id": "a", "pad": pad})
+            stream.write((json.dumps(event) if is_event else pad) + "\n")
     [batch] = world.ingest()
 
-    assert (batch.lines, batch.accepted) == (80, 80 if kind == "counted" else 0)
+    assert (batch.lines, batch.accepted) == (lines, lines * is_event)
 
 
 # Fields
@@ -475,11 +478,13 @@ def test_quota_is_refused_when_it_is_missing(world: World, properties: dict[str,
 
 
 def test_limit_of_another_event_is_no_quota(world: World) -> None:
-    properties = {"account_id": "acme", "limit": "lots"}
-    world.land(make_event(event="usage.limit_reached", properties=properties))
+    for number, limit in enumerate((500, "lots")):
+        properties = {"account_id": "acme", "limit": limit}
+        event = make_event(event="usage.limit_reached", uuid=str(number), properties=properties)
+        world.land(event, name=f"{number}.ndjson")
     world.ingest()
 
-    assert world.events("event_name, quota") == [("usage.limit_reached", None)]
+    assert world.events("event_name, quota") == [("usage.limit_reached", None)] * 2
 
 
 JSON = st.recursive(
@@ -574,11 +579,12 @@ def test_event_counts_once_when_its_id_comes_again(world: World, name: str, batc
 def test_event_counts_once_when_it_comes_again_in_a_later_run(world: World) -> None:
     world.land(make_event(uuid="x"))
     world.ingest()
-    world.land(make_event(uuid="x"), make_event(uuid="y"), make_event(uuid="y"), name="b.ndjson")
+    twins = [make_event(uuid="y"), make_event(uuid="y"), make_event(uuid="x", at="yesterday")]
+    world.land(make_event(uuid="x"), *twins, name="b.ndjson")
     [batch] = world.ingest()
 
     assert world.events() == ["x", "y"]
-    assert (batch.accepted, batch.duplicates) == (1, 2)
+    assert (batch.accepted, batch.duplicates, batch.rejected) == (1, 2, {"invalid_time": 1})
 
 
 def test_id_names_two_events_when_their_sources_differ(world: World) -> None:
@@ -625,6 +631,19 @@ def test_batch_ends_at_its_limit_when_no_file_ends_with_a_line_break(world: Worl
         (world.landing / f"{name}.ndjson").write_text(json.dumps(make_event(uuid=name)))
 
     assert [len(batch.files) for batch in world.ingest(batch_bytes=200)] == [2, 1]
+
+
+def test_file_is_hashed_once_when_the_backlog_takes_many_batches(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in "abcd":
+        world.land(make_event(uuid=name), name=f"{name}.ndjson")
+    hashed: list[str] = []
+    hash_file = landing._hash
+    monkeypatch.setattr(
+        landing, "_hash", lambda folder, file, sizes: hashed.append(file.path) or hash_file(folder, file, sizes)
+    )
+
+    assert len(world.ingest(batch_bytes=1)) == 4
+    assert hashed == ["a.ndjson", "b.ndjson", "c.ndjson", "d.ndjson"]
 
 
 def test_ingestion_ends_when_a_file_never_stops_growing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -690,7 +709,8 @@ def test_batches_are_those_after_a_number_in_order(world: World) -> None:
     for name in "abc":
         world.land(make_event(uuid=name), name=f"{name}.ndjson")
         world.ingest()
-    (world.lake.root / "batches/000003").rename(world.lake.root / "batches/1000000")
+    for old, new in (("000003", "1000000"), ("000002", "999999")):
+        (world.lake.root / "batches" / old).rename(world.lake.root / "batches" / new)
 
     assert [batch.files[0].path for batch in world.lake.batches()] == ["a.ndjson", "b.ndjson", "c.ndjson"]
     assert [batch.number for batch in world.lake.batches(after=1)] == [2, 3]
@@ -755,7 +775,7 @@ def test_accounts_need_no_more_than_their_id(world: World) -> None:
         "bad,Bad,,,Infinity,",
         "bad,Bad,,,1e15,",
         "bad,Bad,,,1e999999999,",
-        "bad,Bad, Inc.,Zoë,growth,10,cus_1",
+        "bad,Bad, Inc.,Zoë,,10,cus_1",
     ],
 )
 def test_account_row_is_in_quarantine_when_it_is_unusable(world: World, row: str) -> None:
@@ -1065,6 +1085,7 @@ def test_batch_is_synced_as_a_whole_before_it_is_committed(world: World, monkeyp
     monkeypatch.setattr(Path, "rename", renamed)
     world.ingest()
 
+    assert ".accounts.parquet" in done
     before, after = done[: done.index("commit 000001")], done[done.index("commit 000001") + 1 :]
     assert {"manifest.json", "rejected.parquet", "events", "event_date=2026-11-19", "000001"} <= set(before)
     assert any(name.endswith(".parquet") and name != "rejected.parquet" for name in before)
