@@ -51,8 +51,6 @@ telemetry: {enabled: false}
 nux: {enabled: false}
 run_monitoring: {enabled: true}
 concurrency: {runs: {max_concurrent_runs: 2}}
-# Steps log through Dagster; capturing stdout as well would start four processes for each run.
-compute_logs: {module: dagster._core.storage.noop_compute_log_manager, class: NoOpComputeLogManager}
 """
 PID_TAG = "headroom/pid"
 DAGSTER = (

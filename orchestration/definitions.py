@@ -11,12 +11,6 @@ from orchestration.defs.publish import build_published_copy
 from orchestration.defs.resources import Project
 from orchestration.defs.transform import build_models
 
-CONSOLE = dg.LoggerDefinition(
-    dg.colored_console_logger.logger_fn,
-    config_schema={"log_level": dg.Field(str, default_value="WARNING"), "name": dg.Field(str, default_value="run")},
-    description="Warnings and errors on the terminal; the UI has everything.",
-)
-
 
 @dg.definitions
 def headroom() -> dg.Definitions:
@@ -36,6 +30,5 @@ def headroom() -> dg.Definitions:
         schedules=automation.build_schedules(project),
         sensors=automation.SENSORS,
         resources={"project": project},
-        loggers={"console": CONSOLE},
         executor=dg.in_process_executor,  # the work is one process's; a process for each step costs 3 s a step
     )
