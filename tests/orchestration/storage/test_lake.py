@@ -935,7 +935,7 @@ for line in sys.stdin:
     print(json.dumps([{**answer, "seconds": time.monotonic() - started} for answer in answers]), flush=True)
 """
 
-KILLS = 12
+KILLS = 10
 """Places between the first step and the last, the same in each run."""
 Attempt = Callable[..., list[dict[str, Any]]]
 ROOT = Path(__file__).resolve().parents[3]

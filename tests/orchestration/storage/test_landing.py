@@ -211,6 +211,26 @@ def test_copy_and_original_both_count_their_new_lines_when_they_part(reader: Rea
     assert reader.counts() == [b"one.", b"three.", b"two."]
 
 
+@pytest.mark.parametrize("order", ["ab", "ba"])
+def test_file_and_its_old_name_both_count_their_new_lines_when_it_was_brought_back(reader: Reader, order: str) -> None:
+    path = land(reader.folder, "a.ndjson", "one.")
+    moved = reader.folder / "b.ndjson"
+    reader.read()
+    path.rename(moved)
+    reader.read()
+    shutil.copy(moved, path)
+    reader.read()
+    # the ledger keeps no order
+    reader.known = {f"{name}.ndjson": reader.known[f"{name}.ndjson"] for name in order}
+    append(path, b"two.\n")
+    reader.read()
+    reader.known = {f"{name}.ndjson": reader.known[f"{name}.ndjson"] for name in reversed(order)}
+    append(moved, b"three.\n")
+
+    reader.read()
+    assert reader.counts() == [b"one.", b"three.", b"two."]
+
+
 def test_touched_file_is_not_read_again_when_only_its_time_changed(reader: Reader) -> None:
     path = land(reader.folder, "a.ndjson", "one.")
     reader.read()
@@ -464,6 +484,15 @@ def test_appended_file_counts_as_if_it_had_landed_at_once(
             os.utime(reader.folder / "a.ndjson", ns=(cut, cut))
             reader.read(limit_bytes)
     assert reader.counts() == sorted(line for line in content.split(b"\n") if line)
+
+
+def test_reading_ends_behind_the_limit_when_a_line_is_open(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(landing, "CHUNK_BYTES", 7)
+    land(reader.folder, "a.ndjson", "one.", "two.", "three.")
+    [file] = landing.plan(reader.folder, landing.scan(reader.folder)[0], {})
+    assert isinstance(file, LandedFile)
+
+    assert [lines for _, lines in landing.read_lines(reader.folder, file, 1)] == [[b"one."]]
 
 
 def test_line_is_cut_off_and_unreadable_when_it_is_too_long(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
