@@ -1,6 +1,6 @@
 """The landing folder: which files are there, and their lines, in pieces of bounded size.
 
-Landing files are only ever read. What a line means is decided in `storage/lake.py`; which files were read
+Landing files are only ever read. What a line means is decided in `storage/parsing.py`; which files were read
 before is remembered by the ledger and passed in.
 """
 
