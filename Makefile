@@ -3,7 +3,7 @@ PYTHON ?= $(shell for v in python3.13 python3.12 python3.11 python3; do \
 	$$v -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$v && break; done)
 BIN := .venv/bin
 
-.PHONY: run demo test lint fmt bench lock clean
+.PHONY: run demo test test-clients lint fmt bench lock clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
 	@exec $(BIN)/headroom ui
@@ -13,6 +13,10 @@ demo: .venv/ready ## the same without staying
 
 test: .venv/ready
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+
+# Installs real client libraries from PyPI and npm into a cache outside the repository, and drives them.
+test-clients: .venv/ready
+	$(BIN)/python -m pytest tests/clients -m clients
 
 lint: .venv/ready
 	$(BIN)/ruff check orchestration tests
@@ -27,7 +31,7 @@ fmt: .venv/ready
 	$(BIN)/sqlfluff fix --disable-progress-bar dbt_project
 
 bench: .venv/ready
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(WHAT)
 
 # Versions and hashes of everything, without the address of any index.
 lock: .venv/ready

@@ -31,6 +31,12 @@ class Settings(BaseSettings):
         alias="HEADROOM_LANDING",
         description="event files, only read; default: landing in HEADROOM_DATA",
     )
+    landing_url: str | None = Field(
+        None,
+        alias="HEADROOM_LANDING_URL",
+        pattern=r"^(s3|gs|az)://[^/]+",
+        description="more event files: s3://bucket/prefix, gs://… or az://…; only read",
+    )
     accounts: Path | None = Field(
         None, alias="HEADROOM_ACCOUNTS", description="CSV of accounts; default: accounts.csv in HEADROOM_DATA"
     )
@@ -44,6 +50,45 @@ class Settings(BaseSettings):
     slack_channel: str | None = Field(None, alias="HEADROOM_SLACK_CHANNEL", description="channel id of the digest")
     stripe_api_key: SecretStr | None = Field(None, alias="STRIPE_API_KEY", description="without: preview")
     stripe_api_base: str | None = Field(None, alias="STRIPE_API_BASE", description="another address of Stripe's API")
+
+    collect_host: str = Field(
+        "127.0.0.1", alias="HEADROOM_COLLECT_HOST", description="address that the collector listens on"
+    )
+    collect_port: int = Field(8080, alias="HEADROOM_COLLECT_PORT", ge=0, le=65535, description="0: any free one")
+    collect_keys: SecretStr | None = Field(
+        None, alias="HEADROOM_COLLECT_KEYS", description="who may send events; several with commas, to rotate them"
+    )
+    collect_webhook_secrets: SecretStr | None = Field(
+        None, alias="HEADROOM_COLLECT_WEBHOOK_SECRETS", description="whsec_… of Standard Webhooks, several with commas"
+    )
+    collect_seal_seconds: float = Field(
+        10, alias="HEADROOM_COLLECT_SEAL_SECONDS", gt=0, description="after which a segment is handed to ingest"
+    )
+    collect_max_body_bytes: int = Field(
+        4 * 2**20,
+        alias="HEADROOM_COLLECT_MAX_BODY_BYTES",
+        ge=1,
+        le=7 * 2**20,  # ingest cuts a line off at 8 MiB
+        description="of one request, as sent and unpacked",
+    )
+    collect_max_events: int = Field(
+        10_000, alias="HEADROOM_COLLECT_MAX_EVENTS", ge=1, description="events, or lines, of one request"
+    )
+    collect_max_pending_bytes: int = Field(
+        64 * 2**20,
+        alias="HEADROOM_COLLECT_MAX_PENDING_BYTES",
+        ge=1,
+        description="of all requests that are being read or wait for the disk",
+    )
+    collect_max_connections: int = Field(
+        2000, alias="HEADROOM_COLLECT_MAX_CONNECTIONS", ge=1, description="at once; more are told to come back"
+    )
+    collect_request_seconds: float = Field(
+        30, alias="HEADROOM_COLLECT_REQUEST_SECONDS", gt=0, description="for sending a request, and taking the answer"
+    )
+    collect_idle_seconds: float = Field(
+        75, alias="HEADROOM_COLLECT_IDLE_SECONDS", gt=0, description="that a connection stays open between requests"
+    )
 
     @field_validator("timezone")
     @classmethod

@@ -8,6 +8,7 @@ from orchestration.storage import warehouse
 from orchestration.storage.dbt import DbtProject, NodeResult
 from orchestration.storage.lake import Lake
 from orchestration.storage.landing import LandedFile
+from orchestration.storage.places import Folder
 
 
 def build_marts(data: Path, landing: Path, now: datetime, timezone: str = "UTC") -> Path:
@@ -25,7 +26,7 @@ def build_marts(data: Path, landing: Path, now: datetime, timezone: str = "UTC")
 def ingest(data: Path, landing: Path, now: datetime) -> None:
     lake, known = Lake(data / "lake"), dict[str, LandedFile]()
     with lake.writing():
-        while (outcome := lake.ingest(landing, known, now))[0]:
+        while (outcome := lake.ingest(Folder(landing), known, now))[0]:
             known.update({file.path: file for file in outcome[0].files})
         accounts = data / "accounts.csv"
         lake.write_accounts(accounts if accounts.exists() else None, rejected_at=now)

@@ -3,5 +3,6 @@ select
     source,
     event_id
 from {{ ref('stg_api_calls') }}
+where {{ is_tested('event_date') }}
 group by source, event_id
 having count(*) > 1

@@ -44,6 +44,43 @@ cast(unnest(generate_series({{ first_date }}, {{ last_date }}, interval 1 day)) 
 )
 {%- endmacro %}
 
+{% macro ratio(part, whole) %}{{ return(adapter.dispatch('ratio')(part, whole)) }}{% endmacro %}
+{# part / whole as a decimal with six places, cut off: 1 only where part is the whole. `whole` is positive. #}
+{% macro default__ratio(part, whole) -%}
+(cast(cast({{ part }} as hugeint) * 1000000 // {{ whole }} as decimal(18, 0)) * cast(0.000001 as decimal(7, 6)))
+{%- endmacro %}
+
 {% macro ceiling_division(part, whole) %}{{ return(adapter.dispatch('ceiling_division')(part, whole)) }}{% endmacro %}
 {# The smallest integer that is not below part / whole; both are positive integers. #}
 {% macro default__ceiling_division(part, whole) %}(({{ part }} + {{ whole }} - 1) // {{ whole }}){% endmacro %}
+
+{% macro date_literal(moment) %}{{ return(adapter.dispatch('date_literal')(moment)) }}{% endmacro %}
+{# The UTC day of a moment. A literal, not a cast: by it the engine decides before reading which files it needs. #}
+{% macro default__date_literal(moment) %}date '{{ moment.strftime("%Y-%m-%d") }}'{% endmacro %}
+
+{% macro sampling_variance(weight) %}{{ return(adapter.dispatch('sampling_variance')(weight)) }}{% endmacro %}
+{# The variance of a sum of sampled weights, w * (w - 1) each (definitions D8): exact, and zero where all are 1. #}
+{% macro default__sampling_variance(weight) -%}
+cast(sum(cast({{ weight }} as hugeint) * ({{ weight }} - 1)) as decimal(38, 0))
+{%- endmacro %}
+
+{% macro lake_days() %}{{ return(adapter.dispatch('lake_days')()) }}{% endmacro %}
+{# One row per UTC day with calls (as text) and the last batch that brought some; from the names, no file is opened. #}
+{% macro default__lake_days() %}
+    select
+        replace(string_split(file, '/')[-2], 'event_date=', '') as day,
+        max(cast(string_split(file, '/')[-4] as bigint)) as last_batch
+    from glob('{{ lake_folder() }}/batches/*/calls/*/*.parquet')
+    group by day
+    order by day
+{% endmacro %}
+
+{% macro lake_fingerprint(batch) %}{{ return(adapter.dispatch('lake_fingerprint')(batch)) }}{% endmacro %}
+{# A text that is another one in a lake whose batch of that number is not the same one; empty where it is missing. #}
+{% macro default__lake_fingerprint(batch) %}
+    {%- set manifest = lake_folder() ~ "/batches/" ~ "%06d" % batch ~ "/manifest.json" -%}
+    {%- if not run_query("select file from glob('" ~ manifest ~ "')").rows -%}{{ return("") }}{%- endif -%}
+    {{ return(run_query("select md5(content) from read_text('" ~ manifest ~ "')").rows[0][0]) }}
+{% endmacro %}
+
+{% macro lake_folder() %}{{ return(graph.sources["source.headroom.lake.raw_events"].meta.folder) }}{% endmacro %}

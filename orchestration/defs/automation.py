@@ -4,11 +4,12 @@ Jobs run numbers and deliveries together, so that a failed check stops what woul
 effect on others start by themselves in production only; elsewhere they are visible and switched on by hand.
 """
 
+import hashlib
+
 import dagster as dg
 
 from orchestration.defs.alerts import run_failure_alert_sensor
 from orchestration.defs.resources import Project
-from orchestration.storage import landing
 from orchestration.usage.periods import DIGEST_HOUR
 
 INGEST = dg.AssetSelection.groups("ingest")
@@ -27,6 +28,12 @@ daily_job = dg.define_asset_job(
     INGEST | MODELS | STRIPE | DIGEST,
     description="The whole job: fresh numbers, Stripe, the digest.",
 )
+IN_PROGRESS = [
+    dg.DagsterRunStatus.QUEUED,
+    dg.DagsterRunStatus.NOT_STARTED,
+    dg.DagsterRunStatus.STARTING,
+    dg.DagsterRunStatus.STARTED,
+]
 JOBS = [refresh_job, hourly_job, daily_job]
 
 
@@ -61,16 +68,20 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     job=refresh_job,
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
-    description="Starts refresh_job when something landed. The cursor is the latest change seen; nothing is opened.",
+    description=(
+        "Starts refresh_job when something landed and no refresh is under way. The cursor stands for the files that it"
+        " saw; nothing is opened."
+    ),
 )
 def landing_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
-    found, _ = landing.scan(project.settings.landing)
-    # The inode's change time, not the modification time: a file that is moved in keeps an old modification time.
-    latest = max((status.st_ctime_ns for _, status in found), default=0)
-    seen = int(context.cursor or 0)
-    if latest <= seen:
+    found, _ = project.landing().scan()
+    seen = hashlib.sha256(repr(found).encode()).hexdigest()
+    if not found or seen == context.cursor:
         return dg.SkipReason("nothing landed since the last look")
-    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=str(latest))], cursor=str(latest))
+    under_way = dg.RunsFilter(job_name=refresh_job.name, statuses=IN_PROGRESS)
+    if context.instance.get_runs(filters=under_way, limit=1):
+        return dg.SkipReason("something landed; a refresh is under way, the next one takes it")
+    return dg.SensorResult(run_requests=[dg.RunRequest(run_key=seen)], cursor=seen)
 
 
 SENSORS: list[dg.SensorDefinition] = [landing_sensor, run_failure_alert_sensor]

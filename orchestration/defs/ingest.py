@@ -16,9 +16,11 @@ RAW_EVENTS = dg.AssetSpec(
     owners=OWNERS,
     kinds={"python", "parquet"},
     description=(
-        "Every accepted usage event once, as Parquet by event date under `lake/batches/`. One row per (source, id).\n\n"
-        "Source: NDJSON files in HEADROOM_LANDING; each is read once, an appended one is read on. Cadence: hourly, and"
-        " when files land. If a run fails here, run it again: a batch is in the lake as a whole or not at all."
+        "Every accepted usage event once, as Parquet under `lake/batches/`, calls by UTC day. One row per (source, id)."
+        "\n\n"
+        "Source: files in HEADROOM_LANDING and in the bucket HEADROOM_LANDING_URL, segments of the HTTP collector among"
+        " them; each is read once, an appended one is read on. Cadence: hourly, and when files land. If a run fails"
+        " here, run it again: a batch is in the lake as a whole or not at all."
     ),
 )
 REJECTED_LINES = dg.AssetSpec(
@@ -28,7 +30,8 @@ REJECTED_LINES = dg.AssetSpec(
     kinds={"python", "parquet"},
     description=(
         "Every landed line that does not count, with file, line number and reason. `headroom rejected` explains them;"
-        " repair the producer and land the corrected lines in a new file."
+        " repair the producer and land the corrected lines in a new file, or, where the rules changed, judge them again"
+        " with `headroom rejected --replay`."
     ),
 )
 RAW_ACCOUNTS = dg.AssetSpec(
@@ -46,13 +49,14 @@ def ingest(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.M
     now, ledger = settings.now(), project.ledger()
     batches: list[Batch] = []
     settings.landing.mkdir(parents=True, exist_ok=True)
+    place = project.landing()
     with lake.writing():
         # A batch that was committed just before a kill is in the lake but not in the ledger yet.
         for batch in lake.batches(after=ledger.last_batch()):
             _record(project, batch)
         known = {file["path"]: LandedFile(**file) for file in ledger.landed_files()}
         while True:
-            new_batch, skipped = lake.ingest(settings.landing, known, now)
+            new_batch, skipped = lake.ingest(place, known, now)
             if new_batch is None:
                 break
             _record(project, new_batch)

@@ -12,6 +12,7 @@ from orchestration.delivery.outbox import Channel
 from orchestration.settings import Settings
 from orchestration.storage.dbt import DbtProject
 from orchestration.storage.lake import Lake
+from orchestration.storage.places import Places
 
 OWNERS = ["team:data"]
 
@@ -25,6 +26,10 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
 
     def lake(self) -> Lake:
         return Lake(self.settings.lake)
+
+    def landing(self) -> Places:
+        """Where events arrive: the landing folder, and a bucket where one is set."""
+        return Places(self.settings.landing, self.settings.landing_url)
 
     def dbt(self) -> DbtProject:
         config = self.settings

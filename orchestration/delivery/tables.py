@@ -43,6 +43,8 @@ landed_files = sa.Table(
     sa.Column("is_complete", sa.Boolean, nullable=False),
     sa.Column("copy_of", sa.Text),
     sa.Column("batch", sa.Integer, nullable=False),
+    sa.Column("stored_bytes", sa.BigInteger, nullable=False),
+    sa.Column("damage", sa.Text),
 )
 
 deliveries = sa.Table(

@@ -1,19 +1,19 @@
-"""The lake: every accepted usage event once, as Parquet by event date, and every refused line with its reason.
+"""The lake: every accepted usage event once, calls as Parquet by event date, and every refused line with its reason.
 
-A batch is one folder, `batches/000001/`, with `events/event_date=…/*.parquet`, `rejected.parquet` and
-`manifest.json` (which bytes of which landing files it holds). It is written elsewhere, synced, and moved in: a
-batch is there as a whole or not at all, so a kill at any moment leaves nothing half counted. Batches are
-immutable; the warehouse can be rebuilt from them alone, and landing files may be deleted once read.
+A batch is one folder, `batches/000001/`, with `calls/event_date=…/*.parquet`, `others.parquet` (quotas and limits),
+`rejected.parquet` and `manifest.json` (which bytes of which landing files it holds); a file without rows is not
+there. It is written elsewhere, synced, and moved in: a batch is there as a whole or not at all, so a kill at any
+moment leaves nothing half counted. Batches are immutable; the warehouse can be rebuilt from them alone, and landing
+files may be deleted once read.
 
-The rules are in `usage/events.py`, the SQL that applies them to whole batches in `storage/parsing.py`.
+How a batch is made is in `batch.py`, the rules are in `usage/events.py`.
 """
 
 import csv
-import glob
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
@@ -24,9 +24,11 @@ import duckdb
 import pyarrow as pa
 from filelock import FileLock
 
+from orchestration.storage import batch as making
 from orchestration.storage import landing
-from orchestration.storage.landing import LandedFile, Skipped
-from orchestration.storage.parsing import PARSE_LINES
+from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
+from orchestration.storage.landing import LandedFile
+from orchestration.storage.places import Found, Place, Skipped
 from orchestration.usage.events import Rejection
 
 BATCH_BYTES = 256 * 2**20
@@ -34,28 +36,9 @@ BATCH_BYTES = 256 * 2**20
 MEMORY_LIMIT = "700MB"
 THREADS = 2
 """Each needs memory of its own to parse: with 4, twenty lines of 5 MB went beyond the limit."""
+KEPT_AS_THEY_ARE = (Rejection.INVALID_UTF8, Rejection.DAMAGED_FILE)
+"""Refused lines whose bytes are not in quarantine: judging them again would judge something else."""
 
-EVENT_COLUMNS = {
-    "source": "varchar",
-    "event_id": "varchar",
-    "event_name": "varchar",
-    "account_id": "varchar",
-    "event_at": "timestamptz",
-    "ingested_at": "timestamptz",
-    "quota": "bigint",
-    "endpoint": "varchar",
-    "status": "integer",
-    "properties": "varchar",
-    "landed_file": "varchar",
-    "line_number": "bigint",
-}
-REJECTED_COLUMNS = {
-    "landed_file": "varchar",
-    "line_number": "bigint",
-    "reason": "varchar",
-    "line": "varchar",
-    "rejected_at": "timestamptz",
-}
 ACCOUNT_COLUMNS = {
     "account_id": "varchar",
     "name": "varchar",
@@ -63,6 +46,11 @@ ACCOUNT_COLUMNS = {
     "plan": "varchar",
     "mrr": "decimal(18,2)",
     "stripe_customer_id": "varchar",
+}
+ACCOUNTS_REJECTED_COLUMNS = {
+    name: kind
+    for name, kind in REJECTED_COLUMNS.items()
+    if name in ("landed_file", "line_number", "reason", "line", "rejected_at")
 }
 
 
@@ -77,6 +65,8 @@ class Batch:
     accepted: int = 0
     duplicates: int = 0
     rejected: dict[str, int] = field(default_factory=dict)
+    generation: int = 0
+    """Counts the replays of the quarantine: rows of `rejected.parquet` hold as long as there is no later one."""
 
     @classmethod
     def from_json(cls, text: str) -> "Batch":
@@ -92,7 +82,7 @@ class Lake:
         self._batches = root / "batches"
         self._staging = root / ".staging"
         """What is not committed yet. Not among the batches: DuckDB's globs match hidden folders too."""
-        self._scan: tuple[list[tuple[str, os.stat_result]], list[Skipped]] | None = None
+        self._scan: tuple[list[Found], list[Skipped]] | None = None
 
     def create(self) -> None:
         """Make an empty lake that can be queried: its files then always match the globs of the dbt sources."""
@@ -101,9 +91,10 @@ class Lake:
             return
         self.write_accounts(None, rejected_at=None)
         with self._committed(empty) as folder, duckdb.connect() as connection:
-            (folder / "events" / "event_date=1970-01-01").mkdir(parents=True)
+            (folder / "calls" / "event_date=1970-01-01").mkdir(parents=True)
             for columns, name in (
-                (EVENT_COLUMNS, "events/event_date=1970-01-01/empty.parquet"),
+                (CALL_COLUMNS, "calls/event_date=1970-01-01/empty.parquet"),
+                (OTHER_COLUMNS, "others.parquet"),
                 (REJECTED_COLUMNS, "rejected.parquet"),
             ):
                 _copy(connection, f"select {_nulls(columns)} where false", folder / name)
@@ -126,29 +117,66 @@ class Lake:
         return [Batch.from_json((self._batches / name / "manifest.json").read_text()) for name in names]
 
     def ingest(
-        self, folder: Path, known: Mapping[str, LandedFile], now: datetime, batch_bytes: int = BATCH_BYTES
+        self, place: Place, known: Mapping[str, LandedFile], now: datetime, batch_bytes: int = BATCH_BYTES
     ) -> tuple[Batch | None, list[Skipped]]:
-        """Commit the next batch of what landed in `folder` since `known`; None where nothing new is there.
+        """Commit the next batch of what landed in `place` since `known`; None where nothing new is there.
 
         Call inside `writing()`, and again until it returns None: only then is the list of what was skipped whole.
-        The folder is looked at in the first call, so that a file that never stops growing does not hold the others.
+        The place is looked at in the first call, so that a file that never stops growing does not hold the others.
         """
         if self._scan is None:
-            self._scan = landing.scan(folder)
+            self._scan = place.scan()
         found, skipped = self._scan
-        reader = _LineReader(folder, landing.plan(folder, found, known), batch_bytes)
+        self._staging.mkdir(exist_ok=True)
+        plan = landing.plan(place, found, known)
+        staged = making.stage(place, plan, self._staging / "lines.ndjson", batch_bytes)
+        if not staged.files:
+            return None, skipped + staged.skipped
+        number, generation = self._next()
         with self._connect() as connection:
-            connection.register("lines", reader.arrow())
-            connection.execute(PARSE_LINES, {"ingested_at": now})
-            connection.unregister("lines")
-            if not reader.files:
-                return None, skipped + reader.skipped
-            number = max(int(path.name) for path in self._batches.glob("[0-9]*")) + 1
-            batch = Batch(number, now.isoformat(), list(reader.files.values()))
-            with self._committed(self._batches / f"{number:06d}") as staging:
-                self._write_events(connection, staging, batch)
-                (staging / "manifest.json").write_text(json.dumps(asdict(batch)))
-        return batch, skipped + reader.skipped
+            making.judge(connection, staged, now)
+            making.find_repeated(connection, self._batches)
+            making.refuse(connection, staged)
+            files = list(staged.files.values())
+            batch = self._commit(connection, Batch(number, now.isoformat(), files, generation=generation), now)
+        return batch, skipped + staged.skipped
+
+    def replay(self, now: datetime) -> Batch | None:
+        """Judge the quarantine again, under the rules of today; None where it is empty. Call inside `writing()`.
+
+        Lines that are good now count as if they had been good when they came, those that are not stay in quarantine.
+        """
+        number, generation = self._next()
+        files = [str(path) for path in sorted(self._batches.glob("[0-9]*/rejected.parquet"))]
+        rejected = f"from read_parquet({files!r}) where generation = {generation}"
+        kept = ", ".join(f"'{reason}'" for reason in KEPT_AS_THEY_ARE)
+        with self._connect() as connection:
+            again = f"{rejected} and reason not in ({kept})"
+            [[count]] = connection.execute(f"select count(*) from ({again})").fetchall()
+            if not count:
+                return None
+            making.judge_again(connection, again, now)
+            making.find_repeated(connection, self._batches)
+            making.refuse(connection, None)
+            columns = "landed_file, origin, line_number, item, reason, line, arrived_at"
+            connection.execute(
+                f"insert into refused_besides select {columns} from ({rejected} and reason in ({kept}))"
+            ).fetchall()
+            return self._commit(connection, Batch(number, now.isoformat(), generation=generation + 1), now)
+
+    def _next(self) -> tuple[int, int]:
+        """The number of the next batch, and the generation of the quarantine."""
+        last = max(self._batches.glob("[0-9]*"), key=lambda path: int(path.name))
+        return int(last.name) + 1, Batch.from_json((last / "manifest.json").read_text()).generation
+
+    def _commit(self, connection: duckdb.DuckDBPyConnection, batch: Batch, now: datetime) -> Batch:
+        with self._committed(self._batches / f"{batch.number:06d}") as folder:
+            making.write(connection, folder, batch.number, batch.generation, now)
+            counts = making.count(connection)
+            batch.accepted, batch.duplicates, batch.rejected = counts.accepted, counts.duplicates, counts.rejected
+            batch.lines = batch.accepted + batch.duplicates + sum(batch.rejected.values())
+            (folder / "manifest.json").write_text(json.dumps(asdict(batch)))
+        return batch
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         spilled = self._staging / "spilled"
@@ -157,41 +185,6 @@ class Lake:
         )
         connection.execute("set TimeZone = 'UTC'")  # read as TIMESTAMP, an offset would be dropped silently
         return connection
-
-    def _write_events(self, connection: duckdb.DuckDBPyConnection, staging: Path, batch: Batch) -> None:
-        files = Path(glob.escape(str(self._batches))) / "*/events/*/*.parquet"
-        stored = f"read_parquet('{_quoted(files)}', hive_partitioning = false)"
-        # An event is known by (source, event_id), whenever it came and whatever else it says: the first one stays.
-        connection.execute(f"""
-            create temp table duplicate as
-            select seq from parsed where reason is null and (source, event_id) in (
-                select (source, event_id) from {stored}
-                where (source, event_id) in (select (source, event_id) from parsed where reason is null)
-            )
-            union
-            select unnest(list(seq order by seq)[2:]) from parsed where reason is null
-            group by source, event_id having count(*) > 1
-        """)
-        accepted = "parsed where reason is null and seq not in (from duplicate)"
-        (staging / "events").mkdir()
-        connection.execute(f"""
-            copy (select {", ".join(EVENT_COLUMNS)}, cast(event_at as date) as event_date from {accepted})
-            to '{_quoted(staging)}/events' (format parquet, compression zstd, partition_by (event_date))
-        """)
-        _copy(
-            connection,
-            # not ordered: sorting keeps all lines in memory, and a batch may be 256 MiB of one refused kind
-            """select landed_file, line_number, reason, raw as line, ingested_at as rejected_at
-               from parsed where reason is not null""",
-            staging / "rejected.parquet",
-        )
-        counts = connection.execute(
-            "select reason, count(*) from parsed group by reason order by reason nulls first"
-        ).fetchall()
-        batch.rejected = {reason: count for reason, count in counts if reason}
-        batch.lines = sum(count for _, count in counts)
-        [[batch.duplicates]] = connection.execute("select count(*) from duplicate").fetchall()
-        batch.accepted = batch.lines - batch.duplicates - sum(batch.rejected.values())
 
     def write_accounts(self, source: Path | None, rejected_at: datetime | None) -> tuple[int, int]:
         """Replace the lake's copy of the accounts file; (accepted, rejected) rows.
@@ -202,7 +195,7 @@ class Lake:
         with duckdb.connect() as connection:
             for name, columns, content in (
                 ("accounts.parquet", ACCOUNT_COLUMNS, rows),
-                ("accounts_rejected.parquet", REJECTED_COLUMNS, [(*row, rejected_at) for row in rejected]),
+                ("accounts_rejected.parquet", ACCOUNTS_REJECTED_COLUMNS, [(*row, rejected_at) for row in rejected]),
             ):
                 table = pa.table({column: [row[i] for row in content] for i, column in enumerate(columns)})
                 connection.register("content", table)
@@ -223,90 +216,6 @@ class Lake:
             _sync(path)
         staged.rename(folder)
         _sync(folder.parent)
-
-
-class _LineReader:
-    """Lines of the planned files as an Arrow stream, at most `limit` bytes of them; remembers how far it came."""
-
-    SCHEMA = pa.schema(
-        [
-            ("seq", pa.int64()),
-            ("landed_file", pa.string()),
-            ("origin", pa.string()),
-            ("line_number", pa.int64()),
-            ("raw", pa.string()),
-            ("is_utf8", pa.bool_()),
-        ]
-    )
-
-    def __init__(self, folder: Path, plan: Iterator[LandedFile | Skipped], limit: int) -> None:
-        self.folder, self.plan, self.limit = folder, plan, limit
-        self.files: dict[str, LandedFile] = {}
-        self.skipped: list[Skipped] = []
-
-    def arrow(self) -> pa.RecordBatchReader:
-        return pa.RecordBatchReader.from_batches(self.SCHEMA, self._pieces())
-
-    def _pieces(self) -> Iterator[pa.RecordBatch]:
-        seq, left = 0, self.limit
-        for file in self.plan:
-            if isinstance(file, Skipped):
-                self.skipped.append(file)
-                continue
-            if file.is_complete:
-                self.files[file.path] = file
-                continue
-            first_line = file.read_lines + 1
-            try:
-                for state, lines in landing.read_lines(self.folder, file, left):
-                    yield self._piece(file, seq, first_line, lines)
-                    self.files[file.path] = state
-                    seq, first_line = seq + len(lines), first_line + len(lines)
-                    left -= sum(map(len, lines)) + len(lines)
-            except OSError as error:
-                self.skipped.append(Skipped(file.path, f"cannot be read: {error.strerror}"))
-            if left <= 0:
-                break
-
-    def _piece(self, file: LandedFile, seq: int, first_line: int, lines: list[bytes]) -> pa.RecordBatch:
-        if first_line == 1 and lines:
-            lines[0] = lines[0].removeprefix(b"\xef\xbb\xbf")
-        # Stripped here, a hundred times cheaper than by DuckDB. Blank lines go here too: behind a filter DuckDB
-        # gathers small pieces to vectors of 2,048 rows, more than its memory holds where lines have a megabyte.
-        numbers, lines = _not_blank(first_line, [line.strip() for line in lines])
-        count = len(lines)
-        try:
-            raw = pa.array(lines, pa.binary()).cast(pa.string())
-            is_utf8 = pa.repeat(True, count)
-        except pa.ArrowInvalid:
-            raw = pa.array([line.decode("utf-8", "backslashreplace") for line in lines], pa.string())
-            is_utf8 = pa.array([_is_utf8(line) for line in lines], pa.bool_())
-        return pa.record_batch(
-            [
-                pa.array(range(seq, seq + count), pa.int64()),
-                pa.repeat(file.path, count),
-                pa.repeat(file.origin, count),
-                pa.array(numbers, pa.int64()),
-                raw,
-                is_utf8,
-            ],
-            schema=self.SCHEMA,
-        )
-
-
-def _not_blank(first_line: int, lines: list[bytes]) -> tuple[Sequence[int], list[bytes]]:
-    numbers = range(first_line, first_line + len(lines))
-    if all(lines):
-        return numbers, lines
-    return [number for number, line in zip(numbers, lines, strict=True) if line], [line for line in lines if line]
-
-
-def _is_utf8(line: bytes) -> bool:
-    try:
-        line.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
 
 
 def _read_accounts(

@@ -1,25 +1,23 @@
-"""The landing folder: which files are there, and their lines, in pieces of bounded size.
+"""The landing files: which of them have something new, and their new lines, in pieces of bounded size.
 
-Landing files are only ever read. What a line means is decided in `storage/parsing.py`; which files were read
-before is remembered by the ledger and passed in.
+Landing files are only ever read. Where they lie is in `places.py`, what their bytes say in `content.py`, what a line
+means in `parsing.py`; which files were read before is remembered by the ledger and passed in.
 """
 
 import errno
 import hashlib
-import os
-import stat
-from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from io import FileIO
-from pathlib import Path
 
-SUFFIXES = (".ndjson", ".jsonl")
-CHUNK_BYTES = 2**20
-"""Read, and parsed, at a time. Below, the calls cost more than the bytes; above, only memory grows."""
+from orchestration.storage import content
+from orchestration.storage.content import CHUNK_BYTES
+from orchestration.storage.places import CHANGED, Found, Place, Skipped
+
 MAX_LINE_BYTES = 8 * 2**20
 """Of a longer line only the beginning is kept, made unreadable, so that it lands in quarantine and not in memory."""
 CUT_OFF = " … cut off: the line is too long".encode()
+_BLANK_LINE = re.compile(rb"\n[ \t\r\f\v]*\n")  # an alternative for the first line would make it 30 times slower
 
 
 @dataclass(frozen=True)
@@ -27,205 +25,202 @@ class LandedFile:
     """What is remembered of one landing file: how much of which content has been read."""
 
     path: str
-    """Relative to the landing folder, with forward slashes."""
-    size_bytes: int
+    """As in `Found`."""
+    stored_bytes: int
     mtime_ns: int
     inode: int
+    size_bytes: int
+    """Of the content: inflated, where it is compressed."""
     sha256: str
-    """Of the first `size_bytes`."""
+    """Of the content, so that a log that was compressed meanwhile is known again; of CSV and Parquet as stored."""
     origin: str
     """Names the content for events without an id: path and hash when first read. An appended file keeps it."""
     read_bytes: int = 0
-    """Offset behind the last line break that was read."""
+    """Offset in the content behind the last line break that was read."""
     read_lines: int = 0
     """Lines before that offset."""
     is_complete: bool = False
     copy_of: str | None = None
     """Path of an earlier file with the same content: nothing of this one was read."""
+    damage: str | None = None
+    """What is wrong behind `size_bytes`; null where the content is whole."""
 
-    def is_same_file(self, other: "LandedFile") -> bool:
-        return (self.size_bytes, self.mtime_ns, self.inode) == (other.size_bytes, other.mtime_ns, other.inode)
+    @property
+    def found(self) -> Found:
+        return Found(self.path, self.stored_bytes, self.mtime_ns, self.inode)
 
-    def is_in_place(self, status: os.stat_result | None) -> bool:
-        """Whether `status`, of what is at its path now, is of this file, perhaps grown."""
-        return status is not None and status.st_size >= self.size_bytes and _inode(status) == self.inode
+    def is_in_place(self, file: Found | None) -> bool:
+        """Whether `file`, which is at its path now, is this file, perhaps grown."""
+        return file is not None and file.stored_bytes >= self.stored_bytes and file.inode == self.inode
 
 
 @dataclass(frozen=True)
-class Skipped:
-    """Something in the landing folder that was not read, and why."""
+class Piece:
+    """Some lines in a row, none of them blank, each with its line break."""
 
-    path: str
-    reason: str
-
-
-def scan(landing: Path) -> tuple[list[tuple[str, os.stat_result]], list[Skipped]]:
-    """The landing files by path, and what else lies there. Never opens anything, never follows links to folders."""
-    found: list[tuple[str, os.stat_result]] = []
-    skipped: list[Skipped] = []
-
-    def skip(path: str, reason: str) -> None:
-        skipped.append(Skipped(os.fsencode(path).decode(errors="backslashreplace"), reason))
-
-    def unreadable(error: OSError) -> None:
-        skip(os.path.relpath(error.filename, landing), f"cannot be read: {error.strerror}")
-
-    for folder, folders, names in os.walk(landing, onerror=unreadable):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in folders:
-            path = Path(folder, name)
-            if path.is_symlink():
-                skip(path.relative_to(landing).as_posix(), "is a link to a folder")
-        for name in names:
-            path = Path(folder, name)
-            relative = path.relative_to(landing).as_posix()
-            if name.startswith(".") or name.endswith((".part", ".tmp")):
-                continue  # a producer is still writing it
-            try:
-                status = path.stat()
-            except OSError as error:
-                unreadable(error)
-                continue
-            if not stat.S_ISREG(status.st_mode):
-                skip(relative, "is no regular file")
-            elif not name.endswith(SUFFIXES):
-                skip(relative, f"is not one of {', '.join(SUFFIXES)}")
-            elif not _is_utf8(relative):
-                skip(relative, "its name is not UTF-8: rename it")
-            else:
-                found.append((relative, status))
-    return sorted(found, key=lambda entry: entry[0]), skipped
+    first_line: int
+    lines: bytes
 
 
-def plan(
-    landing: Path, found: Iterable[tuple[str, os.stat_result]], known: Mapping[str, LandedFile]
-) -> Iterator[LandedFile | Skipped]:
+def plan(place: Place, found: Iterable[Found], known: Mapping[str, LandedFile]) -> Iterator[LandedFile | Skipped]:
     """The files of a scan with something to read or to remember, each looked at when its turn comes.
 
     A file that grew, under its name or a new one, is read on from where it was; one whose beginning changed is a
     new content; one with the content of another known file is a copy, complete from the start. While the first
     of two equal files is not read to its end, the second one is left for a later plan.
     """
-    there = dict(found)
+    there = {file.path: file for file in found}
     contents: dict[str, LandedFile] = {}
-    for file in sorted(known.values(), key=lambda file: (file.is_complete, file.copy_of is None)):
-        contents[file.sha256] = file
-    in_place = [file for file in known.values() if file.is_in_place(there.get(file.path))]
-    owners = {file.origin: file.path for file in sorted(in_place, key=lambda file: file.read_lines)}
-    # A file that is not where it was may have been renamed (its inode is), or copied and then emptied.
-    moved = [file for file in known.values() if not file.is_in_place(there.get(file.path))]
-    by_inode = {file.inode: file for file in moved}
-    emptied = [file for file in moved if file.path in there and there[file.path].st_size < file.size_bytes]
+    for known_file in sorted(known.values(), key=lambda each: (each.is_complete, each.copy_of is None)):
+        contents[known_file.sha256] = known_file
+    in_place = [each for each in known.values() if each.is_in_place(there.get(each.path))]
+    owners = {each.origin: each.path for each in sorted(in_place, key=lambda each: each.read_lines)}
+    # A file that is not where it was may have been renamed (its inode is), compressed, or copied and then emptied.
+    moved = [each for each in known.values() if not each.is_in_place(there.get(each.path))]
+    by_inode = {each.inode: each for each in moved}
+    emptied = [each for each in moved if each.path in there and there[each.path].stored_bytes < each.stored_bytes]
+    missing = [each for each in moved if each.path not in there]
     planned: set[str] = set()
-    for path, status in there.items():
-        if status.st_size == 0:
+    for path, file in there.items():
+        if file.stored_bytes == 0:
             continue
         before = known.get(path)
-        file = LandedFile(path, status.st_size, status.st_mtime_ns, _inode(status), "", "")
-        if before and before.is_same_file(file):
+        if before and before.found == file:
             if not before.is_complete:
                 yield before
             continue
         earlier = [each for each in (before, by_inode.get(file.inode), *emptied) if each]
+        if not content.is_plain(path):
+            earlier += [each for each in missing if path.startswith(each.path)]  # a log that was compressed
         try:
-            sha256, beginnings = _hash(landing, file, {each.size_bytes for each in earlier})
+            seen, beginnings = _examined(place, file, {each.size_bytes for each in earlier})
         except OSError as error:
             yield Skipped(path, f"cannot be read: {error.strerror}")
             continue
-        twin = contents.get(sha256)
-        if before and before.sha256 == sha256:  # touched or moved back: the same content in the same place
-            planned.add(sha256)
-            yield replace(before, mtime_ns=file.mtime_ns, inode=file.inode)
+        twin = contents.get(seen.sha256)
+        if before and before.sha256 == seen.sha256 and before.damage == seen.damage:
+            planned.add(seen.sha256)  # touched or moved back: the same content in the same place
+            yield replace(before, stored_bytes=file.stored_bytes, mtime_ns=file.mtime_ns, inode=file.inode)
             continue
-        if sha256 in planned or (twin and not twin.is_complete and twin.is_in_place(there.get(twin.path))):
+        if seen.sha256 in planned or (twin and not twin.is_complete and twin.is_in_place(there.get(twin.path))):
             continue
-        planned.add(sha256)
-        file = replace(file, sha256=sha256, origin=f"{path}#{sha256[:16]}")
+        planned.add(seen.sha256)
         source = twin or next((each for each in earlier if beginnings.get(each.size_bytes) == each.sha256), None)
         if source:
             is_copy = source is twin and twin.is_complete
-            file = replace(
-                file,
+            seen = replace(
+                seen,
                 # Two files that go on from one content have different lines with the same numbers.
-                origin=source.origin if owners.setdefault(source.origin, path) == path else file.origin,
+                origin=source.origin if owners.setdefault(source.origin, path) == path else seen.origin,
                 read_bytes=source.read_bytes,
                 read_lines=source.read_lines,
                 is_complete=is_copy,
                 copy_of=source.path if is_copy else None,
             )
-        yield file
+        yield seen
 
 
-def read_lines(landing: Path, file: LandedFile, limit_bytes: int) -> Iterator[tuple[LandedFile, list[bytes]]]:
-    """The lines behind `file.read_bytes`, about `limit_bytes` of them, with the state after each piece.
+def read(place: Place, file: LandedFile, limit_bytes: int) -> Iterator[tuple[LandedFile, list[Piece]]]:
+    """The lines behind `file.read_bytes`, about `limit_bytes` of them, with the state after each chunk.
 
     Stops at the size that was planned, so that a file that grows meanwhile is read on next time.
 
     :raises OSError: it cannot be read, or is another or a shorter file by now.
     """
-    left, position = limit_bytes, file.read_bytes
+    left = limit_bytes
+    # of a row file the size of the content is not known before
+    end = None if content.is_by_row(file.path) else file.size_bytes
+    position = file.read_bytes
     start: list[bytes] = []  # of a line whose end was not seen yet
     start_bytes = 0
-    with _opened(landing, file) as stream:
-        stream.seek(position)
-        while position < file.size_bytes and (left > 0 or start_bytes):
-            chunk = _read(stream, min(CHUNK_BYTES, file.size_bytes - position))
+    with (
+        content.opened_plain(place, file.found, position)
+        if content.is_plain(file.path)
+        else content.opened(place, file.found) as stream
+    ):
+        if not content.is_plain(file.path):
+            stream.skip_lines(file.read_lines)
+        while (end is None or position < end) and (left > 0 or start_bytes):
+            chunk = stream.read(CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - position))
+            if not chunk:
+                if end is None:
+                    break
+                raise OSError(errno.ESTALE, CHANGED)
             position += len(chunk)
             left -= len(chunk)
-            end, *others = chunk.split(b"\n")
-            if start_bytes <= MAX_LINE_BYTES:
-                start.append(end)
-            start_bytes += len(end)
-            if not others:
+            behind = chunk.rfind(b"\n") + 1
+            if not behind:
+                if start_bytes <= MAX_LINE_BYTES:
+                    start.append(chunk)
+                start_bytes += len(chunk)
                 continue
-            lines = [_joined(start), *others[:-1]]
-            start, start_bytes = others[-1:], len(others[-1])
-            file = replace(file, read_bytes=position - start_bytes, read_lines=file.read_lines + len(lines))
-            yield file, lines
+            first = chunk.index(b"\n") + 1
+            whole = b"".join(start) + chunk[:behind]
+            if start_bytes + first - 1 > MAX_LINE_BYTES:
+                whole = b"".join((*start, chunk[: first - 1]))[:MAX_LINE_BYTES] + CUT_OFF + chunk[first - 1 : behind]
+            first_line = file.read_lines + 1
+            count = whole.count(b"\n")
+            start, start_bytes = [chunk[behind:]], len(chunk) - behind
+            file = replace(file, read_bytes=position - start_bytes, read_lines=file.read_lines + count)
+            yield file, _pieces(first_line, whole)
             if left <= 0:
                 break
-    if position >= file.size_bytes:
+        is_at_end = position >= end if end is not None else not stream.read(1)
+        if end is None and stream.damage:
+            file = replace(file, damage=stream.damage)
+    if is_at_end:
         # A last line without a line break counts now and is read again if it grows.
-        yield replace(file, is_complete=True), [_joined(start)] if start_bytes else []
+        last = b"".join(start)
+        if len(last) > MAX_LINE_BYTES:
+            last = last[:MAX_LINE_BYTES] + CUT_OFF
+        yield replace(file, is_complete=True), _pieces(file.read_lines + 1, last + b"\n") if last else []
 
 
-def _joined(parts: list[bytes]) -> bytes:
-    line = b"".join(parts)
-    return line if len(line) <= MAX_LINE_BYTES else line[:MAX_LINE_BYTES] + CUT_OFF
+def _pieces(first_line: int, lines: bytes) -> list[Piece]:
+    """The lines without the blank ones, in as few pieces as that takes."""
+    if first_line == 1:
+        lines = lines.removeprefix(b"\xef\xbb\xbf")
+    if not lines[: lines.index(b"\n")].isspace() and lines[:1] != b"\n" and not _BLANK_LINE.search(lines):
+        return [Piece(first_line, lines)]
+    pieces: list[Piece] = []
+    run: list[bytes] = []
+    for number, line in enumerate(lines.split(b"\n")[:-1], first_line):
+        if line.strip(b" \t\r\f\v"):
+            run.append(line)
+        elif run:
+            pieces.append(Piece(number - len(run), b"\n".join(run) + b"\n"))
+            run = []
+    if run:
+        pieces.append(Piece(first_line + lines.count(b"\n") - len(run), b"\n".join(run) + b"\n"))
+    return pieces
 
 
-def _hash(landing: Path, file: LandedFile, sizes: Collection[int]) -> tuple[str, dict[int, str]]:
-    """SHA-256 of the file up to its planned size, and of its beginnings of the given sizes."""
+def _examined(place: Place, file: Found, sizes: Iterable[int]) -> tuple[LandedFile, dict[int, str]]:
+    """The file as a new one, and the hashes of its beginnings of the given sizes.
+
+    :raises OSError: as `content.opened`.
+    """
     whole, beginnings, position = hashlib.sha256(), {}, 0
-    with _opened(landing, file) as stream:
-        for size in (*sorted(size for size in sizes if size < file.size_bytes), file.size_bytes):
-            while position < size:
-                chunk = _read(stream, min(CHUNK_BYTES, size - position))
-                whole.update(chunk)
-                position += len(chunk)
-            beginnings[size] = whole.hexdigest()
-    return whole.hexdigest(), beginnings
-
-
-@contextmanager
-def _opened(landing: Path, file: LandedFile) -> Iterator[FileIO]:
-    with (landing / file.path).open("rb", buffering=0) as stream:
-        status = os.fstat(stream.fileno())
-        if _inode(status) != file.inode or status.st_size < file.size_bytes:
-            raise OSError(errno.ESTALE, "it changed meanwhile; the next run looks again")
-        yield stream
-
-
-def _read(stream: FileIO, count: int) -> bytes:
-    chunk = stream.read(count)
-    if not chunk:
-        raise OSError(errno.ESTALE, "it changed meanwhile; the next run looks again")
-    return chunk
-
-
-def _inode(status: os.stat_result) -> int:
-    return status.st_ino % 2**63  # some file systems use all 64 bits, the ledger's column has 63 and a sign
-
-
-def _is_utf8(name: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in name)
+    marks = sorted(sizes, reverse=True)
+    # whether rows can be read to the end shows when they are read
+    look = content.opened_stored if content.is_by_row(file.path) else content.opened
+    with look(place, file) as stream:
+        while chunk := stream.read(CHUNK_BYTES if not marks else min(CHUNK_BYTES, marks[-1] - position)):
+            whole.update(chunk)
+            position += len(chunk)
+            while marks and marks[-1] <= position:
+                beginnings[marks.pop()] = whole.hexdigest()
+    sha256 = whole.hexdigest()
+    return (
+        LandedFile(
+            path=file.path,
+            stored_bytes=file.stored_bytes,
+            mtime_ns=file.mtime_ns,
+            inode=file.inode,
+            size_bytes=position,
+            sha256=sha256,
+            origin=f"{file.path}#{sha256[:16]}",
+            damage=stream.damage,
+        ),
+        beginnings,
+    )

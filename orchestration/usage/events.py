@@ -16,15 +16,20 @@ EVENT_NAMES = (*API_CALL, QUOTA_SET, LIMIT_REACHED)
 
 # Field aliases, in the order in which they are tried: the first that is there, and not null, wins.
 NAME_FIELDS = ("event", "type")
-ID_FIELDS = ("uuid", "messageId", "id")
+ID_FIELDS = ("uuid", "messageId", "id", "idempotencyKey")
 SOURCE_FIELD = "source"
 ACCOUNT_FIELDS = ("properties.account_id", "properties.customer_id", "distinct_id", "userId", "subject")
 TIME_FIELDS = ("timestamp", "time", "originalTimestamp")
+PROPERTIES_FIELDS = ("properties", "data")
+"""Where an event keeps its own fields; `properties.` below means either."""
+WEIGHT_FIELDS = ("properties.sample_weight", "sample_weight")
 QUOTA_FIELDS = ("properties.api_quota_monthly", "properties.quota", "properties.limit")
 
 MAX_QUOTA = 10**15
 """Largest quota accepted, in calls a period (definitions D9; also the largest exact value Stripe takes)."""
 MAX_ACCOUNT_ID_BYTES = 1024
+MAX_SAMPLE_WEIGHT = 1_000_000
+"""Calls that one sampled call may stand for (definitions D8)."""
 EARLIEST_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 """Older times are refused: they are epochs in the wrong unit or unset clocks."""
 FUTURE_TOLERANCE_SECONDS = 300
@@ -42,6 +47,9 @@ class Rejection(StrEnum):
     INVALID_ACCOUNT = "invalid_account"
     INVALID_TIME = "invalid_time"
     INVALID_QUOTA = "invalid_quota"
+    INVALID_WEIGHT = "invalid_weight"
+    ID_CONFLICT = "id_conflict"
+    DAMAGED_FILE = "damaged_file"
     INVALID_ROW = "invalid_account_row"
 
     @property
@@ -58,5 +66,8 @@ _EXPLANATIONS = {
     Rejection.INVALID_ACCOUNT: f"the account is no string or number, or longer than {MAX_ACCOUNT_ID_BYTES} bytes",
     Rejection.INVALID_TIME: "the time cannot be read, or lies before the year 2000; send ISO 8601 with an offset",
     Rejection.INVALID_QUOTA: "the quota is not null, 0 or a whole number up to 10^15; the one before stays in force",
+    Rejection.INVALID_WEIGHT: f"sample_weight is no whole number from 1 to {MAX_SAMPLE_WEIGHT}",
+    Rejection.ID_CONFLICT: "an event with this id but other content was counted before, and stays; send a new id",
+    Rejection.DAMAGED_FILE: "from here on the file cannot be read, what came before counts; land it again as a whole",
     Rejection.INVALID_ROW: "the row of the accounts file has no account_id, a repeated one, or an unreadable field",
 }

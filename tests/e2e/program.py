@@ -21,6 +21,8 @@ DAY = "2024-11-20"
 NOW = f"{DAY}T08:00:00Z"
 SLACK_TOKEN = "xoxb-marked-SLACK-secret-4711"
 STRIPE_KEY = "sk_test_marked_STRIPE_secret_0815"
+INHERITED = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG")
+"""The last one lets `pytest --cov` measure the program's processes too."""
 NOBODY = "http://127.0.0.1:9"
 """Where nothing listens: no test reaches a vendor by accident."""
 
@@ -41,7 +43,7 @@ class Program:
 
     def __post_init__(self) -> None:
         self.landing.mkdir(parents=True, exist_ok=True)
-        inherited = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         own = {"HEADROOM_DATA": str(self.data), "HEADROOM_LANDING": str(self.landing), "HEADROOM_NOW": NOW}
         # `.env` of a developer must not be read: empty values count as not set.
         unset = dict.fromkeys(("SLACK_BOT_TOKEN", "HEADROOM_SLACK_CHANNEL", "STRIPE_API_KEY", "HEADROOM_ACCOUNTS"), "")

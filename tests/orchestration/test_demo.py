@@ -290,7 +290,7 @@ def test_file_appears_only_when_complete(tmp_path: Path, monkeypatch: pytest.Mon
         names.extend(path.name for path in (tmp_path / "landing").iterdir())
         raise OSError("disk full")
 
-    monkeypatch.setattr("orchestration.demo._call_lines", refuse)
+    monkeypatch.setattr("orchestration.demo.files._call_lines", refuse)
     with pytest.raises(OSError, match="disk full"):
         make_demo(tmp_path, NOWS[0])
     assert sorted(names) == [".usage-2026-10-07.ndjson.part", "quotas.ndjson"]
@@ -310,7 +310,7 @@ def test_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_chunks_leave_the_truth_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("orchestration.demo._CHUNK_LINES", 7)
+    monkeypatch.setattr("orchestration.demo.files._CHUNK_LINES", 7)
     truth, found = make_demo(tmp_path, NOWS[0])
 
     assert truth.calls == sum(at <= truth.now for _, at in found.calls.values())

@@ -1,19 +1,11 @@
-with calls as (
-    select * from {{ ref('stg_api_calls') }}
+{{ config(materialized="view") }} -- a copy of the largest table would cost more than all that is counted anew
+
+with hourly as (
+    select * from {{ ref('hourly_usage') }}
 ),
 
 accounts as (
     select * from {{ ref('stg_accounts') }}
-),
-
-hourly as (
-    select
-        account_id,
-        hour_start,
-        count(*) as calls,
-        max(event_at) as last_call_at
-    from calls
-    group by account_id, hour_start
 ),
 
 final as (
@@ -21,8 +13,9 @@ final as (
         hourly.account_id,
         accounts.stripe_customer_id,
         hourly.hour_start,
-        cast(hourly.calls as bigint) as calls,
-        cast(hourly.calls as bigint) as billable_units,
+        hourly.calls,
+        hourly.billable_units,
+        hourly.sampled_calls,
         hourly.last_call_at
     from hourly
     left join accounts on hourly.account_id = accounts.account_id

@@ -1,14 +1,14 @@
 with hourly as (
-    select * from {{ ref('billable_usage_hourly') }}
+    select * from {{ ref('hourly_usage') }}
 ),
 
 daily as (
     select
         account_id,
-        cast(hour_start as date) as usage_date,
+        usage_date,
         cast(sum(calls) as bigint) as calls
     from hourly
-    group by account_id, cast(hour_start as date)
+    group by account_id, usage_date
 ),
 
 lifetimes as (

@@ -3,7 +3,7 @@ with history as (
 ),
 
 known_accounts as (
-    select account_id from {{ ref('billable_usage_hourly') }}
+    select account_id from {{ ref('hourly_usage') }}
     union distinct
     select account_id from history
     union distinct

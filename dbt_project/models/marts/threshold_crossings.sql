@@ -1,5 +1,6 @@
 with hourly as (
-    select * from {{ ref('billable_usage_hourly') }}
+    select * from {{ ref('hourly_usage') }}
+    where usage_date >= {{ date_literal(previous_period_start()) }}
 ),
 
 periods as (
@@ -30,58 +31,111 @@ quotas as (
     where history.quota > 0
 ),
 
+days as (
+    select
+        account_id,
+        usage_date,
+        sum(calls) as calls
+    from hourly
+    group by account_id, usage_date
+),
+
 cumulated as (
     select
         quotas.*,
-        hourly.hour_start,
-        hourly.calls,
-        sum(hourly.calls) over (
-            partition by quotas.account_id, quotas.period_start order by hourly.hour_start
-        ) as calls_by_hour_end,
-        sum(hourly.calls) over (partition by quotas.account_id, quotas.period_start) as used
+        days.usage_date,
+        sum(days.calls) over (
+            partition by quotas.account_id, quotas.period_start order by days.usage_date
+        ) as calls_by_day_end,
+        days.calls,
+        sum(days.calls) over (partition by quotas.account_id, quotas.period_start) as used
     from quotas
-    inner join hourly
+    inner join days
         on
-            quotas.account_id = hourly.account_id
-            and quotas.period_start <= hourly.hour_start
-            and quotas.period_end > hourly.hour_start
+            quotas.account_id = days.account_id
+            and quotas.period_start <= days.usage_date
+            and quotas.period_end > days.usage_date
 ),
 
--- The hour in which the call came that reached the threshold, and which call of that hour it was.
-crossing_hours as (
+-- The day on which the call came that reached the threshold, and which call of that day it was; then the hour of that
+-- day; then the moment. Each step looks only at what the one before has found.
+crossing_days as (
     select
         cumulated.*,
         thresholds.threshold_pct,
         thresholds.severity,
         thresholds.is_in_digest,
         {{ ceiling_division('cumulated.quota * thresholds.threshold_pct', '100') }}
-        - (cumulated.calls_by_hour_end - cumulated.calls) as call_of_hour
+        - (cumulated.calls_by_day_end - cumulated.calls) as call_of_day
     from cumulated
     inner join {{ ref('thresholds') }} as thresholds
         on
-            cumulated.calls_by_hour_end * 100 >= cumulated.quota * thresholds.threshold_pct
-            and (cumulated.calls_by_hour_end - cumulated.calls) * 100
+            cumulated.calls_by_day_end * 100 >= cumulated.quota * thresholds.threshold_pct
+            and (cumulated.calls_by_day_end - cumulated.calls) * 100
             < cumulated.quota * thresholds.threshold_pct
 ),
 
-calls_of_hours as (
+hours as (
+    select
+        hourly.account_id,
+        hourly.usage_date,
+        hourly.hour_start,
+        hourly.calls,
+        sum(hourly.calls) over (
+            partition by hourly.account_id, hourly.usage_date order by hourly.hour_start
+        ) as last_call_of_day
+    from hourly
+    where
+        (hourly.account_id, hourly.usage_date) in (
+            select
+                crossed.account_id,
+                crossed.usage_date
+            from crossing_days as crossed
+        )
+),
+
+crossing_hours as (
+    select
+        crossing_days.*,
+        hours.hour_start,
+        crossing_days.call_of_day - (hours.last_call_of_day - hours.calls) as call_of_hour
+    from crossing_days
+    inner join hours
+        on
+            crossing_days.account_id = hours.account_id
+            and crossing_days.usage_date = hours.usage_date
+            and crossing_days.call_of_day <= hours.last_call_of_day
+            and crossing_days.call_of_day > hours.last_call_of_day - hours.calls
+),
+
+hours_to_read as (
+    select distinct
+        account_id,
+        usage_date,
+        hour_start
+    from crossing_hours
+),
+
+-- Which of the hour's calls those of a moment are: up to last_call_of_hour. The join on event_date adds nothing to the
+-- result, but by it only the files of days with a crossing are opened.
+moments as (
     select
         calls.account_id,
         calls.hour_start,
         calls.event_at,
-        row_number() over (
+        sum(calls.sample_weight) as calls,
+        sum(sum(calls.sample_weight)) over (
             partition by calls.account_id, calls.hour_start
-            order by calls.event_at, calls.event_id, calls.source
-        ) as call_of_hour
+            order by calls.event_at
+        ) as last_call_of_hour
     from {{ ref('stg_api_calls') }} as calls
-    where
-        calls.event_at >= {{ utc_literal(previous_period_start()) }}
-        and (calls.account_id, calls.hour_start) in (
-            select
-                crossed.account_id,
-                crossed.hour_start
-            from crossing_hours as crossed
-        )
+    inner join hours_to_read
+        on
+            calls.event_date = hours_to_read.usage_date
+            and calls.account_id = hours_to_read.account_id
+            and calls.hour_start = hours_to_read.hour_start
+    where calls.event_date >= {{ date_literal(previous_period_start()) }}
+    group by calls.account_id, calls.hour_start, calls.event_at
 ),
 
 final as (
@@ -95,18 +149,19 @@ final as (
         crossing_hours.quota,
         cast(crossing_hours.used as bigint) as used,
         cast({{ percentage('crossing_hours.used', 'crossing_hours.quota') }} as decimal(24, 6)) as pct_of_cap,
-        greatest(calls_of_hours.event_at, crossing_hours.effective_at) as crossed_at,
+        greatest(moments.event_at, crossing_hours.effective_at) as crossed_at,
         case
-            when crossing_hours.effective_at <= calls_of_hours.event_at then 'usage'
+            when crossing_hours.effective_at <= moments.event_at then 'usage'
             when crossing_hours.quota > crossing_hours.previous_quota then 'quota_raised'
             else 'quota_lowered'
         end as cause
     from crossing_hours
-    inner join calls_of_hours
+    inner join moments
         on
-            crossing_hours.account_id = calls_of_hours.account_id
-            and crossing_hours.hour_start = calls_of_hours.hour_start
-            and crossing_hours.call_of_hour = calls_of_hours.call_of_hour
+            crossing_hours.account_id = moments.account_id
+            and crossing_hours.hour_start = moments.hour_start
+            and crossing_hours.call_of_hour <= moments.last_call_of_hour
+            and crossing_hours.call_of_hour > moments.last_call_of_hour - moments.calls
 )
 
 select * from final

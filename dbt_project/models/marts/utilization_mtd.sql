@@ -21,13 +21,26 @@ used as (
     group by account_id
 ),
 
--- Usage of the business day: the one that people mean by today.
+-- Usage of the business day: the one that people mean by today. It may begin within an hour.
 today as (
     select
         account_id,
-        cast(count(*) as bigint) as used_today
+        cast(sum(sample_weight) as bigint) as used_today
     from {{ ref('stg_api_calls') }}
-    where event_at >= {{ utc_literal(business_day_start()) }}
+    where
+        event_date >= {{ date_literal(business_day_start()) }}
+        and event_at >= {{ utc_literal(business_day_start()) }}
+    group by account_id
+),
+
+-- How exact used_mtd is (definitions D8).
+sampling as (
+    select
+        account_id,
+        sum(events) as events,
+        sum(sampling_variance) as variance
+    from {{ ref('hourly_usage') }}
+    where usage_date >= {{ date_literal(period_start()) }}
     group by account_id
 ),
 
@@ -35,7 +48,7 @@ last_calls as (
     select
         account_id,
         max(last_call_at) as last_call_at
-    from {{ ref('billable_usage_hourly') }}
+    from {{ ref('hourly_usage') }}
     group by account_id
 ),
 
@@ -87,6 +100,8 @@ facts as (
         coalesce(today.used_today, 0) as used_today,
         coalesce(used.used_mtd, 0) as used_mtd,
         coalesce(used.used_complete, 0) as used_complete,
+        sampling.events,
+        sampling.variance,
         last_calls.last_call_at,
         case when quotas.quota_state = 'limited' then quotas.quota - coalesce(used.used_mtd, 0) end as remaining,
         coalesce(forecasts.forecast_method, 'too early') as forecast_method,
@@ -98,6 +113,7 @@ facts as (
     left join accounts on quotas.account_id = accounts.account_id
     left join used on quotas.account_id = used.account_id
     left join today on quotas.account_id = today.account_id
+    left join sampling on quotas.account_id = sampling.account_id
     left join last_calls on quotas.account_id = last_calls.account_id
     left join forecasts on quotas.account_id = forecasts.account_id
 ),
@@ -158,6 +174,16 @@ final as (
         facts.quota_version,
         facts.used_today,
         facts.used_mtd,
+        cast(
+            case when facts.events > 0 then {{ ratio('facts.events', 'facts.used_mtd') }} else 1 end
+            as decimal(7, 6)
+        ) as sample_ratio,
+        cast(
+            case
+                when facts.variance > 0 then 196 * sqrt(cast(facts.variance as double)) / facts.used_mtd
+                else 0
+            end as decimal(24, 6)
+        ) as ci95_pct,
         cast(
             case when facts.quota_state = 'limited' then {{ percentage('facts.used_mtd', 'facts.quota') }} end
             as decimal(24, 6)

@@ -1,3 +1,7 @@
+-- A table, although it only renames: billable_usage_hourly is a view on it, and the published copy must hold the
+-- accounts that were built and tested, not point into the lake.
+{{ config(materialized="table") }}
+
 with source as (
     select * from {{ source('lake', 'raw_accounts') }}
 )

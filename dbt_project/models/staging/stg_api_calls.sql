@@ -7,13 +7,16 @@ select
     source,
     event_id,
     {{ utc_timestamp('event_at') }} as event_at,
-    cast({{ utc_timestamp('event_at') }} as date) as event_date,
+    event_date,
     date_trunc('hour', {{ utc_timestamp('event_at') }}) as hour_start,
     {{ utc_timestamp('ingested_at') }} as ingested_at,
+    sample_weight,
     endpoint,
     status,
-    properties
+    properties,
+    batch
 from source
 where
-    event_name in ('api_call', 'api_request')
-    and {{ utc_timestamp('event_at') }} <= {{ utc_literal(counted_until()) }}
+    {{ utc_timestamp('event_at') }} <= {{ utc_literal(counted_until()) }}
+    -- says no more than the line before, but by it the files of later days are not even opened
+    and event_date <= {{ date_literal(counted_until()) }}

@@ -1,5 +1,5 @@
 with source as (
-    select * from {{ source('lake', 'raw_events') }}
+    select * from {{ source('lake', 'raw_other_events') }}
 )
 
 select

@@ -1,11 +1,20 @@
 with source as (
     select * from {{ source('lake', 'rejected_lines') }}
+),
+
+replayed as (
+    select max(generation) as generation from source
 )
 
 select
-    landed_file,
-    line_number,
-    reason,
-    line,
-    {{ utc_timestamp('rejected_at') }} as rejected_at
+    source.landed_file,
+    source.line_number,
+    source.reason,
+    source.line,
+    {{ utc_timestamp('source.rejected_at') }} as rejected_at
 from source
+cross join replayed
+where
+    source.reason is not null
+    -- rows of the accounts file have none: it is read anew each time
+    and (source.generation is null or source.generation = replayed.generation)

@@ -41,8 +41,24 @@ def get(ledger: Ledger, key: str = "local|digest|2026-11-20") -> Delivery:
 
 
 def make_file(path: str = "a.ndjson", **fields: Any) -> dict[str, Any]:
-    numbers = {"size_bytes": 2**40, "mtime_ns": 2**60, "inode": 2**62, "read_bytes": 10, "read_lines": 1}
-    return {"path": path, **numbers, "sha256": "0" * 64, "origin": path, "is_complete": True, "copy_of": None, **fields}
+    numbers = {
+        "size_bytes": 2**40,
+        "mtime_ns": 2**60,
+        "inode": 2**62,
+        "read_bytes": 10,
+        "read_lines": 1,
+        "stored_bytes": 2**39,
+    }
+    return {
+        "path": path,
+        **numbers,
+        "sha256": "0" * 64,
+        "origin": path,
+        "is_complete": True,
+        "copy_of": None,
+        "damage": None,
+        **fields,
+    }
 
 
 def make_report(customer: str = "cus_1", hour: datetime = HOUR, revision: int = 1, **fields: Any) -> dict[str, Any]:

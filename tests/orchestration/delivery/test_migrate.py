@@ -5,6 +5,7 @@ import pytest
 import sqlalchemy as sa
 from alembic import command
 from alembic.autogenerate import compare_metadata
+from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
@@ -69,3 +70,25 @@ def test_upgrade_runs_the_missing_migrations_when_the_version_is_older(tmp_path:
     assert set(shape(engine)) == set(metadata.tables)
     with engine.connect() as connection:
         assert connection.scalar(sa.text("select version_num from alembic_version")) == migrate.HEAD
+
+
+def test_landing_files_are_known_as_before_when_the_ledger_is_of_the_first_version(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0001")
+        connection.execute(
+            sa.text(
+                "insert into landed_files values ('a.ndjson', 120, 1, 2, :sha256, 'a.ndjson#0', 120, 3, true, null, 7)"
+            ),
+            {"sha256": "0" * 64},
+        )
+
+    ledger = Ledger(url)
+    [file] = ledger.landed_files()
+    ledger.close()
+
+    assert (file["size_bytes"], file["stored_bytes"], file["read_lines"], file["damage"]) == (120, 120, 3, None)

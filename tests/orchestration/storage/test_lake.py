@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from orchestration.storage import lake as lake_module
 from orchestration.storage import landing
 from orchestration.storage.lake import BATCH_BYTES, Batch, Lake
-from orchestration.storage.landing import LandedFile, Skipped
+from orchestration.storage.landing import LandedFile
+from orchestration.storage.places import Folder, Skipped
 from orchestration.usage.events import MAX_ACCOUNT_ID_BYTES, Rejection
 from tests.builders import NOW, land, make_event, make_quota
 
@@ -45,7 +46,7 @@ class World:
         batches: list[Batch] = []
         with self.lake.writing():
             for _ in range(1000):
-                batch, self.skipped = self.lake.ingest(self.landing, self.known(), now, batch_bytes)
+                batch, self.skipped = self.lake.ingest(Folder(self.landing), self.known(), now, batch_bytes)
                 if batch is None:
                     return batches
                 batches.append(batch)
@@ -54,17 +55,18 @@ class World:
     def known(self) -> dict[str, LandedFile]:
         return {file.path: file for batch in self.lake.batches() for file in batch.files}
 
-    def rows(self, columns: str, files: str) -> list[Any]:
+    def rows(self, columns: str, *files: str) -> list[Any]:
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
-            source = str(self.lake.root / files).replace("'", "''")
+            sources = [str(self.lake.root / file) for file in files]
             found = connection.execute(
-                f"select {columns} from read_parquet('{source}', hive_partitioning = false) order by all"
+                f"select {columns} from read_parquet(?, hive_partitioning = false, union_by_name = true) order by all",
+                [sources],
             ).fetchall()
         return [row[0] if len(row) == 1 else row for row in found]
 
     def events(self, columns: str = "event_id") -> list[Any]:
-        return self.rows(columns, "batches/*/events/*/*.parquet")
+        return self.rows(columns, "batches/*/calls/*/*.parquet", "batches/*/others.parquet")
 
     def rejected(self, columns: str = "line_number, reason") -> list[Any]:
         return self.rows(columns, "batches/*/rejected.parquet")

@@ -1,0 +1,32 @@
+-- Only days that a build has to count again are read, and each is replaced as a whole: macros/recount.sql.
+{{ config(
+    materialized="incremental",
+    incremental_strategy="append",
+    on_schema_change="fail",
+    pre_hook="{{ delete_recounted_days() }}",
+) }}
+
+with calls as (
+    select * from {{ ref('stg_api_calls') }}
+    where
+        {{ is_recounted('event_date') }}
+        -- what a concurrent run ingests meanwhile is counted next time, with all of its days
+        and batch <= {{ recount_plan().last_batch or 0 }}
+),
+
+final as (
+    select
+        account_id,
+        event_date as usage_date,
+        hour_start,
+        cast(count(*) as bigint) as events,
+        cast(sum(sample_weight) as bigint) as calls,
+        cast(sum(case when sample_weight = 1 then 1 else 0 end) as bigint) as billable_units,
+        cast(sum(case when sample_weight > 1 then sample_weight else 0 end) as bigint) as sampled_calls,
+        {{ sampling_variance('sample_weight') }} as sampling_variance,
+        max(event_at) as last_call_at
+    from calls
+    group by account_id, event_date, hour_start
+)
+
+select * from final

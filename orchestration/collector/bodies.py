@@ -1,0 +1,167 @@
+"""From a request's body to a batch of events: inflate, parse, in bounded memory.
+
+One reader for all clients: it looks at the bytes, not at the path or the Content-Type. Events are not judged here:
+that is ingest's work, which knows what to do with a bad one. What a CloudEvent in headers or an OTLP message looks
+like is in `cloudevents.py` and `otlp.py`.
+"""
+
+import json
+import zlib
+from typing import Any
+
+import orjson
+
+from orchestration.collector.answers import RefusedError, too_large, unavailable
+from orchestration.collector.batches import Batch
+
+GZIP_MAGIC = b"\x1f\x8b"
+MAX_GZIP_MEMBERS = 64
+"""Each costs a decompressor: four megabytes of empty members would be 200,000 of them."""
+INFLATE_STEP_BYTES = 2**18
+
+
+class Budget:
+    """Bytes of all requests that are being read or wait for the disk."""
+
+    def __init__(self, limit_bytes: int) -> None:
+        self.limit_bytes = limit_bytes
+        self.used_bytes = 0
+
+    def check(self, more_bytes: int) -> None:
+        """Refuse with 503 what would be too much together with all other requests."""
+        if self.used_bytes + more_bytes > self.limit_bytes:
+            raise unavailable("pending", "too much is waiting to be stored: send it again in a second")
+
+
+class Share:
+    """What one request holds of the budget."""
+
+    __slots__ = ("_budget", "held_bytes")
+
+    def __init__(self, budget: Budget) -> None:
+        self._budget = budget
+        self.held_bytes = 0
+
+    def hold(self, count_bytes: int) -> None:
+        """Hold that many bytes in all, from now on.
+
+        :raises RefusedError: 503, all requests together would hold too much.
+        """
+        more = count_bytes - self.held_bytes
+        if more > 0:
+            self._budget.check(more)
+        self._budget.used_bytes += more
+        self.held_bytes = count_bytes
+
+
+def inflate(raw: bytes, encoding: bytes, limit_bytes: int) -> bytes:
+    """The body without its compression; gzip is recognised by its first bytes as well.
+
+    :raises RefusedError: it is longer than the limit, or compressed in a way that is not known here.
+    :raises zlib.error: it is damaged or incomplete.
+    """
+    if raw.startswith(GZIP_MAGIC):
+        return _inflated(raw, 31, limit_bytes)
+    name = encoding.strip().lower()
+    if name == b"deflate" and raw:
+        is_zlib = raw[0] & 0x0F == 8 and int.from_bytes(raw[:2]) % 31 == 0  # or raw, as some send it
+        return _inflated(raw, 15 if is_zlib else -15, limit_bytes)
+    if name in (b"", b"identity", b"gzip", b"x-gzip"):
+        return raw  # also where somebody on the way unpacked it and left the header
+    raise RefusedError(415, "encoding", "the Content-Encoding is not known: send gzip, deflate or plain")
+
+
+def _inflated(raw: bytes, window_bits: int, limit_bytes: int) -> bytes:
+    parts: list[bytes] = []
+    size = 0
+    for _ in range(MAX_GZIP_MEMBERS):
+        stream = zlib.decompressobj(window_bits)
+        while not stream.eof:
+            part = stream.decompress(raw, min(INFLATE_STEP_BYTES, limit_bytes + 1 - size))
+            size += len(part)
+            if size > limit_bytes:
+                raise body_too_large(limit_bytes)
+            parts.append(part)
+            raw = stream.unconsumed_tail
+            if not raw and not part and not stream.eof:
+                raise zlib.error("incomplete")
+        raw = stream.unused_data.lstrip(b"\0")
+        if not raw:
+            return b"".join(parts)
+    raise zlib.error("too many members")
+
+
+def body_too_large(limit_bytes: int) -> RefusedError:
+    return too_large(
+        "body", f"the body is longer than {limit_bytes} bytes (HEADROOM_COLLECT_MAX_BODY_BYTES): send less at a time"
+    )
+
+
+def parse(body: bytes, *, is_sdk: bool, max_events: int) -> Batch:
+    """The events of a body: an object, an array, an object with a `batch`, or one JSON value a line.
+
+    :raises RefusedError: there are more events than `max_events`; or `is_sdk` and it is not JSON.
+    """
+    if body.startswith(b"\xef\xbb\xbf"):
+        body = body[3:]
+    try:
+        root = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        if not body or body.isspace():
+            return Batch()
+        if not is_sdk:
+            return _lines(body, max_events)
+        root, body = _repaired(body)
+    kind = type(root)
+    if kind is dict:
+        events = root.get("batch")
+        if type(events) is not list:
+            return Batch(body, [root], root=root)
+        batch = Batch(b"", events, is_array=True, root=root)
+        batch.rewrite()  # without the key that stands beside it
+    elif kind is list:
+        batch = Batch(body, root, is_array=True)
+    elif is_sdk:
+        raise _no_events()
+    else:
+        return Batch(body, [root])
+    if len(batch.events) > max_events:
+        raise _too_many(max_events)
+    return batch
+
+
+def _lines(body: bytes, max_events: int) -> Batch:
+    """One value a line; what is none is kept beside the others."""
+    if body.count(b"\n") > max_events:
+        raise _too_many(max_events)
+    good: list[bytes] = []
+    events: list[Any] = []
+    bad: list[bytes] = []
+    for line in body.split(b"\n"):
+        try:
+            events.append(orjson.loads(line))
+            good.append(line)
+        except orjson.JSONDecodeError:
+            if line and not line.isspace():
+                bad.append(line)
+    return Batch(b",".join(good), events, bad_lines=bad)
+
+
+def _repaired(body: bytes) -> tuple[Any, bytes]:
+    """A body with NaN or half a surrogate in it: Python's clients send that, and drop the whole batch on a 400."""
+    try:
+        root = json.loads(body.decode(errors="replace"), parse_constant=lambda _: None)
+        text = json.dumps(root, ensure_ascii=False, allow_nan=False).encode(errors="replace")
+        return orjson.loads(text), text
+    except (ValueError, RecursionError):
+        raise _no_events() from None
+
+
+def _no_events() -> RefusedError:
+    return RefusedError(400, "json", "the body is not JSON with an event, an array of events or a `batch` of them")
+
+
+def _too_many(max_events: int) -> RefusedError:
+    return too_large(
+        "events", f"there are more than {max_events} events (HEADROOM_COLLECT_MAX_EVENTS): send fewer at a time"
+    )

@@ -1,0 +1,187 @@
+"""Group commit: requests put their lines here and wait until they are durable.
+
+One thread writes and syncs everything that is pending while the next group forms, so that under load one sync serves
+many requests. Files and their sealing are in `segments.py`; what a client is told, in `app.py`.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from orchestration.collector.metrics import Metrics
+from orchestration.collector.segments import Segment, SegmentWriter, recover, sync_folder
+
+SEAL_BYTES = 32 * 2**20
+RETRY_SECONDS = 1.0
+"""Between attempts to write to a disk that failed, and to seal what could not be sealed."""
+
+logger = logging.getLogger("headroom.collector")
+
+
+Told = Callable[[str | None], None]
+"""What is called in the end: with None when the lines are durable, with what went wrong when they are not."""
+
+
+class Group:
+    """Lines that become durable together, and who waits for it."""
+
+    __slots__ = ("lines", "waiting")
+
+    def __init__(self) -> None:
+        self.lines: list[bytes] = []
+        self.waiting: list[Told] = []
+
+
+class Spool:
+    """Durable storage of lines for the event loop that `start` runs in."""
+
+    def __init__(self, folder: Path, metrics: Metrics, *, seal_seconds: float, seal_bytes: int = SEAL_BYTES) -> None:
+        self.folder = folder
+        self.problem: str | None = "starting"
+        """Why nothing can be stored at the moment."""
+        self.is_stopping = False
+        """Set when the process is asked to stop; what is on its way is still stored."""
+        self._metrics = metrics
+        self._seal_seconds = seal_seconds
+        self._writer = SegmentWriter(folder, seal_bytes)
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._loop: asyncio.AbstractEventLoop
+        self._forming = Group()
+        self._is_busy = False
+        self._is_idle = asyncio.Event()
+        self._is_closed = False
+        self._armed_for: Segment | None = None
+        self._retrying: asyncio.TimerHandle | None = None
+        self._checked_at_seconds = 0.0
+
+    async def start(self) -> None:
+        """Seal what killed processes left, and see whether the disk takes something.
+
+        :raises OSError: the folder cannot be made or read. A full disk is no error: it may have room again later.
+        """
+        self._loop = asyncio.get_running_loop()
+        await self._loop.run_in_executor(self._thread, self._prepare)
+        await self._loop.run_in_executor(self._thread, self._then, self._writer.probe, self._checked)
+
+    def _prepare(self) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(self.folder.parent)
+        recover(self.folder)
+
+    def append(self, lines: Sequence[bytes], told: Told) -> None:
+        """Store the lines with the next group."""
+        group = self._forming
+        group.lines += lines
+        group.waiting.append(told)
+        if not self._is_busy:
+            self._is_busy = True
+            self._loop.call_soon(self._commit)  # requests that are read in this turn of the loop come along
+
+    def _commit(self) -> None:
+        group, self._forming = self._forming, Group()
+        if self._is_closed:
+            self._finish(group, "the collector is stopping")
+        else:
+            self._thread.submit(self._write, group)
+
+    def _write(self, group: Group) -> None:
+        """In the thread."""
+        started = time.perf_counter()
+        problem = _attempt(lambda: self._writer.commit(group.lines))
+        seconds = time.perf_counter() - started
+        self._loop.call_soon_threadsafe(self._written, group, problem, seconds)
+
+    def _written(self, group: Group, problem: str | None, seconds: float) -> None:
+        self._metrics.observe_commit(seconds, len(group.waiting))
+        self._checked(problem)
+        self._finish(group, problem)
+
+    def _finish(self, group: Group, problem: str | None) -> None:
+        if self._forming.waiting:
+            self._commit()
+        else:
+            self._is_busy = False
+        for told in group.waiting:
+            try:
+                told(problem)
+            except Exception:
+                logger.exception("unexpected, while answering")
+        if not self._is_busy:
+            self._is_idle.set()
+
+    def _checked(self, problem: str | None) -> None:
+        """Remember whether the disk took something just now."""
+        self._checked_at_seconds = self._loop.time()
+        if problem is not None and problem != self.problem:
+            logger.error("cannot store events: %s; clients are told to come back", problem)
+        elif problem is None and self.problem not in (None, "starting"):
+            logger.info("events can be stored again")
+        self.problem = problem
+        self._keep_time()
+
+    def _keep_time(self) -> None:
+        """See that the open segment is sealed in time, and that what failed is tried again."""
+        segment = self._writer.segment
+        self._metrics.segment_opened_at_seconds = segment.opened_at_seconds if segment else None
+        self._metrics.sealed_segments = self._writer.sealed_count
+        if segment is not None and segment is not self._armed_for:
+            self._armed_for = segment
+            self._loop.call_later(self._seal_seconds, self._seal, segment)
+        if (self.problem is not None or not self._writer.is_settled) and self._retrying is None:
+            self._retrying = self._loop.call_later(RETRY_SECONDS, self._retry)
+
+    def _seal(self, segment: Segment) -> None:
+        if not self._is_closed:
+            self._thread.submit(self._then, lambda: self._writer.seal(segment), lambda _: self._keep_time())
+
+    def _retry(self) -> None:
+        self._retrying = None
+        if self._is_closed:
+            return
+        self._thread.submit(self._then, self._writer.settle, lambda _: self._keep_time())
+        if self.problem is not None:
+            self._thread.submit(self._then, self._writer.probe, self._checked)
+
+    def _then(self, work: Callable[[], None], report: Told) -> None:
+        """In the thread."""
+        self._loop.call_soon_threadsafe(report, _attempt(work))
+
+    def check(self, told: Told) -> None:
+        """Tell why nothing can be stored now, or None; tries it out unless that was done within the last second."""
+        if self.is_stopping:
+            told("stopping")
+        elif self._loop.time() - self._checked_at_seconds < RETRY_SECONDS:
+            told(self.problem)
+        else:
+            self._checked_at_seconds = self._loop.time()
+
+            def report(problem: str | None) -> None:
+                self._checked(problem)
+                told(problem)
+
+            self._thread.submit(self._then, self._writer.probe, report)
+
+    async def stop(self) -> None:
+        """Write what is pending, seal, and take nothing any more."""
+        self.is_stopping = True
+        while self._is_busy:
+            self._is_idle.clear()
+            await self._is_idle.wait()
+        self._is_closed = True
+        await self._loop.run_in_executor(self._thread, self._writer.seal)
+        self._thread.shutdown(wait=False)
+
+
+def _attempt(work: Callable[[], None]) -> str | None:
+    """None, or what went wrong, in words for a client."""
+    try:
+        work()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    except Exception as error:
+        logger.exception("unexpected, in the thread that writes")
+        return type(error).__name__
+    return None

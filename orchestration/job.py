@@ -1,0 +1,119 @@
+"""The whole job in this process, as `headroom run` does it, and the Dagster home that it shares with the UI.
+
+Dagster and dbt are imported only when something runs: the other commands answer at once. Nothing is printed here.
+"""
+
+import os
+import time
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from orchestration.settings import Settings
+from orchestration.storage.dbt import DbtProject
+from orchestration.usage.periods import latest_digest_date
+
+if TYPE_CHECKING:
+    import dagster as dg
+
+DAGSTER_YAML = """\
+# Written once by `headroom`; yours to change. See deploy/ for Postgres.
+telemetry: {enabled: false}
+nux: {enabled: false}
+run_monitoring: {enabled: true}
+concurrency: {runs: {max_concurrent_runs: 2}}
+"""
+PID_TAG = "headroom/pid"
+
+
+class Part(StrEnum):
+    """What `headroom run --only` can run."""
+
+    INGEST = "ingest"
+    MODELS = "models"
+    DIGEST = "digest"
+    STRIPE = "stripe"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One run and how it ended."""
+
+    result: "dg.ExecuteInProcessResult"
+    on: str
+    """Date of the digest, ISO 8601."""
+    load_seconds: float
+
+
+def run(config: Settings, only: Part | None = None) -> Outcome:
+    """Run the job, or one part of it, to its end; a failed step is in the outcome, not raised."""
+    started = time.perf_counter()
+    if only in (None, Part.MODELS):
+        DbtProject(*config.dbt_places).warm()
+    import dagster as dg
+
+    from orchestration.definitions import headroom
+
+    instance = _instance(config)
+    on = latest_digest_date(config.now(), config.zone).isoformat()
+    # a plain `headroom` is a definitions loader; calling it builds the same definitions that the UI loads
+    daily_job = headroom().resolve_job_def("daily_job")
+    loaded = time.perf_counter()
+    with dg.partition_loading_context(effective_dt=config.now()):  # a replay's clock may be ahead of the real one
+        result = daily_job.execute_in_process(
+            instance=instance,
+            partition_key=on,
+            asset_selection=_asset_selection(only),
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+            tags={PID_TAG: str(os.getpid())},
+            raise_on_error=False,
+        )
+    return Outcome(result, on, loaded - started)
+
+
+def make_dagster_home(config: Settings) -> None:
+    """Dagster's storage and, unless there is one, its configuration."""
+    config.dagster_home.mkdir(parents=True, exist_ok=True)
+    if not (config.dagster_home / "dagster.yaml").exists():
+        (config.dagster_home / "dagster.yaml").write_text(DAGSTER_YAML)
+
+
+def _asset_selection(only: Part | None) -> "list[dg.AssetKey] | None":
+    if only is None:
+        return None
+    from orchestration.definitions import headroom
+    from orchestration.defs import automation
+
+    selection = {
+        Part.INGEST: automation.INGEST,
+        Part.MODELS: automation.MODELS,
+        Part.DIGEST: automation.DIGEST,
+        Part.STRIPE: automation.STRIPE,
+    }[only]
+    return sorted(selection.resolve(headroom().resolve_asset_graph()))
+
+
+def _instance(config: Settings) -> "dg.DagsterInstance":
+    """Dagster's instance; runs of this command that were killed are closed, so that the UI does not show them alive."""
+    import dagster as dg
+
+    make_dagster_home(config)
+    instance = dg.DagsterInstance.get()
+    status = dg.DagsterRunStatus
+    alive = dg.RunsFilter(statuses=[status.NOT_STARTED, status.STARTING, status.STARTED])
+    for dagster_run in instance.get_runs(filters=alive):
+        pid = dagster_run.tags.get(PID_TAG)
+        if pid and not Path("/proc", pid).exists() and not _is_running(int(pid)):
+            instance.report_run_failed(dagster_run, f"process {pid} was killed")
+    return instance
+
+
+def _is_running(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

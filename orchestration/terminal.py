@@ -1,0 +1,206 @@
+"""What people read in the shell: tables, the summary of a run, error lines. No commands; nothing is decided here."""
+
+import csv
+import sys
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestration.channels.preview import SEVERITY_STYLES, print_digest
+from orchestration.delivery.ledger import Delivery, Ledger, State
+from orchestration.job import Outcome
+from orchestration.settings import Settings
+from orchestration.storage import warehouse
+from orchestration.storage.lake import Batch
+from orchestration.usage.digest import format_pct, hits_cap, sparkline
+from orchestration.usage.events import Rejection
+
+console = Console(width=None if sys.stdout.isatty() else 170, soft_wrap=False, highlight=False)
+_ACCOUNT_COLUMNS = ("Account", "Severity", "Used today", "Used / quota", "Of cap", "14 days", "Hits cap", "Projected")
+_FIGURES = ("Used today", "Used / quota", "Of cap", "Projected")
+
+
+def print_error(message: str) -> None:
+    """A sentence on stderr, in red."""
+    print_log(f"headroom: {message}", "red")
+
+
+def print_log(line: str, style: str) -> None:
+    """A line on stderr, however long."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(line, style))
+
+
+def print_run(config: Settings, outcome: Outcome) -> None:
+    """Seconds of each step, failures, and what was ingested, announced and recorded for Stripe."""
+    import dagster as dg
+
+    result = outcome.result
+    steps = []
+    for event in result.all_events:
+        if event.is_step_success:
+            steps.append(f"{event.step_key} {event.step_success_data.duration_ms / 1000:.1f} s")
+        elif event.is_step_failure:
+            steps.append(f"{event.step_key} FAILED")
+            print_error(f"{event.step_key} failed: {_reason(event.step_failure_data)}")
+        elif event.event_type is dg.DagsterEventType.STEP_SKIPPED:
+            steps.append(f"{event.step_key} skipped")
+    console.print(Text(f"load {outcome.load_seconds:.1f} s · {' · '.join(steps)}", "dim"))
+    if not result.success:
+        print_error(f"run {result.run_id}: `headroom ui` shows its log; what did not run waits for the next run")
+    figures: dict[str, Any] = {
+        event.asset_key.to_user_string(): event.step_materialization_data.materialization.metadata
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key
+    }
+    if raw := figures.get("raw_events"):
+        refused = figures["rejected_lines"]["events_rejected"].value
+        for entry in raw["skipped"].value:
+            print_error(f"not read: {config.landing / entry['path']} {entry['reason']}")
+        console.print(
+            f"Ingested {raw['events_accepted'].value:,} events from {raw['lines'].value:,} new lines"
+            f" ({raw['duplicates'].value:,} duplicates, {refused:,} rejected)."
+        )
+    if digest := figures.get("usage_digest"):
+        console.print()
+        sentence = digest["outcome"].value
+        if sentence.startswith(("already", "nothing")):
+            console.print(f"Digest of {outcome.on}: {sentence}. Nothing is announced twice.")
+        else:
+            delivery = Ledger(config.ledger_url).delivery(digest["key"].value)
+            if delivery:
+                print_digest(console, delivery.payload["digest"])
+            console.print(Text(f"{sentence[0].upper()}{sentence[1:]}.", "dim"))
+    if stripe := figures.get("stripe_usage"):
+        verb = "would send" if stripe["state"].value == State.PREVIEWED else "recorded"
+        console.print(
+            f"Stripe: {verb} {stripe['reports'].value:,} customer-hours of {stripe['customers'].value:,} customers"
+            f" ({stripe['units_in_window'].value:,} units in the open periods,"
+            f" {stripe['units_without_customer'].value:,} more without a Stripe customer)."
+        )
+
+
+def _reason(failure: Any) -> str:
+    """The sentence of an expected failure, the last cause of an unexpected one."""
+    if failure.user_failure_data:
+        return str(failure.user_failure_data.description)
+    error = failure.error
+    while error.cause:
+        error = error.cause
+    return str(error.message.strip())
+
+
+def print_utilization(config: Settings, limit: int = 15) -> None:
+    """The accounts at half their quota or above, soonest cap first."""
+    rows = [row for row in warehouse.query(config.published, warehouse.UTILIZATION) if (row["pct_of_cap"] or 0) >= 50]
+    calls = {row["account_id"]: row["calls"] for row in warehouse.query(config.published, warehouse.DAILY_CALLS)}
+    console.print(Text(f"Utilization: {len(rows):,} accounts at 50 % of their quota or above", "bold"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in _ACCOUNT_COLUMNS:
+        table.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=True)
+    for row in rows[:limit]:
+        projected = row["projected_eom"]
+        table.add_row(
+            Text(row["account_name"] or row["account_id"]),
+            Text(row["severity"], SEVERITY_STYLES.get(row["severity"], "")),
+            f"{row['used_today']:,}",
+            f"{row['used_mtd']:,} / {row['quota']:,}",
+            format_pct(row["pct_of_cap"]),
+            sparkline(calls.get(row["account_id"], ())),
+            hits_cap({**row, "used": row["used_mtd"]}, row["as_of"].astimezone(config.zone).date()),
+            f"{projected:,}" if projected is not None else "too early",
+        )
+    console.print(table)
+    if len(rows) > limit:
+        console.print(Text(f"… and {len(rows) - limit:,} more: headroom sql 'select * from utilization_mtd'", "dim"))
+
+
+def print_rows(rows: list[dict[str, Any]], as_csv: bool) -> None:
+    """The answer to a query, as a table or as CSV."""
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(rows[0] if rows else [])
+        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+        return
+    table = Table(*(rows[0] if rows else []), box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return str(value)
+
+
+def print_delivery(delivery: Delivery) -> None:
+    """The stored message of one delivery."""
+    if "digest" in delivery.payload:
+        print_digest(console, delivery.payload["digest"])
+    else:
+        console.print(Text(delivery.payload["message"]["text"]))
+
+
+def print_deliveries(ledger: Ledger) -> None:
+    """Every delivery and its state, and the meter reports in sums."""
+    table = Table("Key", "State", "Attempts", "Prepared", "Finished", "Receipt or error", box=box.SIMPLE_HEAD)
+    for delivery in ledger.deliveries():
+        state = "in doubt" if delivery.state is State.SENDING else str(delivery.state)
+        table.add_row(
+            Text(delivery.key),
+            state,
+            str(delivery.attempts),
+            f"{delivery.created_at:%Y-%m-%d %H:%M}",
+            f"{delivery.finished_at:%Y-%m-%d %H:%M}" if delivery.finished_at else "",
+            Text(delivery.receipt or delivery.error or ""),
+        )
+    console.print(table)
+    for total in ledger.report_totals():
+        console.print(
+            f"Stripe {total['meter']}: {total['reports']:,} customer-hours {total['state']}"
+            f" of {total['customers']:,} customers, {total['first_hour']:%Y-%m-%d %H:%M}"
+            f" to {total['last_hour']:%Y-%m-%d %H:%M} UTC"
+        )
+
+
+def print_replay(batch: Batch | None) -> None:
+    """What became of the quarantine; None is an empty one."""
+    if batch is None:
+        console.print("No line is in quarantine.")
+        return
+    console.print(
+        f"Judged {batch.lines:,} lines again: {batch.accepted:,} count now ({batch.duplicates:,} were counted before),"
+        f" {sum(batch.rejected.values()):,} stay in quarantine. `headroom run` brings them into the figures."
+    )
+
+
+def print_rejected(config: Settings, limit: int) -> None:
+    """Each reason with its count and explanation, and the latest `limit` lines of it.
+
+    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    """
+    reasons = warehouse.query(
+        config.published,
+        "select reason, count(*) as lines from events_rejected group by reason order by lines desc, reason",
+    )
+    if not reasons:
+        console.print("No line was rejected.")
+    for row in reasons:
+        reason = Rejection(row["reason"])
+        console.print(Text(f"{row['lines']:,} × {reason}", "bold"), Text(f"— {reason.explanation}"))
+        for line in warehouse.query(
+            config.published,
+            """select landed_file, line_number, line from events_rejected where reason = ?
+               order by rejected_at desc, landed_file, line_number limit ?""",
+            [str(reason), limit],
+        ):
+            console.print(Text(f"    {line['landed_file']}:{line['line_number']}  {line['line'][:100]}"))

@@ -1,0 +1,46 @@
+"""`make bench`: how long it takes, as ratios against a baseline that is measured in the same run.
+
+Seconds differ from machine to machine and from hour to hour; the ratios are what to compare. Each figure is the
+median of several runs, ours and the baseline's in turn. Name what to run: jobs, ingest, history, collector, others
+(the last installs other tools into a folder of its own first); without a name, the first two and the collector.
+"""
+
+import os
+import sys
+import tempfile
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.bench import collector, history, ingest, jobs, others
+from tests.bench.measure import ROUNDS, Row
+
+BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
+    "jobs": jobs.bench,
+    "ingest": ingest.bench,
+    "collector": collector.bench,
+    "history": history.bench,
+    "others": others.bench,
+}
+
+
+def main() -> None:
+    console = Console(width=150)
+    wanted = sys.argv[1:] or ["jobs", "ingest", "collector"]
+    if unknown := set(wanted) - set(BENCHMARKS):
+        raise SystemExit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
+    table = Table("What", "Headroom", "Baseline", "Ratio", "Against")
+    for name in wanted:
+        with tempfile.TemporaryDirectory(prefix="headroom-bench-") as folder:
+            for row in BENCHMARKS[name](Path(folder)):
+                table.add_row(row.what, row.ours, row.baseline, row.ratio, row.against)
+                console.print(row)
+    console.print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, medians of {ROUNDS} where not said otherwise")
+    console.print(table)
+
+
+if __name__ == "__main__":
+    main()

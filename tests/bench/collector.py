@@ -1,0 +1,125 @@
+"""The collector's acknowledged, durable throughput against a bare server that only answers, both on one core."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from tests.bench.measure import BIN, ROOT, Row
+
+ROUNDS = 3
+SECONDS = 5
+CONNECTIONS = 64
+
+
+def bench(folder: Path) -> list[Row]:
+    if not shutil.which("wrk"):
+        return [Row("collector", "not measured", "", "", "wrk is not installed (apt-get install wrk)")]
+    event = {
+        "event": "api_call",
+        "uuid": "5b9e2f2c-6a53-4d0e-9f0a-0c5d1f6f3c11",
+        "distinct_id": "account-1",
+        "timestamp": "2026-11-20T07:12:03.123Z",
+        "properties": {"account_id": "account-1", "endpoint": "/v1/search", "status": 200, "region": "eu-west-1"},
+    }
+    rows = []
+    for what, events in (("single events", 1), ("arrays of 100", 100)):
+        body = json.dumps(event if events == 1 else [event] * events)
+        ours, bare = [], []
+        for _ in range(ROUNDS):
+            with _collector(folder) as (port, key):
+                ours.append(_requests_per_second(folder, port, key, body) * events)
+            with _bare(folder) as port:
+                bare.append(_requests_per_second(folder, port, "none", body) * events)
+        ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, bare, strict=True))
+        rows.append(
+            Row(
+                f"collector, {what}, {CONNECTIONS} connections (median of {ROUNDS})",
+                f"{statistics.median(ours):,.0f} events/s",
+                f"{statistics.median(bare):,.0f} events/s",
+                f"{ratio:.2f} of its speed",
+                "httptools and uvloop that only answer, same core",
+            )
+        )
+    return rows
+
+
+def _requests_per_second(folder: Path, port: int, key: str, body: str) -> float:
+    script = folder / "post.lua"
+    script.write_text(
+        f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\n"
+        f"wrk.headers['Authorization'] = 'Bearer {key}'\nwrk.headers['Content-Type'] = 'application/json'\n"
+    )
+    done = subprocess.run(
+        [
+            *_pinned(1),
+            *("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", str(script)),
+            f"http://127.0.0.1:{port}/v1/analytics/bench/",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    if "Non-2xx" in done.stdout:
+        raise SystemExit(f"the collector refused what the benchmark sent:\n{done.stdout}")
+    return float(re.findall(r"Requests/sec:\s+([\d.]+)", done.stdout)[0])
+
+
+@contextmanager
+def _collector(folder: Path) -> Iterator[tuple[int, str]]:
+    port, key = _free_port(), secrets.token_hex(16)
+    environment = {
+        **os.environ,
+        "HEADROOM_DATA": str(folder / "data"),
+        "HEADROOM_COLLECT_PORT": str(port),
+        "HEADROOM_COLLECT_KEYS": key,
+    }
+    with _server([*_pinned(0), str(BIN / "headroom"), "collect"], port, environment):
+        yield port, key
+
+
+@contextmanager
+def _bare(folder: Path) -> Iterator[int]:
+    port = _free_port()
+    with _server([*_pinned(0), sys.executable, "-m", "tests.bench.bare_server", str(port)], port, dict(os.environ)):
+        yield port
+
+
+@contextmanager
+def _server(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
+    process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
+    try:
+        while not _answers(port):
+            if process.poll() is not None:
+                raise SystemExit(f"{command} ended with {process.returncode}")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(20)
+
+
+def _pinned(core: int) -> list[str]:
+    return ["taskset", "-c", str(core)] if shutil.which("taskset") and (os.cpu_count() or 1) > 1 else []
+
+
+def _answers(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,89 @@
+"""Whether an hour costs the same however long the history is: ten days of a million events a day, and a hundred."""
+
+import json
+import shutil
+import statistics
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+
+from orchestration.storage.batch import CALL_COLUMNS
+from orchestration.storage.lake import Batch, Lake
+from tests.bench import ingest
+from tests.bench.measure import BIN, Row, python, timed, write_events
+
+DAY_EVENTS = 1_000_000
+SHORT_DAYS, LONG_DAYS = 10, 100
+HOUR_EVENTS = 93_500
+ROUNDS = 3
+
+
+def bench(folder: Path) -> list[Row]:
+    jobs: dict[int, list[float]] = {}
+    ingests: dict[int, list[float]] = {}
+    for days in (SHORT_DAYS, LONG_DAYS):
+        data = folder / f"history-{days}"
+        make_history(data / "lake", days)
+        timed([BIN / "headroom", "run"], data)
+        jobs[days] = []
+        for number in range(ROUNDS):
+            write_events(data / "landing" / f"hour-{number}.ndjson", HOUR_EVENTS, seed=days + number)
+            jobs[days].append(timed([BIN / "headroom", "run"], data))
+        ingests[days] = []
+        for number in range(ROUNDS):
+            landing = folder / f"hour-{days}-{number}"
+            write_events(landing / "hour.ndjson", HOUR_EVENTS, seed=1000 + days + number)
+            python(ingest.__name__, "lake", landing, data / "lake")
+            ingests[days].append(ingest.seconds_of(data / "lake"))
+        shutil.rmtree(data)
+    rows = []
+    for what, figures in ((f"ingest of {HOUR_EVENTS:,} events", ingests), ("`headroom run` with them", jobs)):
+        long, short = statistics.median(figures[LONG_DAYS]), statistics.median(figures[SHORT_DAYS])
+        rows.append(
+            Row(
+                f"{what}, on {LONG_DAYS * DAY_EVENTS:,} (median of {ROUNDS})",
+                f"{long:.2f} s",
+                f"{short:.2f} s",
+                f"{long / short:.2f}",
+                f"the same on {SHORT_DAYS * DAY_EVENTS:,}",
+            )
+        )
+    return rows
+
+
+def make_history(lake: Path, days: int) -> None:
+    """A lake of `days` days up to now, one batch a day, as ingest would have left it."""
+    store = Lake(lake)
+    with store.writing():
+        today = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+        for number in range(1, days + 1):
+            at = today - timedelta(days=days - number + 1)
+            folder = lake / "batches" / f"{number:06d}"
+            day = folder / "calls" / f"event_date={at:%Y-%m-%d}"
+            day.mkdir(parents=True)
+            values = {
+                "source": "''",
+                "event_id": "cast(uuid() as varchar)",
+                "event_name": "'api_call'",
+                "account_id": "'account-' || cast(floor(pow(5000, random())) as integer)",
+                "event_at": f"timestamptz '{at:%Y-%m-%d}' + to_milliseconds(cast(random() * 86399999 as bigint))",
+                "ingested_at": f"timestamptz '{at.isoformat()}'",
+                "sample_weight": "1",
+                "endpoint": "'/v1/search'",
+                "status": "200",
+                "properties": '\'{"method":"GET","region":"eu-west-1"}\'',
+                "landed_file": "'history.ndjson'",
+                "line_number": "i",
+                "batch": str(number),
+            }
+            selected = ", ".join(f"cast({values[name]} as {kind}) as {name}" for name, kind in CALL_COLUMNS.items())
+            with duckdb.connect() as connection:
+                connection.execute("set TimeZone = 'UTC'").fetchall()
+                connection.execute(
+                    f"copy (select {selected} from range({DAY_EVENTS}) as t (i)) to '{day}/calls.parquet'"
+                    " (format parquet, compression zstd, compression_level 1)"
+                ).fetchall()
+            batch = Batch(number, at.isoformat(), lines=DAY_EVENTS, accepted=DAY_EVENTS)
+            (folder / "manifest.json").write_text(json.dumps(asdict(batch)))

@@ -1,0 +1,126 @@
+"""`headroom ui`: what the terminal shows of runs that people start in the browser, and that it ends as a whole."""
+
+import json
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import pytest
+
+from tests.e2e.program import Program
+from tests.e2e.test_run import duplicate_an_event, land_small
+
+LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
+    __typename ... on LaunchRunSuccess { run { runId } } } }"""
+STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
+RUNS = "{ runsOrError { ... on Runs { results { id jobName status } } } }"
+EVENTS = "query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events { __typename } } } }"
+
+
+class Ui:
+    """A started `headroom ui`, asked as the browser asks it."""
+
+    def __init__(self, program: Program) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        self.process = program.start("ui", HEADROOM_PORT=str(port))
+        assert self.process.stdout is not None
+        while not (line := self.process.stdout.readline()).startswith("Ready: "):
+            assert line, self.process.communicate()
+        self.url = line.removeprefix("Ready: ").strip()
+
+    def ask(self, query: str, **variables: Any) -> Any:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        with urlopen(Request(f"{self.url}/graphql", body, {"content-type": "application/json"}), timeout=60) as answer:
+            return next(iter(json.load(answer)["data"].values()))
+
+    def launch(self, job: str, assets: tuple[str, ...] = ()) -> tuple[str, str]:
+        """The id and the end of a run of a job, or of assets that are materialized on their own."""
+        selector = {"repositoryLocationName": "headroom", "repositoryName": "__repository__", "jobName": job}
+        selection = {"assetSelection": [{"path": [asset]} for asset in assets]} if assets else {}
+        launched = self.ask(LAUNCH, params={"selector": {**selector, **selection}, "mode": "default"})
+        run = launched["run"]["runId"]
+        return run, self.until(lambda: self.ask(STATUS, run=run)["status"], ("SUCCESS", "FAILURE"))
+
+    def until(self, answer: Any, wanted: tuple[Any, ...]) -> Any:
+        deadline = time.monotonic() + 120
+        while (value := answer()) not in wanted:
+            assert time.monotonic() < deadline, value
+            time.sleep(0.2)
+        return value
+
+    def stop(self, number: signal.Signals) -> tuple[str, str]:
+        """What was printed since it was ready; it has ended with status 0."""
+        self.process.send_signal(number)
+        stdout, stderr = self.process.communicate(timeout=60)
+        assert self.process.returncode == 0
+        return stdout, stderr
+
+
+def processes_of(program: Program) -> list[str]:
+    """Dagster's processes name their storage on their command lines."""
+    listed = subprocess.run(["ps", "-wweo", "args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if str(program.data) in line]
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Program:
+    program = Program(tmp_path)
+    land_small(program)
+    return program
+
+
+def test_terminal_is_quiet_while_runs_succeed_and_names_the_cause_when_one_fails(program: Program) -> None:
+    ui = Ui(program)
+    try:
+        # The sensor starts the first one, as something has landed; a person the second.
+        ui.until(
+            lambda: [(run["jobName"], run["status"]) for run in ui.ask(RUNS)["results"]],
+            ([("refresh_job", "SUCCESS")],),
+        )
+        good = ui.ask(RUNS)["results"][0]["id"]
+        assert ui.launch("__ASSET_JOB", ("raw_events", "rejected_lines", "raw_accounts"))[1] == "SUCCESS"
+        events = ui.ask(EVENTS, run=good)["events"]
+        duplicate_an_event(program.data / "lake" / "batches")
+        bad, status = ui.launch("hourly_job")
+        assert status == "FAILURE"
+        assert processes_of(program)
+    finally:
+        stdout, stderr = ui.stop(signal.SIGINT)
+
+    assert stdout == ""
+    first, *reason = stderr.splitlines()
+    assert first == f"headroom: hourly_job failed at models  {ui.url}/runs/{bad}"
+    assert reason[0] == "  1 models or tests failed; nothing was published or sent:"
+    assert reason[1].startswith("  - calls_are_distinct: Got ")
+    assert len(reason) == 3
+    assert len(events) > 50
+    [log] = (program.data / "dagster" / "storage" / good / "compute_logs").glob("*.err")
+    assert "STEP_SUCCESS" in log.read_text()
+    assert not processes_of(program)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_code_location_that_does_not_load_is_shown(program: Program, number: signal.Signals) -> None:
+    (program.data / "dbt").write_text("no folder")
+    ui = Ui(program)
+    _, stderr = ui.stop(number)
+
+    assert " - ERROR - " in stderr
+    assert "Stack Trace:" in stderr
+    assert str(program.data / "dbt") in stderr
+    assert not processes_of(program)
+
+
+def test_failing_start_is_told_with_its_status(program: Program) -> None:
+    (program.data / "dagster").mkdir(parents=True)
+    (program.data / "dagster" / "dagster.yaml").write_text("nonsense: true\n")
+    result = program.run("ui", status=1)
+
+    assert "DagsterInvalidConfigError" in result.stderr
+    assert "nonsense" in result.stderr

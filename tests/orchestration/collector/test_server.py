@@ -1,0 +1,166 @@
+"""The process: kills, signals, and refusals to start."""
+
+import json
+import random
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from http.client import HTTPConnection, HTTPException
+from pathlib import Path
+
+import pytest
+
+from tests.orchestration.collector.loopback import (
+    BEARER,
+    KEY,
+    Program,
+    events,
+    head,
+    post,
+    raw_connection,
+    read_all,
+    request,
+    settings,
+    stored,
+    wait_until,
+)
+
+KILLS = 20
+SENDERS = 4
+EVENT = b'{"event":"api_call"}'
+
+
+class Sender(threading.Thread):
+    """Sends numbered events on one connection until it breaks, and remembers what was acknowledged."""
+
+    def __init__(self, port: int, name: str) -> None:
+        super().__init__()
+        self.port, self.prefix = port, name
+        self.acknowledged: list[str] = []
+
+    def run(self) -> None:
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        number = 0
+        try:
+            while True:
+                ids = [f"{self.prefix}-{number + offset}" for offset in range(1 + number % 3)]
+                number += len(ids)
+                body = json.dumps([{"event": "api_call", "uuid": each, "pad": "x" * 300} for each in ids])
+                connection.request("POST", "/v1/analytics/x/", body, BEARER)
+                response = connection.getresponse()
+                response.read()
+                assert response.status == 200
+                self.acknowledged += ids
+        except (OSError, HTTPException):
+            return
+        finally:
+            connection.close()
+
+
+def test_kill_at_any_moment_loses_nothing_that_was_acknowledged(tmp_path: Path) -> None:
+    acknowledged: set[str] = set()
+    chance = random.Random(4711)
+    for kill in range(KILLS):
+        program = Program(tmp_path, {"HEADROOM_COLLECT_SEAL_SECONDS": chance.choice(["0.01", "0.1", "10"])})
+        with program.running() as port:  # what the one before left is sealed before it listens
+            assert acknowledged <= {event["uuid"] for event in events(program.folder)}
+            senders = [Sender(port, f"{kill}-{number}") for number in range(SENDERS)]
+            for sender in senders:
+                sender.start()
+            wait_until(lambda: all(sender.acknowledged for sender in senders))  # noqa: B023 - waits here
+            time.sleep(chance.random() * 0.1)
+            assert program.stop(signal.SIGKILL) == -signal.SIGKILL
+            for sender in senders:
+                sender.join()
+                acknowledged.update(sender.acknowledged)
+    program = Program(tmp_path)
+    with program.running():
+        assert program.stop() == 0
+    found = Counter(event["uuid"] for event in events(program.folder))  # each line is whole: it was parsed
+    assert len(acknowledged) > KILLS * SENDERS
+    assert acknowledged <= set(found)
+    assert set(found.values()) == {1}
+    assert [path.name for path in program.folder.iterdir() if path.suffix != ".ndjson"] == []
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_signal_finishes_what_is_under_way_and_seals(tmp_path: Path, name: int) -> None:
+    program = Program(tmp_path)
+    with program.running() as port:
+        assert post(port, EVENT).status == 200
+        with raw_connection(port) as idle, raw_connection(port) as busy:
+            idle.sendall(head("/x", f"Content-Length: {len(EVENT)}") + EVENT)
+            assert idle.recv(1000).startswith(b"HTTP/1.1 200 ")
+            busy.sendall(head("/x", f"Content-Length: {len(EVENT)}", "Expect: 100-continue"))
+            assert busy.recv(1000).startswith(b"HTTP/1.1 100 ")
+            program.process.send_signal(name)
+            assert read_all(idle) == b""
+            with pytest.raises(OSError):  # noqa: PT011 - nobody listens any more
+                raw_connection(port).close()
+            busy.sendall(EVENT)
+            answer = read_all(busy)
+            assert answer.startswith(b"HTTP/1.1 200 ")
+            assert b"connection: close\r\n" in answer
+        assert program.wait() == 0
+    assert len(events(program.folder)) == 3
+    assert list(program.folder.glob("*.part")) == []
+
+
+def test_stop_does_not_wait_for_a_client_that_does_not_finish(tmp_path: Path) -> None:
+    program = Program(tmp_path, {"HEADROOM_COLLECT_REQUEST_SECONDS": "0.5"})
+    with program.running() as port, raw_connection(port) as connection:
+        connection.sendall(head("/x", "Content-Length: 100") + b"half")
+        wait_until(lambda: b"pending_bytes 4.0" in request(port, "/metrics", method="GET").body)
+        assert program.stop() == 0
+
+
+def test_readiness_says_when_it_is_stopping(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    with program.running() as port, raw_connection(port) as connection:
+        connection.sendall(b"GET /readyz HTTP/1.1\r\n")
+        wait_until(lambda: b"connections 2.0" in request(port, "/metrics", method="GET").body)
+        program.process.send_signal(signal.SIGTERM)
+        for line in program.process.stderr or []:
+            if "stopping" in line:
+                break
+        connection.sendall(b"\r\n")
+        answer = read_all(connection)
+        assert answer.startswith(b"HTTP/1.1 503 ")
+        assert b"stopping" in answer
+        assert program.wait() == 0
+
+
+def test_time_of_arrival_is_now(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    with program.running() as port:
+        before = time.time_ns() // 1000
+        post(port, EVENT)
+        after = time.time_ns() // 1000
+        program.stop()
+    (line,) = stored(program.folder)
+    from datetime import datetime
+
+    assert before <= datetime.fromisoformat(line["received_at"]).timestamp() * 1e6 + 1 <= after + 2
+
+
+def test_address_that_is_taken_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        program = Program(tmp_path, {"HEADROOM_COLLECT_PORT": str(taken.getsockname()[1])})
+        with pytest.raises(AssertionError, match="HEADROOM_COLLECT_PORT"):
+            program.start()
+        assert program.wait() == 1
+    assert KEY not in program.log
+
+
+def test_folder_that_cannot_be_made_is_refused_with_what_to_do(tmp_path: Path) -> None:
+    (tmp_path / "landing").write_text("a file")
+    program = Program(tmp_path)
+    with pytest.raises(AssertionError, match="HEADROOM_LANDING"):
+        program.start()
+    assert program.wait() == 1
+
+
+def test_settings_do_not_show_keys(tmp_path: Path) -> None:
+    assert KEY not in repr(settings(tmp_path))
