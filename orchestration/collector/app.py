@@ -18,7 +18,7 @@ from typing import Any
 
 import orjson
 
-from orchestration.collector import answers, bodies, cloudevents, metrics
+from orchestration.collector import answers, bodies, cloudevents, metrics, otlp
 from orchestration.collector.answers import Answer, RefusedError
 from orchestration.collector.batches import Batch
 from orchestration.collector.keys import Keys, Proof
@@ -60,6 +60,8 @@ ROUTES = {
     "/i/v1/analytics/events": Route("/i/v1/analytics/events", _results, is_sdk=True),
     "/api/v1/events": Route("/api/v1/events", Answer(204, b""), is_sdk=True),
 }
+_LOGS = Route("/v1/logs", Answer(200, b"", content_type=otlp.PROTOBUF), is_sdk=True)
+ROUTES["/v1/logs"] = _LOGS
 _ANALYTICS = Route("/v1/analytics/{project}", _counts)
 ANY = Route("/{any}", _counts)
 _ANALYTICS_PATH = re.compile(r"/v1/analytics/[^/]+/?")
@@ -112,6 +114,9 @@ class Collector:
         except RefusedError as refusal:
             self.refuse(request, refusal)
             return None
+        except Exception:  # noqa: BLE001
+            self.refuse(request, self._unexpected())
+            return None
         return request
 
     def take(self, request: Request, raw: bytes) -> None:
@@ -119,7 +124,7 @@ class Collector:
         try:
             batch = self._parse(request, raw)
             request.accepted, request.quarantined = accepted, quarantined = len(batch.events), len(batch.bad_lines)
-            answer = request.route.answer
+            answer = batch.answer or request.route.answer
             request.answer = answer if isinstance(answer, Answer) else answer(accepted, quarantined, batch.events)
             request.body_bytes = len(raw)
             if accepted or quarantined:
@@ -131,9 +136,12 @@ class Collector:
         except RefusedError as refusal:
             self.refuse(request, refusal)
         except Exception:  # noqa: BLE001 - logged with its traceback, but without keys
-            text = self._keys.scrub(traceback.format_exc().encode(errors="replace")).decode()
-            logger.error("unexpected, while taking a request to %s\n%s", request.route.template, text)
-            self.refuse(request, answers.unavailable("unexpected", "something went wrong here: send it again", 5))
+            self.refuse(request, self._unexpected())
+
+    def _unexpected(self) -> RefusedError:
+        text = self._keys.scrub(traceback.format_exc().encode(errors="replace")).decode()
+        logger.error("unexpected, while taking a request\n%s", text)
+        return answers.unavailable("unexpected", "something went wrong here: send it again", 5)
 
     def refuse(self, request: Request, refusal: RefusedError) -> None:
         """Answer a request of which nothing is stored."""
@@ -174,6 +182,8 @@ class Collector:
                 request.share.hold(len(raw) + len(body))
             if cloudevents.VERSION_HEADER in headers:
                 batch = cloudevents.parse_binary(headers, body)
+            elif request.route is _LOGS:
+                batch = otlp.parse_logs(body, headers.get(b"content-type", b""), self._max_events)
             else:
                 batch = bodies.parse(body, is_sdk=request.route.is_sdk, max_events=self._max_events)
         except (RefusedError, zlib.error) as error:

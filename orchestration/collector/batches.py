@@ -13,6 +13,7 @@ from typing import Any
 
 import orjson
 
+from orchestration.collector.answers import Answer
 from orchestration.usage import events as usage
 
 ID_FIELDS = (*usage.ID_FIELDS, "idempotencyKey")
@@ -26,7 +27,7 @@ MAX_ID_BYTES = 200
 class Batch:
     """Events, the text they were sent as, and lines that are no events."""
 
-    __slots__ = ("bad_lines", "events", "is_array", "root", "text")
+    __slots__ = ("answer", "bad_lines", "events", "is_array", "root", "text")
 
     def __init__(
         self,
@@ -36,6 +37,7 @@ class Batch:
         is_array: bool = False,
         bad_lines: Sequence[bytes] = (),
         root: Any = None,
+        answer: Answer | None = None,
     ) -> None:
         self.text = text
         """JSON of all events: an array, or its elements without the brackets."""
@@ -44,6 +46,8 @@ class Batch:
         self.bad_lines = bad_lines
         self.root = root
         """The object that the body was, to look for a key in."""
+        self.answer = answer
+        """Where the body's format asks for one of its own."""
 
     def rewrite(self) -> None:
         """Write the text anew from the events."""

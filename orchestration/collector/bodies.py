@@ -126,14 +126,14 @@ def parse(body: bytes, *, is_sdk: bool, max_events: int) -> Batch:
     else:
         return Batch(body, [root])
     if len(batch.events) > max_events:
-        raise _too_many(max_events)
+        raise too_many(max_events)
     return batch
 
 
 def _lines(body: bytes, max_events: int) -> Batch:
     """One value a line; what is none is kept beside the others."""
     if body.count(b"\n") > max_events:
-        raise _too_many(max_events)
+        raise too_many(max_events)
     good: list[bytes] = []
     events: list[Any] = []
     bad: list[bytes] = []
@@ -161,7 +161,7 @@ def _no_events() -> RefusedError:
     return RefusedError(400, "json", "the body is not JSON with an event, an array of events or a `batch` of them")
 
 
-def _too_many(max_events: int) -> RefusedError:
+def too_many(max_events: int) -> RefusedError:
     return too_large(
         "events", f"there are more than {max_events} events (HEADROOM_COLLECT_MAX_EVENTS): send fewer at a time"
     )

@@ -34,7 +34,7 @@ class Distribution:
         buckets, seen = [], 0
         for bound, count in zip((*self.bounds, float("inf")), self.counts, strict=True):
             seen += count
-            buckets.append(("+Inf" if bound == float("inf") else str(bound), seen))
+            buckets.append(("+Inf" if bound == float("inf") else str(float(bound)), seen))
         return HistogramMetricFamily(name, text, buckets=buckets, sum_value=self.total)
 
 

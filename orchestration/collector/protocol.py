@@ -2,13 +2,11 @@
 
 This is no ASGI: a task, a scope and three messages for each request cost 30 of its 50 microseconds, and uvicorn bounds
 neither headers nor pipelined requests nor time. Requests are taken as soon as they are complete and answered in
-order by callbacks. Deadlines are moments that `server.py` compares ten times a second, not timers.
+order by callbacks. All connections together are in `clients.py`.
 """
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass, field
-from email.utils import formatdate
 from math import inf
 from typing import cast
 from urllib.parse import unquote
@@ -17,8 +15,9 @@ import httptools
 
 from orchestration.collector import answers
 from orchestration.collector.answers import Answer, RefusedError
-from orchestration.collector.app import Collector, Request
+from orchestration.collector.app import Request
 from orchestration.collector.bodies import Share, body_too_large
+from orchestration.collector.clients import Clients
 
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 2**16
@@ -30,37 +29,6 @@ _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FULL = answers.unavailable("connections", "too many connections: come back in a second")
 _SLOW = RefusedError(408, "slow", "no complete request came in time")
 _UNREADABLE = RefusedError(400, "protocol", "this is no HTTP request that can be read, or a header too long")
-
-
-@dataclass
-class Clients:
-    """All connections of a process, and what bounds them."""
-
-    collector: Collector
-    max_connections: int
-    request_seconds: float
-    """For a whole request, from its first byte on; for the first byte of a connection; for taking an answer."""
-    idle_seconds: float
-    """Between two requests."""
-    connections: set["Connection"] = field(default_factory=set)
-    is_stopping: bool = False
-    now_seconds: float = 0.0
-    """The loop's clock, a tenth of a second old at most: asking it costs more than it is worth here."""
-    date: bytes = b""
-
-    def tick(self, now_seconds: float) -> None:
-        """Give up who is overdue."""
-        self.now_seconds = now_seconds
-        self.date = b"date: %b\r\n" % formatdate(usegmt=True).encode()
-        for connection in list(self.connections):
-            if now_seconds >= connection.deadline_seconds:
-                connection.give_up()
-
-    def stop(self) -> None:
-        """Finish the requests under way, and close."""
-        self.is_stopping = True
-        for connection in list(self.connections):
-            connection.close_when_idle()
 
 
 class Exchange:
@@ -97,7 +65,7 @@ class Connection(asyncio.Protocol):
         self._draining = Share(clients.collector.budget)
         self._is_reading = self._is_head = self._is_paused = self._is_done = False
         self._head_bytes = self._header_count = self._size_bytes = 0
-        self._url = b""
+        self._url = self._offer = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
         self.deadline_seconds = clients.now_seconds + clients.request_seconds
@@ -108,7 +76,7 @@ class Connection(asyncio.Protocol):
         self._transport = connected = cast("asyncio.Transport", transport)  # uvloop's is none by its type
         clients = self._clients
         clients.connections.add(self)
-        if len(clients.connections) > 2 * clients.max_connections or clients.is_stopping:
+        if clients.is_crowded or clients.is_stopping:
             connected.abort()
 
     def connection_lost(self, error: Exception | None) -> None:
@@ -130,12 +98,21 @@ class Connection(asyncio.Protocol):
                 return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._is_done = True  # Java's client offers h2c with each request; what follows would not be parsed
-            self.close_when_idle()
+        except httptools.HttpParserUpgrade as upgrade:
+            self._read_on_without_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError:
             if not self._is_done:
                 self._end(_UNREADABLE)
+
+    def _read_on_without_upgrade(self, rest: bytes) -> None:
+        """Java's client offers h2c with each request, and the parser takes the body for the other protocol."""
+        head, self._offer = self._offer, b""
+        if head:
+            self._parser = httptools.HttpRequestParser(self)
+            self.data_received(head + rest)
+        else:
+            self._is_done = True
+            self.close_when_idle()
 
     def pause_writing(self) -> None:
         """The client takes no answers: take no requests."""
@@ -175,11 +152,15 @@ class Connection(asyncio.Protocol):
         self._is_head = False
         clients, collector, parser, headers = self._clients, self._collector, self._parser, self._headers
         method = parser.get_method()
+        if parser.should_upgrade() and method == b"POST":
+            kept = [b"%b: %b" % header for header in headers.items() if header[0] not in (b"connection", b"upgrade")]
+            self._offer = b"\r\n".join((b"POST %b HTTP/1.1" % self._url, *kept, b"", b""))
+            return
         is_last = clients.is_stopping or not parser.should_keep_alive() or parser.get_http_version() == "1.0"
         is_waiting = headers.get(b"expect", b"").lower() == b"100-continue"
         self._exchange = exchange = Exchange(self, is_last=is_last, is_waiting=is_waiting)
         self._exchanges.append(exchange)
-        if len(clients.connections) > clients.max_connections:
+        if clients.is_full:
             exchange.is_last = True
             collector.figures.refused[_FULL.reason] += 1
             exchange.reply(_FULL.answer)
@@ -215,6 +196,8 @@ class Connection(asyncio.Protocol):
             self._body += part
 
     def on_message_complete(self) -> None:
+        if self._offer:
+            return
         self._is_reading = False
         request, body = self._request, self._body
         self._request, self._body = None, b""
@@ -285,7 +268,12 @@ class Connection(asyncio.Protocol):
 
     def _path(self) -> str:
         url = self._url
-        path = url.partition(b"?")[0] if url.startswith(b"/") else (httptools.parse_url(url).path or b"/")
+        if not url.startswith(b"/"):  # a whole URL, as proxies send it
+            try:
+                url = httptools.parse_url(url).path or b"/"
+            except httptools.HttpParserInvalidURLError:
+                url = b"/"
+        path = url.partition(b"?")[0]
         text = path.decode("ascii", "replace")
         return unquote(text) if "%" in text else text
 

@@ -10,9 +10,10 @@ import socket
 import uvloop
 
 from orchestration.collector.app import Collector
+from orchestration.collector.clients import Clients
 from orchestration.collector.keys import Keys
 from orchestration.collector.metrics import Metrics
-from orchestration.collector.protocol import Clients, Connection
+from orchestration.collector.protocol import Connection
 from orchestration.collector.spool import Spool
 from orchestration.settings import Settings
 
@@ -86,8 +87,7 @@ async def run(settings: Settings, keys: Keys, bound: socket.socket, stopping: as
     while clients.connections and loop.time() < last_moment:
         clients.tick(loop.time())
         await asyncio.sleep(TICK_SECONDS / 10)
-    for connection in list(clients.connections):
-        connection.abort()
+    clients.abort()
     await spool.stop()
 
 

@@ -16,11 +16,21 @@ RAW_EVENTS = dg.AssetSpec(
     owners=OWNERS,
     kinds={"python", "parquet"},
     description=(
-        "Every accepted usage event once, as Parquet under `lake/batches/`, calls by UTC day. One row per (source, id)."
+        "Every accepted API call once, as Parquet by UTC day under `lake/batches/`. One row per (source, id)."
         "\n\n"
         "Source: files in HEADROOM_LANDING and in the bucket HEADROOM_LANDING_URL, segments of the HTTP collector among"
         " them; each is read once, an appended one is read on. Cadence: hourly, and when files land. If a run fails"
         " here, run it again: a batch is in the lake as a whole or not at all."
+    ),
+)
+RAW_OTHER_EVENTS = dg.AssetSpec(
+    "raw_other_events",
+    group_name="ingest",
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    description=(
+        "Every accepted event that is no call, once: quotas that were set, limits that were reached. Few, and kept apart"
+        " from the calls so that looking for them reads no calls."
     ),
 )
 REJECTED_LINES = dg.AssetSpec(
@@ -43,7 +53,7 @@ RAW_ACCOUNTS = dg.AssetSpec(
 )
 
 
-@dg.multi_asset(specs=[RAW_EVENTS, REJECTED_LINES, RAW_ACCOUNTS], name="ingest")
+@dg.multi_asset(specs=[RAW_EVENTS, RAW_OTHER_EVENTS, REJECTED_LINES, RAW_ACCOUNTS], name="ingest")
 def ingest(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[None]]:
     settings, lake = project.settings, project.lake()
     now, ledger = settings.now(), project.ledger()
@@ -83,6 +93,7 @@ def ingest(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.M
             "skipped": dg.MetadataValue.json([asdict(entry) for entry in skipped[:100]]),
         },
     )
+    yield dg.MaterializeResult(asset_key="raw_other_events")
     yield dg.MaterializeResult(
         asset_key="rejected_lines",
         metadata={"events_rejected": sum(reasons.values()), "reasons": dg.MetadataValue.json(dict(reasons))},

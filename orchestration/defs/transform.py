@@ -52,7 +52,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         is_all = len(selected) == len(keys) + len(checks)
         names = None if is_all else [manifest["nodes"][node]["name"] for node in selected]
         results = dbt.build(settings.now(), settings.timezone, names)
-        built = {result.unique_id: result for result in results if result.status == "success"}
+        built = {each.unique_id: each for each in results if each.unique_id in keys and each.status == "success"}
         tables = {
             node: manifest["nodes"][node]["name"]
             for node in built

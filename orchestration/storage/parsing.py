@@ -54,13 +54,13 @@ def _paths(names: tuple[str, ...]) -> str:
     return ", ".join(f"'$.{name}'" for name in names)
 
 
-_INTEGER_TYPES = "('UBIGINT', 'BIGINT', 'UHUGEINT', 'HUGEINT')"
+_INTEGER_TYPES = "'UBIGINT', 'BIGINT', 'UHUGEINT', 'HUGEINT'"
 
 
 def _whole_number(name: str) -> str:
     text, kind = f"{name}_text", f"{name}_type"
     return rf"""case
-            when {kind} in {_INTEGER_TYPES} or ({kind} = 'VARCHAR' and regexp_full_match({text}, '\d+'))
+            when {kind} in ({_INTEGER_TYPES}) or ({kind} = 'VARCHAR' and regexp_full_match({text}, '\d+'))
                 then try_cast({text} as bigint)
             when {kind} = 'DOUBLE' and try_cast({text} as double) = floor(try_cast({text} as double))
                 then try_cast(try_cast({text} as double) as bigint)
@@ -75,11 +75,12 @@ _EVENT_AT = r"""
             when time_text is null then arrived_at
             when regexp_full_match(time_text, '\d{1,17}(\.\d+)?') then
                 -- an epoch in seconds, milliseconds or microseconds, told by its size
-                to_timestamp(cast(time_text as double) / case
-                    when cast(time_text as double) < 1e11 then 1
-                    when cast(time_text as double) < 1e14 then 1e3
+                to_timestamp(try_cast(time_text as double) / case
+                    when try_cast(time_text as double) < 1e11 then 1
+                    when try_cast(time_text as double) < 1e14 then 1e3
                     else 1e6 end)
-            when regexp_matches(time_text, '^\d{4}-\d\d-\d\d') then try_cast(time_text as timestamptz)
+            -- a date at the beginning: the cast takes 'today' and 'infinity' as well
+            when time_text like '____-__-__%' then try_cast(time_text as timestamptz)
         end"""
 
 _COLUMNS = ", ".join(f"{name}: 'VARCHAR'" for name in _OUTER) + "".join(
@@ -135,10 +136,11 @@ select
         event_name in ({_CALLS})
         and (own_id is null or own_id <> '')
         and strlen(account_id) between 1 and {events.MAX_ACCOUNT_ID_BYTES}
-        -- not what may have been a list, an object, a boolean or a fraction before it became text
+        -- not what may have been a list, an object, a boolean or no whole number before it became text
         and case
             when account_id >= ':' then not (
-                starts_with(account_id, '[') or starts_with(account_id, '{{') or account_id in ('true', 'false')
+                starts_with(account_id, '[') or starts_with(account_id, '{{')
+                or account_id in ('true', 'false', 'NaN', 'Infinity')
             )
             else regexp_full_match(account_id, '\d+') or try_cast(account_id as double) is null
         end
@@ -146,7 +148,7 @@ select
         and event_at >= {_EARLIEST} and event_at < {_LATEST}
         and (weight_text is null or (
             regexp_full_match(weight_text, '\d{{1,9}}')
-            and cast(weight_text as bigint) between 1 and {events.MAX_SAMPLE_WEIGHT}
+            and try_cast(weight_text as bigint) between 1 and {events.MAX_SAMPLE_WEIGHT}
         )),
         false
     ) as is_judged
@@ -246,7 +248,8 @@ select
         when not is_object then '{Rejection.NOT_AN_OBJECT}'
         when event_name is null or event_name not in ({_NAMES}) then '{Rejection.UNKNOWN_EVENT}'
         when account_id is null or account_id = '' then '{Rejection.MISSING_ACCOUNT}'
-        when account_type not in ('VARCHAR', 'UBIGINT', 'BIGINT', 'UHUGEINT', 'HUGEINT')
+        -- a whole number beyond 64 bits has the type DOUBLE
+        when (account_type not in ('VARCHAR', {_INTEGER_TYPES}) and not regexp_full_match(account_id, '\d+'))
             or strlen(account_id) > {events.MAX_ACCOUNT_ID_BYTES} then '{Rejection.INVALID_ACCOUNT}'
         when event_at is null or event_at < {_EARLIEST} or event_at >= {_LATEST} then '{Rejection.INVALID_TIME}'
         when event_name = '{events.QUOTA_SET}' and coalesce(quota_type, '') <> 'NULL'

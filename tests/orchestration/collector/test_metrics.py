@@ -53,7 +53,7 @@ def test_distribution_counts_up_to_and_with_a_bound() -> None:
         distribution.observe(value)
     family = distribution.family("name", "text")
     assert [(sample.labels, sample.value) for sample in family.samples if sample.labels] == [
-        ({"le": "1"}, 2),
-        ({"le": "2"}, 4),
+        ({"le": "1.0"}, 2),
+        ({"le": "2.0"}, 4),
         ({"le": "+Inf"}, 5),
     ]

@@ -95,7 +95,7 @@ def test_endless_body_that_was_refused_is_cut_off(small: Collecting, monkeypatch
     with raw_connection(small.port) as connection:
         connection.sendall(head("/x", "Content-Length: 100000000"))
         assert read_reply(connection).startswith(b"HTTP/1.1 413 ")
-        with pytest.raises(OSError):  # noqa: PT011 - a reset or a broken pipe
+        with pytest.raises(OSError):
             while True:
                 connection.sendall(b"x" * 10_000)
     still_serves(small)
@@ -191,7 +191,7 @@ def test_client_that_takes_no_answers_is_given_up(impatient: Collecting) -> None
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.settimeout(60)
         connection.connect(("127.0.0.1", impatient.port))
-        with pytest.raises(OSError) as failure:  # noqa: PT011 - a reset or a broken pipe
+        with pytest.raises(OSError) as failure:
             while True:
                 connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n" * 10)
         assert not isinstance(failure.value, TimeoutError)
@@ -313,9 +313,19 @@ def test_last_request_of_a_connection_closes_it(collector: Collecting, version: 
 def test_offer_of_another_protocol_is_ignored(collector: Collecting) -> None:
     offer = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAEAAEAAAAIAAAAAAAMAAAAAAAQBAAAA")
     with raw_connection(collector.port) as connection:
-        connection.sendall(head("/x", LENGTH, *offer) + EVENT)
+        for _ in range(2):
+            connection.sendall(head("/x", LENGTH, *offer))
+            connection.sendall(EVENT)
+            assert read_reply(connection).endswith(b'{"accepted":1,"quarantined":0}')
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n")
         assert read_all(connection).startswith(b"HTTP/1.1 200 ")
-    assert len(collector.finished()) == 1
+    with raw_connection(collector.port) as connection:
+        connection.sendall(head("/x", LENGTH, *offer) + EVENT + head("/x", LENGTH) + EVENT)
+        assert read_reply(connection).endswith(b'{"accepted":1,"quarantined":0}')
+    with raw_connection(collector.port) as connection:
+        connection.sendall(b"CONNECT example.com:443 HTTP/1.1\r\n\r\n")
+        assert read_all(connection).startswith(b"HTTP/1.1 405 ")
+    assert len(collector.finished()) == 4
 
 
 def test_whole_url_in_the_request_line_is_a_path(collector: Collecting) -> None:

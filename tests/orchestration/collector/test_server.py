@@ -97,7 +97,7 @@ def test_signal_finishes_what_is_under_way_and_seals(tmp_path: Path, name: int) 
             assert busy.recv(1000).startswith(b"HTTP/1.1 100 ")
             program.process.send_signal(name)
             assert read_all(idle) == b""
-            with pytest.raises(OSError):  # noqa: PT011 - nobody listens any more
+            with pytest.raises(OSError):
                 raw_connection(port).close()
             busy.sendall(EVENT)
             answer = read_all(busy)

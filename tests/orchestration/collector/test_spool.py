@@ -1,6 +1,7 @@
 """Group commit as clients see it: nothing is acknowledged before it is durable, and a full disk is survived."""
 
 import errno
+import json
 import os
 import resource
 import threading
@@ -57,8 +58,9 @@ def test_nothing_is_acknowledged_before_it_is_synced_and_groups_share_a_sync(
         first = pool.submit(post, collector.port, numbered(0))
         gate.entered.wait()
         others = [pool.submit(post, collector.port, numbered(number)) for number in range(1, 20)]
-        wait_until(lambda: collector.figure("headroom_collector_connections") == 21)
-        wait_until(lambda: collector.figure("headroom_collector_pending_bytes") > 20 * 40)
+        frame = '{"received_at":"2026-11-20T08:00:00.000000Z","batch":[]}\n'
+        size = sum(len(frame) + len(json.dumps(numbered(number))) for number in range(20))
+        wait_until(lambda: collector.figure("headroom_collector_pending_bytes") == size)
         assert not any(each.done() for each in (first, *others))
         gate.opened.set()
         assert {each.result().status for each in (first, *others)} == {200}

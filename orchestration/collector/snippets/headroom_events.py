@@ -1,0 +1,160 @@
+"""Send usage events to Headroom without ever slowing a request down. Copy this file: Python 3.9+, nothing to install.
+
+    headroom = HeadroomEvents("https://headroom.example.com/v1/analytics/my-api/", os.environ["HEADROOM_KEY"])
+    headroom.capture("acme", endpoint="/v1/search", status=200)  # returns at once, never raises
+    headroom.capture("acme", event="quota_set", api_quota_monthly=100_000)
+    print(headroom.dropped, headroom.problem)  # what got lost, and what went wrong last
+    headroom.close()  # at exit this happens by itself; call it where a process ends by a signal or os._exit
+
+Each event gets its id and time when it is captured, so that a repeated request counts once.
+"""
+
+from __future__ import annotations
+
+import atexit
+import itertools
+import json
+import logging
+import os
+import random
+import threading
+import time
+import urllib.error
+import urllib.request
+import uuid
+from collections import deque
+from datetime import datetime, timezone
+from http.client import HTTPException
+
+logger = logging.getLogger("headroom")
+NO_ANSWER = 0
+
+
+class HeadroomEvents:
+    """Queues events, and sends them in batches from a thread of its own. One for each process is enough."""
+
+    def __init__(
+        self, url: str, key: str, *, batch_size: int = 500, max_age_seconds: float = 1.0, queue_size: int = 10_000
+    ) -> None:
+        self._url, self._headers = url, {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        self._batch_size, self._max_age_seconds, self._queue_size = batch_size, max_age_seconds, queue_size
+        self._opener = urllib.request.build_opener(_NoRedirects)
+        self._start_over()
+        atexit.register(self.close)
+        if hasattr(os, "register_at_fork"):
+            os.register_at_fork(after_in_child=self._start_over)  # a forked server: threads stay with the parent
+
+    def _start_over(self) -> None:
+        self.dropped = 0  # events that were not, or not for certain, received
+        self.problem = ""  # what went wrong last
+        self._queue: deque[bytes] = deque()
+        self._in_flight = self._hurrying = 0
+        self._thread: threading.Thread | None = None
+        self._changed = threading.Condition()
+        self._closing, self._given_up = threading.Event(), threading.Event()
+
+    def capture(self, account_id: str, event: str = "api_call", **properties: object) -> None:
+        """Queue an event. If the queue is full, or the event cannot be written as JSON, it is dropped and counted."""
+        try:
+            now = datetime.now(timezone.utc).isoformat()
+            fields: dict[str, object] = {"event": event, "uuid": str(uuid.uuid4()), "timestamp": now}
+            fields["properties"] = {"account_id": account_id, **properties}
+            line = json.dumps(fields, ensure_ascii=False, allow_nan=False).encode(errors="replace")
+            with self._changed:
+                if self._closing.is_set() or len(self._queue) >= self._queue_size:
+                    self.dropped += 1
+                    self.problem = self.problem or "captured after close(), or faster than the collector takes it"
+                    return
+                if self._thread is None:
+                    thread = threading.Thread(target=self._run, name="headroom", daemon=True)
+                    thread.start()
+                    self._thread = thread
+                self._queue.append(line)
+                if len(self._queue) in (1, self._batch_size):
+                    self._changed.notify_all()
+        except Exception as error:  # nothing that goes wrong here is worth a failed request
+            self._drop(1, repr(error))
+
+    def flush(self, timeout_seconds: float = 5.0) -> bool:
+        """Wait until everything is sent (or dropped); False if that takes longer."""
+        with self._changed:
+            self._hurrying += 1
+            self._changed.notify_all()
+            is_done = self._changed.wait_for(lambda: not self._queue and not self._in_flight, timeout_seconds)
+            self._hurrying -= 1
+            return is_done
+
+    def close(self, timeout_seconds: float = 5.0) -> None:
+        """Send what is left, for so long at most; the rest is dropped. Later captures are dropped too."""
+        self._closing.set()
+        if not self.flush(timeout_seconds):
+            self._given_up.set()
+            with self._changed:
+                left = len(self._queue) + self._in_flight
+                self._queue.clear()
+            self._drop(left, f"closed before they could be sent; {self.problem}")
+
+    def _run(self) -> None:
+        while not self._given_up.is_set():
+            with self._changed:
+                self._in_flight = 0
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._queue)
+                self._changed.wait_for(
+                    lambda: len(self._queue) >= self._batch_size or self._hurrying, self._max_age_seconds
+                )
+                batch = [self._queue.popleft() for _ in range(min(self._batch_size, len(self._queue)))]
+                self._in_flight = len(batch)
+            try:
+                self._send(batch)
+            except Exception as error:  # a URL or key that no request can be made of
+                self._drop(len(batch), repr(error))
+
+    def _send(self, batch: list[bytes]) -> None:
+        """Send until it is received or refused; as long as the collector is away, only the queue fills up."""
+        for attempt in itertools.count():
+            status, wait_seconds = self._post(b"[" + b",".join(batch) + b"]")
+            if 200 <= status < 300 or self._given_up.is_set():
+                break
+            if status == 413 and len(batch) > 1:
+                self._send(batch[: len(batch) // 2])
+                self._send(batch[len(batch) // 2 :])
+                break
+            if status < 500 and status not in (NO_ANSWER, 408, 429):
+                self._drop(len(batch), self.problem)
+                break
+            if attempt:
+                logger.warning("%d events wait, %d were dropped: %s", len(batch), self.dropped, self.problem)
+            if self._closing.is_set():
+                time.sleep(0.1)
+            else:
+                backoff_seconds = min(30.0, 0.25 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
+                self._closing.wait(backoff_seconds if wait_seconds is None else wait_seconds)
+
+    def _post(self, body: bytes) -> tuple[int, float | None]:
+        """The answer's status, and its Retry-After in seconds."""
+        try:
+            request = urllib.request.Request(self._url, body, self._headers)
+            with self._opener.open(request, timeout=10) as answer:
+                return answer.status, None
+        except urllib.error.HTTPError as error:
+            with error:
+                self.problem = f"HTTP {error.code} {error.reason}"
+                wait = error.headers.get("Retry-After", "")
+                return error.code, min(60.0, float(wait)) if wait.isdigit() else None
+        except (OSError, HTTPException) as error:
+            self.problem = repr(error)
+            return NO_ANSWER, None
+
+    def _drop(self, count: int, problem: str) -> None:
+        with self._changed:
+            self.dropped += count
+            self.problem = problem
+        logger.warning("%d events dropped: %s", count, problem)
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """urllib would follow with a GET without the events, and take its 200 for a success."""
+
+    def redirect_request(self, *_: object) -> None:
+        return None
