@@ -16,7 +16,7 @@ test: .venv/ready
 
 # Installs real client libraries from PyPI and npm into a cache outside the repository, and drives them.
 test-clients: .venv/ready
-	$(BIN)/python -m pytest tests/clients -m clients
+	$(BIN)/python -m pytest tests/clients -m clients -rs
 
 lint: .venv/ready
 	$(BIN)/ruff check orchestration tests

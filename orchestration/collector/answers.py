@@ -14,7 +14,7 @@ _CLOSE = b"connection: close\r\n"
 class Answer:
     """A status, headers and a body; made once and sent many times."""
 
-    __slots__ = ("body", "head", "status")
+    __slots__ = ("_date", "_wire", "body", "head", "status")
 
     def __init__(self, status: int, body: bytes, *headers: Header, content_type: bytes = b"application/json") -> None:
         described = [] if status == 204 else [(b"content-type", content_type), (b"content-length", b"%d" % len(body))]
@@ -22,9 +22,14 @@ class Answer:
         self.status = status
         self.head = b"HTTP/1.1 %d %b\r\n%b" % (status, HTTPStatus(status).phrase.encode(), b"".join(lines))
         self.body = body
+        self._date = self._wire = b""
 
     def wire(self, date: bytes, *, is_last: bool = False, has_body: bool = True) -> bytes:
         """The answer as it is sent. `date` is a whole header line; `is_last` announces the end of the connection."""
+        if not is_last and has_body:
+            if self._date is not date:  # most answers are the same for a while
+                self._date, self._wire = date, b"%b%b\r\n%b" % (self.head, date, self.body)
+            return self._wire
         return b"%b%b%b\r\n%b" % (self.head, date, _CLOSE if is_last else b"", self.body if has_body else b"")
 
 

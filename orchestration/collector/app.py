@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,6 +68,12 @@ ANY = Route("/{any}", _counts)
 _ANALYTICS_PATH = re.compile(r"/v1/analytics/[^/]+/?")
 
 
+@lru_cache(1024)
+def route_of(path: str) -> Route:
+    """How a POST to this path is taken."""
+    return ROUTES.get(path) or (_ANALYTICS if _ANALYTICS_PATH.fullmatch(path) else ANY)
+
+
 class Request:
     """One request on its way, from its headers to its answer."""
 
@@ -102,8 +109,7 @@ class Collector:
 
     def begin(self, path: str, headers: dict[bytes, bytes], reply: Callable[[Answer], None]) -> Request | None:
         """A POST whose body is to be read; None where it is not worth reading and the answer was given already."""
-        route = ROUTES.get(path) or (_ANALYTICS if _ANALYTICS_PATH.fullmatch(path) else ANY)
-        request = Request(route, headers, bodies.Share(self.budget), reply)
+        request = Request(route_of(path), headers, bodies.Share(self.budget), reply)
         try:
             request.proof = self._keys.check_headers(headers)
             declared = headers.get(b"content-length")

@@ -39,5 +39,8 @@ def _attribute(value: bytes) -> str:
     """A header's value: unquoted and percent-decoded once (HTTP protocol binding 1.0.2, 3.1.3.2)."""
     if len(value) >= 2 and value.startswith(b'"') and value.endswith(b'"'):
         value = value[1:-1].replace(b'\\"', b'"').replace(b"\\\\", b"\\")
-    text = value.decode("utf-8", "backslashreplace")
+    try:
+        text = value.decode()
+    except UnicodeDecodeError:
+        text = value.decode("latin-1")  # as Python's HTTP clients send a character that nobody encoded
     return unquote(text, errors="backslashreplace") if "%" in text else text

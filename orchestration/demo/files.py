@@ -59,7 +59,7 @@ def malformed_lines(history: History, account: Account, rejected: Counter[str]) 
         bad += [
             ("invalid_json", event(history, "api_call", at, account_id)[: 40 + 30 * n] + "\n"),
             ("invalid_json", "upstream connect error or disconnect/reset before headers\n"),
-            ("not_an_object", ("[1,2,3]\n", "42\n", '"api_call"\n')[n]),
+            ("not_an_object", ("null\n", "42\n", '"api_call"\n')[n]),
             ("missing_account", event(history, "api_call", at, None)),
             ("invalid_time", event(history, "api_call", f"{at.year}-13-45T00:00:00Z", account_id)),
             ("unknown_event", event(history, "page_view", at, account_id)),

@@ -6,10 +6,9 @@ there. It is written elsewhere, synced, and moved in: a batch is there as a whol
 moment leaves nothing half counted. Batches are immutable; the warehouse can be rebuilt from them alone, and landing
 files may be deleted once read.
 
-How a batch is made is in `batch.py`, the rules are in `usage/events.py`.
+How a batch is made is in `batch.py`, the rules are in `usage/events.py`, the accounts file is read in `accounts.py`.
 """
 
-import csv
 import json
 import os
 import shutil
@@ -17,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
 import duckdb
@@ -25,8 +23,9 @@ import pyarrow as pa
 from filelock import FileLock
 
 from orchestration.storage import batch as making
-from orchestration.storage import landing
-from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
+from orchestration.storage import landing, repeats, staging
+from orchestration.storage.accounts import ACCOUNT_COLUMNS, ACCOUNTS_REJECTED_COLUMNS, read_accounts
+from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
 from orchestration.storage.landing import LandedFile
 from orchestration.storage.places import Found, Place, Skipped
 from orchestration.usage.events import Rejection
@@ -38,20 +37,6 @@ THREADS = 2
 """Each needs memory of its own to parse: with 4, twenty lines of 5 MB went beyond the limit."""
 KEPT_AS_THEY_ARE = (Rejection.INVALID_UTF8, Rejection.DAMAGED_FILE)
 """Refused lines whose bytes are not in quarantine: judging them again would judge something else."""
-
-ACCOUNT_COLUMNS = {
-    "account_id": "varchar",
-    "name": "varchar",
-    "owner": "varchar",
-    "plan": "varchar",
-    "mrr": "decimal(18,2)",
-    "stripe_customer_id": "varchar",
-}
-ACCOUNTS_REJECTED_COLUMNS = {
-    name: kind
-    for name, kind in REJECTED_COLUMNS.items()
-    if name in ("landed_file", "line_number", "reason", "line", "rejected_at")
-}
 
 
 @dataclass
@@ -129,14 +114,14 @@ class Lake:
         found, skipped = self._scan
         self._staging.mkdir(exist_ok=True)
         plan = landing.plan(place, found, known)
-        staged = making.stage(place, plan, self._staging / "lines.ndjson", batch_bytes)
+        staged = staging.stage(place, plan, self._staging / "lines.ndjson", batch_bytes)
         if not staged.files:
             return None, skipped + staged.skipped
         number, generation = self._next()
         with self._connect() as connection:
             making.judge(connection, staged, now)
-            making.find_repeated(connection, self._batches)
-            making.refuse(connection, staged)
+            repeats.find_repeated(connection, self._batches)
+            making.refuse(connection, staged, now)
             files = list(staged.files.values())
             batch = self._commit(connection, Batch(number, now.isoformat(), files, generation=generation), now)
         return batch, skipped + staged.skipped
@@ -148,7 +133,7 @@ class Lake:
         """
         number, generation = self._next()
         files = [str(path) for path in sorted(self._batches.glob("[0-9]*/rejected.parquet"))]
-        rejected = f"from read_parquet({files!r}) where generation = {generation}"
+        rejected = f"from read_parquet([{', '.join(map(literal, files))}]) where generation = {generation}"
         kept = ", ".join(f"'{reason}'" for reason in KEPT_AS_THEY_ARE)
         with self._connect() as connection:
             again = f"{rejected} and reason not in ({kept})"
@@ -156,8 +141,8 @@ class Lake:
             if not count:
                 return None
             making.judge_again(connection, again, now)
-            making.find_repeated(connection, self._batches)
-            making.refuse(connection, None)
+            repeats.find_repeated(connection, self._batches)
+            making.refuse(connection, None, now)
             columns = "landed_file, origin, line_number, item, reason, line, arrived_at"
             connection.execute(
                 f"insert into refused_besides select {columns} from ({rejected} and reason in ({kept}))"
@@ -171,7 +156,7 @@ class Lake:
 
     def _commit(self, connection: duckdb.DuckDBPyConnection, batch: Batch, now: datetime) -> Batch:
         with self._committed(self._batches / f"{batch.number:06d}") as folder:
-            making.write(connection, folder, batch.number, batch.generation, now)
+            making.write(connection, folder, batch.number, batch.generation, now, is_replay=not batch.files)
             counts = making.count(connection)
             batch.accepted, batch.duplicates, batch.rejected = counts.accepted, counts.duplicates, counts.rejected
             batch.lines = batch.accepted + batch.duplicates + sum(batch.rejected.values())
@@ -191,7 +176,7 @@ class Lake:
 
         :raises ValueError: the file has no header with `account_id`, or is no UTF-8 text.
         """
-        rows, rejected = _read_accounts(source) if source else ([], [])
+        rows, rejected = read_accounts(source) if source else ([], [])
         with duckdb.connect() as connection:
             for name, columns, content in (
                 ("accounts.parquet", ACCOUNT_COLUMNS, rows),
@@ -218,42 +203,8 @@ class Lake:
         _sync(folder.parent)
 
 
-def _read_accounts(
-    path: Path,
-) -> tuple[list[tuple[object, ...]], list[tuple[str, int, str, str]]]:
-    rows: dict[str, tuple[object, ...]] = {}
-    rejected: list[tuple[str, int, str, str]] = []
-    with path.open(encoding="utf-8-sig", newline="") as stream:
-        # strict: without it a quote that is never closed swallows the accounts behind it
-        reader = csv.DictReader(stream, strict=True)
-        try:
-            if "account_id" not in (reader.fieldnames or []):
-                raise ValueError(
-                    f"{path}: the first line must name the columns, among them account_id"
-                    f" (and {', '.join(list(ACCOUNT_COLUMNS)[1:])} where known); it names {reader.fieldnames or 'none'}"
-                )
-            for row in reader:
-                account = row["account_id"] or ""
-                try:
-                    mrr = Decimal(row["mrr"]).quantize(Decimal("0.01")) if row.get("mrr") else None
-                    has_more_fields_than_names = None in row
-                    if not account or account in rows or has_more_fields_than_names or (mrr and abs(mrr) >= 10**15):
-                        raise InvalidOperation
-                except InvalidOperation:
-                    line = json.dumps({key or "": value for key, value in row.items()})
-                    rejected.append((path.name, reader.line_num, Rejection.INVALID_ROW, line))
-                    continue
-                text = [row.get(column) or None for column in ("name", "owner", "plan")]
-                rows[account] = (account, *text, mrr, row.get("stripe_customer_id") or None)
-        except UnicodeDecodeError as error:
-            raise ValueError(f"{path} is not UTF-8 text; export it as UTF-8") from error
-        except csv.Error as error:
-            raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; look at its quotes") from error
-    return list(rows.values()), rejected
-
-
 def _copy(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
-    connection.execute(f"copy ({query}) to '{_quoted(target)}' (format parquet, compression zstd)")
+    connection.execute(f"copy ({query}) to {literal(str(target))} (format parquet, compression zstd)")
 
 
 def _sync(path: Path) -> None:
@@ -262,10 +213,6 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _quoted(path: Path) -> str:
-    return str(path).replace("'", "''")
 
 
 def _nulls(columns: Mapping[str, str]) -> str:

@@ -74,14 +74,16 @@ def plan(place: Place, found: Iterable[Found], known: Mapping[str, LandedFile]) 
     for known_file in sorted(known.values(), key=lambda each: (each.is_complete, each.copy_of is None)):
         contents[known_file.sha256] = known_file
     in_place = [each for each in known.values() if each.is_in_place(there.get(each.path))]
-    owners = {each.origin: each.path for each in sorted(in_place, key=lambda each: each.read_lines)}
+    owners = {each.origin: each.path for each in sorted(in_place, key=lambda each: each.read_lines) if not each.damage}
     # A file that is not where it was may have been renamed (its inode is), compressed, or copied and then emptied.
     moved = [each for each in known.values() if not each.is_in_place(there.get(each.path))]
     by_inode = {each.inode: each for each in moved}
     emptied = [each for each in moved if each.path in there and there[each.path].stored_bytes < each.stored_bytes]
-    missing = [each for each in moved if each.path not in there]
+    damaged = [each for each in known.values() if each.damage]
     planned: set[str] = set()
-    for path, file in there.items():
+    # Names that stand for another file by now come last: what is known of the file that had them is still needed.
+    moved_paths = {each.path for each in moved}
+    for path, file in sorted(there.items(), key=lambda item: item[0] in moved_paths):
         if file.stored_bytes == 0:
             continue
         before = known.get(path)
@@ -89,18 +91,28 @@ def plan(place: Place, found: Iterable[Found], known: Mapping[str, LandedFile]) 
             if not before.is_complete:
                 yield before
             continue
-        earlier = [each for each in (before, by_inode.get(file.inode), *emptied) if each]
+        earlier = [each for each in (before, by_inode.get(file.inode), *emptied, *damaged) if each]
         if not content.is_plain(path):
-            earlier += [each for each in missing if path.startswith(each.path)]  # a log that was compressed
+            earlier += [each for each in moved if path.startswith(each.path)]  # a log that was compressed
         try:
             seen, beginnings = _examined(place, file, {each.size_bytes for each in earlier})
         except OSError as error:
             yield Skipped(path, f"cannot be read: {error.strerror}")
             continue
         twin = contents.get(seen.sha256)
-        if before and before.sha256 == seen.sha256 and before.damage == seen.damage:
+        if before and before.sha256 == seen.sha256:
             planned.add(seen.sha256)  # touched or moved back: the same content in the same place
-            yield replace(before, stored_bytes=file.stored_bytes, mtime_ns=file.mtime_ns, inode=file.inode)
+            damage = before.damage if content.is_by_row(path) else seen.damage
+            is_complete = before.is_complete and damage in (None, before.damage)
+            yield replace(
+                seen,
+                origin=before.origin,
+                read_bytes=before.read_bytes,
+                read_lines=before.read_lines,
+                is_complete=is_complete,
+                copy_of=before.copy_of,
+                damage=damage,
+            )
             continue
         if seen.sha256 in planned or (twin and not twin.is_complete and twin.is_in_place(there.get(twin.path))):
             continue
@@ -134,7 +146,7 @@ def read(place: Place, file: LandedFile, limit_bytes: int) -> Iterator[tuple[Lan
     start: list[bytes] = []  # of a line whose end was not seen yet
     start_bytes = 0
     with (
-        content.opened_plain(place, file.found, position)
+        content.opened_stored(place, file.found, position)
         if content.is_plain(file.path)
         else content.opened(place, file.found) as stream
     ):
@@ -205,11 +217,14 @@ def _examined(place: Place, file: Found, sizes: Iterable[int]) -> tuple[LandedFi
     # whether rows can be read to the end shows when they are read
     look = content.opened_stored if content.is_by_row(file.path) else content.opened
     with look(place, file) as stream:
-        while chunk := stream.read(CHUNK_BYTES if not marks else min(CHUNK_BYTES, marks[-1] - position)):
-            whole.update(chunk)
-            position += len(chunk)
+        while True:
             while marks and marks[-1] <= position:
                 beginnings[marks.pop()] = whole.hexdigest()
+            chunk = stream.read(CHUNK_BYTES if not marks else min(CHUNK_BYTES, marks[-1] - position))
+            if not chunk:
+                break
+            whole.update(chunk)
+            position += len(chunk)
     sha256 = whole.hexdigest()
     return (
         LandedFile(

@@ -86,6 +86,7 @@ _EVENT_AT = r"""
 _COLUMNS = ", ".join(f"{name}: 'VARCHAR'" for name in _OUTER) + "".join(
     f", {name}: 'JSON'" for name in events.PROPERTIES_FIELDS
 )
+_NAME_TYPES = ", ".join(f"json_type(raw, '$.{name}')" for name in events.NAME_FIELDS)
 _INSIDE = "{" + ", ".join(f'"{name}": "VARCHAR"' for name in _READ_INNER) + "}"
 
 READ_LINES = rf"""
@@ -166,13 +167,13 @@ with line as (
 opened as (
     select
         *,
+        case when is_json and item = 0 then coalesce({_NAME_TYPES}) is null else false end as is_frame,
+        case when is_frame then json_extract_string(raw, ['$.received_at', '$.line']) end as envelope,
         cast(case
-            when not is_json or item > 0 then null
+            when not is_frame then null
             when json_type(raw) = 'ARRAY' then json_extract(raw, '$[*]')
-            when json_type(raw, '$.batch') = 'ARRAY' and json_type(raw, '$.event') is null
-                then json_extract(raw, '$.batch[*]')
-        end as varchar[]) as events_of_line,
-        case when is_json then json_extract_string(raw, ['$.received_at', '$.line', '$.event']) end as envelope
+            when json_type(raw, '$.batch') = 'ARRAY' then json_extract(raw, '$.batch[*]')
+        end as varchar[]) as events_of_line
     from line
 ),
 each_event as (
@@ -182,13 +183,9 @@ each_event as (
             else generate_subscripts(coalesce(events_of_line, [raw]), 1) end as item,
         unnest(coalesce(events_of_line, [
             -- text that the collector could not read
-            case when envelope[1] is not null and envelope[2] is not null and envelope[3] is null
-                then envelope[2] else raw end
+            case when envelope[1] is not null then coalesce(envelope[2], raw) else raw end
         ])) as raw,
-        coalesce(
-            case when envelope[3] is null then try_cast(envelope[1] as timestamptz) end,
-            arrived_at, cast($ingested_at as timestamptz)
-        ) as arrived_at
+        coalesce(try_cast(envelope[1] as timestamptz), arrived_at, cast($ingested_at as timestamptz)) as arrived_at
     from opened
 ),
 checked as (

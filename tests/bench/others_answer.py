@@ -30,12 +30,16 @@ def answer_from(connection: Any, calls: str, target: Path, *packages: str) -> No
     utilization = f"({MONTH_TO_DATE.format(daily_usage='usage_per_day')})"
     top = connection.execute(TOP_ACCOUNTS.format(utilization=utilization, top=TOP)).fetchall()
     [[counted]] = connection.execute("select sum(calls)::bigint from usage_per_day").fetchall()
+    show(top)
     tell(target, counted, top, *packages)
 
 
-def tell(target: Path, calls: int, top: Sequence[Sequence[object]], *packages: str) -> None:
-    """Print the accounts with the most calls, and leave the answer beside `target` to be compared."""
+def show(top: Sequence[Sequence[object]]) -> None:
     sys.stdout.write("".join(f"{account} {count}\n" for account, count in top))
+
+
+def tell(target: Path, calls: int, top: Sequence[Sequence[object]], *packages: str) -> None:
+    """Leave the answer beside `target`, to be compared."""
     versions = ", ".join(f"{package} {version(package)}" for package in packages)
     answer = {"calls": calls, "top": [list(row) for row in top], "versions": versions}
     answer_file(target).write_text(json.dumps(answer))

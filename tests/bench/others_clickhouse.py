@@ -9,7 +9,7 @@ from pathlib import Path
 
 from chdb.session import Session
 
-from tests.bench.others_answer import TOP, tell
+from tests.bench.others_answer import TOP, show, tell
 
 
 def main(how: str, landing: Path, target: Path) -> None:
@@ -49,6 +49,7 @@ def main(how: str, landing: Path, target: Path) -> None:
     )
     counted = session.query("select sum(calls) from usage.daily_usage", "TabSeparated")
     rows = [(account, int(calls)) for account, calls in map(json.loads, str(top).splitlines())]
+    show(rows)
     tell(target, int(str(counted)), rows, "chdb", "chdb-core")
 
 

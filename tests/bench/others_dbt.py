@@ -29,13 +29,15 @@ STAGING = """
 """
 PRINT_TOP = """
 {{% macro print_top() %}}
-    {{% for row in run_query("{top}").rows %}}{{% do print(row[0] ~ " " ~ row[1]) %}}{{% endfor %}}
+    {{% if execute %}}
+        {{% for row in run_query("{top}").rows %}}{{% do print(row[0] ~ " " ~ row[1]) %}}{{% endfor %}}
+    {{% endif %}}
 {{% endmacro %}}
 """
 
 
 def write_project(project: Path, landing: Path, warehouse: Path) -> None:
-    top = TOP_ACCOUNTS.format(utilization='" ~ ref("utilization") ~ "', top=TOP)
+    top = TOP_ACCOUNTS.format(utilization="utilization", top=TOP)
     files = {
         "dbt_project.yml": PROJECT,
         "profiles.yml": PROFILE.format(warehouse=warehouse),

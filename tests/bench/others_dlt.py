@@ -15,14 +15,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR", "DLT_DATA_DIR": sys.argv[3]}
+os.environ |= {"RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
 
-import dlt  # noqa: E402
-import duckdb  # noqa: E402
-from dlt.common import json  # noqa: E402
-from dlt.sources.filesystem import filesystem  # noqa: E402
+import dlt
+import duckdb
+from dlt.common import json
+from dlt.common.runtime import run_context
+from dlt.sources.filesystem import filesystem
 
-from tests.bench.others_answer import answer_from  # noqa: E402
+from tests.bench.others_answer import answer_from
 
 RECORDS_AT_ONCE = 1000  # as in read_jsonl
 ROWS_AT_ONCE = 100_000
@@ -65,6 +66,7 @@ def records(files: Iterable[Any]) -> Iterator[list[Any]]:
 
 def main(how: str, landing: Path, target: Path) -> None:
     target.mkdir(parents=True)
+    run_context.global_dir = lambda: str(target)  # else it leaves an id in the home folder, telemetry or not
     warehouse = target / "warehouse.duckdb"
     pipeline = dlt.pipeline(
         "calls",

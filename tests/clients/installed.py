@@ -29,6 +29,8 @@ class Packages:
 
         :raises NotInstalledError: there is no package manager, no network, or no such version.
         """
+        if not self.names:
+            return CACHE
         version = f"python{sys.version_info.major}.{sys.version_info.minor}" if self.is_python else "node"
         folder = CACHE / version / "+".join(self.names).replace("/", "-")
         if folder.exists():

@@ -194,6 +194,22 @@ def test_everything_is_counted_again_where_nothing_can_be_relied_on(lake: Path, 
     assert built(builder) == counted(lake, NOW + timedelta(hours=1))
 
 
+def test_lake_that_comes_back_after_another_one_was_counted_is_counted_again(
+    lake: Path, builder: Builder, tmp_path: Path
+) -> None:
+    """What is remembered of the first lake does not hold for a table that was counted from the second one."""
+    lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
+    assert is_well(builder.build(NOW))
+    lake.rename(tmp_path / "first")
+    lakes.create(lake)
+    lakes.add(lake, make_calls(2, NOW - timedelta(days=7), name="b"))
+    builder.build(NOW, "stg_api_calls", "hourly_usage")
+    shutil.rmtree(lake)
+    (tmp_path / "first").rename(lake)
+    assert is_well(builder.build(NOW))
+    assert built(builder) == counted(lake, NOW)
+
+
 def test_late_and_early_lines_count_on_their_days_when_they_are_due(
     place: tuple[Path, Builder], lake: Path, tmp_path: Path
 ) -> None:

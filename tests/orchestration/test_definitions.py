@@ -8,7 +8,7 @@ import pytest
 from orchestration.definitions import headroom
 
 GRAPH = {
-    "ingest": {"raw_events", "rejected_lines", "raw_accounts"},
+    "ingest": {"raw_events", "raw_other_events", "rejected_lines", "raw_accounts"},
     "staging": {
         "stg_accounts",
         "stg_api_calls",
@@ -23,6 +23,7 @@ GRAPH = {
         "data_quality",
         "events_rejected",
         "expected_usage",
+        "hourly_usage",
         "quota_current",
         "quota_history",
         "threshold_crossings",

@@ -9,6 +9,7 @@
 Each event gets its id and time when it is captured, so that a repeated request counts once.
 """
 
+# ruff: noqa: BLE001, S310, S311, UP017
 from __future__ import annotations
 
 import atexit
@@ -27,7 +28,6 @@ from datetime import datetime, timezone
 from http.client import HTTPException
 
 logger = logging.getLogger("headroom")
-NO_ANSWER = 0
 
 
 class HeadroomEvents:
@@ -92,6 +92,7 @@ class HeadroomEvents:
             with self._changed:
                 left = len(self._queue) + self._in_flight
                 self._queue.clear()
+                self._in_flight = 0
             self._drop(left, f"closed before they could be sent; {self.problem}")
 
     def _run(self) -> None:
@@ -113,38 +114,38 @@ class HeadroomEvents:
     def _send(self, batch: list[bytes]) -> None:
         """Send until it is received or refused; as long as the collector is away, only the queue fills up."""
         for attempt in itertools.count():
-            status, wait_seconds = self._post(b"[" + b",".join(batch) + b"]")
+            status, problem, wait_seconds = self._post(b"[" + b",".join(batch) + b"]")
             if 200 <= status < 300 or self._given_up.is_set():
                 break
+            self.problem = problem
             if status == 413 and len(batch) > 1:
                 self._send(batch[: len(batch) // 2])
                 self._send(batch[len(batch) // 2 :])
                 break
-            if status < 500 and status not in (NO_ANSWER, 408, 429):
-                self._drop(len(batch), self.problem)
+            if status < 500 and status not in (0, 408, 429):
+                self._drop(len(batch), problem)
                 break
             if attempt:
-                logger.warning("%d events wait, %d were dropped: %s", len(batch), self.dropped, self.problem)
+                logger.warning("%d events wait, %d were dropped: %s", len(batch), self.dropped, problem)
             if self._closing.is_set():
                 time.sleep(0.1)
             else:
                 backoff_seconds = min(30.0, 0.25 * 2 ** min(attempt, 10)) * random.uniform(0.5, 1.0)
                 self._closing.wait(backoff_seconds if wait_seconds is None else wait_seconds)
 
-    def _post(self, body: bytes) -> tuple[int, float | None]:
-        """The answer's status, and its Retry-After in seconds."""
+    def _post(self, body: bytes) -> tuple[int, str, float | None]:
+        """The answer's status, or 0 if there was none; what went wrong; its Retry-After in seconds."""
         try:
             request = urllib.request.Request(self._url, body, self._headers)
             with self._opener.open(request, timeout=10) as answer:
-                return answer.status, None
+                return answer.status, "", None
         except urllib.error.HTTPError as error:
             with error:
-                self.problem = f"HTTP {error.code} {error.reason}"
                 wait = error.headers.get("Retry-After", "")
-                return error.code, min(60.0, float(wait)) if wait.isdigit() else None
+                wait_seconds = min(60.0, float(wait)) if wait.isdigit() else None
+                return error.code, f"HTTP {error.code} {error.reason}", wait_seconds
         except (OSError, HTTPException) as error:
-            self.problem = repr(error)
-            return NO_ANSWER, None
+            return 0, repr(error), None
 
     def _drop(self, count: int, problem: str) -> None:
         with self._changed:

@@ -12,8 +12,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.storage import landing
-from orchestration.storage.landing import LandedFile, Skipped
+from orchestration.storage import content, landing
+from orchestration.storage.landing import LandedFile, Piece
+from orchestration.storage.places import SUFFIXES, Folder, Skipped
 from tests.builders import land
 
 
@@ -29,12 +30,12 @@ class Reader:
 
     def read(self, limit_bytes: int = 10**9) -> list[tuple[str, int, bytes]]:
         """(path, line number, line) of everything new."""
-        found, skipped = landing.scan(self.folder)
+        found, skipped = Folder(self.folder).scan()
         lines: list[tuple[str, int, bytes]] = []
         for _ in range(1000):
             news = False
             self.skipped = list(skipped)
-            for file in landing.plan(self.folder, found, dict(self.known)):
+            for file in landing.plan(Folder(self.folder), found, dict(self.known)):
                 if isinstance(file, Skipped):
                     self.skipped.append(file)
                     continue
@@ -48,11 +49,9 @@ class Reader:
 
     def _lines(self, file: LandedFile, limit_bytes: int) -> list[tuple[str, int, bytes]]:
         read: list[tuple[str, int, bytes]] = []
-        number = file.read_lines
-        for state, lines in landing.read_lines(self.folder, file, limit_bytes):
+        for state, pieces in landing.read(Folder(self.folder), file, limit_bytes):
             self.known[file.path] = state
-            for line in lines:
-                number += 1
+            for number, line in numbered(pieces):
                 read.append((file.path, number, line))
                 if line.endswith(b"."):
                     self.counted.setdefault((file.origin, number), line)
@@ -60,6 +59,14 @@ class Reader:
 
     def counts(self) -> list[bytes]:
         return sorted(self.counted.values())
+
+
+def numbered(pieces: list[Piece]) -> list[tuple[int, bytes]]:
+    return [
+        (number, line)
+        for piece in pieces
+        for number, line in enumerate(piece.lines.removesuffix(b"\n").split(b"\n"), piece.first_line)
+    ]
 
 
 @pytest.fixture
@@ -152,10 +159,10 @@ def test_copies_count_once_when_they_land_together(reader: Reader) -> None:
 def test_copy_is_read_when_the_first_file_turns_out_to_be_unreadable(reader: Reader) -> None:
     land(reader.folder, "a.ndjson", "one.")
     land(reader.folder, "b.ndjson", "one.")
-    found, _ = landing.scan(reader.folder)
+    found, _ = Folder(reader.folder).scan()
 
     # `a` was planned and could then not be read: nothing is remembered of either, so the next plan has both again.
-    assert [file.path for file in landing.plan(reader.folder, found, {})] == ["a.ndjson"]
+    assert [file.path for file in landing.plan(Folder(reader.folder), found, {})] == ["a.ndjson"]
     (reader.folder / "a.ndjson").unlink()
     assert reader.read() == [("b.ndjson", 1, b"one.")]
 
@@ -242,7 +249,7 @@ def test_touched_file_is_not_read_again_when_only_its_time_changed(reader: Reade
 
 def test_touched_file_is_read_on_when_it_was_not_complete(reader: Reader) -> None:
     path = land(reader.folder, "a.ndjson", "one.", "two.")
-    [file] = landing.plan(reader.folder, landing.scan(reader.folder)[0], {})
+    [file] = landing.plan(Folder(reader.folder), Folder(reader.folder).scan()[0], {})
     assert isinstance(file, LandedFile)
     reader.known["a.ndjson"] = replace(file, read_bytes=5, read_lines=1)
     os.utime(path, ns=(1, 1))
@@ -253,7 +260,7 @@ def test_touched_file_is_read_on_when_it_was_not_complete(reader: Reader) -> Non
 @pytest.mark.parametrize("act", ["renamed", "copied"])
 def test_rest_of_a_file_is_read_when_its_first_half_was_read_under_another_name(reader: Reader, act: str) -> None:
     path = land(reader.folder, "b.ndjson", "one.", "two.")
-    [file] = landing.plan(reader.folder, landing.scan(reader.folder)[0], {})
+    [file] = landing.plan(Folder(reader.folder), Folder(reader.folder).scan()[0], {})
     assert isinstance(file, LandedFile)
     reader.known["b.ndjson"] = replace(file, read_bytes=5, read_lines=1)
     reader.counted[file.origin, 1] = b"one."
@@ -280,7 +287,7 @@ def test_deleted_file_is_not_read_again_when_it_comes_back(reader: Reader) -> No
 def test_scan_passes_over_a_file_when_its_name_says_that_it_is_not_ready(reader: Reader, name: str) -> None:
     land(reader.folder, name, "one.")
 
-    assert landing.scan(reader.folder) == ([], [])
+    assert Folder(reader.folder).scan() == ([], [])
 
 
 def test_scan_reports_what_it_does_not_read_when_it_is_no_landing_file(reader: Reader) -> None:
@@ -289,8 +296,8 @@ def test_scan_reports_what_it_does_not_read_when_it_is_no_landing_file(reader: R
     (reader.folder / "self.ndjson").symlink_to("self.ndjson")
     (reader.folder / "loop").symlink_to(reader.folder)
     (reader.folder / "folder.ndjson").mkdir()
-    land(reader.folder, "events.csv", "a,b")
-    land(reader.folder, "sub/a.ndjson.gz", "one.")
+    land(reader.folder, "events.txt", "a,b")
+    land(reader.folder, "sub/a.ndjson.bz2", "one.")
     (reader.folder / os.fsdecode(b"caf\xe9.ndjson")).write_bytes(b"one.\n")
     land(reader.folder, "good.ndjson", "one.")
 
@@ -300,8 +307,8 @@ def test_scan_reports_what_it_does_not_read_when_it_is_no_landing_file(reader: R
         "dangling.ndjson": "cannot be read: No such file or directory",
         "self.ndjson": "cannot be read: Too many levels of symbolic links",
         "loop": "is a link to a folder",
-        "events.csv": "is not one of .ndjson, .jsonl",
-        "sub/a.ndjson.gz": "is not one of .ndjson, .jsonl",
+        "events.txt": f"is not one of {', '.join(SUFFIXES)}",
+        "sub/a.ndjson.bz2": f"is not one of {', '.join(SUFFIXES)}",
         "caf\\xe9.ndjson": "its name is not UTF-8: rename it",
     }
 
@@ -316,7 +323,7 @@ def test_scan_reports_a_folder_when_it_cannot_be_listed(reader: Reader, monkeypa
         return scandir(path)
 
     monkeypatch.setattr(os, "scandir", refuse)
-    assert landing.scan(reader.folder) == ([], [Skipped("closed", "cannot be read: Permission denied")])
+    assert Folder(reader.folder).scan() == ([], [Skipped("closed", "cannot be read: Permission denied")])
 
 
 def test_plan_reports_a_file_when_it_cannot_be_opened(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -354,14 +361,19 @@ def test_inode_fits_the_ledger_when_the_file_system_uses_all_64_bits(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = land(reader.folder, "a.ndjson", "one.")
-    status = path.stat()
-    values = list(status)
-    values[1] = 2**64 - 1
-    found = [("a.ndjson", os.stat_result(values, {"st_mtime_ns": status.st_mtime_ns}))]
-    monkeypatch.setattr(landing, "_hash", lambda *_: ("hash", {}))
+    stat = Path.stat
 
-    [file] = landing.plan(reader.folder, found, {})
-    assert isinstance(file, LandedFile)
+    def large(self: Path, **options: Any) -> os.stat_result:
+        status = stat(self, **options)
+        if self != path:
+            return status
+        values = list(status)
+        values[1] = 2**64 - 1
+        return os.stat_result(values, {"st_mtime_ns": status.st_mtime_ns})
+
+    monkeypatch.setattr(Path, "stat", large)
+
+    [[file], _] = Folder(reader.folder).scan()
     assert file.inode == 2**63 - 1
 
 
@@ -372,18 +384,18 @@ def test_growing_file_is_read_on_next_time_when_it_grew_while_it_was_read(
     path = land(reader.folder, "a.ndjson", "one.")
     more = b"two.\nthr"
     if moment == "scanned":
-        found, _ = landing.scan(reader.folder)
+        found, _ = Folder(reader.folder).scan()
         append(path, more)
-        monkeypatch.setattr(landing, "scan", lambda _: (found, []))
+        monkeypatch.setattr(Folder, "scan", lambda _: (found, []))
     else:
-        hashed = landing._hash
+        hashed = landing._examined
 
         def grow(*arguments: Any) -> Any:
             result = hashed(*arguments)
             append(path, more)
             return result
 
-        monkeypatch.setattr(landing, "_hash", grow)
+        monkeypatch.setattr(landing, "_examined", grow)
     assert reader.read() == [("a.ndjson", 1, b"one.")]
     monkeypatch.undo()
     append(path, b"ee.\n")
@@ -404,8 +416,8 @@ def test_file_is_left_for_the_next_time_when_it_changes_while_it_is_read(
         else:
             path.write_bytes(b"six.\n")
 
-    found, _ = landing.scan(reader.folder)
-    planned = landing.plan(reader.folder, found, {})
+    found, _ = Folder(reader.folder).scan()
+    planned = landing.plan(Folder(reader.folder), found, {})
     if moment == "before hashing":
         alter()
         assert list(planned) == [Skipped("a.ndjson", "cannot be read: it changed meanwhile; the next run looks again")]
@@ -414,7 +426,7 @@ def test_file_is_left_for_the_next_time_when_it_changes_while_it_is_read(
         assert isinstance(file, LandedFile)
         alter()
         with pytest.raises(OSError, match="changed meanwhile"):
-            next(landing.read_lines(reader.folder, file, 100))
+            next(landing.read(Folder(reader.folder), file, 100))
     assert reader.read()[0] == ("a.ndjson", 1, b"six.")
 
 
@@ -422,16 +434,17 @@ def test_reading_ends_with_an_error_when_a_file_is_cut_between_two_chunks(
     reader: Reader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(landing, "CHUNK_BYTES", 5)
+    monkeypatch.setattr(content, "CHUNK_BYTES", 5)
     path = land(reader.folder, "a.ndjson", "one.", "two.")
-    [file] = landing.plan(reader.folder, landing.scan(reader.folder)[0], {})
+    [file] = landing.plan(Folder(reader.folder), Folder(reader.folder).scan()[0], {})
     assert isinstance(file, LandedFile)
-    pieces = landing.read_lines(reader.folder, file, 100)
-    state, lines = next(pieces)
+    pieces = landing.read(Folder(reader.folder), file, 100)
+    state, [piece] = next(pieces)
     path.write_bytes(b"")
 
     with pytest.raises(OSError, match="changed meanwhile"):
         next(pieces)
-    assert (lines, state.read_lines, state.is_complete) == ([b"one."], 1, False)
+    assert (piece.lines, state.read_lines, state.is_complete) == (b"one.\n", 1, False)
 
 
 @settings(max_examples=300, deadline=None)
@@ -489,10 +502,10 @@ def test_appended_file_counts_as_if_it_had_landed_at_once(
 def test_reading_ends_behind_the_limit_when_a_line_is_open(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(landing, "CHUNK_BYTES", 7)
     land(reader.folder, "a.ndjson", "one.", "two.", "three.")
-    [file] = landing.plan(reader.folder, landing.scan(reader.folder)[0], {})
+    [file] = landing.plan(Folder(reader.folder), Folder(reader.folder).scan()[0], {})
     assert isinstance(file, LandedFile)
 
-    assert [lines for _, lines in landing.read_lines(reader.folder, file, 1)] == [[b"one."]]
+    assert [pieces for _, pieces in landing.read(Folder(reader.folder), file, 1)] == [[Piece(1, b"one.\n")]]
 
 
 def test_line_is_cut_off_and_unreadable_when_it_is_too_long(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -514,10 +527,10 @@ def test_plan_opens_no_file_before_its_turn_when_the_backlog_is_long(
     for name in "abc":
         land(reader.folder, f"{name}.ndjson", f"{name}.")
     opened: list[str] = []
-    hashed = landing._hash
+    examined = landing._examined
     monkeypatch.setattr(
-        landing, "_hash", lambda folder, file, sizes: opened.append(file.path) or hashed(folder, file, sizes)
+        landing, "_examined", lambda place, file, sizes: opened.append(file.path) or examined(place, file, sizes)
     )
 
-    next(landing.plan(reader.folder, landing.scan(reader.folder)[0], {}))
+    next(landing.plan(Folder(reader.folder), Folder(reader.folder).scan()[0], {}))
     assert opened == ["a.ndjson"]

@@ -62,7 +62,7 @@ class World:
 
     def rejected(self, columns: str = "line_number, reason") -> list[Any]:
         """The quarantine as readers see it: what the last replay left, and what came after it."""
-        every = f"(select *, max(generation) over () as last from read_parquet(?))"
+        every = "(select *, max(generation) over () as last from read_parquet(?))"
         with duckdb.connect() as connection:
             connection.execute("set TimeZone = 'UTC'")
             found = connection.execute(

@@ -1,0 +1,257 @@
+"""Stored bytes to lines of JSON: gzip and zstd inflated, each row of CSV and Parquet as a line.
+
+Everything here is a generator of pieces of bytes and keeps only a bounded part of the file in memory. What comes
+before a damaged place is given before the error is raised. Which of this a file needs is `content.py`'s business.
+"""
+
+import csv
+import io
+import json
+import zlib
+from collections.abc import Iterable, Iterator
+from itertools import chain
+from typing import Any, BinaryIO
+
+from orchestration.usage import events
+
+STEP_BYTES = 2**20
+"""Inflated and handed on at a time."""
+ZSTD_INPUT_BYTES = 2**11
+"""Inflated at a time: at zstd's highest ratio still only some 64 MiB."""
+MAX_ROW_BYTES = 8 * 2**20
+"""Of CSV. A longer one is no row: a quote was not closed."""
+
+
+class DamagedError(ValueError):
+    """From here on the file cannot be read, whoever tries."""
+
+
+class CutShortError(DamagedError):
+    """The end is missing; it may still come."""
+
+
+def gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Inflated members, one after the other, with padding between and behind them.
+
+    :raises DamagedError: as near to the damage as zlib can come.
+    """
+    inflater, is_inside, step = zlib.decompressobj(wbits=31), False, STEP_BYTES
+    for stored in chain(pieces, [b""]):  # the last one takes out what is still inside
+        piece = stored
+        while piece or is_inside:
+            if not is_inside:
+                piece = piece.lstrip(b"\0")
+                if not piece:
+                    break
+                is_inside = True
+            before = inflater.copy()
+            try:
+                inflated = inflater.decompress(piece, step)
+            except zlib.error as error:
+                if step == 1:
+                    raise DamagedError(f"the gzip data is damaged ({error})") from error
+                # zlib keeps to itself what it inflated in a call that fails
+                inflater, step = before, step // 2
+                continue
+            if inflated:
+                yield inflated
+            piece = inflater.unconsumed_tail
+            if inflater.eof:
+                piece, inflater, is_inside = inflater.unused_data, zlib.decompressobj(wbits=31), False
+            elif not piece and len(inflated) < step:
+                break
+    if is_inside:
+        raise CutShortError("the gzip data ends in the middle")
+
+
+def unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Inflated frames, one after the other.
+
+    :raises DamagedError: in front of the 2 KiB of input that cannot be inflated.
+    """
+    import zstandard
+
+    inflater, is_inside = zstandard.ZstdDecompressor().decompressobj(), False
+    for piece in pieces:
+        for start in range(0, len(piece), ZSTD_INPUT_BYTES):
+            part = piece[start : start + ZSTD_INPUT_BYTES]
+            while part:
+                is_inside = True
+                try:
+                    inflated = inflater.decompress(part)
+                except zstandard.ZstdError as error:
+                    raise DamagedError(f"the zstd data is damaged ({error})") from error
+                if inflated:
+                    yield inflated
+                part = b""
+                if inflater.eof:
+                    part, is_inside = inflater.unused_data, False
+                    inflater = zstandard.ZstdDecompressor().decompressobj()
+    if is_inside:
+        raise CutShortError("the zstd data ends in the middle")
+
+
+_TOP_LEVEL = {
+    *events.NAME_FIELDS,
+    *events.ID_FIELDS,
+    events.SOURCE_FIELD,
+    *(name for name in events.ACCOUNT_FIELDS if "." not in name),
+    *events.TIME_FIELDS,
+}
+"""Columns that are fields of the event itself. All others are its properties, with or without `properties.`"""
+_WHOLE = ("properties",)
+
+
+def _place(column: str) -> tuple[str, ...]:
+    if column in _TOP_LEVEL or column == "properties":
+        return (column,)
+    return ("properties", column.removeprefix("properties."))
+
+
+class _Text:
+    """Lines of a CSV file for its reader; `taken` are those of the row that is being read."""
+
+    def __init__(self, pieces: Iterable[bytes], is_settled: bool) -> None:
+        self._pieces, self._is_settled = pieces, is_settled
+        self.taken: list[bytes] = []
+        self.is_open = False
+        """Whether the last line was given, and has no line break."""
+
+    def __iter__(self) -> Iterator[str]:
+        rest, taken_bytes, is_first = b"", 0, True
+        for piece in self._pieces:
+            *lines, rest = (rest + piece).split(b"\n")
+            for line in lines:
+                taken_bytes = len(line) + (taken_bytes if self.taken else 0)
+                if taken_bytes > MAX_ROW_BYTES:
+                    break
+                self.taken.append(line.removeprefix(b"\xef\xbb\xbf") if is_first else line)
+                is_first = False
+                # bytes that are no UTF-8 pass through, so that the line is refused for what it is
+                yield self.taken[-1].decode("utf-8", "surrogateescape") + "\n"
+            if max(len(rest), taken_bytes) > MAX_ROW_BYTES:
+                raise DamagedError(f"a row of the CSV is longer than {MAX_ROW_BYTES:,} bytes")
+        if rest:
+            if not self._is_settled:
+                raise CutShortError("the last row has no line break")
+            self.is_open = True
+            self.taken.append(rest)
+            yield rest.decode("utf-8", "surrogateescape")
+
+
+def csv_lines(pieces: Iterable[bytes], is_settled: bool) -> Iterator[bytes]:
+    """A line of JSON for each row, at the row's first line; its other lines, and the header's, become empty ones.
+
+    A row of another width stays as it is, which is no JSON. A last row without a line break is given without one.
+
+    :raises CutShortError: there is such a row and the file is not settled.
+    """
+    text = _Text(pieces, is_settled)
+    rows = csv.reader(text, strict=True)
+    lines: list[bytes] = []
+    size = 0
+    problem: DamagedError | None = None
+    try:
+        header = next((row for row in rows if row), [])
+        places = [_place(name.strip()) for name in header]
+        lines += [b""] * len(text.taken)
+        text.taken.clear()
+        for row in rows:
+            lines.append(_csv_line(places, row, b" ".join(text.taken)))
+            size += len(lines[-1])
+            lines += [b""] * (len(text.taken) - 1)
+            text.taken.clear()
+            if size > STEP_BYTES and not text.is_open:
+                yield b"\n".join(lines) + b"\n"
+                lines, size = [], 0
+    except csv.Error as error:
+        problem = DamagedError(f"the CSV cannot be read on ({error})")
+    except DamagedError as error:
+        problem = error
+    if lines:
+        whole = b"\n".join(lines)
+        yield whole.rstrip(b"\n") if text.is_open and not problem else whole + b"\n"
+    if problem:
+        raise problem
+
+
+def _csv_line(places: list[tuple[str, ...]], row: list[str], raw: bytes) -> bytes:
+    if len(row) == len(places):
+        try:
+            return json.dumps(_event(places, row), ensure_ascii=False).encode("utf-8", "surrogateescape")
+        except (RecursionError, UnicodeEncodeError):
+            pass  # JSON in a cell that is nested too deeply, or has half a surrogate
+    return raw.replace(b"\r", b" ")
+
+
+def _event(places: list[tuple[str, ...]], row: list[str]) -> dict[str, Any]:
+    event: dict[str, Any] = {}
+    properties: dict[str, Any] = {}
+    for place, cell in zip(places, row, strict=True):
+        if not cell:
+            continue
+        if place == _WHOLE:
+            try:
+                whole = json.loads(cell)
+            except ValueError:
+                whole = None
+            properties = {**whole, **properties} if isinstance(whole, dict) else {"properties": cell, **properties}
+        elif len(place) == 1:
+            event[place[0]] = cell
+        else:
+            properties[place[1]] = None if cell == "null" else cell
+    return {**event, "properties": properties} if properties else event
+
+
+def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
+    """A line of JSON for each row."""
+    import duckdb
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    stored.seek(-4, io.SEEK_END)
+    if stored.read(4) != b"PAR1":
+        raise CutShortError("the Parquet file has no end")
+    try:
+        file = pq.ParquetFile(pa.PythonFile(stored, mode="r"))
+        query = _parquet_query(file.schema_arrow.names)
+        with duckdb.connect(config={"threads": 1}) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata)):
+                names = [f"c{index}" for index in range(batch.num_columns)]
+                connection.register("batch", pa.Table.from_batches([batch]).rename_columns(names))
+                lines = connection.execute(query).fetchall()
+                yield b"".join(line.encode() + b"\n" for (line,) in lines)
+    except (pa.ArrowException, duckdb.Error, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise  # Arrow's own have no number
+        raise DamagedError(f"the Parquet file cannot be read on ({str(error).partition(chr(10))[0]})") from error
+
+
+def _rows_at_once(metadata: Any) -> int:
+    groups = [metadata.row_group(index) for index in range(metadata.num_row_groups)]
+    row_bytes = max((group.total_byte_size // max(group.num_rows, 1) for group in groups), default=0)
+    return int(max(1, min(8192, 8 * STEP_BYTES // max(row_bytes, 1))))
+
+
+def _parquet_query(columns: list[str]) -> str:
+    outer: list[str] = []
+    inner: list[str] = []
+    properties, whole = "", ""
+    for index, column in enumerate(columns):
+        place = _place(column)
+        if place == _WHOLE:
+            whole = f"to_json(c{index})"
+            whole = f"case json_type({whole}) when 'VARCHAR' then try_cast({whole} ->> '$' as json) else {whole} end"
+        else:
+            key = place[-1].replace("'", "''")
+            (outer if len(place) == 1 else inner).append(f"'{key}', c{index}")
+    if inner:
+        properties = f"json_object({', '.join(inner)})"
+    if inner and whole:
+        # as in CSV a column of its own stands above the same field in `properties`, but not where it is null
+        flat = f"json_merge_patch('{{}}', {properties})"
+        properties = f"case when json_type({whole}) = 'OBJECT' then json_merge_patch({whole}, {flat}) else {flat} end"
+    if inner or whole:
+        outer.append(f"'properties', {properties or whole}")
+    return f"select cast(json_object({', '.join(outer)}) as varchar) from batch"

@@ -1,0 +1,91 @@
+"""OpenTelemetry logs, as the Python exporter sends them, and as JSON."""
+
+import pytest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest, ExportLogsServiceResponse
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
+
+from tests.orchestration.collector.loopback import KEY, Collecting, post, request, zipped
+
+PATH = "/v1/logs"
+PROTOBUF = {"Content_Type": "application/x-protobuf"}
+NANOSECONDS = 1_763_622_723_123_456_789
+
+
+def pair(key: str, **value: object) -> KeyValue:
+    return KeyValue(key=key, value=AnyValue(**value))  # type: ignore[arg-type]
+
+
+def exported(*records: LogRecord) -> bytes:
+    logs = ResourceLogs(scope_logs=[ScopeLogs(log_records=records)])
+    return ExportLogsServiceRequest(resource_logs=[logs]).SerializeToString()
+
+
+def test_log_record_becomes_an_event(collector: Collecting) -> None:
+    attributes = [
+        pair("account_id", string_value="acme"),
+        pair("status", int_value=200),
+        pair("ratio", double_value=0.5),
+        pair("cached", bool_value=True),
+        pair("raw", bytes_value=b"\xff"),
+        pair("tags", array_value=ArrayValue(values=[AnyValue(string_value="a"), AnyValue()])),
+        pair("deep", kvlist_value=KeyValueList(values=[pair("x", int_value=1)])),
+        pair("log.record.uid", string_value="u-1"),
+    ]
+    named = LogRecord(event_name="api_call", time_unix_nano=NANOSECONDS, attributes=attributes)
+    plain = LogRecord(body=AnyValue(string_value="api_call"), observed_time_unix_nano=NANOSECONDS)
+    reply = post(collector.port, zipped(exported(named, plain)), PATH, **PROTOBUF, Content_Encoding="gzip")
+    assert (reply.status, reply.headers["content-type"]) == (200, "application/x-protobuf")
+    assert ExportLogsServiceResponse.FromString(reply.body) == ExportLogsServiceResponse()
+    time = "2025-11-20T07:12:03.123456+00:00"
+    assert collector.finished() == [
+        {
+            "event": "api_call",
+            "timestamp": time,
+            "id": "u-1",
+            "properties": {
+                "account_id": "acme",
+                "status": 200,
+                "ratio": 0.5,
+                "cached": True,
+                "raw": "ff",
+                "tags": ["a", None],
+                "deep": {"x": 1},
+                "log.record.uid": "u-1",
+            },
+        },
+        {"event": "api_call", "timestamp": time, "properties": {}},
+    ]
+
+
+def test_json_is_answered_in_json(collector: Collecting) -> None:
+    record = {
+        "eventName": "api_call",
+        "attributes": [{"key": "account_id", "value": {"stringValue": "acme"}}],
+        "new": 1,
+    }
+    body = {"resourceLogs": [{"scopeLogs": [{"logRecords": [record]}]}]}
+    reply = post(collector.port, body, PATH, Content_Type="application/json")
+    assert (reply.status, reply.headers["content-type"], reply.json) == (200, "application/json", {})
+    assert collector.finished() == [{"event": "api_call", "properties": {"account_id": "acme"}}]
+
+
+@pytest.mark.parametrize("body", [b"\xff\xff\xff", b"{"])
+@pytest.mark.parametrize("kind", ["application/x-protobuf", "application/json"])
+def test_what_is_no_export_is_refused(collector: Collecting, body: bytes, kind: str) -> None:
+    assert post(collector.port, body, PATH, Content_Type=kind).status == 400
+    assert collector.finished() == []
+
+
+def test_empty_export_is_a_success_and_stores_nothing(collector: Collecting) -> None:
+    assert post(collector.port, exported(), PATH, **PROTOBUF).status == 200
+    assert post(collector.port, b"", PATH, **PROTOBUF).status == 200
+    assert collector.finished() == []
+
+
+def test_key_in_a_header_is_needed(collector: Collecting) -> None:
+    assert request(collector.port, PATH, exported(LogRecord(event_name=KEY)), {}).status == 401
+
+
+def test_number_of_records_is_bounded(collector: Collecting) -> None:
+    assert post(collector.port, exported(*[LogRecord()] * 10_001), PATH, **PROTOBUF).status == 413

@@ -1,0 +1,93 @@
+"""The accounts file becomes a table of the lake."""
+
+from decimal import Decimal
+
+import pytest
+
+from orchestration.usage.events import Rejection
+from tests.builders import NOW
+from tests.orchestration.storage.world import World
+
+HEADER = "account_id,name,owner,plan,mrr,stripe_customer_id\n"
+
+
+def write_accounts(world: World, content: str | bytes) -> tuple[int, int]:
+    path = world.root / "accounts.csv"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with world.lake.writing():
+        return world.lake.write_accounts(path, rejected_at=NOW)
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("line_end", ["\n", "\r\n"])
+def test_accounts_are_taken_over_when_the_file_is_good(world: World, mark: str, line_end: str) -> None:
+    content = mark + HEADER + 'acme,"Acme, ""Inc"".",Zoë,growth,1200.50,cus_1\n 74 ,,,,,\n\n'
+
+    assert write_accounts(world, content.replace("\n", line_end)) == (2, 0)
+    assert world.accounts() == [
+        (" 74 ", None, None, None, None, None),
+        ("acme", 'Acme, "Inc".', "Zoë", "growth", Decimal("1200.50"), "cus_1"),
+    ]
+
+
+def test_accounts_need_no_more_than_their_id(world: World) -> None:
+    assert write_accounts(world, "region,account_id\neu,acme\nus\n") == (1, 1)
+    assert world.accounts() == [("acme", None, None, None, None, None)]
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "acme,Twice,,,,",
+        ",Nobody,,,,",
+        "bad,Bad,,,lots,",
+        "bad,Bad,,,NaN,",
+        "bad,Bad,,,Infinity,",
+        "bad,Bad,,,1e15,",
+        "bad,Bad,,,1e999999999,",
+        "bad,Bad, Inc.,Zoë,,10,cus_1",
+    ],
+)
+def test_account_row_is_in_quarantine_when_it_is_unusable(world: World, row: str) -> None:
+    assert write_accounts(world, f"{HEADER}acme,Acme,,,,\n{row}\nlast,Last,,,1,\n") == (2, 1)
+    assert [account[:2] for account in world.accounts()] == [("acme", "Acme"), ("last", "Last")]
+    assert world.accounts_rejected() == [("accounts.csv", 3, Rejection.INVALID_ROW)]
+
+
+@pytest.mark.parametrize(("mrr", "expected"), [("0.005", "0.00"), ("1e-400", "0.00"), ("-5", "-5.00"), ("1e3", "1000")])
+def test_mrr_is_in_cents_when_it_has_more_or_fewer_digits(world: World, mrr: str, expected: str) -> None:
+    assert write_accounts(world, f"{HEADER}acme,,,,{mrr},\n") == (1, 0)
+    assert world.accounts()[0][4] == Decimal(expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "it names none"),
+        ("acme,Acme\n", "it names \\['acme', 'Acme'\\]"),
+        ("name;account_id\n", "must name the columns, among them account_id"),
+        (HEADER.encode() + b"acme,Caf\xe9,,,,\n", "is not UTF-8"),
+        (HEADER.encode("utf-16"), "is not UTF-8"),
+        (HEADER + 'acme,"Acme,,,,\nother,Other,,,,\n', "line 3: .*quotes"),
+        (HEADER + "acme," + "x" * 200_000 + ",,,,\n", "line 2: "),
+    ],
+    ids=["empty", "no header", "semicolons", "latin-1", "utf-16", "open quote", "huge field"],
+)
+def test_accounts_file_is_refused_with_a_sentence_when_it_cannot_be_read(
+    world: World, content: str | bytes, message: str
+) -> None:
+    write_accounts(world, HEADER + "old,,,,,\n")
+
+    with pytest.raises(ValueError, match=message) as raised:
+        write_accounts(world, content)
+    assert type(raised.value) is ValueError
+    assert "accounts.csv" in str(raised.value)
+    assert [account[0] for account in world.accounts()] == ["old"]
+
+
+def test_accounts_are_gone_when_the_file_is(world: World) -> None:
+    write_accounts(world, HEADER + "acme,,,,,\n,,,,,\n")
+    with world.lake.writing():
+        assert world.lake.write_accounts(None, rejected_at=NOW) == (0, 0)
+
+    assert world.accounts() == world.accounts_rejected() == []
