@@ -29,8 +29,8 @@ RAW_OTHER_EVENTS = dg.AssetSpec(
     owners=OWNERS,
     kinds={"python", "parquet"},
     description=(
-        "Every accepted event that is no call, once: quotas that were set, limits that were reached. Few, and kept apart"
-        " from the calls so that looking for them reads no calls."
+        "Every accepted event that is no call, once: quotas that were set, limits that were reached. Few, and kept"
+        " apart from the calls so that looking for them reads no calls."
     ),
 )
 REJECTED_LINES = dg.AssetSpec(

@@ -18,6 +18,9 @@ from orchestration.storage.parsing import JUDGE_LINES, READ_LINES
 from orchestration.storage.staging import Staged
 from orchestration.usage.events import API_CALL, Rejection
 
+ROW_GROUP_BYTES = 32 * 2**20
+"""Held in memory while a file is written. Counted in rows, as by default, it could be the whole batch."""
+
 CALL_COLUMNS = {
     "source": "varchar",
     "event_id": "varchar",
@@ -70,6 +73,7 @@ def judge(connection: duckdb.DuckDBPyConnection, staged: Staged, ingested_at: da
         odd = column_of(connection, "select rowid from parsed where not is_judged order by rowid")
     else:  # the reader has another notion of a line: nothing that it says can be placed
         connection.execute("update parsed set is_judged = false").fetchall()
+    connection.execute("set preserve_insertion_order = false")  # costs memory, and from here on nothing has an order
     connection.register("lines", staged.raw(odd))
     connection.execute(JUDGE_LINES, {"ingested_at": ingested_at}).fetchall()
     connection.unregister("lines")
@@ -136,13 +140,14 @@ def refuse(connection: duckdb.DuckDBPyConnection, staged: Staged | None, ingeste
     connection.execute(f"""
         create temp table refused_besides as
         select {columns.replace("reason, line", f"'{Rejection.ID_CONFLICT}' as reason, raw as line")}
-        from judged where (seq, item) in (select (seq, item) from repeated where is_conflict)
+        from judged where raw is not null and (seq, item) in (select (seq, item) from repeated where is_conflict)
     """).fetchall()
     if staged:
         conflicts = column_of(
             connection,
             """select seq from repeated
-               where is_conflict and seq not in (select seq from judged) order by seq""",
+               where is_conflict and (seq, item) not in (select (seq, item) from judged where raw is not null)
+               order by seq""",
         )
         connection.register("lines", staged.raw(conflicts))
         connection.execute(
@@ -176,7 +181,6 @@ def write(
 
     A replay that refuses nothing leaves a row without a reason, so that readers see that a generation began.
     """
-    connection.execute("set preserve_insertion_order = false")  # costs memory, and the files have no order
     moment = f"timestamptz '{ingested_at.isoformat()}'"
     constant = {"ingested_at": moment, "batch": str(number), "rejected_at": moment, "generation": str(generation)}
 
@@ -186,7 +190,7 @@ def write(
         connection.execute(
             f"copy (select {selected} from {rows}) to {literal(str(target))}"
             # a level more costs a sixth more time and saves nothing on such columns
-            " (format parquet, compression zstd, compression_level 1)"
+            f" (format parquet, compression zstd, compression_level 1, row_group_size_bytes {ROW_GROUP_BYTES})"
         ).fetchall()
 
     calls = ", ".join(literal(name) for name in API_CALL)

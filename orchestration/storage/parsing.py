@@ -128,8 +128,9 @@ valued as (
             else {_EVENT_AT}
         end as event_at
     from named
-)
-select
+),
+vouched as (
+    select
     event_name, own_id, own_source, account_id, event_at, time_text is not null as has_time,
     case when weight_text is null then 1 else try_cast(weight_text as bigint) end as sample_weight,
     endpoint, status, properties,
@@ -153,7 +154,10 @@ select
         )),
         false
     ) as is_judged
-from valued
+    from valued
+)
+-- what the others hold is read again
+select * replace (case when is_judged then properties end as properties) from vouched
 """
 
 JUDGE_LINES = rf"""
@@ -238,7 +242,8 @@ select
     seq, item, own_source, own_id, event_name, account_id, event_at, time_text is not null as has_time,
     case when event_name in ({_CALLS}) then sample_weight end as sample_weight,
     case when event_name = '{events.QUOTA_SET}' then quota end as quota,
-    endpoint, status, properties, landed_file, origin, line_number, arrived_at, raw,
+    endpoint, status, properties, landed_file, origin, line_number, arrived_at,
+    case when reason is not null or item > 0 then raw end as raw,
     case
         when not is_utf8 then '{Rejection.INVALID_UTF8}'
         when not is_json then '{Rejection.INVALID_JSON}'

@@ -29,7 +29,8 @@ def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
         select source, event_id from candidate group by source, event_id having count(*) > 1
     """).fetchall()
     stored = _stored_near(connection, batches)
-    columns = "source, event_id, event_name, account_id, event_at, properties"
+    # Properties are compared by their hashes: they may have megabytes.
+    columns = "source, event_id, event_name, account_id, event_at, md5(properties) as properties"
     connection.execute(f"create temp table stored as select {columns} from candidate where false").fetchall()
     for files in stored:
         relation = f"read_parquet({files}, hive_partitioning = false)"
@@ -48,11 +49,13 @@ def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
     connection.execute(f"""
         create temp table repeated as
         with first_stored as (
-            select {columns} from stored
+            from stored
             qualify row_number() over (partition by source, event_id order by event_at) = 1
         ),
         suspicious as (
-            select *, row_number() over (partition by source, event_id order by seq, item) as nth
+            select
+                seq, item, has_time, {columns},
+                row_number() over (partition by source, event_id order by seq, item) as nth
             from candidate
             where
                 (source, event_id) in (select (source, event_id) from suspect)
