@@ -23,6 +23,7 @@ SECRET_FIELDS = ("api_key", "writeKey")
 MAX_BAD_LINE_BYTES = 2**20
 """Of a longer one the beginning is kept. Escaped, a byte is up to six, and ingest reads lines up to 8 MiB."""
 MAX_ID_BYTES = 200
+TOO_DEEP = b"an event that was nested too deeply to be kept"
 
 
 class Batch:
@@ -66,7 +67,7 @@ class Batch:
                 texts.append(json.dumps(event, ensure_ascii=False).encode())
                 events.append(event)
             except RecursionError:
-                self.bad_lines = [*self.bad_lines, b"an event that was nested too deeply to be kept"]
+                self.bad_lines = [*self.bad_lines, TOO_DEEP]
         self.text, self.events = b"[%b]" % b",".join(texts), events
 
     def drop_secrets(self) -> None:

@@ -12,7 +12,8 @@ from typing import Any
 import orjson
 
 from orchestration.collector.answers import RefusedError, too_large, unavailable
-from orchestration.collector.batches import Batch
+from orchestration.collector.batches import TOO_DEEP, Batch
+from orchestration.usage import events as usage
 
 GZIP_MAGIC = b"\x1f\x8b"
 MAX_GZIP_MEMBERS = 64
@@ -109,9 +110,13 @@ def parse(body: bytes, *, is_sdk: bool, max_events: int) -> Batch:
     except orjson.JSONDecodeError:
         if not body or body.isspace():
             return Batch()
-        if not is_sdk:
+        try:
+            root = json.loads(body.decode(errors="surrogateescape"), parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            if is_sdk:
+                raise _no_events() from None
             return _lines(body, max_events)
-        root, body = _repaired(body)
+        return _repaired(root, max_events)
     kind = type(root)
     if kind is dict:
         events = root.get("batch")
@@ -147,14 +152,41 @@ def _lines(body: bytes, max_events: int) -> Batch:
     return Batch(b",".join(good), events, bad_lines=bad)
 
 
-def _repaired(body: bytes) -> tuple[Any, bytes]:
-    """A body with NaN or half a surrogate in it: Python's clients send that, and drop the whole batch on a 400."""
-    try:
-        root = json.loads(body.decode(errors="replace"), parse_constant=lambda _: None)
-        text = json.dumps(root, ensure_ascii=False, allow_nan=False).encode(errors="replace")
-        return orjson.loads(text), text
-    except (ValueError, RecursionError):
-        raise _no_events() from None
+def _repaired(root: Any, max_events: int) -> Batch:
+    """A body with NaN, half a surrogate or bytes that are no UTF-8 in it: Python's clients call the first two JSON.
+
+    They become null and U+FFFD. An event that would be another's then, or another event, is kept as a bad line.
+    """
+    inside = root.get("batch") if isinstance(root, dict) else root
+    events = inside if isinstance(inside, list) else [root]
+    if len(events) > max_events:
+        raise too_many(max_events)
+    good: list[Any] = []
+    bad: list[bytes] = []
+    for event in events:
+        try:
+            text = json.dumps(event, ensure_ascii=False).encode("utf-16", "surrogatepass")
+            mended = orjson.loads(text.decode("utf-16", "replace"))
+        except ValueError:
+            mended = None
+        except RecursionError:
+            bad.append(TOO_DEEP)
+            continue
+        if _identity(mended) == _identity(event):
+            good.append(mended)
+        else:
+            bad.append(json.dumps(event).encode())  # half a surrogate is written as such, which is no JSON
+    batch = Batch(events=good, bad_lines=bad, root=root)
+    batch.rewrite()
+    return batch
+
+
+def _identity(event: Any) -> list[Any]:
+    if not isinstance(event, dict):
+        return [event]
+    insides = [inside for name in usage.PROPERTIES_FIELDS if isinstance(inside := event.get(name), dict)]
+    names = (*usage.NAME_FIELDS, *usage.ID_FIELDS, usage.SOURCE_FIELD, *usage.ACCOUNT_FIELDS, *usage.TIME_FIELDS)
+    return [place.get(name.removeprefix("properties.")) for place in (event, *insides) for name in names]
 
 
 def _no_events() -> RefusedError:

@@ -213,12 +213,12 @@ def _create(folder: Path) -> tuple[Path, int]:
 
 
 def _lock(descriptor: int, path: Path) -> bool:
-    """Lock the file, unless another process has, or what is at its path now is not this file any more."""
+    """Lock the file, unless another process has, or has sealed or removed it (names are never used again)."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        return path.stat().st_ino == os.fstat(descriptor).st_ino
-    except (BlockingIOError, FileNotFoundError):
+    except BlockingIOError:
         return False
+    return path.exists()
 
 
 def _complete_bytes(descriptor: int) -> int:

@@ -142,19 +142,19 @@ def refuse(connection: duckdb.DuckDBPyConnection, staged: Staged | None, ingeste
         select {columns.replace("reason, line", f"'{Rejection.ID_CONFLICT}' as reason, raw as line")}
         from judged where raw is not null and (seq, item) in (select (seq, item) from repeated where is_conflict)
     """).fetchall()
+    elsewhere = """select seq from repeated
+        where is_conflict and (seq, item) not in (select (seq, item) from judged where raw is not null)"""
     if staged:
-        conflicts = column_of(
-            connection,
-            """select seq from repeated
-               where is_conflict and (seq, item) not in (select (seq, item) from judged where raw is not null)
-               order by seq""",
-        )
-        connection.register("lines", staged.raw(conflicts))
-        connection.execute(
-            f"""insert into refused_besides
-            select {columns.replace("reason, line, arrived_at", f"'{Rejection.ID_CONFLICT}', raw, ?")} from lines""",
-            [ingested_at],
-        ).fetchall()
+        connection.register("lines", staged.raw(column_of(connection, f"{elsewhere} order by seq")))
+    connection.execute(
+        f"""
+        insert into refused_besides
+        select landed_file, origin, line_number, item, '{Rejection.ID_CONFLICT}', raw, coalesce(arrived_at, ?)
+        from lines where seq in ({elsewhere})
+        """,
+        [ingested_at],
+    ).fetchall()
+    if staged:
         connection.unregister("lines")
         for file in staged.damaged:
             connection.execute(

@@ -243,7 +243,6 @@ select
     case when event_name in ({_CALLS}) then sample_weight end as sample_weight,
     case when event_name = '{events.QUOTA_SET}' then quota end as quota,
     endpoint, status, properties, landed_file, origin, line_number, arrived_at,
-    case when reason is not null or item > 0 then raw end as raw,
     case
         when not is_utf8 then '{Rejection.INVALID_UTF8}'
         when not is_json then '{Rejection.INVALID_JSON}'
@@ -259,6 +258,8 @@ select
         when event_name in ({_CALLS})
             and (sample_weight is null or sample_weight not between 1 and {events.MAX_SAMPLE_WEIGHT})
             then '{Rejection.INVALID_WEIGHT}'
-    end as reason
+    end as reason,
+    -- of an event that has a line for itself it can be looked up there
+    case when reason is not null or item > 0 then raw end as raw
 from valued
 """

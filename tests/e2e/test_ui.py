@@ -84,7 +84,10 @@ def test_terminal_is_quiet_while_runs_succeed_and_names_the_cause_when_one_fails
             ([("refresh_job", "SUCCESS")],),
         )
         good = ui.ask(RUNS)["results"][0]["id"]
-        assert ui.launch("__ASSET_JOB", ("raw_events", "rejected_lines", "raw_accounts"))[1] == "SUCCESS"
+        assert (
+            ui.launch("__ASSET_JOB", ("raw_events", "raw_other_events", "rejected_lines", "raw_accounts"))[1]
+            == "SUCCESS"
+        )
         events = ui.ask(EVENTS, run=good)["events"]
         duplicate_an_event(program.data / "lake" / "batches")
         bad, status = ui.launch("hourly_job")

@@ -5,6 +5,7 @@ import json
 import zlib
 from typing import Any
 
+import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,7 +28,7 @@ def _is_json(line: bytes) -> bool:
     if b"\n" in line:
         return True
     try:
-        bodies.orjson.loads(line)
+        orjson.loads(line)
     except ValueError:
         return False
     return True
@@ -99,17 +100,35 @@ def test_nesting_without_end_is_a_bad_line() -> None:
         parse(b"[" * 100_000, is_sdk=True)
 
 
+@pytest.mark.parametrize("is_sdk", [True, False])
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
         (b'{"x":NaN,"y":-Infinity,"z":1}', {"x": None, "y": None, "z": 1}),
-        (b'{"x":"\\ud800"}', {"x": "?"}),
+        (b'{"x":"\\ud800"}', {"x": "\ufffd"}),
         (b'{"x":"\xff"}', {"x": "\ufffd"}),
     ],
 )
-def test_sdk_batch_with_what_python_calls_json_is_repaired(text: bytes, expected: object) -> None:
-    assert events(parse(b'{"batch":[{"a":1},' + text + b"]}", is_sdk=True)) == [{"a": 1}, expected]
-    assert len(parse(text).bad_lines) == 1
+def test_what_python_calls_json_is_repaired(text: bytes, expected: object, is_sdk: bool) -> None:
+    assert events(parse(b'{"batch":[{"a":1},' + text + b"]}", is_sdk=is_sdk)) == [{"a": 1}, expected]
+    assert events(parse(b'[{"a":1},' + text + b"]", is_sdk=is_sdk)) == [{"a": 1}, expected]
+    assert events(parse(text, is_sdk=is_sdk)) == [expected]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b'{"properties":{"account_id":"\\ud800"}}',
+        b'{"distinct_id":"a\xff"}',
+        b'{"uuid":"\\udfff","x":"\xff"}',
+        b'["\xff"]',
+    ],
+)
+def test_event_is_kept_aside_when_repair_would_make_it_anothers(text: bytes) -> None:
+    first, second = lines(parse(b'[{"a":1},' + text + b"]"))
+    assert first["batch"] == [{"a": 1}]
+    with pytest.raises(ValueError, match="surrogate"):
+        orjson.loads(second["line"])
 
 
 def test_number_of_events_is_bounded_in_every_shape() -> None:

@@ -163,3 +163,9 @@ def test_refusal_says_where_a_key_is_looked_for() -> None:
     with pytest.raises(RefusedError) as refused:
         Keys([KEY]).check_body({})
     assert all(word in refused.value.answer.body for word in (b"Bearer", b"Basic", b"X-API-Key", b"writeKey"))
+
+
+def test_keys_are_cut_out_in_every_spelling() -> None:
+    escaped = OTHER_KEY.replace("/", "\\/")
+    text = f'{{"a":"<{OTHER_KEY}>","b":"{escaped}","{KEY}":1}}'.encode()
+    assert Keys([KEY, OTHER_KEY]).scrub(text) == b'{"a":"<[key removed]>","b":"[key removed]","[key removed]":1}'

@@ -4,7 +4,7 @@ import json
 import resource
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 import pytest
@@ -112,6 +112,11 @@ def test_pending_bytes_are_bounded_over_all_requests(small: Collecting) -> None:
         first.sendall(EVENT)
         assert read_reply(first).startswith(b"HTTP/1.1 200 ")
         assert post(small.port, b" " * 700 + EVENT).status == 200
+    with raw_connection(small.port) as connection:
+        connection.sendall(head("/x", "Content-Length: 900") + b" " * 700)
+        wait_until(lambda: small.figure("headroom_collector_pending_bytes") == 700)
+        assert post(small.port, zipped(b" " * 900 + EVENT)).status == 503  # a few bytes as sent
+    wait_until(lambda: small.figure("headroom_collector_pending_bytes") == 0)
     still_serves(small)
 
 
@@ -376,3 +381,15 @@ def test_memory_stays_bounded_whatever_is_sent(tmp_path: Path) -> None:
         assert program.stop() == 0
     assert {"event": "api_call"} in events(program.folder)
     assert KEY not in program.log
+
+
+def test_pipelines_that_nobody_reads_hold_no_memory(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    with program.running() as port, ExitStack() as stack:
+        for _ in range(20):
+            connection = stack.enter_context(raw_connection(port))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            with suppress(OSError):
+                connection.sendall(b"GET /metrics HTTP/1.1\r\n\r\n" * 10_000)
+        assert post(port, EVENT).status == 200
+        assert program.memory_bytes() < MEMORY_BYTES

@@ -1,7 +1,9 @@
 """Group commit as clients see it: nothing is acknowledged before it is durable, and a full disk is survived."""
 
+import asyncio
 import errno
 import json
+import logging
 import os
 import resource
 import threading
@@ -13,6 +15,7 @@ from typing import Any
 import pytest
 
 from orchestration.collector import spool
+from orchestration.collector.metrics import Metrics
 from tests.orchestration.collector.loopback import (
     Collecting,
     Program,
@@ -117,6 +120,7 @@ def test_full_disk_is_reported_and_recovered_from(
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
+    caplog.set_level(logging.INFO)
     assert post(collector.port, numbered(1)).status == 200
     with monkeypatch.context() as patch:
         patch.setattr(os, "writev", full)
@@ -127,7 +131,8 @@ def test_full_disk_is_reported_and_recovered_from(
         assert (status, "No space left on device" in text) == (503, True)
         assert request(collector.port, "/healthz", method="GET").status == 200
         assert collector.figure("headroom_collector_pending_bytes") == 0
-    wait_until(lambda: readiness(collector.port)[0] == 200)  # by itself: nothing is posted meanwhile
+    wait_until(lambda: "events can be stored again" in caplog.text)  # by itself: nobody asks meanwhile
+    assert readiness(collector.port)[0] == 200
     assert post(collector.port, numbered(30)).status == 200
     assert "cannot store events: No space left on device" in caplog.text
     assert collector.finished() == [numbered(1), numbered(30)]
@@ -175,3 +180,22 @@ def test_two_collectors_share_a_folder(tmp_path: Path) -> None:
     found = events(first.folder)
     assert sorted(event["uuid"] for event in found) == ["u-1", "u-2", "u-3", "u-4"]
     assert len(list(first.folder.iterdir())) == 2
+
+
+def test_stop_writes_what_is_pending_and_takes_nothing_more(tmp_path: Path) -> None:
+    told: list[str | None] = []
+
+    async def run() -> None:
+        storage = spool.Spool(tmp_path / "collector", Metrics(), seal_seconds=60)
+        await storage.start()
+        for number in range(3):
+            storage.append([b'{"batch":[%d]}\n' % number], told.append)
+            await asyncio.sleep(0)  # the first is being written when the others come
+        await storage.stop()
+        storage.append([b"late\n"], told.append)
+        storage.check(told.append)
+        await asyncio.sleep(0)
+
+    asyncio.run(run())
+    assert told == [None, None, None, "stopping", "the collector is stopping"]
+    assert events(tmp_path / "collector") == [0, 1, 2]
