@@ -59,6 +59,7 @@ class Piece:
     """Some lines in a row, none of them blank, each with its line break."""
 
     first_line: int
+    count: int
     lines: bytes
 
 
@@ -174,7 +175,7 @@ def read(place: Place, file: LandedFile, limit_bytes: int) -> Iterator[tuple[Lan
             count = whole.count(b"\n")
             start, start_bytes = [chunk[behind:]], len(chunk) - behind
             file = replace(file, read_bytes=position - start_bytes, read_lines=file.read_lines + count)
-            yield file, _pieces(first_line, whole)
+            yield file, _pieces(first_line, count, whole)
             if left <= 0:
                 break
         is_at_end = position >= end if end is not None else not stream.read(1)
@@ -185,25 +186,24 @@ def read(place: Place, file: LandedFile, limit_bytes: int) -> Iterator[tuple[Lan
         last = b"".join(start)
         if len(last) > MAX_LINE_BYTES:
             last = last[:MAX_LINE_BYTES] + CUT_OFF
-        yield replace(file, is_complete=True), _pieces(file.read_lines + 1, last + b"\n") if last else []
+        yield replace(file, is_complete=True), _pieces(file.read_lines + 1, 1, last + b"\n") if last else []
 
 
-def _pieces(first_line: int, lines: bytes) -> list[Piece]:
-    """The lines without the blank ones, in as few pieces as that takes."""
+def _pieces(first_line: int, count: int, lines: bytes) -> list[Piece]:
+    """The lines, `count` of them, without the blank ones, in as few pieces as that takes."""
     if first_line == 1:
         lines = lines.removeprefix(b"\xef\xbb\xbf")
     if not lines[: lines.index(b"\n")].isspace() and lines[:1] != b"\n" and not _BLANK_LINE.search(lines):
-        return [Piece(first_line, lines)]
+        return [Piece(first_line, count, lines)]
     pieces: list[Piece] = []
     run: list[bytes] = []
-    for number, line in enumerate(lines.split(b"\n")[:-1], first_line):
+    # a blank one at the end closes the last run
+    for number, line in enumerate(lines.split(b"\n"), first_line):
         if line.strip(b" \t\r\f\v"):
             run.append(line)
         elif run:
-            pieces.append(Piece(number - len(run), b"\n".join(run) + b"\n"))
+            pieces.append(Piece(number - len(run), len(run), b"\n".join(run) + b"\n"))
             run = []
-    if run:
-        pieces.append(Piece(first_line + lines.count(b"\n") - len(run), b"\n".join(run) + b"\n"))
     return pieces
 
 

@@ -28,24 +28,25 @@ def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
         create temp table suspect as
         select source, event_id from candidate group by source, event_id having count(*) > 1
     """).fetchall()
-    stored = _stored_near(connection, batches)
     # Properties are compared by their hashes: they may have megabytes.
     columns = "source, event_id, event_name, account_id, event_at, md5(properties) as properties"
     connection.execute(f"create temp table stored as select {columns} from candidate where false").fetchall()
-    for files in stored:
-        relation = f"read_parquet({files}, hive_partitioning = false)"
+    # DuckDB guesses from one file how many rows all have. Left to its guess, it makes its hash table of the lake.
+    connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'").fetchall()
+    for files in _stored_near(connection, batches):
         # First by id alone: reading the other columns of every stored event would cost ten times as much.
         connection.execute(f"""
             create or replace temp table known as
-            select distinct source, event_id from {relation}
-            where (source, event_id) in (select (source, event_id) from candidate)
+            select distinct source, event_id, filename
+            from {_reader(files)} semi join candidate using (source, event_id)
         """).fetchall()
-        [[count]] = connection.execute("select count(*) from known").fetchall()
-        if count:
+        found = column_of(connection, "select distinct filename from known")
+        if found:
             connection.execute(f"""
                 insert into stored
-                select {columns} from {relation} where (source, event_id) in (select (source, event_id) from known)
+                select {columns} from {_reader(found)} semi join known using (source, event_id)
             """).fetchall()
+    connection.execute("reset disabled_optimizers").fetchall()
     connection.execute(f"""
         create temp table repeated as
         with first_stored as (
@@ -83,8 +84,12 @@ def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
     """).fetchall()
 
 
-def _stored_near(connection: duckdb.DuckDBPyConnection, batches: Path) -> list[str]:
-    """Lists of the lake's files, as SQL, in which an id of the candidates can be."""
+def _reader(files: list[str]) -> str:
+    return f"read_parquet([{', '.join(map(literal, files))}], hive_partitioning = false)"
+
+
+def _stored_near(connection: duckdb.DuckDBPyConnection, batches: Path) -> list[list[str]]:
+    """The lake's files in which an id of the candidates can be: those of calls, and the others."""
     days: set[date] = set()
     for day in column_of(connection, "select distinct cast(event_at as date) from candidate"):
         days.update(_plus(day, distance) for distance in range(-RETRY_DAYS, RETRY_DAYS + 1))
@@ -99,7 +104,7 @@ def _stored_near(connection: duckdb.DuckDBPyConnection, batches: Path) -> list[s
                 calls += sorted(str(path) for path in folder.iterdir())
         if (batch / "others.parquet").exists():
             others.append(str(batch / "others.parquet"))
-    return [f"[{', '.join(map(literal, files))}]" for files in (calls, others) if files]
+    return [files for files in (calls, others) if files]
 
 
 def _plus(day: date, days: int) -> date:

@@ -4,15 +4,14 @@ Inflated and without blank ones, so that DuckDB's JSON reader can take the file 
 `landing.py`'s business, what the lines mean `parsing.py`'s.
 """
 
-from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
 
 from orchestration.storage import landing
-from orchestration.storage.content import CHUNK_BYTES
 from orchestration.storage.landing import LandedFile
 from orchestration.storage.places import Place, Skipped
 
@@ -26,43 +25,45 @@ class Part:
     first_line: int
 
 
+@dataclass(frozen=True)
+class Block:
+    """Staged lines that were written at once, and where they are."""
+
+    first_seq: int
+    count: int
+    offset: int
+    size_bytes: int
+
+
 @dataclass
 class Staged:
     """The new lines of a batch, one after the other in one file; line numbers of it, `seq`, start at 0."""
 
     path: Path
     parts: list[Part] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
     lines: int = 0
     files: dict[str, LandedFile] = field(default_factory=dict)
     skipped: list[Skipped] = field(default_factory=list)
     damaged: list[LandedFile] = field(default_factory=list)
     """Files that this batch read up to where they are damaged."""
 
-    def raw(self, wanted: Iterable[int] | None = None) -> pa.RecordBatchReader:
+    def raw(self, wanted: Sequence[int] | None = None) -> pa.RecordBatchReader:
         """The lines with the numbers `wanted`, in ascending order, or all, for `JUDGE_LINES`."""
-        return pa.RecordBatchReader.from_batches(_LINES, self._raw(iter(wanted) if wanted is not None else None))
+        return pa.RecordBatchReader.from_batches(_LINES, self._raw(wanted))
 
-    def _raw(self, wanted: Iterator[int] | None) -> Iterator[pa.RecordBatch]:
+    def _raw(self, wanted: Sequence[int] | None) -> Iterator[pa.RecordBatch]:
         starts = [part.first_seq for part in self.parts]
-        following = next(wanted, None) if wanted else 0
-        seq, rest = 0, b""
-        with self.path.open("rb", buffering=0) as stream:
-            while following is not None and (chunk := stream.read(CHUNK_BYTES)):
-                count = chunk.count(b"\n")
-                if following >= seq + count:
-                    seq, rest = seq + count, chunk[chunk.rfind(b"\n") + 1 :] if count else rest + chunk
-                    continue
-                lines = (rest + chunk).split(b"\n")
-                rest = lines.pop()
-                if wanted:
-                    picked: list[tuple[int, bytes]] = []
-                    while following is not None and following < seq + count:
-                        picked.append((following, lines[following - seq].strip()))
-                        following = next(wanted, None)
-                else:
-                    picked = [(seq + index, line.strip()) for index, line in enumerate(lines)]
-                seq += count
-                yield self._piece(picked, starts)
+        with self.path.open("rb") as stream:
+            for block in self.blocks:
+                first, behind = block.first_seq, block.first_seq + block.count
+                picked: Sequence[int] = range(first, behind)
+                if wanted is not None:
+                    picked = wanted[bisect_left(wanted, first) : bisect_left(wanted, behind)]
+                if picked:
+                    stream.seek(block.offset)
+                    lines = stream.read(block.size_bytes).split(b"\n")
+                    yield self._piece([(seq, lines[seq - first].strip()) for seq in picked], starts)
 
     def _piece(self, lines: list[tuple[int, bytes]], starts: list[int]) -> pa.RecordBatch:
         parts = [self.parts[bisect_right(starts, seq) - 1] for seq, _ in lines]
@@ -107,7 +108,7 @@ _LINES = pa.schema(
 
 def stage(place: Place, plan: Iterable[LandedFile | Skipped], path: Path, limit_bytes: int) -> Staged:
     """Copy about `limit_bytes` of new lines of the planned files to `path`."""
-    staged, left = Staged(path), limit_bytes
+    staged, size_bytes = Staged(path), 0
     with path.open("wb", buffering=0) as stream:
         for entry in plan:
             if isinstance(entry, Skipped):
@@ -117,18 +118,19 @@ def stage(place: Place, plan: Iterable[LandedFile | Skipped], path: Path, limit_
                 staged.files[entry.path] = entry
                 continue
             try:
-                for state, pieces in landing.read(place, entry, left):
+                for state, pieces in landing.read(place, entry, limit_bytes - size_bytes):
                     for piece in pieces:
                         staged.parts.append(Part(staged.lines, entry, piece.first_line))
-                        staged.lines += piece.lines.count(b"\n")
+                        staged.blocks.append(Block(staged.lines, piece.count, size_bytes, len(piece.lines)))
                         stream.write(piece.lines)
-                        left -= len(piece.lines)
+                        staged.lines += piece.count
+                        size_bytes += len(piece.lines)
                     staged.files[entry.path] = state
                     if state.is_complete and state.damage:
                         staged.damaged.append(state)
             except OSError as error:
                 staged.skipped.append(Skipped(entry.path, f"cannot be read: {error.strerror}"))
-            if left <= 0:
+            if size_bytes >= limit_bytes:
                 break
     staged.parts = list(_merged(staged.parts))
     return staged
