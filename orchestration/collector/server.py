@@ -46,6 +46,8 @@ def serve(settings: Settings) -> None:
             raise ValueError(
                 f"The collector cannot use {settings.landing / FOLDER} ({error.strerror}): see HEADROOM_LANDING."
             ) from error
+        finally:
+            gc.unfreeze()  # libraries look at exit whether all that is theirs was freed, and complain
 
 
 async def _run(settings: Settings, keys: Keys, bound: socket.socket) -> None:

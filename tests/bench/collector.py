@@ -1,4 +1,4 @@
-"""The collector's acknowledged, durable throughput against a bare server that only answers, both on one core."""
+"""The collector's acknowledged, durable throughput against bare servers, each on the same one core."""
 
 import json
 import os
@@ -20,6 +20,10 @@ from tests.bench.measure import BIN, ROOT, Row
 ROUNDS = 3
 SECONDS = 5
 CONNECTIONS = 64
+AGAINST = {
+    "stores": "httptools and uvloop that parse JSON and commit in groups, no more, same core",
+    "answers": "httptools and uvloop that only answer, same core",
+}
 
 
 def bench(folder: Path) -> list[Row]:
@@ -35,22 +39,25 @@ def bench(folder: Path) -> list[Row]:
     rows = []
     for what, events in (("single events", 1), ("arrays of 100", 100)):
         body = json.dumps(event if events == 1 else [event] * events)
-        ours, bare = [], []
+        per_second: dict[str, list[float]] = {"ours": [], **{kind: [] for kind in AGAINST}}
         for _ in range(ROUNDS):
             with _collector(folder) as (port, key):
-                ours.append(_requests_per_second(folder, port, key, body) * events)
-            with _bare(folder) as port:
-                bare.append(_requests_per_second(folder, port, "none", body) * events)
-        ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, bare, strict=True))
-        rows.append(
-            Row(
-                f"collector, {what}, {CONNECTIONS} connections (median of {ROUNDS})",
-                f"{statistics.median(ours):,.0f} events/s",
-                f"{statistics.median(bare):,.0f} events/s",
-                f"{ratio:.2f} of its speed",
-                "httptools and uvloop that only answer, same core",
+                per_second["ours"].append(_requests_per_second(folder, port, key, body) * events)
+            for kind in AGAINST:
+                with _bare(kind, folder) as port:
+                    per_second[kind].append(_requests_per_second(folder, port, "none", body) * events)
+        for kind, against in AGAINST.items():
+            pairs = zip(per_second["ours"], per_second[kind], strict=True)
+            ratio = statistics.median(ours / theirs for ours, theirs in pairs)
+            rows.append(
+                Row(
+                    f"collector, {what}, {CONNECTIONS} connections (median of {ROUNDS})",
+                    f"{statistics.median(per_second['ours']):,.0f} events/s",
+                    f"{statistics.median(per_second[kind]):,.0f} events/s",
+                    f"{ratio:.2f} of its speed",
+                    against,
+                )
             )
-        )
     return rows
 
 
@@ -89,9 +96,10 @@ def _collector(folder: Path) -> Iterator[tuple[int, str]]:
 
 
 @contextmanager
-def _bare(folder: Path) -> Iterator[int]:
+def _bare(kind: str, folder: Path) -> Iterator[int]:
     port = _free_port()
-    with _server([*_pinned(0), sys.executable, "-m", "tests.bench.bare_server", str(port)], port, dict(os.environ)):
+    command = [sys.executable, "-m", "tests.bench.bare_server", kind, str(port), str(folder / "bare.ndjson")]
+    with _server([*_pinned(0), *command], port, dict(os.environ)):
         yield port
 
 
