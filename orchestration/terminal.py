@@ -60,7 +60,8 @@ def print_run(config: Settings, outcome: Outcome) -> None:
     if raw := figures.get("raw_events"):
         refused = figures["rejected_lines"]["events_rejected"].value
         for entry in raw["skipped"].value:
-            print_error(f"not read: {config.landing / entry['path']} {entry['reason']}")
+            path = entry["path"] if "://" in entry["path"] else config.landing / entry["path"]
+            print_error(f"not read: {path} {entry['reason']}")
         console.print(
             f"Ingested {raw['events_accepted'].value:,} events from {raw['lines'].value:,} new lines"
             f" ({raw['duplicates'].value:,} duplicates, {refused:,} rejected)."

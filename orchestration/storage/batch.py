@@ -114,11 +114,11 @@ def _candidates(connection: duckdb.DuckDBPyConnection, is_one_part: bool) -> Non
         create temp view candidate as
         select
             parsed.rowid as seq, 0 as item,
-            coalesce(case when own_id is null then origin else own_source end, '') as source,
+            coalesce(case when own_id is null then part.origin else own_source end, '') as source,
             coalesce(own_id, cast(parsed.rowid - first_seq + first_line as varchar)) as event_id,
             has_time,
             event_name, account_id, event_at, sample_weight, cast(null as bigint) as quota, endpoint, status,
-            properties, landed_file, parsed.rowid - first_seq + first_line as line_number
+            properties, part.landed_file, parsed.rowid - first_seq + first_line as line_number
         from parsed {found}
         where is_judged
         union all

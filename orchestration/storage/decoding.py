@@ -81,8 +81,8 @@ def unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
                     inflated = inflater.decompress(part)
                 except zstandard.ZstdError as error:
                     raise DamagedError(f"the zstd data is damaged ({error})") from error
-                if inflated:
-                    yield inflated
+                for begin in range(0, len(inflated), STEP_BYTES):
+                    yield inflated[begin : begin + STEP_BYTES]
                 part = b""
                 if inflater.eof:
                     part, is_inside = inflater.unused_data, False
@@ -209,7 +209,7 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    stored.seek(-4, io.SEEK_END)
+    stored.seek(max(0, stored.seek(0, io.SEEK_END) - 4))
     if stored.read(4) != b"PAR1":
         raise CutShortError("the Parquet file has no end")
     try:

@@ -9,6 +9,7 @@ import io
 import os
 import stat
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
@@ -18,6 +19,8 @@ SUFFIXES = (
 )
 RANGE_BYTES = 8 * 2**20
 """Asked of an object store at a time."""
+RETRY_SECONDS = 15.0
+"""How long an object store is asked again when it does not answer."""
 CHANGED = "it changed meanwhile; the next run looks again"
 
 
@@ -115,11 +118,13 @@ class Bucket:
         from obstore.store import from_url  # only who uses a bucket pays for the import
 
         self.url = url.rstrip("/")
-        self._store: Any = from_url(self.url)
+        # Its own patience is three minutes, in which no other file would be read.
+        patience: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
+        self._store: Any = from_url(self.url, retry_config=patience)
         self._tags: dict[str, str | None] = {}
 
     def scan(self) -> tuple[list[Found], list[Skipped]]:
-        """:raises OSError: it cannot be listed."""
+        """As of any place; a bucket that cannot be listed is reported and holds up nothing else."""
         import obstore
         from obstore.exceptions import BaseError
 
@@ -128,7 +133,7 @@ class Bucket:
         try:
             entries = [entry for page in obstore.list(self._store) for entry in page]
         except BaseError as error:
-            raise OSError(errno.EIO, f"{self.url} cannot be listed: {_first_line(error)}") from error
+            return [], [Skipped(self.url, f"cannot be listed: {_first_line(error)}")]
         for entry in entries:
             path, parts = f"{self.url}/{entry['path']}", entry["path"].split("/")
             if any(is_unfinished(part) for part in parts):

@@ -17,12 +17,13 @@ from tests.bench.measure import BIN, Row, python, timed, write_events
 DAY_EVENTS = 1_000_000
 SHORT_DAYS, LONG_DAYS = 10, 100
 HOUR_EVENTS = 93_500
+LARGE_HOUR_EVENTS = 1_000_000
 ROUNDS = 3
 
 
 def bench(folder: Path) -> list[Row]:
     jobs: dict[int, list[float]] = {}
-    ingests: dict[int, list[float]] = {}
+    ingests: dict[int, dict[int, list[float]]] = {HOUR_EVENTS: {}, LARGE_HOUR_EVENTS: {}}
     for days in (SHORT_DAYS, LONG_DAYS):
         data = folder / f"history-{days}"
         make_history(data / "lake", days)
@@ -31,15 +32,17 @@ def bench(folder: Path) -> list[Row]:
         for number in range(ROUNDS):
             write_events(data / "landing" / f"hour-{number}.ndjson", HOUR_EVENTS, seed=days + number)
             jobs[days].append(timed([BIN / "headroom", "run"], data))
-        ingests[days] = []
-        for number in range(ROUNDS):
-            landing = folder / f"hour-{days}-{number}"
-            write_events(landing / "hour.ndjson", HOUR_EVENTS, seed=1000 + days + number)
-            python(ingest.__name__, "lake", landing, data / "lake")
-            ingests[days].append(ingest.seconds_of(data / "lake"))
+        for events, seconds in ingests.items():
+            seconds[days] = []
+            for number in range(ROUNDS):
+                landing = folder / f"hour-{days}-{events}-{number}"
+                write_events(landing / "hour.ndjson", events, seed=events + days + number)
+                python(ingest.__name__, "lake", landing, data / "lake")
+                seconds[days].append(ingest.seconds_of(data / "lake"))
         shutil.rmtree(data)
     rows = []
-    for what, figures in ((f"ingest of {HOUR_EVENTS:,} events", ingests), ("`headroom run` with them", jobs)):
+    figures_of = {f"ingest of {events:,} events": seconds for events, seconds in ingests.items()}
+    for what, figures in {**figures_of, f"`headroom run`, {HOUR_EVENTS:,} new events": jobs}.items():
         long, short = statistics.median(figures[LONG_DAYS]), statistics.median(figures[SHORT_DAYS])
         rows.append(
             Row(

@@ -3,12 +3,16 @@
 import json
 from collections import Counter
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestration.storage import batch as making
 from orchestration.storage import landing
+from orchestration.storage.batch import CALL_COLUMNS
+from orchestration.usage import events
 from orchestration.usage.events import MAX_ACCOUNT_ID_BYTES, Rejection
 from tests.builders import NOW, make_event, make_quota
 from tests.orchestration.storage.world import World
@@ -444,3 +448,69 @@ def test_every_line_is_accounted_for_whatever_it_holds(
     for batch in batches:
         assert batch.lines == batch.accepted + batch.duplicates + sum(batch.rejected.values())
     assert "good" in world.events()
+
+
+ODD_TEXTS = st.sampled_from(
+    [
+        *("", " ", "acme", "1", "01", "1.0", "1e3", "-1", "true", "false", "null", "NaN", "Infinity"),
+        *("[1]", "{}", '{"a":1}', "api_call", "api_request", "quota_set", "ü", "\u0000", "'", '"', "x" * 1025),
+        *("2026-11-19", "2026-11-19T12:00:00", "2026-11-19T12:00:00+02:00", "today", "1763546400", "1999-12-31"),
+    ]
+)
+ODD = ODD_TEXTS | st.sampled_from([None, True, False, 0, 1, 7, -1, 10**6, 10**6 + 1, 2**63, 2**64, 10**30, 1.0, 1.5])
+ODD_VALUES = ODD | st.lists(ODD, max_size=2) | st.dictionaries(st.sampled_from(["a", "account_id"]), ODD, max_size=2)
+NAMES = [*events.NAME_FIELDS, *events.ID_FIELDS, "source", "distinct_id", "userId", "subject", *events.TIME_FIELDS]
+ODD_PROPERTIES = st.dictionaries(
+    st.sampled_from(["account_id", "customer_id", "sample_weight", "endpoint", "status", "other"]),
+    ODD_VALUES,
+    max_size=4,
+)
+ODD_EVENTS = st.builds(
+    lambda event, outer, inner, name: {"event": event, "uuid": "u", **outer, name: inner},
+    st.sampled_from(["api_call", "api_request"]),
+    st.dictionaries(st.sampled_from([*NAMES, "sample_weight"]), ODD_VALUES, max_size=4),
+    ODD_PROPERTIES | ODD_VALUES,
+    st.sampled_from(events.PROPERTIES_FIELDS),
+)
+
+
+@settings(max_examples=25, deadline=None)
+@given(lines=st.lists(ODD_EVENTS, min_size=20, max_size=40))
+def test_both_ways_of_reading_give_the_same_events(
+    tmp_path_factory: pytest.TempPathFactory, lines: list[dict[str, Any]]
+) -> None:
+    """The fast one, and the exact one on every line."""
+    fast, exact = World(tmp_path_factory.mktemp("fast")), World(tmp_path_factory.mktemp("exact"))
+    for world in (fast, exact):
+        # an id for each, so that none hides another
+        world.land(*({**line, "uuid": f"{line['uuid']}-{number}"} for number, line in enumerate(lines)))
+    fast.ingest()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(
+            making,
+            "READ_LINES",
+            making.READ_LINES.replace("from vouched", "from unvouched").replace(
+                "select * replace",
+                ", unvouched as (select * replace (false as is_judged) from vouched) select * replace",
+            ),
+        )
+        assert "from unvouched" in making.READ_LINES
+        exact.ingest()
+
+    columns = ", ".join(CALL_COLUMNS)
+    assert fast.calls(columns) == exact.calls(columns)
+    assert fast.rejected("*") == exact.rejected("*")
+
+
+@pytest.mark.parametrize("place", ["outside", "inside"])
+def test_weight_is_a_whole_number_of_calls_or_the_line_is_refused(world: World, place: str) -> None:
+    good = [(None, 1), (1, 1), (10, 10), ("25", 25), (3.0, 3), (10**6, 10**6)]
+    bad = [0, -1, 1.5, "ten", "", True, [2], {"a": 1}, 10**6 + 1, 10**30]
+    for number, weight in enumerate([*(weight for weight, _ in good), *bad]):
+        event = make_event(uuid=f"{number:02}")
+        (event if place == "outside" else event["properties"])["sample_weight"] = weight
+        world.land(event, name=f"{number:02}.ndjson")
+    world.ingest()
+
+    assert world.calls("event_id, sample_weight") == [(f"{i:02}", weight) for i, (_, weight) in enumerate(good)]
+    assert [reason for _, reason in world.rejected()] == [Rejection.INVALID_WEIGHT] * len(bad)
