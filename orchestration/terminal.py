@@ -110,7 +110,7 @@ def print_utilization(config: Settings, limit: int = 15) -> None:
             Text(row["severity"], SEVERITY_STYLES.get(row["severity"], "")),
             f"{row['used_today']:,}",
             f"{row['used_mtd']:,} / {row['quota']:,}",
-            format_pct(row["pct_of_cap"]),
+            format_pct(row["pct_of_cap"], row["ci95_pct"]),
             sparkline(calls.get(row["account_id"], ())),
             hits_cap({**row, "used": row["used_mtd"]}, row["as_of"].astimezone(config.zone).date()),
             f"{projected:,}" if projected is not None else "too early",
@@ -200,8 +200,9 @@ def print_rejected(config: Settings, limit: int) -> None:
         console.print(Text(f"{row['lines']:,} × {reason}", "bold"), Text(f"— {reason.explanation}"))
         for line in warehouse.query(
             config.published,
-            """select landed_file, line_number, line from events_rejected where reason = ?
+            """select landed_file, line_number, item, line from events_rejected where reason = ?
                order by rejected_at desc, landed_file, line_number limit ?""",
             [str(reason), limit],
         ):
-            console.print(Text(f"    {line['landed_file']}:{line['line_number']}  {line['line'][:100]}"))
+            item = f" (event {line['item']} of the line)" if line["item"] else ""
+            console.print(Text(f"    {line['landed_file']}:{line['line_number']}{item}  {line['line'][:100]}"))

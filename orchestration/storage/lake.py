@@ -70,8 +70,16 @@ class Lake:
         self._scan: tuple[list[Found], list[Skipped]] | None = None
 
     def create(self) -> None:
-        """Make an empty lake that can be queried: its files then always match the globs of the dbt sources."""
+        """Make an empty lake that can be queried: its files then always match the globs of the dbt sources.
+
+        :raises ValueError: there is one of an earlier layout.
+        """
         empty = self._batches / "000000"
+        if (empty / "events").exists():
+            raise ValueError(
+                f"{self.root} was written by an earlier Headroom, in folders that this one does not read: move it, the "
+                "warehouse and ledger.sqlite away, and run again; the landing files are then read anew."
+            )
         if empty.exists():
             return
         self.write_accounts(None, rejected_at=None)

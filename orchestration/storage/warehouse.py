@@ -5,6 +5,7 @@ under the published name. Readers never wait and never see half a build. Nothing
 select columns of marts.
 """
 
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -13,9 +14,6 @@ from typing import Any
 
 import duckdb
 from filelock import FileLock
-
-STORAGE_VERSION = "v1.5.0"
-"""File format of the published copy: DuckDB 1.5 and later can read it, so analysts' tools need not be the newest."""
 
 
 class NothingPublishedError(RuntimeError):
@@ -29,17 +27,14 @@ def publish(warehouse: Path, published: Path) -> dict[str, int]:
     """
     staging = published.with_name(f".{published.name}")
     with FileLock(warehouse.with_suffix(".lock")):
-        staging.unlink(missing_ok=True)
-        with duckdb.connect() as connection:
-            connection.execute(f"attach '{_quoted(warehouse)}' as warehouse (read_only)")
-            connection.execute(f"attach '{_quoted(staging)}' as published (storage_version '{STORAGE_VERSION}')")
-            connection.execute("copy from database warehouse to published")
+        duckdb.connect(str(warehouse)).close()  # what a killed build had committed is in the file itself then
+        shutil.copyfile(warehouse, staging)
+        with duckdb.connect(str(staging), read_only=True) as connection:
             names = connection.execute(
                 """select table_name from duckdb_tables()
-                   where database_name = 'published' and schema_name = 'main' order by table_name"""
+                   where database_name = current_database() and schema_name = 'main' order by table_name"""
             ).fetchall()
-            rows = {name: _count(connection, f'published.main."{name}"') for (name,) in names}
-            connection.execute("detach published")
+            rows = {name: _count(connection, f'main."{name}"') for (name,) in names}
         staging.replace(published)
     return rows
 
@@ -79,6 +74,7 @@ CROSSINGS = """
         crossings.account_id, crossings.period_start, crossings.quota_version, crossings.threshold_pct,
         crossings.severity, crossings.crossed_at, crossings.cause, crossings.quota, crossings.used,
         utilization.account_name, utilization.owner, utilization.plan, utilization.mrr, crossings.pct_of_cap,
+        utilization.ci95_pct,
         utilization.projected_eom, utilization.hits_cap_on, utilization.hits_cap_in_period,
         crossings.period_start = utilization.period_start as is_current_period
     from threshold_crossings as crossings

@@ -6,7 +6,7 @@ Figures come ready from the marts and are only formatted here. How a channel dra
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
-from decimal import ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -133,7 +133,7 @@ def _item(row: Mapping[str, Any], calls: Sequence[int], on: date, zone: ZoneInfo
         "threshold_pct": row["threshold_pct"],
         "used": f"{row['used']:,}",
         "quota": f"{row['quota']:,}",
-        "pct": format_pct(row["pct_of_cap"]),
+        "pct": format_pct(row["pct_of_cap"], row["ci95_pct"] if row["is_current_period"] else None),
         "crossed_at": f"{row['crossed_at'].astimezone(zone):%d %b %H:%M}",
         "cause": row["cause"],
         "hits_cap": hits_cap(row, on),
@@ -154,6 +154,8 @@ def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[s
     ]
     if quality["accounts_blocked_with_usage"]:
         lines.append(f"{_counted(quality['accounts_blocked_with_usage'], 'account')} blocked (quota 0) but calling")
+    if quality["accounts_sampled"]:
+        lines.append(f"{_counted(quality['accounts_sampled'], 'account')} estimated from sampled calls")
     lines.append(f"{_counted(quality['accounts_without_customer'], 'account')} with usage but no Stripe customer")
     return lines
 
@@ -166,11 +168,15 @@ def _counted(count: int, noun: str) -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
 
 
-def format_pct(pct: Decimal | None) -> str:
-    """A percentage for people, cut off after one decimal: 79.96 is shown as 79.9 %, never as 80.0 % (D1)."""
+def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None) -> str:
+    """A percentage for people, cut off after one decimal: 79.96 is shown as 79.9 %, never as 80.0 % (D1).
+
+    With half the width of its 95 % interval, in percent of itself, where sampled calls make it an estimate (D8).
+    """
     if pct is None:
         return "–"
-    return f"{pct.quantize(Decimal('0.1'), ROUND_FLOOR):,} %"
+    band = f" ± {(pct * ci95_pct / 100).quantize(Decimal('0.1'), ROUND_CEILING):,}" if ci95_pct else ""
+    return f"{pct.quantize(Decimal('0.1'), ROUND_FLOOR):,}{band} %"
 
 
 def hits_cap(row: Mapping[str, Any], on: date) -> str:

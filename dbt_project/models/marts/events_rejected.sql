@@ -1,6 +1,7 @@
 select
     landed_file,
     line_number,
+    item,
     reason,
     line,
     rejected_at

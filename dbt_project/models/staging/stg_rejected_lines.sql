@@ -9,6 +9,7 @@ replayed as (
 select
     source.landed_file,
     source.line_number,
+    coalesce(source.item, 0) as item,
     source.reason,
     source.line,
     {{ utc_timestamp('source.rejected_at') }} as rejected_at

