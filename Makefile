@@ -3,7 +3,7 @@ PYTHON ?= $(shell for v in python3.13 python3.12 python3.11 python3; do \
 	$$v -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$v && break; done)
 BIN := .venv/bin
 
-.PHONY: run demo test test-clients lint fmt bench lock clean
+.PHONY: run demo test coverage test-clients lint fmt bench lock clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
 	@exec $(BIN)/headroom ui
@@ -12,6 +12,9 @@ demo: .venv/ready ## the same without staying
 	@$(BIN)/headroom demo
 
 test: .venv/ready
+	$(BIN)/python -m pytest
+
+coverage: .venv/ready ## the same, a third slower
 	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
 
 # Installs real client libraries from PyPI and npm into a cache outside the repository, and drives them.
