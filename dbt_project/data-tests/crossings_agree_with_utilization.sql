@@ -5,7 +5,7 @@ with crossed as (
         account_id,
         max(threshold_pct) as threshold_pct
     from {{ ref('threshold_crossings') }}
-    where period_start = {{ utc_literal(period_start()) }}
+    where period_end > {{ utc_literal(as_of()) }}
     group by account_id
 )
 

@@ -36,17 +36,7 @@
 {# ISO weekday of today in UTC, 1 is Monday. #}
 {% macro as_of_weekday() %}{{ return(as_of().isoweekday()) }}{% endmacro %}
 
-{# Days, with fraction, from now until the end of the period. #}
-{% macro days_until_period_end() %}{{ return((period_end() - as_of()).total_seconds() / 86400) }}{% endmacro %}
-
-{# SQL: how many days with the ISO weekday `weekday` are left in the period after today. #}
-{% macro remaining_days(weekday) %}
-    {%- set days_left = (period_end().date() - as_of().date()).days - 1 -%}
-    case {{ weekday }}
-    {%- for number in range(1, 8) -%}
-        {#- the first such day is this many days ahead, 1 to 7 -#}
-        {%- set ahead = (number - as_of_weekday() - 1) % 7 + 1 %}
-        when {{ number }} then {{ (days_left - ahead) // 7 + 1 if days_left >= ahead else 0 }}
-    {%- endfor %}
-    end
+{# SQL: on how many days after today, and before the one that is `days` days ahead, the ISO weekday is `weekday`. #}
+{% macro weekdays_ahead(weekday, days) -%}
+    cast(floor(({{ days }} + 5 - ({{ weekday }} - {{ as_of_weekday() }} + 6) % 7) / 7.0) as integer)
 {%- endmacro %}

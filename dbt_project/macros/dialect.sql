@@ -84,3 +84,25 @@ cast(sum(cast({{ weight }} as hugeint) * ({{ weight }} - 1)) as decimal(38, 0))
 {% endmacro %}
 
 {% macro lake_folder() %}{{ return(graph.sources["source.headroom.lake.raw_events"].meta.folder) }}{% endmacro %}
+
+{% macro months_from(first_date, last_date) %}{{ return(adapter.dispatch('months_from')(first_date, last_date)) }}{% endmacro %}
+{# One row for the first day of each month from first_date's to last_date's, both included. #}
+{% macro default__months_from(first_date, last_date) -%}
+cast(unnest(generate_series(date_trunc('month', {{ first_date }}), {{ last_date }}, interval 1 month)) as date)
+{%- endmacro %}
+
+{% macro month_before(date_expression) %}{{ return(adapter.dispatch('month_before')(date_expression)) }}{% endmacro %}
+{% macro default__month_before(date_expression) %}cast({{ date_expression }} - interval 1 month as date){% endmacro %}
+
+{% macro month_after(date_expression) %}{{ return(adapter.dispatch('month_after')(date_expression)) }}{% endmacro %}
+{% macro default__month_after(date_expression) %}cast({{ date_expression }} + interval 1 month as date){% endmacro %}
+
+{% macro day_of_month(month_start, day) %}{{ return(adapter.dispatch('day_of_month')(month_start, day)) }}{% endmacro %}
+{# That day of the month, or its last day where it is shorter. #}
+{% macro default__day_of_month(month_start, day) -%}
+({{ month_start }} + cast(least({{ day }}, extract(day from last_day({{ month_start }}))) as integer) - 1)
+{%- endmacro %}
+
+{% macro days_between(first, last) %}{{ return(adapter.dispatch('days_between')(first, last)) }}{% endmacro %}
+{# Days from the date `first` to that of `last`. #}
+{% macro default__days_between(first, last) %}(cast({{ last }} as date) - cast({{ first }} as date)){% endmacro %}

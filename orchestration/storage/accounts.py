@@ -2,6 +2,8 @@
 
 import csv
 import json
+from collections.abc import Mapping
+from datetime import date
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -12,10 +14,24 @@ ACCOUNT_COLUMNS = {
     "account_id": "varchar",
     "name": "varchar",
     "owner": "varchar",
+    "csm": "varchar",
+    "contact_email": "varchar",
+    "segment": "varchar",
     "plan": "varchar",
     "mrr": "decimal(18,2)",
+    "renewal_on": "date",
     "stripe_customer_id": "varchar",
+    "is_trial": "boolean",
+    "is_internal": "boolean",
+    "is_test": "boolean",
+    "snoozed_until": "date",
+    "period_kind": "varchar",
+    "period_anchor": "date",
+    "period_ends_on": "date",
 }
+"""Only the first one must be there. What they mean is in stg_accounts.yml."""
+PERIOD_KINDS = ("month", "cycle", "trial", "lifetime")
+_WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 ACCOUNTS_REJECTED_COLUMNS = {
     name: kind
     for name, kind in REJECTED_COLUMNS.items()
@@ -39,19 +55,46 @@ def read_accounts(
                 )
             for row in reader:
                 account = row["account_id"] or ""
+                has_more_fields_than_names = None in row
                 try:
-                    mrr = Decimal(row["mrr"]).quantize(Decimal("0.01")) if row.get("mrr") else None
-                    has_more_fields_than_names = None in row
-                    if not account or account in rows or has_more_fields_than_names or (mrr and abs(mrr) >= 10**15):
-                        raise InvalidOperation
-                except InvalidOperation:
+                    if not account or account in rows or has_more_fields_than_names:
+                        raise ValueError
+                    rows[account] = _typed(row)
+                except (ValueError, InvalidOperation):
                     line = json.dumps({key or "": value for key, value in row.items()})
                     rejected.append((path.name, reader.line_num, Rejection.INVALID_ROW, line))
-                    continue
-                text = [row.get(column) or None for column in ("name", "owner", "plan")]
-                rows[account] = (account, *text, mrr, row.get("stripe_customer_id") or None)
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text; export it as UTF-8") from error
         except csv.Error as error:
             raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; look at its quotes") from error
     return list(rows.values()), rejected
+
+
+def _typed(row: Mapping[str, str | None]) -> tuple[object, ...]:
+    """The row's values in the order of `ACCOUNT_COLUMNS`; ValueError or InvalidOperation where one cannot be read."""
+    values = {name: _value(row.get(name) or "", kind) for name, kind in ACCOUNT_COLUMNS.items()}
+    kind, anchor, end = values["period_kind"], values["period_anchor"], values["period_ends_on"]
+    if kind not in (None, *PERIOD_KINDS):
+        raise ValueError
+    if kind in ("cycle", "trial") and not isinstance(anchor, date):
+        raise ValueError
+    if kind == "trial" and not (isinstance(anchor, date) and isinstance(end, date) and anchor < end):
+        raise ValueError
+    return tuple(values.values())
+
+
+def _value(text: str, kind: str) -> object:
+    if not text:
+        return None
+    if kind == "date":
+        return date.fromisoformat(text)
+    if kind == "boolean":
+        if text.lower() not in _WORDS:
+            raise ValueError
+        return _WORDS[text.lower()]
+    if kind.startswith("decimal"):
+        amount = Decimal(text).quantize(Decimal("0.01"))
+        if abs(amount) >= 10**15:
+            raise ValueError
+        return amount
+    return text

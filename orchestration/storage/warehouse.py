@@ -71,15 +71,18 @@ UTILIZATION = """
 
 CROSSINGS = """
     select
-        crossings.account_id, crossings.period_start, crossings.quota_version, crossings.threshold_pct,
-        crossings.severity, crossings.crossed_at, crossings.cause, crossings.quota, crossings.used,
-        utilization.account_name, utilization.owner, utilization.plan, utilization.mrr, crossings.pct_of_cap,
+        crossings.account_id, crossings.period_start, crossings.period_end, crossings.quota_version,
+        crossings.threshold_pct, crossings.severity, crossings.crossed_at, crossings.cause, crossings.quota,
+        crossings.used, utilization.account_name, utilization.owner, utilization.plan, utilization.mrr, crossings.pct_of_cap,
         utilization.ci95_pct,
         utilization.projected_eom, utilization.hits_cap_on, utilization.hits_cap_in_period,
         crossings.period_start = utilization.period_start as is_current_period
     from threshold_crossings as crossings
     join utilization_mtd as utilization using (account_id)
-    where crossings.is_in_digest
+    where
+        crossings.is_in_digest and not utilization.is_internal and not utilization.is_test
+        -- when the snooze is over, they are news
+        and coalesce(utilization.snoozed_until <= cast(utilization.as_of as date), true)
 """
 
 DAILY_CALLS = """

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from orchestration.usage.periods import digest_due_at, month_start
+from orchestration.usage.periods import digest_due_at
 
 CrossingKey = tuple[str, datetime, int, int]
 """(account_id, period_start, quota, threshold_pct): what is announced at most once. The quota itself and not its
@@ -55,10 +55,7 @@ def judge(
     D5); only a period that the digest before saw closed for longer than `CLOSING` is none. The very first digest has
     no memory; its news is what happened since 8am of the day before.
     """
-    if previous_cutoff is None:
-        moment, since = "crossed_at", digest_due_at(on - timedelta(days=1), zone)
-    else:
-        moment, since = "period_start", month_start(previous_cutoff - CLOSING)
+    first_news = digest_due_at(on - timedelta(days=1), zone)
     decided: dict[tuple[str, datetime, int], int] = {}
     for key in announced:
         decided[key[:3]] = max(key[3], decided.get(key[:3], 0))
@@ -68,7 +65,11 @@ def judge(
         key = _key(row)
         if key in announced:
             continue
-        if row[moment] < since:
+        if (
+            row["crossed_at"] < first_news
+            if previous_cutoff is None
+            else row["period_end"] <= previous_cutoff - CLOSING
+        ):
             outcome = Outcome.BACKFILL
         elif key[:2] in news or key[3] < decided.get(key[:3], 0):
             outcome = Outcome.SUPERSEDED
@@ -144,11 +145,12 @@ def _item(row: Mapping[str, Any], calls: Sequence[int], on: date, zone: ZoneInfo
 
 
 def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[str]:
-    through = quality["data_through"]
+    through, unowned = quality["data_through"], quality["accounts_without_owner"]
     lines = [
         f"Data through {through.astimezone(zone):%d %b %H:%M %Z}" if through else "No usage yet",
         f"as of {now.astimezone(zone):%d %b %H:%M %Z}",
         f"{_counted(quality['accounts_over_80_pct'], 'account')} at 80 % or above",
+        *([f"{_counted(unowned, 'account')} of them without an owner"] if unowned else []),
         f"{_counted(quality['rejected_lines'], 'line')} rejected",
         f"{_counted(quality['accounts_without_quota'], 'account')} with usage but no quota",
     ]

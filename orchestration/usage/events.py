@@ -69,5 +69,5 @@ _EXPLANATIONS = {
     Rejection.INVALID_WEIGHT: f"sample_weight is no whole number from 1 to {MAX_SAMPLE_WEIGHT}",
     Rejection.ID_CONFLICT: "an event with this id but other content was counted before, and stays; send a new id",
     Rejection.DAMAGED_FILE: "from here on the file cannot be read, what came before counts; land it again as a whole",
-    Rejection.INVALID_ROW: "the row of the accounts file has no account_id, a repeated one, or an unreadable field",
+    Rejection.INVALID_ROW: "the accounts file's row has no new account_id, or a number, date or period that is none",
 }

@@ -19,6 +19,8 @@ final as (
         cast(
             count(case when utilization.stripe_customer_id is null and utilization.used_mtd > 0 then 1 end) as bigint
         ) as accounts_without_customer,
+        cast(count(case when utilization.is_owner_missing and utilization.pct_of_cap >= 80 then 1 end) as bigint)
+            as accounts_without_owner,
         cast(count(case when utilization.ci95_pct > 0 then 1 end) as bigint) as accounts_sampled,
         cast(max(rejected.line_count) as bigint) as rejected_lines
     from rejected

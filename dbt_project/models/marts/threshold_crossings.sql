@@ -1,16 +1,20 @@
 with hourly as (
     select * from {{ ref('hourly_usage') }}
-    where usage_date >= {{ date_literal(previous_period_start()) }}
+),
+
+-- Each account's current period and the one before.
+numbered_periods as (
+    select
+        account_id,
+        period_start,
+        period_end,
+        row_number() over (partition by account_id order by period_start desc) as periods_ago
+    from {{ ref('account_periods') }}
 ),
 
 periods as (
-    select
-        {{ utc_literal(previous_period_start()) }} as period_start,
-        {{ utc_literal(period_start()) }} as period_end
-    union all
-    select
-        {{ utc_literal(period_start()) }} as period_start,
-        {{ utc_literal(period_end()) }} as period_end
+    select * from numbered_periods
+    where periods_ago <= 2
 ),
 
 -- The quota that was in force when the period ended, or is now: a change applies to the whole period's usage.
@@ -26,7 +30,8 @@ quotas as (
     from {{ ref('quota_history') }} as history
     inner join periods
         on
-            history.effective_at < periods.period_end
+            history.account_id = periods.account_id
+            and history.effective_at < periods.period_end
             and coalesce(history.effective_until, periods.period_end) >= periods.period_end
     where history.quota > 0
 ),
@@ -134,7 +139,6 @@ moments as (
             calls.event_date = hours_to_read.usage_date
             and calls.account_id = hours_to_read.account_id
             and calls.hour_start = hours_to_read.hour_start
-    where calls.event_date >= {{ date_literal(previous_period_start()) }}
     group by calls.account_id, calls.hour_start, calls.event_at
 ),
 
@@ -142,6 +146,7 @@ final as (
     select
         crossing_hours.account_id,
         crossing_hours.period_start,
+        crossing_hours.period_end,
         crossing_hours.quota_version,
         crossing_hours.threshold_pct,
         crossing_hours.severity,

@@ -10,15 +10,31 @@ thresholds as (
     select * from {{ ref('thresholds') }}
 ),
 
+periods as (
+    select
+        account_id,
+        period_start,
+        period_end,
+        source as period_source,
+        cast(period_start as date) as start_date,
+        -- of a lifetime there is no end to forecast
+        case when source <> 'lifetime' then {{ days_between(date_literal(as_of()), 'period_end') }} end as days_to_end
+    from {{ ref('account_periods') }}
+    where is_current
+),
+
 -- Usage in the period: UTC days, complete ones apart from today's, which is still running.
 used as (
     select
-        account_id,
-        cast(sum(calls) as bigint) as used_mtd,
-        cast(sum(case when is_complete then calls else 0 end) as bigint) as used_complete
-    from {{ ref('daily_usage') }}
-    where usage_date >= cast({{ utc_literal(period_start()) }} as date)
-    group by account_id
+        daily.account_id,
+        cast(sum(daily.calls) as bigint) as used_mtd,
+        cast(sum(case when daily.is_complete then daily.calls else 0 end) as bigint) as used_complete
+    from {{ ref('daily_usage') }} as daily
+    inner join periods
+        on
+            daily.account_id = periods.account_id
+            and daily.usage_date >= periods.start_date
+    group by daily.account_id
 ),
 
 -- Usage of the business day: the one that people mean by today. It may begin within an hour.
@@ -36,12 +52,15 @@ today as (
 -- How exact used_mtd is (definitions D8).
 sampling as (
     select
-        account_id,
-        sum(events) as events,
-        sum(sampling_variance) as variance
-    from {{ ref('hourly_usage') }}
-    where usage_date >= {{ date_literal(period_start()) }}
-    group by account_id
+        hourly.account_id,
+        sum(hourly.events) as events,
+        sum(hourly.sampling_variance) as variance
+    from {{ ref('hourly_usage') }} as hourly
+    inner join periods
+        on
+            hourly.account_id = periods.account_id
+            and hourly.usage_date >= periods.start_date
+    group by hourly.account_id
 ),
 
 last_calls as (
@@ -55,15 +74,16 @@ last_calls as (
 -- Calls still expected in the period, and how far each of the next seven days gets, today's weekday first.
 expected as (
     select
-        account_id,
-        iso_weekday,
-        history_days,
-        forecast_method,
-        level_7d,
-        expected_calls,
-        expected_calls * {{ remaining_days('iso_weekday') }} as expected_later_calls,
-        (iso_weekday - {{ as_of_weekday() }} + 7) % 7 as days_ahead
-    from {{ ref('expected_usage') }}
+        usage.account_id,
+        usage.iso_weekday,
+        usage.history_days,
+        usage.forecast_method,
+        usage.level_7d,
+        usage.expected_calls,
+        usage.expected_calls * {{ weekdays_ahead('usage.iso_weekday', 'periods.days_to_end') }} as expected_later_calls,
+        (usage.iso_weekday - {{ as_of_weekday() }} + 7) % 7 as days_ahead
+    from {{ ref('expected_usage') }} as usage
+    inner join periods on usage.account_id = periods.account_id
 ),
 
 expected_week as (
@@ -90,10 +110,21 @@ facts as (
     select
         quotas.account_id,
         accounts.account_name,
-        accounts.owner,
+        coalesce(accounts.owner, nullif('{{ var("fallback_owner") }}', '')) as owner,
+        accounts.owner is null as is_owner_missing,
+        accounts.csm,
+        accounts.segment,
+        accounts.renewal_on,
+        coalesce(accounts.is_trial, false) as is_trial,
+        coalesce(accounts.is_internal, false) as is_internal,
+        coalesce(accounts.is_test, false) as is_test,
+        accounts.snoozed_until,
         accounts.mrr,
         accounts.stripe_customer_id,
         coalesce(quotas.plan, accounts.plan) as plan,
+        periods.period_start,
+        periods.period_end,
+        periods.period_source,
         quotas.quota_state,
         quotas.quota,
         quotas.quota_version,
@@ -110,6 +141,7 @@ facts as (
         forecasts.expected_later_calls,
         forecasts.weekly_calls
     from quotas
+    inner join periods on quotas.account_id = periods.account_id
     left join accounts on quotas.account_id = accounts.account_id
     left join used on quotas.account_id = used.account_id
     left join today on quotas.account_id = today.account_id
@@ -164,11 +196,20 @@ final as (
         facts.account_id,
         facts.account_name,
         facts.owner,
+        facts.is_owner_missing,
+        facts.csm,
+        facts.segment,
+        facts.renewal_on,
+        facts.is_trial,
+        facts.is_internal,
+        facts.is_test,
+        facts.snoozed_until,
         facts.mrr,
         facts.stripe_customer_id,
         facts.plan,
-        {{ utc_literal(period_start()) }} as period_start,
-        {{ utc_literal(period_end()) }} as period_end,
+        facts.period_start,
+        facts.period_end,
+        facts.period_source,
         facts.quota_state,
         facts.quota,
         facts.quota_version,
@@ -212,7 +253,8 @@ final as (
         case
             when facts.remaining <= 0 then true
             when days_to_cap.days_left is not null
-                then days_to_cap.days_left < {{ days_until_period_end() }}
+                then
+                    {{ plus_days(utc_literal(as_of()), 'least(days_to_cap.days_left, 36500)') }} < facts.period_end
         end as hits_cap_in_period,
         reached.highest_threshold_pct,
         case when facts.quota_state = 'limited' then coalesce(thresholds.severity, 'ok') end as severity,

@@ -10,7 +10,18 @@ select
     account_id,
     name as account_name,
     owner,
+    csm,
+    contact_email,
+    segment,
     plan,
     mrr,
-    stripe_customer_id
+    renewal_on,
+    stripe_customer_id,
+    coalesce(is_trial, period_kind = 'trial' and period_ends_on > {{ date_literal(as_of()) }}, false) as is_trial,
+    coalesce(is_internal, false) as is_internal,
+    coalesce(is_test, false) as is_test,
+    snoozed_until,
+    period_kind,
+    period_anchor,
+    period_ends_on
 from source

@@ -71,8 +71,8 @@ class World:
             ).fetchall()
         return [row[0] if len(row) == 1 else row for row in found]
 
-    def accounts(self) -> list[Any]:
-        return self.rows("*", "accounts.parquet")
+    def accounts(self, columns: str = "*") -> list[Any]:
+        return self.rows(columns, "accounts.parquet")
 
     def accounts_rejected(self) -> list[Any]:
         return self.rows("landed_file, line_number, reason", "accounts_rejected.parquet")

@@ -26,6 +26,7 @@ QUALITY = {
     "accounts_without_quota": 0,
     "accounts_blocked_with_usage": 0,
     "accounts_without_customer": 1,
+    "accounts_without_owner": 0,
     "accounts_sampled": 0,
 }
 
@@ -35,6 +36,7 @@ def make_crossing(account: str = "acme", threshold_pct: int = 80, **fields: Any)
     return {
         "account_id": account,
         "period_start": NOVEMBER,
+        "period_end": (fields.get("period_start", NOVEMBER) + timedelta(days=31)).replace(day=1),
         "quota_version": 1,
         "threshold_pct": threshold_pct,
         "severity": "warm",

@@ -1,0 +1,133 @@
+with quotas as (
+    select * from {{ ref('quota_current') }}
+),
+
+accounts as (
+    select * from {{ ref('stg_accounts') }}
+),
+
+first_seen as (
+    select
+        account_id,
+        min(usage_date) as first_date
+    from {{ ref('daily_usage') }}
+    group by account_id
+),
+
+first_quotas as (
+    select
+        account_id,
+        cast(min(effective_at) as date) as first_date
+    from {{ ref('quota_history') }}
+    group by account_id
+),
+
+-- What the accounts file says, and since when there is anything to count.
+terms as (
+    select
+        quotas.account_id,
+        coalesce(accounts.period_kind, 'month') as period_kind,
+        accounts.period_anchor,
+        accounts.period_ends_on,
+        least(
+            coalesce(first_seen.first_date, {{ date_literal(as_of()) }}),
+            coalesce(first_quotas.first_date, {{ date_literal(as_of()) }}),
+            {{ date_literal(as_of()) }}
+        ) as first_date
+    from quotas
+    left join accounts on quotas.account_id = accounts.account_id
+    left join first_seen on quotas.account_id = first_seen.account_id
+    left join first_quotas on quotas.account_id = first_quotas.account_id
+),
+
+-- Months from the anchor's day of the month, or from the first; the month before the first date may reach into it.
+months as (
+    select
+        *,
+        case when period_kind = 'cycle' then extract(day from period_anchor) else 1 end as anchor_day,
+        {{ months_from(month_before('first_date'), date_literal(as_of())) }} as month_start
+    from terms
+    where period_kind <> 'lifetime'
+),
+
+cycles as (
+    select
+        account_id,
+        period_kind,
+        period_anchor,
+        period_ends_on,
+        first_date,
+        {{ day_of_month('month_start', 'anchor_day') }} as start_date,
+        {{ day_of_month(month_after('month_start'), 'anchor_day') }} as end_date
+    from months
+),
+
+dates as (
+    select
+        account_id,
+        first_date,
+        start_date,
+        end_date,
+        case when period_kind = 'cycle' then 'billing anchor' else 'calendar month' end as source
+    from cycles
+    where period_kind <> 'trial'
+
+    union all
+
+    select
+        account_id,
+        first_date,
+        start_date,
+        least(end_date, period_anchor) as end_date,
+        'calendar month' as source
+    from cycles
+    where period_kind = 'trial' and start_date < period_anchor
+
+    union all
+
+    select
+        account_id,
+        first_date,
+        period_anchor as start_date,
+        period_ends_on as end_date,
+        'trial' as source
+    from terms
+    where period_kind = 'trial'
+
+    union all
+
+    select
+        account_id,
+        first_date,
+        greatest(start_date, period_ends_on) as start_date,
+        end_date,
+        'calendar month' as source
+    from cycles
+    where period_kind = 'trial' and end_date > period_ends_on
+
+    union all
+
+    select
+        account_id,
+        first_date,
+        case when period_anchor <= {{ date_literal(as_of()) }} then period_anchor else first_date end as start_date,
+        date '9999-12-31' as end_date,
+        'lifetime' as source
+    from terms
+    where period_kind = 'lifetime'
+),
+
+final as (
+    select
+        account_id,
+        cast(start_date as timestamp) as period_start,
+        cast(end_date as timestamp) as period_end,
+        source,
+        start_date <= {{ date_literal(as_of()) }} and end_date > {{ date_literal(as_of()) }} as is_current
+    from dates
+    where
+        start_date <= {{ date_literal(as_of()) }}
+        and end_date > first_date
+)
+
+select * from final
