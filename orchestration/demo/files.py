@@ -20,6 +20,8 @@ _LATE_RATIO, _DUPLICATE_RATIO = 0.01, 0.005
 _CHUNK_LINES = 50_000  # about 12 MB of text; of a whole day only the times are in memory
 
 _OWNERS = ("dana.reyes", "femi.adeyemi", "ingrid.lund", "marco.conti", "priya.nair")
+_CSMS = ("lena.fischer", "omar.haddad", "yuki.tanaka")
+_SEGMENTS = {"free": "self serve", "starter": "self serve", "growth": "mid market", "scale": "enterprise"}
 _PRICE_CENTS = {"free": 0, "starter": 4_900, "growth": 49_900, "scale": 199_000, "enterprise": 950_000}
 _ROUTES = [("/v1/search", "GET", 200)] * 2 + [("/v1/items", "POST", 201), ("/v1/items/4", "PUT", 200)]
 # One entry for each value of a random byte. A call is a call: 4xx and 5xx count like the others.
@@ -151,12 +153,23 @@ def write_accounts(history: History, path: Path, plan: list[Account]) -> None:
     """The account list, with owners and MRR; every fortieth account has no owner."""
     with written_whole(path) as file:
         rows = csv.writer(file, lineterminator="\n")
-        rows.writerow(("account_id", "name", "owner", "plan", "mrr", "stripe_customer_id"))
+        rows.writerow(
+            (
+                *("account_id", "name", "owner", "plan", "mrr", "stripe_customer_id"),
+                *("csm", "contact_email", "segment", "renewal_on"),
+            )
+        )
         for a in plan:
             name, customer = a.account_id.replace("-", " ").title(), a.stripe_customer_id or ""
             owner = "" if a.number % 40 == 7 else f"{history.rng.choice(_OWNERS)}@example.com"
             cents = _PRICE_CENTS[a.plan] * history.rng.randint(85, 140) // 100
-            rows.writerow((a.account_id, name, owner, a.plan, f"{cents // 100}.{cents % 100:02d}", customer))
+            rows.writerow(
+                (
+                    *(a.account_id, name, owner, a.plan, f"{cents // 100}.{cents % 100:02d}", customer),
+                    *(f"{_CSMS[a.number % len(_CSMS)]}@example.com", f"api@{a.account_id}.example"),
+                    *(_SEGMENTS.get(a.plan, "enterprise"), history.now.date() + timedelta(days=a.number * 37 % 365)),
+                )
+            )
 
 
 @contextmanager

@@ -73,8 +73,8 @@ CROSSINGS = """
     select
         crossings.account_id, crossings.period_start, crossings.period_end, crossings.quota_version,
         crossings.threshold_pct, crossings.severity, crossings.crossed_at, crossings.cause, crossings.quota,
-        crossings.used, utilization.account_name, utilization.owner, utilization.plan, utilization.mrr, crossings.pct_of_cap,
-        utilization.ci95_pct,
+        crossings.used, crossings.pct_of_cap, utilization.ci95_pct,
+        utilization.account_name, utilization.owner, utilization.plan, utilization.mrr,
         utilization.projected_eom, utilization.hits_cap_on, utilization.hits_cap_in_period,
         crossings.period_start = utilization.period_start as is_current_period
     from threshold_crossings as crossings
