@@ -13,18 +13,6 @@
 {# Events up to here count; later ones are kept and count when their time has come (definitions D9). #}
 {% macro counted_until() %}{{ return(as_of() + modules.datetime.timedelta(minutes=5)) }}{% endmacro %}
 
-{% macro period_start() %}
-    {{ return(as_of().replace(day=1, hour=0, minute=0, second=0, microsecond=0)) }}
-{% endmacro %}
-
-{% macro period_end() %}
-    {{ return((period_start() + modules.datetime.timedelta(days=32)).replace(day=1)) }}
-{% endmacro %}
-
-{% macro previous_period_start() %}
-    {{ return((period_start() - modules.datetime.timedelta(days=1)).replace(day=1)) }}
-{% endmacro %}
-
 {# Midnight of the business day, in UTC. Where DST skips midnight, the first moment of the day. #}
 {% macro business_day_start() %}
     {%- set zone = modules.pytz.timezone(var("timezone")) -%}

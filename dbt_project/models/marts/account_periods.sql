@@ -68,7 +68,7 @@ dates as (
         first_date,
         start_date,
         end_date,
-        case when period_kind = 'cycle' then 'billing anchor' else 'calendar month' end as source
+        case when period_kind = 'cycle' then 'billing anchor' else 'calendar month' end as period_source
     from cycles
     where period_kind <> 'trial'
 
@@ -79,7 +79,7 @@ dates as (
         first_date,
         start_date,
         least(end_date, period_anchor) as end_date,
-        'calendar month' as source
+        'calendar month' as period_source
     from cycles
     where period_kind = 'trial' and start_date < period_anchor
 
@@ -90,7 +90,7 @@ dates as (
         first_date,
         period_anchor as start_date,
         period_ends_on as end_date,
-        'trial' as source
+        'trial' as period_source
     from terms
     where period_kind = 'trial'
 
@@ -101,7 +101,7 @@ dates as (
         first_date,
         greatest(start_date, period_ends_on) as start_date,
         end_date,
-        'calendar month' as source
+        'calendar month' as period_source
     from cycles
     where period_kind = 'trial' and end_date > period_ends_on
 
@@ -112,7 +112,7 @@ dates as (
         first_date,
         case when period_anchor <= {{ date_literal(as_of()) }} then period_anchor else first_date end as start_date,
         date '9999-12-31' as end_date,
-        'lifetime' as source
+        'lifetime' as period_source
     from terms
     where period_kind = 'lifetime'
 ),
@@ -122,7 +122,7 @@ final as (
         account_id,
         cast(start_date as timestamp) as period_start,
         cast(end_date as timestamp) as period_end,
-        source,
+        period_source as source, -- noqa: RF04
         start_date <= {{ date_literal(as_of()) }} and end_date > {{ date_literal(as_of()) }} as is_current
     from dates
     where

@@ -1,9 +1,5 @@
-with hourly as (
-    select * from {{ ref('hourly_usage') }}
-),
-
 -- Each account's current period and the one before.
-numbered_periods as (
+with numbered_periods as (
     select
         account_id,
         period_start,
@@ -15,6 +11,23 @@ numbered_periods as (
 periods as (
     select * from numbered_periods
     where periods_ago <= 2
+),
+
+first_days as (
+    select
+        account_id,
+        cast(min(period_start) as date) as first_date
+    from periods
+    group by account_id
+),
+
+hourly as (
+    select all_hours.*
+    from {{ ref('hourly_usage') }} as all_hours
+    inner join first_days
+        on
+            all_hours.account_id = first_days.account_id
+            and all_hours.usage_date >= first_days.first_date
 ),
 
 -- The quota that was in force when the period ended, or is now: a change applies to the whole period's usage.

@@ -74,16 +74,17 @@ last_calls as (
 -- Calls still expected in the period, and how far each of the next seven days gets, today's weekday first.
 expected as (
     select
-        usage.account_id,
-        usage.iso_weekday,
-        usage.history_days,
-        usage.forecast_method,
-        usage.level_7d,
-        usage.expected_calls,
-        usage.expected_calls * {{ weekdays_ahead('usage.iso_weekday', 'periods.days_to_end') }} as expected_later_calls,
-        (usage.iso_weekday - {{ as_of_weekday() }} + 7) % 7 as days_ahead
-    from {{ ref('expected_usage') }} as usage
-    inner join periods on usage.account_id = periods.account_id
+        weekdays.account_id,
+        weekdays.iso_weekday,
+        weekdays.history_days,
+        weekdays.forecast_method,
+        weekdays.level_7d,
+        weekdays.expected_calls,
+        weekdays.expected_calls
+        * {{ weekdays_ahead('weekdays.iso_weekday', 'periods.days_to_end') }} as expected_later_calls,
+        (weekdays.iso_weekday - {{ as_of_weekday() }} + 7) % 7 as days_ahead
+    from {{ ref('expected_usage') }} as weekdays
+    inner join periods on weekdays.account_id = periods.account_id
 ),
 
 expected_week as (
@@ -110,7 +111,7 @@ facts as (
     select
         quotas.account_id,
         accounts.account_name,
-        coalesce(accounts.owner, nullif('{{ var("fallback_owner") }}', '')) as owner,
+        coalesce(accounts.owner, nullif('{{ var("fallback_owner") }}', '')) as owner, -- noqa: RF04
         accounts.owner is null as is_owner_missing,
         accounts.csm,
         accounts.segment,
