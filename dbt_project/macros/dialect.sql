@@ -58,6 +58,14 @@ cast(unnest(generate_series({{ first_date }}, {{ last_date }}, interval 1 day)) 
 {# The UTC day of a moment. A literal, not a cast: by it the engine decides before reading which files it needs. #}
 {% macro default__date_literal(moment) %}date '{{ moment.strftime("%Y-%m-%d") }}'{% endmacro %}
 
+{% macro hours_between(start, end) %}{{ return(adapter.dispatch('hours_between')(start, end)) }}{% endmacro %}
+{# Whole hours from one timestamp to a later one; what is left of an hour is cut off. #}
+{% macro default__hours_between(start, end) %}date_sub('hour', {{ start }}, {{ end }}){% endmacro %}
+
+{% macro joined_text(text, order) %}{{ return(adapter.dispatch('joined_text')(text, order)) }}{% endmacro %}
+{# The texts of a group, one after the other in this order, with nothing between them. #}
+{% macro default__joined_text(text, order) %}string_agg({{ text }}, '' order by {{ order }}){% endmacro %}
+
 {% macro sampling_variance(weight) %}{{ return(adapter.dispatch('sampling_variance')(weight)) }}{% endmacro %}
 {# The variance of a sum of sampled weights, w * (w - 1) each (definitions D8): exact, and zero where all are 1. #}
 {% macro default__sampling_variance(weight) -%}

@@ -1,6 +1,9 @@
 """The demo's known answers against the marts, row by row."""
 
-from datetime import UTC, datetime
+from collections import Counter
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -15,7 +18,7 @@ NOW = datetime(2026, 11, 20, 8, 17, 5, tzinfo=UTC)
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[demo.Truth, Path]:
     folder = tmp_path_factory.mktemp("demo") / "data"
-    truth = demo.generate(folder / "landing", folder / "accounts.csv", now=NOW, accounts=120, days=40, events=20_000)
+    truth = demo.generate(folder / "landing", folder / "accounts.csv", now=NOW, accounts=120, days=60, events=40_000)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADROOM_DATA", str(folder))
         return truth, build_marts(folder, folder / "landing", NOW)
@@ -68,6 +71,50 @@ def test_crossings_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
     assert {(row["account_id"], row["threshold_pct"]) for row in rows} == {
         (account.account_id, threshold) for account in truth.accounts for threshold in account.crossed
     }
+
+
+def test_momentum_is_the_truth(built: tuple[demo.Truth, Path]) -> None:
+    truth, published = built
+    rows = {row["account_id"]: row for row in warehouse.query(published, "select * from momentum")}
+    callers = [account for account in truth.accounts if account.calls_by_date]
+    assert set(rows) == {account.account_id for account in callers}
+    words = Counter[tuple[str, str]]()
+    for account in callers:
+        row, calls = rows[account.account_id], partial(calls_between, account)
+        week, week_before, weeks, weeks_before = calls(7, 0), calls(14, 7), calls(28, 0), calls(56, 28)
+        assert [row["calls_7d"], row["calls_previous_7d"]] == [week, week_before]
+        assert [row["calls_28d"], row["calls_previous_28d"]] == [weeks, weeks_before]
+        history = (NOW.date() - min(account.calls_by_date)).days
+        assert row["momentum_7d"] == (change(week, week_before) if history >= 14 else None)
+        assert row["momentum_30d"] == (change(weeks, weeks_before) if history >= 56 else None)
+        words[account.story, row["momentum_word"]] += 1
+    assert words["growing", "growing"] > 1
+    assert not any(words[story, "growing"] for story in ("flat", "dormant"))
+
+
+def calls_between(account: demo.AccountTruth, first: int, last: int) -> int:
+    """Calls on the days that are `first` to more than `last` days ago."""
+    days = (NOW.date() - timedelta(days=ago) for ago in range(last + 1, first + 1))
+    return sum(account.calls_by_date.get(day, 0) for day in days)
+
+
+def change(now: int, before: int) -> Decimal | None:
+    return Decimal(now * 10**8 // before - 10**8).scaleb(-6) if before else None
+
+
+def test_top_accounts_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
+    truth, published = built
+    rows = warehouse.query(published, "select * from top_accounts_30d order by volume_rank")
+    callers = [account for account in truth.accounts if account.calls_by_date]
+    ranked = sorted(callers, key=lambda account: (-calls_between(account, 30, 0), account.account_id))
+    assert [row["account_id"] for row in rows] == [account.account_id for account in ranked]
+    for row, account in zip(rows, ranked, strict=True):
+        days = [calls_between(account, ago, ago - 1) for ago in range(30, 0, -1)]
+        assert row["calls_by_day"] == ",".join(map(str, days))
+        assert (row["calls"], row["active_days"]) == (sum(days), sum(day > 0 for day in days))
+        assert (row["trend"] == "dormant") == (row["last_call_age_hours"] >= 14 * 24), account.story
+        assert row["trend"] == "dormant" or account.story != "dormant"
+    assert sum(row["share_pct"] for row in rows) == pytest.approx(Decimal(100), abs=Decimal("0.001"))
 
 
 def test_every_refused_line_is_in_quarantine_with_its_reason(built: tuple[demo.Truth, Path]) -> None:

@@ -5,7 +5,7 @@ The data is not part of the project; where it is not beside the clone, these tes
 
 import json
 from collections import Counter
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,21 @@ def test_top_accounts_are_the_counted_ones(published: Path, expected: dict[str, 
         assert round(row["errors"] / row["calls"], 6) == account["error_rate"]
     smallest = min(account["calls"] for account in expected["top20"])
     assert sum(row["calls"] > smallest for row in rows) <= len(expected["top20"])
+
+
+def test_top_accounts_30d_ranks_as_counted(published: Path, expected: dict[str, Any]) -> None:
+    rows = warehouse.query(published, "select * from top_accounts_30d order by volume_rank")
+    assert len(rows) == expected["accounts"]
+    assert sum(row["calls"] for row in rows) == expected["events"]
+    top = sorted(expected["top20"], key=lambda account: (-account["calls"], account["account"]))
+    for rank, (row, account) in enumerate(zip(rows, top, strict=False), 1):
+        assert (row["volume_rank"], row["account_id"]) == (rank, account["account"])
+        assert (row["calls"], row["active_days"]) == (account["calls"], account["active_days"])
+        assert row["last_call_at"] == datetime.fromisoformat(account["last_call_at"])
+        assert row["calls_by_day"].startswith("0," * 26)
+    last = datetime.fromisoformat(expected["last"])
+    assert all(row["last_call_age_hours"] == (last - row["last_call_at"]) // timedelta(hours=1) for row in rows)
+    assert {row["trend"] for row in rows} == {"too early"}
 
 
 def test_daily_usage_is_the_counted_one_by_utc_day(published: Path, expected: dict[str, Any]) -> None:

@@ -1,0 +1,98 @@
+with momentum as (
+    select * from {{ ref('momentum') }}
+),
+
+accounts as (
+    select * from {{ ref('stg_accounts') }}
+),
+
+-- A row for each day since the account's first call, days without one included: daily_usage has no holes.
+days as (
+    select
+        daily.account_id,
+        daily.usage_date,
+        daily.calls
+    from {{ ref('daily_usage') }} as daily
+    inner join momentum on daily.account_id = momentum.account_id
+    where daily.usage_date between momentum.days_through - 29 and momentum.days_through
+),
+
+used as (
+    select
+        account_id,
+        cast(sum(calls) as bigint) as calls,
+        count(*) as days_listed,
+        count(case when calls > 0 then 1 end) as active_days,
+        {{ joined_text("',' || cast(calls as varchar)", 'usage_date') }} as calls_listed
+    from days
+    group by account_id
+),
+
+last_calls as (
+    select
+        account_id,
+        max(last_call_at) as last_call_at
+    from {{ ref('hourly_usage') }}
+    group by account_id
+),
+
+facts as (
+    select
+        momentum.account_id,
+        accounts.account_name,
+        accounts.owner,
+        momentum.days_through,
+        coalesce(used.calls, 0) as calls,
+        cast(sum(coalesce(used.calls, 0)) over () as bigint) as all_calls,
+        cast(coalesce(used.active_days, 0) as integer) as active_days,
+        last_calls.last_call_at,
+        max(last_calls.last_call_at) over () as data_through,
+        momentum.momentum_7d,
+        momentum.momentum_30d,
+        momentum.momentum_word,
+        -- each count has its comma before it; the days before the first call are zeros
+        substr(
+            repeat(',0', cast(30 - coalesce(used.days_listed, 0) as integer)) || coalesce(used.calls_listed, ''), 2
+        ) as calls_by_day
+    from momentum
+    left join used on momentum.account_id = used.account_id
+    left join last_calls on momentum.account_id = last_calls.account_id
+    left join accounts on momentum.account_id = accounts.account_id
+),
+
+aged as (
+    select
+        *,
+        cast({{ hours_between('last_call_at', 'data_through') }} as bigint) as last_call_age_hours
+    from facts
+),
+
+final as (
+    select
+        cast(row_number() over (order by calls desc, account_id asc) as integer) as volume_rank,
+        account_id,
+        account_name,
+        owner,
+        calls,
+        cast({{ percentage('calls', 'nullif(all_calls, 0)') }} as decimal(24, 6)) as share_pct,
+        active_days,
+        last_call_at,
+        last_call_age_hours,
+        momentum_7d,
+        momentum_30d,
+        case
+            when last_call_age_hours >= 24 * {{ var('dormant_after_days') }} then 'dormant'
+            when
+                active_days <= {{ var('tried_out_days') }}
+                and last_call_age_hours >= 24 * {{ var('tried_out_dormant_after_days') }}
+                then 'dormant'
+            when momentum_word = 'dropping' then 'check in'
+            else momentum_word
+        end as trend,
+        calls_by_day,
+        days_through,
+        data_through
+    from aged
+)
+
+select * from final
