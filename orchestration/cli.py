@@ -6,6 +6,7 @@ commands that run something, so that the others answer at once.
 
 import gc
 import sys
+from datetime import datetime
 from typing import Annotated, NoReturn
 
 import typer
@@ -18,6 +19,7 @@ from orchestration.storage import warehouse
 from orchestration.storage.lake import Lake
 from orchestration.storage.places import Folder
 from orchestration.terminal import console
+from orchestration.usage import periods
 
 app = typer.Typer(
     help="Which account comes close to its API quota, and the same count billed exactly once.",
@@ -25,6 +27,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+_DATE = "%Y-%m-%d"
+_PERIODS = {
+    "last week": periods.last_iso_week,
+    "this month": periods.calendar_month,
+    "last month": periods.last_calendar_month,
+}
 
 
 @app.command()
@@ -91,6 +100,44 @@ def sql(
     except (duckdb.Error, warehouse.NothingPublishedError) as error:
         _fail(str(error))
     terminal.print_rows(rows, as_csv)
+
+
+@app.command()
+def usage(
+    account: Annotated[str, typer.Argument(help="its id, or its name in any case of its letters")],
+    last_week: Annotated[bool, typer.Option("--last-week", help="the ISO week before this one, from Monday")] = False,
+    this_month: Annotated[bool, typer.Option("--this-month", help="without any other choice")] = False,
+    last_month: Annotated[bool, typer.Option("--last-month")] = False,
+    first: Annotated[datetime | None, typer.Option("--from", formats=[_DATE], help="first day")] = None,
+    last: Annotated[datetime | None, typer.Option("--to", formats=[_DATE], help="last day, included")] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each day")] = False,
+) -> None:
+    """How much an account used, day by day (UTC), from the published copy."""
+    config = _settings()
+    today = config.now().date()
+    flags = {"last week": last_week, "this month": this_month, "last month": last_month}
+    asked = [name for name, is_asked in flags.items() if is_asked]
+    if len(asked) + bool(first or last) > 1:
+        raise typer.BadParameter("one period at a time: --last-week, --this-month, --last-month, or --from and --to")
+    if last and not first:
+        raise typer.BadParameter("--to needs a --from")
+    if first:
+        name = ""
+        try:
+            days = periods.days_between(first.date(), last.date() if last else today, today)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    else:
+        name = asked[0] if asked else "this month"
+        days = _PERIODS[name](today)
+    try:
+        row, rows = warehouse.usage(config.published, account, *days)
+    except (warehouse.NothingPublishedError, warehouse.UnknownAccountError) as error:
+        _fail(str(error))
+    if as_csv:
+        terminal.print_rows(rows, as_csv)
+    else:
+        terminal.print_usage(row, name, days, rows)
 
 
 @app.command()

@@ -2,7 +2,8 @@
 
 import csv
 import sys
-from datetime import datetime
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -118,6 +119,60 @@ def print_utilization(config: Settings, limit: int = 15) -> None:
     console.print(table)
     if len(rows) > limit:
         console.print(Text(f"… and {len(rows) - limit:,} more: headroom sql 'select * from utilization_mtd'", "dim"))
+
+
+def print_usage(
+    account: Mapping[str, Any], name: str, days: tuple[date, date], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """The calls of one account, in all and day by day, and its quota where the last count was made within the days.
+
+    `account` is its row of utilization_mtd, `days` the half open range, `name` what that is called ("" for a range
+    of dates), `rows` those of the days that had begun at the last count.
+    """
+    start, end = days
+    week = f" (ISO week {start.isocalendar().week})" if name == "last week" else ""
+    is_running = start <= account["as_of"].date() < end
+    bars = [row["calls"] for row in rows]
+    console.print(
+        Text(f"{_called(account)}, {name + week + ', ' if name else ''}{_span(start, end)}, UTC days", "bold")
+    )
+    if not rows:
+        console.print("None of these days was counted yet: `headroom run` counts.")
+    else:
+        console.print(f"{sum(bars):,} calls{' so far' if is_running else ''}  {sparkline(bars)}")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("Day")
+        table.add_column("Calls", justify="right")
+        table.add_column()
+        for row in rows:
+            note = "" if row["is_complete"] else "so far"
+            table.add_row(f"{row['usage_date']:%a %d %b %Y}", f"{row['calls']:,}", Text(note, "dim"))
+        console.print(table)
+    if is_running:
+        console.print(_of_quota(account))
+    through = f"Data through {account['data_through']:%d %b %Y %H:%M}" if account["data_through"] else "No usage yet"
+    console.print(Text(f"{through}, counted {account['as_of']:%d %b %Y %H:%M} UTC.", "dim"))
+
+
+def _called(account: Mapping[str, Any]) -> str:
+    name, account_id = account["account_name"], account["account_id"]
+    return f"{name} ({account_id})" if name else str(account_id)
+
+
+def _span(start: date, end: date) -> str:
+    """The days of `[start, end)` in words."""
+    return f"{start:%a %d %b %Y} to {end - timedelta(days=1):%a %d %b %Y}"
+
+
+def _of_quota(account: Mapping[str, Any]) -> str:
+    used, quota = f"{account['used_mtd']:,} calls", account["quota"]
+    amount = {
+        "limited": f"{used} of {quota or 0:,}, {format_pct(account['pct_of_cap'], account['ci95_pct'])}",
+        "unlimited": f"{used}, without a limit",
+        "blocked": f"{used}, although it is blocked (quota 0)",
+        "unknown": f"{used}; its quota is not known",
+    }[account["quota_state"]]
+    return f"Quota: {amount} (usage period {_span(account['period_start'].date(), account['period_end'].date())})."
 
 
 def print_rows(rows: list[dict[str, Any]], as_csv: bool) -> None:

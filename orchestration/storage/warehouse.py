@@ -6,18 +6,24 @@ select columns of marts.
 """
 
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from filelock import FileLock
 
+Parameters = Sequence[object] | Mapping[str, object]
+
 
 class NothingPublishedError(RuntimeError):
     """There is no published copy yet."""
+
+
+class UnknownAccountError(LookupError):
+    """No account, or more than one, goes by that name."""
 
 
 def publish(warehouse: Path, published: Path) -> dict[str, int]:
@@ -39,7 +45,7 @@ def publish(warehouse: Path, published: Path) -> dict[str, int]:
     return rows
 
 
-def query(published: Path, sql: str, parameters: Sequence[object] | None = None) -> list[dict[str, Any]]:
+def query(published: Path, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
     """Rows of a query against the published copy; timestamps come back as aware UTC datetimes.
 
     :raises NothingPublishedError: nothing was built yet.
@@ -62,6 +68,32 @@ def data_quality(published: Path) -> dict[str, Any]:
     """The one row of the mart of that name, from the published copy."""
     [row] = query(published, DATA_QUALITY)
     return row
+
+
+def usage(published: Path, name: str, start: date, end: date) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The row of utilization_mtd of an account, and its calls on each UTC day in `[start, end)` that had begun when
+    it was built, zeros included.
+
+    `name` is the account's id or, in any case of its letters, its id or name.
+
+    :raises UnknownAccountError: there is none, or more than one; the message names the nearest ones.
+    """
+    with _connected(published) as connection:
+        account = _account(connection, name)
+        parameters = {"account_id": account["account_id"], "as_of": account["as_of"].date(), "start": start, "end": end}
+        return account, _rows(connection, USAGE_BY_DAY, parameters)
+
+
+def _account(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]:
+    rows = _rows(connection, ACCOUNTS_NAMED, {"name": name})
+    found = [row for row in rows if row["account_id"] == name] or rows
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UnknownAccountError(f"{len(found):,} accounts are called {name!r}; give an id: {_listed(found)}")
+    nearest = _rows(connection, ACCOUNTS_NEAREST, {"name": name})
+    advice = f"the nearest: {_listed(nearest)}" if nearest else "there are no accounts yet"
+    raise UnknownAccountError(f"there is no account {name!r}; {advice}")
 
 
 UTILIZATION = """
@@ -88,6 +120,35 @@ CROSSINGS = """
 DAILY_CALLS = """
     select account_id, list(calls order by usage_date) as calls from daily_usage
     where usage_date > (select max(usage_date) from daily_usage) - 14 group by account_id
+"""
+
+ACCOUNTS_NAMED = """
+    select * from utilization_mtd
+    where account_id = $name or lower(account_id) = lower($name) or lower(account_name) = lower($name)
+    order by account_id
+"""
+
+ACCOUNTS_NEAREST = """
+    select account_id, account_name
+    from utilization_mtd, (select lower($name)) as given (name)
+    order by
+        not contains(lower(account_id), name) and not contains(lower(coalesce(account_name, '')), name),
+        greatest(
+            jaro_winkler_similarity(lower(account_id), name),
+            jaro_winkler_similarity(lower(coalesce(account_name, '')), name)
+        ) desc,
+        account_id
+    limit 3
+"""
+
+USAGE_BY_DAY = """
+    select $account_id as account_id, days.usage_date, coalesce(daily.calls, 0) as calls,
+        days.usage_date < $as_of as is_complete
+    from (
+        select cast(unnest(generate_series($start, least($end - 1, $as_of), interval 1 day)) as date) as usage_date
+    ) as days
+    left join daily_usage as daily on daily.usage_date = days.usage_date and daily.account_id = $account_id
+    order by days.usage_date
 """
 
 DATA_QUALITY = "select * from data_quality"
@@ -120,7 +181,7 @@ def _connected(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 
 def _rows(
-    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Sequence[object] | None = None
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters | None = None
 ) -> list[dict[str, Any]]:
     connection.execute(sql, parameters)
     columns = [column[0] for column in connection.description or []]
@@ -129,6 +190,13 @@ def _rows(
 
 def _aware(value: object) -> object:
     return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
+def _listed(rows: Sequence[Mapping[str, Any]]) -> str:
+    names = [
+        f"{row['account_id']} ({row['account_name']})" if row["account_name"] else row["account_id"] for row in rows
+    ]
+    return ", ".join(names[:10]) + (" …" if len(names) > 10 else "")
 
 
 def _count(connection: duckdb.DuckDBPyConnection, relation: str) -> int:

@@ -1,8 +1,8 @@
 """Clocks: usage periods, UTC hours, business days. Pure arithmetic on aware datetimes; `now` is a parameter.
 
 Billing buckets and usage periods are UTC (Stripe's hour and day boundaries are); people's days, and 8am, are in
-the business zone. Intervals are half open `[start, end)`. A datetime without a zone is refused with ValueError:
-Python would read it as local time of the machine.
+the business zone. Ranges of dates are UTC days, as in daily_usage. Intervals are half open `[start, end)`. A datetime
+without a zone is refused with ValueError: Python would read it as local time of the machine.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -20,6 +20,35 @@ def utc_hour(at: datetime) -> datetime:
 def month_start(at: datetime) -> datetime:
     """The start of the UTC calendar month that contains `at`: the usage period of accounts without an anchor."""
     return _aware(at).astimezone(UTC).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+
+
+def last_iso_week(today: date) -> tuple[date, date]:
+    """The whole ISO week before the one of `today`: Monday to before the next Monday."""
+    monday = today - timedelta(days=today.weekday())
+    return monday - timedelta(days=7), monday
+
+
+def calendar_month(today: date) -> tuple[date, date]:
+    """The month of `today`: its first day to before the first of the next."""
+    first = today.replace(day=1)
+    return first, (first + timedelta(days=31)).replace(day=1)
+
+
+def last_calendar_month(today: date) -> tuple[date, date]:
+    """The whole month before the one of `today`."""
+    return calendar_month(today.replace(day=1) - timedelta(days=1))
+
+
+def days_between(first: date, last: date, today: date) -> tuple[date, date]:
+    """From `first` to `last`, both included; it ends with `today` where that is earlier.
+
+    :raises ValueError: there is no such day: `first` is after today, or after `last`.
+    """
+    if first > today:
+        raise ValueError(f"{first} is still to come: it is {today} in UTC")
+    if first > last:
+        raise ValueError(f"{first} is after {last}")
+    return first, min(last, today) + timedelta(days=1)
 
 
 def digest_due_at(on: date, zone: ZoneInfo) -> datetime:

@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.usage.periods import digest_due_at, latest_digest_date, month_start, utc_hour
+from orchestration.usage.periods import (
+    calendar_month,
+    days_between,
+    digest_due_at,
+    last_calendar_month,
+    last_iso_week,
+    latest_digest_date,
+    month_start,
+    utc_hour,
+)
 
 BERLIN = ZoneInfo("Europe/Berlin")
 AUCKLAND = ZoneInfo("Pacific/Auckland")
@@ -100,3 +109,68 @@ def test_latest_digest_date_is_the_last_that_is_due_in_every_zone(zone: ZoneInfo
     latest = latest_digest_date(now, zone)
 
     assert digest_due_at(latest, zone) <= now < digest_due_at(latest + timedelta(days=1), zone)
+
+
+@pytest.mark.parametrize(
+    ("today", "monday"),
+    [
+        (date(2026, 11, 15), date(2026, 11, 2)),  # a Sunday: its own week is not over
+        (date(2026, 11, 16), date(2026, 11, 9)),  # a Monday: the week ended last night
+        (date(2027, 1, 3), date(2026, 12, 21)),  # in ISO week 53 of 2026
+        (date(2027, 1, 4), date(2026, 12, 28)),  # week 53 reaches into January
+        (date(2025, 1, 5), date(2024, 12, 23)),  # in week 1 of 2025, which began in December
+        (date(2024, 3, 4), date(2024, 2, 26)),  # over a leap day
+    ],
+    ids=str,
+)
+def test_last_iso_week_is_from_monday_to_before_monday(today: date, monday: date) -> None:
+    assert last_iso_week(today) == (monday, monday + timedelta(days=7))
+
+
+@given(today=st.dates(date(2000, 1, 1), date(2100, 12, 31)))
+@settings(deadline=None)
+def test_last_iso_week_is_the_one_before_the_calendars(today: date) -> None:
+    start, end = last_iso_week(today)
+
+    assert start.isocalendar()[:2] == (today - timedelta(days=7)).isocalendar()[:2]
+    assert (start.isoweekday(), end - start) == (1, timedelta(days=7))
+    assert end <= today < end + timedelta(days=7)
+
+
+@pytest.mark.parametrize(
+    ("today", "starts"),
+    [
+        (date(2026, 11, 1), (date(2026, 10, 1), date(2026, 11, 1), date(2026, 12, 1))),
+        (date(2026, 12, 31), (date(2026, 11, 1), date(2026, 12, 1), date(2027, 1, 1))),
+        (date(2027, 1, 31), (date(2026, 12, 1), date(2027, 1, 1), date(2027, 2, 1))),
+        (date(2028, 2, 29), (date(2028, 1, 1), date(2028, 2, 1), date(2028, 3, 1))),
+        (date(2028, 3, 31), (date(2028, 2, 1), date(2028, 3, 1), date(2028, 4, 1))),
+    ],
+    ids=str,
+)
+def test_calendar_months_touch_when_the_year_or_a_leap_february_ends(
+    today: date, starts: tuple[date, date, date]
+) -> None:
+    assert last_calendar_month(today) == starts[:2]
+    assert calendar_month(today) == starts[1:]
+
+
+def test_days_between_has_both_days_and_ends_with_today() -> None:
+    first, today = date(2026, 12, 31), date(2027, 1, 2)
+
+    assert days_between(first, first, today) == (first, date(2027, 1, 1))
+    assert days_between(first, today, today) == (first, date(2027, 1, 3))
+    assert days_between(first, date.max, today) == (first, date(2027, 1, 3))
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "sentence"),
+    [
+        (date(2026, 11, 19), date(2026, 11, 18), "2026-11-19 is after 2026-11-18"),
+        (date(2026, 11, 21), date(2026, 11, 22), "2026-11-21 is still to come: it is 2026-11-20"),
+    ],
+    ids=["turned round", "future"],
+)
+def test_days_between_refuses_when_there_is_no_such_day(first: date, last: date, sentence: str) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        days_between(first, last, date(2026, 11, 20))

@@ -1,0 +1,154 @@
+"""`headroom usage`, on a published copy made by hand: which days are asked for, whose, and what is said about them."""
+
+from pathlib import Path
+
+import duckdb
+import pytest
+from typer.testing import CliRunner, Result
+
+from orchestration.cli import app
+
+ACCOUNTS = """
+    create table utilization_mtd as
+    select account_id, account_name, quota_state, quota::bigint as quota, used_mtd::bigint as used_mtd,
+        (case when quota > 0 then used_mtd * 100 / quota end)::decimal(24, 6) as pct_of_cap,
+        0::decimal(24, 6) as ci95_pct, timestamp '2026-11-01' as period_start, timestamp '2026-12-01' as period_end,
+        timestamp '2026-11-20 07:12:34' as data_through, timestamp '2026-11-20 08:00:00' as as_of
+    from (values
+        ('acme', 'Acme Corp', 'limited', 10000, 7999), ('ACME', 'Acme Trading', 'limited', 10, 0),
+        ('org_17', 'Ärzte & Söhne', 'unlimited', null, 1234), ('org_18', 'Twin', 'blocked', 0, 3),
+        ('org_19', 'twin', 'unknown', null, 4), ('nameless', null, 'unknown', null, 0)
+    ) as accounts (account_id, account_name, quota_state, quota, used_mtd)
+"""
+DAYS = """
+    create table daily_usage as
+    select 'acme' as account_id, day::date as usage_date,
+        case day when '2026-11-08' then 1000000 when '2026-11-09' then 2000 when '2026-11-15' then 34 else 0 end
+            as calls,
+        day < '2026-11-20' as is_complete
+    from unnest(generate_series(date '2026-11-01', date '2026-11-20', interval 1 day)) as days (day)
+    union all
+    select 'ACME', date '2026-11-10', 777, true
+"""
+runner = CliRunner()
+
+
+@pytest.fixture
+def published(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEADROOM_NOW", "2026-11-20T23:30:00-05:00")  # the 21st in UTC, a Saturday
+    path = data / "published.duckdb"
+    with duckdb.connect(str(path)) as connection:
+        connection.execute(ACCOUNTS)
+        connection.execute(DAYS)
+    return path
+
+
+def usage(*arguments: str, status: int = 0) -> Result:
+    result = runner.invoke(app, ["usage", *arguments])
+    assert result.exit_code == status, result.output
+    return result
+
+
+def csv_days(*arguments: str) -> list[str]:
+    header, *lines = usage(*arguments, "--csv").stdout.splitlines()
+    assert header == "account_id,usage_date,calls,is_complete"
+    return lines
+
+
+def test_usage_answers_for_the_iso_week_when_asked_for_the_last_one(published: Path) -> None:
+    printed = usage("acme", "--last-week").stdout
+
+    assert "Acme Corp (acme), last week (ISO week 46), Mon 09 Nov 2026 to Sun 15 Nov 2026, UTC days\n" in printed
+    assert "2,034 calls  █▁▁▁▁▁▁\n" in printed
+    days = [line.split()[0] for line in printed.splitlines() if line[-1:].isdecimal()]
+    assert days == ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
+    assert "Mon 09 Nov 2026   2,000" in printed
+    assert "Data through 20 Nov 2026 07:12, counted 20 Nov 2026 08:00 UTC." in printed
+    assert "Quota" not in printed
+    assert "so far" not in printed
+
+
+def test_usage_shows_the_quota_when_the_period_is_the_current_one(published: Path) -> None:
+    printed = usage("acme").stdout
+
+    assert printed == usage("acme", "--this-month").stdout
+    assert "this month, Sun 01 Nov 2026 to Mon 30 Nov 2026" in printed
+    assert "1,002,034 calls so far" in printed
+    assert "Fri 20 Nov 2026           0   so far" in printed
+    assert "Sat 21 Nov 2026" not in printed, "it had not begun when the copy was built"
+    assert "Quota: 7,999 calls of 10,000, 79.9 % (usage period Sun 01 Nov 2026 to Mon 30 Nov 2026)." in printed
+
+
+@pytest.mark.parametrize(
+    ("account", "words"),
+    [
+        ("org_17", "Quota: 1,234 calls, without a limit (usage"),
+        ("org_18", "Quota: 3 calls, although it is blocked (quota 0) (usage"),
+        ("org_19", "Quota: 4 calls; its quota is not known (usage"),
+    ],
+)
+def test_usage_says_which_quota_it_is_when_there_is_no_percentage(published: Path, account: str, words: str) -> None:
+    assert words in usage(account).stdout
+
+
+def test_usage_is_csv_when_asked_for(published: Path) -> None:
+    assert csv_days("acme", "--from", "2026-11-08", "--to", "2026-11-09") == [
+        "acme,2026-11-08,1000000,True",
+        "acme,2026-11-09,2000,True",
+    ]
+    assert csv_days("acme", "--from", "2026-11-19")[-1] == "acme,2026-11-20,0,False"
+    assert len(csv_days("acme", "--last-month")) == 31  # before its first call, too
+
+
+def test_usage_says_so_when_nothing_of_the_period_was_counted(published: Path) -> None:
+    printed = usage("acme", "--from", "2026-11-21").stdout
+
+    assert "Acme Corp (acme), Sat 21 Nov 2026 to Sat 21 Nov 2026, UTC days" in printed
+    assert "None of these days was counted yet" in printed
+    assert "0 calls" not in printed
+
+
+@pytest.mark.parametrize("name", ["org_17", "ORG_17", "ärzte & SÖHNE"])
+def test_usage_finds_the_account_when_the_case_of_its_letters_differs(published: Path, name: str) -> None:
+    assert "Ärzte & Söhne (org_17)" in usage(name).stdout
+
+
+def test_usage_takes_the_exact_id_first_when_others_differ_in_case(published: Path) -> None:
+    assert csv_days("ACME", "--from", "2026-11-10", "--to", "2026-11-10") == ["ACME,2026-11-10,777,True"]
+    assert "nameless, this month" in usage("nameless").stdout
+
+
+def test_usage_lists_the_accounts_when_the_name_is_not_of_one_alone(published: Path) -> None:
+    sentence = usage("Twin", status=1).stderr
+
+    assert "2 accounts are called 'Twin'; give an id: org_18 (Twin), org_19 (twin)" in sentence
+    assert (
+        "2 accounts are called 'Acme'; give an id: ACME (Acme Trading), acme (Acme Corp)"
+        in usage("Acme", status=1).stderr
+    )
+
+
+@pytest.mark.parametrize(("name", "nearest"), [("acne corp", "acme (Acme Corp)"), ("söhne", "org_17 (Ärzte & Söhne)")])
+def test_usage_names_the_nearest_accounts_when_there_is_none(published: Path, name: str, nearest: str) -> None:
+    assert f"headroom: there is no account {name!r}; the nearest: {nearest}, " in usage(name, status=1).stderr
+
+
+def test_usage_says_that_nothing_is_there_when_nothing_was_published(data: Path) -> None:
+    assert "does not exist yet: `headroom run` builds and publishes it" in usage("acme", status=1).stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (["--last-week", "--this-month"], "one period at a time"),
+        (["--last-week", "--from", "2026-11-01"], "one period at a time"),
+        (["--to", "2026-11-01"], "--to needs a --from"),
+        (["--from", "2026-11-02", "--to", "2026-11-01"], "2026-11-02 is after 2026-11-01"),
+        (["--from", "2026-11-22"], "2026-11-22 is still to come: it is 2026-11-21 in UTC"),
+        (["--from", "1.11."], "does not match the format"),
+    ],
+)
+def test_usage_refuses_in_a_sentence_when_the_days_make_no_sense(
+    published: Path, options: list[str], sentence: str
+) -> None:
+    assert sentence in " ".join(usage("acme", *options, status=2).stderr.replace("│", " ").split())
