@@ -106,13 +106,17 @@ def sql(
 def usage(
     account: Annotated[str, typer.Argument(help="its id, or its name in any case of its letters")],
     last_week: Annotated[bool, typer.Option("--last-week", help="the ISO week before this one, from Monday")] = False,
-    this_month: Annotated[bool, typer.Option("--this-month", help="without any other choice")] = False,
-    last_month: Annotated[bool, typer.Option("--last-month")] = False,
-    first: Annotated[datetime | None, typer.Option("--from", formats=[_DATE], help="first day")] = None,
-    last: Annotated[datetime | None, typer.Option("--to", formats=[_DATE], help="last day, included")] = None,
+    this_month: Annotated[bool, typer.Option("--this-month", help="this is the default")] = False,
+    last_month: Annotated[bool, typer.Option("--last-month", help="the whole calendar month before this one")] = False,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=[_DATE], metavar="DATE", help="first day, such as 2026-11-16")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=[_DATE], metavar="DATE", help="last day, included; else today")
+    ] = None,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each day")] = False,
 ) -> None:
-    """How much an account used, day by day (UTC), from the published copy."""
+    """How much an account (its id or its name) used, day by day in UTC, from the published copy."""
     config = _settings()
     today = config.now().date()
     flags = {"last week": last_week, "this month": this_month, "last month": last_month}

@@ -165,14 +165,15 @@ def _span(start: date, end: date) -> str:
 
 
 def _of_quota(account: Mapping[str, Any]) -> str:
-    used, quota = f"{account['used_mtd']:,} calls", account["quota"]
+    used, quota, pct = account["used_mtd"], account["quota"], format_pct(account["pct_of_cap"], account["ci95_pct"])
     amount = {
-        "limited": f"{used} of {quota or 0:,}, {format_pct(account['pct_of_cap'], account['ci95_pct'])}",
-        "unlimited": f"{used}, without a limit",
-        "blocked": f"{used}, although it is blocked (quota 0)",
-        "unknown": f"{used}; its quota is not known",
+        "limited": f"{used:,} of {quota or 0:,} calls, {pct}",
+        "unlimited": f"none; {used:,} calls",
+        "blocked": f"0, blocked; {used:,} calls",
+        "unknown": f"not known; {used:,} calls",
     }[account["quota_state"]]
-    return f"Quota: {amount} (usage period {_span(account['period_start'].date(), account['period_end'].date())})."
+    period = _span(account["period_start"].date(), account["period_end"].date())
+    return f"Quota: {amount} (usage period {period})."
 
 
 def print_rows(rows: list[dict[str, Any]], as_csv: bool) -> None:

@@ -8,7 +8,9 @@ days as (
     select
         count(distinct daily.account_id) as account_count,
         sum(
-            case when daily.usage_date between last_days.days_through - 29 and last_days.days_through then daily.calls end
+            case
+                when daily.usage_date between last_days.days_through - 29 and last_days.days_through then daily.calls
+            end
         ) as calls
     from {{ ref('daily_usage') }} as daily
     cross join last_days

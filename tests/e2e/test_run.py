@@ -112,7 +112,7 @@ def test_usage_answers_from_the_published_copy(program: Program) -> None:
     unknown = program.run("usage", "acmee", "--last-week", status=1)
 
     assert "Acme Corp (acme), this month, Fri 01 Nov 2024 to Sat 30 Nov 2024, UTC days\n8 calls so far" in month
-    assert "Quota: 8 calls of 10, 80.0 %" in month
+    assert "Quota: 8 of 10 calls, 80.0 %" in month
     assert "headroom: there is no account 'acmee'; the nearest: acme (Acme Corp)" in unknown.stderr
     assert program.run("usage", "beta", "--last-week", "--csv").stdout.splitlines()[1:] == [
         f"beta,2024-11-{day},0,True" for day in range(11, 18)

@@ -60,7 +60,7 @@ def test_usage_answers_for_the_iso_week_when_asked_for_the_last_one(published: P
 
     assert "Acme Corp (acme), last week (ISO week 46), Mon 09 Nov 2026 to Sun 15 Nov 2026, UTC days\n" in printed
     assert "2,034 calls  █▁▁▁▁▁▁\n" in printed
-    days = [line.split()[0] for line in printed.splitlines() if line[-1:].isdecimal()]
+    days = [line.split()[0] for line in printed.splitlines() if line.rstrip()[-1:].isdecimal()]
     assert days == ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
     assert "Mon 09 Nov 2026   2,000" in printed
     assert "Data through 20 Nov 2026 07:12, counted 20 Nov 2026 08:00 UTC." in printed
@@ -76,15 +76,15 @@ def test_usage_shows_the_quota_when_the_period_is_the_current_one(published: Pat
     assert "1,002,034 calls so far" in printed
     assert "Fri 20 Nov 2026           0   so far" in printed
     assert "Sat 21 Nov 2026" not in printed, "it had not begun when the copy was built"
-    assert "Quota: 7,999 calls of 10,000, 79.9 % (usage period Sun 01 Nov 2026 to Mon 30 Nov 2026)." in printed
+    assert "Quota: 7,999 of 10,000 calls, 79.9 % (usage period Sun 01 Nov 2026 to Mon 30 Nov 2026)." in printed
 
 
 @pytest.mark.parametrize(
     ("account", "words"),
     [
-        ("org_17", "Quota: 1,234 calls, without a limit (usage"),
-        ("org_18", "Quota: 3 calls, although it is blocked (quota 0) (usage"),
-        ("org_19", "Quota: 4 calls; its quota is not known (usage"),
+        ("org_17", "Quota: none; 1,234 calls (usage"),
+        ("org_18", "Quota: 0, blocked; 3 calls (usage"),
+        ("org_19", "Quota: not known; 4 calls (usage"),
     ],
 )
 def test_usage_says_which_quota_it_is_when_there_is_no_percentage(published: Path, account: str, words: str) -> None:
