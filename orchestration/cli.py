@@ -41,7 +41,7 @@ def demo() -> None:
     """Run the whole job once and show its result; with demo events if nothing landed yet."""
     config = _settings()
     if not config.is_production and not config.landing_url and not Folder(config.landing).scan()[0]:
-        generate(accounts=300, days=45, events=150_000, seed=7)
+        generate(accounts=300, days=60, events=150_000, seed=7)
     run(only=None)
     console.print()
     terminal.print_utilization(config)
@@ -70,7 +70,7 @@ def ui() -> None:
 @app.command()
 def generate(
     accounts: Annotated[int, typer.Option(min=1)] = 300,
-    days: Annotated[int, typer.Option(min=1, help="days of history, today included")] = 45,
+    days: Annotated[int, typer.Option(min=1, help="days of history, today included")] = 60,
     events: Annotated[int, typer.Option(min=1, help="about how many API calls")] = 150_000,
     seed: int = 7,
 ) -> None:

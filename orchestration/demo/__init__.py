@@ -24,7 +24,7 @@ def generate(
     *,
     now: datetime,
     accounts: int = 300,
-    days: int = 45,
+    days: int = 60,
     events: int = 150_000,
     seed: int = 7,
 ) -> Truth:

@@ -18,6 +18,7 @@ GRAPH = {
         "thresholds",
     },
     "marts": {
+        "account_periods",
         "billable_usage_hourly",
         "daily_usage",
         "data_quality",

@@ -107,6 +107,10 @@ forecasts as (
     group by account_id
 ),
 
+momentum as (
+    select * from {{ ref('momentum') }}
+),
+
 facts as (
     select
         quotas.account_id,
@@ -135,6 +139,8 @@ facts as (
         sampling.events,
         sampling.variance,
         last_calls.last_call_at,
+        momentum.momentum_7d,
+        momentum.momentum_30d,
         case when quotas.quota_state = 'limited' then quotas.quota - coalesce(used.used_mtd, 0) end as remaining,
         coalesce(forecasts.forecast_method, 'too early') as forecast_method,
         forecasts.level_7d,
@@ -149,6 +155,7 @@ facts as (
     left join sampling on quotas.account_id = sampling.account_id
     left join last_calls on quotas.account_id = last_calls.account_id
     left join forecasts on quotas.account_id = forecasts.account_id
+    left join momentum on quotas.account_id = momentum.account_id
 ),
 
 -- Definitions D3: whole weeks first, then the day of the week in which the rest is used up.
@@ -259,6 +266,8 @@ final as (
         end as hits_cap_in_period,
         reached.highest_threshold_pct,
         case when facts.quota_state = 'limited' then coalesce(thresholds.severity, 'ok') end as severity,
+        facts.momentum_7d,
+        facts.momentum_30d,
         facts.last_call_at,
         max(facts.last_call_at) over () as data_through,
         {{ utc_literal(as_of()) }} as as_of
