@@ -20,6 +20,10 @@ cast(({{ expression }} at time zone 'UTC') at time zone '{{ var("timezone") }}' 
 ({{ expression }} + to_seconds(cast(floor(({{ days }}) * 86400) as bigint)))
 {%- endmacro %}
 
+{% macro plus_hours(expression, hours) %}{{ return(adapter.dispatch('plus_hours')(expression, hours)) }}{% endmacro %}
+{# A UTC timestamp plus a whole number of hours. #}
+{% macro default__plus_hours(expression, hours) %}({{ expression }} + interval '1 hour' * ({{ hours }})){% endmacro %}
+
 {% macro days_from(first_date, last_date) %}{{ return(adapter.dispatch('days_from')(first_date, last_date)) }}{% endmacro %}
 {# One row for each date from first to last, both included. #}
 {% macro default__days_from(first_date, last_date) -%}
@@ -28,6 +32,12 @@ cast(unnest(generate_series({{ first_date }}, {{ last_date }}, interval 1 day)) 
 
 {% macro json_text(column, field) %}{{ return(adapter.dispatch('json_text')(column, field)) }}{% endmacro %}
 {% macro default__json_text(column, field) %}json_extract_string({{ column }}, '$.{{ field }}'){% endmacro %}
+
+{% macro whole_number(text) %}{{ return(adapter.dispatch('whole_number')(text)) }}{% endmacro %}
+{# The text as an integer where it is a whole number of at most 18 digits (12, 12.0), else null. #}
+{% macro default__whole_number(text) -%}
+cast(case when regexp_full_match({{ text }}, '[0-9]{1,18}(\.0+)?') then split_part({{ text }}, '.', 1) end as bigint)
+{%- endmacro %}
 
 {% macro iso_weekday(date_expression) %}{{ return(adapter.dispatch('iso_weekday')(date_expression)) }}{% endmacro %}
 {# 1 is Monday, 7 is Sunday. #}

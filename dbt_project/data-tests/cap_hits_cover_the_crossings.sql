@@ -1,0 +1,11 @@
+{{ config(meta={"dagster": {"ref": {"name": "cap_hit_outcomes"}}}) }}
+-- Whoever ended the previous month at 100 % of a quota has reached it at some time of that month.
+select
+    crossings.account_id,
+    crossings.used
+from {{ ref('threshold_crossings') }} as crossings
+left join {{ ref('cap_hit_outcomes') }} as outcomes on crossings.account_id = outcomes.account_id
+where
+    crossings.period_start = {{ utc_literal(previous_period_start()) }}
+    and crossings.threshold_pct = 100
+    and (outcomes.account_id is null or outcomes.used <> crossings.used)

@@ -1,0 +1,221 @@
+with history as (
+    select * from {{ ref('quota_history') }}
+),
+
+-- The days of the previous period, by hours.
+hourly as (
+    select
+        account_id,
+        usage_date,
+        hour_start,
+        calls
+    from {{ ref('hourly_usage') }}
+    where
+        usage_date >= {{ date_literal(previous_period_start()) }}
+        and usage_date < {{ date_literal(period_start()) }}
+),
+
+used as (
+    select
+        account_id,
+        sum(calls) as used
+    from hourly
+    group by account_id
+),
+
+-- Limited quotas that were in force in the period and are not above its usage: few, and only they are looked into.
+reachable as (
+    select
+        history.account_id,
+        history.quota_version,
+        history.quota,
+        history.plan,
+        history.effective_at,
+        coalesce(history.effective_until, {{ utc_literal(period_start()) }}) as effective_until,
+        used.used
+    from used
+    inner join history on used.account_id = history.account_id
+    where
+        history.quota > 0
+        and used.used >= history.quota
+        and history.effective_at < {{ utc_literal(period_start()) }}
+        and coalesce(history.effective_until, {{ utc_literal(period_start()) }})
+        > {{ utc_literal(previous_period_start()) }}
+),
+
+cumulated as (
+    select
+        account_id,
+        hour_start,
+        sum(calls) over (partition by account_id order by hour_start) as calls_by_hour_end
+    from hourly
+    where account_id in (select reachable.account_id from reachable)
+),
+
+reached as (
+    select
+        reachable.account_id,
+        reachable.quota_version,
+        greatest(min(cumulated.hour_start), max(reachable.effective_at)) as hit_from
+    from cumulated
+    inner join reachable
+        on
+            cumulated.account_id = reachable.account_id
+            and cumulated.calls_by_hour_end >= reachable.quota
+    group by reachable.account_id, reachable.quota_version
+    -- a quota that was replaced before the count came to it was not reached
+    having greatest(min(cumulated.hour_start), max(reachable.effective_at)) < max(reachable.effective_until)
+),
+
+-- The first version that the account came up against. Its moment is exact where threshold_crossings has it.
+hits as (
+    select
+        reachable.account_id,
+        reachable.quota_version,
+        reachable.quota,
+        reachable.plan,
+        reachable.used,
+        coalesce(crossings.crossed_at, reached.hit_from) as hit_at,
+        crossings.crossed_at is not null as is_hit_at_exact
+    from reachable
+    inner join reached
+        on
+            reachable.account_id = reached.account_id
+            and reachable.quota_version = reached.quota_version
+    left join {{ ref('threshold_crossings') }} as crossings
+        on
+            reachable.account_id = crossings.account_id
+            and reachable.quota_version = crossings.quota_version
+            and crossings.period_start = {{ utc_literal(previous_period_start()) }}
+            and crossings.threshold_pct = 100
+    qualify
+        row_number() over (
+            partition by reachable.account_id order by reached.hit_from, reachable.quota_version
+        ) = 1
+),
+
+-- What the quota was later, null being the highest of all.
+later_quotas as (
+    select
+        hits.account_id,
+        min(case when coalesce(history.quota, hits.quota + 1) > hits.quota then history.effective_at end) as raised_at,
+        min(case when history.quota < hits.quota then history.effective_at end) as lowered_at,
+        max(case when history.effective_until is null and history.quota < hits.quota then 1 else 0 end) as is_lower_now
+    from history
+    inner join hits on history.account_id = hits.account_id
+    where history.quota_version > hits.quota_version
+    group by hits.account_id
+),
+
+quotas_at_end as (
+    select
+        account_id,
+        quota
+    from history
+    where
+        effective_at < {{ utc_literal(period_start()) }}
+        and coalesce(effective_until, {{ utc_literal(period_start()) }}) >= {{ utc_literal(period_start()) }}
+),
+
+quotas_now as (
+    select
+        account_id,
+        quota,
+        plan
+    from history
+    where effective_until is null
+),
+
+activity as (
+    select
+        account_id,
+        max(last_call_at) as last_call_at,
+        max(max(last_call_at)) over () as data_through,
+        sum(case when usage_date >= {{ date_literal(period_start()) }} then calls else 0 end) as used_since
+    from {{ ref('hourly_usage') }}
+    group by account_id
+),
+
+days_to_read as (
+    select distinct
+        hourly.account_id,
+        hourly.usage_date,
+        hits.hit_at
+    from hourly
+    inner join hits on hourly.account_id = hits.account_id
+    where hourly.usage_date >= cast(hits.hit_at as date)
+),
+
+-- Only the files of days after a hit are opened.
+answers as (
+    select
+        calls.account_id,
+        count(calls.status) as calls_with_status,
+        sum(case when calls.status = 429 then calls.sample_weight else 0 end) as throttled_calls
+    from {{ ref('stg_api_calls') }} as calls
+    inner join days_to_read
+        on
+            calls.event_date = days_to_read.usage_date
+            and calls.account_id = days_to_read.account_id
+    where
+        calls.event_date >= {{ date_literal(previous_period_start()) }}
+        and calls.event_date < {{ date_literal(period_start()) }}
+        and calls.event_at >= days_to_read.hit_at
+    group by calls.account_id
+),
+
+facts as (
+    select
+        hits.*,
+        quotas_at_end.quota as quota_at_end,
+        quotas_now.quota as quota_now,
+        quotas_now.plan as plan_now,
+        later_quotas.raised_at,
+        later_quotas.lowered_at,
+        coalesce(later_quotas.is_lower_now, 0) = 1 as is_lower_now,
+        case when answers.calls_with_status > 0 then answers.throttled_calls end as throttled_calls,
+        activity.used_since,
+        activity.last_call_at,
+        activity.last_call_at < {{ plus_days('activity.data_through', -14) }} as is_silent
+    from hits
+    inner join activity on hits.account_id = activity.account_id
+    left join quotas_at_end on hits.account_id = quotas_at_end.account_id
+    left join quotas_now on hits.account_id = quotas_now.account_id
+    left join later_quotas on hits.account_id = later_quotas.account_id
+    left join answers on hits.account_id = answers.account_id
+),
+
+final as (
+    select
+        account_id,
+        {{ utc_literal(previous_period_start()) }} as period_start,
+        {{ utc_literal(period_start()) }} as period_end,
+        quota_version,
+        quota,
+        plan,
+        hit_at,
+        is_hit_at_exact,
+        cast(used as bigint) as used,
+        quota_at_end,
+        cast(case when quota_at_end > 0 then {{ percentage('used', 'quota_at_end') }} end as decimal(24, 6))
+            as pct_of_cap_at_end,
+        cast(case when quota_at_end > 0 and used > quota_at_end then used - quota_at_end else 0 end as bigint)
+            as overage_calls,
+        case
+            when is_lower_now then 'downgraded'
+            when raised_at is not null then 'upgraded'
+            when is_silent then 'churned'
+            when throttled_calls > 0 then 'absorbed'
+            else 'as before'
+        end as outcome,
+        case when is_lower_now then lowered_at else raised_at end as quota_changed_at,
+        quota_now,
+        plan_now,
+        cast(throttled_calls as bigint) as throttled_calls,
+        cast(used_since as bigint) as used_since,
+        last_call_at,
+        is_silent
+    from facts
+)
+
+select * from final

@@ -1,0 +1,107 @@
+-- Definitions D2 at past moments: what each method would have said, from the complete days known then.
+with points as (
+    {{ forecast_points() }}
+),
+
+days as (
+    select
+        account_id,
+        usage_date,
+        calls,
+        {{ iso_weekday('usage_date') }} as iso_weekday
+    from {{ ref('daily_usage') }}
+    where is_complete
+),
+
+-- A day before the forecast is history, back to 28 days; one from then to the end of the period was still to come.
+weekdays as (
+    select
+        days.account_id,
+        days.iso_weekday,
+        points.forecast_on,
+        cast(avg(case when days.usage_date < points.forecast_on then days.calls end) as decimal(24, 6)) as weekday_mean,
+        count(case when days.usage_date < points.forecast_on then 1 end) as history_days,
+        cast(count(case when days.usage_date >= points.forecast_on then 1 end) as integer) as later_days,
+        sum(case when days.usage_date >= points.forecast_on then days.calls else 0 end) as later_calls,
+        sum(
+            case
+                when days.usage_date >= points.forecast_on - 7 and days.usage_date < points.forecast_on then days.calls
+                else 0
+            end
+        ) as week_calls,
+        sum(
+            case
+                when days.usage_date >= points.first_date and days.usage_date < points.forecast_on then days.calls
+                else 0
+            end
+        ) as used,
+        count(
+            case when days.usage_date >= points.first_date and days.usage_date < points.forecast_on then 1 end
+        ) as used_days
+    from days
+    cross join points
+    where
+        days.usage_date >= points.forecast_on - 28
+        and days.usage_date < points.end_date
+    group by days.account_id, days.iso_weekday, points.forecast_on
+),
+
+-- Below 3 days of history there is no forecast, as in expected_usage.
+known as (
+    select
+        account_id,
+        forecast_on,
+        sum(history_days) as history_days,
+        cast(sum(used) as bigint) as used,
+        cast(sum(used) + sum(later_calls) as bigint) as actual_calls,
+        sum(later_days) as later_days,
+        cast(sum(week_calls) as double) / least(sum(history_days), 7) as level_7d,
+        cast(sum(used) as double) / sum(used_days) as period_mean,
+        -- the later days in days of average weight: each counts by its weekday's share
+        cast(sum(weekday_mean * later_days) as double) / nullif(cast(avg(weekday_mean) as double), 0) as shaped_days
+    from weekdays
+    group by account_id, forecast_on
+    having sum(history_days) >= 3 and sum(used) + sum(later_calls) > 0
+),
+
+forecasts as (
+    select
+        known.*,
+        methods.method_order,
+        methods.forecast_method,
+        cast(
+            floor(
+                0.5 + case
+                    when methods.method_order = 3 then known.period_mean * known.later_days
+                    when methods.method_order = 2 and known.history_days >= 14
+                        then known.level_7d * coalesce(known.shaped_days, 0)
+                    else known.level_7d * known.later_days
+                end
+            ) as bigint
+        ) + known.used as forecast_calls
+    from known
+    cross join (
+        values (1, 'level'), (2, 'level and weekday shape'), (3, 'linear of complete days')
+    ) as methods (method_order, forecast_method)
+),
+
+final as (
+    select
+        forecasts.account_id,
+        points.period_start,
+        cast(points.forecast_day as integer) as forecast_day,
+        forecasts.forecast_method,
+        cast(forecasts.method_order as integer) as method_order,
+        cast(forecasts.history_days as integer) as history_days,
+        forecasts.used as used_then,
+        forecasts.forecast_calls,
+        forecasts.actual_calls,
+        cast(
+            {{ percentage('(forecasts.forecast_calls - forecasts.actual_calls)', 'forecasts.actual_calls') }}
+            as decimal(24, 6)
+        ) as error_pct
+    from forecasts
+    inner join points on forecasts.forecast_on = points.forecast_on
+)
+
+select * from final

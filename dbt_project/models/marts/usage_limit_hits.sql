@@ -1,0 +1,184 @@
+-- What the customers' own systems reported, beside our count of the same calendar month in UTC.
+with hits as (
+    select
+        source,
+        event_id,
+        account_id,
+        metric,
+        event_at as reached_at,
+        date_trunc('hour', event_at) as reached_hour,
+        cast(date_trunc('month', event_at) as date) as month_start,
+        sent_limit as sent_limit_text,
+        sent_used as sent_used_text,
+        {{ whole_number('sent_limit') }} as sent_limit,
+        {{ whole_number('sent_used') }} as sent_used,
+        plan,
+        coalesce(lower(replace(metric, '_', '-')), '') as meter
+    from {{ ref('stg_limits_reached') }}
+),
+
+counted_hits as (
+    select * from hits
+    where meter = 'api-calls'
+),
+
+known_accounts as (
+    select account_id from {{ ref('hourly_usage') }}
+    where account_id in (select counted_hits.account_id from counted_hits)
+    union distinct
+    select account_id from {{ ref('quota_history') }}
+    union distinct
+    select account_id from {{ ref('stg_accounts') }}
+),
+
+quotas as (
+    select
+        counted_hits.source,
+        counted_hits.event_id,
+        history.quota_version,
+        history.quota,
+        history.effective_at
+    from {{ ref('quota_history') }} as history
+    inner join counted_hits on history.account_id = counted_hits.account_id
+    where
+        history.effective_at <= counted_hits.reached_at
+        and (history.effective_until is null or history.effective_until > counted_hits.reached_at)
+),
+
+months as (
+    select distinct
+        account_id,
+        month_start
+    from counted_hits
+),
+
+cumulated as (
+    select
+        hourly.account_id,
+        months.month_start,
+        hourly.hour_start,
+        hourly.calls,
+        sum(hourly.calls) over (
+            partition by hourly.account_id, months.month_start order by hourly.hour_start
+        ) as calls_by_hour_end
+    from {{ ref('hourly_usage') }} as hourly
+    inner join months
+        on
+            hourly.account_id = months.account_id
+            and cast(date_trunc('month', hourly.usage_date) as date) = months.month_start
+),
+
+counted as (
+    select
+        counted_hits.source,
+        counted_hits.event_id,
+        sum(case when cumulated.hour_start < counted_hits.reached_hour then cumulated.calls else 0 end) as used_from,
+        sum(case when cumulated.hour_start <= counted_hits.reached_hour then cumulated.calls else 0 end) as used_to,
+        min(
+            case
+                when quotas.quota > 0 and cumulated.calls_by_hour_end >= quotas.quota then cumulated.hour_start
+            end
+        ) as crossing_hour
+    from cumulated
+    inner join counted_hits
+        on
+            cumulated.account_id = counted_hits.account_id
+            and cumulated.month_start = counted_hits.month_start
+    left join quotas
+        on
+            counted_hits.source = quotas.source
+            and counted_hits.event_id = quotas.event_id
+    group by counted_hits.source, counted_hits.event_id
+),
+
+-- The moment where threshold_crossings knows it (this period and the one before, the quota in force at their end),
+-- else the hour. A quota that was lowered below the count is reached when it takes effect.
+compared as (
+    select
+        hits.*,
+        hits.meter = 'api-calls' as is_counted_here,
+        known_accounts.account_id is not null as is_known,
+        quotas.quota_version,
+        quotas.quota,
+        case when hits.meter = 'api-calls' then coalesce(counted.used_from, 0) end as used_from,
+        case when hits.meter = 'api-calls' then coalesce(counted.used_to, 0) end as used_to,
+        case
+            when crossings.crossed_at is not null then crossings.crossed_at
+            when counted.crossing_hour is not null then greatest(counted.crossing_hour, quotas.effective_at)
+        end as crossed_from,
+        case
+            when crossings.crossed_at is not null then crossings.crossed_at
+            when counted.crossing_hour is not null
+                then greatest({{ plus_hours('counted.crossing_hour', 1) }}, quotas.effective_at)
+        end as crossed_until
+    from hits
+    left join quotas
+        on
+            hits.source = quotas.source
+            and hits.event_id = quotas.event_id
+    left join counted
+        on
+            hits.source = counted.source
+            and hits.event_id = counted.event_id
+    left join {{ ref('threshold_crossings') }} as crossings
+        on
+            hits.account_id = crossings.account_id
+            and cast(hits.month_start as timestamp) = crossings.period_start
+            and quotas.quota_version = crossings.quota_version
+            and crossings.threshold_pct = 100
+    left join known_accounts on hits.account_id = known_accounts.account_id
+),
+
+judged as (
+    select
+        *,
+        case
+            when meter in ('seats', 'storage') then 'gauge, not counted here'
+            when not is_counted_here then 'metric not counted here'
+            when not is_known then 'account unknown'
+            when quota_version is null then 'no quota in force'
+            when sent_limit_text is not null and (sent_limit is null or quota is null or sent_limit <> quota)
+                then 'other limit'
+            when quota = 0 then null
+            when crossed_from is null then 'no such crossing'
+            when
+                reached_at < {{ plus_hours('crossed_from', -1) }}
+                or reached_at > {{ plus_hours('crossed_until', 1) }}
+                then 'crossing at another time'
+        end as reason
+    from compared
+),
+
+final as (
+    select
+        source,
+        event_id,
+        account_id,
+        metric,
+        reached_at,
+        sent_limit,
+        sent_used,
+        sent_limit_text,
+        sent_used_text,
+        plan,
+        quota_version,
+        quota,
+        cast(used_from as bigint) as used_from,
+        cast(used_to as bigint) as used_to,
+        cast(
+            case when sent_used > used_to then sent_used - used_to when sent_used < used_from then sent_used - used_from
+                when is_counted_here and sent_used is not null then 0
+            end as bigint
+        ) as used_difference,
+        crossed_from,
+        crossed_until,
+        case
+            when not is_counted_here then 'not compared'
+            when reason is null then 'agree'
+            else 'disagree'
+        end as verdict,
+        reason
+    from judged
+)
+
+select * from final
