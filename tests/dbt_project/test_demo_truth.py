@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -121,3 +122,45 @@ def test_every_refused_line_is_in_quarantine_with_its_reason(built: tuple[demo.T
     truth, published = built
     rows = warehouse.query(published, "select reason, count(*) as lines from events_rejected group by reason")
     assert {row["reason"]: row["lines"] for row in rows} == dict(truth.rejected)
+
+
+def test_limit_hits_are_the_demo_senders_notices(built: tuple[demo.Truth, Path]) -> None:
+    truth, published = built
+    rows = warehouse.query(published, "select * from usage_limit_hits")
+    assert {row["account_id"]: row["quota"] for row in rows} == {
+        account.account_id: account.quota for account in truth.accounts if 100 in account.crossed
+    }
+    for row in rows:
+        assert row["sent_limit"] == row["quota"]
+        assert row["used_from"] <= row["sent_used"] <= row["used_to"]
+        assert row["used_difference"] == 0
+        # a notice comes at the end of the day on which the quota was used up
+        late = row["reached_at"] - row["crossed_until"] > timedelta(hours=1)
+        assert (row["verdict"], row["reason"]) == (
+            ("disagree", "crossing at another time") if late else ("agree", None)
+        )
+    assert {row["verdict"] for row in rows} == {"agree", "disagree"}
+
+
+def test_backtest_compares_with_the_true_month(built: tuple[demo.Truth, Path]) -> None:
+    truth, published = built
+    rows = warehouse.query(published, "select account_id, period_start, actual_calls from forecast_backtest")
+    months = {
+        account.account_id: sum(calls for day, calls in account.calls_by_date.items() if day.month == 10)
+        for account in truth.accounts
+    }
+    assert rows
+    for row in rows:
+        assert f"{row['period_start']:%Y-%m-%d}" == "2026-10-01"
+        assert row["actual_calls"] == months[row["account_id"]]
+
+
+def test_cap_hits_are_the_months_at_their_quota(built: tuple[demo.Truth, Path]) -> None:
+    truth, published = built
+    rows = warehouse.query(published, "select account_id, used, outcome from cap_hit_outcomes")
+    reached = {}
+    for account in truth.accounts:
+        used = sum(calls for day, calls in account.calls_by_date.items() if day.month == 10)
+        if account.quota and account.story != "upgraded" and used >= account.quota:
+            reached[account.account_id] = used
+    assert {row["account_id"]: row["used"] for row in rows if row["outcome"] != "upgraded"} == reached
