@@ -1,7 +1,7 @@
 {{ config(meta={"dagster": {"ref": {"name": "usage_limit_hits"}}}) }}
 -- Each accepted usage.limit_reached event is one row, whatever it says.
 select
-    coalesce(events.source, hits.source) as source,
+    coalesce(events.source, hits.source) as event_source,
     coalesce(events.event_id, hits.event_id) as event_id
 from {{ ref('stg_limits_reached') }} as events
 full outer join {{ ref('usage_limit_hits') }} as hits

@@ -166,7 +166,9 @@ final as (
         cast(used_from as bigint) as used_from,
         cast(used_to as bigint) as used_to,
         cast(
-            case when sent_used > used_to then sent_used - used_to when sent_used < used_from then sent_used - used_from
+            case
+                when sent_used > used_to then sent_used - used_to
+                when sent_used < used_from then sent_used - used_from
                 when is_counted_here and sent_used is not null then 0
             end as bigint
         ) as used_difference,
