@@ -131,7 +131,7 @@ activity as (
         account_id,
         max(last_call_at) as last_call_at,
         max(max(last_call_at)) over () as data_through,
-        sum(case when usage_date >= {{ date_literal(period_start()) }} then calls else 0 end) as used_since
+        sum(case when usage_date >= {{ date_literal(period_start()) }} then calls else 0 end) as used_this_period
     from {{ ref('hourly_usage') }}
     group by account_id
 ),
@@ -151,6 +151,7 @@ answers as (
     select
         calls.account_id,
         count(calls.status) as calls_with_status,
+        sum(calls.sample_weight) as calls_after_hit,
         sum(case when calls.status = 429 then calls.sample_weight else 0 end) as throttled_calls
     from {{ ref('stg_api_calls') }} as calls
     inner join days_to_read
@@ -173,8 +174,9 @@ facts as (
         later_quotas.raised_at,
         later_quotas.lowered_at,
         coalesce(later_quotas.is_lower_now, 0) = 1 as is_lower_now,
+        coalesce(answers.calls_after_hit, 0) as calls_after_hit,
         case when answers.calls_with_status > 0 then answers.throttled_calls end as throttled_calls,
-        activity.used_since,
+        activity.used_this_period,
         activity.last_call_at,
         activity.last_call_at < {{ plus_days('activity.data_through', -14) }} as is_silent
     from hits
@@ -211,8 +213,9 @@ final as (
         case when is_lower_now then lowered_at else raised_at end as quota_changed_at,
         quota_now,
         plan_now,
+        cast(calls_after_hit as bigint) as calls_after_hit,
         cast(throttled_calls as bigint) as throttled_calls,
-        cast(used_since as bigint) as used_since,
+        cast(used_this_period as bigint) as used_this_period,
         last_call_at,
         is_silent
     from facts
