@@ -5,6 +5,7 @@ Nothing here decides who calls; times and ids are drawn here.
 
 import csv
 import json
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -74,10 +75,14 @@ def malformed_lines(history: History, account: Account, rejected: Counter[str]) 
 
 
 def limit_reached(history: History, account: Account) -> tuple[int, str]:
-    """The day on which the quota was used up, and the sender's own notice from the end of that day."""
+    """The day on which the quota was used up, and the sender's own notice from the moment at which it was."""
     quota, month = account.quota or 0, enumerate(accumulate(account.calls[history.month :]), history.month)
     day, used = next((day, used) for day, used in month if used >= quota)
-    at = min(history.start + timedelta(days=day + 1, seconds=-1), history.now)
+    # the times of that day are fixed here, for write_usage to write the same
+    account.seconds[day] = sorted(account.seconds.get(day) or sampled_seconds(history, account, day))
+    before = used - account.calls[day]
+    second = account.seconds[day][quota - before - 1]
+    at, used = history.start + timedelta(days=day, seconds=second), before + bisect_right(account.seconds[day], second)
     facts = {"metric": "api-calls", "limit": quota, "used": used, "plan": account.plan}
     return day, event(history, "usage.limit_reached", at, None, {"customer_id": account.account_id, **facts})
 

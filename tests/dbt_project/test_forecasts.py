@@ -16,7 +16,7 @@ NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 FIRST_CALLS = {
     "old": date(2026, 7, 1),
     "young": date(2026, 10, 1),
-    "new": date(2026, 10, 12),
+    "new": date(2026, 10, 13),
     "weekly": date(2026, 8, 3),
 }
 LIVE = """
