@@ -161,7 +161,7 @@ answers as (
     where
         calls.event_date >= {{ date_literal(previous_period_start()) }}
         and calls.event_date < {{ date_literal(period_start()) }}
-        and calls.event_at >= days_to_read.hit_at
+        and calls.event_at > days_to_read.hit_at
     group by calls.account_id
 ),
 
