@@ -11,8 +11,8 @@ hourly as (
         calls
     from {{ ref('hourly_usage') }}
     where
-        usage_date >= {{ date_literal(previous_period_start()) }}
-        and usage_date < {{ date_literal(period_start()) }}
+        usage_date >= {{ date_literal(previous_month_start()) }}
+        and usage_date < {{ date_literal(month_start()) }}
 ),
 
 used as (
@@ -31,16 +31,16 @@ reachable as (
         history.quota,
         history.plan,
         history.effective_at,
-        coalesce(history.effective_until, {{ utc_literal(period_start()) }}) as effective_until,
+        coalesce(history.effective_until, {{ utc_literal(month_start()) }}) as effective_until,
         used.used
     from used
     inner join history on used.account_id = history.account_id
     where
         history.quota > 0
         and used.used >= history.quota
-        and history.effective_at < {{ utc_literal(period_start()) }}
-        and coalesce(history.effective_until, {{ utc_literal(period_start()) }})
-        > {{ utc_literal(previous_period_start()) }}
+        and history.effective_at < {{ utc_literal(month_start()) }}
+        and coalesce(history.effective_until, {{ utc_literal(month_start()) }})
+        > {{ utc_literal(previous_month_start()) }}
 ),
 
 cumulated as (
@@ -86,7 +86,7 @@ hits as (
         on
             reachable.account_id = crossings.account_id
             and reachable.quota_version = crossings.quota_version
-            and crossings.period_start = {{ utc_literal(previous_period_start()) }}
+            and crossings.period_start = {{ utc_literal(previous_month_start()) }}
             and crossings.threshold_pct = 100
     qualify
         row_number() over (
@@ -113,8 +113,8 @@ quotas_at_end as (
         quota
     from history
     where
-        effective_at < {{ utc_literal(period_start()) }}
-        and coalesce(effective_until, {{ utc_literal(period_start()) }}) >= {{ utc_literal(period_start()) }}
+        effective_at < {{ utc_literal(month_start()) }}
+        and coalesce(effective_until, {{ utc_literal(month_start()) }}) >= {{ utc_literal(month_start()) }}
 ),
 
 quotas_now as (
@@ -131,7 +131,7 @@ activity as (
         account_id,
         max(last_call_at) as last_call_at,
         max(max(last_call_at)) over () as data_through,
-        sum(case when usage_date >= {{ date_literal(period_start()) }} then calls else 0 end) as used_this_period
+        sum(case when usage_date >= {{ date_literal(month_start()) }} then calls else 0 end) as used_this_period
     from {{ ref('hourly_usage') }}
     group by account_id
 ),
@@ -159,8 +159,8 @@ answers as (
             calls.event_date = days_to_read.usage_date
             and calls.account_id = days_to_read.account_id
     where
-        calls.event_date >= {{ date_literal(previous_period_start()) }}
-        and calls.event_date < {{ date_literal(period_start()) }}
+        calls.event_date >= {{ date_literal(previous_month_start()) }}
+        and calls.event_date < {{ date_literal(month_start()) }}
         and calls.event_at > days_to_read.hit_at
     group by calls.account_id
 ),
@@ -190,8 +190,8 @@ facts as (
 final as (
     select
         account_id,
-        {{ utc_literal(previous_period_start()) }} as period_start,
-        {{ utc_literal(period_start()) }} as period_end,
+        {{ utc_literal(previous_month_start()) }} as period_start,
+        {{ utc_literal(month_start()) }} as period_end,
         quota_version,
         quota,
         plan,
