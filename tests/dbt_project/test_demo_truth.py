@@ -4,8 +4,6 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from datetime import UTC, datetime, timedelta
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
