@@ -30,6 +30,11 @@
     {{ return(zone.normalize(zone.localize(midnight)).astimezone(modules.pytz.utc).replace(tzinfo=none)) }}
 {% endmacro %}
 
+{# Midnight UTC so many days before today: days_ago(7) up to but not days_ago(0) are the last 7 complete days. #}
+{% macro days_ago(days) %}
+    {{ return(as_of().replace(hour=0, minute=0, second=0, microsecond=0) - modules.datetime.timedelta(days=days)) }}
+{% endmacro %}
+
 {# ISO weekday of today in UTC, 1 is Monday. #}
 {% macro as_of_weekday() %}{{ return(as_of().isoweekday()) }}{% endmacro %}
 

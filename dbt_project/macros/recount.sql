@@ -1,6 +1,16 @@
-{# Which days hourly_usage counts again, and what is remembered of a build. The plan is made once in an invocation,
-   from the one row of hourly_usage_progress: what the last build that was tested had counted. A build that was killed,
-   or whose tests failed, is not remembered, and the next one counts and tests its days again. #}
+{# Which days are counted again, and what is remembered of a build. One plan serves all recounted models. It is made
+   once in an invocation, from the one row of recount_progress: what the last build that counted and tested all of them
+   had counted. A build that was killed, whose tests failed or that counted only some of them is not remembered, and
+   the next one counts and tests its days again: a day counted twice is the same day. #}
+
+{# The models that are counted by touched day. Each depends on the one before, by `depends_on` where it does not read
+   it: two at once would change recount_progress at once, and hold the groups of two counts in memory. #}
+{% macro recounted_models() %}{{ return(["hourly_usage", "daily_usage_by_endpoint"]) }}{% endmacro %}
+
+{# What has to pass for a build to be remembered. #}
+{% macro recount_tests() %}
+    {{ return(["calls_are_distinct", "daily_usage_adds_up_to_the_calls", "endpoints_add_up_to_daily_usage"]) }}
+{% endmacro %}
 
 {% macro recount_plan() %}
     {#- kept in the graph, which all nodes of an invocation share: the lake may grow meanwhile -#}
@@ -12,9 +22,14 @@
 {% endmacro %}
 
 {% macro make_recount_plan() %}
-    {%- set model = graph.nodes["model.headroom.hourly_usage"] -%}
-    {%- set staging = graph.nodes["model.headroom.stg_api_calls"] -%}
-    {%- set version = local_md5(model.checksum.checksum ~ staging.checksum.checksum) -%}
+    {%- set checksums, missing = [], [] -%}
+    {%- for name in ["stg_api_calls"] + recounted_models() -%}
+        {%- do checksums.append(graph.nodes["model.headroom." ~ name].checksum.checksum) -%}
+        {%- if not adapter.get_relation(target.database, target.schema, name) -%}
+            {%- do missing.append(name) -%}
+        {%- endif -%}
+    {%- endfor -%}
+    {%- set version = local_md5(checksums | join(" ")) -%}
     {%- set days = run_query(lake_days()).rows -%}
     {%- set last_batch = days | map(attribute="last_batch") | max -%}
     {%- set hour_number = ((as_of() - modules.datetime.datetime(1970, 1, 1)).total_seconds() // 3600) | int -%}
@@ -27,11 +42,10 @@
         "days": [],
         "extra_day": days[hour_number % (days | length)].day,
     } -%}
-    {%- set table = adapter.get_relation(target.database, target.schema, "hourly_usage") -%}
     {%- set progress = recount_progress() -%}
-    {%- if table and progress and not flags.FULL_REFRESH -%}
+    {%- if progress and not missing and not flags.FULL_REFRESH -%}
         {%- set last = run_query("select * from " ~ progress).rows -%}
-        {%- if last and last[0].version == version and last[0].lake == (lake_fingerprint(last[0].last_batch) or none) -%}
+        {%- if last and last[0].version == version and last[0].lake == (lake_fingerprint(last[0].seen_batch) or none) -%}
             {%- set since = [last[0].counted_until, counted_until()] | min -%}
             {%- do plan.update({"is_full": false, "since": since.date().isoformat()}) -%}
             {%- for row in days if row.last_batch > last[0].last_batch -%}
@@ -61,31 +75,46 @@
     ({{ is_recounted(date_column) }} or {{ date_column }} = date '{{ recount_plan().get("extra_day", "1970-01-01") }}')
 {%- endmacro %}
 
-{# Before hourly_usage is written, in the same transaction. A full count replaces the table, so it only forgets what
-   is remembered of another lake or model, lest that should come back. #}
-{% macro delete_recounted_days() %}
-    {%- if execute -%}
-        {%- if not recount_plan().is_full -%}
-            delete from {{ this }} where {{ is_recounted("usage_date") }}
-        {%- elif recount_progress() -%}
+{# Before a recounted model is written, in the same transaction: whatever becomes of this build, what is remembered must
+   still hold for the table. After a full count it holds no longer. A count by increments has seen another lake: should
+   that lose the batch again, nobody would know which days it was in. And where the clock was set back, the days since
+   then lost calls that only a count from there on brings back. #}
+{% macro mark_recount() %}
+    {%- if execute and recount_progress() -%}
+        {%- set plan = recount_plan() -%}
+        {%- if plan.is_full -%}
             delete from {{ recount_progress() }}
+        {%- else -%}
+            update {{ recount_progress() }} set
+                seen_batch = {{ plan.last_batch }},
+                lake = '{{ plan.lake }}',
+                counted_until = least(counted_until, {{ utc_literal(counted_until()) }})
         {%- endif -%}
     {%- endif -%}
 {% endmacro %}
 
-{# At the end of an invocation: remember it if it counted, and the tests of what it counted passed. If one failed,
-   forget everything: the next build counts and tests all days, and goes on failing until the cause is gone. #}
+{# After that, in the same transaction too. A full count replaces the table. #}
+{% macro delete_recounted_days() %}
+    {%- if execute and not recount_plan().is_full -%}
+        delete from {{ this }} where {{ is_recounted("usage_date") }}
+    {%- endif -%}
+{% endmacro %}
+
+{# At the end of an invocation: remember it if it counted every recounted model, and the tests of what it counted
+   passed. If one failed, forget everything: the next build counts and tests all days, and goes on failing until the
+   cause is gone. #}
 {% macro remember_recount(results) %}
-    {%- set tests = ["calls_are_distinct", "daily_usage_adds_up_to_the_calls"] -%}
+    {%- set needed = recount_tests() + recounted_models() -%}
     {%- set passed, failed = [], [] -%}
-    {%- for result in results if result.node.name in tests + ["hourly_usage"] -%}
+    {%- for result in results if result.node.name in needed -%}
         {%- do (passed if result.status in ("success", "pass") else failed).append(result) -%}
     {%- endfor -%}
-    {%- if passed | length == 3 -%}
+    {%- if passed | length == needed | length -%}
         {%- set plan = recount_plan() -%}
-        create or replace table {{ target.schema }}.hourly_usage_progress as
+        create or replace table {{ target.schema }}.recount_progress as
         select
             cast({{ plan.last_batch }} as bigint) as last_batch,
+            cast({{ plan.last_batch }} as bigint) as seen_batch,
             '{{ plan.lake }}' as lake,
             {{ utc_literal(counted_until()) }} as counted_until,
             '{{ plan.version }}' as version
@@ -94,13 +123,15 @@
     {%- endif -%}
 {% endmacro %}
 
+{# The table of what is remembered: the last batch counted everywhere, the last one that any count has seen and its
+   fingerprint, the clock, and the models. None before the first build that was remembered. #}
 {% macro recount_progress() %}
-    {{ return(adapter.get_relation(target.database, target.schema, "hourly_usage_progress")) }}
+    {{ return(adapter.get_relation(target.database, target.schema, "recount_progress")) }}
 {% endmacro %}
 
 {# dbt asks this wherever a model could be built by increments. #}
 {% macro should_full_refresh() %}
-    {%- if execute and model.unique_id == "model.headroom.hourly_usage" -%}
+    {%- if execute and model.resource_type == "model" and model.name in recounted_models() -%}
         {{ return(recount_plan().is_full) }}
     {%- endif -%}
     {{ return(dbt.should_full_refresh()) }}

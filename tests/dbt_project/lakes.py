@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from pathlib import Path
 
@@ -20,6 +20,8 @@ class Call:
     event_at: datetime
     event_id: str
     sample_weight: int = 1
+    endpoint: str | None = None
+    status: int | None = None
 
 
 def create(lake: Path) -> None:
@@ -36,7 +38,7 @@ def add(lake: Path, calls: Iterable[Call], number: int | None = None) -> Path:
     number = last + 1 if number is None else number
     folder = lake / "batches" / f"{number:06d}"
     (folder / "calls").mkdir(parents=True)
-    columns = ("account_id", "event_at", "event_id", "sample_weight")
+    columns = [field.name for field in fields(Call)]
     given = pa.table({name: [getattr(row, name) for row in rows] for name in columns})
     constants = {"source": "''", "event_name": "'api_call'", "ingested_at": "now()", "batch": str(number)}
     values = [

@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -159,3 +160,28 @@ def test_cap_hits_are_the_months_at_their_quota(built: tuple[demo.Truth, Path]) 
         if account.quota and account.story != "upgraded" and used >= account.quota:
             reached[account.account_id] = used
     assert {row["account_id"]: row["used"] for row in rows if row["outcome"] != "upgraded"} == reached
+def test_endpoints_weeks_and_hours_add_up_to_the_truth(built: tuple[demo.Truth, Path]) -> None:
+    truth, published = built
+
+    def of_last(first: int, last: int) -> dict[str, int]:
+        """Calls by account on the days so many days before today."""
+        days = [NOW.date() - timedelta(days=ago) for ago in range(first, last + 1)]
+        sums = {
+            account.account_id: sum(account.calls_by_date.get(day, 0) for day in days) for account in truth.accounts
+        }
+        return {account: calls for account, calls in sums.items() if calls}
+
+    for days, query in (
+        ((0, 39), "select account_id, sum(calls)::bigint as calls from daily_usage_by_endpoint group by account_id"),
+        ((1, 7), "select account_id, calls_7d as calls from error_rates where calls_7d > 0"),
+        ((8, 14), "select account_id, calls_before_7d as calls from error_rates where calls_before_7d > 0"),
+        ((1, 28), "select account_id, sum(calls)::bigint as calls from hourly_profile group by account_id"),
+    ):
+        counted = {row["account_id"]: row["calls"] for row in warehouse.query(published, query)}
+        assert counted == of_last(*days), query
+    growing = {
+        row["account_id"]: row["extra_calls"] for row in warehouse.query(published, "select * from retry_storms")
+    }
+    before = of_last(8, 14)
+    extra = {account: calls - before.get(account, 0) for account, calls in of_last(1, 7).items()}
+    assert growing == {account: calls for account, calls in extra.items() if calls > 0}

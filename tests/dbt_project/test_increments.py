@@ -1,4 +1,6 @@
-"""hourly_usage, built by increments: whatever happened in between, it is what one count of the whole lake gives."""
+"""The recounted models, built by increments: whatever happened in between, each is what one count of the whole lake
+gives.
+"""
 
 import random
 import shutil
@@ -17,16 +19,32 @@ from tests.dbt_project.lakes import Call
 from tests.pipeline import ingest
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
-COUNT = """
-    select
-        account_id, cast(event_at at time zone 'UTC' as date) as usage_date,
-        date_trunc('hour', event_at at time zone 'UTC') as hour_start, count(*) as events,
-        sum(sample_weight)::bigint as calls, count(*) filter (sample_weight = 1) as billable_units,
-        coalesce(sum(sample_weight) filter (sample_weight > 1), 0)::bigint as sampled_calls,
-        sum(sample_weight * (sample_weight - 1))::decimal(38, 0) as sampling_variance,
-        max(event_at at time zone 'UTC') as last_call_at
-    from read_parquet('{lake}/batches/*/calls/*/*.parquet') where event_at <= timestamptz '{until}' group by all
-"""
+CALLS = """(
+    select *, event_at at time zone 'UTC' as utc_at from read_parquet('{lake}/batches/*/calls/*/*.parquet')
+    where event_at <= timestamptz '{until}'
+)"""
+COUNTS = {
+    "hourly_usage": """
+        select
+            account_id, cast(utc_at as date) as usage_date, date_trunc('hour', utc_at) as hour_start,
+            count(*) as events, sum(sample_weight)::bigint as calls,
+            count(*) filter (sample_weight = 1) as billable_units,
+            coalesce(sum(sample_weight) filter (sample_weight > 1), 0)::bigint as sampled_calls,
+            sum(sample_weight * (sample_weight - 1))::decimal(38, 0) as sampling_variance, max(utc_at) as last_call_at
+        from {calls} group by all
+    """,
+    "daily_usage_by_endpoint": """
+        select
+            account_id, cast(utc_at as date) as usage_date, ifnull(endpoint, '') as endpoint,
+            sum(sample_weight)::bigint as calls,
+            coalesce(sum(sample_weight) filter (status // 100 in (1, 2, 3, 4, 5)), 0)::bigint as calls_with_status,
+            coalesce(sum(sample_weight) filter (status = 429), 0)::bigint as throttled_calls,
+            coalesce(sum(sample_weight) filter (status // 100 = 4 and status != 429), 0)::bigint as client_error_calls,
+            coalesce(sum(sample_weight) filter (status // 100 = 5), 0)::bigint as server_error_calls
+        from {calls} group by all
+    """,
+}
+"""The oracle for each recounted model: one plain query over all files."""
 
 
 @pytest.fixture(scope="module")
@@ -50,20 +68,22 @@ def builder(place: tuple[Path, Builder]) -> Builder:
     return place[1]
 
 
-def built(builder: Builder) -> set[tuple[Any, ...]]:
-    rows = builder.query(
-        """select account_id, usage_date, hour_start, events, calls, billable_units, sampled_calls,
-                  sampling_variance, last_call_at from hourly_usage"""
-    )
+def built(builder: Builder, table: str = "hourly_usage") -> set[tuple[Any, ...]]:
+    rows = builder.query(f"from {table}")
     assert len(rows) == len(set(rows))
     return set(rows)
 
 
-def counted(lake: Path, now: datetime) -> set[tuple[Any, ...]]:
-    """The oracle: one plain query over all files."""
+def counted(lake: Path, now: datetime, table: str = "hourly_usage") -> set[tuple[Any, ...]]:
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
-        return set(connection.execute(COUNT.format(lake=lake, until=now + timedelta(minutes=5))).fetchall())
+        calls = CALLS.format(lake=lake, until=now + timedelta(minutes=5))
+        return set(connection.execute(COUNTS[table].format(calls=calls)).fetchall())
+
+
+def assert_counted(builder: Builder, lake: Path, now: datetime, *tables: str) -> None:
+    for table in tables or COUNTS:
+        assert built(builder, table) == counted(lake, now, table), table
 
 
 def make_calls(count: int, at: datetime, account: str = "acme", name: str = "a") -> list[Call]:
@@ -72,11 +92,17 @@ def make_calls(count: int, at: datetime, account: str = "acme", name: str = "a")
 
 def tamper(builder: Builder, day: date) -> None:
     """Make the rows of a day unmistakable, to see later whether they were counted again."""
-    builder.query(f"update hourly_usage set calls = calls + 1000 where usage_date = date '{day}'")
+    for table in COUNTS:
+        builder.query(f"update {table} set calls = calls + 1000 where usage_date = date '{day}'")
 
 
 def is_tampered(builder: Builder, day: date) -> bool:
-    return bool(builder.query(f"select 1 from hourly_usage where usage_date = date '{day}' and calls > 1000"))
+    seen = {
+        bool(builder.query(f"select 1 from {table} where usage_date = date '{day}' and calls > 1000"))
+        for table in COUNTS
+    }
+    assert len(seen) == 1, "one plan for all models"
+    return seen.pop()
 
 
 def is_well(statuses: dict[str, str]) -> bool:
@@ -97,9 +123,13 @@ class History:
         self.events += 1
         at = self.now - ago + ahead + timedelta(microseconds=self.random.randrange(10**9))
         weight = self.random.choice([1, 1, 1, 10, 100])
-        return Call(self.random.choice(["acme", "globex", "Ä'"]), at, str(self.events), weight)
+        endpoint = self.random.choice([None, "", "/v1/search", "/v1/items"])
+        status = self.random.choice([None, 0, 14, 99, 200, 304, 404, 429, 500, 599, 600])
+        account = self.random.choice(["acme", "globex", "Ä'"])
+        return Call(account, at, str(self.events), weight, endpoint, status)
 
-    def step(self) -> None:
+    def step(self) -> tuple[str, ...]:
+        """The models that are as of now after it."""
         folders = sorted((self.lake / "batches").iterdir())
         if len(folders) > 2 and self.random.random() < 0.1:
             shutil.rmtree(folders[-1])
@@ -107,21 +137,24 @@ class History:
             lakes.add(self.lake, [self.call() for _ in range(self.random.choice([0, 1, 5, 40]))])
         minutes = self.random.choice([0, 0, 1, 6, 60, 60, 600, 1440, 4000, -7, -60, -1500])
         self.now += timedelta(minutes=minutes)
-        if self.random.random() < 0.2:  # nothing is tested, so nothing is remembered
-            assert is_well(self.builder.build(self.now, "stg_api_calls", "hourly_usage"))
-        else:
-            assert is_well(self.builder.build(self.now))
+        if self.random.random() < 0.3:  # nothing is tested, so nothing is remembered
+            models = self.random.choice([tuple(COUNTS), *((table,) for table in COUNTS)])
+            assert is_well(self.builder.build(self.now, "stg_api_calls", *models))
+            return models
+        assert is_well(self.builder.build(self.now))
+        return tuple(COUNTS)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_increments_give_what_one_count_gives_whatever_happens(lake: Path, builder: Builder, seed: int) -> None:
     history = History(lake, builder, seed)
     for _ in range(12):
-        history.step()
-        assert built(builder) == counted(lake, history.now)
-    rows = built(builder)
+        models = history.step()
+        assert_counted(builder, lake, history.now, *models)
+    assert is_well(builder.build(history.now))
+    rows = {table: built(builder, table) for table in COUNTS}
     assert is_well(builder.build(history.now, full_refresh=True))
-    assert built(builder) == rows
+    assert {table: built(builder, table) for table in COUNTS} == rows
 
 
 def test_only_days_with_new_calls_are_counted_again(lake: Path, builder: Builder) -> None:
@@ -131,7 +164,7 @@ def test_only_days_with_new_calls_are_counted_again(lake: Path, builder: Builder
     for day in days:
         tamper(builder, day.date())
     lakes.add(lake, make_calls(2, days[1], name="late"))
-    builder.build(NOW + timedelta(hours=1), "stg_api_calls", "hourly_usage")
+    builder.build(NOW + timedelta(hours=1), "stg_api_calls", *COUNTS)
     assert [is_tampered(builder, day.date()) for day in days] == [True, False, True, False]
 
 
@@ -141,10 +174,55 @@ def test_build_that_was_not_tested_is_counted_again(lake: Path, builder: Builder
     assert is_well(builder.build(NOW))
     lakes.add(lake, make_calls(3, late))
     for _ in range(2):
-        builder.build(NOW + timedelta(hours=1), "stg_api_calls", "hourly_usage")
+        builder.build(NOW + timedelta(hours=1), "stg_api_calls", *COUNTS)
         tamper(builder, late.date())
     assert is_well(builder.build(NOW + timedelta(hours=2)))
     assert not is_tampered(builder, late.date())
+
+
+@pytest.mark.parametrize("only", COUNTS)
+def test_build_of_one_model_is_not_remembered_for_the_other(lake: Path, builder: Builder, only: str) -> None:
+    """With all of its own tests passed."""
+    tests = {
+        "hourly_usage": ("daily_usage", "calls_are_distinct", "daily_usage_adds_up_to_the_calls"),
+        "daily_usage_by_endpoint": ("calls_are_distinct",),
+    }
+    assert is_well(builder.build(NOW))
+    lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
+    assert is_well(builder.build(NOW + timedelta(hours=1), "stg_api_calls", only, *tests[only]))
+    assert is_well(builder.build(NOW + timedelta(hours=2)))
+    assert_counted(builder, lake, NOW + timedelta(hours=2))
+
+
+@pytest.mark.parametrize("only", COUNTS)
+def test_build_that_ended_between_two_models_is_made_good_by_the_next(lake: Path, builder: Builder, only: str) -> None:
+    """Even where the lake loses the batch that only one of them has seen, and another one comes in its place."""
+    assert is_well(builder.build(NOW))
+    folder = lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
+    builder.build(NOW + timedelta(hours=1), "stg_api_calls", only)
+    shutil.rmtree(folder)
+    lakes.add(lake, make_calls(2, NOW - timedelta(days=5), name="b"))
+    assert is_well(builder.build(NOW + timedelta(hours=2)))
+    assert_counted(builder, lake, NOW + timedelta(hours=2))
+
+
+def test_full_count_that_ended_between_two_models_is_made_again(lake: Path, builder: Builder) -> None:
+    lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
+    assert is_well(builder.build(NOW))
+    tamper(builder, (NOW - timedelta(days=9)).date())
+    builder.build(NOW, "stg_api_calls", "hourly_usage", full_refresh=True)
+    assert is_well(builder.build(NOW))
+    assert_counted(builder, lake, NOW)
+
+
+def test_days_that_a_clock_set_back_took_away_come_back_with_it(lake: Path, builder: Builder) -> None:
+    """Also where the build with the wrong clock is not remembered."""
+    lakes.add(lake, make_calls(3, NOW - timedelta(days=3)))
+    assert is_well(builder.build(NOW))
+    builder.build(NOW - timedelta(days=5), "stg_api_calls", *COUNTS)
+    assert_counted(builder, lake, NOW - timedelta(days=5))
+    assert is_well(builder.build(NOW + timedelta(hours=1)))
+    assert_counted(builder, lake, NOW + timedelta(hours=1))
 
 
 def test_failed_test_has_everything_counted_again(lake: Path, builder: Builder) -> None:
@@ -163,19 +241,26 @@ def test_failed_test_has_everything_counted_again(lake: Path, builder: Builder) 
     assert not is_tampered(builder, old.date())
 
 
-def test_difference_in_an_old_day_is_found_and_repaired(lake: Path, builder: Builder) -> None:
+@pytest.mark.parametrize(
+    ("table", "test"),
+    [
+        ("hourly_usage", "daily_usage_adds_up_to_the_calls"),
+        ("daily_usage_by_endpoint", "endpoints_add_up_to_daily_usage"),
+    ],
+)
+def test_difference_in_an_old_day_is_found_and_repaired(lake: Path, builder: Builder, table: str, test: str) -> None:
     """An old day is looked at with each hour: one of two is found within three hours, 1970's empty day among them."""
     old = NOW - timedelta(days=9)
     lakes.add(lake, make_calls(3, old) + make_calls(3, NOW - timedelta(days=8), name="b"))
     assert is_well(builder.build(NOW))
-    tamper(builder, old.date())
-    statuses = [builder.build(NOW + timedelta(hours=hour))["daily_usage_adds_up_to_the_calls"] for hour in range(1, 4)]
+    builder.query(f"update {table} set calls = calls + 1 where usage_date = date '{old.date()}'")
+    statuses = [builder.build(NOW + timedelta(hours=hour))[test] for hour in range(1, 4)]
     assert statuses.count("fail") == 1
     assert is_well(builder.build(NOW + timedelta(hours=4)))
-    assert built(builder) == counted(lake, NOW + timedelta(hours=4))
+    assert_counted(builder, lake, NOW + timedelta(hours=4))
 
 
-@pytest.mark.parametrize("change", ["restored", "made anew", "new model"])
+@pytest.mark.parametrize("change", ["restored", "made anew", "new model", "lost table"])
 def test_everything_is_counted_again_where_nothing_can_be_relied_on(lake: Path, builder: Builder, change: str) -> None:
     old = NOW - timedelta(days=9)
     lakes.add(lake, make_calls(3, old))
@@ -188,10 +273,12 @@ def test_everything_is_counted_again_where_nothing_can_be_relied_on(lake: Path, 
         lakes.create(lake)
         for name in "cde":
             lakes.add(lake, make_calls(2, old, name=name))
+    elif change == "lost table":
+        builder.query("drop table daily_usage_by_endpoint")
     else:
-        builder.query("update hourly_usage_progress set version = 'of the model before'")
+        builder.query("update recount_progress set version = 'of the models before'")
     assert is_well(builder.build(NOW + timedelta(hours=1)))
-    assert built(builder) == counted(lake, NOW + timedelta(hours=1))
+    assert_counted(builder, lake, NOW + timedelta(hours=1))
 
 
 def test_lake_that_comes_back_after_another_one_was_counted_is_counted_again(
@@ -207,7 +294,7 @@ def test_lake_that_comes_back_after_another_one_was_counted_is_counted_again(
     shutil.rmtree(lake)
     (tmp_path / "first").rename(lake)
     assert is_well(builder.build(NOW))
-    assert built(builder) == counted(lake, NOW)
+    assert_counted(builder, lake, NOW)
 
 
 def test_late_and_early_lines_count_on_their_days_when_they_are_due(

@@ -112,13 +112,31 @@ def test_billable_hours_are_the_counted_ones(published: Path, expected: dict[str
     assert by_hour_of_day == expected["hour_of_day"]
 
 
+def test_hours_of_the_day_are_the_counted_ones(published: Path, expected: dict[str, Any]) -> None:
+    rows = warehouse.query(
+        published, "select hour_of_day, sum(calls)::bigint as calls from hourly_profile group by hour_of_day"
+    )
+    assert {f"{row['hour_of_day']:02d}": row["calls"] for row in rows} == expected["hour_of_day"]
+
+
+def test_error_rates_are_the_counted_ones(published: Path, expected: dict[str, Any]) -> None:
+    rows = {row["account_id"]: row for row in warehouse.query(published, "select * from error_rates")}
+    assert len(rows) == expected["accounts"]
+    for account in expected["top20"]:
+        row = rows[account["account"]]
+        assert row["calls_7d"] == row["calls_with_status_7d"] == account["calls"]
+        assert int(row["error_ratio_7d"] * 1_000_000) == account["errors"] * 1_000_000 // account["calls"]
+
+
 def test_used_mtd_is_the_counted_month(published: Path, expected: dict[str, Any]) -> None:
     rows = warehouse.query(published, "select account_id, used_mtd from utilization_mtd")
     assert {f"{row['account_id']} 2026-11": row["used_mtd"] for row in rows} == expected["calls_per_account_per_month"]
 
 
 def test_endpoints_are_the_counted_ones(published: Path, expected: dict[str, Any]) -> None:
-    rows = warehouse.query(published, "select endpoint, count(*) as calls from stg_api_calls group by endpoint")
+    rows = warehouse.query(
+        published, "select endpoint, sum(calls)::bigint as calls from daily_usage_by_endpoint group by endpoint"
+    )
     counted = {row["endpoint"]: row["calls"] for row in rows}
     assert [[name, counted[name]] for name, _ in expected["endpoints_top20"]] == expected["endpoints_top20"]
 

@@ -3,7 +3,7 @@
     materialized="incremental",
     incremental_strategy="append",
     on_schema_change="fail",
-    pre_hook="{{ delete_recounted_days() }}",
+    pre_hook=["{{ mark_recount() }}", "{{ delete_recounted_days() }}"],
 ) }}
 
 with calls as (

@@ -1,0 +1,88 @@
+with hours as (
+    select
+        account_id,
+        usage_date,
+        cast(extract(hour from hour_start) as integer) as hour_of_day,
+        calls
+    from {{ ref('hourly_usage') }}
+    where
+        usage_date >= {{ date_literal(days_ago(28)) }}
+        and usage_date < {{ date_literal(days_ago(0)) }}
+),
+
+-- daily_usage has a row for each day since the first call: a young account's mean is not over days before it
+lifetimes as (
+    select
+        account_id,
+        count(*) as days -- noqa: RF04
+    from {{ ref('daily_usage') }}
+    where
+        usage_date >= {{ date_literal(days_ago(28)) }}
+        and usage_date < {{ date_literal(days_ago(0)) }}
+    group by account_id
+),
+
+days as (
+    select
+        account_id,
+        usage_date,
+        sum(calls) as calls,
+        max(calls) as busiest_hour_calls
+    from hours
+    group by account_id, usage_date
+),
+
+accounts as (
+    select
+        account_id,
+        count(*) as active_days,
+        sum(calls) as calls,
+        sum(busiest_hour_calls) as busiest_hours_calls
+    from days
+    group by account_id
+),
+
+hours_of_day as (
+    select
+        account_id,
+        hour_of_day,
+        sum(calls) as calls
+    from hours
+    group by account_id, hour_of_day
+),
+
+measured as (
+    select
+        account_id,
+        active_days,
+        calls,
+        {{ ratio('busiest_hours_calls * 24', 'calls') }} as burstiness_ratio
+    from accounts
+),
+
+final as (
+    select
+        measured.account_id,
+        all_hours.hour_of_day,
+        cast(lifetimes.days as integer) as days, -- noqa: RF04
+        cast(coalesce(hours_of_day.calls, 0) as bigint) as calls,
+        cast({{ ratio('coalesce(hours_of_day.calls, 0)', 'lifetimes.days') }} as decimal(24, 6)) as mean_calls,
+        cast({{ ratio('coalesce(hours_of_day.calls, 0)', 'measured.calls') }} as decimal(7, 6)) as share_ratio,
+        cast(measured.burstiness_ratio as decimal(9, 6)) as burstiness_ratio,
+        case
+            when measured.calls < measured.active_days * {{ var('bursty_min_calls_per_day') }} then 'too few calls'
+            when measured.burstiness_ratio >= {{ var('bursty_min_ratio') }} then 'bursty'
+            else 'steady'
+        end as burstiness
+    from measured
+    cross join
+        (values {% for hour in range(24) %}({{ hour }}){{ ", " if not loop.last }}{% endfor %})
+            as all_hours (hour_of_day)
+    left join lifetimes on measured.account_id = lifetimes.account_id
+    left join hours_of_day
+        on
+            measured.account_id = hours_of_day.account_id
+            and all_hours.hour_of_day = hours_of_day.hour_of_day
+)
+
+select * from final
