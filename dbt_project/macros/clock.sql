@@ -42,3 +42,6 @@
 {% macro weekdays_ahead(weekday, days) -%}
     cast(floor(({{ days }} + 5 - ({{ weekday }} - {{ as_of_weekday() }} + 6) % 7) / 7.0) as integer)
 {%- endmacro %}
+
+{# SQL: the hours of a day as rows, 0 to 23. #}
+{% macro hours_of_day() %}(values ({{ range(24) | join("), (") }})){% endmacro %}

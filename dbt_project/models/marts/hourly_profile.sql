@@ -75,9 +75,7 @@ final as (
             else 'steady'
         end as burstiness
     from measured
-    cross join
-        (values {% for hour in range(24) %}({{ hour }}){{ ", " if not loop.last }}{% endfor %})
-            as all_hours (hour_of_day)
+    cross join {{ hours_of_day() }} as all_hours (hour_of_day)
     left join lifetimes on measured.account_id = lifetimes.account_id
     left join hours_of_day
         on
