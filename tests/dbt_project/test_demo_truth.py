@@ -4,7 +4,6 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -160,6 +159,8 @@ def test_cap_hits_are_the_months_at_their_quota(built: tuple[demo.Truth, Path]) 
         if account.quota and account.story != "upgraded" and used >= account.quota:
             reached[account.account_id] = used
     assert {row["account_id"]: row["used"] for row in rows if row["outcome"] != "upgraded"} == reached
+
+
 def test_endpoints_weeks_and_hours_add_up_to_the_truth(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
 
