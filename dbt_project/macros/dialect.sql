@@ -64,6 +64,10 @@ cast(case when regexp_full_match({{ text }}, '[0-9]{1,18}(\.0+)?') then split_pa
 {# The smallest integer that is not below part / whole; both are positive integers. #}
 {% macro default__ceiling_division(part, whole) %}(({{ part }} + {{ whole }} - 1) // {{ whole }}){% endmacro %}
 
+{% macro cents(amount) %}{{ return(adapter.dispatch('cents')(amount)) }}{% endmacro %}
+{# An exact amount that is not negative, in whole cents; half a cent is a cent. #}
+{% macro default__cents(amount) %}cast(round({{ amount }}, 2) as decimal(28, 2)){% endmacro %}
+
 {% macro date_literal(moment) %}{{ return(adapter.dispatch('date_literal')(moment)) }}{% endmacro %}
 {# The UTC day of a moment. A literal, not a cast: by it the engine decides before reading which files it needs. #}
 {% macro default__date_literal(moment) %}date '{{ moment.strftime("%Y-%m-%d") }}'{% endmacro %}

@@ -53,6 +53,7 @@ def main() -> None:
                 *("--vars", json.dumps(request["vars"])),
             ]
         )
+        results = [] if built.result is None else [_result(result) for result in built.result.results]  # type: ignore[union-attr]
         # dbt keeps the DuckDB file open, and thereby locked for every other process, until told otherwise
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
@@ -60,17 +61,27 @@ def main() -> None:
     if built.exception or built.result is None:
         answer({"error": _message(built)})
         return
-    answer({"results": [_result(result) for result in built.result.results]})  # type: ignore[union-attr]
+    answer({"results": results})
 
 
 def _result(result: Any) -> dict[str, Any]:
     return {
         "unique_id": result.node.unique_id,
         "status": str(result.status),
-        "message": result.message or "",
+        "message": (result.message or "") + (_failed_rows(result.node) if str(result.status) == "fail" else ""),
         "failures": result.failures,
         "seconds": result.execution_time,
     }
+
+
+def _failed_rows(test: Any) -> str:
+    """The first rows that a test found: dbt itself says only how many there are."""
+    from dbt.adapters.factory import FACTORY
+
+    [adapter] = FACTORY.adapters.values()
+    with adapter.connection_named("failed_rows"):
+        _, rows = adapter.execute(test.compiled_code, fetch=True, limit=3)
+    return "".join(f"\n  {', '.join(str(value) for value in row)}" for row in rows.rows)
 
 
 def _message(result: dbtRunnerResult) -> str:

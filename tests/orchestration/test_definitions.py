@@ -10,6 +10,8 @@ from orchestration.definitions import headroom
 GRAPH = {
     "ingest": {"raw_events", "raw_other_events", "rejected_lines", "raw_accounts"},
     "staging": {
+        "plan_tiers",
+        "plans",
         "stg_accounts",
         "stg_api_calls",
         "stg_limits_reached",
@@ -32,6 +34,7 @@ GRAPH = {
         "hourly_profile",
         "hourly_usage",
         "momentum",
+        "overage",
         "quota_current",
         "quota_history",
         "retry_storms",

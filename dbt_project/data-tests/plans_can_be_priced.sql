@@ -1,0 +1,96 @@
+{{ config(meta={"dagster": {"ref": {"name": "plans"}}}) }}
+-- A sentence for each thing in plans.csv that has no price, or more than one.
+{%- set problems = [
+    ("row_count > 1", "is there more than once for the same meter"),
+    ("meter is null or base_price is null or currency is null", "needs a meter, a base_price and a currency"),
+    ("lowest_base_price <> highest_base_price",
+        "has another base_price for another meter; it belongs to the whole plan"),
+    ("currency <> first_currency", "has another currency than other plans; there can be only one"),
+    ("next_plan is not null and not has_next_plan", "has a next_plan that is not in plans.csv with the same meter"),
+    ("leads_back", "leads back to itself by next_plan; the dearest plan has none"),
+    ("base_price < 0 or unit_price < 0 or package_price < 0 or included_units < 0 or rate_limit_per_second < 0",
+        "has a negative number"),
+    ("coalesce(pricing, '') not in ('none', 'flat', 'graduated', 'volume', 'package')",
+        "has a pricing that is none of none, flat, graduated, volume, package"),
+    ("coalesce(limit_kind, '') not in ('hard', 'soft')", "has a limit_kind that is neither hard nor soft"),
+    ("limit_kind = 'hard' and pricing <> 'none'",
+        "has a hard limit, so there is no overage to price: pricing must be none"),
+    ("(unit_price is not null) <> (pricing = 'flat')", "needs a unit_price with flat, and must have none otherwise"),
+    ("(coalesce(package_units, 0) > 0 and package_price is not null) <> (pricing = 'package')
+        or (package_units is not null or package_price is not null) <> (pricing = 'package')",
+        "needs package_units above 0 and a package_price with package, and must have none otherwise"),
+    ("has_tiers <> (pricing in ('graduated', 'volume'))",
+        "needs tiers in plan_tiers.csv with graduated or volume, and must have none otherwise"),
+] %}
+with recursive plans as (
+    select * from {{ ref('plans') }}
+),
+
+tiered as (
+    select distinct
+        plan,
+        meter
+    from {{ ref('plan_tiers') }}
+),
+
+one_way_up as (
+    select
+        plan,
+        meter,
+        min(next_plan) as next_plan
+    from plans
+    group by plan, meter
+),
+
+-- From each plan upwards, as many steps as there are plans.
+ways_up as (
+    select
+        plan,
+        meter,
+        next_plan,
+        1 as steps
+    from one_way_up
+    where next_plan is not null
+    union all
+    select
+        ways_up.plan,
+        ways_up.meter,
+        higher.next_plan,
+        ways_up.steps + 1 as steps
+    from ways_up
+    inner join one_way_up as higher on ways_up.next_plan = higher.plan and ways_up.meter = higher.meter
+    where
+        higher.next_plan is not null
+        and ways_up.steps < (select count(all_plans.plan) from one_way_up as all_plans)
+),
+
+cycles as (
+    select distinct
+        plan,
+        meter
+    from ways_up
+    where plan = next_plan
+),
+
+facts as (
+    select
+        plans.*,
+        count(*) over (partition by plans.plan, plans.meter) as row_count,
+        min(plans.base_price) over (partition by plans.plan) as lowest_base_price,
+        max(plans.base_price) over (partition by plans.plan) as highest_base_price,
+        min(plans.currency) over () as first_currency,
+        higher.plan is not null as has_next_plan,
+        cycles.plan is not null as leads_back,
+        tiered.plan is not null as has_tiers
+    from plans
+    left join one_way_up as higher on plans.next_plan = higher.plan and plans.meter = higher.meter
+    left join cycles on plans.plan = cycles.plan and plans.meter = cycles.meter
+    left join tiered on plans.plan = tiered.plan and plans.meter = tiered.meter
+)
+
+{% for condition, problem in problems %}
+    select distinct 'The plan ' || plan || ' {{ problem }}.' as problem
+    from facts
+    where {{ condition }}
+    {% if not loop.last %}union all{% endif %}
+{% endfor %}

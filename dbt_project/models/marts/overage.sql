@@ -1,0 +1,134 @@
+with utilization as (
+    select * from {{ ref('utilization_mtd') }}
+),
+
+plans as (
+    select * from {{ ref('plans') }}
+    where meter = 'api-calls'
+),
+
+price_steps as (
+    select * from ({{ price_steps() }}) as steps
+    where meter = 'api-calls'
+),
+
+-- What the base price includes: the quota in force, which may be negotiated. Where each unit is paid for (0 included)
+-- a quota is only a limit. Null is everything.
+terms as (
+    select
+        utilization.account_id,
+        utilization.period_start,
+        utilization.period_end,
+        utilization.plan,
+        plans.plan is not null as is_in_catalogue,
+        plans.currency,
+        plans.base_price,
+        case when utilization.quota_state = 'blocked' then 'hard' else plans.limit_kind end as limit_kind,
+        coalesce(plans.included_units = 0, false) as is_pay_per_use,
+        case when plans.included_units = 0 then 0 else utilization.quota end as included_units,
+        utilization.quota_state,
+        utilization.used_mtd,
+        utilization.projected_eom,
+        utilization.hits_cap_in_period,
+        next_plans.plan as next_plan,
+        next_plans.base_price as next_plan_base_price,
+        next_plans.limit_kind as next_plan_limit_kind,
+        next_plans.included_units as next_plan_included_units
+    from utilization
+    left join plans on utilization.plan = plans.plan
+    left join plans as next_plans on plans.next_plan = next_plans.plan
+),
+
+units as (
+    select
+        *,
+        case
+            when quota_state = 'unknown' then null
+            when used_mtd > included_units then used_mtd - included_units
+            else 0
+        end as overage_units,
+        case
+            when quota_state = 'unknown' or projected_eom is null then null
+            when projected_eom > included_units then projected_eom - included_units
+            else 0
+        end as projected_overage_units,
+        case
+            when quota_state = 'unknown' or projected_eom is null or next_plan is null then null
+            when projected_eom > next_plan_included_units then projected_eom - next_plan_included_units
+            else 0
+        end as next_plan_overage_units
+    from terms
+),
+
+-- Each amount is rounded once. Differences are those of rounded amounts, as between two invoices.
+amounts as (
+    select
+        units.*,
+        {{ cents(overage_price('units.overage_units', 'so_far', 'units.limit_kind')) }} as overage_value,
+        {{ cents(overage_price('units.projected_overage_units', 'at_end', 'units.limit_kind')) }}
+            as projected_overage_value,
+        {{ cents(overage_price('units.next_plan_overage_units', 'on_next', 'units.next_plan_limit_kind')) }}
+            as next_plan_overage_value,
+        units.limit_kind = 'hard' and units.projected_overage_units > 0 as is_refused,
+        units.next_plan_limit_kind = 'hard' and units.next_plan_overage_units > 0 as is_refused_on_next_plan
+    from units
+    left join price_steps as so_far
+        on units.plan = so_far.plan and {{ is_priced_by('units.overage_units', 'so_far') }}
+    left join price_steps as at_end
+        on units.plan = at_end.plan and {{ is_priced_by('units.projected_overage_units', 'at_end') }}
+    left join price_steps as on_next
+        on units.next_plan = on_next.plan and {{ is_priced_by('units.next_plan_overage_units', 'on_next') }}
+),
+
+costs as (
+    select
+        *,
+        cast(base_price + projected_overage_value as decimal(28, 2)) as projected_cost,
+        cast(next_plan_base_price + next_plan_overage_value as decimal(28, 2)) as next_plan_cost
+    from amounts
+),
+
+final as (
+    select
+        account_id,
+        period_start,
+        period_end,
+        plan,
+        limit_kind,
+        currency,
+        base_price,
+        included_units,
+        used_mtd,
+        overage_units,
+        overage_value,
+        projected_eom,
+        projected_overage_units,
+        projected_overage_value,
+        projected_cost,
+        is_refused,
+        next_plan,
+        next_plan_base_price,
+        next_plan_cost,
+        is_refused_on_next_plan,
+        cast(next_plan_base_price - base_price as decimal(18, 2)) as next_plan_delta_mrr,
+        cast(next_plan_cost - projected_cost as decimal(28, 2)) as next_plan_delta,
+        case when not is_refused and not is_refused_on_next_plan then next_plan_cost > projected_cost end
+            as is_staying_cheaper,
+        case
+            when not is_in_catalogue or quota_state = 'unknown' then null
+            when quota_state <> 'limited' then ''
+            when hits_cap_in_period and limit_kind = 'hard' then 'will be blocked'
+            when hits_cap_in_period and not is_pay_per_use then 'overage starts'
+            when hits_cap_in_period or projected_eom is not null then ''
+        end as cost_of_waiting,
+        case
+            when plan is null then 'no plan'
+            when not is_in_catalogue then 'plan not in the catalogue'
+            when quota_state = 'unknown' then 'quota unknown'
+            when projected_eom is null then 'forecast too early'
+            else ''
+        end as missing
+    from costs
+)
+
+select * from final
