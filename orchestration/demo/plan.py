@@ -196,7 +196,7 @@ def _weighted_seconds(burst_hour: int | None) -> list[int]:
 
 def plan_for(quota: int) -> str:
     """The price list's plan of a quota."""
-    return "free" if quota == 0 else "starter" if quota < 10_000 else "growth" if quota < 100_000 else "scale"
+    return "free" if quota <= 100 else "starter" if quota < 10_000 else "growth" if quota < 100_000 else "scale"
 
 
 def _round_up(calls: float) -> int:

@@ -78,9 +78,10 @@ def _failed_rows(test: Any) -> str:
     """The first rows that a test found: dbt itself says only how many there are."""
     from dbt.adapters.factory import FACTORY
 
-    [adapter] = FACTORY.adapters.values()
+    adapter: Any = next(iter(FACTORY.adapters.values()))  # of dbt's two protocols for it neither is complete
     with adapter.connection_named("failed_rows"):
         _, rows = adapter.execute(test.compiled_code, fetch=True, limit=3)
+    adapter.cleanup_connections()
     return "".join(f"\n  {', '.join(str(value) for value in row)}" for row in rows.rows)
 
 

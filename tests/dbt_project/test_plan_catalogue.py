@@ -167,6 +167,7 @@ def test_sentences_reach_whoever_runs_the_build(project: DbtProject) -> None:
     plans = project.folder / "seeds" / "plans.csv"
     plans.write_text(plans.read_text().replace("soft,10,growth", "soft,10,gold"))
     results = {result.unique_id.split(".")[2]: result for result in project.build(NOW, "UTC")}
+    duckdb.connect(str(project.warehouse)).close()  # the rows were read, and the file let go of
     refused = results["plans_can_be_priced"]
     assert (refused.status, refused.failures) == ("fail", 1)
     assert refused.message.endswith(f"\n  The plan starter {NEXT}.")
