@@ -101,7 +101,8 @@ def test_terminal_is_quiet_while_runs_succeed_and_names_the_cause_when_one_fails
     assert first == f"headroom: hourly_job failed at models  {ui.url}/runs/{bad}"
     assert reason[0] == "  1 models or tests failed; nothing was published or sent:"
     assert reason[1].startswith("  - calls_are_distinct: Got ")
-    assert len(reason) == 3
+    assert reason[2].endswith("beta-2024-11-20T06:45:00Z")  # the row that the test found
+    assert len(reason) == 4
     assert len(events) > 50
     [log] = (program.data / "dagster" / "storage" / good / "compute_logs").glob("*.err")
     assert "STEP_SUCCESS" in log.read_text()
