@@ -136,33 +136,20 @@ activity as (
     group by account_id
 ),
 
-days_to_read as (
-    select distinct
-        hourly.account_id,
-        hourly.usage_date,
-        hits.hit_at
-    from hourly
-    inner join hits on hourly.account_id = hits.account_id
-    where hourly.usage_date >= cast(hits.hit_at as date)
-),
-
--- Only the files of days after a hit are opened.
+-- Days are counted as a whole: a 429 before the hit on its day counts as well.
 answers as (
     select
-        calls.account_id,
-        count(calls.status) as calls_with_status,
-        sum(calls.sample_weight) as calls_after_hit,
-        sum(case when calls.status = 429 then calls.sample_weight else 0 end) as throttled_calls
-    from {{ ref('stg_api_calls') }} as calls
-    inner join days_to_read
+        endpoints.account_id,
+        sum(endpoints.calls_with_status) as calls_with_status,
+        sum(endpoints.calls) as calls_from_hit_day,
+        sum(endpoints.throttled_calls) as throttled_calls
+    from {{ ref('daily_usage_by_endpoint') }} as endpoints
+    inner join hits
         on
-            calls.event_date = days_to_read.usage_date
-            and calls.account_id = days_to_read.account_id
-    where
-        calls.event_date >= {{ date_literal(previous_month_start()) }}
-        and calls.event_date < {{ date_literal(month_start()) }}
-        and calls.event_at > days_to_read.hit_at
-    group by calls.account_id
+            endpoints.account_id = hits.account_id
+            and endpoints.usage_date >= cast(hits.hit_at as date)
+    where endpoints.usage_date < {{ date_literal(month_start()) }}
+    group by endpoints.account_id
 ),
 
 facts as (
@@ -174,7 +161,7 @@ facts as (
         later_quotas.raised_at,
         later_quotas.lowered_at,
         coalesce(later_quotas.is_lower_now, 0) = 1 as is_lower_now,
-        coalesce(answers.calls_after_hit, 0) as calls_after_hit,
+        coalesce(answers.calls_from_hit_day, 0) as calls_from_hit_day,
         case when answers.calls_with_status > 0 then answers.throttled_calls end as throttled_calls,
         activity.used_this_period,
         activity.last_call_at,
@@ -213,7 +200,7 @@ final as (
         case when is_lower_now then lowered_at else raised_at end as quota_changed_at,
         quota_now,
         plan_now,
-        cast(calls_after_hit as bigint) as calls_after_hit,
+        cast(calls_from_hit_day as bigint) as calls_from_hit_day,
         cast(throttled_calls as bigint) as throttled_calls,
         cast(used_this_period as bigint) as used_this_period,
         last_call_at,
