@@ -173,7 +173,7 @@ def test_endpoints_weeks_and_hours_add_up_to_the_truth(built: tuple[demo.Truth, 
         return {account: calls for account, calls in sums.items() if calls}
 
     for days, query in (
-        ((0, 39), "select account_id, sum(calls)::bigint as calls from daily_usage_by_endpoint group by account_id"),
+        ((0, 59), "select account_id, sum(calls)::bigint as calls from daily_usage_by_endpoint group by account_id"),
         ((1, 7), "select account_id, calls_7d as calls from error_rates where calls_7d > 0"),
         ((8, 14), "select account_id, calls_before_7d as calls from error_rates where calls_before_7d > 0"),
         ((1, 28), "select account_id, sum(calls)::bigint as calls from hourly_profile group by account_id"),
