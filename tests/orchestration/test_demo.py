@@ -293,7 +293,7 @@ def test_file_appears_only_when_complete(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr("orchestration.demo.files._call_lines", refuse)
     with pytest.raises(OSError, match="disk full"):
-        make_demo(tmp_path, NOWS[0])
+        make_demo(tmp_path, NOWS[0], days=45)
     assert sorted(names) == [".usage-2026-10-07.ndjson.part", "quotas.ndjson"]
     assert files_of(tmp_path).keys() == {"accounts.csv", "landing/quotas.ndjson"}
 
