@@ -6,7 +6,6 @@ select
 from {{ ref('threshold_crossings') }} as crossings
 left join {{ ref('cap_hit_outcomes') }} as outcomes on crossings.account_id = outcomes.account_id
 where
-    crossings.period_start = {{ utc_literal(previous_month_start()) }}
-    and crossings.period_end = {{ utc_literal(month_start()) }}
+    crossings.period_end <= {{ utc_literal(as_of()) }}
     and crossings.threshold_pct = 100
     and (outcomes.account_id is null or outcomes.used <> crossings.used)

@@ -13,15 +13,6 @@
 {# Events up to here count; later ones are kept and count when their time has come (definitions D9). #}
 {% macro counted_until() %}{{ return(as_of() + modules.datetime.timedelta(minutes=5)) }}{% endmacro %}
 
-{# Calendar months in UTC. Usage periods are in account_periods: an account's may be another. #}
-{% macro month_start() %}
-    {{ return(as_of().replace(day=1, hour=0, minute=0, second=0, microsecond=0)) }}
-{% endmacro %}
-
-{% macro previous_month_start() %}
-    {{ return((month_start() - modules.datetime.timedelta(days=1)).replace(day=1)) }}
-{% endmacro %}
-
 {# Midnight of the business day, in UTC. Where DST skips midnight, the first moment of the day. #}
 {% macro business_day_start() %}
     {%- set zone = modules.pytz.timezone(var("timezone")) -%}

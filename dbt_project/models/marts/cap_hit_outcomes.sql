@@ -2,25 +2,40 @@ with history as (
     select * from {{ ref('quota_history') }}
 ),
 
--- The days of the previous period, by hours.
-hourly as (
+-- The last period of each account that has ended.
+periods as (
     select
         account_id,
-        usage_date,
-        hour_start,
-        calls
-    from {{ ref('hourly_usage') }}
-    where
-        usage_date >= {{ date_literal(previous_month_start()) }}
-        and usage_date < {{ date_literal(month_start()) }}
+        max(period_start) as period_start,
+        max(period_end) as period_end
+    from {{ ref('account_periods') }}
+    where not is_current
+    group by account_id
+),
+
+hourly as (
+    select
+        all_hours.account_id,
+        all_hours.hour_start,
+        all_hours.calls,
+        periods.period_start,
+        periods.period_end
+    from {{ ref('hourly_usage') }} as all_hours
+    inner join periods
+        on
+            all_hours.account_id = periods.account_id
+            and all_hours.hour_start >= periods.period_start
+            and all_hours.hour_start < periods.period_end
 ),
 
 used as (
     select
         account_id,
+        period_start,
+        period_end,
         sum(calls) as used
     from hourly
-    group by account_id
+    group by account_id, period_start, period_end
 ),
 
 -- Limited quotas that were in force in the period and are not above its usage: few, and only they are looked into.
@@ -31,16 +46,17 @@ reachable as (
         history.quota,
         history.plan,
         history.effective_at,
-        coalesce(history.effective_until, {{ utc_literal(month_start()) }}) as effective_until,
+        coalesce(history.effective_until, used.period_end) as effective_until,
+        used.period_start,
+        used.period_end,
         used.used
     from used
     inner join history on used.account_id = history.account_id
     where
         history.quota > 0
         and used.used >= history.quota
-        and history.effective_at < {{ utc_literal(month_start()) }}
-        and coalesce(history.effective_until, {{ utc_literal(month_start()) }})
-        > {{ utc_literal(previous_month_start()) }}
+        and history.effective_at < used.period_end
+        and coalesce(history.effective_until, used.period_end) > used.period_start
 ),
 
 cumulated as (
@@ -74,6 +90,8 @@ hits as (
         reachable.quota_version,
         reachable.quota,
         reachable.plan,
+        reachable.period_start,
+        reachable.period_end,
         reachable.used,
         coalesce(crossings.crossed_at, reached.hit_from) as hit_at,
         crossings.crossed_at is not null as is_hit_at_exact
@@ -86,7 +104,7 @@ hits as (
         on
             reachable.account_id = crossings.account_id
             and reachable.quota_version = crossings.quota_version
-            and crossings.period_start = {{ utc_literal(previous_month_start()) }}
+            and reachable.period_start = crossings.period_start
             and crossings.threshold_pct = 100
     qualify
         row_number() over (
@@ -109,12 +127,13 @@ later_quotas as (
 
 quotas_at_end as (
     select
-        account_id,
-        quota
+        history.account_id,
+        history.quota
     from history
+    inner join hits on history.account_id = hits.account_id
     where
-        effective_at < {{ utc_literal(month_start()) }}
-        and coalesce(effective_until, {{ utc_literal(month_start()) }}) >= {{ utc_literal(month_start()) }}
+        history.effective_at < hits.period_end
+        and coalesce(history.effective_until, hits.period_end) >= hits.period_end
 ),
 
 quotas_now as (
@@ -128,12 +147,13 @@ quotas_now as (
 
 activity as (
     select
-        account_id,
-        max(last_call_at) as last_call_at,
-        max(max(last_call_at)) over () as data_through,
-        sum(case when usage_date >= {{ date_literal(month_start()) }} then calls else 0 end) as used_this_period
-    from {{ ref('hourly_usage') }}
-    group by account_id
+        all_hours.account_id,
+        max(all_hours.last_call_at) as last_call_at,
+        max(max(all_hours.last_call_at)) over () as data_through,
+        sum(case when all_hours.hour_start >= hits.period_end then all_hours.calls else 0 end) as used_this_period
+    from {{ ref('hourly_usage') }} as all_hours
+    left join hits on all_hours.account_id = hits.account_id
+    group by all_hours.account_id
 ),
 
 -- Days are counted as a whole: a 429 before the hit on its day counts as well.
@@ -148,7 +168,7 @@ answers as (
         on
             endpoints.account_id = hits.account_id
             and endpoints.usage_date >= cast(hits.hit_at as date)
-    where endpoints.usage_date < {{ date_literal(month_start()) }}
+            and endpoints.usage_date < cast(hits.period_end as date)
     group by endpoints.account_id
 ),
 
@@ -177,8 +197,8 @@ facts as (
 final as (
     select
         account_id,
-        {{ utc_literal(previous_month_start()) }} as period_start,
-        {{ utc_literal(month_start()) }} as period_end,
+        period_start,
+        period_end,
         quota_version,
         quota,
         plan,

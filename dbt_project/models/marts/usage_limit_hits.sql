@@ -1,5 +1,5 @@
--- What the customers' own systems reported, beside our count of the same calendar month in UTC.
-with hits as (
+-- What the customers' own systems reported, beside our count of the usage period that it happened in.
+with reported as (
     select
         source,
         event_id,
@@ -7,7 +7,6 @@ with hits as (
         metric,
         event_at as reached_at,
         date_trunc('hour', event_at) as reached_hour,
-        cast(date_trunc('month', event_at) as date) as month_start,
         sent_limit as sent_limit_text,
         sent_used as sent_used_text,
         {{ whole_number('sent_limit') }} as sent_limit,
@@ -15,6 +14,19 @@ with hits as (
         plan,
         coalesce(lower(replace(metric, '_', '-')), '') as meter
     from {{ ref('stg_limits_reached') }}
+),
+
+hits as (
+    select
+        reported.*,
+        periods.period_start,
+        periods.period_end
+    from reported
+    left join {{ ref('account_periods') }} as periods
+        on
+            reported.account_id = periods.account_id
+            and reported.reached_at >= periods.period_start
+            and reported.reached_at < periods.period_end
 ),
 
 counted_hits as (
@@ -45,27 +57,29 @@ quotas as (
         and (history.effective_until is null or history.effective_until > counted_hits.reached_at)
 ),
 
-months as (
+periods_to_count as (
     select distinct
         account_id,
-        month_start
+        period_start,
+        period_end
     from counted_hits
 ),
 
 cumulated as (
     select
         hourly.account_id,
-        months.month_start,
+        periods.period_start,
         hourly.hour_start,
         hourly.calls,
         sum(hourly.calls) over (
-            partition by hourly.account_id, months.month_start order by hourly.hour_start
+            partition by hourly.account_id, periods.period_start order by hourly.hour_start
         ) as calls_by_hour_end
     from {{ ref('hourly_usage') }} as hourly
-    inner join months
+    inner join periods_to_count as periods
         on
-            hourly.account_id = months.account_id
-            and cast(date_trunc('month', hourly.usage_date) as date) = months.month_start
+            hourly.account_id = periods.account_id
+            and hourly.hour_start >= periods.period_start
+            and hourly.hour_start < periods.period_end
 ),
 
 counted as (
@@ -83,7 +97,7 @@ counted as (
     inner join counted_hits
         on
             cumulated.account_id = counted_hits.account_id
-            and cumulated.month_start = counted_hits.month_start
+            and cumulated.period_start = counted_hits.period_start
     left join quotas
         on
             counted_hits.source = quotas.source
@@ -123,7 +137,7 @@ compared as (
     left join {{ ref('threshold_crossings') }} as crossings
         on
             hits.account_id = crossings.account_id
-            and cast(hits.month_start as timestamp) = crossings.period_start
+            and hits.period_start = crossings.period_start
             and quotas.quota_version = crossings.quota_version
             and crossings.threshold_pct = 100
     left join known_accounts on hits.account_id = known_accounts.account_id
