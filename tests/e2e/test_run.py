@@ -1,5 +1,6 @@
 """`headroom` as a person uses it: the exit status, what is printed, what is left behind."""
 
+import shutil
 from pathlib import Path
 
 import pyarrow as pa
@@ -180,6 +181,21 @@ def duplicate_an_event(batches: Path) -> None:
     path = max(batches.glob("*/calls/*/calls.parquet"), key=lambda path: path.parent.name)
     table = pq.read_table(path)
     pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
+
+
+def test_figures_are_rebuilt_from_the_lake_alone(tmp_path: Path) -> None:
+    program = Program(tmp_path)
+    land_small(program)
+    program.run("run")
+    queries = [f"select * from {table} order by all" for table in ("daily_usage", "utilization_mtd", "events_rejected")]
+    before = [program.rows(query) for query in queries]
+    shutil.rmtree(program.landing)
+    for name in ("warehouse.duckdb", "published.duckdb"):
+        (program.data / name).unlink()
+    program.run("run")
+
+    assert [program.rows(query) for query in queries] == before
+    assert all(before)
 
 
 def test_no_secret_is_left_behind(program: Program) -> None:
