@@ -20,6 +20,7 @@ from orchestration.storage import warehouse
 from orchestration.storage.lake import Batch
 from orchestration.usage.digest import format_pct, hits_cap, sparkline
 from orchestration.usage.events import Rejection
+from orchestration.usage.metering import METER
 
 console = Console(width=None if sys.stdout.isatty() else 170, soft_wrap=False, highlight=False)
 _ACCOUNT_COLUMNS = ("Account", "Severity", "Used today", "Used / quota", "Of cap", "14 days", "Hits cap", "Projected")
@@ -105,14 +106,14 @@ def print_utilization(config: Settings, limit: int = 15) -> None:
     for name in _ACCOUNT_COLUMNS:
         table.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=True)
     for row in rows[:limit]:
-        projected = row["projected_eom"]
+        projected, is_gauge = row["projected_eom"], row["meter"] != METER
         table.add_row(
-            Text(row["account_name"] or row["account_id"]),
+            Text((row["account_name"] or row["account_id"]) + (f" ({row['meter']})" if is_gauge else "")),
             Text(row["severity"], SEVERITY_STYLES.get(row["severity"], "")),
-            f"{row['used_today']:,}",
+            "" if is_gauge else f"{row['used_today']:,}",
             f"{row['used_mtd']:,} / {row['quota']:,}",
             format_pct(row["pct_of_cap"], row["ci95_pct"]),
-            sparkline(calls.get(row["account_id"], ())),
+            "" if is_gauge else sparkline(calls.get(row["account_id"], ())),
             hits_cap({**row, "used": row["used_mtd"]}, row["as_of"].astimezone(config.zone).date()),
             f"{projected:,}" if projected is not None else "too early",
         )

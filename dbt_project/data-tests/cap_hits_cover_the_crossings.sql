@@ -7,5 +7,6 @@ from {{ ref('threshold_crossings') }} as crossings
 left join {{ ref('cap_hit_outcomes') }} as outcomes on crossings.account_id = outcomes.account_id
 where
     crossings.period_end <= {{ utc_literal(as_of()) }}
+    and crossings.meter = 'api-calls'
     and crossings.threshold_pct = 100
     and (outcomes.account_id is null or outcomes.used <> crossings.used)

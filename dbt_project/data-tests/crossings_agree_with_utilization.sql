@@ -1,18 +1,29 @@
 {{ config(meta={"dagster": {"ref": {"name": "threshold_crossings"}}}) }}
 -- Two models decide whether a threshold was reached; they must never tell sales different things.
+-- A gauge that is high since before the period has not crossed anything in it.
 with crossed as (
     select
         account_id,
-        max(threshold_pct) as threshold_pct
+        threshold
     from {{ ref('threshold_crossings') }}
-    where period_end > {{ utc_literal(as_of()) }}
-    group by account_id
+    where
+        period_end > {{ utc_literal(as_of()) }}
+        and meter = 'api-calls'
+    qualify
+        row_number() over (
+            partition by account_id order by reached_at_units desc, threshold_pct desc nulls last
+        ) = 1
+),
+
+utilization as (
+    select * from {{ ref('utilization_mtd') }}
+    where meter = 'api-calls'
 )
 
 select
-    utilization.account_id,
-    utilization.highest_threshold_pct,
-    crossed.threshold_pct
-from {{ ref('utilization_mtd') }} as utilization
+    coalesce(utilization.account_id, crossed.account_id) as account_id,
+    utilization.highest_threshold,
+    crossed.threshold as crossed_threshold
+from utilization
 full outer join crossed on utilization.account_id = crossed.account_id
-where coalesce(utilization.highest_threshold_pct, 0) <> coalesce(crossed.threshold_pct, 0)
+where coalesce(utilization.highest_threshold, '') <> coalesce(crossed.threshold, '')

@@ -4,7 +4,8 @@
 with calls as (
     select
         event_date as usage_date,
-        sum(sample_weight) as calls
+        sum(sample_weight) as calls,
+        sum(units) as units
     from {{ ref('stg_api_calls') }}
     where
         {{ is_tested('event_date') }}
@@ -16,7 +17,8 @@ with calls as (
 hours as (
     select
         usage_date,
-        sum(calls) as calls
+        sum(calls) as calls,
+        sum(units) as units
     from {{ ref('hourly_usage') }}
     group by usage_date
 ),
@@ -24,7 +26,8 @@ hours as (
 days as (
     select
         usage_date,
-        sum(calls) as calls
+        sum(calls) as calls,
+        sum(units) as units
     from {{ ref('daily_usage') }}
     group by usage_date
 )
@@ -33,13 +36,20 @@ select
     coalesce(calls.usage_date, hours.usage_date, days.usage_date) as usage_date,
     calls.calls as calls_in_lake,
     hours.calls as calls_in_hourly_usage,
-    days.calls as calls_in_daily_usage
+    days.calls as calls_in_daily_usage,
+    calls.units as units_in_lake,
+    hours.units as units_in_hourly_usage,
+    days.units as units_in_daily_usage
 from days
 full outer join hours on days.usage_date = hours.usage_date
 full outer join calls on coalesce(days.usage_date, hours.usage_date) = calls.usage_date
 where
     coalesce(days.calls, 0) <> coalesce(hours.calls, 0)
+    or coalesce(days.units, 0) <> coalesce(hours.units, 0)
     or (
         {{ is_tested('coalesce(calls.usage_date, hours.usage_date, days.usage_date)') }}
-        and coalesce(days.calls, 0) <> coalesce(calls.calls, 0)
+        and (
+            coalesce(days.calls, 0) <> coalesce(calls.calls, 0)
+            or coalesce(days.units, 0) <> coalesce(calls.units, 0)
+        )
     )

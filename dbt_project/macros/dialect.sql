@@ -80,10 +80,11 @@ cast(case when regexp_full_match({{ text }}, '[0-9]{1,18}(\.0+)?') then split_pa
 {# The texts of a group, one after the other in this order, with nothing between them. #}
 {% macro default__joined_text(text, order) %}string_agg({{ text }}, '' order by {{ order }}){% endmacro %}
 
-{% macro sampling_variance(weight) %}{{ return(adapter.dispatch('sampling_variance')(weight)) }}{% endmacro %}
-{# The variance of a sum of sampled weights, w * (w - 1) each (definitions D8): exact, and zero where all are 1. #}
-{% macro default__sampling_variance(weight) -%}
-cast(sum(cast({{ weight }} as hugeint) * ({{ weight }} - 1)) as decimal(38, 0))
+{% macro sampling_variance(weight, units) %}{{ return(adapter.dispatch('sampling_variance')(weight, units)) }}{% endmacro %}
+{# The variance of a sum of sampled weights that count `units` each, w * (w - 1) * units^2 (definitions D8): exact, and
+   zero where all weights are 1. #}
+{% macro default__sampling_variance(weight, units) -%}
+cast(sum(cast({{ weight }} as hugeint) * ({{ weight }} - 1) * {{ units }} * {{ units }}) as decimal(38, 0))
 {%- endmacro %}
 
 {% macro lake_days() %}{{ return(adapter.dispatch('lake_days')()) }}{% endmacro %}
@@ -128,3 +129,13 @@ cast(unnest(generate_series(date_trunc('month', {{ first_date }}), {{ last_date 
 {% macro days_between(first, last) %}{{ return(adapter.dispatch('days_between')(first, last)) }}{% endmacro %}
 {# Days from the date `first` to that of `last`. #}
 {% macro default__days_between(first, last) %}(cast({{ last }} as date) - cast({{ first }} as date)){% endmacro %}
+
+{% macro seconds_between(start, end) %}{{ return(adapter.dispatch('seconds_between')(start, end)) }}{% endmacro %}
+{# Whole seconds from one timestamp to a later one. #}
+{% macro default__seconds_between(start, end) %}date_diff('second', {{ start }}, {{ end }}){% endmacro %}
+
+{% macro weighted_mean(value, weight) %}{{ return(adapter.dispatch('weighted_mean')(value, weight)) }}{% endmacro %}
+{# The mean of whole numbers by whole weights, cut off to a whole number; exact beyond 64 bits on the way. #}
+{% macro default__weighted_mean(value, weight) -%}
+cast(sum(cast({{ value }} as hugeint) * {{ weight }}) // sum({{ weight }}) as bigint)
+{%- endmacro %}

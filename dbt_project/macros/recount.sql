@@ -23,12 +23,13 @@
 
 {% macro make_recount_plan() %}
     {%- set checksums, missing = [], [] -%}
-    {%- for name in ["stg_api_calls"] + recounted_models() -%}
+    {%- for name in ["stg_api_calls", "threshold_crossings"] + recounted_models() -%}
         {%- do checksums.append(graph.nodes["model.headroom." ~ name].checksum.checksum) -%}
         {%- if not adapter.get_relation(target.database, target.schema, name) -%}
             {%- do missing.append(name) -%}
         {%- endif -%}
     {%- endfor -%}
+    {%- do checksums.append(graph.nodes["seed.headroom.endpoint_weights"].checksum.checksum) -%}
     {%- set version = local_md5(checksums | join(" ")) -%}
     {%- set days = run_query(lake_days()).rows -%}
     {%- set last_batch = days | map(attribute="last_batch") | max -%}
@@ -104,7 +105,7 @@
    passed. If one failed, forget everything: the next build counts and tests all days, and goes on failing until the
    cause is gone. #}
 {% macro remember_recount(results) %}
-    {%- set needed = recount_tests() + recounted_models() -%}
+    {%- set needed = recount_tests() + recounted_models() + ["threshold_crossings"] -%}
     {%- set passed, failed = [], [] -%}
     {%- for result in results if result.node.name in needed -%}
         {%- do (passed if result.status in ("success", "pass") else failed).append(result) -%}
@@ -122,6 +123,19 @@
         delete from {{ recount_progress() }}
     {%- endif -%}
 {% endmacro %}
+
+{# SQL: the crossings that the last build found on days that this one does not count again, as a table. Which call of an
+   hour reached a threshold takes reading the hour's calls; so few change that nearly all are known. #}
+{% macro remembered_crossings() -%}
+    {%- if execute and recount_plan().get("is_full", true) -%}
+        (select '' as account_id, {{ utc_literal(as_of()) }} as hour_start, 0 as unit_of_hour, {{ utc_literal(as_of()) }} as reached_at) as nothing
+    {%- else -%}
+        (
+            select account_id, hour_start, unit_of_hour, reached_at from {{ this }}
+            where unit_of_hour is not null and not {{ is_recounted("cast(hour_start as date)") }}
+        ) as known
+    {%- endif -%}
+{%- endmacro %}
 
 {# The table of what is remembered: the last batch counted everywhere, the last one that any count has seen and its
    fingerprint, the clock, and the models. None before the first build that was remembered. #}

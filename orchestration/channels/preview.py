@@ -46,7 +46,7 @@ def digest_table(digest: dict[str, Any]) -> Table:
             f"{item['used']} / {item['quota']}",
             item["pct"],
             item["sparkline"],
-            f"{item['threshold_pct']} % {item['crossed_at']}",
+            f"{item['threshold']} {item['crossed_at']}",
             item["hits_cap"],
             item["projected"],
             item["mrr"],

@@ -125,13 +125,14 @@ def prepare_digest(project: Project, on: date) -> None:
 
 
 def _crossing(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> dict[str, Any]:
-    account_id, period_start, quota, threshold_pct = verdict.key
+    account_id, meter, period_start, quota, threshold = verdict.key
     return {
         "env": env,
         "account_id": account_id,
+        "meter": meter,
         "period_start": period_start,
         "quota": quota,
-        "threshold_pct": threshold_pct,
+        "threshold": threshold,
         "crossed_at": verdict.crossed_at,
         "detected_at": as_of,
         "outcome": verdict.outcome,

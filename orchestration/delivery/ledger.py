@@ -149,11 +149,11 @@ class Ledger:
 
     # Crossings
 
-    def announced(self, connection: sa.Connection, env: str) -> set[tuple[str, datetime, int, int]]:
-        """(account, period start, quota, threshold) of the crossings that have a verdict."""
+    def announced(self, connection: sa.Connection, env: str) -> set[tuple[str, str, datetime, int, str]]:
+        """(account, meter, period start, quota, threshold) of the crossings that have a verdict."""
         table = announced_crossings.c
-        query = sa.select(table.account_id, table.period_start, table.quota, table.threshold_pct)
-        return {(row[0], row[1], row[2], row[3]) for row in connection.execute(query.where(table.env == env))}
+        query = sa.select(table.account_id, table.meter, table.period_start, table.quota, table.threshold)
+        return {(row[0], row[1], row[2], row[3], row[4]) for row in connection.execute(query.where(table.env == env))}
 
     def record_crossings(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:

@@ -98,19 +98,21 @@ def _account(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]
 
 UTILIZATION = """
     select * from utilization_mtd
-    order by hits_cap_on nulls last, pct_of_cap desc nulls last, mrr desc nulls last, account_id
+    order by hits_cap_on nulls last, pct_of_cap desc nulls last, mrr desc nulls last, account_id, meter
 """
 
 CROSSINGS = """
     select
-        crossings.account_id, crossings.period_start, crossings.period_end, crossings.quota_version,
-        crossings.threshold_pct, crossings.severity, crossings.crossed_at, crossings.cause, crossings.quota,
-        crossings.used, crossings.pct_of_cap, utilization.ci95_pct,
+        crossings.account_id, crossings.meter, crossings.unit, crossings.period_start, crossings.period_end,
+        crossings.threshold, crossings.crossed_at, crossings.cause, crossings.quota, crossings.used,
+        crossings.pct_of_cap, utilization.ci95_pct,
+        case when crossings.period_start = utilization.period_start then utilization.severity
+            else crossings.severity end as severity,
         utilization.account_name, utilization.owner, utilization.plan, utilization.mrr,
         utilization.projected_eom, utilization.hits_cap_on, utilization.hits_cap_in_period,
         crossings.period_start = utilization.period_start as is_current_period
     from threshold_crossings as crossings
-    join utilization_mtd as utilization using (account_id)
+    join utilization_mtd as utilization using (account_id, meter)
     where
         crossings.is_in_digest and not utilization.is_internal and not utilization.is_test
         -- when the snooze is over, they are news
@@ -124,13 +126,16 @@ DAILY_CALLS = """
 
 ACCOUNTS_NAMED = """
     select * from utilization_mtd
-    where account_id = $name or lower(account_id) = lower($name) or lower(account_name) = lower($name)
+    where
+        meter = 'api-calls'
+        and (account_id = $name or lower(account_id) = lower($name) or lower(account_name) = lower($name))
     order by account_id
 """
 
 ACCOUNTS_NEAREST = """
     select account_id, account_name
     from utilization_mtd, (select lower($name)) as given (name)
+    where meter = 'api-calls'
     order by
         not contains(lower(account_id), name) and not contains(lower(coalesce(account_name, '')), name),
         greatest(

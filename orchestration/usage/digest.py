@@ -11,11 +11,13 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from orchestration.usage.metering import METER
 from orchestration.usage.periods import digest_due_at
 
-CrossingKey = tuple[str, datetime, int, int]
-"""(account_id, period_start, quota, threshold_pct): what is announced at most once. The quota itself and not its
-version: versions are counted anew when a quota_set comes in late, and a quota sent again must not arm again."""
+CrossingKey = tuple[str, str, datetime, int, str]
+"""(account_id, meter, period_start, quota, threshold): what is announced at most once. The quota itself and not its
+version: versions are counted anew when a quota_set comes in late, and a quota sent again must not arm again. The
+threshold by its name: "80%" of the quota, or "50000" units."""
 
 CLOSING = timedelta(days=1)
 """How long a period is still news after its end, for the data that comes late (definitions D4)."""
@@ -56,12 +58,12 @@ def judge(
     no memory; its news is what happened since 8am of the day before.
     """
     first_news = digest_due_at(on - timedelta(days=1), zone)
-    decided: dict[tuple[str, datetime, int], int] = {}
+    decided: dict[tuple[str, str, datetime, int], int] = {}
     for key in announced:
-        decided[key[:3]] = max(key[3], decided.get(key[:3], 0))
-    news: dict[tuple[str, datetime], Mapping[str, Any]] = {}
+        decided[key[:4]] = max(_height(key), decided.get(key[:4], 0))
+    news: dict[tuple[str, str, datetime], Mapping[str, Any]] = {}
     verdicts = []
-    for row in sorted(crossings, key=lambda row: -int(row["threshold_pct"])):
+    for row in sorted(crossings, key=lambda row: -_height(_key(row))):
         key = _key(row)
         if key in announced:
             continue
@@ -71,11 +73,11 @@ def judge(
             else row["period_end"] <= previous_cutoff - CLOSING
         ):
             outcome = Outcome.BACKFILL
-        elif key[:2] in news or key[3] < decided.get(key[:3], 0):
+        elif key[:3] in news or _height(key) < decided.get(key[:4], 0):
             outcome = Outcome.SUPERSEDED
         else:
             outcome = Outcome.ANNOUNCED
-            news[key[:2]] = row
+            news[key[:3]] = row
         verdicts.append(Verdict(key, row["crossed_at"], outcome))
     return sorted(news.values(), key=_urgency), verdicts
 
@@ -99,14 +101,20 @@ def compose(
 
 
 def _key(row: Mapping[str, Any]) -> CrossingKey:
-    return (row["account_id"], row["period_start"], row["quota"], row["threshold_pct"])
+    return (row["account_id"], row["meter"], row["period_start"], row["quota"], row["threshold"])
+
+
+def _height(key: CrossingKey) -> int:
+    # In hundredths of a unit, so that of two thresholds of a small quota that one call reaches the larger is higher.
+    quota, threshold = key[3:]
+    return quota * int(threshold[:-1]) if threshold.endswith("%") else 100 * int(threshold)
 
 
 def _urgency(row: Mapping[str, Any]) -> tuple[object, ...]:
     # Soonest cap first, then the fuller, then the larger revenue; the id makes two runs print the same order. The
     # forecast is the running period's and says nothing of a crossing in the one before.
     hits_cap_on = row["hits_cap_on"] if row["is_current_period"] else None
-    return (hits_cap_on or date.max, -row["pct_of_cap"], -(row["mrr"] or Decimal(0)), row["account_id"])
+    return (hits_cap_on or date.max, -row["pct_of_cap"], -(row["mrr"] or Decimal(0)), row["account_id"], row["meter"])
 
 
 def _headline(news: Sequence[Mapping[str, Any]], on: date) -> str:
@@ -125,22 +133,23 @@ def _headline(news: Sequence[Mapping[str, Any]], on: date) -> str:
 
 def _item(row: Mapping[str, Any], calls: Sequence[int], on: date, zone: ZoneInfo) -> dict[str, Any]:
     projected = row["projected_eom"] if row["is_current_period"] else row["used"]
+    unit = "" if row["meter"] == METER else f" {row['unit']}"
     return {
         "account_id": row["account_id"],
-        "name": _name(row),
+        "name": _name(row) + (f" ({row['meter']})" if unit else ""),
         "owner": row["owner"] or "no owner",
         "plan": row["plan"] or "",
         "severity": row["severity"],
-        "threshold_pct": row["threshold_pct"],
+        "threshold": _threshold(row),
         "used": f"{row['used']:,}",
-        "quota": f"{row['quota']:,}",
+        "quota": f"{row['quota']:,}{unit}",
         "pct": format_pct(row["pct_of_cap"], row["ci95_pct"] if row["is_current_period"] else None),
         "crossed_at": f"{row['crossed_at'].astimezone(zone):%d %b %H:%M}",
         "cause": row["cause"],
         "hits_cap": hits_cap(row, on),
         "projected": f"{projected:,}" if projected is not None else "too early to say",
         "mrr": f"{row['mrr']:,.2f}" if row["mrr"] is not None else "",
-        "sparkline": sparkline(calls),
+        "sparkline": "" if unit else sparkline(calls),
     }
 
 
@@ -156,10 +165,17 @@ def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[s
     ]
     if quality["accounts_blocked_with_usage"]:
         lines.append(f"{_counted(quality['accounts_blocked_with_usage'], 'account')} blocked (quota 0) but calling")
+    if quality["events_of_unknown_meter"]:
+        lines.append(f"{_counted(quality['events_of_unknown_meter'], 'event')} of a meter that is not in meters.csv")
     if quality["accounts_sampled"]:
         lines.append(f"{_counted(quality['accounts_sampled'], 'account')} estimated from sampled calls")
     lines.append(f"{_counted(quality['accounts_without_customer'], 'account')} with usage but no Stripe customer")
     return lines
+
+
+def _threshold(row: Mapping[str, Any]) -> str:
+    threshold = str(row["threshold"])
+    return f"{threshold[:-1]} %" if threshold.endswith("%") else f"{int(threshold):,} {row['unit']}"
 
 
 def _name(row: Mapping[str, Any]) -> str:

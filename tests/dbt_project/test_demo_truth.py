@@ -58,7 +58,9 @@ def test_utilization_is_the_truth(built: tuple[demo.Truth, Path]) -> None:
         assert row["quota_state"] == account.quota_state
         assert row["quota"] == (0 if account.quota_state == "blocked" else account.quota)
         assert row["stripe_customer_id"] == account.stripe_customer_id
-        assert row["highest_threshold_pct"] == max(account.crossed, default=None), account.story
+        assert row["highest_threshold"] == max(
+            (f"{pct}%" for pct in account.crossed), key=lambda name: int(name[:-1]), default=None
+        ), account.story
 
 
 def test_crossings_are_the_truth(built: tuple[demo.Truth, Path]) -> None:

@@ -191,13 +191,14 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
     ]
     with duckdb.connect(str(project.warehouse)) as connection:
         connection.execute(
-            """create table utilization_mtd (
-                account_id varchar, plan varchar, quota bigint, used_mtd bigint, projected_eom bigint,
+            """create table cap_forecasts (
+                account_id varchar, meter varchar default 'api-calls', plan varchar,
+                quota bigint, used_mtd bigint, projected_eom bigint,
                 quota_state varchar default 'limited', hits_cap_in_period boolean,
                 period_start timestamp, period_end timestamp)"""
         )
         connection.executemany(
-            "insert into utilization_mtd (account_id, plan, quota, used_mtd, projected_eom) values (?, ?, ?, ?, ?)",
+            "insert into cap_forecasts (account_id, plan, quota, used_mtd, projected_eom) values (?, ?, ?, ?, ?)",
             accounts,
         )
     results = project.build(NOW, "UTC", ["plans", "plan_tiers", *TESTS, "overage"])

@@ -18,7 +18,7 @@ TABLES = ("daily_usage", "utilization_mtd", "threshold_crossings", "billable_usa
 REPORTS = (
     "select stripe_customer_id, hour_start, revision, units, identifier, state from meter_reports order by 1, 2, 3"
 )
-CROSSINGS = "select account_id, threshold_pct, outcome from announced_crossings order by 1, 2"
+CROSSINGS = "select account_id, threshold, outcome from announced_crossings order by 1, 2"
 
 
 def test_figures_reports_and_messages_are_the_same_when_runs_were_killed(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
-with quotas as (
+with known_accounts as (
     select * from {{ ref('quota_current') }}
+    where meter = 'api-calls'
 ),
 
 accounts as (
@@ -25,7 +26,7 @@ first_quotas as (
 -- What the accounts file says, and since when there is anything to count.
 terms as (
     select
-        quotas.account_id,
+        known_accounts.account_id,
         coalesce(accounts.period_kind, 'month') as period_kind,
         accounts.period_anchor,
         accounts.period_ends_on,
@@ -34,10 +35,10 @@ terms as (
             coalesce(first_quotas.first_date, {{ date_literal(as_of()) }}),
             {{ date_literal(as_of()) }}
         ) as first_date
-    from quotas
-    left join accounts on quotas.account_id = accounts.account_id
-    left join first_seen on quotas.account_id = first_seen.account_id
-    left join first_quotas on quotas.account_id = first_quotas.account_id
+    from known_accounts
+    left join accounts on known_accounts.account_id = accounts.account_id
+    left join first_seen on known_accounts.account_id = first_seen.account_id
+    left join first_quotas on known_accounts.account_id = first_quotas.account_id
 ),
 
 -- Months from the anchor's day of the month, or from the first; the month before the first date may reach into it.
@@ -117,17 +118,63 @@ dates as (
     where period_kind = 'lifetime'
 ),
 
-final as (
+periods as (
     select
         account_id,
         cast(start_date as timestamp) as period_start,
         cast(end_date as timestamp) as period_end,
-        period_source as source, -- noqa: RF04
-        start_date <= {{ date_literal(as_of()) }} and end_date > {{ date_literal(as_of()) }} as is_current
+        period_source
     from dates
     where
         start_date <= {{ date_literal(as_of()) }}
         and end_date > first_date
+),
+
+-- Where the policy is reset, a changed quota of calls starts usage anew, from the hour in which it took effect.
+resets as (
+    select distinct
+        periods.account_id,
+        date_trunc('hour', history.effective_at) as period_start,
+        periods.period_end,
+        'quota change' as period_source
+    from {{ ref('quota_history') }} as history
+    inner join {{ ref('meters') }} as meters on history.meter = meters.meter
+    inner join periods
+        on
+            history.account_id = periods.account_id
+            and date_trunc('hour', history.effective_at) > periods.period_start
+            and date_trunc('hour', history.effective_at) < periods.period_end
+    where
+        history.meter = 'api-calls'
+        and history.quota_version > 1
+        and meters.quota_policy = 'reset'
+),
+
+parts as (
+    select * from periods
+    union all
+    select * from resets
+),
+
+bounded as (
+    select
+        account_id,
+        period_start,
+        coalesce(
+            lead(period_start) over (partition by account_id, period_end order by period_start), period_end
+        ) as period_end,
+        period_source
+    from parts
+),
+
+final as (
+    select
+        account_id,
+        period_start,
+        period_end,
+        period_source as source, -- noqa: RF04
+        period_start <= {{ utc_literal(as_of()) }} and period_end > {{ utc_literal(as_of()) }} as is_current
+    from bounded
 )
 
 select * from final

@@ -1,5 +1,6 @@
 with history as (
     select * from {{ ref('quota_history') }}
+    where meter = 'api-calls'
 ),
 
 -- The last period of each account that has ended.
@@ -17,7 +18,7 @@ hourly as (
     select
         all_hours.account_id,
         all_hours.hour_start,
-        all_hours.calls,
+        all_hours.units,
         periods.period_start,
         periods.period_end
     from {{ ref('hourly_usage') }} as all_hours
@@ -33,7 +34,7 @@ used as (
         account_id,
         period_start,
         period_end,
-        sum(calls) as used
+        sum(units) as used
     from hourly
     group by account_id, period_start, period_end
 ),
@@ -63,7 +64,7 @@ cumulated as (
     select
         account_id,
         hour_start,
-        sum(calls) over (partition by account_id order by hour_start) as calls_by_hour_end
+        sum(units) over (partition by account_id order by hour_start) as units_by_hour_end
     from hourly
     where account_id in (select reachable.account_id from reachable)
 ),
@@ -77,7 +78,7 @@ reached as (
     inner join reachable
         on
             cumulated.account_id = reachable.account_id
-            and cumulated.calls_by_hour_end >= reachable.quota
+            and cumulated.units_by_hour_end >= reachable.quota
     group by reachable.account_id, reachable.quota_version
     -- a quota that was replaced before the count came to it was not reached
     having greatest(min(cumulated.hour_start), max(reachable.effective_at)) < max(reachable.effective_until)
@@ -105,6 +106,7 @@ hits as (
             reachable.account_id = crossings.account_id
             and reachable.quota_version = crossings.quota_version
             and reachable.period_start = crossings.period_start
+            and crossings.meter = 'api-calls'
             and crossings.threshold_pct = 100
     qualify
         row_number() over (
@@ -150,7 +152,7 @@ activity as (
         all_hours.account_id,
         max(all_hours.last_call_at) as last_call_at,
         max(max(all_hours.last_call_at)) over () as data_through,
-        sum(case when all_hours.hour_start >= hits.period_end then all_hours.calls else 0 end) as used_this_period
+        sum(case when all_hours.hour_start >= hits.period_end then all_hours.units else 0 end) as used_this_period
     from {{ ref('hourly_usage') }} as all_hours
     left join hits on all_hours.account_id = hits.account_id
     group by all_hours.account_id
@@ -209,7 +211,7 @@ final as (
         cast(case when quota_at_end > 0 then {{ percentage('used', 'quota_at_end') }} end as decimal(24, 6))
             as pct_of_cap_at_end,
         cast(case when quota_at_end > 0 and used > quota_at_end then used - quota_at_end else 0 end as bigint)
-            as overage_calls,
+            as overage_units,
         case
             when is_lower_now then 'downgraded'
             when raised_at is not null then 'upgraded'

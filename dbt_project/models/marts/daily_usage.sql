@@ -6,7 +6,8 @@ daily as (
     select
         account_id,
         usage_date,
-        cast(sum(calls) as bigint) as calls
+        cast(sum(calls) as bigint) as calls,
+        cast(sum(units) as bigint) as units
     from hourly
     group by account_id, usage_date
 ),
@@ -32,6 +33,7 @@ final as (
         account_days.account_id,
         account_days.usage_date,
         coalesce(daily.calls, 0) as calls,
+        coalesce(daily.units, 0) as units,
         account_days.usage_date < cast({{ utc_literal(as_of()) }} as date) as is_complete
     from account_days
     left join daily

@@ -1,9 +1,20 @@
 with utilization as (
     select * from {{ ref('utilization_mtd') }}
+    where meter = 'api-calls'
 ),
 
 rejected as (
     select count(*) as line_count from {{ ref('events_rejected') }}
+),
+
+unknown_meters as (
+    select count(*) as event_count
+    from (
+        select meter from {{ ref('stg_quota_sets') }}
+        union all
+        select meter from {{ ref('stg_limits_reached') }}
+    ) as events
+    where meter not in (select meters.meter from {{ ref('meters') }} as meters)
 ),
 
 final as (
@@ -22,8 +33,10 @@ final as (
         cast(count(case when utilization.is_owner_missing and utilization.pct_of_cap >= 80 then 1 end) as bigint)
             as accounts_without_owner,
         cast(count(case when utilization.ci95_pct > 0 then 1 end) as bigint) as accounts_sampled,
-        cast(max(rejected.line_count) as bigint) as rejected_lines
+        cast(max(rejected.line_count) as bigint) as rejected_lines,
+        cast(max(unknown_meters.event_count) as bigint) as events_of_unknown_meter
     from rejected
+    cross join unknown_meters
     left join utilization on true
 )
 

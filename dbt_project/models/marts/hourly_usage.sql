@@ -21,9 +21,13 @@ final as (
         hour_start,
         cast(count(*) as bigint) as events,
         cast(sum(sample_weight) as bigint) as calls,
-        cast(sum(case when sample_weight = 1 then 1 else 0 end) as bigint) as billable_units,
+        cast(sum(units) as bigint) as units,
+        cast(sum(case when sample_weight = 1 then endpoint_weight else 0 end) as bigint) as billable_units,
         cast(sum(case when sample_weight > 1 then sample_weight else 0 end) as bigint) as sampled_calls,
-        {{ sampling_variance('sample_weight') }} as sampling_variance,
+        {{ sampling_variance('sample_weight', 'endpoint_weight') }} as sampling_variance,
+        cast(sum(case when ingested_at >= {{ plus_hours('event_at', 24) }} then sample_weight else 0 end) as bigint)
+            as late_calls,
+        max(case when ingested_at >= {{ plus_hours('event_at', 24) }} then ingested_at end) as last_late_at,
         max(event_at) as last_call_at
     from calls
     group by account_id, event_date, hour_start

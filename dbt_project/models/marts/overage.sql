@@ -1,49 +1,48 @@
-with utilization as (
-    select * from {{ ref('utilization_mtd') }}
+with forecasts as (
+    select * from {{ ref('cap_forecasts') }}
 ),
 
 plans as (
     select * from {{ ref('plans') }}
-    where meter = 'api-calls'
 ),
 
 price_steps as (
     select * from ({{ price_steps() }}) as steps
-    where meter = 'api-calls'
 ),
 
 -- What the base price includes: the quota in force, which may be negotiated. Where each unit is paid for (0 included)
 -- a quota is only a limit. Null is everything.
 terms as (
     select
-        utilization.account_id,
-        utilization.period_start,
-        utilization.period_end,
-        utilization.plan,
+        forecasts.account_id,
+        forecasts.meter,
+        forecasts.period_start,
+        forecasts.period_end,
+        forecasts.plan,
         plans.plan is not null as is_in_catalogue,
         plans.currency,
         plans.base_price,
-        case when utilization.quota_state = 'blocked' then 'hard' else plans.limit_kind end as limit_kind,
+        case when forecasts.quota_state = 'blocked' then 'hard' else plans.limit_kind end as limit_kind,
         coalesce(plans.included_units = 0, false) as is_pay_per_use,
-        case when plans.included_units = 0 then 0 else utilization.quota end as included_units,
-        utilization.quota_state,
-        utilization.used_mtd,
-        utilization.projected_eom,
-        utilization.hits_cap_in_period,
+        case when plans.included_units = 0 then 0 else forecasts.quota end as included_units,
+        forecasts.quota_state,
+        forecasts.used_mtd,
+        forecasts.projected_eom,
+        forecasts.hits_cap_in_period,
         next_plans.plan as next_plan,
         next_plans.base_price as next_plan_base_price,
         next_plans.limit_kind as next_plan_limit_kind,
         next_plans.included_units as next_plan_included_units
-    from utilization
-    left join plans on utilization.plan = plans.plan
-    left join plans as next_plans on plans.next_plan = next_plans.plan
+    from forecasts
+    left join plans on forecasts.plan = plans.plan and forecasts.meter = plans.meter
+    left join plans as next_plans on plans.next_plan = next_plans.plan and plans.meter = next_plans.meter
 ),
 
 units as (
     select
         *,
         case
-            when quota_state = 'unknown' then null
+            when quota_state = 'unknown' or used_mtd is null then null
             when used_mtd > included_units then used_mtd - included_units
             else 0
         end as overage_units,
@@ -73,11 +72,20 @@ amounts as (
         units.next_plan_limit_kind = 'hard' and units.next_plan_overage_units > 0 as is_refused_on_next_plan
     from units
     left join price_steps as so_far
-        on units.plan = so_far.plan and {{ is_priced_by('units.overage_units', 'so_far') }}
+        on
+            units.plan = so_far.plan
+            and units.meter = so_far.meter
+            and {{ is_priced_by('units.overage_units', 'so_far') }}
     left join price_steps as at_end
-        on units.plan = at_end.plan and {{ is_priced_by('units.projected_overage_units', 'at_end') }}
+        on
+            units.plan = at_end.plan
+            and units.meter = at_end.meter
+            and {{ is_priced_by('units.projected_overage_units', 'at_end') }}
     left join price_steps as on_next
-        on units.next_plan = on_next.plan and {{ is_priced_by('units.next_plan_overage_units', 'on_next') }}
+        on
+            units.next_plan = on_next.plan
+            and units.meter = on_next.meter
+            and {{ is_priced_by('units.next_plan_overage_units', 'on_next') }}
 ),
 
 costs as (
@@ -91,6 +99,7 @@ costs as (
 final as (
     select
         account_id,
+        meter,
         period_start,
         period_end,
         plan,

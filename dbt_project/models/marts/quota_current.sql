@@ -2,14 +2,37 @@ with history as (
     select * from {{ ref('quota_history') }}
 ),
 
-known_accounts as (
-    select account_id from {{ ref('hourly_usage') }}
+-- Calls are counted of everybody, a gauge where it was ever heard of.
+known as (
+    select
+        account_id,
+        'api-calls' as meter
+    from {{ ref('hourly_usage') }}
     union distinct
-    select account_id from history
+    select
+        account_id,
+        'api-calls' as meter
+    from {{ ref('stg_accounts') }}
     union distinct
-    select account_id from {{ ref('stg_accounts') }}
+    select
+        account_id,
+        'api-calls' as meter
+    from {{ ref('stg_limits_reached') }}
     union distinct
-    select account_id from {{ ref('stg_limits_reached') }}
+    select
+        account_id,
+        'api-calls' as meter
+    from history
+    union distinct
+    select
+        account_id,
+        meter
+    from history
+    union distinct
+    select
+        account_id,
+        meter
+    from {{ ref('gauge_readings') }}
 ),
 
 in_force as (
@@ -19,7 +42,8 @@ in_force as (
 
 final as (
     select
-        known_accounts.account_id,
+        known.account_id,
+        known.meter,
         case
             when in_force.account_id is null then 'unknown'
             when in_force.quota is null then 'unlimited'
@@ -30,8 +54,11 @@ final as (
         in_force.plan,
         in_force.quota_version,
         in_force.effective_at
-    from known_accounts
-    left join in_force on known_accounts.account_id = in_force.account_id
+    from known
+    left join in_force
+        on
+            known.account_id = in_force.account_id
+            and known.meter = in_force.meter
 )
 
 select * from final

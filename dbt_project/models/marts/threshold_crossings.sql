@@ -1,110 +1,79 @@
--- Each account's current period and the one before.
-with numbered_periods as (
-    select
-        account_id,
-        period_start,
-        period_end,
-        row_number() over (partition by account_id order by period_start desc) as periods_ago
-    from {{ ref('account_periods') }}
+with quotas as (
+    select * from {{ ref('period_quotas') }}
+    where quota_state = 'limited'
 ),
 
-periods as (
-    select * from numbered_periods
-    where periods_ago <= 2
-),
-
-first_days as (
-    select
-        account_id,
-        cast(min(period_start) as date) as first_date
-    from periods
-    group by account_id
+thresholds as (
+    select * from {{ ref('period_thresholds') }}
 ),
 
 hourly as (
-    select all_hours.*
-    from {{ ref('hourly_usage') }} as all_hours
-    inner join first_days
-        on
-            all_hours.account_id = first_days.account_id
-            and all_hours.usage_date >= first_days.first_date
-),
-
--- The quota that was in force when the period ended, or is now: a change applies to the whole period's usage.
-quotas as (
     select
-        history.account_id,
-        periods.period_start,
-        periods.period_end,
-        history.quota_version,
-        history.quota,
-        history.previous_quota,
-        history.effective_at
-    from {{ ref('quota_history') }} as history
-    inner join periods
+        hours.account_id,
+        hours.usage_date,
+        hours.hour_start,
+        hours.units,
+        quotas.period_start
+    from {{ ref('hourly_usage') }} as hours
+    inner join quotas
         on
-            history.account_id = periods.account_id
-            and history.effective_at < periods.period_end
-            and coalesce(history.effective_until, periods.period_end) >= periods.period_end
-    where history.quota > 0
+            hours.account_id = quotas.account_id
+            and hours.hour_start >= quotas.period_start
+            and hours.hour_start < quotas.period_end
+    where quotas.meter = 'api-calls'
 ),
 
 days as (
     select
         account_id,
+        period_start,
         usage_date,
-        sum(calls) as calls
+        sum(units) as units
     from hourly
-    group by account_id, usage_date
+    group by account_id, period_start, usage_date
 ),
 
 cumulated as (
     select
-        quotas.*,
-        days.usage_date,
-        sum(days.calls) over (
-            partition by quotas.account_id, quotas.period_start order by days.usage_date
-        ) as calls_by_day_end,
-        days.calls,
-        sum(days.calls) over (partition by quotas.account_id, quotas.period_start) as used
-    from quotas
-    inner join days
-        on
-            quotas.account_id = days.account_id
-            and quotas.period_start <= days.usage_date
-            and quotas.period_end > days.usage_date
+        *,
+        sum(units) over (partition by account_id, period_start order by usage_date) as units_by_day_end,
+        sum(units) over (partition by account_id, period_start) as used
+    from days
 ),
 
--- The day on which the call came that reached the threshold, and which call of that day it was; then the hour of that
+-- The day on which the call came that reached the threshold, and which unit of that day it was; then the hour of that
 -- day; then the moment. Each step looks only at what the one before has found.
 crossing_days as (
     select
-        cumulated.*,
-        thresholds.threshold_pct,
-        thresholds.severity,
-        thresholds.is_in_digest,
-        {{ ceiling_division('cumulated.quota * thresholds.threshold_pct', '100') }}
-        - (cumulated.calls_by_day_end - cumulated.calls) as call_of_day
+        cumulated.account_id,
+        cumulated.period_start,
+        cumulated.usage_date,
+        cumulated.used,
+        thresholds.threshold,
+        thresholds.reached_at_units - (cumulated.units_by_day_end - cumulated.units) as unit_of_day
     from cumulated
-    inner join {{ ref('thresholds') }} as thresholds
+    inner join thresholds
         on
-            cumulated.calls_by_day_end * 100 >= cumulated.quota * thresholds.threshold_pct
-            and (cumulated.calls_by_day_end - cumulated.calls) * 100
-            < cumulated.quota * thresholds.threshold_pct
+            cumulated.account_id = thresholds.account_id
+            and cumulated.period_start = thresholds.period_start
+            and thresholds.meter = 'api-calls'
+            and cumulated.units_by_day_end >= thresholds.reached_at_units
+            and cumulated.units_by_day_end - cumulated.units < thresholds.reached_at_units
 ),
 
 hours as (
     select
-        hourly.account_id,
-        hourly.usage_date,
-        hourly.hour_start,
-        hourly.calls,
-        sum(hourly.calls) over (
-            partition by hourly.account_id, hourly.usage_date order by hourly.hour_start
-        ) as last_call_of_day
+        account_id,
+        period_start,
+        usage_date,
+        hour_start,
+        units,
+        sum(units) over (
+            partition by account_id, period_start, usage_date order by hour_start
+        ) as last_unit_of_day
     from hourly
     where
-        (hourly.account_id, hourly.usage_date) in (
+        (account_id, usage_date) in (
             select
                 crossed.account_id,
                 crossed.usage_date
@@ -116,36 +85,53 @@ crossing_hours as (
     select
         crossing_days.*,
         hours.hour_start,
-        crossing_days.call_of_day - (hours.last_call_of_day - hours.calls) as call_of_hour
+        cast(crossing_days.unit_of_day - (hours.last_unit_of_day - hours.units) as bigint) as unit_of_hour
     from crossing_days
     inner join hours
         on
             crossing_days.account_id = hours.account_id
+            and crossing_days.period_start = hours.period_start
             and crossing_days.usage_date = hours.usage_date
-            and crossing_days.call_of_day <= hours.last_call_of_day
-            and crossing_days.call_of_day > hours.last_call_of_day - hours.calls
+            and crossing_days.unit_of_day <= hours.last_unit_of_day
+            and crossing_days.unit_of_day > hours.last_unit_of_day - hours.units
+),
+
+-- What the last build found out about days that this one does not count again still holds: macros/recount.sql.
+remembered as (
+    select distinct
+        account_id,
+        hour_start,
+        unit_of_hour,
+        reached_at
+    from {{ remembered_crossings() }}
 ),
 
 hours_to_read as (
     select distinct
-        account_id,
-        usage_date,
-        hour_start
+        crossing_hours.account_id,
+        crossing_hours.usage_date,
+        crossing_hours.hour_start
     from crossing_hours
+    left join remembered
+        on
+            crossing_hours.account_id = remembered.account_id
+            and crossing_hours.hour_start = remembered.hour_start
+            and crossing_hours.unit_of_hour = remembered.unit_of_hour
+    where remembered.account_id is null
 ),
 
--- Which of the hour's calls those of a moment are: up to last_call_of_hour. The join on event_date adds nothing to the
+-- Which of the hour's units those of a moment are: up to last_unit_of_hour. The join on event_date adds nothing to the
 -- result, but by it only the files of days with a crossing are opened.
 moments as (
     select
         calls.account_id,
         calls.hour_start,
         calls.event_at,
-        sum(calls.sample_weight) as calls,
-        sum(sum(calls.sample_weight)) over (
+        sum(calls.units) as units,
+        sum(sum(calls.units)) over (
             partition by calls.account_id, calls.hour_start
             order by calls.event_at
-        ) as last_call_of_hour
+        ) as last_unit_of_hour
     from {{ ref('stg_api_calls') }} as calls
     inner join hours_to_read
         on
@@ -155,31 +141,132 @@ moments as (
     group by calls.account_id, calls.hour_start, calls.event_at
 ),
 
-final as (
+crossing_calls as (
     select
         crossing_hours.account_id,
+        'api-calls' as meter,
         crossing_hours.period_start,
-        crossing_hours.period_end,
-        crossing_hours.quota_version,
-        crossing_hours.threshold_pct,
-        crossing_hours.severity,
-        crossing_hours.is_in_digest,
-        crossing_hours.quota,
-        cast(crossing_hours.used as bigint) as used,
-        cast({{ percentage('crossing_hours.used', 'crossing_hours.quota') }} as decimal(24, 6)) as pct_of_cap,
-        greatest(moments.event_at, crossing_hours.effective_at) as crossed_at,
-        case
-            when crossing_hours.effective_at <= moments.event_at then 'usage'
-            when crossing_hours.quota > crossing_hours.previous_quota then 'quota_raised'
-            else 'quota_lowered'
-        end as cause
+        crossing_hours.threshold,
+        crossing_hours.used,
+        crossing_hours.hour_start,
+        crossing_hours.unit_of_hour,
+        coalesce(remembered.reached_at, moments.event_at) as reached_at
     from crossing_hours
-    inner join moments
+    left join remembered
+        on
+            crossing_hours.account_id = remembered.account_id
+            and crossing_hours.hour_start = remembered.hour_start
+            and crossing_hours.unit_of_hour = remembered.unit_of_hour
+    left join moments
         on
             crossing_hours.account_id = moments.account_id
             and crossing_hours.hour_start = moments.hour_start
-            and crossing_hours.call_of_hour <= moments.last_call_of_hour
-            and crossing_hours.call_of_hour > moments.last_call_of_hour - moments.calls
+            and crossing_hours.unit_of_hour <= moments.last_unit_of_hour
+            and crossing_hours.unit_of_hour > moments.last_unit_of_hour - moments.units
+    where coalesce(remembered.reached_at, moments.event_at) is not null
+),
+
+-- A gauge crosses with the first reading of the period that shows so much where the one before did not, or with a quota
+-- that is changed to below what it shows.
+crossing_readings as (
+    select
+        quotas.account_id,
+        quotas.meter,
+        quotas.period_start,
+        thresholds.threshold,
+        max_by(readings.used, readings.reading_number) as used,
+        min(
+            case
+                when
+                    readings.used >= thresholds.reached_at_units
+                    and coalesce(readings.previous_used, -1) < thresholds.reached_at_units
+                    and readings.read_at >= quotas.period_start
+                    and readings.read_at >= quotas.effective_at
+                    then readings.read_at
+            end
+        ) as risen_at,
+        max_by(readings.read_at, case when readings.read_at < quotas.effective_at then readings.reading_number end)
+            as read_before_at,
+        max_by(readings.used, case when readings.read_at < quotas.effective_at then readings.reading_number end)
+        >= max(thresholds.reached_at_units) and max(quotas.effective_at) >= max(quotas.period_start) as is_lowered_below
+    from quotas
+    inner join thresholds
+        on
+            quotas.account_id = thresholds.account_id
+            and quotas.meter = thresholds.meter
+            and quotas.period_start = thresholds.period_start
+    inner join {{ ref('gauge_readings') }} as readings
+        on
+            quotas.account_id = readings.account_id
+            and quotas.meter = readings.meter
+            and quotas.period_end > readings.read_at
+    group by quotas.account_id, quotas.meter, quotas.period_start, thresholds.threshold
+),
+
+reached as (
+    select
+        account_id,
+        meter,
+        period_start,
+        threshold,
+        used,
+        hour_start,
+        unit_of_hour,
+        reached_at
+    from crossing_calls
+
+    union all
+
+    select
+        account_id,
+        meter,
+        period_start,
+        threshold,
+        used,
+        cast(null as timestamp) as hour_start,
+        cast(null as bigint) as unit_of_hour,
+        case when is_lowered_below then read_before_at else risen_at end as reached_at
+    from crossing_readings
+    where is_lowered_below or risen_at is not null
+),
+
+final as (
+    select
+        reached.account_id,
+        reached.meter,
+        quotas.unit,
+        reached.period_start,
+        quotas.period_end,
+        quotas.quota_version,
+        reached.threshold,
+        thresholds.threshold_pct,
+        thresholds.reached_at_units,
+        thresholds.severity,
+        thresholds.is_in_digest,
+        quotas.quota,
+        cast(reached.used as bigint) as used,
+        cast({{ percentage('reached.used', 'quotas.quota') }} as decimal(24, 6)) as pct_of_cap,
+        reached.reached_at,
+        reached.hour_start,
+        reached.unit_of_hour,
+        greatest(reached.reached_at, quotas.effective_at) as crossed_at,
+        case
+            when quotas.effective_at <= reached.reached_at then 'usage'
+            when quotas.sent_quota > quotas.previous_quota then 'quota_raised'
+            else 'quota_lowered'
+        end as cause
+    from reached
+    inner join quotas
+        on
+            reached.account_id = quotas.account_id
+            and reached.meter = quotas.meter
+            and reached.period_start = quotas.period_start
+    inner join thresholds
+        on
+            reached.account_id = thresholds.account_id
+            and reached.meter = thresholds.meter
+            and reached.period_start = thresholds.period_start
+            and reached.threshold = thresholds.threshold
 )
 
 select * from final

@@ -12,7 +12,7 @@ with reported as (
         {{ whole_number('sent_limit') }} as sent_limit,
         {{ whole_number('sent_used') }} as sent_used,
         plan,
-        coalesce(lower(replace(metric, '_', '-')), '') as meter
+        meter
     from {{ ref('stg_limits_reached') }}
 ),
 
@@ -53,7 +53,8 @@ quotas as (
     from {{ ref('quota_history') }} as history
     inner join counted_hits on history.account_id = counted_hits.account_id
     where
-        history.effective_at <= counted_hits.reached_at
+        history.meter = 'api-calls'
+        and history.effective_at <= counted_hits.reached_at
         and (history.effective_until is null or history.effective_until > counted_hits.reached_at)
 ),
 
@@ -70,10 +71,10 @@ cumulated as (
         hourly.account_id,
         periods.period_start,
         hourly.hour_start,
-        hourly.calls,
-        sum(hourly.calls) over (
+        hourly.units,
+        sum(hourly.units) over (
             partition by hourly.account_id, periods.period_start order by hourly.hour_start
-        ) as calls_by_hour_end
+        ) as units_by_hour_end
     from {{ ref('hourly_usage') }} as hourly
     inner join periods_to_count as periods
         on
@@ -86,11 +87,11 @@ counted as (
     select
         counted_hits.source,
         counted_hits.event_id,
-        sum(case when cumulated.hour_start < counted_hits.reached_hour then cumulated.calls else 0 end) as used_from,
-        sum(case when cumulated.hour_start <= counted_hits.reached_hour then cumulated.calls else 0 end) as used_to,
+        sum(case when cumulated.hour_start < counted_hits.reached_hour then cumulated.units else 0 end) as used_from,
+        sum(case when cumulated.hour_start <= counted_hits.reached_hour then cumulated.units else 0 end) as used_to,
         min(
             case
-                when quotas.quota > 0 and cumulated.calls_by_hour_end >= quotas.quota then cumulated.hour_start
+                when quotas.quota > 0 and cumulated.units_by_hour_end >= quotas.quota then cumulated.hour_start
             end
         ) as crossing_hour
     from cumulated
@@ -111,6 +112,7 @@ compared as (
     select
         hits.*,
         hits.meter = 'api-calls' as is_counted_here,
+        meters.aggregation = 'latest' as is_gauge,
         known_accounts.account_id is not null as is_known,
         quotas.quota_version,
         quotas.quota,
@@ -139,15 +141,17 @@ compared as (
             hits.account_id = crossings.account_id
             and hits.period_start = crossings.period_start
             and quotas.quota_version = crossings.quota_version
+            and crossings.meter = 'api-calls'
             and crossings.threshold_pct = 100
     left join known_accounts on hits.account_id = known_accounts.account_id
+    left join {{ ref('meters') }} as meters on hits.meter = meters.meter
 ),
 
 judged as (
     select
         *,
         case
-            when meter in ('seats', 'storage') then 'gauge, not counted here'
+            when is_gauge then 'gauge, not counted here'
             when not is_counted_here then 'metric not counted here'
             when not is_known then 'account unknown'
             when quota_version is null then 'no quota in force'

@@ -1,22 +1,40 @@
 with source as (
     select * from {{ source('lake', 'raw_events') }}
+),
+
+weights as (
+    select
+        endpoint,
+        effective_from,
+        coalesce(
+            lead(effective_from) over (partition by endpoint order by effective_from), date '9999-12-31'
+        ) as effective_until,
+        weight
+    from {{ ref('endpoint_weights') }}
 )
 
 select
-    account_id,
-    source,
-    event_id,
-    {{ utc_timestamp('event_at') }} as event_at,
-    event_date,
-    date_trunc('hour', {{ utc_timestamp('event_at') }}) as hour_start,
-    {{ utc_timestamp('ingested_at') }} as ingested_at,
-    sample_weight,
-    endpoint,
-    status,
-    properties,
-    batch
+    source.account_id,
+    source.source,
+    source.event_id,
+    {{ utc_timestamp('source.event_at') }} as event_at,
+    source.event_date,
+    date_trunc('hour', {{ utc_timestamp('source.event_at') }}) as hour_start,
+    {{ utc_timestamp('source.ingested_at') }} as ingested_at,
+    source.sample_weight,
+    coalesce(weights.weight, 1) as endpoint_weight,
+    source.sample_weight * coalesce(weights.weight, 1) as units,
+    source.endpoint,
+    source.status,
+    source.properties,
+    source.batch
 from source
+left join weights
+    on
+        source.endpoint = weights.endpoint
+        and source.event_date >= weights.effective_from
+        and source.event_date < weights.effective_until
 where
-    {{ utc_timestamp('event_at') }} <= {{ utc_literal(counted_until()) }}
+    {{ utc_timestamp('source.event_at') }} <= {{ utc_literal(counted_until()) }}
     -- says no more than the line before, but by it the files of later days are not even opened
-    and event_date <= {{ date_literal(counted_until()) }}
+    and source.event_date <= {{ date_literal(counted_until()) }}

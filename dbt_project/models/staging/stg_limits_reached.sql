@@ -11,7 +11,8 @@ select
     {{ json_text('properties', 'metric') }} as metric,
     {{ json_text('properties', 'limit') }} as sent_limit,
     {{ json_text('properties', 'used') }} as sent_used,
-    {{ json_text('properties', 'plan') }} as plan
+    {{ json_text('properties', 'plan') }} as plan,
+    coalesce(lower(replace({{ json_text('properties', 'metric') }}, '_', '-')), '') as meter
 from source
 where
     event_name = 'usage.limit_reached'

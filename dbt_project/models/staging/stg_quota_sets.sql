@@ -9,7 +9,10 @@ select
     {{ utc_timestamp('event_at') }} as effective_at,
     {{ utc_timestamp('ingested_at') }} as ingested_at,
     quota,
-    {{ json_text('properties', 'plan') }} as plan
+    {{ json_text('properties', 'plan') }} as plan,
+    -- a quota without a metric is one of calls
+    coalesce(lower(replace({{ json_text('properties', 'metric') }}, '_', '-')), 'api-calls') as meter,
+    {{ json_text('properties', 'used') }} as sent_used
 from source
 where
     event_name = 'quota_set'

@@ -16,7 +16,7 @@ ITEM = {
     "owner": "dana.reyes@example.com",
     "plan": "growth",
     "severity": "warm",
-    "threshold_pct": 80,
+    "threshold": "80 %",
     "used": "83,801",
     "quota": "100,000",
     "pct": "83.8 %",

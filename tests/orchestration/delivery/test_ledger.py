@@ -76,13 +76,14 @@ def make_report(customer: str = "cus_1", hour: datetime = HOUR, revision: int = 
     return {"identifier": "|".join(str(value) for value in report.values()), **report}
 
 
-def make_crossing(threshold_pct: int = 80, **fields: Any) -> dict[str, Any]:
+def make_crossing(threshold: str = "80%", **fields: Any) -> dict[str, Any]:
     return {
         "env": "local",
         "account_id": "acme",
+        "meter": "api-calls",
         "period_start": datetime(2026, 11, 1, tzinfo=UTC),
         "quota": 1,
-        "threshold_pct": threshold_pct,
+        "threshold": threshold,
         "crossed_at": HOUR,
         "detected_at": NOW,
         "outcome": "announced",
@@ -306,14 +307,17 @@ def test_last_digest_is_the_newest_of_its_environment(ledger: Ledger) -> None:
 def test_crossing_is_remembered_with_its_verdict_once(ledger: Ledger) -> None:
     prepare(ledger)
     with ledger.transaction() as connection:
-        ledger.record_crossings(connection, [make_crossing(80), make_crossing(95)])
+        ledger.record_crossings(connection, [make_crossing("80%"), make_crossing("95%")])
         ledger.record_crossings(connection, [])
     with ledger.transaction() as connection:
         period = datetime(2026, 11, 1, tzinfo=UTC)
-        assert ledger.announced(connection, "local") == {("acme", period, 1, 80), ("acme", period, 1, 95)}
+        assert ledger.announced(connection, "local") == {
+            ("acme", "api-calls", period, 1, "80%"),
+            ("acme", "api-calls", period, 1, "95%"),
+        }
         assert ledger.announced(connection, "production") == set()
     with pytest.raises(sa.exc.IntegrityError), ledger.transaction() as connection:
-        ledger.record_crossings(connection, [make_crossing(80)])
+        ledger.record_crossings(connection, [make_crossing("80%")])
 
 
 def test_crossing_needs_its_digest(ledger: Ledger) -> None:

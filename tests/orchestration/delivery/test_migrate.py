@@ -1,3 +1,4 @@
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -92,3 +93,27 @@ def test_landing_files_are_known_as_before_when_the_ledger_is_of_the_first_versi
     ledger.close()
 
     assert (file["size_bytes"], file["stored_bytes"], file["read_lines"], file["damage"]) == (120, 120, 3, None)
+
+
+def test_announced_crossings_stay_announced_when_the_ledger_knew_only_percentages_of_calls(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    moment = "2026-11-01 00:00:00.000000"
+    with engine.begin() as connection:
+        config.attributes["connection"] = connection
+        command.upgrade(config, "0002")
+        for statement in (
+            "insert into deliveries values ('local|digest|x', 'slack', '{}', 'sent', 1, :at, :at, :at, null, null)",
+            "insert into announced_crossings values"
+            " ('local', 'acme', :at, 1000, 80, :at, :at, 'announced', 'local|digest|x')",
+        ):
+            connection.execute(sa.text(statement), {"at": moment})
+
+    ledger = Ledger(url)
+    with ledger.transaction() as connection:
+        announced = ledger.announced(connection, "local")
+    ledger.close()
+
+    assert announced == {("acme", "api-calls", datetime(2026, 11, 1, tzinfo=UTC), 1000, "80%")}

@@ -28,17 +28,20 @@ QUALITY = {
     "accounts_without_customer": 1,
     "accounts_without_owner": 0,
     "accounts_sampled": 0,
+    "events_of_unknown_meter": 0,
 }
 
 
-def make_crossing(account: str = "acme", threshold_pct: int = 80, **fields: Any) -> Crossing:
+def make_crossing(account: str = "acme", threshold: str = "80%", **fields: Any) -> Crossing:
     """A row as the warehouse hands it over; `fields` replace."""
     return {
         "account_id": account,
+        "meter": "api-calls",
+        "unit": "calls",
         "period_start": NOVEMBER,
         "period_end": (fields.get("period_start", NOVEMBER) + timedelta(days=31)).replace(day=1),
         "quota_version": 1,
-        "threshold_pct": threshold_pct,
+        "threshold": threshold,
         "severity": "warm",
         "crossed_at": DUE - timedelta(hours=1),
         "cause": "usage",
@@ -63,11 +66,11 @@ def verdicts(
     previous_cutoff: datetime | None = THURSDAY,
     announced: Collection[CrossingKey] = frozenset(),
     on: date = FRIDAY,
-) -> dict[tuple[str, int], Outcome]:
+) -> dict[tuple[str, str], Outcome]:
     """Account and threshold to outcome; what judge announces must be what it calls announced."""
     news, judged = judge(crossings, announced, on, BERLIN, previous_cutoff)
-    told = [(row["account_id"], row["threshold_pct"]) for row in news]
-    found = {(verdict.key[0], verdict.key[3]): verdict.outcome for verdict in judged}
+    told = [(row["account_id"], row["threshold"]) for row in news]
+    found = {(verdict.key[0], verdict.key[4]): verdict.outcome for verdict in judged}
     assert sorted(told) == sorted(key for key, outcome in found.items() if outcome is Outcome.ANNOUNCED)
     return found
 
@@ -87,16 +90,16 @@ def test_first_digest_announces_only_what_happened_since_eight_of_the_day_before
     ]
 
     assert verdicts(crossings, previous_cutoff=None) == {
-        ("older", 80): Outcome.BACKFILL,
-        ("eight", 80): Outcome.ANNOUNCED,
-        ("newer", 80): Outcome.ANNOUNCED,
+        ("older", "80%"): Outcome.BACKFILL,
+        ("eight", "80%"): Outcome.ANNOUNCED,
+        ("newer", "80%"): Outcome.ANNOUNCED,
     }
 
 
 def test_first_digest_announces_the_last_step_when_the_others_are_older() -> None:
-    crossings = [make_crossing(threshold_pct=80, crossed_at=NOVEMBER), make_crossing(threshold_pct=95)]
+    crossings = [make_crossing(threshold="80%", crossed_at=NOVEMBER), make_crossing(threshold="95%")]
 
-    assert verdicts(crossings, None) == {("acme", 80): Outcome.BACKFILL, ("acme", 95): Outcome.ANNOUNCED}
+    assert verdicts(crossings, None) == {("acme", "80%"): Outcome.BACKFILL, ("acme", "95%"): Outcome.ANNOUNCED}
 
 
 def test_first_digest_looks_back_to_eight_on_the_clock_when_the_day_before_had_25_hours() -> None:
@@ -108,26 +111,26 @@ def test_first_digest_looks_back_to_eight_on_the_clock_when_the_day_before_had_2
 
     assert set(verdicts(crossings, None, on=on).values()) == {Outcome.ANNOUNCED, Outcome.BACKFILL}
     autumn = make_crossing(period_start=OCTOBER, crossed_at=due - timedelta(hours=48, minutes=30))
-    assert verdicts([autumn], None, on=date(2026, 10, 25)) == {("acme", 80): Outcome.ANNOUNCED}
+    assert verdicts([autumn], None, on=date(2026, 10, 25)) == {("acme", "80%"): Outcome.ANNOUNCED}
 
 
 def test_verdict_carries_the_key_and_the_true_time_of_the_crossing() -> None:
     _, [verdict] = judge([make_crossing(quota=3)], set(), FRIDAY, BERLIN, THURSDAY)
 
-    assert verdict.key == ("acme", NOVEMBER, 3, 80)
+    assert verdict.key == ("acme", "api-calls", NOVEMBER, 3, "80%")
     assert verdict.crossed_at == DUE - timedelta(hours=1)
 
 
 def test_crossing_of_a_missed_weekend_is_announced_on_monday() -> None:
     saturday = make_crossing(crossed_at=DUE + timedelta(days=1, hours=2))
 
-    assert verdicts([saturday], DUE, on=date(2026, 11, 23)) == {("acme", 80): Outcome.ANNOUNCED}
+    assert verdicts([saturday], DUE, on=date(2026, 11, 23)) == {("acme", "80%"): Outcome.ANNOUNCED}
 
 
 def test_crossing_is_announced_when_its_data_came_after_the_digest_before() -> None:
     late = make_crossing(crossed_at=NOVEMBER + timedelta(days=2))
 
-    assert verdicts([late]) == {("acme", 80): Outcome.ANNOUNCED}
+    assert verdicts([late]) == {("acme", "80%"): Outcome.ANNOUNCED}
 
 
 @pytest.mark.parametrize("crossed_at", [datetime(2026, 10, 31, 22, tzinfo=UTC), datetime(2026, 10, 30, 6, tzinfo=UTC)])
@@ -135,7 +138,7 @@ def test_crossing_at_the_end_of_a_month_is_announced_on_the_first(crossed_at: da
     closed = make_crossing(period_start=OCTOBER, crossed_at=crossed_at, is_current_period=False)
     cutoff = datetime(2026, 10, 31, 7, tzinfo=UTC)
 
-    assert verdicts([closed], cutoff, on=date(2026, 11, 1)) == {("acme", 80): Outcome.ANNOUNCED}
+    assert verdicts([closed], cutoff, on=date(2026, 11, 1)) == {("acme", "80%"): Outcome.ANNOUNCED}
 
 
 @pytest.mark.parametrize(
@@ -152,36 +155,59 @@ def test_crossing_of_a_closed_period_is_news_while_the_digest_before_saw_it_clos
 ) -> None:
     closed = make_crossing(period_start=OCTOBER, crossed_at=NOVEMBER - timedelta(minutes=2), is_current_period=False)
 
-    assert verdicts([closed], cutoff, on=date(2026, 11, 3)) == {("acme", 80): outcome}
+    assert verdicts([closed], cutoff, on=date(2026, 11, 3)) == {("acme", "80%"): outcome}
 
 
 def test_lower_thresholds_are_superseded_when_several_are_crossed_at_once() -> None:
-    crossings = [make_crossing(threshold_pct=threshold_pct) for threshold_pct in (95, 80, 120, 100)]
+    crossings = [make_crossing(threshold=threshold) for threshold in ("95%", "80%", "120%", "100%")]
 
     assert verdicts([*crossings, make_crossing("globex")]) == {
-        ("acme", 80): Outcome.SUPERSEDED,
-        ("acme", 95): Outcome.SUPERSEDED,
-        ("acme", 100): Outcome.SUPERSEDED,
-        ("acme", 120): Outcome.ANNOUNCED,
-        ("globex", 80): Outcome.ANNOUNCED,
+        ("acme", "80%"): Outcome.SUPERSEDED,
+        ("acme", "95%"): Outcome.SUPERSEDED,
+        ("acme", "100%"): Outcome.SUPERSEDED,
+        ("acme", "120%"): Outcome.ANNOUNCED,
+        ("globex", "80%"): Outcome.ANNOUNCED,
     }
 
 
 def test_lower_threshold_is_superseded_when_a_higher_one_was_announced_before() -> None:
     # somebody adds 90 % to the thresholds; who is at 95 % already is no news
-    crossings = [make_crossing(threshold_pct=95), make_crossing(threshold_pct=90)]
+    crossings = [make_crossing(threshold="95%"), make_crossing(threshold="90%")]
 
-    assert verdicts(crossings, announced={("acme", NOVEMBER, 1_000_000, 95)}) == {("acme", 90): Outcome.SUPERSEDED}
+    assert verdicts(crossings, announced={("acme", "api-calls", NOVEMBER, 1_000_000, "95%")}) == {
+        ("acme", "90%"): Outcome.SUPERSEDED
+    }
 
 
 def test_higher_threshold_is_announced_when_a_lower_one_was_before() -> None:
-    crossings = [make_crossing(threshold_pct=80), make_crossing(threshold_pct=95)]
+    crossings = [make_crossing(threshold="80%"), make_crossing(threshold="95%")]
 
-    assert verdicts(crossings, announced={("acme", NOVEMBER, 1_000_000, 80)}) == {("acme", 95): Outcome.ANNOUNCED}
+    assert verdicts(crossings, announced={("acme", "api-calls", NOVEMBER, 1_000_000, "80%")}) == {
+        ("acme", "95%"): Outcome.ANNOUNCED
+    }
+
+
+def test_thresholds_of_another_meter_are_news_of_their_own() -> None:
+    seats = make_crossing(meter="seats", unit="seats", used=48, quota=50, pct_of_cap=Decimal(96), threshold="95%")
+    news, judged = judge([make_crossing(), seats], set(), FRIDAY, BERLIN, THURSDAY)
+
+    assert {verdict.outcome for verdict in judged} == {Outcome.ANNOUNCED}
+    [item] = [item for item in digest(*news)["items"] if "seats" in item["name"]]
+    assert (item["name"], item["used"], item["quota"], item["sparkline"]) == ("acme (seats)", "48", "50 seats", "")
+
+
+def test_threshold_in_units_is_compared_with_shares_of_the_quota_by_what_it_takes() -> None:
+    crossings = [make_crossing(threshold="950000"), make_crossing(threshold="95%"), make_crossing(threshold="900000")]
+
+    assert verdicts(crossings, announced={("acme", "api-calls", NOVEMBER, 1_000_000, "95%")}) == {
+        ("acme", "950000"): Outcome.ANNOUNCED,
+        ("acme", "900000"): Outcome.SUPERSEDED,
+    }
+    assert digest(make_crossing(threshold="950000"))["items"][0]["threshold"] == "950,000 calls"
 
 
 def test_threshold_is_announced_in_the_closing_and_in_the_new_period() -> None:
-    closing = make_crossing(period_start=OCTOBER, threshold_pct=95, is_current_period=False)
+    closing = make_crossing(period_start=OCTOBER, threshold="95%", is_current_period=False)
     news, judged = judge([closing, make_crossing()], set(), date(2026, 11, 1), BERLIN, NOVEMBER - timedelta(hours=17))
 
     assert {verdict.outcome for verdict in judged} == {Outcome.ANNOUNCED}
@@ -191,14 +217,16 @@ def test_threshold_is_announced_in_the_closing_and_in_the_new_period() -> None:
 def test_threshold_is_armed_again_when_the_quota_changed() -> None:
     raised = make_crossing(quota=2_000_000)
 
-    assert verdicts([raised], announced={("acme", NOVEMBER, 1_000_000, 100)}) == {("acme", 80): Outcome.ANNOUNCED}
+    assert verdicts([raised], announced={("acme", "api-calls", NOVEMBER, 1_000_000, "100%")}) == {
+        ("acme", "80%"): Outcome.ANNOUNCED
+    }
 
 
 def test_threshold_stays_silent_when_usage_dips_and_crosses_again() -> None:
     first = make_crossing()
-    announced = {("acme", NOVEMBER, 1_000_000, 80)}
+    announced = {("acme", "api-calls", NOVEMBER, 1_000_000, "80%")}
 
-    assert verdicts([first]) == {("acme", 80): Outcome.ANNOUNCED}
+    assert verdicts([first]) == {("acme", "80%"): Outcome.ANNOUNCED}
     assert verdicts([], announced=announced) == {}
     again = {**first, "crossed_at": first["crossed_at"] + timedelta(days=3)}
     assert verdicts([again], DUE, announced, date(2026, 11, 24)) == {}
@@ -208,7 +236,7 @@ HOURS = st.integers(0, 70 * 24)
 STEPS = st.fixed_dictionaries(
     {
         "account": st.sampled_from(["acme", "globex"]),
-        "threshold_pct": st.sampled_from([80, 95, 100, 120]),
+        "threshold": st.sampled_from(["80%", "95%", "100%", "120%"]),
         "quota": st.sampled_from([1_000_000, 2_000_000]),
         "crossed": HOURS,
         "late": st.sampled_from([0, 0, 1, 30, 24 * 20]),
@@ -231,12 +259,14 @@ def test_every_crossing_gets_one_verdict_ever_when_days_are_missed(
         at = datetime(2026, 10, 5, tzinfo=UTC) + timedelta(hours=step["crossed"])
         row = make_crossing(
             step["account"],
-            step["threshold_pct"],
+            step["threshold"],
             quota=step["quota"],
             crossed_at=at,
             period_start=at.replace(day=1, hour=0),
         )
-        crossings.setdefault((row["account_id"], row["period_start"], row["quota"], row["threshold_pct"]), row)
+        crossings.setdefault(
+            (row["account_id"], row["meter"], row["period_start"], row["quota"], row["threshold"]), row
+        )
         row["known_at"] = at + timedelta(hours=step["late"])
     announced: set[CrossingKey] = set()
     told: list[CrossingKey] = []
@@ -250,25 +280,29 @@ def test_every_crossing_gets_one_verdict_ever_when_days_are_missed(
         news, judged = judge(list(known.values()), announced, on, BERLIN, cutoff)
 
         assert Counter(verdict.key for verdict in judged) == Counter(known.keys() - announced)
-        fresh = [(row["account_id"], row["period_start"], row["quota"], row["threshold_pct"]) for row in news]
-        assert len({key[:2] for key in fresh}) == len(fresh)
+        fresh = [(row["account_id"], row["meter"], row["period_start"], row["quota"], row["threshold"]) for row in news]
+        assert len({key[:3] for key in fresh}) == len(fresh)
         for key in fresh:
-            assert all(key[3] >= other.key[3] for other in judged if _competes(other, key))
-            assert all(key[3] > other[3] for other in told if other[:3] == key[:3])
+            assert all(_percent(key) >= _percent(other.key) for other in judged if _competes(other, key))
+            assert all(_percent(key) > _percent(other) for other in told if other[:4] == key[:4])
         if cutoff is not None:
             # a higher step than ever before, in a period that was open when the digest before looked: always told
             for key in known.keys() - announced:
-                is_open = (key[1].year, key[1].month) >= (cutoff.year, cutoff.month)
-                is_higher = all(key[3] > other[3] for other in announced if other[:3] == key[:3])
-                assert not (is_open and is_higher) or key[:2] in {told_now[:2] for told_now in fresh}
+                is_open = (key[2].year, key[2].month) >= (cutoff.year, cutoff.month)
+                is_higher = all(_percent(key) > _percent(other) for other in announced if other[:4] == key[:4])
+                assert not (is_open and is_higher) or key[:3] in {told_now[:3] for told_now in fresh}
         told += fresh
         announced |= {verdict.key for verdict in judged}
         cutoff = now
     assert len(told) == len(set(told))
 
 
+def _percent(key: CrossingKey) -> int:
+    return int(key[4].removesuffix("%"))
+
+
 def _competes(verdict: Verdict, key: CrossingKey) -> bool:
-    return verdict.outcome is not Outcome.BACKFILL and verdict.key[:3] == key[:3]
+    return verdict.outcome is not Outcome.BACKFILL and verdict.key[:4] == key[:4]
 
 
 # Order
@@ -349,7 +383,7 @@ def test_item_shows_the_figures_of_the_marts() -> None:
             "owner": "ann@example.com",
             "plan": "growth",
             "severity": "warm",
-            "threshold_pct": 80,
+            "threshold": "80 %",
             "used": "812,345",
             "quota": "1,000,000",
             "pct": "81.2 %",

@@ -1,0 +1,178 @@
+with quotas as (
+    select
+        *,
+        -- of a lifetime there is no end to forecast
+        case when period_source <> 'lifetime' then {{ days_between(date_literal(as_of()), 'period_end') }} end
+            as days_to_end
+    from {{ ref('period_quotas') }}
+    where is_current
+),
+
+usage as (
+    select * from {{ ref('period_usage') }}
+),
+
+meters as (
+    select * from {{ ref('meters') }}
+),
+
+-- Calls still expected in the period, and how far each of the next seven days gets, today's weekday first.
+expected as (
+    select
+        weekdays.account_id,
+        weekdays.iso_weekday,
+        weekdays.forecast_method,
+        weekdays.level_7d,
+        weekdays.expected_calls,
+        weekdays.expected_calls
+        * {{ weekdays_ahead('weekdays.iso_weekday', 'quotas.days_to_end') }} as expected_later_calls,
+        (weekdays.iso_weekday - {{ as_of_weekday() }} + 7) % 7 as days_ahead
+    from {{ ref('expected_usage') }} as weekdays
+    inner join quotas
+        on
+            weekdays.account_id = quotas.account_id
+            and quotas.meter = 'api-calls'
+),
+
+expected_week as (
+    select
+        *,
+        cast(sum(expected_calls) over (partition by account_id) as double) as weekly_calls,
+        cast(sum(expected_calls) over (partition by account_id order by days_ahead) as double) as calls_by_day_end
+    from expected
+),
+
+forecasts as (
+    select
+        account_id,
+        max(forecast_method) as forecast_method,
+        max(level_7d) as level_7d,
+        cast(max(case when days_ahead = 0 then expected_calls end) as double) as expected_today_calls,
+        cast(sum(expected_later_calls) as double) as expected_later_calls,
+        max(weekly_calls) as weekly_calls
+    from expected_week
+    group by account_id
+),
+
+facts as (
+    select
+        quotas.account_id,
+        quotas.meter,
+        quotas.period_start,
+        quotas.period_end,
+        quotas.period_source,
+        quotas.plan,
+        quotas.quota_state,
+        quotas.quota,
+        meters.aggregation = 'latest' as is_gauge,
+        case when meters.aggregation = 'sum' then coalesce(usage.used_mtd, 0) else usage.used_mtd end as used_mtd,
+        coalesce(usage.used_complete, 0) as used_complete,
+        coalesce(forecasts.forecast_method, 'too early') as forecast_method,
+        forecasts.level_7d,
+        forecasts.expected_today_calls,
+        forecasts.expected_later_calls,
+        forecasts.weekly_calls
+    from quotas
+    inner join meters on quotas.meter = meters.meter
+    left join usage
+        on
+            quotas.account_id = usage.account_id
+            and quotas.meter = usage.meter
+    left join forecasts
+        on
+            quotas.account_id = forecasts.account_id
+            and meters.aggregation = 'sum'
+),
+
+remainders as (
+    select
+        *,
+        case when quota_state = 'limited' then quota - used_mtd end as remaining
+    from facts
+),
+
+-- Definitions D3: whole weeks first, then the day of the week in which the rest is used up.
+weeks_to_cap as (
+    select
+        account_id,
+        floor(remaining / weekly_calls) as whole_weeks,
+        remaining - floor(remaining / weekly_calls) * weekly_calls as rest
+    from remainders
+    where remaining > 0 and weekly_calls > 0
+),
+
+days_to_cap as (
+    select
+        weeks_to_cap.account_id,
+        min(
+            weeks_to_cap.whole_weeks * 7 + expected_week.days_ahead
+            -- not below 0: the rest is used up before a later day begins, which must not win
+            + greatest(
+                0,
+                (weeks_to_cap.rest - expected_week.calls_by_day_end + cast(expected_week.expected_calls as double))
+                / cast(expected_week.expected_calls as double)
+            )
+        ) as days_left
+    from weeks_to_cap
+    inner join expected_week on weeks_to_cap.account_id = expected_week.account_id
+    where
+        expected_week.expected_calls > 0
+        and expected_week.calls_by_day_end >= weeks_to_cap.rest
+    group by weeks_to_cap.account_id
+),
+
+-- A gauge moves by decisions, not by days: what it shows is all that can be said (definitions D2).
+timed as (
+    select
+        remainders.*,
+        case
+            when remainders.remaining <= 0 then 0
+            when not remainders.is_gauge then days_to_cap.days_left
+        end as days_left
+    from remainders
+    left join days_to_cap on remainders.account_id = days_to_cap.account_id
+),
+
+final as (
+    select
+        account_id,
+        meter,
+        period_start,
+        period_end,
+        plan,
+        quota_state,
+        quota,
+        cast(used_mtd as bigint) as used_mtd,
+        cast(remaining as bigint) as remaining,
+        level_7d,
+        cast(
+            case
+                when is_gauge then used_mtd
+                else
+                    used_complete
+                    + greatest(used_mtd - used_complete, floor(expected_today_calls + 0.5))
+                    + floor(expected_later_calls + 0.5)
+            end as bigint
+        ) as projected_eom,
+        case when is_gauge then 'last value' else forecast_method end as forecast_method,
+        cast(
+            case
+                when remaining <= 0 then 0
+                when remaining > 0 then remaining / nullif(level_7d, 0)
+            end as double
+        ) as days_to_cap_at_current_rate,
+        cast(days_left as double) as days_to_cap,
+        case
+            when remaining <= 0 then {{ business_date(utc_literal(as_of())) }}
+            -- a century ahead is no forecast, and past the range of timestamps it is an error
+            when days_left < 36500 then {{ business_date(plus_days(utc_literal(as_of()), 'days_left')) }}
+        end as hits_cap_on,
+        case
+            when remaining <= 0 then true
+            when days_left is not null
+                then {{ plus_days(utc_literal(as_of()), 'least(days_left, 36500)') }} < period_end
+        end as hits_cap_in_period
+    from timed
+)
+
+select * from final
