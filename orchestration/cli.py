@@ -135,13 +135,13 @@ def usage(
         name = asked[0] if asked else "this month"
         days = _PERIODS[name](today)
     try:
-        row, rows = warehouse.usage(config.published, account, *days)
+        meters, rows = warehouse.usage(config.published, account, *days)
     except (warehouse.NothingPublishedError, warehouse.UnknownAccountError) as error:
         _fail(str(error))
     if as_csv:
         terminal.print_rows(rows, as_csv)
     else:
-        terminal.print_usage(row, name, days, rows)
+        terminal.print_usage(meters, name, days, rows)
 
 
 @app.command()

@@ -123,14 +123,14 @@ def print_utilization(config: Settings, limit: int = 15) -> None:
 
 
 def print_usage(
-    account: Mapping[str, Any], name: str, days: tuple[date, date], rows: Sequence[Mapping[str, Any]]
+    meters: Sequence[Mapping[str, Any]], name: str, days: tuple[date, date], rows: Sequence[Mapping[str, Any]]
 ) -> None:
-    """The calls of one account, in all and day by day, and its quota where the last count was made within the days.
+    """The calls of one account, in all and day by day, and its quotas where the last count was made within the days.
 
-    `account` is its row of utilization_mtd, `days` the half open range, `name` what that is called ("" for a range
-    of dates), `rows` those of the days that had begun at the last count.
+    `meters` are its rows of utilization_mtd, calls first, `days` the half open range, `name` what that is called (""
+    for a range of dates), `rows` those of the days that had begun at the last count.
     """
-    start, end = days
+    account, (start, end) = meters[0], days
     week = f" (ISO week {start.isocalendar().week})" if name == "last week" else ""
     is_running = start <= account["as_of"].date() < end
     bars = [row["calls"] for row in rows]
@@ -144,13 +144,17 @@ def print_usage(
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
         table.add_column("Day")
         table.add_column("Calls", justify="right")
+        if is_weighted := any(row["units"] != row["calls"] for row in rows):
+            table.add_column("Units", justify="right")
         table.add_column()
         for row in rows:
             note = "" if row["is_complete"] else "so far"
-            table.add_row(f"{row['usage_date']:%a %d %b %Y}", f"{row['calls']:,}", Text(note, "dim"))
+            units = [f"{row['units']:,}"] if is_weighted else []
+            table.add_row(f"{row['usage_date']:%a %d %b %Y}", f"{row['calls']:,}", *units, Text(note, "dim"))
         console.print(table)
     if is_running:
-        console.print(_of_quota(account))
+        for meter in meters:
+            console.print(_of_quota(meter))
     through = f"Data through {account['data_through']:%d %b %Y %H:%M}" if account["data_through"] else "No usage yet"
     console.print(Text(f"{through}, counted {account['as_of']:%d %b %Y %H:%M} UTC.", "dim"))
 
@@ -166,12 +170,13 @@ def _span(start: date, end: date) -> str:
 
 
 def _of_quota(account: Mapping[str, Any]) -> str:
-    used, quota, pct = account["used_mtd"], account["quota"], format_pct(account["pct_of_cap"], account["ci95_pct"])
+    quota, pct, unit = account["quota"], format_pct(account["pct_of_cap"], account["ci95_pct"]), account["unit"]
+    used = "?" if account["used_mtd"] is None else f"{account['used_mtd']:,}"
     amount = {
-        "limited": f"{used:,} of {quota or 0:,} calls, {pct}",
-        "unlimited": f"none; {used:,} calls",
-        "blocked": f"0, blocked; {used:,} calls",
-        "unknown": f"not known; {used:,} calls",
+        "limited": f"{used} of {quota or 0:,} {unit}, {pct}",
+        "unlimited": f"none; {used} {unit}",
+        "blocked": f"0, blocked; {used} {unit}",
+        "unknown": f"not known; {used} {unit}",
     }[account["quota_state"]]
     period = _span(account["period_start"].date(), account["period_end"].date())
     return f"Quota: {amount} (usage period {period})."

@@ -23,7 +23,8 @@
 
 {% macro make_recount_plan() %}
     {%- set checksums, missing = [], [] -%}
-    {%- for name in ["stg_api_calls", "threshold_crossings"] + recounted_models() -%}
+    {%- do checksums.append(graph.nodes["model.headroom.threshold_crossings"].checksum.checksum) -%}
+    {%- for name in ["stg_api_calls"] + recounted_models() -%}
         {%- do checksums.append(graph.nodes["model.headroom." ~ name].checksum.checksum) -%}
         {%- if not adapter.get_relation(target.database, target.schema, name) -%}
             {%- do missing.append(name) -%}
@@ -42,13 +43,19 @@
         "since": none,
         "days": [],
         "extra_day": days[hour_number % (days | length)].day,
+        "previous_mark": "",
     } -%}
+    {%- do plan.update({"mark": recount_mark(plan.lake, counted_until())}) -%}
     {%- set progress = recount_progress() -%}
     {%- if progress and not missing and not flags.FULL_REFRESH -%}
         {%- set last = run_query("select * from " ~ progress).rows -%}
         {%- if last and last[0].version == version and last[0].lake == (lake_fingerprint(last[0].seen_batch) or none) -%}
             {%- set since = [last[0].counted_until, counted_until()] | min -%}
-            {%- do plan.update({"is_full": false, "since": since.date().isoformat()}) -%}
+            {%- do plan.update({
+                "is_full": false,
+                "since": since.date().isoformat(),
+                "previous_mark": recount_mark(last[0].lake, last[0].counted_until),
+            }) -%}
             {%- for row in days if row.last_batch > last[0].last_batch -%}
                 {%- do plan.days.append(row.day) -%}
             {%- endfor -%}
@@ -105,7 +112,7 @@
    passed. If one failed, forget everything: the next build counts and tests all days, and goes on failing until the
    cause is gone. #}
 {% macro remember_recount(results) %}
-    {%- set needed = recount_tests() + recounted_models() + ["threshold_crossings"] -%}
+    {%- set needed = recount_tests() + recounted_models() -%}
     {%- set passed, failed = [], [] -%}
     {%- for result in results if result.node.name in needed -%}
         {%- do (passed if result.status in ("success", "pass") else failed).append(result) -%}
@@ -124,18 +131,34 @@
     {%- endif -%}
 {% endmacro %}
 
-{# SQL: the crossings that the last build found on days that this one does not count again, as a table. Which call of an
-   hour reached a threshold takes reading the hour's calls; so few change that nearly all are known. #}
-{% macro remembered_crossings() -%}
-    {%- if execute and recount_plan().get("is_full", true) -%}
-        (select '' as account_id, {{ utc_literal(as_of()) }} as hour_start, 0 as unit_of_hour, {{ utc_literal(as_of()) }} as reached_at) as nothing
-    {%- else -%}
-        (
-            select account_id, hour_start, unit_of_hour, reached_at from {{ this }}
-            where unit_of_hour is not null and not {{ is_recounted("cast(hour_start as date)") }}
-        ) as known
+{# What a count had counted: the lake up to a batch, and the clock. #}
+{% macro recount_mark(lake, counted_until) %}{{ return(local_md5(lake ~ " " ~ counted_until)) }}{% endmacro %}
+
+{# SQL: which call of an hour reached a threshold, as threshold_crossings has found for the last count that was
+   remembered, on days that this build does not count again: it still holds, and the hour's calls need not be read. #}
+{% macro remembered_moments() %}
+    {%- set crossings = adapter.get_relation(target.database, target.schema, "threshold_crossings") if execute -%}
+    {%- set mark = recount_plan().get("previous_mark") -%}
+    {%- if crossings and mark %}
+    select distinct
+        account_id,
+        hour_start,
+        unit_of_hour,
+        reached_at
+    from {{ crossings }}
+    where
+        counted_by = '{{ mark }}'
+        and unit_of_hour is not null
+        and not {{ is_recounted("cast(hour_start as date)") }}
+    {%- else %}
+    select
+        '' as account_id,
+        {{ utc_literal(as_of()) }} as hour_start,
+        0 as unit_of_hour,
+        {{ utc_literal(as_of()) }} as reached_at
+    where false
     {%- endif -%}
-{%- endmacro %}
+{% endmacro %}
 
 {# The table of what is remembered: the last batch counted everywhere, the last one that any count has seen and its
    fingerprint, the clock, and the models. None before the first build that was remembered. #}

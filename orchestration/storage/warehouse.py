@@ -70,9 +70,9 @@ def data_quality(published: Path) -> dict[str, Any]:
     return row
 
 
-def usage(published: Path, name: str, start: date, end: date) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The row of utilization_mtd of an account, and its calls on each UTC day in `[start, end)` that had begun when
-    it was built, zeros included.
+def usage(published: Path, name: str, start: date, end: date) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of utilization_mtd of an account, that of its calls first, and its calls on each UTC day in
+    `[start, end)` that had begun when it was built, zeros included.
 
     `name` is the account's id or, in any case of its letters, its id or name.
 
@@ -81,7 +81,8 @@ def usage(published: Path, name: str, start: date, end: date) -> tuple[dict[str,
     with _connected(published) as connection:
         account = _account(connection, name)
         parameters = {"account_id": account["account_id"], "as_of": account["as_of"].date(), "start": start, "end": end}
-        return account, _rows(connection, USAGE_BY_DAY, parameters)
+        meters = _rows(connection, METERS, {"account_id": account["account_id"]})
+        return meters, _rows(connection, USAGE_BY_DAY, parameters)
 
 
 def _account(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]:
@@ -132,6 +133,10 @@ ACCOUNTS_NAMED = """
     order by account_id
 """
 
+METERS = """
+    select * from utilization_mtd where account_id = $account_id order by meter <> 'api-calls', meter
+"""
+
 ACCOUNTS_NEAREST = """
     select account_id, account_name
     from utilization_mtd, (select lower($name)) as given (name)
@@ -148,6 +153,7 @@ ACCOUNTS_NEAREST = """
 
 USAGE_BY_DAY = """
     select $account_id as account_id, days.usage_date, coalesce(daily.calls, 0) as calls,
+        coalesce(daily.units, 0) as units,
         days.usage_date < $as_of as is_complete
     from (
         select cast(unnest(generate_series($start, least($end - 1, $as_of), interval 1 day)) as date) as usage_date

@@ -10,7 +10,7 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from orchestration.storage.batch import CALL_COLUMNS
+from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS
 from orchestration.storage.lake import Lake
 
 
@@ -55,3 +55,25 @@ def add(lake: Path, calls: Iterable[Call], number: int | None = None) -> Path:
             )
     (folder / "manifest.json").write_text(json.dumps([row.event_id for row in rows]))
     return folder
+
+
+def add_quota(lake: Path, account_id: str, effective_at: datetime, quota: int | None) -> None:
+    """Commit a batch with one quota_set."""
+    folder = add(lake, [])
+    values = {
+        "source": "",
+        "event_id": folder.name,
+        "event_name": "quota_set",
+        "account_id": account_id,
+        "event_at": effective_at,
+        "ingested_at": effective_at,
+        "quota": quota,
+        "batch": int(folder.name),
+    }
+    columns = [f"cast(? as {kind}) as {name}" for name, kind in OTHER_COLUMNS.items()]
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        connection.execute(
+            f"create table quota as select {', '.join(columns)}", [values.get(name) for name in OTHER_COLUMNS]
+        )
+        connection.execute(f"copy quota to '{folder}/others.parquet' (format parquet)")

@@ -14,7 +14,7 @@ import pytest
 
 from tests.builders import land, make_event
 from tests.dbt_project import lakes
-from tests.dbt_project.builder import Builder
+from tests.dbt_project.builder import COUNTED, Builder
 from tests.dbt_project.lakes import Call
 from tests.pipeline import ingest
 
@@ -27,10 +27,13 @@ COUNTS = {
     "hourly_usage": """
         select
             account_id, cast(utc_at as date) as usage_date, date_trunc('hour', utc_at) as hour_start,
-            count(*) as events, sum(sample_weight)::bigint as calls,
+            count(*) as events, sum(sample_weight)::bigint as calls, sum(sample_weight)::bigint as units,
             count(*) filter (sample_weight = 1) as billable_units,
             coalesce(sum(sample_weight) filter (sample_weight > 1), 0)::bigint as sampled_calls,
-            sum(sample_weight * (sample_weight - 1))::decimal(38, 0) as sampling_variance, max(utc_at) as last_call_at
+            sum(sample_weight * (sample_weight - 1))::decimal(38, 0) as sampling_variance,
+            coalesce(sum(sample_weight) filter (ingested_at >= event_at + interval 24 hours), 0)::bigint as late_calls,
+            (max(ingested_at) filter (ingested_at >= event_at + interval 24 hours)) at time zone 'UTC' as last_late_at,
+            max(utc_at) as last_call_at
         from {calls} group by all
     """,
     "daily_usage_by_endpoint": """
@@ -139,22 +142,27 @@ class History:
         self.now += timedelta(minutes=minutes)
         if self.random.random() < 0.3:  # nothing is tested, so nothing is remembered
             models = self.random.choice([tuple(COUNTS), *((table,) for table in COUNTS)])
-            assert is_well(self.builder.build(self.now, "stg_api_calls", *models))
+            assert is_well(self.builder.build(self.now, "+stg_api_calls", *models))
             return models
-        assert is_well(self.builder.build(self.now))
+        crossings = self.random.choice([[], ["+threshold_crossings"]])  # what it remembers may be older than the counts
+        assert is_well(self.builder.build(self.now, *COUNTED, *crossings))
         return tuple(COUNTS)
 
 
 @pytest.mark.parametrize("seed", range(4))
 def test_increments_give_what_one_count_gives_whatever_happens(lake: Path, builder: Builder, seed: int) -> None:
     history = History(lake, builder, seed)
+    for account, quota, days_ago in (("acme", 100, 90), ("acme", 60, 12), ("globex", 30, 90), ("Ä'", 1000, 90)):
+        lakes.add_quota(lake, account, NOW - timedelta(days=days_ago), quota)
     for _ in range(12):
         models = history.step()
         assert_counted(builder, lake, history.now, *models)
-    assert is_well(builder.build(history.now))
-    rows = {table: built(builder, table) for table in COUNTS}
-    assert is_well(builder.build(history.now, full_refresh=True))
-    assert {table: built(builder, table) for table in COUNTS} == rows
+    tables = (*COUNTS, "threshold_crossings")
+    assert is_well(builder.build(history.now, *COUNTED, "+threshold_crossings"))
+    rows = {table: built(builder, table) for table in tables}
+    assert rows["threshold_crossings"]
+    assert is_well(builder.build(history.now, *COUNTED, "+threshold_crossings", full_refresh=True))
+    assert {table: built(builder, table) for table in tables} == rows
 
 
 def test_only_days_with_new_calls_are_counted_again(lake: Path, builder: Builder) -> None:
@@ -164,8 +172,28 @@ def test_only_days_with_new_calls_are_counted_again(lake: Path, builder: Builder
     for day in days:
         tamper(builder, day.date())
     lakes.add(lake, make_calls(2, days[1], name="late"))
-    builder.build(NOW + timedelta(hours=1), "stg_api_calls", *COUNTS)
+    builder.build(NOW + timedelta(hours=1), "+stg_api_calls", *COUNTS)
     assert [is_tampered(builder, day.date()) for day in days] == [True, False, True, False]
+
+
+def test_moment_of_a_crossing_is_looked_for_again_where_calls_came(lake: Path, builder: Builder) -> None:
+    early, late = NOW - timedelta(days=9), NOW - timedelta(days=2)
+    lakes.add_quota(lake, "acme", NOW - timedelta(days=40), 4)
+    lakes.add(lake, [*make_calls(2, early), *make_calls(2, late, name="b")])
+    nodes = (*COUNTED, "+threshold_crossings")
+    moments = "select threshold, reached_at from threshold_crossings order by threshold_pct"
+    assert is_well(builder.build(NOW, *nodes))
+    found = builder.query(moments)
+    assert [threshold for threshold, _ in found] == ["50%", "80%", "95%", "100%"]
+    wrong = datetime(2026, 11, 1)  # noqa: DTZ001
+    builder.query(f"update threshold_crossings set reached_at = timestamp '{wrong}'")
+    lakes.add(lake, make_calls(1, late + timedelta(hours=5), name="c"))
+    assert is_well(builder.build(NOW + timedelta(hours=1), *nodes))
+    assert builder.query(moments) == [
+        ("50%", wrong),
+        *found[1:],
+        ("120%", (late + timedelta(hours=5)).replace(tzinfo=None)),
+    ]
 
 
 def test_build_that_was_not_tested_is_counted_again(lake: Path, builder: Builder) -> None:
@@ -174,7 +202,7 @@ def test_build_that_was_not_tested_is_counted_again(lake: Path, builder: Builder
     assert is_well(builder.build(NOW))
     lakes.add(lake, make_calls(3, late))
     for _ in range(2):
-        builder.build(NOW + timedelta(hours=1), "stg_api_calls", *COUNTS)
+        builder.build(NOW + timedelta(hours=1), "+stg_api_calls", *COUNTS)
         tamper(builder, late.date())
     assert is_well(builder.build(NOW + timedelta(hours=2)))
     assert not is_tampered(builder, late.date())
@@ -189,7 +217,7 @@ def test_build_of_one_model_is_not_remembered_for_the_other(lake: Path, builder:
     }
     assert is_well(builder.build(NOW))
     lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
-    assert is_well(builder.build(NOW + timedelta(hours=1), "stg_api_calls", only, *tests[only]))
+    assert is_well(builder.build(NOW + timedelta(hours=1), "+stg_api_calls", only, *tests[only]))
     assert is_well(builder.build(NOW + timedelta(hours=2)))
     assert_counted(builder, lake, NOW + timedelta(hours=2))
 
@@ -199,7 +227,7 @@ def test_build_that_ended_between_two_models_is_made_good_by_the_next(lake: Path
     """Even where the lake loses the batch that only one of them has seen, and another one comes in its place."""
     assert is_well(builder.build(NOW))
     folder = lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
-    builder.build(NOW + timedelta(hours=1), "stg_api_calls", only)
+    builder.build(NOW + timedelta(hours=1), "+stg_api_calls", only)
     shutil.rmtree(folder)
     lakes.add(lake, make_calls(2, NOW - timedelta(days=5), name="b"))
     assert is_well(builder.build(NOW + timedelta(hours=2)))
@@ -210,7 +238,7 @@ def test_full_count_that_ended_between_two_models_is_made_again(lake: Path, buil
     lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
     assert is_well(builder.build(NOW))
     tamper(builder, (NOW - timedelta(days=9)).date())
-    builder.build(NOW, "stg_api_calls", "hourly_usage", full_refresh=True)
+    builder.build(NOW, "+stg_api_calls", "hourly_usage", full_refresh=True)
     assert is_well(builder.build(NOW))
     assert_counted(builder, lake, NOW)
 
@@ -219,7 +247,7 @@ def test_days_that_a_clock_set_back_took_away_come_back_with_it(lake: Path, buil
     """Also where the build with the wrong clock is not remembered."""
     lakes.add(lake, make_calls(3, NOW - timedelta(days=3)))
     assert is_well(builder.build(NOW))
-    builder.build(NOW - timedelta(days=5), "stg_api_calls", *COUNTS)
+    builder.build(NOW - timedelta(days=5), "+stg_api_calls", *COUNTS)
     assert_counted(builder, lake, NOW - timedelta(days=5))
     assert is_well(builder.build(NOW + timedelta(hours=1)))
     assert_counted(builder, lake, NOW + timedelta(hours=1))
@@ -290,7 +318,7 @@ def test_lake_that_comes_back_after_another_one_was_counted_is_counted_again(
     lake.rename(tmp_path / "first")
     lakes.create(lake)
     lakes.add(lake, make_calls(2, NOW - timedelta(days=7), name="b"))
-    builder.build(NOW, "stg_api_calls", "hourly_usage")
+    builder.build(NOW, "+stg_api_calls", "hourly_usage")
     shutil.rmtree(lake)
     (tmp_path / "first").rename(lake)
     assert is_well(builder.build(NOW))

@@ -1,5 +1,6 @@
 """`headroom usage`, on a published copy made by hand: which days are asked for, whose, and what is said about them."""
 
+import re
 from pathlib import Path
 
 import duckdb
@@ -10,25 +11,31 @@ from orchestration.cli import app
 
 ACCOUNTS = """
     create table utilization_mtd as
-    select account_id, account_name, quota_state, quota::bigint as quota, used_mtd::bigint as used_mtd,
+    select account_id, account_name, meter, if(meter = 'seats', 'seats', 'calls') as unit, quota_state,
+        quota::bigint as quota, used_mtd::bigint as used_mtd,
         (case when quota > 0 then used_mtd * 100 / quota end)::decimal(24, 6) as pct_of_cap,
         0::decimal(24, 6) as ci95_pct, timestamp '2026-11-01' as period_start, timestamp '2026-12-01' as period_end,
         timestamp '2026-11-20 07:12:34' as data_through, timestamp '2026-11-20 08:00:00' as as_of
     from (values
-        ('acme', 'Acme Corp', 'limited', 10000, 7999), ('ACME', 'Acme Trading', 'limited', 10, 0),
-        ('org_17', 'Ärzte & Söhne', 'unlimited', null, 1234), ('org_18', 'Twin', 'blocked', 0, 3),
-        ('org_19', 'twin', 'unknown', null, 4), ('nameless', null, 'unknown', null, 0)
-    ) as accounts (account_id, account_name, quota_state, quota, used_mtd)
+        ('acme', 'Acme Corp', 'seats', 'limited', 50, 48),
+        ('acme', 'Acme Corp', 'api-calls', 'limited', 10000, 7999),
+        ('ACME', 'Acme Trading', 'api-calls', 'limited', 10, 0),
+        ('org_17', 'Ärzte & Söhne', 'api-calls', 'unlimited', null, 1234),
+        ('org_18', 'Twin', 'api-calls', 'blocked', 0, 3),
+        ('org_19', 'twin', 'api-calls', 'unknown', null, 4),
+        ('nameless', null, 'api-calls', 'unknown', null, 0)
+    ) as accounts (account_id, account_name, meter, quota_state, quota, used_mtd)
 """
 DAYS = """
     create table daily_usage as
     select 'acme' as account_id, day::date as usage_date,
         case day when '2026-11-08' then 1000000 when '2026-11-09' then 2000 when '2026-11-15' then 34 else 0 end
             as calls,
+        if(day = '2026-11-09', 5000, calls) as units,
         day < '2026-11-20' as is_complete
     from unnest(generate_series(date '2026-11-01', date '2026-11-20', interval 1 day)) as days (day)
     union all
-    select 'ACME', date '2026-11-10', 777, true
+    select 'ACME', date '2026-11-10', 777, 777, true
 """
 runner = CliRunner()
 
@@ -51,7 +58,7 @@ def usage(*arguments: str, status: int = 0) -> Result:
 
 def csv_days(*arguments: str) -> list[str]:
     header, *lines = usage(*arguments, "--csv").stdout.splitlines()
-    assert header == "account_id,usage_date,calls,is_complete"
+    assert header == "account_id,usage_date,calls,units,is_complete"
     return lines
 
 
@@ -62,7 +69,7 @@ def test_usage_answers_for_the_iso_week_when_asked_for_the_last_one(published: P
     assert "2,034 calls  █▁▁▁▁▁▁\n" in printed
     days = [line.split()[0] for line in printed.splitlines() if line.rstrip()[-1:].isdecimal()]
     assert days == ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"]
-    assert "Mon 09 Nov 2026   2,000" in printed
+    assert "Mon 09 Nov 2026   2,000   5,000" in printed, "calls and the units that they count for"
     assert "Data through 20 Nov 2026 07:12, counted 20 Nov 2026 08:00 UTC." in printed
     assert "Quota" not in printed
     assert "so far" not in printed
@@ -74,9 +81,11 @@ def test_usage_shows_the_quota_when_the_period_is_the_current_one(published: Pat
     assert printed == usage("acme", "--this-month").stdout
     assert "this month, Sun 01 Nov 2026 to Mon 30 Nov 2026" in printed
     assert "1,002,034 calls so far" in printed
-    assert "Fri 20 Nov 2026           0   so far" in printed
+    assert re.search(r"Fri 20 Nov 2026 +0 +0 +so far", printed)
     assert "Sat 21 Nov 2026" not in printed, "it had not begun when the copy was built"
-    assert "Quota: 7,999 of 10,000 calls, 79.9 % (usage period Sun 01 Nov 2026 to Mon 30 Nov 2026)." in printed
+    period = "(usage period Sun 01 Nov 2026 to Mon 30 Nov 2026)"
+    assert f"Quota: 7,999 of 10,000 calls, 79.9 % {period}." in printed
+    assert f"Quota: 48 of 50 seats, 96.0 % {period}." in printed
 
 
 @pytest.mark.parametrize(
@@ -93,10 +102,10 @@ def test_usage_says_which_quota_it_is_when_there_is_no_percentage(published: Pat
 
 def test_usage_is_csv_when_asked_for(published: Path) -> None:
     assert csv_days("acme", "--from", "2026-11-08", "--to", "2026-11-09") == [
-        "acme,2026-11-08,1000000,True",
-        "acme,2026-11-09,2000,True",
+        "acme,2026-11-08,1000000,1000000,True",
+        "acme,2026-11-09,2000,5000,True",
     ]
-    assert csv_days("acme", "--from", "2026-11-19")[-1] == "acme,2026-11-20,0,False"
+    assert csv_days("acme", "--from", "2026-11-19")[-1] == "acme,2026-11-20,0,0,False"
     assert len(csv_days("acme", "--last-month")) == 31  # before its first call, too
 
 
@@ -114,7 +123,7 @@ def test_usage_finds_the_account_when_the_case_of_its_letters_differs(published:
 
 
 def test_usage_takes_the_exact_id_first_when_others_differ_in_case(published: Path) -> None:
-    assert csv_days("ACME", "--from", "2026-11-10", "--to", "2026-11-10") == ["ACME,2026-11-10,777,True"]
+    assert csv_days("ACME", "--from", "2026-11-10", "--to", "2026-11-10") == ["ACME,2026-11-10,777,777,True"]
     assert "nameless, this month" in usage("nameless").stdout
 
 

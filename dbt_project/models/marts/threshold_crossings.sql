@@ -96,28 +96,30 @@ crossing_hours as (
             and crossing_days.unit_of_day > hours.last_unit_of_day - hours.units
 ),
 
--- What the last build found out about days that this one does not count again still holds: macros/recount.sql.
 remembered as (
-    select distinct
-        account_id,
-        hour_start,
-        unit_of_hour,
-        reached_at
-    from {{ remembered_crossings() }}
+    {{ remembered_moments() }}
 ),
 
-hours_to_read as (
-    select distinct
-        crossing_hours.account_id,
-        crossing_hours.usage_date,
-        crossing_hours.hour_start
+-- Which call that was takes reading the hour's calls, unless the last build has.
+known as (
+    select
+        crossing_hours.*,
+        remembered.reached_at as remembered_at
     from crossing_hours
     left join remembered
         on
             crossing_hours.account_id = remembered.account_id
             and crossing_hours.hour_start = remembered.hour_start
             and crossing_hours.unit_of_hour = remembered.unit_of_hour
-    where remembered.account_id is null
+),
+
+hours_to_read as (
+    select distinct
+        account_id,
+        usage_date,
+        hour_start
+    from known
+    where remembered_at is null
 ),
 
 -- Which of the hour's units those of a moment are: up to last_unit_of_hour. The join on event_date adds nothing to the
@@ -143,27 +145,21 @@ moments as (
 
 crossing_calls as (
     select
-        crossing_hours.account_id,
+        known.account_id,
         'api-calls' as meter,
-        crossing_hours.period_start,
-        crossing_hours.threshold,
-        crossing_hours.used,
-        crossing_hours.hour_start,
-        crossing_hours.unit_of_hour,
-        coalesce(remembered.reached_at, moments.event_at) as reached_at
-    from crossing_hours
-    left join remembered
-        on
-            crossing_hours.account_id = remembered.account_id
-            and crossing_hours.hour_start = remembered.hour_start
-            and crossing_hours.unit_of_hour = remembered.unit_of_hour
+        known.period_start,
+        known.threshold,
+        known.used,
+        known.hour_start,
+        known.unit_of_hour,
+        coalesce(known.remembered_at, moments.event_at) as reached_at
+    from known
     left join moments
         on
-            crossing_hours.account_id = moments.account_id
-            and crossing_hours.hour_start = moments.hour_start
-            and crossing_hours.unit_of_hour <= moments.last_unit_of_hour
-            and crossing_hours.unit_of_hour > moments.last_unit_of_hour - moments.units
-    where coalesce(remembered.reached_at, moments.event_at) is not null
+            known.account_id = moments.account_id
+            and known.hour_start = moments.hour_start
+            and known.unit_of_hour <= moments.last_unit_of_hour
+            and known.unit_of_hour > moments.last_unit_of_hour - moments.units
 ),
 
 -- A gauge crosses with the first reading of the period that shows so much where the one before did not, or with a quota
@@ -254,7 +250,8 @@ final as (
             when quotas.effective_at <= reached.reached_at then 'usage'
             when quotas.sent_quota > quotas.previous_quota then 'quota_raised'
             else 'quota_lowered'
-        end as cause
+        end as cause,
+        '{{ recount_plan()["mark"] }}' as counted_by
     from reached
     inner join quotas
         on

@@ -106,8 +106,8 @@ def test_announced_crossings_stay_announced_when_the_ledger_knew_only_percentage
         command.upgrade(config, "0002")
         for statement in (
             "insert into deliveries values ('local|digest|x', 'slack', '{}', 'sent', 1, :at, :at, :at, null, null)",
-            "insert into announced_crossings values"
-            " ('local', 'acme', :at, 1000, 80, :at, :at, 'announced', 'local|digest|x')",
+            """insert into announced_crossings values
+                ('local', 'acme', :at, 1000, 80, :at, :at, 'announced', 'local|digest|x')""",
         ):
             connection.execute(sa.text(statement), {"at": moment})
 
