@@ -41,6 +41,12 @@ REPEATED = """
 """
 
 
+EXPECTED = (
+    *("thresholds", "stg_accounts", "stg_quota_sets", "stg_limits_reached", "quota_history", "quota_current"),
+    *("account_periods", "forecast_backtest", "expected_usage"),
+)
+
+
 @pytest.fixture
 def builder(tmp_path: Path) -> Iterator[Builder]:
     builder = Builder(tmp_path)
@@ -54,9 +60,9 @@ def test_backtest_repeats_what_was_expected_on_the_day(tmp_path: Path, builder: 
     live: dict[int, list[Any]] = {}
     for day in (8, 15, 22):
         today = datetime(2026, 10, day, tzinfo=UTC)
-        build(builder, today, "expected_usage")
+        build(builder, today, *EXPECTED)
         live[day] = builder.query(LIVE.format(today=today.date()))
-    build(builder, NOW, "forecast_backtest")
+    build(builder, NOW, *EXPECTED)
     methods = set()
     for day, expected in live.items():
         repeated = {(account, method): calls for account, method, calls in builder.query(REPEATED.format(day=day))}

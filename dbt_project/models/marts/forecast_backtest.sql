@@ -1,6 +1,26 @@
 -- Definitions D2 at past moments: what each method would have said, from the complete days known then.
-with points as (
-    {{ forecast_points() }}
+with periods as (
+    select
+        account_id,
+        period_start,
+        cast(period_start as date) as first_date,
+        cast(period_end as date) as end_date,
+        row_number() over (partition by account_id order by period_start desc) as periods_ago
+    from {{ ref('account_periods') }}
+    where
+        not is_current
+        and {{ days_between('period_start', 'period_end') }} >= 28
+),
+
+-- Day 8 has one week of the period behind it, 15 and 22 have two and three.
+points as (
+    select
+        periods.*,
+        forecast_days.forecast_day,
+        periods.first_date + forecast_days.forecast_day - 1 as forecast_on
+    from periods
+    cross join (values (8), (15), (22)) as forecast_days (forecast_day)
+    where periods.periods_ago <= 3
 ),
 
 days as (
@@ -39,10 +59,11 @@ weekdays as (
             case when days.usage_date >= points.first_date and days.usage_date < points.forecast_on then 1 end
         ) as used_days
     from days
-    cross join points
-    where
-        days.usage_date >= points.forecast_on - 28
-        and days.usage_date < points.end_date
+    inner join points
+        on
+            days.account_id = points.account_id
+            and days.usage_date >= points.forecast_on - 28
+            and days.usage_date < points.end_date
     group by days.account_id, days.iso_weekday, points.forecast_on
 ),
 
@@ -101,7 +122,10 @@ final as (
             as decimal(24, 6)
         ) as error_pct
     from forecasts
-    inner join points on forecasts.forecast_on = points.forecast_on
+    inner join points
+        on
+            forecasts.account_id = points.account_id
+            and forecasts.forecast_on = points.forecast_on
 )
 
 select * from final
