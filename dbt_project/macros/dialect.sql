@@ -139,3 +139,8 @@ cast(unnest(generate_series(date_trunc('month', {{ first_date }}), {{ last_date 
 {% macro default__weighted_mean(value, weight) -%}
 cast(sum(cast({{ value }} as hugeint) * {{ weight }}) // sum({{ weight }}) as bigint)
 {%- endmacro %}
+
+{% macro quantile(expression, share) %}{{ return(adapter.dispatch('quantile')(expression, share)) }}{% endmacro %}
+{# The value below which that share of the group is, between two values in proportion; nulls do not count. In
+   ClickHouse it is quantileExactInclusive(share)(expression). #}
+{% macro default__quantile(expression, share) %}quantile_cont(cast({{ expression }} as double), {{ share }}){% endmacro %}

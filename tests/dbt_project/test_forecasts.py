@@ -15,6 +15,7 @@ from tests.dbt_project.lakes import Call
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 FIRST_CALLS = {
     "old": date(2026, 7, 1),
+    "bursting": date(2026, 7, 1),
     "young": date(2026, 10, 1),
     "new": date(2026, 10, 13),
     "weekly": date(2026, 8, 3),
@@ -43,7 +44,7 @@ REPEATED = """
 
 EXPECTED = (
     *("thresholds", "stg_accounts", "stg_quota_sets", "stg_limits_reached", "quota_history", "quota_current"),
-    *("account_periods", "forecast_backtest", "expected_usage"),
+    *("account_periods", "forecast_backtest", "forecast_choice", "expected_usage"),
 )
 
 
@@ -73,13 +74,15 @@ def test_backtest_repeats_what_was_expected_on_the_day(tmp_path: Path, builder: 
             else:
                 # expected_usage keeps six places of a weekday, by which a half may be rounded the other way
                 assert repeated[account, method] == pytest.approx(calls, abs=1), (account, day)
-    assert methods == {"too early", "level", "level and weekday shape"}
+    assert methods == {"too early", "level", "level and weekday shape", "linear of complete days"}
 
 
 def make_history(chance: random.Random) -> Iterator[Call]:
     for account, day in FIRST_CALLS.items():
         while day < NOW.date():
             weight = chance.randint(1, 900) if account != "weekly" or day.weekday() == 0 else 0
+            if account == "bursting":  # of which a week says less than a month
+                weight = 900 if day.toordinal() % 5 == 0 else 10
             if weight or day == FIRST_CALLS[account]:
                 noon = datetime(day.year, day.month, day.day, 12, tzinfo=UTC)
                 yield Call(account, noon, f"{account}{day}", weight or 1)

@@ -1,6 +1,19 @@
 -- Definitions D2: level = mean of the last 7 complete days, shape = weekday mean of the last 28 over their overall
--- mean. The overall mean is that of the weekday means, so that the seven shapes sum to seven with any history.
-with days as (
+-- mean. The overall mean is that of the weekday means, so that the seven shapes sum to seven with any history. Where
+-- another method did clearly better in the account's own past, that one is taken: forecast_choice.
+with choices as (
+    select * from {{ ref('forecast_choice') }}
+),
+
+periods as (
+    select
+        account_id,
+        cast(period_start as date) as start_date
+    from {{ ref('account_periods') }}
+    where is_current
+),
+
+days as (
     select
         account_id,
         usage_date,
@@ -13,11 +26,25 @@ with days as (
 
 levels as (
     select
-        account_id,
-        max(days_ago) as history_days,
-        avg(case when days_ago <= 7 then calls end) as level_7d
+        days.account_id,
+        max(days.days_ago) as history_days,
+        avg(case when days.days_ago <= 7 then days.calls end) as level_7d,
+        avg(case when days.usage_date >= periods.start_date then days.calls end) as period_mean
     from days
-    group by account_id
+    left join periods on days.account_id = periods.account_id
+    group by days.account_id
+),
+
+methods as (
+    select
+        levels.*,
+        case
+            when levels.history_days < 3 then 'too early'
+            when levels.history_days < 14 then 'level'
+            else coalesce(choices.forecast_method, 'level and weekday shape')
+        end as forecast_method
+    from levels
+    left join choices on levels.account_id = choices.account_id
 ),
 
 weekdays as (
@@ -42,27 +69,23 @@ shapes as (
 
 final as (
     select
-        levels.account_id,
+        methods.account_id,
         cast(all_weekdays.iso_weekday as integer) as iso_weekday,
-        cast(levels.history_days as integer) as history_days,
-        case
-            when levels.history_days < 3 then 'too early'
-            when levels.history_days < 14 then 'level'
-            else 'level and weekday shape'
-        end as forecast_method,
-        cast(case when levels.history_days >= 3 then levels.level_7d end as double) as level_7d,
+        cast(methods.history_days as integer) as history_days,
+        methods.forecast_method,
+        cast(case when methods.history_days >= 3 then methods.level_7d end as double) as level_7d,
         cast(
-            case
-                when levels.history_days >= 14
-                    then levels.level_7d * coalesce(shapes.shape_ratio, 0)
-                when levels.history_days >= 3 then levels.level_7d
+            case methods.forecast_method
+                when 'level' then methods.level_7d
+                when 'level and weekday shape' then methods.level_7d * coalesce(shapes.shape_ratio, 0)
+                when 'linear of complete days' then methods.period_mean
             end as decimal(24, 6)
         ) as expected_calls
-    from levels
+    from methods
     cross join (values (1), (2), (3), (4), (5), (6), (7)) as all_weekdays (iso_weekday)
     left join shapes
         on
-            levels.account_id = shapes.account_id
+            methods.account_id = shapes.account_id
             and all_weekdays.iso_weekday = shapes.iso_weekday
 )
 
