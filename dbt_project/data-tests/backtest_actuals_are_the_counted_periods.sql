@@ -4,7 +4,7 @@ with periods as (
     select
         periods.account_id,
         periods.period_start,
-        sum(daily.calls) as calls
+        sum(daily.units) as units
     from {{ ref('daily_usage') }} as daily
     inner join {{ ref('account_periods') }} as periods
         on
@@ -19,12 +19,12 @@ select
     backtest.account_id,
     backtest.period_start,
     backtest.forecast_day,
-    backtest.actual_calls,
-    periods.calls
+    backtest.actual_units,
+    periods.units
 from {{ ref('forecast_backtest') }} as backtest
 left join periods
     on
         backtest.account_id = periods.account_id
         and backtest.period_start = periods.period_start
-group by backtest.account_id, backtest.period_start, backtest.forecast_day, backtest.actual_calls, periods.calls
-having coalesce(periods.calls, 0) <> backtest.actual_calls or count(*) <> 3
+group by backtest.account_id, backtest.period_start, backtest.forecast_day, backtest.actual_units, periods.units
+having coalesce(periods.units, 0) <> backtest.actual_units or count(*) <> 3

@@ -25,19 +25,19 @@ LIVE = """
         select cast(unnest(generate_series(date '{today}', date '2026-10-31', interval 1 day)) as date) as usage_date
     ),
     expected as (
-        select account_id, forecast_method, floor(0.5 + sum(expected_calls)) as calls
+        select account_id, forecast_method, floor(0.5 + sum(expected_units)) as calls
         from expected_usage inner join later on expected_usage.iso_weekday = isodow(later.usage_date)
         group by all
     ),
     used as (
-        select account_id, sum(calls) as calls from daily_usage
+        select account_id, sum(units) as calls from daily_usage
         where is_complete and usage_date >= date '2026-10-01' group by account_id
     )
     select account_id, forecast_method, cast(used.calls + expected.calls as bigint)
     from expected inner join used using (account_id)
 """
 REPEATED = """
-    select account_id, forecast_method, forecast_calls from forecast_backtest
+    select account_id, forecast_method, forecast_units from forecast_backtest
     where period_start = timestamp '2026-10-01' and forecast_day = {day}
 """
 

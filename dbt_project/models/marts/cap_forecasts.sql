@@ -16,16 +16,16 @@ meters as (
     select * from {{ ref('meters') }}
 ),
 
--- Calls still expected in the period, and how far each of the next seven days gets, today's weekday first.
+-- Units still expected in the period, and how far each of the next seven days gets, today's weekday first.
 expected as (
     select
         weekdays.account_id,
         weekdays.iso_weekday,
         weekdays.forecast_method,
         weekdays.level_7d,
-        weekdays.expected_calls,
-        weekdays.expected_calls
-        * {{ weekdays_ahead('weekdays.iso_weekday', 'quotas.days_to_end') }} as expected_later_calls,
+        weekdays.expected_units,
+        weekdays.expected_units
+        * {{ weekdays_ahead('weekdays.iso_weekday', 'quotas.days_to_end') }} as expected_later_units,
         (weekdays.iso_weekday - {{ as_of_weekday() }} + 7) % 7 as days_ahead
     from {{ ref('expected_usage') }} as weekdays
     inner join quotas
@@ -37,8 +37,8 @@ expected as (
 expected_week as (
     select
         *,
-        cast(sum(expected_calls) over (partition by account_id) as double) as weekly_calls,
-        cast(sum(expected_calls) over (partition by account_id order by days_ahead) as double) as calls_by_day_end
+        cast(sum(expected_units) over (partition by account_id) as double) as weekly_units,
+        cast(sum(expected_units) over (partition by account_id order by days_ahead) as double) as units_by_day_end
     from expected
 ),
 
@@ -47,9 +47,9 @@ forecasts as (
         account_id,
         max(forecast_method) as forecast_method,
         max(level_7d) as level_7d,
-        cast(max(case when days_ahead = 0 then expected_calls end) as double) as expected_today_calls,
-        cast(sum(expected_later_calls) as double) as expected_later_calls,
-        max(weekly_calls) as weekly_calls
+        cast(max(case when days_ahead = 0 then expected_units end) as double) as expected_today_units,
+        cast(sum(expected_later_units) as double) as expected_later_units,
+        max(weekly_units) as weekly_units
     from expected_week
     group by account_id
 ),
@@ -69,9 +69,9 @@ facts as (
         coalesce(usage.used_complete, 0) as used_complete,
         coalesce(forecasts.forecast_method, 'too early') as forecast_method,
         forecasts.level_7d,
-        forecasts.expected_today_calls,
-        forecasts.expected_later_calls,
-        forecasts.weekly_calls
+        forecasts.expected_today_units,
+        forecasts.expected_later_units,
+        forecasts.weekly_units
     from quotas
     inner join meters on quotas.meter = meters.meter
     left join usage
@@ -95,10 +95,10 @@ remainders as (
 weeks_to_cap as (
     select
         account_id,
-        floor(remaining / weekly_calls) as whole_weeks,
-        remaining - floor(remaining / weekly_calls) * weekly_calls as rest
+        floor(remaining / weekly_units) as whole_weeks,
+        remaining - floor(remaining / weekly_units) * weekly_units as rest
     from remainders
-    where remaining > 0 and weekly_calls > 0
+    where remaining > 0 and weekly_units > 0
 ),
 
 days_to_cap as (
@@ -109,15 +109,15 @@ days_to_cap as (
             -- not below 0: the rest is used up before a later day begins, which must not win
             + greatest(
                 0,
-                (weeks_to_cap.rest - expected_week.calls_by_day_end + cast(expected_week.expected_calls as double))
-                / cast(expected_week.expected_calls as double)
+                (weeks_to_cap.rest - expected_week.units_by_day_end + cast(expected_week.expected_units as double))
+                / cast(expected_week.expected_units as double)
             )
         ) as days_left
     from weeks_to_cap
     inner join expected_week on weeks_to_cap.account_id = expected_week.account_id
     where
-        expected_week.expected_calls > 0
-        and expected_week.calls_by_day_end >= weeks_to_cap.rest
+        expected_week.expected_units > 0
+        and expected_week.units_by_day_end >= weeks_to_cap.rest
     group by weeks_to_cap.account_id
 ),
 
@@ -133,6 +133,28 @@ timed as (
     left join days_to_cap on remainders.account_id = days_to_cap.account_id
 ),
 
+projected as (
+    select
+        timed.*,
+        cast(
+            case
+                when timed.is_gauge then timed.used_mtd
+                else
+                    timed.used_complete
+                    + greatest(timed.used_mtd - timed.used_complete, floor(timed.expected_today_units + 0.5))
+                    + floor(timed.expected_later_units + 0.5)
+            end as bigint
+        ) as projected_eom,
+        choices.mean_abs_error_pct,
+        choices.rest_p10_ratio,
+        choices.rest_p90_ratio
+    from timed
+    left join {{ ref('forecast_choice') }} as choices
+        on
+            timed.account_id = choices.account_id
+            and not timed.is_gauge
+),
+
 final as (
     select
         account_id,
@@ -145,16 +167,11 @@ final as (
         cast(used_mtd as bigint) as used_mtd,
         cast(remaining as bigint) as remaining,
         level_7d,
-        cast(
-            case
-                when is_gauge then used_mtd
-                else
-                    used_complete
-                    + greatest(used_mtd - used_complete, floor(expected_today_calls + 0.5))
-                    + floor(expected_later_calls + 0.5)
-            end as bigint
-        ) as projected_eom,
+        projected_eom,
+        cast(used_mtd + floor((projected_eom - used_mtd) * rest_p10_ratio) as bigint) as projected_low,
+        cast(used_mtd + ceil((projected_eom - used_mtd) * rest_p90_ratio) as bigint) as projected_high,
         case when is_gauge then 'last value' else forecast_method end as forecast_method,
+        case when projected_eom is not null then mean_abs_error_pct end as forecast_mape,
         cast(
             case
                 when remaining <= 0 then 0
@@ -172,7 +189,7 @@ final as (
             when days_left is not null
                 then {{ plus_days(utc_literal(as_of()), 'least(days_left, 36500)') }} < period_end
         end as hits_cap_in_period
-    from timed
+    from projected
 )
 
 select * from final

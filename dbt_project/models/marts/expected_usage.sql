@@ -17,7 +17,7 @@ days as (
     select
         account_id,
         usage_date,
-        calls,
+        units,
         {{ iso_weekday('usage_date') }} as iso_weekday,
         cast({{ utc_literal(as_of()) }} as date) - usage_date as days_ago
     from {{ ref('daily_usage') }}
@@ -28,8 +28,8 @@ levels as (
     select
         days.account_id,
         max(days.days_ago) as history_days,
-        avg(case when days.days_ago <= 7 then days.calls end) as level_7d,
-        avg(case when days.usage_date >= periods.start_date then days.calls end) as period_mean
+        avg(case when days.days_ago <= 7 then days.units end) as level_7d,
+        avg(case when days.usage_date >= periods.start_date then days.units end) as period_mean
     from days
     left join periods on days.account_id = periods.account_id
     group by days.account_id
@@ -52,7 +52,7 @@ weekdays as (
         account_id,
         iso_weekday,
         -- decimals, so that sums do not depend on the order in which threads add up
-        cast(avg(calls) as decimal(24, 6)) as weekday_mean
+        cast(avg(units) as decimal(24, 6)) as weekday_mean
     from days
     where days_ago <= 28
     group by account_id, iso_weekday
@@ -80,7 +80,7 @@ final as (
                 when 'level and weekday shape' then methods.level_7d * coalesce(shapes.shape_ratio, 0)
                 when 'linear of complete days' then methods.period_mean
             end as decimal(24, 6)
-        ) as expected_calls
+        ) as expected_units
     from methods
     cross join (values (1), (2), (3), (4), (5), (6), (7)) as all_weekdays (iso_weekday)
     left join shapes

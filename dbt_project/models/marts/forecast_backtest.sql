@@ -27,7 +27,7 @@ days as (
     select
         account_id,
         usage_date,
-        calls,
+        units,
         {{ iso_weekday('usage_date') }} as iso_weekday
     from {{ ref('daily_usage') }}
     where is_complete
@@ -39,19 +39,19 @@ weekdays as (
         days.account_id,
         days.iso_weekday,
         points.forecast_on,
-        cast(avg(case when days.usage_date < points.forecast_on then days.calls end) as decimal(24, 6)) as weekday_mean,
+        cast(avg(case when days.usage_date < points.forecast_on then days.units end) as decimal(24, 6)) as weekday_mean,
         count(case when days.usage_date < points.forecast_on then 1 end) as history_days,
         cast(count(case when days.usage_date >= points.forecast_on then 1 end) as integer) as later_days,
-        sum(case when days.usage_date >= points.forecast_on then days.calls else 0 end) as later_calls,
+        sum(case when days.usage_date >= points.forecast_on then days.units else 0 end) as later_units,
         sum(
             case
-                when days.usage_date >= points.forecast_on - 7 and days.usage_date < points.forecast_on then days.calls
+                when days.usage_date >= points.forecast_on - 7 and days.usage_date < points.forecast_on then days.units
                 else 0
             end
-        ) as week_calls,
+        ) as week_units,
         sum(
             case
-                when days.usage_date >= points.first_date and days.usage_date < points.forecast_on then days.calls
+                when days.usage_date >= points.first_date and days.usage_date < points.forecast_on then days.units
                 else 0
             end
         ) as used,
@@ -74,15 +74,15 @@ known as (
         forecast_on,
         sum(history_days) as history_days,
         cast(sum(used) as bigint) as used,
-        cast(sum(used) + sum(later_calls) as bigint) as actual_calls,
+        cast(sum(used) + sum(later_units) as bigint) as actual_units,
         sum(later_days) as later_days,
-        cast(sum(week_calls) as double) / least(sum(history_days), 7) as level_7d,
+        cast(sum(week_units) as double) / least(sum(history_days), 7) as level_7d,
         cast(sum(used) as double) / sum(used_days) as period_mean,
         -- the later days in days of average weight: each counts by its weekday's share
         cast(sum(weekday_mean * later_days) as double) / nullif(cast(avg(weekday_mean) as double), 0) as shaped_days
     from weekdays
     group by account_id, forecast_on
-    having sum(history_days) >= 3 and sum(used) + sum(later_calls) > 0
+    having sum(history_days) >= 3 and sum(used) + sum(later_units) > 0
 ),
 
 forecasts as (
@@ -99,7 +99,7 @@ forecasts as (
                     else known.level_7d * known.later_days
                 end
             ) as bigint
-        ) + known.used as forecast_calls
+        ) + known.used as forecast_units
     from known
     cross join (
         values (1, 'level'), (2, 'level and weekday shape'), (3, 'linear of complete days')
@@ -115,10 +115,10 @@ final as (
         cast(forecasts.method_order as integer) as method_order,
         cast(forecasts.history_days as integer) as history_days,
         forecasts.used as used_then,
-        forecasts.forecast_calls,
-        forecasts.actual_calls,
+        forecasts.forecast_units,
+        forecasts.actual_units,
         cast(
-            {{ percentage('(forecasts.forecast_calls - forecasts.actual_calls)', 'forecasts.actual_calls') }}
+            {{ percentage('(forecasts.forecast_units - forecasts.actual_units)', 'forecasts.actual_units') }}
             as decimal(24, 6)
         ) as error_pct
     from forecasts

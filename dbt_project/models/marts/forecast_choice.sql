@@ -16,7 +16,7 @@ backtest as (
     select
         *,
         forecast_method = 'level and weekday shape' as is_default,
-        cast((actual_calls - used_then) / nullif(forecast_calls - used_then, 0) as decimal(24, 6)) as rest_ratio
+        cast((actual_units - used_then) / nullif(forecast_units - used_then, 0) as decimal(24, 6)) as rest_ratio
     from {{ ref('forecast_backtest') }}
 ),
 
@@ -58,7 +58,7 @@ chosen as (
     where place = 1
 ),
 
--- The calls that came after a forecast, over those that it still expected.
+-- The units that came after a forecast, over those that it still expected.
 rests as (
     select
         chosen.account_id,
