@@ -1,0 +1,49 @@
+"""The exposures name the models that the published copy is really asked for."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+
+from orchestration import settings
+from orchestration.storage import warehouse
+from orchestration.storage.dbt import DbtProject
+
+QUERIES = {
+    "usage_digest": {"CROSSINGS", "DAILY_CALLS", "DATA_QUALITY"},
+    "stripe_usage": {"BILLABLE_HOURS", "DATA_QUALITY"},
+    "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "USAGE_BY_DAY"},
+}
+"""Constants of storage/warehouse.py by whom they serve. A new one belongs to one of them, or to a new exposure."""
+
+
+@pytest.fixture
+def manifest(data: Path) -> dict[str, Any]:
+    config = settings.load()
+    config.export()
+    return DbtProject(*config.dbt_places).manifest()
+
+
+def test_exposures_depend_on_what_is_really_read(manifest: dict[str, Any]) -> None:
+    models = [node for node in manifest["nodes"].values() if node["resource_type"] == "model"]
+    read = {name: set[str]().union(*map(tables_of, constants)) for name, constants in QUERIES.items()}
+    read["published_copy"] |= {node["name"] for node in models if node["fqn"][1] == "marts"}  # copied, whoever asks
+    declared = {
+        exposure["name"]: {manifest["nodes"][node]["name"] for node in exposure["depends_on"]["nodes"]}
+        for exposure in manifest["exposures"].values()
+    }
+    assert declared == read
+
+
+def tables_of(constant: str) -> set[str]:
+    """The tables that a query reads, as DuckDB's parser sees it."""
+    with duckdb.connect() as connection:
+        [[tree]] = connection.execute("select json_serialize_sql(?)", [getattr(warehouse, constant)]).fetchall()
+    return set(re.findall(r'"table_name":"(\w+)"', tree))
+
+
+def test_every_query_of_the_published_copy_serves_an_exposure() -> None:
+    queries = {name for name, value in vars(warehouse).items() if name.isupper() and isinstance(value, str)}
+    assert queries == set().union(*QUERIES.values())
