@@ -1,6 +1,7 @@
 """The code location: everything in defs/, nothing else."""
 
 import warnings
+from datetime import timedelta
 
 import dagster as dg
 
@@ -22,7 +23,7 @@ def headroom() -> dg.Definitions:
         assets=[
             ingest,
             models,
-            build_published_copy(models),
+            build_published_copy(models, timedelta(hours=project.settings.stale_after_hours)),
             build_usage_digest(project.settings.timezone),
             stripe_usage,
         ],

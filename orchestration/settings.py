@@ -41,6 +41,11 @@ class Settings(BaseSettings):
         None, alias="HEADROOM_ACCOUNTS", description="CSV of accounts; default: accounts.csv in HEADROOM_DATA"
     )
     timezone: str = Field("UTC", alias="HEADROOM_TIMEZONE", description="IANA zone of the business day and of 8am")
+    # A producer that lands a file a day, two hours after midnight, leaves data 26 hours old just before the next one.
+    # When one is missed, the data is 32 hours old at 8am.
+    stale_after_hours: int = Field(
+        26, alias="HEADROOM_STALE_AFTER_HOURS", ge=1, description="age of the newest call from which data is stale"
+    )
     fixed_now: datetime | None = Field(
         None, alias="HEADROOM_NOW", description="a fixed clock for tests and replays, ISO 8601 with offset"
     )

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime, timedelta
 
 import dagster as dg
 
@@ -53,8 +54,23 @@ RAW_ACCOUNTS = dg.AssetSpec(
 )
 
 
-@dg.multi_asset(specs=[RAW_EVENTS, RAW_OTHER_EVENTS, REJECTED_LINES, RAW_ACCOUNTS], name="ingest")
-def ingest(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.MaterializeResult[None]]:
+CALLS_ARE_RECENT = dg.AssetCheckSpec(
+    "calls_are_recent",
+    asset="raw_events",
+    description=(
+        "Warns when the newest call is HEADROOM_STALE_AFTER_HOURS old: that nobody crosses a threshold says nothing"
+        " then. Where nothing arrives any more, look at the producer, or at what ingestion skipped; where only old"
+        " calls do, a backlog is being read. It stops nothing."
+    ),
+)
+
+
+@dg.multi_asset(
+    specs=[RAW_EVENTS, RAW_OTHER_EVENTS, REJECTED_LINES, RAW_ACCOUNTS], check_specs=[CALLS_ARE_RECENT], name="ingest"
+)
+def ingest(
+    context: dg.AssetExecutionContext, project: Project
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     settings, lake = project.settings, project.lake()
     now, ledger = settings.now(), project.ledger()
     batches: list[Batch] = []
@@ -77,6 +93,7 @@ def ingest(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.M
         if settings.accounts is not None and not has_file:
             raise dg.Failure(f"HEADROOM_ACCOUNTS names {settings.accounts}, which does not exist")
         accounts, bad_accounts = lake.write_accounts(settings.accounts_csv if has_file else None, rejected_at=now)
+        latest = lake.latest_call(now)
     for entry in skipped:
         context.log.warning(f"not read: {entry.path} {entry.reason}")
     reasons: Counter[str] = Counter()
@@ -100,6 +117,24 @@ def ingest(context: dg.AssetExecutionContext, project: Project) -> Iterator[dg.M
     )
     yield dg.MaterializeResult(
         asset_key="raw_accounts", metadata={"dagster/row_count": accounts, "rows_rejected": bad_accounts}
+    )
+    yield judge_age(latest, now, settings.stale_after_hours)
+
+
+def judge_age(latest: tuple[datetime, datetime] | None, now: datetime, stale_after_hours: int) -> dg.AssetCheckResult:
+    """The check calls_are_recent, of what `Lake.latest_call` found."""
+    metadata: dict[str, str | int] = {"stale_after_hours": stale_after_hours}
+    if latest:
+        for what, at in zip(("call", "arrival"), latest, strict=True):
+            metadata[f"latest_{what}"] = f"{at:%Y-%m-%d %H:%M} UTC"
+            metadata[f"hours_since_{what}"] = (now - at) // timedelta(hours=1)
+    return dg.AssetCheckResult(
+        check_name=CALLS_ARE_RECENT.name,
+        asset_key="raw_events",
+        passed=latest is not None and now - latest[0] < timedelta(hours=stale_after_hours),
+        severity=dg.AssetCheckSeverity.WARN,
+        metadata=metadata,
+        description=None if latest else "no call has come yet",
     )
 
 

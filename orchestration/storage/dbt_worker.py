@@ -49,7 +49,8 @@ def main() -> None:
     with FileLock(project.warehouse.with_suffix(".lock")):
         built = dbtRunner(manifest=parsed.result).invoke(  # type: ignore[arg-type]
             [
-                *("build", *arguments, *selection, "--no-write-json", "--exclude-resource-type", "unit_test"),
+                *("build", *arguments, *selection, "--no-write-json"),
+                *("--exclude-resource-type", "unit_test", "exposure"),
                 *("--vars", json.dumps(request["vars"])),
             ]
         )

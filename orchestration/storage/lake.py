@@ -15,7 +15,7 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -28,7 +28,7 @@ from orchestration.storage.accounts import ACCOUNT_COLUMNS, ACCOUNTS_REJECTED_CO
 from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
 from orchestration.storage.landing import LandedFile
 from orchestration.storage.places import Found, Place, Skipped
-from orchestration.usage.events import Rejection
+from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
 
 BATCH_BYTES = 256 * 2**20
 """Landing bytes in one batch: 1M typical events. Bounds memory for any backlog."""
@@ -156,6 +156,29 @@ class Lake:
                 f"insert into refused_besides select {columns} from ({rejected} and reason in ({kept}))"
             ).fetchall()
             return self._commit(connection, Batch(number, now.isoformat(), generation=generation + 1), now)
+
+    def latest_call(self, now: datetime) -> tuple[datetime, datetime] | None:
+        """When the latest call that counts at `now` happened, and when the one that came last came; None without any.
+
+        Looks into the last two days with calls, and into the last batch: all of the day before counts.
+        """
+        until = now + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
+        today = f"event_date={until.astimezone(UTC).date()}"
+        folders = [folder for folder in self._batches.glob("[0-9]*/calls/event_date=*") if folder.name <= today]
+        days = sorted({folder.name for folder in folders})[-2:]
+        last_batch = max((int(folder.parts[-3]) for folder in folders), default=0)
+        files = [
+            literal(str(file))
+            for folder in folders
+            if folder.name in days or int(folder.parts[-3]) == last_batch
+            for file in folder.iterdir()
+        ]
+        with self._connect() as connection:
+            [found] = connection.execute(
+                f"select max(event_at), max(ingested_at) from read_parquet([{', '.join(files)}]) where event_at <= ?",
+                [until],
+            ).fetchall()
+        return found if found[0] else None
 
     def _next(self) -> tuple[int, int]:
         """The number of the next batch, and the generation of the quarantine."""

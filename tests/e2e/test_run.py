@@ -65,6 +65,8 @@ def test_run_builds_the_figures(program: Program) -> None:
         ("beta", "2024-11-20", "1"),
     ]
     assert program.ledger("select stripe_customer_id, sum(units) from meter_reports group by 1") == [("cus_acme", 8)]
+    [quality] = program.rows("select last_arrived_at, hours_since_call, hours_since_arrival from data_quality")
+    assert list(quality.values()) == ["2024-11-20T08:00:00+00:00", "1", "0"]
 
 
 def test_run_prints_what_it_did_and_does_nothing_twice(program: Program) -> None:

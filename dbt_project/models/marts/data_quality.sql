@@ -3,6 +3,10 @@ with utilization as (
     where meter = 'api-calls'
 ),
 
+arrivals as (
+    select max(last_arrived_at) as last_arrived_at from {{ ref('hourly_usage') }}
+),
+
 rejected as (
     select count(*) as line_count from {{ ref('events_rejected') }}
 ),
@@ -21,6 +25,9 @@ final as (
     select
         {{ utc_literal(as_of()) }} as as_of,
         max(utilization.last_call_at) as data_through,
+        max(arrivals.last_arrived_at) as last_arrived_at,
+        {{ hours_between('max(utilization.last_call_at)', utc_literal(as_of())) }} as hours_since_call,
+        {{ hours_between('max(arrivals.last_arrived_at)', utc_literal(as_of())) }} as hours_since_arrival,
         cast(count(utilization.account_id) as bigint) as accounts, -- noqa: RF04
         cast(count(case when utilization.pct_of_cap >= 80 then 1 end) as bigint) as accounts_over_80_pct,
         cast(count(case when utilization.quota_state = 'unknown' and utilization.used_mtd > 0 then 1 end) as bigint)
@@ -37,6 +44,7 @@ final as (
         cast(max(unknown_meters.event_count) as bigint) as events_of_unknown_meter
     from rejected
     cross join unknown_meters
+    cross join arrivals
     left join utilization on true
 )
 

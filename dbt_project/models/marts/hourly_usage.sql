@@ -28,7 +28,8 @@ final as (
         cast(sum(case when ingested_at >= {{ plus_hours('event_at', 24) }} then sample_weight else 0 end) as bigint)
             as late_calls,
         max(case when ingested_at >= {{ plus_hours('event_at', 24) }} then ingested_at end) as last_late_at,
-        max(event_at) as last_call_at
+        max(event_at) as last_call_at,
+        max(ingested_at) as last_arrived_at
     from calls
     group by account_id, event_date, hour_start
 )

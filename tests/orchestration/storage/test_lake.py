@@ -1,6 +1,7 @@
 """The lake: whatever lands is there once, in batches that are there as a whole or not at all."""
 
 import json
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,29 @@ def test_lake_works_when_its_folder_has_an_odd_name(tmp_path: Path, name: str) -
 
     assert sum(batch.accepted for batch in world.lake.batches()) == 1
     assert len(list(world.lake.root.glob("batches/00000[12]/calls/*/*.parquet"))) == 1
+
+
+def test_latest_call_is_none_when_none_counts_yet(world: World) -> None:
+    with world.lake.writing():
+        assert world.lake.latest_call(NOW) is None
+    world.land(make_event(at="2026-11-20T08:05:01Z"))
+    world.ingest()
+    assert world.lake.latest_call(NOW) is None
+    assert world.lake.latest_call(NOW + timedelta(seconds=1)) == (NOW + timedelta(seconds=301), NOW)
+
+
+def test_latest_call_is_the_newest_that_counts_whichever_batch_brought_it(world: World) -> None:
+    newest, later = datetime(2026, 11, 18, 23, 59, tzinfo=UTC), NOW + timedelta(hours=1)
+    world.land(make_event(at=newest.isoformat()), make_event(at="2026-11-18T12:00:00Z"), name="a.ndjson")
+    world.ingest()
+    world.land(make_event(at="2026-10-01T12:00:00Z"), name="b.ndjson")
+    world.ingest(now=later)
+    # of today only calls that do not count yet: the latest is to be found in the day before
+    world.land(make_event(at="2026-11-20T23:00:00Z"), make_event(at="2026-11-21T12:00:00Z"), name="c.ndjson")
+    world.ingest(now=NOW + timedelta(hours=2))
+
+    assert world.lake.latest_call(later) == (newest, NOW)
+    assert world.lake.latest_call(NOW + timedelta(days=1))[0] == datetime(2026, 11, 20, 23, tzinfo=UTC)
 
 
 def test_half_written_batch_is_invisible_to_readers(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
