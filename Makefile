@@ -3,7 +3,7 @@ PYTHON ?= $(shell for v in python3.13 python3.12 python3.11 python3; do \
 	$$v -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$v && break; done)
 BIN := .venv/bin
 
-.PHONY: run demo test coverage test-clients lint fmt bench lock clean
+.PHONY: run demo test coverage test-clients lint fmt docs bench lock clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
 	@exec $(BIN)/headroom ui
@@ -32,6 +32,12 @@ fmt: .venv/ready
 	$(BIN)/ruff check --fix orchestration tests
 	$(BIN)/ruff format orchestration tests
 	$(BIN)/sqlfluff fix --disable-progress-bar dbt_project
+
+# Nothing is asked of the warehouse: it works without one, and while a job writes it.
+docs: .venv/ready ## every table and column, and where it comes from, in one file for a browser
+	@for command in parse "docs generate --static --no-compile --empty-catalog"; do $(BIN)/dbt --quiet $$command \
+		--project-dir dbt_project --profiles-dir dbt_project --target-path ../data/docs --log-path data/docs || exit; done
+	@echo "Open data/docs/static_index.html"
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench $(WHAT)

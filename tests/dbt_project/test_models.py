@@ -33,17 +33,3 @@ def test_unit_tests_and_contracts_hold_on_an_empty_lake(data: Path) -> None:
     written = sum(path.read_text().count("\n    model: ") for path in (project / "models").rglob("*.yml"))
     assert written > 18
     assert f"{written} unit tests" in build.stdout  # dbt leaves out one that it does not understand, with a warning
-
-
-def test_every_column_of_every_model_is_described(data: Path) -> None:
-    from orchestration.storage.dbt import DbtProject
-
-    config = settings.load()
-    config.export()
-    manifest = DbtProject(*config.dbt_places).manifest()
-    for node in manifest["nodes"].values():
-        if node["resource_type"] in ("model", "seed"):
-            assert node["description"], node["name"]
-            assert node["columns"], node["name"]
-            for column in node["columns"].values():
-                assert column["description"], f"{node['name']}.{column['name']}"

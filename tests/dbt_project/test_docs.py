@@ -1,0 +1,77 @@
+"""What people read of the dbt project: nothing in it is without a description, and no figure without a unit."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from orchestration import settings
+from orchestration.storage.accounts import ACCOUNT_COLUMNS
+from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
+from orchestration.storage.dbt import DbtProject
+
+UNITS = re.compile(
+    r"(?i)\b(accounts?|calls?|currency|days?|events?|forecasts?|hours?|integer|lines?|monday|order|quota|rank|ratio|share|"
+    r"times|units?|version)\b|pct|percent|%|1 for"
+)
+LAKE = {
+    "raw_events": [*CALL_COLUMNS, "event_date"],
+    "raw_other_events": [*OTHER_COLUMNS],
+    "rejected_lines": [*REJECTED_COLUMNS],
+    "raw_accounts": [*ACCOUNT_COLUMNS],
+}
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADROOM_DATA", str(tmp_path_factory.mktemp("data")))
+        config = settings.load()
+        config.export()
+        yield DbtProject(*config.dbt_places).manifest()
+
+
+def relations(manifest: dict[str, Any]) -> list[dict[str, Any]]:
+    nodes = [node for node in manifest["nodes"].values() if node["resource_type"] in ("model", "seed")]
+    return [*nodes, *manifest["sources"].values()]
+
+
+def test_every_model_seed_and_source_is_described_with_every_column(manifest: dict[str, Any]) -> None:
+    for relation in relations(manifest):
+        assert relation["description"], relation["name"]
+        assert relation["columns"], relation["name"]
+        for column in relation["columns"].values():
+            assert column["description"], f"{relation['name']}.{column['name']}"
+
+
+def test_every_time_says_its_zone_and_every_figure_its_unit(manifest: dict[str, Any]) -> None:
+    for relation in relations(manifest):
+        for column in relation["columns"].values():
+            name, kind = f"{relation['name']}.{column['name']}", column["data_type"] or ""
+            if kind == "timestamp":
+                assert "UTC" in column["description"], name
+            if kind in ("bigint", "integer", "double") or kind.startswith("decimal"):
+                assert UNITS.search(f"{column['name'].replace('_', ' ')} {column['description']}"), name
+
+
+def test_columns_of_the_lake_are_the_ones_that_are_written(manifest: dict[str, Any]) -> None:
+    assert {source["name"]: [*source["columns"]] for source in manifest["sources"].values()} == LAKE
+
+
+def test_every_macro_is_described_with_its_arguments(manifest: dict[str, Any]) -> None:
+    for macro in manifest["macros"].values():
+        name = macro["name"]
+        if macro["package_name"] != "headroom" or "__" in name:  # what an engine needs is described once
+            continue
+        [signature] = re.findall(rf"macro {name}\((.*?)\)", macro["macro_sql"])
+        assert macro["description"], name
+        assert [argument["name"] for argument in macro["arguments"]] == re.findall(r"\w+", signature), name
+        assert all(argument["description"] for argument in macro["arguments"]), name
+
+
+def test_every_data_test_and_exposure_is_described(manifest: dict[str, Any]) -> None:
+    tests = [node for node in manifest["nodes"].values() if node["original_file_path"].startswith("data-tests")]
+    assert tests
+    for node in [*tests, *manifest["exposures"].values(), *manifest["unit_tests"].values()]:
+        assert node["description"], node["name"]
