@@ -2,8 +2,9 @@
    macro here, with a `default__` (DuckDB) and, where it differs, a `clickhouse__` version. #}
 
 {% macro utc_timestamp(expression) %}{{ return(adapter.dispatch('utc_timestamp')(expression)) }}{% endmacro %}
-{# A lake timestamp as a timestamp without zone that reads in UTC, whatever the session's zone is. #}
-{% macro default__utc_timestamp(expression) %}({{ expression }} at time zone 'UTC'){% endmacro %}
+{# A lake timestamp as a timestamp without zone that reads in UTC, whatever the session's zone is. By its microseconds:
+   `at time zone` asks a calendar for each row, which was more than half of the work of counting ten million calls. #}
+{% macro default__utc_timestamp(expression) %}make_timestamp(epoch_us({{ expression }})){% endmacro %}
 
 {% macro utc_literal(moment) %}{{ return(adapter.dispatch('utc_literal')(moment)) }}{% endmacro %}
 {% macro default__utc_literal(moment) %}timestamp '{{ moment.strftime("%Y-%m-%d %H:%M:%S.%f") }}'{% endmacro %}
