@@ -14,7 +14,7 @@ from orchestration.storage.dbt import DbtProject
 QUERIES = {
     "usage_digest": {"CROSSINGS", "DAILY_CALLS", "DATA_QUALITY"},
     "stripe_usage": {"BILLABLE_HOURS", "DATA_QUALITY"},
-    "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "USAGE_BY_DAY"},
+    "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "METERS", "USAGE_BY_DAY"},
 }
 """Constants of storage/warehouse.py by whom they serve. A new one belongs to one of them, or to a new exposure."""
 
