@@ -44,6 +44,7 @@ def generate(
     for account in (a for a, truth in zip(plan, truths, strict=True) if 100 in truth.crossed):
         day, notice = files.limit_reached(history, account)
         extra[day].append(notice)
+    extra[history.last] += [files.seats_reached(history, account) for account in plan if account.seats]
     in_two_days = history.now + timedelta(days=2)
     future = [files.event(history, "api_call", in_two_days, plan[0].account_id) for _ in range(2)]
     extra[history.last] += future

@@ -52,6 +52,10 @@ def quota_lines(history: History, plan: list[Account], rejected: Counter[str]) -
     return [
         event(history, "quota_set", at, account_id, {"api_quota_monthly": quota, "plan": name})
         for at, account_id, quota, name in sorted(changes, key=lambda change: change[0])
+    ] + [
+        event(history, "quota_set", history.opening, a.account_id, {"metric": "seats", "quota": a.seats, "used": 31})
+        for a in plan
+        if a.seats
     ]
 
 
@@ -85,6 +89,13 @@ def limit_reached(history: History, account: Account) -> tuple[int, str]:
     at, used = history.start + timedelta(days=day, seconds=second), before + bisect_right(account.seconds[day], second)
     facts = {"metric": "api-calls", "limit": quota, "used": used, "plan": account.plan}
     return day, event(history, "usage.limit_reached", at, None, {"customer_id": account.account_id, **facts})
+
+
+def seats_reached(history: History, account: Account) -> str:
+    """The sender's notice, half way through today, that the last seat was taken."""
+    at = history.start + timedelta(days=history.last, seconds=history.last_second // 2)
+    facts = {"metric": "seats", "limit": account.seats, "used": account.seats, "plan": account.plan}
+    return event(history, "usage.limit_reached", at, None, {"customer_id": account.account_id, **facts})
 
 
 def write_usage(

@@ -25,6 +25,7 @@ _NEXT_THRESHOLD = {80: 95, 95: 100, 100: 120}
 _STATE_WITHOUT_QUOTA = {"unlimited": "unlimited", "unknown": "unknown", "invalid_quota": "unknown"}
 _QUOTA_PER_BUSIEST_MONTH = {"growing": 1.3, "bursting": 1.6, "upgraded": 3.0}
 _CROSSING_WINDOW_SECONDS = 20 * 3600
+_SEATED = 5  # of every hundred accounts the one whose seats are reported
 
 _FIRST_WORDS = """amber atlas beacon birch cedar cobalt copper coral delta ember falcon fjord granite harbor
     hazel indigo juniper kestrel lumen maple meadow nimbus north onyx orchid pioneer quartz raven tidal"""
@@ -44,6 +45,7 @@ class AccountTruth:
     used_mtd: int  # calls in the UTC calendar month of now, up to now
     crossed: tuple[int, ...]  # of THRESHOLDS, those reached in the month under `quota`; limited accounts only
     stripe_customer_id: str | None
+    seats: tuple[int, int] | None  # used and limit, where seats are reported; used up since today
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,11 @@ class Account:
     calls: list[int] = field(default_factory=list)  # by day
     seconds: dict[int, list[int]] = field(default_factory=dict)  # by day, where the plan had to fix the times
     quota: int | None = None
+
+    @property
+    def seats(self) -> int | None:
+        """Seats that the account may have, all of them taken; None where nobody reports any."""
+        return 50 if self.number % 100 == _SEATED else None
 
     @property
     def plan(self) -> str:
@@ -174,8 +181,8 @@ def truth_of(history: History, account: Account) -> AccountTruth:
     state = _STATE_WITHOUT_QUOTA.get(account.story) or ("limited" if quota else "blocked")
     by_date = {day: calls for day, calls in zip(history.dates, account.calls, strict=True) if calls}
     crossed = tuple(threshold for threshold in THRESHOLDS if quota and used * 100 >= quota * threshold)
-    customer = account.stripe_customer_id
-    return AccountTruth(account.account_id, account.story, quota, state, by_date, used, crossed, customer)
+    customer, seats = account.stripe_customer_id, (account.seats, account.seats) if account.seats else None
+    return AccountTruth(account.account_id, account.story, quota, state, by_date, used, crossed, customer, seats)
 
 
 def sampled_seconds(history: History, account: Account, day: int) -> list[int]:

@@ -13,6 +13,7 @@ from orchestration.storage import warehouse
 from tests.pipeline import build_marts
 
 NOW = datetime(2026, 11, 20, 8, 17, 5, tzinfo=UTC)
+CALLS_USED = "select * from utilization_mtd where meter = 'api-calls'"
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +51,7 @@ def test_daily_usage_has_no_holes(built: tuple[demo.Truth, Path]) -> None:
 
 def test_utilization_is_the_truth(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = {row["account_id"]: row for row in warehouse.query(published, "select * from utilization_mtd")}
+    rows = {row["account_id"]: row for row in warehouse.query(published, CALLS_USED)}
     assert set(rows) == {account.account_id for account in truth.accounts}
     for account in truth.accounts:
         row = rows[account.account_id]
@@ -68,10 +69,21 @@ def test_crossings_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
     rows = warehouse.query(
         published,
         """select account_id, threshold_pct from threshold_crossings
-           where period_start = (select max(period_start) from utilization_mtd)""",
+           where meter = 'api-calls' and period_start = (select max(period_start) from utilization_mtd)""",
     )
     assert {(row["account_id"], row["threshold_pct"]) for row in rows} == {
         (account.account_id, threshold) for account in truth.accounts for threshold in account.crossed
+    }
+
+
+def test_seats_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
+    truth, published = built
+    rows = warehouse.query(published, "select * from utilization_mtd where meter <> 'api-calls'")
+    assert {row["account_id"]: (row["used_mtd"], row["quota"]) for row in rows} == {
+        account.account_id: account.seats for account in truth.accounts if account.seats
+    }
+    assert {(row["meter"], row["severity"], row["highest_threshold"]) for row in rows} == {
+        ("seats", "critical", "100%")
     }
 
 
@@ -127,7 +139,7 @@ def test_every_refused_line_is_in_quarantine_with_its_reason(built: tuple[demo.T
 
 def test_limit_hits_are_the_demo_senders_notices(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(published, "select * from usage_limit_hits")
+    rows = warehouse.query(published, "select * from usage_limit_hits where metric = 'api-calls'")
     assert {row["account_id"]: row["quota"] for row in rows} == {
         account.account_id: account.quota for account in truth.accounts if 100 in account.crossed
     }
@@ -141,7 +153,7 @@ def test_limit_hits_are_the_demo_senders_notices(built: tuple[demo.Truth, Path])
 
 def test_backtest_compares_with_the_true_month(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(published, "select account_id, period_start, actual_calls from forecast_backtest")
+    rows = warehouse.query(published, "select account_id, period_start, actual_units from forecast_backtest")
     months = {
         account.account_id: sum(calls for day, calls in account.calls_by_date.items() if day.month == 10)
         for account in truth.accounts
@@ -149,7 +161,7 @@ def test_backtest_compares_with_the_true_month(built: tuple[demo.Truth, Path]) -
     assert rows
     for row in rows:
         assert f"{row['period_start']:%Y-%m-%d}" == "2026-10-01"
-        assert row["actual_calls"] == months[row["account_id"]]
+        assert row["actual_units"] == months[row["account_id"]]
 
 
 def test_cap_hits_are_the_months_at_their_quota(built: tuple[demo.Truth, Path]) -> None:

@@ -34,6 +34,7 @@ class Recount:
     quotas: dict[str, list[tuple[datetime, int | None]]] = field(default_factory=lambda: defaultdict(list))
     first_line: dict[str, str] = field(default_factory=dict)  # uuid -> bytes
     limit_reached: list[dict[str, Any]] = field(default_factory=list)
+    seats: dict[str, list[tuple[datetime, int, int]]] = field(default_factory=lambda: defaultdict(list))
     rejected: Counter[str] = field(default_factory=Counter)
     late_days: Counter[int] = field(default_factory=Counter)
     duplicates: int = 0
@@ -61,7 +62,11 @@ def recount(landing: Path) -> Recount:
                 continue
             found.first_line[uuid] = line
             at = datetime.fromisoformat(event["timestamp"])
-            if event["event"] == "quota_set":
+            if properties.get("metric") == "seats":
+                found.seats[properties.get("account_id") or properties["customer_id"]].append(
+                    (at, properties["used"], properties.get("limit") or properties["quota"])
+                )
+            elif event["event"] == "quota_set":
                 found.quotas[properties["account_id"]].append((at, properties["api_quota_monthly"]))
             elif event["event"] == "usage.limit_reached":
                 found.limit_reached.append({**properties, "at": at})
@@ -255,6 +260,19 @@ def test_limit_reached_says_what_was_used_by_then(tmp_path: Path, now: datetime)
         assert notice["used"] == len(found.times_of(account_id, month_start(now), notice["at"]))
         assert notice["limit"] <= notice["used"]
         assert notice["at"] <= now
+
+
+def test_seats_are_taken_up_today(tmp_path: Path) -> None:
+    truth, found = make_demo(tmp_path, NOWS[0])
+
+    assert {account.account_id for account in truth.accounts if account.seats} == set(found.seats) != set()
+    for account in truth.accounts:
+        if account.seats:
+            (opening, before, _), (at, used, limit) = sorted(found.seats[account.account_id])
+            assert (used, limit) == account.seats
+            assert before < limit * 0.8
+            assert opening < at <= NOWS[0]
+            assert at.date() == NOWS[0].date()
 
 
 def test_accounts_csv_lists_every_account_once(tmp_path: Path) -> None:
