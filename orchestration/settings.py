@@ -40,6 +40,14 @@ class Settings(BaseSettings):
     accounts: Path | None = Field(
         None, alias="HEADROOM_ACCOUNTS", description="CSV of accounts; default: accounts.csv in HEADROOM_DATA"
     )
+    subjects: Path | None = Field(
+        None, alias="HEADROOM_SUBJECTS", description="CSV of ids and accounts; default: subjects.csv in HEADROOM_DATA"
+    )
+    customers: Path | None = Field(
+        None,
+        alias="HEADROOM_CUSTOMERS",
+        description="CSV of accounts and Stripe customers; default: customers.csv in HEADROOM_DATA",
+    )
     timezone: str = Field("UTC", alias="HEADROOM_TIMEZONE", description="IANA zone of the business day and of 8am")
     # A producer that lands a file a day, two hours after midnight, leaves data 26 hours old just before the next one.
     # When one is missed, the data is 32 hours old at 8am.
@@ -122,6 +130,8 @@ class Settings(BaseSettings):
         self.data = _absolute(self.data)
         self.landing_folder = _absolute(self.landing_folder) if self.landing_folder else None
         self.accounts = _absolute(self.accounts) if self.accounts else None
+        self.subjects = _absolute(self.subjects) if self.subjects else None
+        self.customers = _absolute(self.customers) if self.customers else None
         return self
 
     @property
@@ -143,6 +153,14 @@ class Settings(BaseSettings):
     @property
     def accounts_csv(self) -> Path:
         return self.accounts or self.data / "accounts.csv"
+
+    @property
+    def subjects_csv(self) -> Path:
+        return self.subjects or self.data / "subjects.csv"
+
+    @property
+    def customers_csv(self) -> Path:
+        return self.customers or self.data / "customers.csv"
 
     @property
     def lake(self) -> Path:

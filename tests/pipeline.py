@@ -5,6 +5,7 @@ from pathlib import Path
 
 from orchestration import settings
 from orchestration.storage import warehouse
+from orchestration.storage.accounts import ACCOUNTS_FILES
 from orchestration.storage.dbt import DbtProject, NodeResult
 from orchestration.storage.lake import Lake
 from orchestration.storage.landing import LandedFile
@@ -12,7 +13,7 @@ from orchestration.storage.places import Folder
 
 
 def build_marts(data: Path, landing: Path, now: datetime, timezone: str = "UTC") -> Path:
-    """The published copy of what is in `landing`, with data/accounts.csv where it is there."""
+    """The published copy of what is in `landing`, with data/accounts.csv and its like where they are there."""
     config = settings.load()
     assert config.data == data
     config.export()
@@ -28,8 +29,9 @@ def ingest(data: Path, landing: Path, now: datetime) -> None:
     with lake.writing():
         while (outcome := lake.ingest(Folder(landing), known, now))[0]:
             known.update({file.path: file for file in outcome[0].files})
-        accounts = data / "accounts.csv"
-        lake.write_accounts(accounts if accounts.exists() else None, rejected_at=now)
+        for kind in ACCOUNTS_FILES:
+            path = data / f"{kind.name}.csv"
+            lake.write_accounts(kind, path if path.exists() else None, rejected_at=now)
 
 
 def assert_built(results: list[NodeResult]) -> None:

@@ -4,10 +4,12 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from pathlib import Path
 
 import dagster as dg
 
 from orchestration.defs.resources import OWNERS, Project
+from orchestration.storage.accounts import ACCOUNTS, CUSTOMERS, SUBJECTS, AccountsFile
 from orchestration.storage.lake import Batch
 from orchestration.storage.landing import LandedFile
 
@@ -52,6 +54,26 @@ RAW_ACCOUNTS = dg.AssetSpec(
     kinds={"python", "parquet"},
     description="The accounts file (HEADROOM_ACCOUNTS) as it is now: names, owners, plans, MRR, Stripe customers.",
 )
+RAW_SUBJECTS = dg.AssetSpec(
+    "raw_subjects",
+    group_name="ingest",
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    description=(
+        "The subjects file (HEADROOM_SUBJECTS) as it is now: which account an id in the events (an API key, an OAuth"
+        " client, a workspace) belongs to, from when until when. A change has all usage counted again."
+    ),
+)
+RAW_CUSTOMERS = dg.AssetSpec(
+    "raw_customers",
+    group_name="ingest",
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    description=(
+        "The customers file (HEADROOM_CUSTOMERS) as it is now: which Stripe customer an account is billed by, from"
+        " which UTC hour until which. Accounts that it does not name have the accounts file's customer."
+    ),
+)
 
 
 CALLS_ARE_RECENT = dg.AssetCheckSpec(
@@ -66,7 +88,9 @@ CALLS_ARE_RECENT = dg.AssetCheckSpec(
 
 
 @dg.multi_asset(
-    specs=[RAW_EVENTS, RAW_OTHER_EVENTS, REJECTED_LINES, RAW_ACCOUNTS], check_specs=[CALLS_ARE_RECENT], name="ingest"
+    specs=[RAW_EVENTS, RAW_OTHER_EVENTS, REJECTED_LINES, RAW_ACCOUNTS, RAW_SUBJECTS, RAW_CUSTOMERS],
+    check_specs=[CALLS_ARE_RECENT],
+    name="ingest",
 )
 def ingest(
     context: dg.AssetExecutionContext, project: Project
@@ -89,10 +113,14 @@ def ingest(
             known.update({file.path: file for file in new_batch.files})
             batches.append(new_batch)
             context.log.info(f"batch {new_batch.number}: {new_batch.accepted:,} events from {new_batch.lines:,} lines")
-        has_file = settings.accounts_csv.exists()
-        if settings.accounts is not None and not has_file:
-            raise dg.Failure(f"HEADROOM_ACCOUNTS names {settings.accounts}, which does not exist")
-        accounts, bad_accounts = lake.write_accounts(settings.accounts_csv if has_file else None, rejected_at=now)
+        rows = {
+            kind.name: lake.write_accounts(kind, _file(kind, named, path), rejected_at=now)
+            for kind, named, path in (
+                (ACCOUNTS, settings.accounts, settings.accounts_csv),
+                (SUBJECTS, settings.subjects, settings.subjects_csv),
+                (CUSTOMERS, settings.customers, settings.customers_csv),
+            )
+        }
         latest = lake.latest_call(now)
     for entry in skipped:
         context.log.warning(f"not read: {entry.path} {entry.reason}")
@@ -115,9 +143,9 @@ def ingest(
         asset_key="rejected_lines",
         metadata={"events_rejected": sum(reasons.values()), "reasons": dg.MetadataValue.json(dict(reasons))},
     )
-    yield dg.MaterializeResult(
-        asset_key="raw_accounts", metadata={"dagster/row_count": accounts, "rows_rejected": bad_accounts}
-    )
+    for name, (accepted, bad) in rows.items():
+        metadata = {"dagster/row_count": accepted, "rows_rejected": bad}
+        yield dg.MaterializeResult(asset_key=f"raw_{name}", metadata=metadata)
     yield judge_age(latest, now, settings.stale_after_hours)
 
 
@@ -136,6 +164,14 @@ def judge_age(latest: tuple[datetime, datetime] | None, now: datetime, stale_aft
         metadata=metadata,
         description=None if latest else "no call has come yet",
     )
+
+
+def _file(kind: AccountsFile, named: Path | None, path: Path) -> Path | None:
+    if path.exists():
+        return path
+    if named:
+        raise dg.Failure(f"HEADROOM_{kind.name.upper()} names {named}, which does not exist")
+    return None
 
 
 def _record(project: Project, batch: Batch) -> None:

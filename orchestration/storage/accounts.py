@@ -1,9 +1,14 @@
-"""The accounts file (CSV): its rows, and those that cannot be used."""
+"""The files that say who the accounts are (CSV): their usable rows, and those that cannot be used.
+
+The accounts file says what an account is, the subjects file which account an id in the events belongs to, the
+customers file which Stripe customer an account is billed by; the last two say from when until when.
+"""
 
 import csv
 import json
-from collections.abc import Mapping
-from datetime import date
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation
 from pathlib import Path
 
@@ -30,44 +35,138 @@ ACCOUNT_COLUMNS = {
     "period_ends_on": "date",
 }
 """Only the first one must be there. What they mean is in stg_accounts.yml."""
+SUBJECT_COLUMNS = {
+    "subject": "varchar",
+    "account_id": "varchar",
+    "valid_from": "timestamptz",
+    "valid_until": "timestamptz",
+}
+"""All of them must be there, here and below: a misspelt valid_until would be an open one."""
+CUSTOMER_COLUMNS = {
+    "account_id": "varchar",
+    "stripe_customer_id": "varchar",
+    "valid_from": "timestamptz",
+    "valid_until": "timestamptz",
+}
 PERIOD_KINDS = ("month", "cycle", "trial", "lifetime")
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
-ACCOUNTS_REJECTED_COLUMNS = {
+ROWS_REJECTED_COLUMNS = {
     name: kind
     for name, kind in REJECTED_COLUMNS.items()
     if name in ("landed_file", "line_number", "reason", "line", "rejected_at")
 }
+Table = tuple[list[tuple[object, ...]], list[tuple[str, int, str, str]]]
+"""The usable rows, and for each other one its file, line number, reason and text."""
+Row = dict[str, str | None]
 
 
-def read_accounts(
-    path: Path,
-) -> tuple[list[tuple[object, ...]], list[tuple[str, int, str, str]]]:
+@dataclass(frozen=True)
+class AccountsFile:
+    """A kind of file. Its name is that of its copy in the lake, too."""
+
+    name: str
+    columns: Mapping[str, str]
+    read: Callable[[Path], Table]
+    """Raises ValueError where the file has no header with the columns that must be there, or is no UTF-8 text."""
+
+
+def read_accounts(path: Path) -> Table:
     rows: dict[str, tuple[object, ...]] = {}
     rejected: list[tuple[str, int, str, str]] = []
+    for line_number, row in _rows(path, ["account_id"], list(ACCOUNT_COLUMNS)[1:]):
+        account = row["account_id"] or ""
+        try:
+            if not account or account in rows or _has_more_fields_than_names(row):
+                raise ValueError
+            rows[account] = _typed(row)
+        except (ValueError, InvalidOperation):
+            rejected.append((path.name, line_number, Rejection.INVALID_ROW, _text(row)))
+    return list(rows.values()), rejected
+
+
+def read_subjects(path: Path) -> Table:
+    return _read_ranges(path, SUBJECT_COLUMNS)
+
+
+def read_customers(path: Path) -> Table:
+    return _read_ranges(path, CUSTOMER_COLUMNS, is_hourly=True)
+
+
+ACCOUNTS = AccountsFile("accounts", ACCOUNT_COLUMNS, read_accounts)
+SUBJECTS = AccountsFile("subjects", SUBJECT_COLUMNS, read_subjects)
+CUSTOMERS = AccountsFile("customers", CUSTOMER_COLUMNS, read_customers)
+ACCOUNTS_FILES = (ACCOUNTS, SUBJECTS, CUSTOMERS)
+
+
+def _read_ranges(path: Path, columns: Mapping[str, str], *, is_hourly: bool = False) -> Table:
+    """What belongs to what, half open from valid_from to valid_until; of rows that overlap, the first one counts."""
+    owned, owner = list(columns)[:2]
+    ranges: dict[str, list[tuple[datetime, datetime]]] = {}
+    rows: list[tuple[object, ...]] = []
+    rejected: list[tuple[str, int, str, str]] = []
+    for line_number, row in _rows(path, list(columns)):
+        key, value = row[owned] or "", row[owner] or ""
+        try:
+            if not key or not value or _has_more_fields_than_names(row):
+                raise ValueError
+            bounds = [_moment(row.get(name) or "", is_hourly=is_hourly) for name in ("valid_from", "valid_until")]
+            start, end = bounds[0] or datetime.min.replace(tzinfo=UTC), bounds[1] or datetime.max.replace(tzinfo=UTC)
+            if end <= start:
+                raise ValueError
+        except (ValueError, OverflowError):
+            rejected.append((path.name, line_number, Rejection.INVALID_RANGE, _text(row)))
+            continue
+        taken = ranges.setdefault(key, [])
+        if any(start < other_end and other_start < end for other_start, other_end in taken):
+            rejected.append((path.name, line_number, Rejection.OVERLAPPING_RANGE, _text(row)))
+            continue
+        taken.append((start, end))
+        rows.append((key, value, *bounds))
+    return rows, rejected
+
+
+def _moment(text: str, *, is_hourly: bool) -> datetime | None:
+    """A date is its midnight, UTC. ValueError or OverflowError where it cannot be read, or is on no full hour."""
+    if not text:
+        return None
+    try:
+        moment = datetime.combine(date.fromisoformat(text), time(), UTC)
+    except ValueError:
+        moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError
+    moment = moment.astimezone(UTC)
+    if is_hourly and (moment.minute, moment.second, moment.microsecond) != (0, 0, 0):
+        raise ValueError
+    return moment
+
+
+def _rows(path: Path, needed: Sequence[str], known: Sequence[str] = ()) -> Iterator[tuple[int, Row]]:
+    """The file's rows with their line numbers; ValueError with a sentence where it cannot be read."""
     with path.open(encoding="utf-8-sig", newline="") as stream:
-        # strict: without it a quote that is never closed swallows the accounts behind it
+        # strict: without it a quote that is never closed swallows the rows behind it
         reader = csv.DictReader(stream, strict=True)
         try:
-            if "account_id" not in (reader.fieldnames or []):
+            if not set(needed) <= set(reader.fieldnames or []):
+                besides = f" (and {', '.join(known)} where known)" if known else ""
                 raise ValueError(
-                    f"{path}: the first line must name the columns, among them account_id"
-                    f" (and {', '.join(list(ACCOUNT_COLUMNS)[1:])} where known); it names {reader.fieldnames or 'none'}"
+                    f"{path}: the first line must name the columns, among them {', '.join(needed)}{besides};"
+                    f" it names {reader.fieldnames or 'none'}"
                 )
             for row in reader:
-                account = row["account_id"] or ""
-                has_more_fields_than_names = None in row
-                try:
-                    if not account or account in rows or has_more_fields_than_names:
-                        raise ValueError
-                    rows[account] = _typed(row)
-                except (ValueError, InvalidOperation):
-                    line = json.dumps({key or "": value for key, value in row.items()})
-                    rejected.append((path.name, reader.line_num, Rejection.INVALID_ROW, line))
+                yield reader.line_num, row
         except UnicodeDecodeError as error:
             raise ValueError(f"{path} is not UTF-8 text; export it as UTF-8") from error
         except csv.Error as error:
             raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; look at its quotes") from error
-    return list(rows.values()), rejected
+
+
+def _has_more_fields_than_names(row: Row) -> bool:
+    return None in row
+
+
+def _text(row: Row) -> str:
+    return json.dumps({key or "": value for key, value in row.items()})
 
 
 def _typed(row: Mapping[str, str | None]) -> tuple[object, ...]:

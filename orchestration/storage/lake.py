@@ -6,7 +6,7 @@ there. It is written elsewhere, synced, and moved in: a batch is there as a whol
 moment leaves nothing half counted. Batches are immutable; the warehouse can be rebuilt from them alone, and landing
 files may be deleted once read.
 
-How a batch is made is in `batch.py`, the rules are in `usage/events.py`, the accounts file is read in `accounts.py`.
+How a batch is made is in `batch.py`, the rules are in `usage/events.py`, `accounts.py` reads the files of accounts.
 """
 
 import json
@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from orchestration.storage import batch as making
 from orchestration.storage import landing, repeats, staging
-from orchestration.storage.accounts import ACCOUNT_COLUMNS, ACCOUNTS_REJECTED_COLUMNS, read_accounts
+from orchestration.storage.accounts import ACCOUNTS_FILES, ROWS_REJECTED_COLUMNS, AccountsFile
 from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
 from orchestration.storage.landing import LandedFile
 from orchestration.storage.places import Found, Place, Skipped
@@ -82,7 +82,8 @@ class Lake:
             )
         if empty.exists():
             return
-        self.write_accounts(None, rejected_at=None)
+        for kind in ACCOUNTS_FILES:
+            self.write_accounts(kind, None, rejected_at=None)
         with self._committed(empty) as folder, duckdb.connect() as connection:
             (folder / "calls" / "event_date=1970-01-01").mkdir(parents=True)
             for columns, name in (
@@ -202,16 +203,17 @@ class Lake:
         connection.execute("set TimeZone = 'UTC'")  # read as TIMESTAMP, an offset would be dropped silently
         return connection
 
-    def write_accounts(self, source: Path | None, rejected_at: datetime | None) -> tuple[int, int]:
-        """Replace the lake's copy of the accounts file; (accepted, rejected) rows.
+    def write_accounts(self, kind: AccountsFile, source: Path | None, rejected_at: datetime | None) -> tuple[int, int]:
+        """Replace the lake's copy of a file of accounts; (accepted, rejected) rows.
 
-        :raises ValueError: the file has no header with `account_id`, or is no UTF-8 text.
+        :raises ValueError: the file has no header with the columns that must be there, or is no UTF-8 text.
         """
-        rows, rejected = read_accounts(source) if source else ([], [])
+        rows, rejected = kind.read(source) if source else ([], [])
         with duckdb.connect() as connection:
+            connection.execute("set TimeZone = 'UTC'")
             for name, columns, content in (
-                ("accounts.parquet", ACCOUNT_COLUMNS, rows),
-                ("accounts_rejected.parquet", ACCOUNTS_REJECTED_COLUMNS, [(*row, rejected_at) for row in rejected]),
+                (f"{kind.name}.parquet", kind.columns, rows),
+                (f"{kind.name}_rejected.parquet", ROWS_REJECTED_COLUMNS, [(*row, rejected_at) for row in rejected]),
             ):
                 table = pa.table({column: [row[i] for row in content] for i, column in enumerate(columns)})
                 connection.register("content", table)

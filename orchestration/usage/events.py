@@ -51,6 +51,8 @@ class Rejection(StrEnum):
     ID_CONFLICT = "id_conflict"
     DAMAGED_FILE = "damaged_file"
     INVALID_ROW = "invalid_account_row"
+    INVALID_RANGE = "invalid_range_row"
+    OVERLAPPING_RANGE = "overlapping_range_row"
 
     @property
     def explanation(self) -> str:
@@ -70,4 +72,9 @@ _EXPLANATIONS = {
     Rejection.ID_CONFLICT: "an event with this id but other content was counted before, and stays; send a new id",
     Rejection.DAMAGED_FILE: "from here on the file cannot be read, what came before counts; land it again as a whole",
     Rejection.INVALID_ROW: "the accounts file's row has no new account_id, or a number, date or period that is none",
+    Rejection.INVALID_RANGE: (
+        "an id is empty, a time has no offset or cannot be read, valid_until is not after valid_from, or a Stripe"
+        " customer would change within a UTC hour"
+    ),
+    Rejection.OVERLAPPING_RANGE: "a line before it is valid at the same time for the same id, and counts; end that one",
 }

@@ -46,7 +46,8 @@ class Program:
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         own = {"HEADROOM_DATA": str(self.data), "HEADROOM_LANDING": str(self.landing), "HEADROOM_NOW": NOW}
         # `.env` of a developer must not be read: empty values count as not set.
-        unset = dict.fromkeys(("SLACK_BOT_TOKEN", "HEADROOM_SLACK_CHANNEL", "STRIPE_API_KEY", "HEADROOM_ACCOUNTS"), "")
+        files = ("HEADROOM_ACCOUNTS", "HEADROOM_SUBJECTS", "HEADROOM_CUSTOMERS")
+        unset = dict.fromkeys(("SLACK_BOT_TOKEN", "HEADROOM_SLACK_CHANNEL", "STRIPE_API_KEY", *files), "")
         self.environment = {
             **inherited,
             **unset,

@@ -138,10 +138,11 @@ def test_parts_do_only_what_they_are_named_after(program: Program) -> None:
     assert "Ingested" not in digest.stdout
 
 
-def test_run_says_so_when_the_accounts_file_is_missing(program: Program) -> None:
-    result = program.run("run", "--only", "ingest", status=1, HEADROOM_ACCOUNTS=str(program.folder / "none.csv"))
+@pytest.mark.parametrize("name", ["HEADROOM_ACCOUNTS", "HEADROOM_SUBJECTS", "HEADROOM_CUSTOMERS"])
+def test_run_says_so_when_a_file_of_accounts_is_missing(program: Program, name: str) -> None:
+    result = program.run("run", "--only", "ingest", status=1, **{name: str(program.folder / "none.csv")})
 
-    assert f"ingest failed: HEADROOM_ACCOUNTS names {program.folder}/none.csv, which does not exist" in result.stderr
+    assert f"ingest failed: {name} names {program.folder}/none.csv, which does not exist" in result.stderr
     assert "Traceback" not in result.stdout + result.stderr
 
 

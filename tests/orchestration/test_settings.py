@@ -23,6 +23,15 @@ def test_landing_is_in_the_data_folder_unless_named(data: Path, monkeypatch: pyt
     assert load().landing == PROJECT_ROOT / "elsewhere"
 
 
+@pytest.mark.parametrize("name", ["accounts", "subjects", "customers"])
+def test_files_of_accounts_are_in_the_data_folder_unless_named(
+    data: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    assert getattr(load(), f"{name}_csv") == data / f"{name}.csv"
+    monkeypatch.setenv(f"HEADROOM_{name.upper()}", "elsewhere.csv")
+    assert getattr(load(), f"{name}_csv") == PROJECT_ROOT / "elsewhere.csv"
+
+
 def test_fixed_clock_is_refused_in_production(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADROOM_NOW", "2026-11-20T08:00:00Z")
     assert load().now().isoformat() == "2026-11-20T08:00:00+00:00"

@@ -26,6 +26,7 @@ from orchestration.storage import batch as batch_module
 from orchestration.storage import content
 from orchestration.storage import lake as lake_module
 from orchestration.storage import landing as landing_module
+from orchestration.storage.accounts import ACCOUNTS_FILES
 from orchestration.storage.lake import Lake
 from orchestration.storage.landing import LandedFile
 from orchestration.storage.places import Folder
@@ -50,7 +51,8 @@ def ingest(data, landing):
                 break
             record(batch)
             known.update({file.path: file for file in batch.files})
-        lake.write_accounts(None, rejected_at=NOW)
+        for kind in ACCOUNTS_FILES:
+            lake.write_accounts(kind, None, rejected_at=NOW)
 
 
 def killed(kind, place):

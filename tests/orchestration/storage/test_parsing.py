@@ -65,6 +65,8 @@ def test_bad_line_is_in_quarantine_with_its_reason_when_its_neighbours_count(wor
     assert batch.rejected == Counter(reason for _, reason in BAD_LINES)
     assert set(batch.rejected) == set(Rejection) - {
         Rejection.INVALID_ROW,
+        Rejection.INVALID_RANGE,
+        Rejection.OVERLAPPING_RANGE,
         Rejection.ID_CONFLICT,
         Rejection.DAMAGED_FILE,
     }
