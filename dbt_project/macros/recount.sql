@@ -31,6 +31,7 @@
         {%- endif -%}
     {%- endfor -%}
     {%- do checksums.append(graph.nodes["seed.headroom.endpoint_weights"].checksum.checksum) -%}
+    {%- do checksums.append(subjects_fingerprint()) -%}
     {%- set version = local_md5(checksums | join(" ")) -%}
     {%- set days = run_query(lake_days()).rows -%}
     {%- set last_batch = days | map(attribute="last_batch") | max -%}
@@ -62,6 +63,12 @@
         {%- endif -%}
     {%- endif -%}
     {{ return(plan) }}
+{% endmacro %}
+
+{# Of what stg_subjects says, in whatever order: usage of a subject that is mapped late moves to its account. #}
+{% macro subjects_fingerprint() %}
+    {%- set subjects = adapter.get_relation(target.database, target.schema, "stg_subjects") -%}
+    {{ return(run_query("select " ~ rows_fingerprint("subjects") ~ " from " ~ subjects ~ " as subjects").rows[0][0] if subjects else "") }}
 {% endmacro %}
 
 {# SQL: whether the date is on a day that this build counts again. Since the clock of the last build: events that were

@@ -167,6 +167,8 @@ def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[s
         lines.append(f"{_counted(quality['accounts_blocked_with_usage'], 'account')} blocked (quota 0) but calling")
     if quality["events_of_unknown_meter"]:
         lines.append(f"{_counted(quality['events_of_unknown_meter'], 'event')} of a meter that is not in meters.csv")
+    if quality["subjects_unmapped"]:
+        lines.append(f"{_counted(quality['subjects_unmapped'], 'id')} with usage but no account")
     if quality["accounts_sampled"]:
         lines.append(f"{_counted(quality['accounts_sampled'], 'account')} estimated from sampled calls")
     lines.append(f"{_counted(quality['accounts_without_customer'], 'account')} with usage but no Stripe customer")

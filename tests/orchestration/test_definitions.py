@@ -9,7 +9,7 @@ import pytest
 from orchestration.definitions import headroom
 
 GRAPH = {
-    "ingest": {"raw_events", "raw_other_events", "rejected_lines", "raw_accounts"},
+    "ingest": {"raw_events", "raw_other_events", "rejected_lines", "raw_accounts", "raw_subjects", "raw_customers"},
     "staging": {
         "endpoint_weights",
         "meters",
@@ -18,9 +18,11 @@ GRAPH = {
         "routing",
         "stg_accounts",
         "stg_api_calls",
+        "stg_customers",
         "stg_limits_reached",
         "stg_quota_sets",
         "stg_rejected_lines",
+        "stg_subjects",
         "thresholds",
     },
     "marts": {
@@ -49,6 +51,7 @@ GRAPH = {
         "retry_storms",
         "threshold_crossings",
         "top_accounts_30d",
+        "unmapped_usage",
         "usage_limit_hits",
         "utilization_mtd",
     },

@@ -4,21 +4,49 @@ with hourly as (
     select * from {{ ref('hourly_usage') }}
 ),
 
+ranges as (
+    select * from {{ ref('stg_customers') }}
+),
+
 accounts as (
     select * from {{ ref('stg_accounts') }}
+),
+
+-- An account that stg_customers does not name has one customer at all times.
+customers as (
+    select
+        account_id,
+        stripe_customer_id,
+        valid_from,
+        valid_until
+    from ranges
+
+    union all
+
+    select
+        accounts.account_id,
+        accounts.stripe_customer_id,
+        timestamp '1970-01-01 00:00:00' as valid_from,
+        timestamp '9999-12-31 00:00:00' as valid_until
+    from accounts
+    where accounts.account_id not in (select ranges.account_id from ranges)
 ),
 
 final as (
     select
         hourly.account_id,
-        accounts.stripe_customer_id,
+        customers.stripe_customer_id,
         hourly.hour_start,
         hourly.calls,
         hourly.billable_units,
         hourly.sampled_calls,
         hourly.last_call_at
     from hourly
-    left join accounts on hourly.account_id = accounts.account_id
+    left join customers
+        on
+            hourly.account_id = customers.account_id
+            and hourly.hour_start >= customers.valid_from
+            and hourly.hour_start < customers.valid_until
 )
 
 select * from final

@@ -11,6 +11,11 @@ rejected as (
     select count(*) as line_count from {{ ref('events_rejected') }}
 ),
 
+unmapped as (
+    select count(*) as subject_count from {{ ref('unmapped_usage') }}
+    where calls_30d > 0
+),
+
 unknown_meters as (
     select count(*) as event_count
     from (
@@ -40,9 +45,11 @@ final as (
         cast(count(case when utilization.is_owner_missing and utilization.pct_of_cap >= 80 then 1 end) as bigint)
             as accounts_without_owner,
         cast(count(case when utilization.ci95_pct > 0 then 1 end) as bigint) as accounts_sampled,
+        cast(max(unmapped.subject_count) as bigint) as subjects_unmapped,
         cast(max(rejected.line_count) as bigint) as rejected_lines,
         cast(max(unknown_meters.event_count) as bigint) as events_of_unknown_meter
     from rejected
+    cross join unmapped
     cross join unknown_meters
     cross join arrivals
     left join utilization on true

@@ -2,6 +2,10 @@ with source as (
     select * from {{ source('lake', 'raw_events') }}
 ),
 
+subjects as (
+    select * from {{ ref('stg_subjects') }}
+),
+
 weights as (
     select
         endpoint,
@@ -14,7 +18,8 @@ weights as (
 )
 
 select
-    source.account_id,
+    coalesce(subjects.account_id, source.account_id) as account_id,
+    source.account_id as subject,
     source.source,
     source.event_id,
     {{ utc_timestamp('source.event_at') }} as event_at,
@@ -29,12 +34,18 @@ select
     source.properties,
     source.batch
 from source
+-- few of them, and on the right side: profiles.yml
+left join subjects
+    on
+        source.account_id = subjects.subject
+        and source.event_at >= {{ lake_timestamp('subjects.valid_from') }}
+        and source.event_at < {{ lake_timestamp('subjects.valid_until') }}
 left join weights
     on
         source.endpoint = weights.endpoint
         and source.event_date >= weights.effective_from
         and source.event_date < weights.effective_until
 where
-    {{ utc_timestamp('source.event_at') }} <= {{ utc_literal(counted_until()) }}
+    source.event_at <= {{ lake_timestamp(utc_literal(counted_until())) }}
     -- says no more than the line before, but by it the files of later days are not even opened
     and source.event_date <= {{ date_literal(counted_until()) }}

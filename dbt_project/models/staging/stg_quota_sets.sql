@@ -1,19 +1,30 @@
 with source as (
     select * from {{ source('lake', 'raw_other_events') }}
+),
+
+subjects as (
+    select * from {{ ref('stg_subjects') }}
 )
 
 select
-    account_id,
-    source,
-    event_id,
-    {{ utc_timestamp('event_at') }} as effective_at,
-    {{ utc_timestamp('ingested_at') }} as ingested_at,
-    quota,
-    {{ json_text('properties', 'plan') }} as plan,
+    coalesce(subjects.account_id, source.account_id) as account_id,
+    source.account_id as subject,
+    source.source,
+    source.event_id,
+    {{ utc_timestamp('source.event_at') }} as effective_at,
+    {{ utc_timestamp('source.ingested_at') }} as ingested_at,
+    source.quota,
+    {{ json_text('source.properties', 'plan') }} as plan,
     -- a quota without a metric is one of calls
-    coalesce(lower(replace({{ json_text('properties', 'metric') }}, '_', '-')), 'api-calls') as meter,
-    {{ json_text('properties', 'used') }} as sent_used
+    coalesce(lower(replace({{ json_text('source.properties', 'metric') }}, '_', '-')), 'api-calls') as meter,
+    {{ json_text('source.properties', 'used') }} as sent_used
 from source
+-- few of them, and on the right side: profiles.yml
+left join subjects
+    on
+        source.account_id = subjects.subject
+        and source.event_at >= {{ lake_timestamp('subjects.valid_from') }}
+        and source.event_at < {{ lake_timestamp('subjects.valid_until') }}
 where
-    event_name = 'quota_set'
-    and {{ utc_timestamp('event_at') }} <= {{ utc_literal(counted_until()) }}
+    source.event_name = 'quota_set'
+    and source.event_at <= {{ lake_timestamp(utc_literal(counted_until())) }}

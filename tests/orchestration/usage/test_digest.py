@@ -29,6 +29,7 @@ QUALITY = {
     "accounts_without_owner": 0,
     "accounts_sampled": 0,
     "events_of_unknown_meter": 0,
+    "subjects_unmapped": 0,
 }
 
 
@@ -478,6 +479,11 @@ def test_footer_mentions_blocked_accounts_when_they_call() -> None:
     assert footer[0] == "No usage yet"
     assert "1 line rejected" in footer
     assert "2 accounts blocked (quota 0) but calling" in footer
+
+
+def test_footer_mentions_ids_without_an_account_when_there_are_some() -> None:
+    assert "1 id with usage but no account" in digest(subjects_unmapped=1)["footer"]
+    assert "1,200 ids with usage but no account" in digest(subjects_unmapped=1_200)["footer"]
 
 
 def test_sampled_usage_says_how_exact_it_is() -> None:
