@@ -46,13 +46,18 @@ def digest_table(digest: dict[str, Any]) -> Table:
             f"{item['used']} / {item['quota']}",
             item["pct"],
             item["sparkline"],
-            f"{item['threshold']} {item['crossed_at']}",
+            f"{_threshold(item)} {item['crossed_at']}",
             item["hits_cap"],
             item["projected"],
             item["mrr"],
             Text(printable(item["owner"].partition("@")[0])),  # the name is enough here, and fits
         )
     return table
+
+
+def _threshold(item: dict[str, Any]) -> str:
+    # digests that were frozen before thresholds could be a number of units have its percentage
+    return str(item["threshold"]) if "threshold" in item else f"{item['threshold_pct']} %"
 
 
 def print_digest(console: Console, digest: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from orchestration import settings
-from orchestration.storage.accounts import ACCOUNT_COLUMNS
+from orchestration.storage.accounts import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
 from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
 from orchestration.storage.dbt import DbtProject
 
@@ -20,6 +20,8 @@ LAKE = {
     "raw_other_events": [*OTHER_COLUMNS],
     "rejected_lines": [*REJECTED_COLUMNS],
     "raw_accounts": [*ACCOUNT_COLUMNS],
+    "raw_subjects": [*SUBJECT_COLUMNS],
+    "raw_customers": [*CUSTOMER_COLUMNS],
 }
 
 

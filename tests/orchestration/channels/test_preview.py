@@ -100,3 +100,10 @@ def test_preview_is_recorded_and_never_sent(tmp_path: Path) -> None:
     assert channel.find(delivery) is None
     with pytest.raises(AssertionError):
         channel.send(delivery)
+
+
+def test_digest_that_was_frozen_by_an_earlier_version_can_still_be_shown() -> None:
+    digest = make_digest(threshold_pct=95)
+    del digest["items"][0]["threshold"]
+
+    assert "95 % 19 Nov 23:04" in digest_text(digest)
