@@ -99,7 +99,7 @@ def _reason(failure: Any) -> str:
 
 def print_utilization(config: Settings, limit: int = 15) -> None:
     """The accounts at half their quota or above, soonest cap first."""
-    rows = [row for row in warehouse.query(config.published, warehouse.UTILIZATION) if (row["pct_of_cap"] or 0) >= 50]
+    rows = warehouse.query(config.published, warehouse.UTILIZATION)
     calls = {row["account_id"]: row["calls"] for row in warehouse.query(config.published, warehouse.DAILY_CALLS)}
     console.print(Text(f"Utilization: {len(rows):,} accounts at 50 % of their quota or above", "bold"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)

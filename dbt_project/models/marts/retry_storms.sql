@@ -37,6 +37,36 @@ top_endpoints as (
     qualify row_number() over (partition by account_id order by extra_calls desc, endpoint asc) = 1
 ),
 
+-- Only of ids that the subjects file maps: without one there is nothing to tell apart, and no call is read.
+keys as (
+    select
+        calls.account_id,
+        calls.subject,
+        cast(
+            sum(
+                case
+                    when calls.event_date >= {{ date_literal(days_ago(7)) }} then calls.sample_weight
+                    else -calls.sample_weight
+                end
+            ) as bigint
+        ) as extra_calls
+    from {{ ref('stg_api_calls') }} as calls
+    where
+        calls.event_date >= {{ date_literal(days_ago(14)) }}
+        and calls.event_date < {{ date_literal(days_ago(0)) }}
+        and calls.subject in (select subjects.subject from {{ ref('stg_subjects') }} as subjects)
+    group by calls.account_id, calls.subject
+),
+
+top_keys as (
+    select
+        account_id,
+        subject,
+        extra_calls
+    from keys
+    qualify row_number() over (partition by account_id order by extra_calls desc, subject asc) = 1
+),
+
 final as (
     select
         growing.account_id,
@@ -55,6 +85,8 @@ final as (
         ) as error_share_ratio,
         top_endpoints.endpoint as top_endpoint,
         top_endpoints.extra_calls as top_endpoint_extra_calls,
+        top_keys.subject as top_subject,
+        top_keys.extra_calls as top_subject_extra_calls,
         case
             when growing.has_known_status
                 then
@@ -65,6 +97,7 @@ final as (
         end as is_retry_storm
     from growing
     left join top_endpoints on growing.account_id = top_endpoints.account_id
+    left join top_keys on growing.account_id = top_keys.account_id
 )
 
 select * from final
