@@ -60,7 +60,24 @@ class Settings(BaseSettings):
     port: int = Field(3000, alias="HEADROOM_PORT", ge=1, le=65535, description="first port tried for the UI")
     slack_bot_token: SecretStr | None = Field(None, alias="SLACK_BOT_TOKEN", description="without: preview")
     slack_api_url: str | None = Field(None, alias="SLACK_API_URL", description="another address of Slack's API")
-    slack_channel: str | None = Field(None, alias="HEADROOM_SLACK_CHANNEL", description="channel id of the digest")
+    slack_channel: str | None = Field(
+        None, alias="HEADROOM_SLACK_CHANNEL", description="channel id of the digest, and of whatever has no other"
+    )
+    slack_channel_cs: str | None = Field(
+        None, alias="HEADROOM_SLACK_CHANNEL_CS", description="channel id for customer success"
+    )
+    slack_channel_engineering: str | None = Field(
+        None, alias="HEADROOM_SLACK_CHANNEL_ENGINEERING", description="channel id for engineering"
+    )
+    slack_channel_data: str | None = Field(
+        None, alias="HEADROOM_SLACK_CHANNEL_DATA", description="channel id for the data team: failed runs"
+    )
+    slack_allowed: str = Field(
+        "", alias="HEADROOM_SLACK_ALLOWED_CHANNELS", description="if set, no other channel is posted to; commas"
+    )
+    slack_shared: str = Field(
+        "", alias="HEADROOM_SLACK_SHARED_CHANNELS", description="that another company may read (Slack Connect); commas"
+    )
     stripe_api_key: SecretStr | None = Field(None, alias="STRIPE_API_KEY", description="without: preview")
     stripe_api_base: str | None = Field(None, alias="STRIPE_API_BASE", description="another address of Stripe's API")
 
@@ -175,6 +192,25 @@ class Settings(BaseSettings):
         return self.data / "published.duckdb"
 
     @property
+    def slack_channels(self) -> dict[str, str]:
+        """Channel id by audience; one without a channel of its own reads in that of sales."""
+        sales = self.slack_channel or ""
+        return {
+            "sales": sales,
+            "cs": self.slack_channel_cs or sales,
+            "engineering": self.slack_channel_engineering or sales,
+            "data": self.slack_channel_data or sales,
+        }
+
+    @property
+    def slack_allowed_channels(self) -> list[str]:
+        return _listed(self.slack_allowed)
+
+    @property
+    def slack_shared_channels(self) -> list[str]:
+        return _listed(self.slack_shared)
+
+    @property
     def ledger_url(self) -> str:
         return f"sqlite:///{self.data / 'ledger.sqlite'}"
 
@@ -193,6 +229,10 @@ class Settings(BaseSettings):
         os.environ["DAGSTER_HOME"] = str(self.dagster_home)
         os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
         os.environ["DO_NOT_TRACK"] = "1"
+
+
+def _listed(value: str) -> list[str]:
+    return [part.strip() for part in value.split(",") if part.strip()]
 
 
 def _absolute(path: Path) -> Path:

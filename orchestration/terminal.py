@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.channels.preview import SEVERITY_STYLES, print_digest
+from orchestration.channels.preview import SEVERITY_STYLES, print_digest, printable
 from orchestration.delivery.ledger import Delivery, Ledger, State
 from orchestration.job import Outcome
 from orchestration.settings import Settings
@@ -209,8 +209,12 @@ def print_delivery(delivery: Delivery) -> None:
     """The stored message of one delivery."""
     if "digest" in delivery.payload:
         print_digest(console, delivery.payload["digest"])
+    elif "file" in delivery.payload:
+        print(delivery.payload["file"]["content"], end="")  # noqa: T201 - a file for pipes: not wrapped, not styled
     else:
-        console.print(Text(delivery.payload["message"]["text"]))
+        message = delivery.payload["message"]
+        texts = [block["text"]["text"] for block in message.get("blocks", ())] or [message["text"]]
+        console.print("\n".join(map(printable, texts)), markup=False)
 
 
 def print_deliveries(ledger: Ledger) -> None:

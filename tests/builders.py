@@ -6,6 +6,20 @@ from pathlib import Path
 from typing import Any
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
+ITEM = {
+    "account_id": "acme",
+    "name": "Acme",
+    "owner": "dana.reyes@example.com",
+    "severity": "warm",
+    "used": "83,801",
+    "quota": "100,000",
+    "pct": "83.8 %",
+    "hits_cap": "Tue 24 Nov",
+    "projected": "145,000",
+    "mrr": "45.57",
+    "sparkline": "▃▃█████▃▃████▅",
+}
+FOOTER = ["Data through 20 Nov 07:52 UTC", "20 lines rejected"]
 
 
 def make_event(account: str = "acme", at: str = "2026-11-19T12:00:00Z", **fields: Any) -> dict[str, Any]:
@@ -31,6 +45,11 @@ def make_quota(
         "properties": {"account_id": account, "api_quota_monthly": quota, "plan": "growth"},
         **fields,
     }
+
+
+def make_digest(items: int = 1, headline: str = "1 account crossed a threshold.", **fields: Any) -> dict[str, Any]:
+    """A digest of so many equal accounts."""
+    return {"date": "2026-11-20", "headline": headline, "items": [{**ITEM, **fields}] * items, "footer": FOOTER}
 
 
 def land(folder: Path, name: str, *lines: object) -> Path:

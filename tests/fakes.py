@@ -6,8 +6,8 @@ A fake keeps what was applied and what was asked, so that tests look at the effe
 import json
 import threading
 import time
-from collections import Counter, deque
-from collections.abc import Mapping
+from collections import Counter, defaultdict, deque
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,6 +17,7 @@ from urllib.parse import parse_qsl, urlsplit
 
 MAX_BLOCKS = 50
 MAX_SECTION_CHARACTERS = 3_000
+MAX_FIELD_CHARACTERS = 2_000
 MAX_BLOCK_CHARACTERS = 13_000
 MAX_HEADER_CHARACTERS = 150
 
@@ -53,21 +54,46 @@ def refused(error: str) -> Fault:
     return Fault(body=json.dumps({"ok": False, "error": error}))
 
 
+SCOPES = {
+    "auth.test": None,
+    "chat.postMessage": "chat:write",
+    "conversations.history": "channels:history",
+    "conversations.info": "channels:read",
+    "conversations.replies": "channels:history",
+    "files.completeUploadExternal": "files:write",
+    "files.getUploadURLExternal": "files:write",
+    "users.lookupByEmail": "users:read.email",
+}
+UPLOAD = "upload"
+"""Stands for the method where a file's bytes are sent to the address that Slack gave."""
+EFFECTS = ("chat.postMessage", "files.completeUploadExternal")
+
+
 class FakeSlack:
-    """Slack's Web API as far as Headroom uses it, with one channel. Attributes may be changed between requests."""
+    """Slack's Web API as far as Headroom uses it. Attributes may be changed between requests."""
 
     def __init__(self) -> None:
         self.token = "xoxb-fake-token"
         self.channel = "C0DIGEST"
+        self.channels: dict[str, dict[str, Any]] = {self.channel: {}}
+        """What conversations.info says of each channel."""
         self.is_member = True
-        self.scopes = {"chat:write", "channels:history"}
+        self.scopes = {scope for scope in SCOPES.values() if scope}
+        self.users: dict[str, str] = {}
+        """User ids by e-mail address."""
+        self.room: dict[str, int] = {}
+        """How many more messages a channel takes before it answers 429; one that is not here takes any number."""
         self.page_size = 200
         """Messages of one page of the history at most, whatever limit is asked for."""
         self.messages: list[dict[str, Any]] = []
-        """What the channel shows, oldest first."""
+        """What the channels show, oldest first, without replies."""
+        self.threads: dict[str, list[dict[str, Any]]] = {}
+        """Replies, oldest first, by the ts of the message that they reply to."""
+        self.uploads: dict[str, dict[str, Any]] = {}
         self.requests: list[tuple[str, dict[str, Any]]] = []
         """(method, arguments) of every request, the failed ones included."""
-        self._faults: deque[Fault] = deque()
+        self.clock: Callable[[], float] = time.time
+        self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(self))
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01})
@@ -85,69 +111,122 @@ class FakeSlack:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self._server.server_address[1]}/api/"
+        return f"{self._root}/api/"
 
-    def then(self, *faults: Fault) -> None:
-        """The next requests meet these, one each; later ones are answered as usual."""
-        self._faults.extend(faults)
+    @property
+    def _root(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def then(self, *faults: Fault, method: str = "chat.postMessage") -> None:
+        """The next requests of the method meet these, one each; later ones are answered as usual."""
+        self._faults[method].extend(faults)
 
     def counts(self) -> Counter[str]:
-        """Messages in the channel by the key in their metadata."""
-        marked = [message["metadata"] for message in self.messages if "metadata" in message]
-        return Counter(metadata["event_payload"]["key"] for metadata in marked)
+        """Messages and replies by the key in their metadata, and files by their name."""
+        shown = [*self.messages, *(reply for replies in self.threads.values() for reply in replies)]
+        marked = [message["metadata"] for message in shown if "metadata" in message]
+        keys = [metadata["event_payload"]["key"] for metadata in marked]
+        return Counter([*keys, *(file["name"] for message in shown for file in message.get("files", ()))])
 
     def methods(self) -> list[str]:
         return [method for method, _ in self.requests]
 
-    def post(self, text: str, metadata: dict[str, Any] | None = None, at: float | None = None) -> dict[str, Any]:
-        """A message in the channel, from whomever."""
-        last = float(self.messages[-1]["ts"]) if self.messages else 0.0
-        message = {"type": "message", "text": text, "ts": f"{at or max(time.time(), last + 1e-6):.6f}"}
+    def post(
+        self, text: str, metadata: dict[str, Any] | None = None, at: float | None = None, thread: str | None = None
+    ) -> dict[str, Any]:
+        """A message in the channel, or a reply, from whomever."""
+        shown = self.threads.setdefault(thread, []) if thread else self.messages
+        last = float(shown[-1]["ts"]) if shown else float(thread or 0)
+        ts = f"{at or max(self.clock(), last + 1e-6):.6f}"
+        message = {"type": "message", "text": text, "ts": ts, "channel": self.channel}
         if metadata:
             message["metadata"] = metadata  # type: ignore[assignment]
-        self.messages.append(message)
+        shown.append(message)
         return message
 
     def answer(self, method: str, arguments: dict[str, Any], token: str) -> Fault:
         """What to answer to one request, applied where it is to be."""
         with self._lock:
             self.requests.append((method, arguments))
-            fault = self._faults.popleft() if self._faults else None
+            fault = self._faults[method].popleft() if self._faults[method] else None
             if fault and not fault.applies:
                 return fault
+            if method == UPLOAD:
+                self.uploads[arguments["id"]]["content"] = arguments["content"]
+                return fault or Fault(applies=True, body="OK")
             answer = self._apply(method, arguments, token)
-            return fault or Fault(applies=True, body=json.dumps(answer))
+            status, headers = 200, {"X-OAuth-Scopes": ",".join(sorted(self.scopes))}
+            if answer.get("error") == "ratelimited":
+                status, headers = 429, {"Retry-After": "30"}
+            return fault or Fault(applies=True, status=status, body=json.dumps(answer), headers=headers)
 
     def _apply(self, method: str, arguments: dict[str, Any], token: str) -> dict[str, Any]:
-        scope = {"chat.postMessage": "chat:write", "conversations.history": "channels:history"}.get(method)
-        if scope is None:
+        if method not in SCOPES:
             return _error("unknown_method")
         if token != self.token:
             return _error("invalid_auth" if token else "not_authed")
-        if scope not in self.scopes:
+        scope = SCOPES[method]
+        if scope and scope not in self.scopes:
             return {**_error("missing_scope"), "needed": scope, "provided": ",".join(sorted(self.scopes))}
-        if arguments.get("channel") != self.channel:
+        if method == "auth.test":
+            return {"ok": True, "team": "Example", "user": "headroom", "url": "https://example.slack.com/"}
+        if method == "users.lookupByEmail":
+            user = self.users.get(arguments["email"])
+            return {"ok": True, "user": {"id": user}} if user else _error("users_not_found")
+        if method == "files.getUploadURLExternal":
+            number = f"F{len(self.uploads) + 1}"
+            self.uploads[number] = {"id": number, "name": arguments["filename"]}
+            return {"ok": True, "upload_url": f"{self._root}/upload/{number}", "file_id": number}
+        channel = arguments.get("channel") or arguments.get("channel_id")
+        if channel not in self.channels:
             return _error("channel_not_found")
+        if method == "conversations.info":
+            info = {"id": channel, "name": "digest", "is_member": self.is_member, "is_private": False}
+            return {"ok": True, "channel": {**info, **self.channels[channel]}}
         if not self.is_member:
             return _error("not_in_channel")
-        return self._post_message(arguments) if method == "chat.postMessage" else self._history(arguments)
+        if method in EFFECTS and channel in self.room:
+            if not self.room[channel]:
+                return _error("ratelimited")
+            self.room[channel] -= 1
+        parent = arguments.get("thread_ts") or arguments.get("ts")
+        if parent and parent not in [message["ts"] for message in self.messages if message["channel"] == channel]:
+            return _error("thread_not_found")
+        if method == "chat.postMessage":
+            return self._post_message(channel, arguments)
+        if method == "files.completeUploadExternal":
+            return self._share_files(channel, arguments)
+        return self._history(channel, parent, arguments)
 
-    def _post_message(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _post_message(self, channel: str, arguments: dict[str, Any]) -> dict[str, Any]:
         blocks = _decoded(arguments.get("blocks")) or []
         metadata = _decoded(arguments.get("metadata"))
         if not blocks and not arguments.get("text"):
             return _error("no_text")
         if len(blocks) > MAX_BLOCKS or not all(map(_is_valid, blocks)):
             return _error("invalid_blocks")
+        if sum(block["type"] in ("table", "data_table") for block in blocks) > 1:
+            return _error("only_one_table_allowed")
         if len(json.dumps(blocks)) > MAX_BLOCK_CHARACTERS:
             return _error("msg_blocks_too_long")
-        message = self.post(arguments.get("text", ""), metadata)
-        message |= {"blocks": blocks, "bot_id": "B0HEADROOM"}
-        return {"ok": True, "channel": self.channel, "ts": message["ts"], "message": _without_payload(message)}
+        message = self.post(arguments.get("text", ""), metadata, thread=arguments.get("thread_ts"))
+        message |= {"blocks": blocks, "bot_id": "B0HEADROOM", "channel": channel}
+        return {"ok": True, "channel": channel, "ts": message["ts"], "message": _without_payload(message)}
 
-    def _history(self, arguments: dict[str, Any]) -> dict[str, Any]:
+    def _share_files(self, channel: str, arguments: dict[str, Any]) -> dict[str, Any]:
+        files = [self.uploads[file["id"]] | {"title": file["title"]} for file in _decoded(arguments["files"])]
+        if not all("content" in file for file in files):
+            return _error("file_not_found")
+        message = self.post("", thread=arguments.get("thread_ts"))
+        message |= {"files": files, "bot_id": "B0HEADROOM", "channel": channel}
+        # Slack shares them a moment later, so the answer does not say where
+        return {"ok": True, "files": [{"id": file["id"], "title": file["title"]} for file in files]}
+
+    def _history(self, channel: str, parent: str | None, arguments: dict[str, Any]) -> dict[str, Any]:
         oldest = float(arguments.get("oldest") or 0)
-        found = [message for message in reversed(self.messages) if float(message["ts"]) > oldest]
+        found = [m for m in reversed(self.messages) if float(m["ts"]) > oldest and m["channel"] == channel]
+        if parent:
+            found = [message for message in found if message["ts"] == parent] + self.threads.get(parent, [])
         start = int(arguments.get("cursor") or 0)
         end = start + min(int(arguments.get("limit") or 100), self.page_size)
         page = found[start:end]
@@ -172,9 +251,14 @@ def _without_payload(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_valid(block: dict[str, Any]) -> bool:
-    texts = block.get("elements") or [block.get("text") or {}]
+    texts, fields = block.get("elements") or [block.get("text") or {}], block.get("fields", [])
     limit = MAX_HEADER_CHARACTERS if block["type"] == "header" else MAX_SECTION_CHARACTERS
-    return len(texts) <= 10 and all(0 < len(text.get("text", "")) <= limit for text in texts)
+    return (
+        len(texts) <= 10
+        and all(0 < len(text.get("text", "")) <= limit for text in texts)
+        and len(fields) <= 10
+        and all(0 < len(field["text"]) <= MAX_FIELD_CHARACTERS for field in fields)
+    )
 
 
 def _decoded(value: Any) -> Any:
@@ -191,12 +275,15 @@ def _handler(slack: FakeSlack) -> type[BaseHTTPRequestHandler]:
             address = urlsplit(self.path)
             content = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
             arguments: dict[str, Any] = dict(parse_qsl(address.query))
-            if self.headers.get_content_type() == "application/json":
+            folder, _, method = address.path.rpartition("/")
+            if folder == "/upload":
+                arguments, method = {"id": method, "content": content}, UPLOAD
+            elif self.headers.get_content_type() == "application/json":
                 arguments |= json.loads(content or "{}")
             else:
                 arguments |= dict(parse_qsl(content))
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
-            fault = slack.answer(address.path.rpartition("/")[2], arguments, token)
+            fault = slack.answer(method, arguments, token)
             self.close_connection = True
             if fault.body is None:
                 return

@@ -25,6 +25,9 @@ class PreviewChannel:
     def __init__(self, name: str) -> None:
         self.name = f"{name} (preview)"
 
+    def address(self, delivery: Delivery, parent: Delivery | None) -> str:
+        return ""
+
     def send(self, delivery: Delivery) -> str:
         raise AssertionError("a preview is recorded, never sent")
 

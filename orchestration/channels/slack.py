@@ -1,13 +1,12 @@
-"""Slack: drawing a digest as blocks, posting it once, finding it again. The only importer of slack_sdk.
+"""Slack: posting a message, a reply or a file once, finding it again. The only importer of slack_sdk.
 
-Slack has no idempotency key for posts. Each message carries the delivery's key as metadata, so that an attempt
-without an answer can be looked up in the channel's history. Only what Slack says clearly counts as a refusal;
-whatever else comes back, or nothing, leaves the attempt in doubt.
+Slack has no idempotency key for posts. Each message carries the delivery's key as metadata, and each file has a name
+of its own, so that an attempt without an answer can be looked up in the channel's history or in the thread. Only what
+Slack says clearly counts as a refusal; whatever else comes back, or nothing, leaves the attempt in doubt.
 """
 
-import json
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
 from http.client import HTTPException
@@ -28,10 +27,9 @@ MAX_WAIT_SECONDS = 8
 that waited longer would post while another one, which found nothing, posts too."""
 LOOK_BACK = timedelta(days=1)
 """How much of the history before an attempt is searched: Slack's clock and ours may differ by hours."""
-CHARACTERS = 10_000
-"""Of all blocks together, as JSON: above some 13,000 Slack answers msg_blocks_too_long, whatever else is respected."""
-MAX_ITEMS = 40
-"""Accounts drawn; with header, headline and footer below Slack's 50 blocks."""
+UPLOAD_SECONDS = 8
+"""Of each of an upload's three requests, none of which is repeated: together below half of ATTEMPT_LIMIT, too."""
+DEFAULT_AUDIENCE = "sales"
 
 _REMEDIES = {
     "not_in_channel": "invite the bot to the channel (/invite @headroom) and run again",
@@ -40,7 +38,9 @@ _REMEDIES = {
     "not_authed": "SLACK_BOT_TOKEN is empty: copy the bot token (xoxb-…) from the app's OAuth page",
     "account_inactive": "the bot's user was deactivated: install the app again and set its new token",
     "token_revoked": "the token was revoked: install the app again and set its new token",
-    "missing_scope": "add the scopes chat:write and channels:history (groups:history for private channels) to the app",
+    "missing_scope": "add the scope {needed} to the app and install it again; `headroom slack check` lists all of them",
+    "is_archived": "unarchive the channel, or set another one",
+    "thread_not_found": "the message that it replies to was deleted",
     "ratelimited": "it takes no more messages for the moment; run again in a minute",
 }
 _IN_DOUBT = ("fatal_error", "internal_error", "service_unavailable")
@@ -65,16 +65,27 @@ class _ShortWait(RateLimitErrorRetryHandler):
 
 
 class SlackChannel:
-    """Posts to one channel. `base_url` is another address of the API, for tests."""
+    """Posts to the channel of a delivery's audience, or into the thread of its parent.
+
+    `channels` are channel ids by audience. If any are `allowed`, no other is posted to; a channel that is shared with
+    another company is posted to only if it is among `shared`. `base_url` is another address of the API, for tests.
+    """
 
     name = "Slack"
     is_preview = False
 
-    def __init__(self, token: str, channel: str, base_url: str | None = None) -> None:
+    def __init__(
+        self,
+        token: str,
+        channels: Mapping[str, str],
+        base_url: str | None = None,
+        allowed: Collection[str] = (),
+        shared: Collection[str] = (),
+    ) -> None:
         """:raises ValueError: the token cannot be sent, and would be shown by the error of whoever tried."""
         if not re.fullmatch("[!-~]+", token.strip()):
             raise ValueError("SLACK_BOT_TOKEN contains spaces, line breaks or other signs that no token has")
-        self._channel = channel
+        self._channels, self._allowed, self._shared = channels, allowed, shared
         address = (base_url or WebClient.BASE_URL).rstrip("/") + "/"
         # The default handlers repeat a post whose answer was lost, which posts twice.
         self._client = WebClient(
@@ -83,12 +94,44 @@ class SlackChannel:
             retry_handlers=[_ShortWait(max_retry_count=1)],
             base_url=address,
         )
+        self._uploads = WebClient(token=token, timeout=UPLOAD_SECONDS, retry_handlers=[], base_url=address)
+
+    def address(self, delivery: Delivery, parent: Delivery | None) -> str:
+        """A channel id, or channel id/ts of the message that it replies to."""
+        if parent is not None:
+            return str(parent.receipt)
+        channel = self._channels[delivery.payload.get("audience", DEFAULT_AUDIENCE)]
+        if self._allowed and channel not in self._allowed:
+            raise RefusedError(
+                f"{channel} is not among HEADROOM_SLACK_ALLOWED_CHANNELS: add it, or set another channel"
+            )
+        if channel not in self._shared:
+            with self._explained(f"channel {channel}", "nothing was sent; run again", RefusedError):
+                info = self._client.conversations_info(channel=channel)["channel"]
+            if is_shared(info):
+                raise RefusedError(
+                    f"channel {channel} is shared with another company: set another channel, or add its id to"
+                    " HEADROOM_SLACK_SHARED_CHANNELS if they may read this"
+                )
+        return channel
 
     def send(self, delivery: Delivery) -> str:
-        message = delivery.payload["message"]
-        with self._explained(f"{delivery.key} may have been posted; the next run looks before it posts again"):
+        channel, _, parent_ts = str(delivery.address).partition("/")
+        doubt = f"{delivery.key} may have been posted; the next run looks before it posts again"
+        with self._explained(f"channel {channel}", doubt):
+            if file := delivery.payload.get("file"):
+                uploaded = self._uploads.files_upload_v2(
+                    channel=channel,
+                    thread_ts=parent_ts,
+                    filename=file["name"],
+                    title=file["title"],
+                    content=file["content"],
+                )
+                return f"{channel}/{uploaded['files'][0]['id']}"
+            message = delivery.payload["message"]
             answer = self._client.chat_postMessage(
-                channel=self._channel,
+                channel=channel,
+                thread_ts=parent_ts or None,
                 text=_escaped(message["text"]),
                 blocks=message.get("blocks"),
                 mrkdwn=False,
@@ -96,31 +139,38 @@ class SlackChannel:
                 unfurl_media=False,
                 metadata={"event_type": EVENT_TYPE, "event_payload": {"key": delivery.key}},
             )
-        return f"{answer.get('channel')}/{answer.get('ts')}"
+            return f"{channel}/{answer['ts']}"
 
     def find(self, delivery: Delivery) -> str | None:
         if delivery.attempted_at is None:
             return None
+        # without an address it was attempted by a version that knew one channel
+        channel, _, parent_ts = str(delivery.address or self._channels[DEFAULT_AUDIENCE]).partition("/")
         oldest = f"{(delivery.attempted_at - LOOK_BACK).timestamp():.6f}"
         cursor: str | None = None
         while True:
-            with self._explained(f"{delivery.key} could not be looked up; the next run tries again"):
-                page = self._client.conversations_history(
-                    channel=self._channel, oldest=oldest, include_all_metadata=True, limit=200, cursor=cursor
-                )
+            page_of: dict[str, Any] = {"channel": channel, "include_all_metadata": True, "limit": 200, "cursor": cursor}
+            with self._explained(
+                f"channel {channel}", f"{delivery.key} could not be looked up; the next run tries again"
+            ):
+                if parent_ts:
+                    page = self._client.conversations_replies(ts=parent_ts, **page_of)
+                else:
+                    page = self._client.conversations_history(oldest=oldest, **page_of)
             messages: list[dict[str, Any]] = page.get("messages", [])
             for message in messages:
-                metadata = message.get("metadata") or {}
-                payload = metadata.get("event_payload") or {}
-                if metadata.get("event_type") == EVENT_TYPE and payload.get("key") == delivery.key:
-                    return f"{self._channel}/{message['ts']}"
+                if _is_of(message, delivery):
+                    return f"{channel}/{message['ts']}"
             cursor = (page.get("response_metadata") or {}).get("next_cursor")
             if not cursor:
                 return None
 
     @contextmanager
-    def _explained(self, doubt: str) -> Iterator[None]:
-        """Turns the SDK's errors into sentences. None quotes the SDK: its texts can hold headers and bodies."""
+    def _explained(self, what: str, doubt: str, otherwise: type[Exception] = InDoubtError) -> Iterator[None]:
+        """Turns the SDK's errors into sentences about `what`; `otherwise` is raised where Slack did not clearly refuse.
+
+        None quotes the SDK: its texts can hold headers and bodies.
+        """
         try:
             yield
         except SlackApiError as error:
@@ -129,53 +179,28 @@ class SlackChannel:
             is_refusal = re.fullmatch("[a-z_]+", code) and code not in _IN_DOUBT and status < 500
             if status != 429 and not is_refusal:
                 reason = code if code in _IN_DOUBT else f"HTTP {status}"
-                raise InDoubtError(f"Slack failed ({reason}): {doubt}") from None
+                raise otherwise(f"Slack failed ({reason}): {doubt}") from None
             code = "ratelimited" if status == 429 else code
             remedy = _REMEDIES.get(code, "look the code up in Slack's documentation of the method")
-            raise RefusedError(f"Slack refused with {code!r} for channel {self._channel}: {remedy}") from None
-        except (SlackClientError, HTTPException, OSError, ValueError) as error:
-            raise InDoubtError(f"no usable answer from Slack ({type(error).__name__}): {doubt}") from None
+            needed = str(error.response.get("needed", "that Slack's documentation of the method names"))
+            raise RefusedError(f"Slack refused with {code!r} for {what}: {remedy.format(needed=needed)}") from None
+        except (SlackClientError, HTTPException, OSError, ValueError, LookupError) as error:
+            raise otherwise(f"no usable answer from Slack ({type(error).__name__}): {doubt}") from None
 
 
-def digest_message(digest: dict[str, Any]) -> dict[str, Any]:
-    """The digest as text (notifications, screen readers) and blocks, within Slack's limits.
-
-    Every text is plain_text: names are data, which cannot ping, link or format there, and read as they are.
-    """
-    headline = _cut(digest["headline"], 300)
-    footer = {"type": "context", "elements": [_plain(_cut(" · ".join(digest["footer"]), 1000))]}
-    blocks: list[dict[str, Any]] = [
-        {"type": "header", "text": _plain(f"Usage digest {digest['date']}")},
-        {"type": "section", "text": _plain(headline)},
-    ]
-    room = CHARACTERS - len(json.dumps([*blocks, footer]))
-    for number, item in enumerate(digest["items"]):
-        section = {"type": "section", "text": _plain(_line(item))}
-        room -= len(json.dumps(section))
-        if room < 0 or number == MAX_ITEMS:
-            left = len(digest["items"]) - number
-            more = f"… and {left:,} more: `headroom deliveries` lists this digest, with --show KEY it prints all of it"
-            blocks.append({"type": "section", "text": _plain(more)})
-            break
-        blocks.append(section)
-    return {"text": headline, "blocks": [*blocks, footer]}
+def is_shared(channel: Mapping[str, Any]) -> bool:
+    """Whether another company reads the channel (Slack Connect) or is invited to; workspaces of one company may."""
+    with_others = channel.get("is_ext_shared") or channel.get("is_pending_ext_shared")
+    return bool(with_others or (channel.get("is_shared") and not channel.get("is_org_shared")))
 
 
-def _line(item: dict[str, Any]) -> str:
-    facts = [_cut(item["name"], 80), item["severity"], f"{item['used']} / {item['quota']} ({item['pct']})"]
-    facts += [f"hits cap: {item['hits_cap']}", f"projected {item['projected']}"]
-    facts += [f"MRR {item['mrr']}"] if item["mrr"] else []
-    return f"{' · '.join([*facts, _cut(item['owner'], 80)])}\n{item['sparkline']}"
-
-
-def _plain(text: str) -> dict[str, Any]:
-    return {"type": "plain_text", "text": text, "emoji": False}
-
-
-def _cut(text: str, characters: int) -> str:
-    """On one line, and no longer than that."""
-    text = " ".join(text.split())
-    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+def _is_of(message: Mapping[str, Any], delivery: Delivery) -> bool:
+    """Whether the message is that delivery: a file by its name, for an upload has no metadata."""
+    if file := delivery.payload.get("file"):
+        return file["name"] in [shown.get("name") for shown in message.get("files", ())]
+    metadata = message.get("metadata") or {}
+    key = (metadata.get("event_payload") or {}).get("key")
+    return metadata.get("event_type") == EVENT_TYPE and key == delivery.key
 
 
 def _escaped(text: str) -> str:

@@ -23,7 +23,7 @@ def alert_failed_run(project: Project, run_id: str, job_name: str, reason: str |
     text = f"Headroom's {job_name} failed (run {run_id[:8]}): {(reason or 'no reason given')[:500]}"
     with ledger.transaction() as connection:
         if ledger.delivery(key, connection) is None:
-            ledger.prepare(connection, key, "slack", {"message": {"text": text}}, settings.now())
+            ledger.prepare(connection, key, "slack", {"audience": "data", "message": {"text": text}}, settings.now())
     try:
         return deliver(ledger, key, project.slack(), clock).state
     except (RefusedError, InDoubtError, ValueError) as error:

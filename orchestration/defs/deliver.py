@@ -6,11 +6,11 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.channels import slack
+from orchestration.channels import slack_blocks
 from orchestration.channels.preview import digest_text
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.delivery.ledger import Delivery, State
-from orchestration.delivery.outbox import InDoubtError, RefusedError, deliver
+from orchestration.delivery.outbox import InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.storage import warehouse
 from orchestration.usage import digest as digests
 from orchestration.usage import metering
@@ -60,6 +60,11 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
             delivery = deliver(project.ledger(), key, project.slack(), clock)
         except (RefusedError, InDoubtError, ValueError) as error:
             raise dg.Failure(str(error), metadata={"key": key}, allow_retries=False) from None
+        try:
+            deliver_parts(project.ledger(), key, project.slack(), clock)
+        except (RefusedError, InDoubtError, ValueError) as error:
+            said = f"the digest of {on} is {_done(delivery)}, but not all of its replies are: {error}"
+            raise dg.Failure(said, metadata={"key": key}, allow_retries=False) from None
         if before and before.state == delivery.state:
             outcome = f"already {_done(delivery)}"
         else:
@@ -69,6 +74,7 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
             metadata={
                 "outcome": outcome,
                 "accounts": len(delivery.payload["digest"]["items"]),
+                "replies": len(project.ledger().parts(key)),
                 "key": key,
                 "message": dg.MetadataValue.md(f"```\n{digest_text(delivery.payload['digest'])}\n```"),
             }
@@ -80,14 +86,14 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
 def deliver_waiting_digests(context: dg.AssetExecutionContext, project: Project, but: str) -> None:
     """Bring digests of earlier days to their end that were refused or are in doubt: their crossings are in no other.
 
-    One that fails again is only logged, so that it cannot hold up today's.
+    So are replies to those that were sent. One that fails again is only logged, so that it cannot hold up today's.
     """
-    for delivery in reversed(project.ledger().deliveries("slack")):
-        is_digest = delivery.key.startswith(digest_key(project.settings.env, ""))
-        if is_digest and delivery.key != but and delivery.state not in (State.SENT, State.PREVIEWED):
+    ledger = project.ledger()
+    for key in ledger.waiting("slack", digest_key(project.settings.env, "")):
+        if key != but:
             try:
-                outcome = _done(deliver(project.ledger(), delivery.key, project.slack(), clock))
-                context.log.info(f"{delivery.key}: {outcome}")
+                context.log.info(f"{key}: {_done(deliver(ledger, key, project.slack(), clock))}")
+                deliver_parts(ledger, key, project.slack(), clock)
             except (RefusedError, InDoubtError, ValueError) as error:
                 context.log.warning(str(error))
 
@@ -108,6 +114,7 @@ def prepare_digest(project: Project, on: date) -> None:
         )
     rows = warehouse.query(settings.published, warehouse.CROSSINGS)
     calls = {row["account_id"]: row["calls"] for row in warehouse.query(settings.published, warehouse.DAILY_CALLS)}
+    utilization = warehouse.query(settings.published, warehouse.UTILIZATION)
     key = digest_key(settings.env, on.isoformat())
     with ledger.transaction() as connection:
         if ledger.delivery(key, connection):
@@ -120,7 +127,8 @@ def prepare_digest(project: Project, on: date) -> None:
             ledger.last_digest_at(connection, settings.env),
         )
         digest = digests.compose(news, calls, quality, on, as_of, settings.zone)
-        ledger.prepare(connection, key, "slack", {"digest": digest, "message": slack.digest_message(digest)}, as_of)
+        message, replies = slack_blocks.digest_payloads(digest, digests.table(utilization), settings.env, mentions={})
+        ledger.prepare(connection, key, "slack", message, as_of, replies)
         ledger.record_crossings(connection, [_crossing(settings.env, verdict, key, as_of) for verdict in verdicts])
 
 

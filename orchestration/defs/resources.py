@@ -49,7 +49,13 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
             return PreviewChannel("Slack")
         if not config.slack_channel:
             raise ValueError("SLACK_BOT_TOKEN is set but HEADROOM_SLACK_CHANNEL is not: name the channel's id (C…)")
-        return SlackChannel(config.slack_bot_token.get_secret_value(), config.slack_channel, config.slack_api_url)
+        return SlackChannel(
+            config.slack_bot_token.get_secret_value(),
+            config.slack_channels,
+            config.slack_api_url,
+            allowed=config.slack_allowed_channels,
+            shared=config.slack_shared_channels,
+        )
 
 
 def clock() -> datetime:

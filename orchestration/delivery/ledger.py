@@ -42,6 +42,10 @@ class Delivery:
     finished_at: datetime | None
     receipt: str | None
     error: str | None
+    parent: str | None
+    """Key of the delivery that this one is a reply to."""
+    address: str | None
+    """Where the last attempt went; a later one looks there, whatever the configuration says by then."""
 
 
 class Ledger:
@@ -105,17 +109,55 @@ class Ledger:
                 row = own.execute(query).first()
         return _delivery(row) if row else None
 
+    def waiting(self, channel: str, prefix: str) -> list[str]:
+        """Keys of the deliveries under `prefix`, oldest first, that have still to be sent, or replies of theirs have.
+
+        One that was only previewed is not waiting, nor are its replies.
+        """
+        table = deliveries.c
+        query = sa.select(table.key, table.parent, table.state).where(
+            table.channel == channel, table.key.startswith(prefix, autoescape=True), table.state != State.SENT
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        previewed = {key for key, parent, state in rows if state == State.PREVIEWED and not parent}
+        return sorted({parent or key for key, parent, _ in rows} - previewed)
+
+    def parts(self, key: str) -> list[Delivery]:
+        """The replies to the delivery, in the order in which they are sent."""
+        query = sa.select(deliveries).where(deliveries.c.parent == key)
+        with self._engine.connect() as connection:
+            found = [_delivery(row) for row in connection.execute(query)]
+        return sorted(found, key=lambda part: (len(part.key), part.key))
+
     def prepare(
-        self, connection: sa.Connection, key: str, channel: str, payload: dict[str, Any], now: datetime
+        self,
+        connection: sa.Connection,
+        key: str,
+        channel: str,
+        payload: dict[str, Any],
+        now: datetime,
+        replies: Sequence[dict[str, Any]] = (),
     ) -> None:
-        """Freeze a payload. Sending it later never recomputes it."""
+        """Freeze a payload, and those of its replies. Sending them later never recomputes them."""
+        rows = [(key, payload, None), *((f"{key}:{n}", reply, key) for n, reply in enumerate(replies, 1))]
         connection.execute(
-            sa.insert(deliveries).values(
-                key=key, channel=channel, payload=payload, state=State.PREPARED, attempts=0, created_at=now
-            )
+            sa.insert(deliveries),
+            [
+                {
+                    "key": name,
+                    "channel": channel,
+                    "payload": content,
+                    "state": State.PREPARED,
+                    "attempts": 0,
+                    "created_at": now,
+                    "parent": parent,
+                }
+                for name, content, parent in rows
+            ],
         )
 
-    def claim(self, delivery: Delivery, at: datetime) -> Delivery | None:
+    def claim(self, delivery: Delivery, at: datetime, address: str | None = None) -> Delivery | None:
         """Take the delivery for one attempt; None if another process was faster. `at` is the real clock."""
         claimed = replace(
             delivery,
@@ -124,8 +166,9 @@ class Ledger:
             attempted_at=at,
             finished_at=None,
             error=None,
+            address=address,
         )
-        names = ("state", "attempts", "attempted_at", "finished_at", "error")
+        names = ("state", "attempts", "attempted_at", "finished_at", "error", "address")
         return claimed if self._change(delivery, {name: getattr(claimed, name) for name in names}) else None
 
     def finish(self, delivery: Delivery, state: State, at: datetime, receipt: str | None, error: str | None) -> bool:

@@ -21,6 +21,10 @@ ATTEMPT_LIMIT = timedelta(seconds=60)
 """No attempt lasts longer: it begins within half of it after the claim, and channels give up within the other half."""
 
 
+DONE = (State.SENT, State.PREVIEWED)
+"""After these, replies may follow."""
+
+
 class RefusedError(RuntimeError):
     """Nothing was delivered. The message says what to do."""
 
@@ -35,15 +39,21 @@ class Channel(Protocol):
     name: str
     is_preview: bool
 
+    def address(self, delivery: Delivery, parent: Delivery | None) -> str:
+        """Where the delivery goes now: under its parent, or where the configuration says. Nothing is sent yet.
+
+        :raises RefusedError: it may not go there, or that could not be found out.
+        """
+
     def send(self, delivery: Delivery) -> str:
-        """Deliver once and return a receipt.
+        """Deliver to `delivery.address` once and return a receipt.
 
         :raises RefusedError: nothing was delivered.
         :raises InDoubtError: it may have been delivered.
         """
 
     def find(self, delivery: Delivery) -> str | None:
-        """The receipt of an earlier attempt that went through, None where there is none.
+        """The receipt of an earlier attempt that went through to `delivery.address`, None where there is none.
 
         :raises RefusedError, InDoubtError: the channel could not be asked; nothing is sent then.
         """
@@ -71,7 +81,13 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
                 f"{key}: an attempt {age.total_seconds():.0f} s ago has no known outcome and is not to be found at"
                 f" {channel.name} yet; run again in a minute, it will be looked up once more"
             )
-    claimed = ledger.claim(delivery, clock())
+    try:
+        address = channel.address(delivery, _get(ledger, delivery.parent) if delivery.parent else None)
+    except RefusedError as error:
+        if delivery.state is not State.SENDING:
+            ledger.finish(delivery, State.FAILED, clock(), receipt=None, error=str(error))
+        raise
+    claimed = ledger.claim(delivery, clock(), address)
     if claimed is None:
         return _get(ledger, key)  # another process has it
     try:
@@ -83,6 +99,20 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
         raise
     ledger.finish(claimed, State.SENT, clock(), receipt, error=None)
     return _get(ledger, key)
+
+
+def deliver_parts(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], datetime]) -> None:
+    """Bring the replies to a delivery to their end, one after the other, as soon as it has come to its own.
+
+    The first that is not done stops those after it, so that they arrive in order: a later run goes on there.
+
+    :raises RefusedError, InDoubtError: see Channel.
+    """
+    state = _get(ledger, key).state
+    for part in ledger.parts(key):
+        if state not in DONE:  # another process has it
+            return
+        state = deliver(ledger, part.key, channel, clock).state
 
 
 def _age(delivery: Delivery, clock: Callable[[], datetime]) -> timedelta:

@@ -60,6 +60,8 @@ deliveries = sa.Table(
     sa.Column("finished_at", UtcDateTime),
     sa.Column("receipt", sa.Text),
     sa.Column("error", sa.Text),
+    sa.Column("parent", sa.Text),
+    sa.Column("address", sa.Text),
 )
 
 announced_crossings = sa.Table(

@@ -100,6 +100,19 @@ def compose(
     }
 
 
+TABLE = (
+    *("account_id", "account_name", "owner", "csm", "plan", "mrr", "renewal_on", "severity", "used_mtd", "quota"),
+    *("pct_of_cap", "projected_eom", "hits_cap_on", "hits_cap_in_period", "period_start", "period_end", "as_of"),
+)
+"""Columns of utilization_mtd in the digest's file."""
+
+
+def table(utilization: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Every account at a threshold, the watched ones too, in the order of `utilization`: what a digest's file lists."""
+    listed = [row for row in utilization if row["severity"] not in (None, "ok")]
+    return [{name: row[name] for name in TABLE} for row in listed if not (row["is_internal"] or row["is_test"])]
+
+
 def _key(row: Mapping[str, Any]) -> CrossingKey:
     return (row["account_id"], row["meter"], row["period_start"], row["quota"], row["threshold"])
 

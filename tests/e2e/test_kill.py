@@ -40,8 +40,11 @@ def test_figures_reports_and_messages_are_the_same_when_runs_were_killed(tmp_pat
             assert rows(program, table) == rows(calm, table) != [], table
         assert program.ledger(REPORTS) == calm.ledger(REPORTS) != []
         assert program.ledger(CROSSINGS) == calm.ledger(CROSSINGS) != []
-        assert slack.counts() == calm_slack.counts() == {"local|digest|2024-11-20": 1}
+        once = {"local|digest|2024-11-20": 1, "usage-digest-local-2024-11-20.csv": 1}
+        assert slack.counts() == calm_slack.counts() == once
         assert slack.messages[0]["blocks"] == calm_slack.messages[0]["blocks"]
+        [table], [calm_table] = slack.uploads.values(), calm_slack.uploads.values()
+        assert table["content"] == calm_table["content"]
         assert run_statuses(program) <= {"SUCCESS", "FAILURE"}
 
 

@@ -42,6 +42,11 @@ def key(day: int) -> str:
     return f"local|digest|2024-11-{day}"
 
 
+def once(*days: int) -> dict[str, int]:
+    """A message and a file of each of these days."""
+    return {name: 1 for day in days for name in (key(day), f"usage-digest-local-2024-11-{day}.csv")}
+
+
 def accounts_in(message: dict[str, object]) -> list[str]:
     """The accounts that a message draws, without header, headline and footer."""
     blocks = message["blocks"]
@@ -58,13 +63,17 @@ def test_digest_is_posted_once_when_slack_refuses_first(program: Program, slack:
     assert "usage_digest failed: Slack refused with 'not_in_channel'" in refusal.stderr
     assert "/invite" in refusal.stderr
     assert not slack.messages
-    assert f"{key(20)}   failed" in program.run("deliveries").stdout
+    assert f"{key(20)}     failed" in program.run("deliveries").stdout
     slack.is_member = True
 
     sent = program.run("run")
 
     assert f"UTC ({slack.channel}/{slack.messages[0]['ts']})." in sent.stdout
-    assert slack.counts() == {key(20): 1}
+    assert slack.counts() == once(20)
+    assert f"{key(20)}:1   sent" in program.run("deliveries").stdout
+    [file] = slack.uploads.values()
+    assert file["content"].splitlines()[1].startswith("acme,")
+    assert program.run("deliveries", "--show", f"{key(20)}:1").stdout.splitlines() == file["content"].splitlines()
     assert accounts_in(slack.messages[0]) == ["acme"]
     assert slack.messages[0]["text"].startswith("1 account crossed a threshold")
 
@@ -109,7 +118,7 @@ def test_next_digest_has_the_new_crossings_alone(program: Program, slack: FakeSl
 
     program.run("run", HEADROOM_NOW=morning(21))
 
-    assert slack.counts() == {key(20): 1, key(21): 1}
+    assert slack.counts() == once(20, 21)
     assert accounts_in(slack.messages[-1]) == ["beta"]
 
 
@@ -119,7 +128,7 @@ def test_next_digest_has_the_crossings_of_missed_days(program: Program, slack: F
 
     program.run("run", HEADROOM_NOW=morning(24))
 
-    assert slack.counts() == {key(20): 1, key(21): 1, key(24): 1}
+    assert slack.counts() == once(20, 21, 24)
     assert sorted(accounts_in(slack.messages[-1])) == ["delta", "gamma"]
 
 
@@ -145,6 +154,22 @@ def test_quiet_day_is_posted_once_when_two_run_at_the_same_time(program: Program
     assert slack.counts()[key(26)] == 1
     assert slack.messages[-1]["text"] == "No account crossed a threshold since the last digest."
     assert max(slack.counts().values()) == 1
+
+
+def test_reply_that_is_refused_fails_the_run_and_comes_with_the_next_digest(program: Program, slack: FakeSlack) -> None:
+    land(program.landing, "more_quotas.ndjson", make_quota("zeta", 5, "2024-11-01T00:00:00Z"))
+    use_up(program, "zeta", "2024-11-26T09:00:00Z")
+    slack.scopes -= {"files:write"}
+    refusal = program.run("run", status=1, HEADROOM_NOW=morning(27))
+    assert "the digest of 2024-11-27 is sent" in refusal.stderr
+    assert "add the scope files:write" in refusal.stderr
+    assert accounts_in(slack.messages[-1]) == ["zeta"]
+    slack.scopes |= {"files:write"}
+
+    program.run("run", HEADROOM_NOW=morning(28))
+
+    assert slack.counts() == {**once(20, 21, 24, 25, 27), key(26): 1, key(28): 1}
+    assert slack.threads[slack.messages[-2]["ts"]][0]["files"][0]["name"] == "usage-digest-local-2024-11-27.csv"
 
 
 def test_no_token_is_left_behind(program: Program) -> None:

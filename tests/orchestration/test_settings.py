@@ -65,6 +65,22 @@ def test_secrets_are_not_in_the_text_of_the_settings(monkeypatch: pytest.MonkeyP
     assert "marked-secret" not in repr(load())
 
 
+def test_audience_reads_in_the_channel_of_sales_unless_it_has_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_SLACK_CHANNEL", "C0SALES")
+    monkeypatch.setenv("HEADROOM_SLACK_CHANNEL_DATA", "C0DATA")
+
+    channels = load().slack_channels
+
+    assert channels == {"sales": "C0SALES", "cs": "C0SALES", "engineering": "C0SALES", "data": "C0DATA"}
+
+
+def test_channels_are_listed_with_commas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_SLACK_ALLOWED_CHANNELS", "C0SALES, C0DATA,")
+
+    assert load().slack_allowed_channels == ["C0SALES", "C0DATA"]
+    assert load().slack_shared_channels == []
+
+
 def test_example_file_names_every_variable() -> None:
     from orchestration.settings import Settings
 

@@ -1,7 +1,6 @@
 """The real slack_sdk against a loopback Slack: what stands in the channel after failures, and how it reads there."""
 
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ from typing import Any
 import pytest
 
 from orchestration.channels import slack as channels
-from orchestration.channels.slack import SlackChannel, digest_message
+from orchestration.channels.slack import SlackChannel
+from orchestration.channels.slack_blocks import digest_message
 from orchestration.delivery.ledger import Delivery, Ledger, State
-from orchestration.delivery.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver
-from tests.builders import NOW
+from orchestration.delivery.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
+from tests.builders import NOW, make_digest
 from tests.fakes import (
     CUT_OFF_AFTER,
     ERROR_AFTER,
@@ -21,6 +21,7 @@ from tests.fakes import (
     LOST_AFTER,
     LOST_BEFORE,
     PORTAL_BEFORE,
+    UPLOAD,
     FakeSlack,
     Fault,
     rate_limited,
@@ -29,23 +30,10 @@ from tests.fakes import (
 
 KEY = "local|digest|2026-11-20"
 TOKEN = "xoxb-1234-very-secret"
-ITEM = {
-    "name": "Acme",
-    "owner": "dana.reyes@example.com",
-    "severity": "warm",
-    "used": "83,801",
-    "quota": "100,000",
-    "pct": "83.8 %",
-    "hits_cap": "Tue 24 Nov",
-    "projected": "145,000",
-    "mrr": "45.57",
-    "sparkline": "▃▃█████▃▃████▅",
-}
-FOOTER = ["Data through 20 Nov 07:52 UTC", "20 lines rejected"]
 
 
-def make_digest(items: int = 1, headline: str = "1 account crossed a threshold.", **fields: Any) -> dict[str, Any]:
-    return {"date": "2026-11-20", "headline": headline, "items": [{**ITEM, **fields}] * items, "footer": FOOTER}
+def make_message(**fields: Any) -> dict[str, Any]:
+    return digest_message(make_digest(**fields), {})[0]
 
 
 class Desk:
@@ -54,15 +42,18 @@ class Desk:
     def __init__(self, folder: Path, slack: FakeSlack) -> None:
         self.slack, self.now = slack, datetime.now(UTC)
         self.ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
-        self.channel = SlackChannel(TOKEN, slack.channel, slack.url)
-        self.prepare(digest_message(make_digest()))
+        self.channel = SlackChannel(TOKEN, {"sales": slack.channel}, slack.url)
+        self.prepare(make_message())
 
-    def prepare(self, message: dict[str, Any], key: str = KEY) -> None:
+    def prepare(self, message: dict[str, Any], key: str = KEY, replies: Sequence[dict[str, Any]] = ()) -> None:
         with self.ledger.transaction() as connection:
-            self.ledger.prepare(connection, key, "slack", {"message": message}, NOW)
+            self.ledger.prepare(connection, key, "slack", {"message": message}, NOW, replies)
 
     def deliver(self, key: str = KEY) -> Delivery:
         return deliver(self.ledger, key, self.channel, lambda: self.now)
+
+    def deliver_parts(self, key: str = "digest") -> None:
+        deliver_parts(self.ledger, key, self.channel, lambda: self.now)
 
     def state(self) -> State:
         delivery = self.ledger.delivery(KEY)
@@ -95,11 +86,11 @@ def test_message_is_posted_once_with_metadata_and_a_text_for_notifications(desk:
 
     [message] = desk.slack.messages
     assert message["text"] == "1 account crossed a threshold."
-    assert message["blocks"] == digest_message(make_digest())["blocks"]
+    assert message["blocks"] == make_message()["blocks"]
     assert message["metadata"] == {"event_type": "headroom_delivery", "event_payload": {"key": KEY}}
     assert delivery == again
     assert (delivery.state, delivery.receipt) == (State.SENT, f"C0DIGEST/{message['ts']}")
-    [(_, arguments)] = desk.slack.requests
+    [_, (_, arguments)] = desk.slack.requests
     assert arguments["unfurl_links"] is arguments["unfurl_media"] is arguments["mrkdwn"] is False
 
 
@@ -114,7 +105,7 @@ def test_message_is_found_again_when_its_answer_was_lost(desk: Desk, fault: Faul
 
     assert desk.slack.counts() == {KEY: 1}
     assert (delivery.state, delivery.receipt) == (State.SENT, f"C0DIGEST/{desk.slack.messages[0]['ts']}")
-    assert desk.slack.methods() == ["chat.postMessage", "conversations.history"]
+    assert desk.slack.methods() == ["conversations.info", "chat.postMessage", "conversations.history"]
 
 
 @pytest.mark.parametrize(
@@ -139,7 +130,7 @@ def test_message_is_posted_once_when_slack_asks_to_wait(desk: Desk) -> None:
 
     assert desk.deliver().state is State.SENT
     assert desk.slack.counts() == {KEY: 1}
-    assert len(desk.slack.requests) == 2
+    assert desk.slack.methods() == ["conversations.info", *["chat.postMessage"] * 2]
 
 
 @pytest.mark.parametrize("faults", [[rate_limited(0)] * 2, [rate_limited(channels.MAX_WAIT_SECONDS + 1)]], ids=str)
@@ -148,7 +139,7 @@ def test_rate_limit_is_a_refusal_when_waiting_does_not_help(desk: Desk, faults: 
     with pytest.raises(RefusedError, match="run again in a minute"):
         desk.deliver()
     assert desk.state() is State.FAILED
-    assert len(desk.slack.requests) == len(faults)
+    assert desk.slack.methods().count("chat.postMessage") == len(faults)
 
     assert desk.deliver().state is State.SENT
     assert desk.slack.counts() == {KEY: 1}
@@ -165,10 +156,11 @@ def test_attempt_ends_within_half_of_the_limit_after_which_another_one_may_start
     [
         ({"is_member": False}, {"is_member": True}, "invite the bot"),
         ({"token": "xoxb-other"}, {"token": TOKEN}, "SLACK_BOT_TOKEN is not valid"),
-        ({"scopes": set()}, {"scopes": {"chat:write"}}, "add the scopes chat:write and channels:history"),
-        ({"channel": "C0OTHER"}, {"channel": "C0DIGEST"}, "set HEADROOM_SLACK_CHANNEL"),
+        ({"scopes": {"channels:read"}}, {"scopes": {"channels:read", "chat:write"}}, "add the scope chat:write to the"),
+        ({"scopes": {"chat:write"}}, {"scopes": {"channels:read", "chat:write"}}, "add the scope channels:read to the"),
+        ({"channels": {}}, {"channels": {"C0DIGEST": {}}}, "set HEADROOM_SLACK_CHANNEL"),
     ],
-    ids=["not_in_channel", "invalid_auth", "missing_scope", "channel_not_found"],
+    ids=["not_in_channel", "invalid_auth", "missing_scope", "missing_scope of the check", "channel_not_found"],
 )
 def test_refusal_names_its_remedy_and_is_sent_once_when_repaired(
     desk: Desk, broken: dict[str, Any], repaired: dict[str, Any], remedy: str
@@ -193,8 +185,8 @@ def test_refusal_names_its_remedy_when_slack_names_the_code(desk: Desk, code: st
 
 
 def test_refusal_says_where_to_look_when_its_code_is_unknown(desk: Desk) -> None:
-    desk.slack.then(refused("is_archived"))
-    with pytest.raises(RefusedError, match=r"'is_archived' .* look the code up"):
+    desk.slack.then(refused("restricted_action"))
+    with pytest.raises(RefusedError, match=r"'restricted_action' .* look the code up"):
         desk.deliver()
 
 
@@ -203,12 +195,12 @@ def test_message_is_not_posted_again_when_the_history_cannot_be_read(desk: Desk)
     with pytest.raises(InDoubtError):
         desk.deliver()
     desk.wait_a_minute()
-    desk.slack.scopes = {"chat:write"}
+    desk.slack.scopes -= {"channels:history"}
     with pytest.raises(RefusedError, match="channels:history"):
         desk.deliver()
     desk.slack.scopes |= {"channels:history"}
     for fault in (LOST_BEFORE, ERROR_BEFORE, PORTAL_BEFORE):
-        desk.slack.then(fault)
+        desk.slack.then(fault, method="conversations.history")
         with pytest.raises(InDoubtError, match="could not be looked up"):
             desk.deliver()
     assert desk.state() is State.SENDING
@@ -227,7 +219,7 @@ def test_message_is_found_on_a_later_page_of_the_history(desk: Desk) -> None:
     desk.slack.page_size = 3
 
     assert desk.deliver().state is State.SENT
-    assert desk.slack.methods() == ["chat.postMessage", *["conversations.history"] * 3]
+    assert desk.slack.methods() == ["conversations.info", "chat.postMessage", *["conversations.history"] * 3]
     assert desk.slack.counts()[KEY] == 1
 
 
@@ -264,14 +256,14 @@ def test_token_is_in_no_error(
 @pytest.mark.parametrize("token", ["xoxb-1234\n5678", "xoxb 1234", "", "xoxb-é"])
 def test_token_is_refused_and_not_shown_when_it_cannot_be_sent(token: str) -> None:
     with pytest.raises(ValueError, match="SLACK_BOT_TOKEN") as error:
-        SlackChannel(token, "C0DIGEST")
+        SlackChannel(token, {"sales": "C0DIGEST"})
 
     assert not token or token not in str(error.value)
 
 
 def test_token_may_end_in_a_line_break(slack: FakeSlack, tmp_path: Path) -> None:
     desk = Desk(tmp_path, slack)
-    desk.channel = SlackChannel(f"{TOKEN}\n", slack.channel, slack.url.rstrip("/"))
+    desk.channel = SlackChannel(f"{TOKEN}\n", {"sales": slack.channel}, slack.url.rstrip("/"))
 
     assert desk.deliver().state is State.SENT
     desk.ledger.close()
@@ -279,7 +271,7 @@ def test_token_may_end_in_a_line_break(slack: FakeSlack, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("name", ["<!channel>", "<https://x.example|y>", "*b* _i_ ~s~ `c`", "R&D &amp; co", "acct_123"])
 def test_name_reads_as_it_is_and_has_no_effect(desk: Desk, name: str) -> None:
-    message = digest_message(make_digest(headline=f"First to call: {name}.", name=name, owner=name))
+    message = make_message(headline=f"First to call: {name}.", name=name, owner=name)
     desk.prepare(message, "names")
     desk.deliver("names")
 
@@ -298,50 +290,174 @@ def _kinds(block: dict[str, Any]) -> list[str]:
     return [text["type"] for text in block.get("elements", [block.get("text")])]
 
 
-@pytest.mark.parametrize("name", ["Acme", "<&>" * 200, "🦊" * 300, "株式会社" * 100, "a\nb"], ids=range(5))
-def test_every_account_is_drawn_or_counted_when_there_are_200(desk: Desk, name: str) -> None:
-    message = digest_message(make_digest(200, headline=f"First to call: {name}.", name=name, owner=name))
-    desk.prepare(message, "many")
+# Threads and files
 
-    assert desk.deliver("many").state is State.SENT  # the fake has Slack's limits
-    *_, last, footer = desk.slack.messages[0]["blocks"]
-    drawn = [block for block in message["blocks"] if block["type"] == "section"][1:-1]
-    assert 2 <= len(drawn) <= 40
-    assert last["text"]["text"].startswith(f"… and {200 - len(drawn)} more: ")
-    assert footer["elements"][0]["text"] == " · ".join(FOOTER)
-    assert len(json.dumps(message["blocks"])) < 11_000
+FILE = {"name": "usage-digest-local-2026-11-20.csv", "title": "All accounts", "content": "account_id\r\nÄrzte\r\n"}
+REPLIES = [{"message": {"text": "one"}}, {"message": {"text": "two"}}, {"file": FILE}]
 
 
-def test_ordinary_names_leave_room_for_thirty_accounts() -> None:
-    blocks = digest_message(make_digest(30))["blocks"]
-
-    assert len(blocks) == 3 + 30
-    assert "more:" not in json.dumps(blocks)
-
-
-def test_digest_draws_every_figure_of_an_account() -> None:
-    text = digest_message(make_digest())["blocks"][2]["text"]["text"]
-
-    assert text == (
-        "Acme · warm · 83,801 / 100,000 (83.8 %) · hits cap: Tue 24 Nov · projected 145,000 · MRR 45.57"
-        " · dana.reyes@example.com\n▃▃█████▃▃████▅"
-    )
+@pytest.fixture
+def thread(desk: Desk) -> Desk:
+    """A digest with two messages and a file as replies, itself sent."""
+    desk.prepare(make_message(), "digest", REPLIES)
+    desk.deliver("digest")
+    return desk
 
 
-def test_digest_leaves_out_the_revenue_when_it_is_unknown() -> None:
-    assert "MRR" not in digest_message(make_digest(mrr=""))["blocks"][2]["text"]["text"]
-
-
-def test_quiet_day_says_so(desk: Desk) -> None:
-    quiet = "No account crossed a threshold since the last digest."
-    desk.prepare(digest_message(make_digest(0, headline=quiet)), "quiet")
-
-    assert desk.deliver("quiet").state is State.SENT
+def replies(desk: Desk) -> list[str]:
+    """What stands in the thread, in order."""
     [message] = desk.slack.messages
-    header, headline, footer = message["blocks"]
-    assert message["text"] == headline["text"]["text"] == quiet
-    assert header["text"]["text"] == "Usage digest 2026-11-20"
-    assert footer["elements"][0]["text"] == " · ".join(FOOTER)
+    shown = desk.slack.threads.get(message["ts"], [])
+    return [reply["text"] or reply["files"][0]["name"] for reply in shown]
+
+
+IN_ORDER = ["one", "two", FILE["name"]]
+
+
+def test_replies_stand_in_the_thread_once_and_in_order(thread: Desk) -> None:
+    for _ in range(2):
+        thread.deliver_parts()
+
+    assert replies(thread) == IN_ORDER
+    assert thread.slack.counts() == {"digest": 1, "digest:1": 1, "digest:2": 1, FILE["name"]: 1}
+    [upload] = thread.slack.uploads.values()
+    assert upload["content"] == FILE["content"]
+
+
+REPLY_METHODS = ["chat.postMessage", "files.getUploadURLExternal", UPLOAD, "files.completeUploadExternal"]
+
+
+@pytest.mark.parametrize("method", REPLY_METHODS)
+@pytest.mark.parametrize("fault", [LOST_AFTER, ERROR_AFTER, LOST_BEFORE, ERROR_BEFORE], ids=str)
+def test_reply_arrives_once_and_in_order_when_a_request_is_lost(thread: Desk, method: str, fault: Fault) -> None:
+    thread.slack.then(fault, method=method)
+    with pytest.raises(InDoubtError):
+        thread.deliver_parts()
+    thread.wait_a_minute()
+
+    thread.deliver_parts()
+
+    assert replies(thread) == IN_ORDER
+
+
+def test_file_is_found_in_the_thread_at_once_when_its_answer_was_lost(thread: Desk) -> None:
+    thread.slack.then(LOST_AFTER, method="files.completeUploadExternal")
+    with pytest.raises(InDoubtError):
+        thread.deliver_parts()
+    thread.slack.page_size = 1
+
+    thread.deliver_parts()
+
+    assert replies(thread) == IN_ORDER
+    assert {part.state for part in thread.ledger.parts("digest")} == {State.SENT}
+
+
+def test_thread_goes_on_in_the_middle_when_slack_takes_no_more_messages(thread: Desk) -> None:
+    thread.slack.room["C0DIGEST"] = 1
+    with pytest.raises(RefusedError, match="ratelimited"):
+        thread.deliver_parts()
+    assert replies(thread) == ["one"]
+    thread.slack.room.clear()
+
+    thread.deliver_parts()
+
+    assert replies(thread) == IN_ORDER
+
+
+def test_thread_is_complete_but_for_the_file_when_the_scope_is_missing(thread: Desk) -> None:
+    thread.slack.scopes -= {"files:write"}
+    with pytest.raises(RefusedError, match="add the scope files:write"):
+        thread.deliver_parts()
+    assert replies(thread) == ["one", "two"]
+    thread.slack.scopes |= {"files:write"}
+
+    thread.deliver_parts()
+
+    assert replies(thread) == IN_ORDER
+
+
+def test_reply_is_refused_when_somebody_deleted_the_message(thread: Desk) -> None:
+    thread.slack.messages.clear()
+    with pytest.raises(RefusedError, match="was deleted"):
+        thread.deliver_parts()
+
+
+def test_upload_ends_within_half_of_the_limit_after_which_another_one_may_start() -> None:
+    assert ATTEMPT_LIMIT.total_seconds() / 2 >= 3 * channels.UPLOAD_SECONDS
+
+
+# Which channel
+
+
+def test_message_goes_to_the_channel_of_its_audience(desk: Desk) -> None:
+    desk.slack.channels["C0DATA"] = {}
+    desk.channel = SlackChannel(TOKEN, {"sales": "C0DIGEST", "data": "C0DATA"}, desk.slack.url)
+    with desk.ledger.transaction() as connection:
+        payload = {"audience": "data", "message": {"text": "failed"}}
+        desk.ledger.prepare(connection, "alert", "slack", payload, NOW, [{"message": {"text": "why"}}])
+
+    desk.deliver("alert")
+    desk.deliver_parts("alert")
+
+    [message] = desk.slack.messages
+    [reply] = desk.slack.threads[message["ts"]]
+    assert message["channel"] == reply["channel"] == "C0DATA"
+
+
+def test_message_in_doubt_is_found_where_it_went_when_the_channel_is_another_one_now(desk: Desk) -> None:
+    desk.slack.channels["C0NEW"] = {}
+    desk.slack.then(LOST_AFTER)
+    with pytest.raises(InDoubtError):
+        desk.deliver()
+    desk.channel = SlackChannel(TOKEN, {"sales": "C0NEW"}, desk.slack.url)
+    desk.wait_a_minute()
+
+    assert desk.deliver().state is State.SENT
+    assert desk.slack.counts() == {KEY: 1}
+
+
+def test_channel_that_is_not_allowed_is_refused_before_slack_is_asked(desk: Desk) -> None:
+    desk.channel = SlackChannel(TOKEN, {"sales": "C0DIGEST"}, desk.slack.url, allowed=["C0OTHER"])
+    with pytest.raises(RefusedError, match="C0DIGEST is not among HEADROOM_SLACK_ALLOWED_CHANNELS"):
+        desk.deliver()
+    assert desk.state() is State.FAILED
+    assert desk.slack.requests == []
+
+    desk.channel = SlackChannel(TOKEN, {"sales": "C0DIGEST"}, desk.slack.url, allowed=["C0OTHER", "C0DIGEST"])
+    assert desk.deliver().state is State.SENT
+
+
+@pytest.mark.parametrize(
+    "info", [{"is_ext_shared": True, "is_shared": True}, {"is_pending_ext_shared": True}, {"is_shared": True}], ids=str
+)
+def test_channel_that_another_company_reads_is_refused_unless_it_is_among_the_shared(
+    desk: Desk, info: dict[str, bool]
+) -> None:
+    desk.slack.channels["C0DIGEST"] = info
+    with pytest.raises(RefusedError, match="HEADROOM_SLACK_SHARED_CHANNELS"):
+        desk.deliver()
+    assert desk.state() is State.FAILED
+    assert desk.slack.messages == []
+
+    desk.channel = SlackChannel(TOKEN, {"sales": "C0DIGEST"}, desk.slack.url, shared=["C0DIGEST"])
+    assert desk.deliver().state is State.SENT
+
+
+def test_channel_shared_by_workspaces_of_one_company_is_posted_to(desk: Desk) -> None:
+    desk.slack.channels["C0DIGEST"] = {"is_shared": True, "is_org_shared": True, "is_ext_shared": False}
+
+    assert desk.deliver().state is State.SENT
+
+
+@pytest.mark.parametrize("fault", [LOST_BEFORE, ERROR_BEFORE, PORTAL_BEFORE], ids=str)
+def test_nothing_is_sent_when_it_is_not_known_who_reads_the_channel(desk: Desk, fault: Fault) -> None:
+    desk.slack.then(fault, method="conversations.info")
+    with pytest.raises(RefusedError, match="nothing was sent"):
+        desk.deliver()
+    assert desk.state() is State.FAILED
+    assert desk.slack.methods() == ["conversations.info"]
+
+    assert desk.deliver().state is State.SENT
 
 
 def test_text_without_blocks_is_posted(desk: Desk) -> None:

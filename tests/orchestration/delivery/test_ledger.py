@@ -212,6 +212,8 @@ def test_delivery_is_frozen_when_it_is_prepared(ledger: Ledger) -> None:
         finished_at=None,
         receipt=None,
         error=None,
+        parent=None,
+        address=None,
     )
     with pytest.raises(sa.exc.IntegrityError):
         prepare(ledger)
@@ -283,6 +285,33 @@ def test_change_of_one_delivery_leaves_the_others_alone(ledger: Ledger) -> None:
     ledger.claim(get(ledger, "a"), NOW)
 
     assert get(ledger, "b").state is State.PREPARED
+
+
+def test_replies_are_prepared_with_their_parent_or_not_at_all(ledger: Ledger) -> None:
+    prepare(ledger, "a:2")
+    with pytest.raises(sa.exc.IntegrityError), ledger.transaction() as connection:
+        ledger.prepare(connection, "a", "slack", {}, NOW, [{}, {}])
+    assert [delivery.key for delivery in ledger.deliveries()] == ["a:2"]
+
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, "b", "slack", {"n": 0}, NOW, [{"n": 1}, {"n": 2}])
+    assert [(part.key, part.payload, part.parent) for part in ledger.parts("b")] == [
+        ("b:1", {"n": 1}, "b"),
+        ("b:2", {"n": 2}, "b"),
+    ]
+    assert get(ledger, "b").parent is None
+
+
+def test_waiting_are_those_of_the_channel_and_prefix_that_were_not_sent(ledger: Ledger) -> None:
+    for key in ("local|digest|3", "local|digest|1", "local|digest|2", "locality|digest|1", "local|alert|1"):
+        prepare(ledger, key)
+    prepare(ledger, "local|digest|mail", channel="mail")
+    sent = ledger.claim(get(ledger, "local|digest|2"), NOW, "C1")
+    assert sent is not None
+    ledger.finish(sent, State.SENT, NOW, "C1/17", error=None)
+    ledger.finish(get(ledger, "local|digest|3"), State.PREVIEWED, NOW, None, error=None)
+
+    assert ledger.waiting("slack", "local|digest|") == ["local|digest|1"]
 
 
 def test_last_digest_is_the_newest_of_its_environment(ledger: Ledger) -> None:

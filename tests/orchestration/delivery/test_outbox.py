@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from orchestration.delivery import ledger as ledger_module
 from orchestration.delivery import outbox
 from orchestration.delivery.ledger import Delivery, Ledger, State
-from orchestration.delivery.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver
+from orchestration.delivery.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
 
 KEY = "local|digest|2026-11-20"
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -37,6 +37,11 @@ class FakeChannel:
         self.before: Callable[[], object] = lambda: None
         self.after: Callable[[], object] = lambda: None
         self.on_find: Callable[[], object] = lambda: None
+        self.on_address: Callable[[], object] = lambda: None
+
+    def address(self, delivery: Delivery, parent: Delivery | None) -> str:
+        self.on_address()
+        return f"under {parent.receipt}" if parent else "main"
 
     def send(self, delivery: Delivery) -> str:
         self.before()
@@ -293,7 +298,7 @@ def test_delivery_is_not_sent_when_another_claims_it_first(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel, claim = FakeChannel(), ledger.claim
-    monkeypatch.setattr(ledger, "claim", lambda delivery, at: claim(delivery, at) and claim(delivery, at))
+    monkeypatch.setattr(ledger, "claim", lambda *seen: claim(*seen) and claim(*seen))
 
     assert deliver(ledger, KEY, channel, clock).state is State.SENDING
     assert channel.arrived == []
@@ -317,9 +322,9 @@ def test_delivery_is_not_sent_when_the_claim_took_so_long_that_another_may_send(
 ) -> None:
     channel, claim = FakeChannel(), ledger.claim
 
-    def claim_slowly(delivery: Delivery, at: datetime) -> Delivery | None:
+    def claim_slowly(*seen: Any) -> Delivery | None:
         clock.move(ATTEMPT_LIMIT / 2 + SECOND)
-        return claim(delivery, at)
+        return claim(*seen)
 
     monkeypatch.setattr(ledger, "claim", claim_slowly)
     with pytest.raises(RefusedError, match="nothing was sent"):
@@ -379,6 +384,100 @@ def test_delivery_is_sent_once_when_threads_race(ledger: Ledger) -> None:
     assert problems == []
     assert Counter(delivery.key for delivery in channel.arrived) == Counter(keys)
     assert {delivery.state for delivery in ledger.deliveries() if delivery.key in keys} == {State.SENT}
+
+
+# Several parts
+
+
+def prepare_thread(ledger: Ledger, key: str, replies: int) -> list[str]:
+    """A delivery with that many replies; their keys in order."""
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, key, "fake", {"part": 0}, NOW, [{"part": n} for n in range(1, replies + 1)])
+    return [f"{key}:{n}" for n in range(1, replies + 1)]
+
+
+def test_replies_follow_their_parent_in_order(ledger: Ledger, clock: Clock) -> None:
+    channel, replies = FakeChannel(), prepare_thread(ledger, "digest", 11)
+
+    deliver_parts(ledger, "digest", channel, clock)
+    assert channel.arrived == []  # nothing before the parent
+
+    deliver(ledger, "digest", channel, clock)
+    for _ in range(2):
+        deliver_parts(ledger, "digest", channel, clock)
+
+    assert [delivery.key for delivery in channel.arrived] == ["digest", *replies]
+    assert [delivery.payload["part"] for delivery in channel.arrived] == list(range(12))
+    assert {delivery.address for delivery in channel.arrived[1:]} == {"under receipt 1"}
+
+
+@pytest.mark.parametrize("error", [RefusedError("missing scope"), InDoubtError("no answer")], ids=str)
+def test_reply_that_fails_holds_back_those_after_it_alone(ledger: Ledger, clock: Clock, error: Exception) -> None:
+    channel, replies = FakeChannel(), prepare_thread(ledger, "digest", 3)
+    deliver(ledger, "digest", channel, clock)
+    channel.before = lambda: fail(error)() if len(channel.arrived) == 2 else None
+    with pytest.raises(type(error), match=str(error)):
+        deliver_parts(ledger, "digest", channel, clock)
+    assert [delivery.key for delivery in channel.arrived] == ["digest", replies[0]]
+    assert ledger.waiting("fake", "digest") == ["digest"]
+
+    channel.before = lambda: None
+    clock.move(ATTEMPT_LIMIT)
+    deliver_parts(ledger, "digest", channel, clock)
+
+    assert [delivery.key for delivery in channel.arrived] == ["digest", *replies]
+    assert ledger.waiting("fake", "digest") == []
+
+
+def test_replies_wait_when_another_process_has_the_one_before(
+    ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    channel, claim = FakeChannel(), ledger.claim
+    prepare_thread(ledger, "digest", 2)
+    deliver(ledger, "digest", channel, clock)
+    monkeypatch.setattr(ledger, "claim", lambda *seen: claim(*seen) and claim(*seen))
+
+    deliver_parts(ledger, "digest", channel, clock)
+
+    assert [delivery.key for delivery in channel.arrived] == ["digest"]
+    assert [part.state for part in ledger.parts("digest")] == [State.SENDING, State.PREPARED]
+
+
+def test_replies_are_previewed_with_their_parent_and_sent_with_it(ledger: Ledger, clock: Clock) -> None:
+    preview, channel, replies = FakeChannel(is_preview=True), FakeChannel(), prepare_thread(ledger, "digest", 2)
+    deliver(ledger, "digest", preview, clock)
+    deliver_parts(ledger, "digest", preview, clock)
+    assert {part.state for part in ledger.parts("digest")} == {State.PREVIEWED}
+    assert ledger.waiting("fake", "digest") == []
+
+    deliver(ledger, "digest", channel, clock)
+    assert ledger.waiting("fake", "digest") == ["digest"]
+    deliver_parts(ledger, "digest", channel, clock)
+
+    assert [delivery.key for delivery in channel.arrived] == ["digest", *replies]
+
+
+def test_delivery_has_failed_and_was_not_attempted_when_it_may_not_go_anywhere(ledger: Ledger, clock: Clock) -> None:
+    channel = FakeChannel()
+    channel.on_address = fail(RefusedError("shared with another company"))
+    with pytest.raises(RefusedError, match="shared"):
+        deliver(ledger, KEY, channel, clock)
+    assert (get(ledger).state, get(ledger).attempts) == (State.FAILED, 0)
+    assert get(ledger).error == "shared with another company"
+
+    channel.on_address = lambda: None
+    assert deliver(ledger, KEY, channel, clock).state is State.SENT
+
+
+def test_delivery_in_doubt_stays_so_when_it_may_not_go_anywhere(ledger: Ledger, clock: Clock) -> None:
+    channel = FakeChannel()
+    leave_in_doubt(ledger, channel, clock, did_arrive=False)
+    clock.move(ATTEMPT_LIMIT)
+    channel.on_address = fail(RefusedError("shared"))
+    with pytest.raises(RefusedError):
+        deliver(ledger, KEY, channel, clock)
+
+    assert get(ledger).state is State.SENDING
 
 
 EVENTS = st.sampled_from(["sent", "refused", "lost before", "lost after", "preview", "wait", "restart"])
@@ -476,6 +575,9 @@ class FileChannel:
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "arrived"
+
+    def address(self, delivery: Delivery, parent: Delivery | None) -> str:
+        return "arrived"
 
     def send(self, delivery: Delivery) -> str:
         descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)

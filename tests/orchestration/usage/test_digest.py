@@ -9,7 +9,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.usage.digest import CrossingKey, Outcome, Verdict, compose, format_pct, hits_cap, judge, sparkline
+from orchestration.usage.digest import (
+    TABLE,
+    CrossingKey,
+    Outcome,
+    Verdict,
+    compose,
+    format_pct,
+    hits_cap,
+    judge,
+    sparkline,
+    table,
+)
 
 Crossing = dict[str, Any]
 
@@ -505,3 +516,16 @@ def test_sampled_usage_says_how_exact_it_is() -> None:
     assert item["pct"] == "80.0 ± 1.8 %"
     assert closed["pct"] == "80.0 %"
     assert "1 account estimated from sampled calls" in footer
+
+
+def test_table_lists_every_account_at_a_threshold_but_our_own() -> None:
+    rows = [
+        {**dict.fromkeys(TABLE), "account_id": account, "severity": severity, "is_internal": False, "is_test": False}
+        for account, severity in (("a", "critical"), ("b", "watch"), ("c", "ok"), ("d", None), ("e", "warm"))
+    ]
+    ours = [{**rows[0], "is_internal": True}, {**rows[0], "is_test": True}]
+
+    listed = table([*ours, *rows])
+
+    assert [row["account_id"] for row in listed] == ["a", "b", "e"]
+    assert {tuple(row) for row in listed} == {TABLE}

@@ -1,0 +1,104 @@
+"""A digest as Slack's payloads: a message, and the replies in its thread, within Slack's limits. Sends nothing.
+
+Every text is plain_text: names are data, which cannot ping, link or format there, and read as they are. The one
+exception is a mention, which is made of a user id alone.
+"""
+
+import csv
+import io
+import json
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+CHARACTERS = 10_000
+"""Of all blocks together, as JSON: above some 13,000 Slack answers msg_blocks_too_long, whatever else is respected."""
+MAX_ITEMS = 40
+"""Accounts of one message; with header, headline and footer below Slack's 50 blocks."""
+
+
+def digest_payloads(
+    digest: Mapping[str, Any], table: Sequence[Mapping[str, Any]], env: str, mentions: Mapping[str, str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The payloads of a digest and of its replies: the accounts for which the message has no room, then a file of
+    `table`, last because it needs a scope more. A quiet day has none.
+    """
+    message, more = digest_message(digest, mentions)
+    replies: list[dict[str, Any]] = [{"message": reply} for reply in more]
+    if digest["items"] and table:
+        name = f"usage-digest-{env}-{digest['date']}.csv"
+        replies.append({"file": table_file(name, f"All accounts at a threshold, {digest['date']}", table)})
+    return {"audience": "sales", "digest": digest, "message": message}, replies
+
+
+def digest_message(
+    digest: Mapping[str, Any], mentions: Mapping[str, str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The digest as message (text for notifications and screen readers, and blocks), and the messages that reply to
+    it: the accounts for which it has no room. `mentions` are the Slack users of owners.
+    """
+    headline = _cut(digest["headline"], 300)
+    footer = {"type": "context", "elements": [_plain(_cut(" · ".join(digest["footer"]), 1000))]}
+    top = [{"type": "header", "text": _plain(f"Usage digest {digest['date']}")}, _section(headline)]
+    items = [_item(item, mentions) for item in digest["items"]]
+    shown = _fitting(items, [*top, footer])
+    more = [_section(f"… and {len(items) - shown:,} more in the thread")] if shown < len(items) else []
+    message = {"text": headline, "blocks": [*top, *items[:shown], *more, footer]}
+    replies = []
+    while shown < len(items):
+        start, shown = shown, shown + _fitting(items[shown:], [])
+        text = f"Usage digest {digest['date']}: accounts {start + 1:,} to {shown:,} of {len(items):,}"
+        replies.append({"text": text, "blocks": [_section(text), *items[start:shown]]})
+    return message, replies
+
+
+def table_file(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """A CSV file, one line for each of `rows`. `name` is its name at Slack, unique in the thread.
+
+    It begins with a byte order mark: without, Excel takes it for the machine's old encoding.
+    """
+    stream = io.StringIO()
+    writer = csv.writer(stream)
+    writer.writerow(rows[0])
+    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    return {"name": name, "title": title, "content": f"\ufeff{stream.getvalue()}"}
+
+
+def _fitting(sections: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> int:
+    """How many of the sections have room in one message beside the other blocks, and a line about what is left."""
+    room = CHARACTERS - len(json.dumps(others))
+    for number, section in enumerate(sections):
+        room -= len(json.dumps(section))
+        if room < 0 or number == MAX_ITEMS:
+            return number
+    return len(sections)
+
+
+def _item(item: Mapping[str, Any], mentions: Mapping[str, str]) -> dict[str, Any]:
+    facts = [_cut(item["name"], 80), item["severity"], f"{item['used']} / {item['quota']} ({item['pct']})"]
+    facts += [f"hits cap: {item['hits_cap']}", f"projected {item['projected']}"]
+    facts += [f"MRR {item['mrr']}"] if item["mrr"] else []
+    user = mentions.get(item["owner"])
+    facts += [] if user else [_cut(item["owner"], 80)]
+    section = _section(f"{' · '.join(facts)}\n{item['sparkline']}")
+    return {**section, "fields": [{"type": "mrkdwn", "text": f"<@{user}>"}]} if user else section
+
+
+def _section(text: str) -> dict[str, Any]:
+    return {"type": "section", "text": _plain(text)}
+
+
+def _plain(text: str) -> dict[str, Any]:
+    return {"type": "plain_text", "text": text, "emoji": False}
+
+
+def _cut(text: str, characters: int) -> str:
+    """On one line, and no longer than that."""
+    text = " ".join(text.split())
+    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+
+
+def _cell(value: object) -> object:
+    """As it is, but no spreadsheet takes a name for a formula."""
+    is_formula = isinstance(value, str) and re.match(r"[=+\-@\t\r]", value)
+    return f"'{value}" if is_formula else value
