@@ -28,6 +28,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+slack_app = typer.Typer(help="Slack: what has to be set up there.", no_args_is_help=True)
+app.add_typer(slack_app, name="slack")
+
 _DATE = "%Y-%m-%d"
 _PERIODS = {
     "last week": periods.last_iso_week,
@@ -156,6 +159,23 @@ def deliveries(
         terminal.print_delivery(delivery)
     else:
         _fail(f"there is no delivery {show!r}; `headroom deliveries` lists the keys")
+
+
+@slack_app.command("check")
+def slack_check() -> None:
+    """Whether token, scopes and channels are as they must be, and what to do if not. Posts nothing."""
+    from orchestration.channels import slack
+
+    try:
+        channel = slack.configured(_settings())
+    except ValueError as error:
+        _fail(str(error))
+    if channel is None:
+        _fail("SLACK_BOT_TOKEN is not set: what would be posted is only shown, see `headroom deliveries`")
+    findings = channel.check()
+    terminal.print_findings(findings)
+    if any(finding.problem and finding.is_needed for finding in findings):
+        raise typer.Exit(1)
 
 
 @app.command()

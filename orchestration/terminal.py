@@ -5,7 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich import box
 from rich.console import Console
@@ -21,6 +21,9 @@ from orchestration.storage.lake import Batch
 from orchestration.usage.digest import format_pct, hits_cap, sparkline
 from orchestration.usage.events import Rejection
 from orchestration.usage.metering import METER
+
+if TYPE_CHECKING:
+    from orchestration.channels.slack import Finding  # its SDK takes a tenth of a second to import
 
 console = Console(width=None if sys.stdout.isatty() else 170, soft_wrap=False, highlight=False)
 _ACCOUNT_COLUMNS = ("Account", "Severity", "Used today", "Used / quota", "Of cap", "14 days", "Hits cap", "Projected")
@@ -237,6 +240,15 @@ def print_deliveries(ledger: Ledger) -> None:
             f" of {total['customers']:,} customers, {total['first_hour']:%Y-%m-%d %H:%M}"
             f" to {total['last_hour']:%Y-%m-%d %H:%M} UTC"
         )
+
+
+def print_findings(findings: "Sequence[Finding]") -> None:
+    """What the check of a channel has found, a line each."""
+    for finding in findings:
+        mark = "ok" if not finding.problem else "FAILS" if finding.is_needed else "missing"
+        style = {"ok": "green", "FAILS": "bold red", "missing": "yellow"}[mark]
+        problem = f": {finding.problem}" if finding.problem else ""
+        console.print(Text(f"{mark:8}", style), Text(f"{finding.subject}{problem}"), sep="")
 
 
 def print_replay(batch: Batch | None) -> None:

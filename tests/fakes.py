@@ -78,7 +78,7 @@ class FakeSlack:
         self.channels: dict[str, dict[str, Any]] = {self.channel: {}}
         """What conversations.info says of each channel."""
         self.is_member = True
-        self.scopes = {scope for scope in SCOPES.values() if scope}
+        self.scopes = {"users:read", *(scope for scope in SCOPES.values() if scope)}
         self.users: dict[str, str] = {}
         """User ids by e-mail address."""
         self.room: dict[str, int] = {}

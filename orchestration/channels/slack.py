@@ -8,6 +8,7 @@ Slack says clearly counts as a refusal; whatever else comes back, or nothing, le
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import timedelta
 from http.client import HTTPException
 from typing import Any
@@ -19,6 +20,7 @@ from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
 
 from orchestration.delivery.ledger import Delivery
 from orchestration.delivery.outbox import InDoubtError, RefusedError
+from orchestration.settings import Settings
 
 EVENT_TYPE = "headroom_delivery"
 TIMEOUT_SECONDS = 10
@@ -45,6 +47,32 @@ _REMEDIES = {
 }
 _IN_DOUBT = ("fatal_error", "internal_error", "service_unavailable")
 """Slack about the first two: it is possible that some aspect of the operation succeeded."""
+
+
+NOT_ALLOWED = "is not among HEADROOM_SLACK_ALLOWED_CHANNELS: add it there, or set another channel"
+SHARED = (
+    "is shared with another company: set another channel, or add its id to HEADROOM_SLACK_SHARED_CHANNELS if they may"
+    " read this"
+)
+SCOPES = {
+    "chat:write": "post",
+    "files:write": "add the table of all accounts to the thread",
+    "users:read.email": "mention owners; without it they are named",
+    "users:read": "mention owners; without it they are named",
+}
+"""What for. Which of channels:… and groups:… are needed depends on the channels."""
+OPTIONAL_SCOPES = ("users:read.email", "users:read")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What one check has found."""
+
+    subject: str
+    problem: str = ""
+    """What is wrong and what to do about it; empty where all is well."""
+    is_needed: bool = True
+    """Whether something fails because of the problem."""
 
 
 class _ShortWait(RateLimitErrorRetryHandler):
@@ -102,17 +130,9 @@ class SlackChannel:
             return str(parent.receipt)
         channel = self._channels[delivery.payload.get("audience", DEFAULT_AUDIENCE)]
         if self._allowed and channel not in self._allowed:
-            raise RefusedError(
-                f"{channel} is not among HEADROOM_SLACK_ALLOWED_CHANNELS: add it, or set another channel"
-            )
-        if channel not in self._shared:
-            with self._explained(f"channel {channel}", "nothing was sent; run again", RefusedError):
-                info = self._client.conversations_info(channel=channel)["channel"]
-            if is_shared(info):
-                raise RefusedError(
-                    f"channel {channel} is shared with another company: set another channel, or add its id to"
-                    " HEADROOM_SLACK_SHARED_CHANNELS if they may read this"
-                )
+            raise RefusedError(f"channel {channel} {NOT_ALLOWED}")
+        if channel not in self._shared and is_shared(self._info(channel)):
+            raise RefusedError(f"channel {channel} {SHARED}")
         return channel
 
     def send(self, delivery: Delivery) -> str:
@@ -165,6 +185,45 @@ class SlackChannel:
             if not cursor:
                 return None
 
+    def check(self) -> list[Finding]:
+        """Whether all that Headroom does at Slack would succeed: token, scopes, channels. Posts nothing."""
+        try:
+            with self._explained("the token", "run again", RefusedError):
+                answer = self._client.auth_test()
+        except RefusedError as error:
+            return [Finding("token", str(error))]
+        findings = [Finding(f"token of {answer.get('user')} at {answer.get('team')}")]
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        scopes = set(re.split(r"[,\s]+", headers.get("x-oauth-scopes", "")))
+        for scope, use in SCOPES.items():
+            problem = "" if scope in scopes else f"add it to the app and install it again: it is needed to {use}"
+            findings.append(Finding(f"scope {scope}", problem, is_needed=scope not in OPTIONAL_SCOPES))
+        for channel in dict.fromkeys(self._channels.values()):
+            readers = [audience for audience, name in self._channels.items() if name == channel]
+            findings.append(Finding(f"channel {channel} ({', '.join(readers)})", self._problems(channel, scopes)))
+        return findings
+
+    def _problems(self, channel: str, scopes: Collection[str]) -> str:
+        try:
+            info = self._info(channel)
+        except RefusedError as error:
+            return str(error)
+        history = "groups:history" if info.get("is_private") else "channels:history"
+        problems = {
+            NOT_ALLOWED: self._allowed and channel not in self._allowed,
+            SHARED: channel not in self._shared and is_shared(info),
+            _REMEDIES["is_archived"]: info.get("is_archived"),
+            _REMEDIES["not_in_channel"]: not info.get("is_member"),
+            f"add the scope {history} to the app: it is needed to look up what was posted": history not in scopes,
+        }
+        return "; ".join(sentence for sentence, is_true in problems.items() if is_true)
+
+    def _info(self, channel: str) -> dict[str, Any]:
+        """:raises RefusedError: Slack did not say."""
+        with self._explained(f"channel {channel}", "nothing was sent; run again", RefusedError):
+            info: dict[str, Any] = self._client.conversations_info(channel=channel)["channel"]
+        return info
+
     @contextmanager
     def _explained(self, what: str, doubt: str, otherwise: type[Exception] = InDoubtError) -> Iterator[None]:
         """Turns the SDK's errors into sentences about `what`; `otherwise` is raised where Slack did not clearly refuse.
@@ -186,6 +245,24 @@ class SlackChannel:
             raise RefusedError(f"Slack refused with {code!r} for {what}: {remedy.format(needed=needed)}") from None
         except (SlackClientError, HTTPException, OSError, ValueError, LookupError) as error:
             raise otherwise(f"no usable answer from Slack ({type(error).__name__}): {doubt}") from None
+
+
+def configured(config: Settings) -> SlackChannel | None:
+    """Slack as the environment configures it; None without a token.
+
+    :raises ValueError: a token without a channel, or one that cannot be sent.
+    """
+    if config.slack_bot_token is None:
+        return None
+    if not config.slack_channel:
+        raise ValueError("SLACK_BOT_TOKEN is set but HEADROOM_SLACK_CHANNEL is not: name the channel's id (C…)")
+    return SlackChannel(
+        config.slack_bot_token.get_secret_value(),
+        config.slack_channels,
+        config.slack_api_url,
+        allowed=config.slack_allowed_channels,
+        shared=config.slack_shared_channels,
+    )
 
 
 def is_shared(channel: Mapping[str, Any]) -> bool:

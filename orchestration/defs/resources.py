@@ -5,8 +5,8 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from orchestration import settings
+from orchestration.channels import slack
 from orchestration.channels.preview import PreviewChannel
-from orchestration.channels.slack import SlackChannel
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.outbox import Channel
 from orchestration.settings import Settings
@@ -44,18 +44,7 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         :raises ValueError: a token without a channel.
         """
-        config = self.settings
-        if config.slack_bot_token is None:
-            return PreviewChannel("Slack")
-        if not config.slack_channel:
-            raise ValueError("SLACK_BOT_TOKEN is set but HEADROOM_SLACK_CHANNEL is not: name the channel's id (C…)")
-        return SlackChannel(
-            config.slack_bot_token.get_secret_value(),
-            config.slack_channels,
-            config.slack_api_url,
-            allowed=config.slack_allowed_channels,
-            shared=config.slack_shared_channels,
-        )
+        return slack.configured(self.settings) or PreviewChannel("Slack")
 
 
 def clock() -> datetime:

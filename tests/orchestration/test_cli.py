@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from orchestration.cli import app
+from tests.fakes import FakeSlack
 
 ACCOUNTS = """
     create table utilization_mtd as
@@ -161,3 +162,41 @@ def test_usage_refuses_in_a_sentence_when_the_days_make_no_sense(
     published: Path, options: list[str], sentence: str
 ) -> None:
     assert sentence in " ".join(usage("acme", *options, status=2).stderr.replace("│", " ").split())
+
+
+def test_slack_check_fails_with_what_to_do_until_it_is_done(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeSlack() as slack:
+        for name, value in {
+            "SLACK_BOT_TOKEN": slack.token,
+            "SLACK_API_URL": slack.url,
+            "HEADROOM_SLACK_CHANNEL": slack.channel,
+        }.items():
+            monkeypatch.setenv(name, value)
+        slack.is_member = False
+        failing = runner.invoke(app, ["slack", "check"])
+        slack.is_member = True
+        slack.scopes -= {"users:read"}
+        fine = runner.invoke(app, ["slack", "check"])
+
+    assert failing.exit_code == 1
+    assert "FAILS   channel C0DIGEST (sales, cs, engineering, data): invite the bot" in failing.stdout
+    assert fine.exit_code == 0
+    assert "ok      channel C0DIGEST (sales, cs, engineering, data)\n" in fine.stdout
+    assert "missing scope users:read: add it" in fine.stdout
+    assert slack.messages == []
+
+
+@pytest.mark.parametrize(
+    ("environment", "said"),
+    [({}, "SLACK_BOT_TOKEN is not set"), ({"SLACK_BOT_TOKEN": "xoxb-1"}, "HEADROOM_SLACK_CHANNEL is not")],
+    ids=["no token", "no channel"],
+)
+def test_slack_check_says_what_is_not_set(
+    data: Path, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], said: str
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    result = runner.invoke(app, ["slack", "check"])
+
+    assert result.exit_code == 1
+    assert said in result.stderr

@@ -460,6 +460,83 @@ def test_nothing_is_sent_when_it_is_not_known_who_reads_the_channel(desk: Desk, 
     assert desk.deliver().state is State.SENT
 
 
+# The check
+
+
+def problems(desk: Desk) -> dict[str, str]:
+    """What the check finds to be wrong, by subject."""
+    return {finding.subject: finding.problem for finding in desk.channel.check() if finding.problem}
+
+
+def test_check_finds_nothing_and_posts_nothing_when_all_is_well(desk: Desk) -> None:
+    findings = desk.channel.check()
+
+    assert [finding.subject for finding in findings] == [
+        "token of headroom at Example",
+        *(f"scope {scope}" for scope in channels.SCOPES),
+        "channel C0DIGEST (sales)",
+    ]
+    assert not any(finding.problem for finding in findings)
+    assert desk.slack.methods() == ["auth.test", "conversations.info"]
+
+
+def test_check_asks_nothing_more_when_the_token_is_wrong(desk: Desk) -> None:
+    desk.slack.token = "xoxb-other"
+    [finding] = desk.channel.check()
+
+    assert finding.subject == "token"
+    assert "SLACK_BOT_TOKEN is not valid" in finding.problem
+    assert TOKEN not in finding.problem
+
+
+def test_check_names_the_scopes_that_are_missing_and_what_for(desk: Desk) -> None:
+    desk.slack.scopes -= {"files:write", "users:read.email"}
+    found = {finding.subject: finding for finding in desk.channel.check() if finding.problem}
+
+    assert set(found) == {"scope files:write", "scope users:read.email"}
+    assert "table of all accounts" in found["scope files:write"].problem
+    assert found["scope files:write"].is_needed
+    assert not found["scope users:read.email"].is_needed
+
+
+@pytest.mark.parametrize(
+    ("info", "remedy"),
+    [
+        ({"is_member": False}, "/invite"),
+        ({"is_archived": True}, "unarchive"),
+        ({"is_ext_shared": True}, "HEADROOM_SLACK_SHARED_CHANNELS"),
+        ({"is_private": True}, "add the scope groups:history"),
+    ],
+    ids=str,
+)
+def test_check_says_what_to_do_about_a_channel(desk: Desk, info: dict[str, bool], remedy: str) -> None:
+    desk.slack.channels["C0DIGEST"] = info
+
+    [(subject, problem)] = problems(desk).items()
+    assert subject == "channel C0DIGEST (sales)"
+    assert remedy in problem
+
+
+def test_check_looks_at_each_channel_once_and_names_its_audiences(desk: Desk) -> None:
+    desk.slack.channels["C0DATA"] = {}
+    rooms = {"sales": "C0DIGEST", "cs": "C0DIGEST", "data": "C0DATA", "engineering": "C0GONE"}
+    desk.channel = SlackChannel(TOKEN, rooms, desk.slack.url, allowed=["C0DIGEST", "C0GONE"])
+
+    found = problems(desk)
+
+    assert set(found) == {"channel C0DATA (data)", "channel C0GONE (engineering)"}
+    assert "HEADROOM_SLACK_ALLOWED_CHANNELS" in found["channel C0DATA (data)"]
+    assert "channel_not_found" in found["channel C0GONE (engineering)"]
+    assert desk.slack.methods().count("conversations.info") == 3
+
+
+def test_check_says_so_when_slack_does_not_answer(desk: Desk) -> None:
+    desk.slack.then(LOST_BEFORE, method="conversations.info")
+
+    [problem] = problems(desk).values()
+    assert "no usable answer" in problem
+
+
 def test_text_without_blocks_is_posted(desk: Desk) -> None:
     desk.prepare({"text": "Headroom's daily_job failed: <!here> & co"}, "alert")
 
