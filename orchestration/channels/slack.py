@@ -185,6 +185,20 @@ class SlackChannel:
             if not cursor:
                 return None
 
+    def user_id(self, email: str) -> str | None:
+        """The user with that address; None where there is none, or only a deactivated one.
+
+        :raises RefusedError: Slack did not say.
+        """
+        with self._explained("a user's address", "nothing was sent", RefusedError):
+            try:
+                user = str(self._client.users_lookupByEmail(email=email)["user"]["id"])
+            except SlackApiError as error:
+                if error.response.get("error") == "users_not_found":
+                    return None
+                raise
+        return user if re.fullmatch("[A-Z0-9]+", user) else None
+
     def check(self) -> list[Finding]:
         """Whether all that Headroom does at Slack would succeed: token, scopes, channels. Posts nothing."""
         try:

@@ -1,5 +1,6 @@
 """Published marts to Slack and Stripe, through the ledger."""
 
+from collections.abc import Callable
 from dataclasses import asdict
 from datetime import date, datetime
 from typing import Any
@@ -8,9 +9,11 @@ import dagster as dg
 
 from orchestration.channels import slack_blocks
 from orchestration.channels.preview import digest_text
+from orchestration.channels.slack import SlackChannel
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.delivery.ledger import Delivery, State
-from orchestration.delivery.outbox import InDoubtError, RefusedError, deliver, deliver_parts
+from orchestration.delivery.mentions import mentions
+from orchestration.delivery.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.storage import warehouse
 from orchestration.usage import digest as digests
 from orchestration.usage import metering
@@ -42,11 +45,15 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
     )
     def usage_digest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
         settings = project.settings
+        try:
+            channel = project.slack()
+        except ValueError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
         latest = latest_digest_date(settings.now(), settings.zone)
         days = [date.fromisoformat(key) for key in context.partition_keys]
         on = max((day for day in days if day <= latest), default=min(days))
         key = digest_key(settings.env, on.isoformat())
-        deliver_waiting_digests(context, project, but=key)
+        deliver_waiting_digests(context, project, channel, but=key)
         before = project.ledger().delivery(key)
         if before is None:
             if on != latest:
@@ -55,14 +62,14 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
                 return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {when}"})
             if not warehouse.data_quality(settings.published)["accounts"]:
                 return dg.MaterializeResult(metadata={"outcome": "nothing sent: no account is known yet"})
-            prepare_digest(project, on)
+            prepare_digest(project, channel, on, context.log.warning)
         try:
-            delivery = deliver(project.ledger(), key, project.slack(), clock)
-        except (RefusedError, InDoubtError, ValueError) as error:
+            delivery = deliver(project.ledger(), key, channel, clock)
+        except (RefusedError, InDoubtError) as error:
             raise dg.Failure(str(error), metadata={"key": key}, allow_retries=False) from None
         try:
-            deliver_parts(project.ledger(), key, project.slack(), clock)
-        except (RefusedError, InDoubtError, ValueError) as error:
+            deliver_parts(project.ledger(), key, channel, clock)
+        except (RefusedError, InDoubtError) as error:
             said = f"the digest of {on} is {_done(delivery)}, but not all of its replies are: {error}"
             raise dg.Failure(said, metadata={"key": key}, allow_retries=False) from None
         if before and before.state == delivery.state:
@@ -83,7 +90,7 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
     return usage_digest
 
 
-def deliver_waiting_digests(context: dg.AssetExecutionContext, project: Project, but: str) -> None:
+def deliver_waiting_digests(context: dg.AssetExecutionContext, project: Project, channel: Channel, but: str) -> None:
     """Bring digests of earlier days to their end that were refused or are in doubt: their crossings are in no other.
 
     So are replies to those that were sent. One that fails again is only logged, so that it cannot hold up today's.
@@ -92,14 +99,16 @@ def deliver_waiting_digests(context: dg.AssetExecutionContext, project: Project,
     for key in ledger.waiting("slack", digest_key(project.settings.env, "")):
         if key != but:
             try:
-                context.log.info(f"{key}: {_done(deliver(ledger, key, project.slack(), clock))}")
-                deliver_parts(ledger, key, project.slack(), clock)
-            except (RefusedError, InDoubtError, ValueError) as error:
+                context.log.info(f"{key}: {_done(deliver(ledger, key, channel, clock))}")
+                deliver_parts(ledger, key, channel, clock)
+            except (RefusedError, InDoubtError) as error:
                 context.log.warning(str(error))
 
 
-def prepare_digest(project: Project, on: date) -> None:
+def prepare_digest(project: Project, channel: Channel, on: date, warn: Callable[[str], object]) -> None:
     """Freeze the digest of `on` and the verdict on each of its crossings, in one transaction.
+
+    Owners are looked up at Slack before it, those of all crossings: it is the transaction that tells which are news.
 
     :raises dagster.Failure: the published marts are older than the digest.
     """
@@ -116,6 +125,9 @@ def prepare_digest(project: Project, on: date) -> None:
     calls = {row["account_id"]: row["calls"] for row in warehouse.query(settings.published, warehouse.DAILY_CALLS)}
     utilization = warehouse.query(settings.published, warehouse.UTILIZATION)
     key = digest_key(settings.env, on.isoformat())
+    users = {}
+    if isinstance(channel, SlackChannel):
+        users = mentions(ledger, "slack", {row["owner"] for row in rows}, channel.user_id, clock(), warn)
     with ledger.transaction() as connection:
         if ledger.delivery(key, connection):
             return  # another run was faster
@@ -127,7 +139,7 @@ def prepare_digest(project: Project, on: date) -> None:
             ledger.last_digest_at(connection, settings.env),
         )
         digest = digests.compose(news, calls, quality, on, as_of, settings.zone)
-        message, replies = slack_blocks.digest_payloads(digest, digests.table(utilization), settings.env, mentions={})
+        message, replies = slack_blocks.digest_payloads(digest, digests.table(utilization), settings.env, users)
         ledger.prepare(connection, key, "slack", message, as_of, replies)
         ledger.record_crossings(connection, [_crossing(settings.env, verdict, key, as_of) for verdict in verdicts])
 

@@ -15,7 +15,13 @@ import sqlalchemy as sa
 from filelock import FileLock
 
 from orchestration.delivery import migrate
-from orchestration.delivery.tables import announced_crossings, deliveries, landed_files, meter_reports
+from orchestration.delivery.tables import (
+    announced_crossings,
+    channel_users,
+    deliveries,
+    landed_files,
+    meter_reports,
+)
 
 
 class State(StrEnum):
@@ -189,6 +195,24 @@ class Ledger:
         is_digest = deliveries.c.key.startswith(f"{env}|digest|", autoescape=True)
         newest: datetime | None = connection.scalar(sa.select(sa.func.max(deliveries.c.created_at)).where(is_digest))
         return newest
+
+    # Users of a channel
+
+    def users(self, channel: str) -> dict[str, tuple[str, datetime]]:
+        """(user id, when it was found) of the e-mail addresses that are known there."""
+        table = channel_users.c
+        query = sa.select(table.email, table.user_id, table.found_at).where(table.channel == channel)
+        with self._engine.connect() as connection:
+            return {email: (user_id, found_at) for email, user_id, found_at in connection.execute(query)}
+
+    def remember_user(self, channel: str, email: str, user_id: str | None, at: datetime) -> None:
+        """Who the address is from now on; None forgets it."""
+        table = channel_users.c
+        with self.transaction() as connection:
+            connection.execute(sa.delete(channel_users).where(table.channel == channel, table.email == email))
+            if user_id:
+                row = {"channel": channel, "email": email, "user_id": user_id, "found_at": at}
+                connection.execute(sa.insert(channel_users).values(row))
 
     # Crossings
 

@@ -64,6 +64,15 @@ deliveries = sa.Table(
     sa.Column("address", sa.Text),
 )
 
+channel_users = sa.Table(
+    "channel_users",
+    metadata,
+    sa.Column("channel", sa.Text, primary_key=True),
+    sa.Column("email", sa.Text, primary_key=True),
+    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("found_at", UtcDateTime, nullable=False),
+)
+
 announced_crossings = sa.Table(
     "announced_crossings",
     metadata,

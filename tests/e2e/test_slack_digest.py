@@ -158,12 +158,15 @@ def test_quiet_day_is_posted_once_when_two_run_at_the_same_time(program: Program
 
 def test_reply_that_is_refused_fails_the_run_and_comes_with_the_next_digest(program: Program, slack: FakeSlack) -> None:
     land(program.landing, "more_quotas.ndjson", make_quota("zeta", 5, "2024-11-01T00:00:00Z"))
+    (program.data / "accounts.csv").write_text("account_id,owner\nzeta,dana@example.com\n")
+    slack.users["dana@example.com"] = "U0DANA"
     use_up(program, "zeta", "2024-11-26T09:00:00Z")
     slack.scopes -= {"files:write"}
     refusal = program.run("run", status=1, HEADROOM_NOW=morning(27))
     assert "the digest of 2024-11-27 is sent" in refusal.stderr
     assert "add the scope files:write" in refusal.stderr
     assert accounts_in(slack.messages[-1]) == ["zeta"]
+    assert slack.messages[-1]["blocks"][2]["fields"] == [{"type": "mrkdwn", "text": "<@U0DANA>"}]
     slack.scopes |= {"files:write"}
 
     program.run("run", HEADROOM_NOW=morning(28))

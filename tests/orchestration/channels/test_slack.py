@@ -460,6 +460,31 @@ def test_nothing_is_sent_when_it_is_not_known_who_reads_the_channel(desk: Desk, 
     assert desk.deliver().state is State.SENT
 
 
+# Users
+
+
+def test_user_is_found_by_the_address(desk: Desk) -> None:
+    desk.slack.users["dana@example.com"] = "U0DANA"
+
+    assert desk.channel.user_id("dana@example.com") == "U0DANA"
+    assert desk.channel.user_id("gone@example.com") is None
+
+
+def test_user_id_that_could_be_more_than_an_id_is_none(desk: Desk) -> None:
+    desk.slack.users["dana@example.com"] = "U0DANA> <!channel"
+
+    assert desk.channel.user_id("dana@example.com") is None
+
+
+@pytest.mark.parametrize(
+    "fault", [LOST_BEFORE, ERROR_BEFORE, PORTAL_BEFORE, refused("missing_scope"), rate_limited(60)], ids=str
+)
+def test_user_lookup_that_fails_is_a_refusal(desk: Desk, fault: Fault) -> None:
+    desk.slack.then(fault, method="users.lookupByEmail")
+    with pytest.raises(RefusedError):
+        desk.channel.user_id("dana@example.com")
+
+
 # The check
 
 
