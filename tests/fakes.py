@@ -121,6 +121,15 @@ class FakeSlack:
         """The next requests of the method meet these, one each; later ones are answered as usual."""
         self._faults[method].extend(faults)
 
+    def calm(self) -> None:
+        """No request meets a fault any more."""
+        self._faults.clear()
+
+    def clear(self) -> None:
+        """As if nothing had been posted or asked yet."""
+        for remembered in (self.messages, self.threads, self.uploads, self.requests):
+            remembered.clear()  # type: ignore[attr-defined]
+
     def counts(self) -> Counter[str]:
         """Messages and replies by the key in their metadata, and files by their name."""
         shown = [*self.messages, *(reply for replies in self.threads.values() for reply in replies)]

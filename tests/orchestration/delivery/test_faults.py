@@ -1,0 +1,262 @@
+"""Random mornings, each from a seed: lost answers, refusals, kills, two runs at once, the next day before the last one
+is done. However they went, each part of each digest stands in the channel once, in order, and no account is missing.
+
+The ledger, the outbox, slack_sdk and its bytes are the real ones; Slack is on loopback, the clock is moved by hand.
+"""
+
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from orchestration.channels import slack as slack_module
+from orchestration.channels import slack_blocks
+from orchestration.channels.slack import SlackChannel
+from orchestration.delivery import ledger as ledger_module
+from orchestration.delivery import outbox
+from orchestration.delivery.ledger import Ledger, State
+from orchestration.delivery.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
+from tests.builders import make_digest
+from tests.fakes import (
+    CUT_OFF_AFTER,
+    ERROR_AFTER,
+    ERROR_BEFORE,
+    GARBLED_AFTER,
+    LOST_AFTER,
+    LOST_BEFORE,
+    PORTAL_BEFORE,
+    UPLOAD,
+    FakeSlack,
+    rate_limited,
+    refused,
+)
+
+EIGHT = datetime(2026, 11, 20, 8, tzinfo=UTC)
+DAYS = 3
+PREFIX = "local|digest|"
+FAULTS = [
+    *(LOST_BEFORE, LOST_AFTER, ERROR_BEFORE, ERROR_AFTER, CUT_OFF_AFTER, GARBLED_AFTER, PORTAL_BEFORE),
+    *(rate_limited(60), refused("internal_error"), refused("not_in_channel")),
+]
+METHODS = [
+    *["chat.postMessage"] * 4,
+    *("conversations.info", "conversations.history", "conversations.replies"),
+    *("files.getUploadURLExternal", UPLOAD, "files.completeUploadExternal"),
+]
+LINES = 220
+"""About as many as a run has, in the outbox and the channel, that sends a whole digest."""
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing in the code under test catches it."""
+
+
+def at_line(line: int, files: set[str], act: Callable[[], object]) -> Callable[[FrameType, str, object], Any]:
+    """A trace function that acts once, before that many lines of the files were run."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in files:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                act()
+        return trace
+
+    return trace
+
+
+def run(folder: Path, url: str, day: int, accounts: int, clock: Callable[[], datetime]) -> None:
+    """The digest's run on that day, from the decision on: what waits, then the digest and its replies."""
+    ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
+    channel = SlackChannel("xoxb-fake-token", {"sales": "C0DIGEST"}, url)
+    try:
+        date = f"2026-11-{20 + day}"
+        with ledger.transaction() as connection:
+            if ledger.delivery(PREFIX + date, connection) is None:
+                digest = {**make_digest(accounts), "date": date}
+                digest["items"] = [{**item, "name": f"{date}/{n}"} for n, item in enumerate(digest["items"])]
+                message, replies = slack_blocks.digest_payloads(digest, digest["items"], "local", {})
+                ledger.prepare(connection, PREFIX + date, "slack", message, clock(), replies)
+        for key in ledger.waiting("slack", PREFIX):
+            try:
+                deliver(ledger, key, channel, clock)
+                deliver_parts(ledger, key, channel, clock)
+            except (RefusedError, InDoubtError):
+                continue
+    finally:
+        ledger.close()
+
+
+class Morning:
+    """One schedule: the world of a seed, and what happens in it."""
+
+    def __init__(self, seed: int, folder: Path, slack: FakeSlack) -> None:
+        self.random, self.folder, self.slack = random.Random(seed), folder, slack
+        self.now, self.day = EIGHT, 0
+        self.accounts = [self.random.choice([0, 1, 3, 5, 9]) for _ in range(DAYS)]
+        slack.clock = lambda: self.now.timestamp()
+
+    def run(self) -> None:
+        run(self.folder, self.slack.url, self.day, self.accounts[self.day], lambda: self.now)
+
+    def disturbed_run(self) -> None:
+        """A run that is killed somewhere, or that another one comes across, or neither."""
+        event, line = self.random.choice(["kill", "another", "nothing"]), self.random.randrange(1, LINES)
+        trace = None
+        if event == "kill":
+            trace = at_line(line, {outbox.__file__, slack_module.__file__}, self.kill)
+        if event == "another":
+            trace = at_line(line // 2, {outbox.__file__}, self.another)
+        before = sys.gettrace()  # of whoever measures coverage
+        sys.settrace(trace or before)
+        try:
+            self.run()
+        except KilledError:
+            pass
+        finally:
+            sys.settrace(before)
+
+    def kill(self) -> None:
+        raise KilledError
+
+    def another(self) -> None:
+        self.now += timedelta(seconds=self.random.choice([0, 1, 25]))  # an attempt lasts no longer than half a minute
+        self.run()
+
+    def disturb(self) -> None:
+        """Runs with whatever goes wrong, until all days have had some."""
+        while self.day < DAYS:
+            for _ in range(self.random.choice([0, 0, 1, 2])):
+                self.slack.then(self.random.choice(FAULTS), method=self.random.choice(METHODS))
+            self.disturbed_run()
+            self.now += self.random.choice([timedelta(seconds=5), ATTEMPT_LIMIT, timedelta(hours=1)])
+            if self.random.random() < 0.4:
+                self.day += 1
+                self.now = EIGHT + self.day * timedelta(days=1)
+
+    def recover(self) -> None:
+        """Runs of the last day with nothing in their way."""
+        self.day = DAYS - 1
+        self.slack.calm()
+        for _ in range(2):
+            self.now += ATTEMPT_LIMIT
+            self.run()
+
+    def check(self) -> None:
+        ledger = Ledger(f"sqlite:///{self.folder}/ledger.sqlite")
+        states = {delivery.key: delivery.state for delivery in ledger.deliveries()}
+        ledger.close()
+        assert set(states.values()) == {State.SENT}
+        days = {key: key.removeprefix(PREFIX) for key in states if ":" not in key}
+        files = {f"usage-digest-local-{date}.csv" for date in days.values()}
+        assert set(self.slack.counts().values()) == {1}
+        assert set(self.slack.counts()) - files <= set(states)
+        posted = {message["metadata"]["event_payload"]["key"]: message for message in self.slack.messages}
+        assert set(posted) == set(days)
+        for key, message in posted.items():
+            thread = self.slack.threads.get(message["ts"], [])
+            names = [name for shown in (message, *thread) for name in drawn(shown)]
+            accounts = self.accounts[int(days[key][-2:]) - 20]
+            assert names == [f"{days[key]}/{n}" for n in range(accounts)]
+            assert [bool(reply.get("files")) for reply in thread] == [False] * (len(thread) - 1) + [True][: len(thread)]
+            assert bool(thread) == bool(accounts)
+
+
+def drawn(message: dict[str, Any]) -> list[str]:
+    texts = [block["text"]["text"] for block in message.get("blocks", ()) if block["type"] == "section"]
+    return [text.partition(" · warm · ")[0] for text in texts if " · warm · " in text]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_disk() -> Iterator[None]:
+    """No waiting for the disk, most of the time that a run takes: here processes end, power does not fail."""
+
+    def hurry(connection: Any, *_: object) -> None:
+        connection.execute("pragma synchronous = off")
+
+    sa.event.listen(sa.pool.Pool, "checkout", hurry)
+    yield
+    sa.event.remove(sa.pool.Pool, "checkout", hurry)
+
+
+@pytest.fixture(scope="module")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A ledger to copy: making one takes longer than a morning."""
+    path = tmp_path_factory.mktemp("empty") / "ledger.sqlite"
+    Ledger(f"sqlite:///{path}").close()
+    return path
+
+
+@pytest.fixture
+def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlack]:
+    monkeypatch.setattr(slack_blocks, "MAX_ITEMS", 3)  # so that few accounts make several replies
+    with FakeSlack() as server:
+        yield server
+
+
+@pytest.mark.parametrize("block", range(10), ids=lambda block: f"seeds from {20 * block}")
+def test_every_part_stands_in_the_channel_once_and_in_order_whatever_happened(
+    slack: FakeSlack, empty_ledger: Path, tmp_path: Path, block: int
+) -> None:
+    for seed in range(20 * block, 20 * block + 20):
+        folder = tmp_path / str(seed)
+        folder.mkdir()
+        shutil.copy(empty_ledger, folder)
+        slack.calm()
+        slack.clear()
+        morning = Morning(seed, folder, slack)
+        try:
+            morning.disturb()
+            morning.recover()
+            morning.check()
+        except BaseException as error:
+            error.add_note(f"seed {seed}")
+            raise
+
+
+# Killed, for real. Run as a program, this file is the processes that are.
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_every_part_stands_in_the_channel_once_and_in_order_when_processes_were_killed(
+    slack: FakeSlack, empty_ledger: Path, tmp_path: Path, seed: int
+) -> None:
+    shutil.copy(empty_ledger, tmp_path)
+    morning = Morning(seed, tmp_path, slack)
+    morning.accounts = [9] * DAYS
+    ends = []
+    for day in range(DAYS):
+        morning.now = EIGHT + day * timedelta(days=1)
+        line = morning.random.randrange(1, 2 * LINES)
+        arguments = (tmp_path, slack.url, day, morning.accounts[day], morning.now.isoformat(), line)
+        ends.append(
+            subprocess.run([sys.executable, __file__, *map(str, arguments)], timeout=60, check=False).returncode
+        )
+
+    morning.recover()
+    morning.check()
+    assert set(ends) == {-signal.SIGKILL}
+
+
+def run_until_killed(folder: str, url: str, day: str, accounts: str, now: str, line: str) -> None:
+    slack_blocks.MAX_ITEMS = 3
+    files = {outbox.__file__, ledger_module.__file__, slack_module.__file__}
+    sys.settrace(at_line(int(line), files, lambda: os.kill(os.getpid(), signal.SIGKILL)))
+    run(Path(folder), url, int(day), int(accounts), lambda: datetime.fromisoformat(now))
+
+
+if __name__ == "__main__":
+    run_until_killed(*sys.argv[1:])
