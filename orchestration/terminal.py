@@ -212,12 +212,15 @@ def print_delivery(delivery: Delivery) -> None:
     """The stored message of one delivery."""
     if "digest" in delivery.payload:
         print_digest(console, delivery.payload["digest"])
-    elif "file" in delivery.payload:
-        print(delivery.payload["file"]["content"], end="")  # noqa: T201 - a file for pipes: not wrapped, not styled
+    elif "base64" in (file := delivery.payload.get("file", {})):
+        console.print(Text(f"{file['name']}: {printable(file['alt_text'])}"))
+    elif file:
+        print(file["content"], end="")  # noqa: T201 - a file for pipes: not wrapped, not styled
     else:
         message = delivery.payload["message"]
         texts = [block["text"]["text"] for block in message.get("blocks", ())] or [message["text"]]
-        console.print("\n".join(map(printable, texts)), markup=False)
+        lines = [printable(line) for text in texts for line in text.split("\n")]
+        console.print("\n".join(lines), markup=False)
 
 
 def print_deliveries(ledger: Ledger) -> None:

@@ -17,6 +17,7 @@ ITEM = {
     "hits_cap": "Tue 24 Nov",
     "projected": "145,000",
     "mrr": "45.57",
+    "calls": [],
     "sparkline": "▃▃█████▃▃████▅",
 }
 FOOTER = ["Data through 20 Nov 07:52 UTC", "20 lines rejected"]

@@ -184,7 +184,7 @@ class FakeSlack:
             return {"ok": True, "user": {"id": user}} if user else _error("users_not_found")
         if method == "files.getUploadURLExternal":
             number = f"F{len(self.uploads) + 1}"
-            self.uploads[number] = {"id": number, "name": arguments["filename"]}
+            self.uploads[number] = {"id": number, "name": arguments["filename"], "alt": arguments.get("alt_txt")}
             return {"ok": True, "upload_url": f"{self._root}/upload/{number}", "file_id": number}
         channel = arguments.get("channel") or arguments.get("channel_id")
         if channel not in self.channels:
@@ -223,9 +223,10 @@ class FakeSlack:
         return {"ok": True, "channel": channel, "ts": message["ts"], "message": _without_payload(message)}
 
     def _share_files(self, channel: str, arguments: dict[str, Any]) -> dict[str, Any]:
-        files = [self.uploads[file["id"]] | {"title": file["title"]} for file in _decoded(arguments["files"])]
-        if not all("content" in file for file in files):
+        shared = _decoded(arguments["files"])
+        if not all("content" in self.uploads[file["id"]] for file in shared):
             return _error("file_not_found")
+        files = [{**file, "name": self.uploads[file["id"]]["name"]} for file in shared]
         message = self.post("", thread=arguments.get("thread_ts"))
         message |= {"files": files, "bot_id": "B0HEADROOM", "channel": channel}
         # Slack shares them a moment later, so the answer does not say where
@@ -282,15 +283,15 @@ def _handler(slack: FakeSlack) -> type[BaseHTTPRequestHandler]:
 
         def do_POST(self) -> None:
             address = urlsplit(self.path)
-            content = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
+            raw = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             arguments: dict[str, Any] = dict(parse_qsl(address.query))
             folder, _, method = address.path.rpartition("/")
             if folder == "/upload":
-                arguments, method = {"id": method, "content": content}, UPLOAD
+                arguments, method = {"id": method, "content": raw}, UPLOAD
             elif self.headers.get_content_type() == "application/json":
-                arguments |= json.loads(content or "{}")
+                arguments |= json.loads(raw or "{}")
             else:
-                arguments |= dict(parse_qsl(content))
+                arguments |= dict(parse_qsl(raw.decode()))
             token = (self.headers.get("Authorization") or "").removeprefix("Bearer ")
             fault = slack.answer(method, arguments, token)
             self.close_connection = True

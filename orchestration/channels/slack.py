@@ -5,6 +5,7 @@ of its own, so that an attempt without an answer can be looked up in the channel
 Slack says clearly counts as a refusal; whatever else comes back, or nothing, leaves the attempt in doubt.
 """
 
+import base64
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -145,7 +146,8 @@ class SlackChannel:
                     thread_ts=parent_ts,
                     filename=file["name"],
                     title=file["title"],
-                    content=file["content"],
+                    alt_txt=file.get("alt_text"),
+                    content=base64.b64decode(file["base64"]) if "base64" in file else file["content"],
                 )
                 return f"{channel}/{uploaded['files'][0]['id']}"
             message = delivery.payload["message"]

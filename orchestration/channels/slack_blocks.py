@@ -4,15 +4,23 @@ Every text is plain_text: names are data, which cannot ping, link or format ther
 exception is a mention, which is made of a user id alone.
 """
 
+import base64
 import csv
 import io
 import json
 import re
-from collections.abc import Mapping, Sequence
+import textwrap
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from orchestration.channels import chart
 
 CHARACTERS = 10_000
 """Of all blocks together, as JSON: above some 13,000 Slack answers msg_blocks_too_long, whatever else is respected."""
+DETAILED = 3
+"""Accounts with notes and a picture in the thread."""
+NOTE_CHARACTERS = 750
+"""Of one section of a note: even if each takes twelve as JSON, it has room in a message."""
 MAX_ITEMS = 40
 """Accounts of one message; with header, headline and footer below Slack's 50 blocks."""
 
@@ -20,14 +28,23 @@ MAX_ITEMS = 40
 def digest_payloads(
     digest: Mapping[str, Any], table: Sequence[Mapping[str, Any]], env: str, mentions: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The payloads of a digest and of its replies: the accounts for which the message has no room, then a file of
-    `table`, last because it needs a scope more. A quiet day has none.
+    """The payloads of a digest and of its replies; a quiet day has none.
+
+    First the accounts for which the message has no room, then the notes on the first accounts (an item's `notes`: texts
+    of any length, such as a draft to its contact), their charts, and a file of `table`. Files come last, for they need
+    a scope more.
     """
     message, more = digest_message(digest, mentions)
+    more += [reply for item in digest["items"][:DETAILED] for reply in _notes(item)]
     replies: list[dict[str, Any]] = [{"message": reply} for reply in more]
+    name = f"usage-digest-{env}-{digest['date']}"
+    replies += [
+        {"file": chart_file(f"{name}-{number}.png", item)}
+        for number, item in enumerate(digest["items"][:DETAILED], 1)
+        if any(item["calls"])
+    ]
     if digest["items"] and table:
-        name = f"usage-digest-{env}-{digest['date']}.csv"
-        replies.append({"file": table_file(name, f"All accounts at a threshold, {digest['date']}", table)})
+        replies.append({"file": table_file(f"{name}.csv", f"All accounts at a threshold, {digest['date']}", table)})
     return {"audience": "sales", "digest": digest, "message": message}, replies
 
 
@@ -52,6 +69,19 @@ def digest_message(
     return message, replies
 
 
+def chart_file(name: str, item: Mapping[str, Any]) -> dict[str, str]:
+    """A picture of an account's calls, day by day. `name` is its name at Slack, unique in the thread."""
+    calls = item["calls"]
+    title = f"{_cut(item['name'], 80)}: calls a day, last {len(calls)} days, at most {max(calls):,}"
+    spoken = f"{title}. From the first day on: {', '.join(f'{value:,}' for value in calls)} so far."
+    return {
+        "name": name,
+        "title": title,
+        "alt_text": spoken,
+        "base64": base64.b64encode(chart.bars(calls)).decode(),
+    }
+
+
 def table_file(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """A CSV file, one line for each of `rows`. `name` is its name at Slack, unique in the thread.
 
@@ -62,6 +92,28 @@ def table_file(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> dict
     writer.writerow(rows[0])
     writer.writerows([_cell(value) for value in row.values()] for row in rows)
     return {"name": name, "title": title, "content": f"\ufeff{stream.getvalue()}"}
+
+
+def _notes(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The notes on an account as messages, whole and with their line breaks."""
+    title = _section(_cut(item["name"], 80))
+    parts = [part for note in item.get("notes", ()) for part in _split(note)]
+    sections = [_section(part) for part in parts if part.strip()]
+    while sections:
+        fitting = _fitting(sections, [title])
+        yield {"text": title["text"]["text"], "blocks": [title, *sections[:fitting]]}
+        sections = sections[fitting:]
+
+
+def _split(text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        NOTE_CHARACTERS,
+        expand_tabs=False,
+        replace_whitespace=False,
+        drop_whitespace=False,
+        break_on_hyphens=False,
+    )
 
 
 def _fitting(sections: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> int:

@@ -100,10 +100,11 @@ def compose(
     }
 
 
-TABLE = (
-    *("account_id", "account_name", "owner", "csm", "plan", "mrr", "renewal_on", "severity", "used_mtd", "quota"),
-    *("pct_of_cap", "projected_eom", "hits_cap_on", "hits_cap_in_period", "period_start", "period_end", "as_of"),
-)
+TABLE = [
+    *("account_id", "account_name", "owner", "csm", "plan", "mrr", "renewal_on", "severity", "meter", "unit"),
+    *("used_mtd", "quota", "pct_of_cap", "projected_eom", "hits_cap_on", "hits_cap_in_period"),
+    *("period_start", "period_end", "as_of"),
+]
 """Columns of utilization_mtd in the digest's file."""
 
 
@@ -163,6 +164,7 @@ def _item(row: Mapping[str, Any], calls: Sequence[int], on: date, zone: ZoneInfo
         "projected": f"{projected:,}" if projected is not None else "too early to say",
         "mrr": f"{row['mrr']:,.2f}" if row["mrr"] is not None else "",
         "sparkline": "" if unit else sparkline(calls),
+        "calls": [] if unit else list(calls),
     }
 
 

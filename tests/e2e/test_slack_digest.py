@@ -42,9 +42,14 @@ def key(day: int) -> str:
     return f"local|digest|2024-11-{day}"
 
 
-def once(*days: int) -> dict[str, int]:
-    """A message and a file of each of these days."""
-    return {name: 1 for day in days for name in (key(day), f"usage-digest-local-2024-11-{day}.csv")}
+def once(accounts: dict[int, int]) -> dict[str, int]:
+    """A message of each of these days, with a picture of so many accounts and a file where there are any."""
+    counts = {}
+    for day, number in accounts.items():
+        name = f"usage-digest-local-2024-11-{day}"
+        pictures = [f"{name}-{n}.png" for n in range(1, number + 1)]
+        counts |= dict.fromkeys([key(day), *pictures, *([f"{name}.csv"] if number else [])], 1)
+    return counts
 
 
 def accounts_in(message: dict[str, object]) -> list[str]:
@@ -69,11 +74,13 @@ def test_digest_is_posted_once_when_slack_refuses_first(program: Program, slack:
     sent = program.run("run")
 
     assert f"UTC ({slack.channel}/{slack.messages[0]['ts']})." in sent.stdout
-    assert slack.counts() == once(20)
-    assert f"{key(20)}:1   sent" in program.run("deliveries").stdout
-    [file] = slack.uploads.values()
-    assert file["content"].splitlines()[1].startswith("acme,")
-    assert program.run("deliveries", "--show", f"{key(20)}:1").stdout.splitlines() == file["content"].splitlines()
+    assert slack.counts() == once({20: 1})
+    assert f"{key(20)}:2   sent" in program.run("deliveries").stdout
+    picture, file = slack.uploads.values()
+    assert picture["alt"].endswith(" 0, 4 so far.")
+    lines = file["content"].decode().splitlines()
+    assert lines[1].startswith("acme,")
+    assert program.run("deliveries", "--show", f"{key(20)}:2").stdout.splitlines() == lines
     assert accounts_in(slack.messages[0]) == ["acme"]
     assert slack.messages[0]["text"].startswith("1 account crossed a threshold")
 
@@ -118,7 +125,7 @@ def test_next_digest_has_the_new_crossings_alone(program: Program, slack: FakeSl
 
     program.run("run", HEADROOM_NOW=morning(21))
 
-    assert slack.counts() == once(20, 21)
+    assert slack.counts() == once({20: 1, 21: 1})
     assert accounts_in(slack.messages[-1]) == ["beta"]
 
 
@@ -128,7 +135,7 @@ def test_next_digest_has_the_crossings_of_missed_days(program: Program, slack: F
 
     program.run("run", HEADROOM_NOW=morning(24))
 
-    assert slack.counts() == once(20, 21, 24)
+    assert slack.counts() == once({20: 1, 21: 1, 24: 2})
     assert sorted(accounts_in(slack.messages[-1])) == ["delta", "gamma"]
 
 
@@ -171,8 +178,9 @@ def test_reply_that_is_refused_fails_the_run_and_comes_with_the_next_digest(prog
 
     program.run("run", HEADROOM_NOW=morning(28))
 
-    assert slack.counts() == {**once(20, 21, 24, 25, 27), key(26): 1, key(28): 1}
-    assert slack.threads[slack.messages[-2]["ts"]][0]["files"][0]["name"] == "usage-digest-local-2024-11-27.csv"
+    assert slack.counts() == once({20: 1, 21: 1, 24: 2, 25: 1, 26: 0, 27: 1, 28: 0})
+    names = [file["name"] for reply in slack.threads[slack.messages[-2]["ts"]] for file in reply["files"]]
+    assert names == ["usage-digest-local-2024-11-27-1.png", "usage-digest-local-2024-11-27.csv"]
 
 
 def test_no_token_is_left_behind(program: Program) -> None:

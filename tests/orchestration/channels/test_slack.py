@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from orchestration.channels import slack as channels
+from orchestration.channels.chart import bars
 from orchestration.channels.slack import SlackChannel
-from orchestration.channels.slack_blocks import digest_message
+from orchestration.channels.slack_blocks import chart_file, digest_message
 from orchestration.delivery.ledger import Delivery, Ledger, State
 from orchestration.delivery.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
 from tests.builders import NOW, make_digest
@@ -321,7 +322,20 @@ def test_replies_stand_in_the_thread_once_and_in_order(thread: Desk) -> None:
     assert replies(thread) == IN_ORDER
     assert thread.slack.counts() == {"digest": 1, "digest:1": 1, "digest:2": 1, FILE["name"]: 1}
     [upload] = thread.slack.uploads.values()
-    assert upload["content"] == FILE["content"]
+    assert upload["content"].decode() == FILE["content"]
+
+
+def test_picture_arrives_byte_for_byte_with_a_text_for_screen_readers(desk: Desk) -> None:
+    file = chart_file("acme.png", {"name": "<!channel>", "calls": [1, 2, 1_500]})
+    desk.prepare(make_message(), "digest", [{"file": file}])
+    desk.deliver("digest")
+    desk.deliver_parts()
+
+    [upload] = desk.slack.uploads.values()
+    assert upload["content"] == bars([1, 2, 1_500])
+    assert upload["alt"] == (
+        "<!channel>: calls a day, last 3 days, at most 1,500. From the first day on: 1, 2, 1,500 so far."
+    )
 
 
 REPLY_METHODS = ["chat.postMessage", "files.getUploadURLExternal", UPLOAD, "files.completeUploadExternal"]

@@ -105,6 +105,37 @@ def test_table_comes_last_as_a_file_with_a_name_of_its_own() -> None:
     assert replies[-1]["file"]["name"] == "usage-digest-production-2026-11-20.csv"
 
 
+@pytest.mark.parametrize("letter", ["x", "x ", "🦊", "<", "é\n"], ids=range(5))
+def test_notes_on_the_first_accounts_are_whole_and_within_slacks_limits(letter: str) -> None:
+    note = letter * (4_000 // len(letter))
+    digest = make_digest(5, notes=["Top endpoints: /v1/search", note])
+    _, replies = digest_payloads(digest, [], "local", {})
+
+    titles, texts = [], []
+    for reply in replies:
+        title, *sections = reply["message"]["blocks"]
+        assert len(json.dumps(reply["message"]["blocks"])) < 11_000
+        assert len(sections) < 50
+        titles.append(title["text"]["text"])
+        texts += [section["text"]["text"] for section in sections]
+    assert set(titles) == {"Acme"}
+    assert "".join(texts) == f"Top endpoints: /v1/search{note}" * 3
+
+
+def test_empty_note_is_left_out() -> None:
+    assert digest_payloads(make_digest(1, notes=["", " \n"]), [], "local", {})[1] == []
+
+
+def test_first_accounts_have_a_picture_where_they_have_calls() -> None:
+    digest = make_digest(5, calls=[1, 2])
+    digest["items"][1] = {**digest["items"][1], "calls": [0, 0]}
+    _, replies = digest_payloads(digest, [{"account_id": "acme"}], "local", {})
+
+    names = [reply["file"]["name"].removeprefix("usage-digest-local-2026-11-20") for reply in replies]
+    assert names == ["-1.png", "-3.png", ".csv"]
+    assert replies[0]["file"]["title"] == "Acme: calls a day, last 2 days, at most 2"
+
+
 @pytest.mark.parametrize("name", ["=1+1", "+49", "-x", "@sum", "\t=1", "\r=1"])
 def test_name_is_no_formula_in_a_spreadsheet(name: str) -> None:
     row = {"account_id": name, "used": -5, "pct": Decimal("-79.960000"), "on": date(2026, 11, 24), "owner": None}

@@ -86,7 +86,7 @@ def run(folder: Path, url: str, day: int, accounts: int, clock: Callable[[], dat
         date = f"2026-11-{20 + day}"
         with ledger.transaction() as connection:
             if ledger.delivery(PREFIX + date, connection) is None:
-                digest = {**make_digest(accounts), "date": date}
+                digest = {**make_digest(accounts, calls=[3, 1]), "date": date}
                 digest["items"] = [{**item, "name": f"{date}/{n}"} for n, item in enumerate(digest["items"])]
                 message, replies = slack_blocks.digest_payloads(digest, digest["items"], "local", {})
                 ledger.prepare(connection, PREFIX + date, "slack", message, clock(), replies)
@@ -108,6 +108,7 @@ class Morning:
         self.now, self.day = EIGHT, 0
         self.accounts = [self.random.choice([0, 1, 3, 5, 9]) for _ in range(DAYS)]
         slack.clock = lambda: self.now.timestamp()
+        slack.page_size = 2
 
     def run(self) -> None:
         run(self.folder, self.slack.url, self.day, self.accounts[self.day], lambda: self.now)
@@ -161,9 +162,7 @@ class Morning:
         ledger.close()
         assert set(states.values()) == {State.SENT}
         days = {key: key.removeprefix(PREFIX) for key in states if ":" not in key}
-        files = {f"usage-digest-local-{date}.csv" for date in days.values()}
         assert set(self.slack.counts().values()) == {1}
-        assert set(self.slack.counts()) - files <= set(states)
         posted = {message["metadata"]["event_payload"]["key"]: message for message in self.slack.messages}
         assert set(posted) == set(days)
         for key, message in posted.items():
@@ -171,8 +170,10 @@ class Morning:
             names = [name for shown in (message, *thread) for name in drawn(shown)]
             accounts = self.accounts[int(days[key][-2:]) - 20]
             assert names == [f"{days[key]}/{n}" for n in range(accounts)]
-            assert [bool(reply.get("files")) for reply in thread] == [False] * (len(thread) - 1) + [True][: len(thread)]
-            assert bool(thread) == bool(accounts)
+            files = [file["name"] for reply in thread for file in reply.get("files", ())]
+            ends = [*(f"-{n}.png" for n in range(1, min(accounts, 3) + 1)), *[".csv"][:accounts]]
+            assert files == [f"usage-digest-local-{days[key]}{end}" for end in ends]
+            assert not any(reply["text"] for reply in thread[len(thread) - len(files) :])
 
 
 def drawn(message: dict[str, Any]) -> list[str]:
