@@ -5,10 +5,12 @@ effect on others start by themselves in production only; elsewhere they are visi
 """
 
 import hashlib
+from datetime import timedelta
 
 import dagster as dg
 
 from orchestration.defs.alerts import run_failure_alert_sensor
+from orchestration.defs.deliver import digest_key
 from orchestration.defs.resources import Project
 from orchestration.usage.periods import DIGEST_HOUR
 
@@ -34,11 +36,13 @@ IN_PROGRESS = [
     dg.DagsterRunStatus.STARTING,
     dg.DagsterRunStatus.STARTED,
 ]
+RETRY_MINUTES = 5
+
 JOBS = [refresh_job, hourly_job, daily_job]
 
 
 def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
-    """8am in the business zone, and five past every hour, when the hour before is closed."""
+    """8am in the business zone; five past every hour, when the hour before is closed; what waits, ever more rarely."""
     settings = project.settings
     status = dg.DefaultScheduleStatus.RUNNING if settings.is_production else dg.DefaultScheduleStatus.STOPPED
 
@@ -61,7 +65,33 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         default_status=status,
         description="Usage of the closed hours, hourly.",
     )
-    return [daily_schedule, hourly_schedule]
+
+    @dg.schedule(
+        job=daily_job,
+        cron_schedule=f"*/{RETRY_MINUTES} * * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description=(
+            "Digests, and replies in their threads, that Slack refused or that are in doubt: tried again 5, 10, 20, 40…"
+            " minutes after they were decided. Decides nothing, so it needs no fresh numbers."
+        ),
+    )
+    def waiting_digests_schedule() -> list[dg.RunRequest] | dg.SkipReason:
+        ledger, prefix, now = project.ledger(), digest_key(settings.env, ""), settings.now()
+        requests = []
+        for delivery in filter(None, map(ledger.delivery, ledger.waiting("slack", prefix))):
+            on, waited = delivery.key.removeprefix(prefix), (now - delivery.created_at) // timedelta(minutes=1)
+            if doublings := (waited // RETRY_MINUTES).bit_length():
+                requests.append(
+                    dg.RunRequest(
+                        run_key=f"{delivery.key}|{doublings}",
+                        partition_key=on,
+                        asset_selection=[dg.AssetKey("usage_digest")],
+                    )
+                )
+        return requests or dg.SkipReason("no digest is waiting")
+
+    return [daily_schedule, hourly_schedule, waiting_digests_schedule]
 
 
 @dg.sensor(

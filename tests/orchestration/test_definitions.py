@@ -1,12 +1,13 @@
 """What the code location surfaces: a renamed asset, job or schedule is a reviewed diff here."""
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from orchestration.definitions import headroom
+from orchestration.defs.resources import Project
 
 GRAPH = {
     "ingest": {"raw_events", "raw_other_events", "rejected_lines", "raw_accounts", "raw_subjects", "raw_customers"},
@@ -138,6 +139,7 @@ def test_schedules_start_by_themselves_only_in_production(data: Path, monkeypatc
         assert {schedule.name: schedule.default_status for schedule in repository.schedule_defs} == {
             "daily_schedule": status,
             "hourly_schedule": status,
+            "waiting_digests_schedule": status,
         }
 
 
@@ -148,8 +150,6 @@ def test_digest_is_due_at_8am_of_the_business_zone(data: Path, monkeypatch: pyte
 
 
 def test_daily_schedule_asks_for_the_day_that_begins(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datetime import UTC, datetime
-
     monkeypatch.setenv("HEADROOM_TIMEZONE", "Pacific/Auckland")
     repository = headroom().get_repository_def()
     schedule = repository.get_schedule_def("daily_schedule")
@@ -162,3 +162,20 @@ def test_daily_schedule_asks_for_the_day_that_begins(data: Path, monkeypatch: py
         requests = schedule.evaluate_tick(context).run_requests
     assert requests
     assert [request.partition_key for request in requests] == ["2026-11-21"]
+
+
+def test_waiting_digest_is_tried_again_alone_and_for_its_own_day(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = datetime(2024, 11, 20, 8, 10, tzinfo=UTC)
+    monkeypatch.setenv("HEADROOM_NOW", now.isoformat())
+    ledger = Project().ledger()
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, "local|digest|2024-11-20", "slack", {}, now - timedelta(minutes=10))
+    repository = headroom().get_repository_def()
+    schedule = repository.get_schedule_def("waiting_digests_schedule")
+    with dg.DagsterInstance.ephemeral() as instance:
+        context = dg.build_schedule_context(
+            instance=instance, repository_def=repository, scheduled_execution_time=now, resources={"project": Project()}
+        )
+        [request] = schedule.evaluate_tick(context).run_requests or []
+    assert request.partition_key == "2024-11-20"
+    assert request.asset_selection == [dg.AssetKey("usage_digest")]

@@ -1,13 +1,16 @@
-"""The landing sensor: one run for what landed, nothing opened, nothing asked for twice."""
+"""The landing sensor: one run for what landed, nothing opened, nothing asked for twice. What waits is tried again."""
 
 import os
+from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import pytest
 
-from orchestration.defs.automation import landing_sensor
+from orchestration.defs.automation import build_schedules, landing_sensor
 from orchestration.defs.resources import Project
-from tests.builders import land, make_event
+from orchestration.delivery.ledger import State
+from tests.builders import NOW, land, make_event
 
 
 def tick(instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
@@ -46,3 +49,38 @@ def test_landing_sensor_leaves_what_is_still_written(data: Path) -> None:
         land(data / "landing", ".a.ndjson.part", make_event())
         land(data / "landing", "b.ndjson.part", make_event())
         assert isinstance(tick(instance, None), dg.SkipReason)
+
+
+def retried(minutes: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | None, str | None]]:
+    """(run key, partition) of what the schedule asks for so long after the digest was decided."""
+    monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(minutes=minutes)).isoformat())
+    [schedule] = [each for each in build_schedules(Project()) if each.name == "waiting_digests_schedule"]
+    outcome = schedule()
+    requests = [] if isinstance(outcome, dg.SkipReason) else outcome
+    assert all(request.asset_selection == [dg.AssetKey("usage_digest")] for request in requests)
+    return [(request.run_key, request.partition_key) for request in requests]
+
+
+def test_waiting_digest_is_tried_again_more_and_more_rarely(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, key = Project().ledger(), "local|digest|2026-11-20"
+    assert retried(5, monkeypatch) == []
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, key, "slack", {}, NOW, [{}])
+        ledger.prepare(connection, "local|run_failure|1", "slack", {}, NOW)
+
+    assert retried(4, monkeypatch) == []
+    keys = [retried(minutes, monkeypatch) for minutes in (5, 9, 10, 19, 20, 39, 40, 79, 80)]
+    assert keys == [[(f"{key}|{n}", "2026-11-20")] for n in (1, 1, 2, 2, 3, 3, 4, 4, 5)]
+
+
+def test_digest_is_tried_again_until_its_replies_are_sent(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ledger, key = Project().ledger(), "local|digest|2026-11-20"
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, key, "slack", {}, NOW, [{}])
+    for name in (key, f"{key}:1"):
+        assert [run_key for run_key, _ in retried(5, monkeypatch)] == [f"{key}|1"]
+        delivery = ledger.delivery(name)
+        assert delivery
+        ledger.finish(delivery, State.SENT, NOW, "C1/17", error=None)
+
+    assert retried(5, monkeypatch) == []
