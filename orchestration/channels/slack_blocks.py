@@ -72,7 +72,7 @@ def digest_message(
 def chart_file(name: str, item: Mapping[str, Any]) -> dict[str, str]:
     """A picture of an account's calls, day by day. `name` is its name at Slack, unique in the thread."""
     calls = item["calls"]
-    title = f"{_cut(item['name'], 80)}: calls a day, last {len(calls)} days, at most {max(calls):,}"
+    title = f"{_cut(item['name'], 80)}: calls by day, at most {max(calls):,}"
     spoken = f"{title}. From the first day on: {', '.join(f'{value:,}' for value in calls)} so far."
     return {
         "name": name,

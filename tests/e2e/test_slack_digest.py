@@ -77,7 +77,7 @@ def test_digest_is_posted_once_when_slack_refuses_first(program: Program, slack:
     assert slack.counts() == once({20: 1})
     assert f"{key(20)}:2   sent" in program.run("deliveries").stdout
     picture, file = slack.uploads.values()
-    assert picture["alt"].endswith(" 0, 4 so far.")
+    assert picture["alt"] == "acme: calls by day, at most 4. From the first day on: 4 so far."
     lines = file["content"].decode().splitlines()
     assert lines[1].startswith("acme,")
     assert program.run("deliveries", "--show", f"{key(20)}:2").stdout.splitlines() == lines

@@ -333,9 +333,7 @@ def test_picture_arrives_byte_for_byte_with_a_text_for_screen_readers(desk: Desk
 
     [upload] = desk.slack.uploads.values()
     assert upload["content"] == bars([1, 2, 1_500])
-    assert upload["alt"] == (
-        "<!channel>: calls a day, last 3 days, at most 1,500. From the first day on: 1, 2, 1,500 so far."
-    )
+    assert upload["alt"] == ("<!channel>: calls by day, at most 1,500. From the first day on: 1, 2, 1,500 so far.")
 
 
 REPLY_METHODS = ["chat.postMessage", "files.getUploadURLExternal", UPLOAD, "files.completeUploadExternal"]

@@ -133,7 +133,7 @@ def test_first_accounts_have_a_picture_where_they_have_calls() -> None:
 
     names = [reply["file"]["name"].removeprefix("usage-digest-local-2026-11-20") for reply in replies]
     assert names == ["-1.png", "-3.png", ".csv"]
-    assert replies[0]["file"]["title"] == "Acme: calls a day, last 2 days, at most 2"
+    assert replies[0]["file"]["title"] == "Acme: calls by day, at most 2"
 
 
 @pytest.mark.parametrize("name", ["=1+1", "+49", "-x", "@sum", "\t=1", "\r=1"])
