@@ -101,10 +101,10 @@ def _reason(failure: Any) -> str:
 
 
 def print_utilization(config: Settings, limit: int = 15) -> None:
-    """The accounts at half their quota or above, soonest cap first."""
+    """The accounts that have reached a threshold, soonest cap first."""
     rows = warehouse.query(config.published, warehouse.UTILIZATION)
     calls = {row["account_id"]: row["calls"] for row in warehouse.query(config.published, warehouse.DAILY_CALLS)}
-    console.print(Text(f"Utilization: {len(rows):,} accounts at 50 % of their quota or above", "bold"))
+    console.print(Text(f"Utilization: {len(rows):,} accounts at a threshold of their quota", "bold"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in _ACCOUNT_COLUMNS:
         table.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=True)

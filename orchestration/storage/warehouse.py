@@ -99,7 +99,7 @@ def _account(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]
 
 UTILIZATION = """
     select * from utilization_mtd
-    where pct_of_cap >= 50
+    where severity <> 'ok'
     order by hits_cap_on nulls last, pct_of_cap desc nulls last, mrr desc nulls last, account_id, meter
 """
 

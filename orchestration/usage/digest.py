@@ -109,9 +109,8 @@ TABLE = [
 
 
 def table(utilization: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every account at a threshold, the watched ones too, in the order of `utilization`: what a digest's file lists."""
-    listed = [row for row in utilization if row["severity"] not in (None, "ok")]
-    return [{name: row[name] for name in TABLE} for row in listed if not (row["is_internal"] or row["is_test"])]
+    """What a digest's file lists of the accounts that have reached a threshold, in the order of `utilization`."""
+    return [{name: row[name] for name in TABLE} for row in utilization if not (row["is_internal"] or row["is_test"])]
 
 
 def _key(row: Mapping[str, Any]) -> CrossingKey:
