@@ -42,10 +42,7 @@ REPEATED = """
 """
 
 
-EXPECTED = (
-    *("thresholds", "stg_accounts", "stg_quota_sets", "stg_limits_reached", "quota_history", "quota_current"),
-    *("account_periods", "forecast_backtest", "forecast_choice", "expected_usage"),
-)
+EXPECTED = "+expected_usage"
 
 
 @pytest.fixture
@@ -61,9 +58,9 @@ def test_backtest_repeats_what_was_expected_on_the_day(tmp_path: Path, builder: 
     live: dict[int, list[Any]] = {}
     for day in (8, 15, 22):
         today = datetime(2026, 10, day, tzinfo=UTC)
-        build(builder, today, *EXPECTED)
+        build(builder, today, EXPECTED)
         live[day] = builder.query(LIVE.format(today=today.date()))
-    build(builder, NOW, *EXPECTED)
+    build(builder, NOW, EXPECTED)
     methods = set()
     for day, expected in live.items():
         repeated = {(account, method): calls for account, method, calls in builder.query(REPEATED.format(day=day))}
@@ -91,5 +88,5 @@ def make_history(chance: random.Random) -> Iterator[Call]:
 
 def build(builder: Builder, now: datetime, *nodes: str) -> None:
     statuses = builder.build(now, *COUNTED, *nodes)
-    assert set(nodes) <= set(statuses)
+    assert "expected_usage" in statuses
     assert all(status in ("success", "pass") for status in statuses.values()), statuses
