@@ -19,6 +19,9 @@ LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(execut
 STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
 RUNS = "{ runsOrError { ... on Runs { results { id jobName status } } } }"
 EVENTS = "query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events { __typename } } } }"
+INGESTED = tuple(f"raw_{name}" for name in ("events", "other_events", "accounts", "subjects", "customers")) + (
+    "rejected_lines",
+)
 
 
 class Ui:
