@@ -10,8 +10,8 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.defs.alerts import run_failure_alert_sensor
-from orchestration.defs.deliver import digest_key
 from orchestration.defs.resources import Project
+from orchestration.digest import digest_key
 from orchestration.usage.periods import DIGEST_HOUR
 
 INGEST = dg.AssetSelection.groups("ingest")

@@ -7,23 +7,19 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.channels import slack_blocks
 from orchestration.channels.preview import digest_text
 from orchestration.channels.slack import SlackChannel
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.delivery.ledger import Delivery, State
 from orchestration.delivery.mentions import mentions
 from orchestration.delivery.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
+from orchestration.digest import compose_digest, digest_key, read_figures
 from orchestration.storage import warehouse
 from orchestration.usage import digest as digests
 from orchestration.usage import metering
 from orchestration.usage.periods import digest_due_at, latest_digest_date
 
 FIRST_DIGEST = "2024-01-01"
-
-
-def digest_key(env: str, on: str) -> str:
-    return f"{env}|digest|{on}"
 
 
 def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
@@ -113,35 +109,25 @@ def prepare_digest(project: Project, channel: Channel, on: date, warn: Callable[
     :raises dagster.Failure: the published marts are older than the digest.
     """
     settings, ledger = project.settings, project.ledger()
-    quality = warehouse.data_quality(settings.published)
-    as_of = quality["as_of"]
+    figures = read_figures(settings, ledger, on)
+    as_of = figures.quality["as_of"]
     if as_of < digest_due_at(on, settings.zone):
         raise dg.Failure(
             f"the digest of {on} needs marts from its morning, but these are as of {as_of.isoformat()}:"
             " run the daily job, or materialize the marts and published_copy first",
             allow_retries=False,
         )
-    rows = warehouse.query(settings.published, warehouse.CROSSINGS)
-    calls = {row["account_id"]: row["calls"] for row in warehouse.query(settings.published, warehouse.DAILY_CALLS)}
-    utilization = warehouse.query(settings.published, warehouse.UTILIZATION)
     key = digest_key(settings.env, on.isoformat())
     users = {}
     if isinstance(channel, SlackChannel):
-        users = mentions(ledger, "slack", {row["owner"] for row in rows}, channel.user_id, clock(), warn)
+        users = mentions(ledger, "slack", {row["owner"] for row in figures.crossings}, channel.user_id, clock(), warn)
     with ledger.transaction() as connection:
         if ledger.delivery(key, connection):
             return  # another run was faster
-        news, verdicts = digests.judge(
-            rows,
-            ledger.announced(connection, settings.env),
-            on,
-            settings.zone,
-            ledger.last_digest_at(connection, settings.env),
-        )
-        digest = digests.compose(news, calls, quality, on, as_of, settings.zone)
-        message, replies = slack_blocks.digest_payloads(digest, digests.table(utilization), settings.env, users)
-        ledger.prepare(connection, key, "slack", message, as_of, replies)
-        ledger.record_crossings(connection, [_crossing(settings.env, verdict, key, as_of) for verdict in verdicts])
+        composed = compose_digest(figures, ledger, connection, settings, on, users)
+        ledger.prepare(connection, key, "slack", composed.payload, as_of, composed.replies)
+        crossings = [_crossing(settings.env, verdict, key, as_of) for verdict in composed.verdicts]
+        ledger.record_crossings(connection, crossings)
 
 
 def _crossing(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> dict[str, Any]:

@@ -190,10 +190,12 @@ class Ledger:
         with self.transaction() as connection:
             return connection.execute(sa.update(deliveries).where(*unchanged).values(**values)).rowcount == 1
 
-    def last_digest_at(self, connection: sa.Connection, env: str) -> datetime | None:
-        """The clock of the newest digest: the moment up to which crossings were looked at."""
+    def last_digest_at(self, connection: sa.Connection, env: str, but: str = "") -> datetime | None:
+        """The clock of the newest digest `but` that one: the moment up to which crossings were looked at."""
         is_digest = deliveries.c.key.startswith(f"{env}|digest|", autoescape=True)
-        newest: datetime | None = connection.scalar(sa.select(sa.func.max(deliveries.c.created_at)).where(is_digest))
+        others = sa.func.coalesce(deliveries.c.parent, deliveries.c.key) != but  # its replies are not others
+        query = sa.select(sa.func.max(deliveries.c.created_at)).where(is_digest, others)
+        newest: datetime | None = connection.scalar(query)
         return newest
 
     # Users of a channel
@@ -216,11 +218,12 @@ class Ledger:
 
     # Crossings
 
-    def announced(self, connection: sa.Connection, env: str) -> set[tuple[str, str, datetime, int, str]]:
-        """(account, meter, period start, quota, threshold) of the crossings that have a verdict."""
+    def announced(self, connection: sa.Connection, env: str, but: str = "") -> set[tuple[str, str, datetime, int, str]]:
+        """(account, meter, period start, quota, threshold) of the crossings that have a verdict, `but` a digest's."""
         table = announced_crossings.c
         query = sa.select(table.account_id, table.meter, table.period_start, table.quota, table.threshold)
-        return {(row[0], row[1], row[2], row[3], row[4]) for row in connection.execute(query.where(table.env == env))}
+        rows = connection.execute(query.where(table.env == env, table.delivery_key != but))
+        return {(row[0], row[1], row[2], row[3], row[4]) for row in rows}
 
     def record_crossings(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         if rows:

@@ -330,6 +330,15 @@ def test_last_digest_is_the_newest_of_its_environment(ledger: Ledger) -> None:
         assert ledger.last_digest_at(connection, "staging_1") == NOW + timedelta(days=3)
 
 
+def test_last_digest_but_one_is_neither_that_one_nor_a_reply_to_it(ledger: Ledger) -> None:
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, "local|digest|2026-11-20", "slack", {}, NOW, [{}])
+
+    with ledger.transaction() as connection:
+        assert ledger.last_digest_at(connection, "local") == NOW
+        assert ledger.last_digest_at(connection, "local", but="local|digest|2026-11-20") is None
+
+
 # Crossings
 
 
