@@ -148,6 +148,38 @@ def usage(
 
 
 @app.command()
+def digest(
+    preview: Annotated[bool, typer.Option("--preview", help="show it here and as a page; sends nothing")] = False,
+    on: Annotated[
+        datetime | None, typer.Option("--date", formats=[_DATE], metavar="DATE", help="its day; else the latest")
+    ] = None,
+    redraw: Annotated[
+        bool, typer.Option("--redraw", help="anew, with figures and templates of now, even if it was decided")
+    ] = False,
+) -> None:
+    """The digest of a day as Slack gets it: as it was sent, or as it would be sent now."""
+    from orchestration.channels.slack_page import slack_page
+    from orchestration.digest import preview_digest
+
+    config = _settings()
+    if not preview:
+        _fail(
+            "a digest is sent by `headroom run`, which checks its figures first; `headroom digest --preview` shows it"
+        )
+    day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
+    try:
+        shown = preview_digest(config, day, redraw)
+    except warehouse.NothingPublishedError as error:
+        _fail(str(error))
+    payload, replies = shown.composed.payload, shown.composed.replies
+    title = f"Usage digest {day}"
+    page = config.data / "preview" / f"digest-{day}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(slack_page(title, shown.status, payload, replies, shown.users, shown.at), encoding="utf-8")
+    terminal.print_preview(payload["digest"], replies, shown.status, page)
+
+
+@app.command()
 def deliveries(
     show: Annotated[str | None, typer.Option(help="print the stored message of one key")] = None,
 ) -> None:

@@ -1,6 +1,7 @@
 """The digest of a day as it would be sent: figures of the published copy, memory of the ledger, words, blocks.
 
-Nothing is recorded or sent here, and Slack is not asked: whoever sends it records it with its verdicts.
+The asset that sends and the command that shows draw it here, so that what people see is what Slack gets. Nothing is
+recorded or sent, and Slack is not asked.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestration.channels import slack_blocks
-from orchestration.delivery.ledger import Ledger
+from orchestration.delivery.ledger import Delivery, Ledger, State
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.usage import digest as digests
@@ -35,6 +36,33 @@ class Composed:
     payload: dict[str, Any]
     replies: list[dict[str, Any]]
     verdicts: Sequence[digests.Verdict] = ()
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the channel gets, or got, and how far that is."""
+
+    composed: Composed
+    delivery: Delivery | None
+    """What the ledger has of it; None if it was not decided yet, or is drawn again."""
+    at: datetime
+    users: Mapping[str, str]
+    """E-mail addresses by the channel's user id."""
+
+    @property
+    def status(self) -> str:
+        """How far it is, in a sentence."""
+        at = f"{self.at:%Y-%m-%d %H:%M %Z}"
+        if self.delivery is None:
+            return f"As it would be sent, with the figures of {at}. Nothing is recorded or sent by looking at it."
+        sentences = {
+            State.PREPARED: f"Decided {at}, not sent yet.",
+            State.SENDING: "Decided, in doubt: it may have been sent. The next run looks for it.",
+            State.SENT: f"Sent {at}.",
+            State.PREVIEWED: f"Decided {at}, not sent: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send.",
+            State.FAILED: f"Decided, not sent: {self.delivery.error}",
+        }
+        return sentences[self.delivery.state]
 
 
 def digest_key(env: str, on: str) -> str:
@@ -68,3 +96,24 @@ def compose_digest(
     digest = digests.compose(news, figures.calls, figures.quality, on, figures.quality["as_of"], settings.zone)
     payload, replies = slack_blocks.digest_payloads(digest, digests.table(figures.utilization), settings.env, users)
     return Composed(payload, replies, verdicts)
+
+
+def preview_digest(settings: Settings, on: date, redraw: bool = False) -> Preview:
+    """The digest of `on` as it was decided, for sending never changes it; else, or to `redraw` it, as of now.
+
+    Owners that the ledger knows as users of Slack are mentioned; a run asks Slack for the others.
+
+    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    """
+    ledger = Ledger(settings.ledger_url)
+    ids = {email: user_id for email, (user_id, _) in ledger.users("slack").items()}
+    emails = {user_id: email for email, user_id in ids.items()}
+    key = digest_key(settings.env, on.isoformat())
+    if not redraw and (delivery := ledger.delivery(key)):
+        frozen = Composed(delivery.payload, [part.payload for part in ledger.parts(key)])
+        at = delivery.finished_at or delivery.created_at
+        return Preview(frozen, delivery, at.astimezone(settings.zone), emails)
+    figures = read_figures(settings, ledger, on)
+    with ledger.transaction() as connection:
+        composed = compose_digest(figures, ledger, connection, settings, on, ids)
+    return Preview(composed, None, figures.quality["as_of"].astimezone(settings.zone), emails)

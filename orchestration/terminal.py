@@ -5,6 +5,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -221,6 +222,16 @@ def print_delivery(delivery: Delivery) -> None:
         texts = [block["text"]["text"] for block in message.get("blocks", ())] or [message["text"]]
         lines = [printable(line) for text in texts for line in text.split("\n")]
         console.print("\n".join(lines), markup=False)
+
+
+def print_preview(digest: dict[str, Any], replies: Sequence[Mapping[str, Any]], status: str, page: Path) -> None:
+    """A digest, what is in its thread in a line each, and where `page` draws both as Slack does."""
+    print_digest(console, digest)
+    for number, reply in enumerate(replies, 1):
+        said = reply["file"]["title"] if "file" in reply else reply["message"]["text"]
+        console.print(Text(f"Reply {number}: {printable(said)}", "dim"))
+    console.print(Text(status))
+    console.print(Text(f"As Slack shows it: {page}"), soft_wrap=True)
 
 
 def print_deliveries(ledger: Ledger) -> None:
