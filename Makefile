@@ -3,7 +3,7 @@ PYTHON ?= $(shell for v in python3.13 python3.12 python3.11 python3; do \
 	$$v -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$v && break; done)
 BIN := .venv/bin
 
-.PHONY: run demo test coverage test-clients lint fmt docs bench lock clean
+.PHONY: run demo test coverage test-clients lint fmt docs picture bench lock clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
 	@exec $(BIN)/headroom ui
@@ -38,6 +38,9 @@ docs: .venv/ready ## every table and column, and where it comes from, in one fil
 	@for command in parse "docs generate --static --no-compile --empty-catalog"; do $(BIN)/dbt --quiet $$command \
 		--project-dir dbt_project --profiles-dir dbt_project --target-path ../data/docs --log-path data/docs || exit; done
 	@echo "Open data/docs/static_index.html"
+
+picture: .venv/ready ## the README's picture of the digest, from the demo on a fixed morning; needs Chromium
+	$(BIN)/python -m tests.e2e.picture .readme/digest.png
 
 bench: .venv/ready
 	$(BIN)/python -m tests.bench $(WHAT)
