@@ -245,7 +245,7 @@ def print_deliveries(ledger: Ledger) -> None:
             str(delivery.attempts),
             f"{delivery.created_at:%Y-%m-%d %H:%M}",
             f"{delivery.finished_at:%Y-%m-%d %H:%M}" if delivery.finished_at else "",
-            Text(delivery.receipt or delivery.error or ""),
+            Text(delivery.permalink or delivery.receipt or delivery.error or ""),
         )
     console.print(table)
     for total in ledger.report_totals():

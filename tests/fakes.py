@@ -56,6 +56,7 @@ def refused(error: str) -> Fault:
 
 SCOPES = {
     "auth.test": None,
+    "chat.getPermalink": None,
     "chat.postMessage": "chat:write",
     "conversations.history": "channels:history",
     "conversations.info": "channels:read",
@@ -78,6 +79,8 @@ class FakeSlack:
         self.channels: dict[str, dict[str, Any]] = {self.channel: {}}
         """What conversations.info says of each channel."""
         self.is_member = True
+        self.is_down = False
+        """No request is answered, or applied."""
         self.scopes = {"users:read", *(scope for scope in SCOPES.values() if scope)}
         self.users: dict[str, str] = {}
         """User ids by e-mail address."""
@@ -157,6 +160,8 @@ class FakeSlack:
         """What to answer to one request, applied where it is to be."""
         with self._lock:
             self.requests.append((method, arguments))
+            if self.is_down:
+                return LOST_BEFORE
             fault = self._faults[method].popleft() if self._faults[method] else None
             if fault and not fault.applies:
                 return fault
@@ -201,11 +206,18 @@ class FakeSlack:
         parent = arguments.get("thread_ts") or arguments.get("ts")
         if parent and parent not in [message["ts"] for message in self.messages if message["channel"] == channel]:
             return _error("thread_not_found")
+        if method == "chat.getPermalink":
+            return self._permalink(channel, arguments["message_ts"])
         if method == "chat.postMessage":
             return self._post_message(channel, arguments)
         if method == "files.completeUploadExternal":
             return self._share_files(channel, arguments)
         return self._history(channel, parent, arguments)
+
+    def _permalink(self, channel: str, ts: str) -> dict[str, Any]:
+        if ts not in [message["ts"] for message in self.messages if message["channel"] == channel]:
+            return _error("message_not_found")
+        return {"ok": True, "permalink": f"https://example.slack.com/archives/{channel}/p{ts.replace('.', '')}"}
 
     def _post_message(self, channel: str, arguments: dict[str, Any]) -> dict[str, Any]:
         blocks = _decoded(arguments.get("blocks")) or []

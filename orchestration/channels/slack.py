@@ -34,6 +34,10 @@ UPLOAD_SECONDS = 8
 """Of each of an upload's three requests, none of which is repeated: together below half of ATTEMPT_LIMIT, too."""
 DEFAULT_AUDIENCE = "sales"
 
+_TOO_LARGE = (
+    "Slack does not take what this version has composed: `headroom deliveries` has the message, tell those who need it"
+    " and update Headroom; the digests of later days do not wait for it"
+)
 _REMEDIES = {
     "not_in_channel": "invite the bot to the channel (/invite @headroom) and run again",
     "channel_not_found": "set HEADROOM_SLACK_CHANNEL to the channel's id (C…), and invite the bot if it is private",
@@ -43,6 +47,11 @@ _REMEDIES = {
     "token_revoked": "the token was revoked: install the app again and set its new token",
     "missing_scope": "add the scope {needed} to the app and install it again; `headroom slack check` lists all of them",
     "is_archived": "unarchive the channel, or set another one",
+    "restricted_action": "the workspace lets only some people post there: ask its admin to add the app, or set another"
+    " channel",
+    "msg_too_long": _TOO_LARGE,
+    "msg_blocks_too_long": _TOO_LARGE,
+    "invalid_blocks": _TOO_LARGE,
     "thread_not_found": "the message that it replies to was deleted",
     "ratelimited": "it takes no more messages for the moment; run again in a minute",
 }
@@ -186,6 +195,15 @@ class SlackChannel:
             cursor = (page.get("response_metadata") or {}).get("next_cursor")
             if not cursor:
                 return None
+
+    def permalink(self, delivery: Delivery) -> str:
+        """The address of a message that was sent, for a browser.
+
+        :raises RefusedError: Slack did not say.
+        """
+        channel, _, ts = str(delivery.receipt).partition("/")
+        with self._explained(f"the link to {delivery.key}", "the next run asks again", RefusedError):
+            return str(self._client.chat_getPermalink(channel=channel, message_ts=ts)["permalink"])
 
     def user_id(self, email: str) -> str | None:
         """The user with that address; None where there is none, or only a deactivated one.

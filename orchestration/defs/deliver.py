@@ -1,7 +1,7 @@
 """Published marts to Slack and Stripe, through the ledger."""
 
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import date, datetime
 from typing import Any
 
@@ -60,7 +60,7 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
                 return dg.MaterializeResult(metadata={"outcome": "nothing sent: no account is known yet"})
             prepare_digest(project, channel, on, context.log.warning)
         try:
-            delivery = deliver(project.ledger(), key, channel, clock)
+            delivery = deliver_with_link(project, key, channel, context.log.warning)
         except (RefusedError, InDoubtError) as error:
             raise dg.Failure(str(error), metadata={"key": key}, allow_retries=False) from None
         try:
@@ -69,7 +69,7 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
             said = f"the digest of {on} is {_done(delivery)}, but not all of its replies are: {error}"
             raise dg.Failure(said, metadata={"key": key}, allow_retries=False) from None
         if before and before.state == delivery.state:
-            outcome = f"already {_done(delivery)}"
+            outcome = f"already {'delivered: ' if delivery.state is State.SENT else ''}{_done(delivery)}"
         else:
             outcome = _done(delivery)
         context.log.info(f"digest of {on}: {outcome}\n{digest_text(delivery.payload['digest'])}")
@@ -79,6 +79,7 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
                 "accounts": len(delivery.payload["digest"]["items"]),
                 "replies": len(project.ledger().parts(key)),
                 "key": key,
+                **({"permalink": dg.MetadataValue.url(delivery.permalink)} if delivery.permalink else {}),
                 "message": dg.MetadataValue.md(f"```\n{digest_text(delivery.payload['digest'])}\n```"),
             }
         )
@@ -95,10 +96,28 @@ def deliver_waiting_digests(context: dg.AssetExecutionContext, project: Project,
     for key in ledger.waiting("slack", digest_key(project.settings.env, "")):
         if key != but:
             try:
-                context.log.info(f"{key}: {_done(deliver(ledger, key, channel, clock))}")
+                context.log.info(f"{key}: {_done(deliver_with_link(project, key, channel, context.log.warning))}")
                 deliver_parts(ledger, key, channel, clock)
             except (RefusedError, InDoubtError) as error:
                 context.log.warning(str(error))
+
+
+def deliver_with_link(project: Project, key: str, channel: Channel, warn: Callable[[str], object]) -> Delivery:
+    """Deliver, and remember where people find it. A link that Slack does not give holds nothing up.
+
+    :raises RefusedError, InDoubtError: see Channel.
+    """
+    ledger = project.ledger()
+    delivery = deliver(ledger, key, channel, clock)
+    if delivery.state is not State.SENT or delivery.permalink or not isinstance(channel, SlackChannel):
+        return delivery
+    try:
+        link = channel.permalink(delivery)
+    except RefusedError as error:
+        warn(str(error))
+        return delivery
+    ledger.remember_permalink(key, link)
+    return replace(delivery, permalink=link)
 
 
 def prepare_digest(project: Project, channel: Channel, on: date, warn: Callable[[str], object]) -> None:
@@ -149,7 +168,7 @@ def _crossing(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> 
 def _done(delivery: Delivery) -> str:
     at = f"{delivery.finished_at:%Y-%m-%d %H:%M} UTC" if delivery.finished_at else ""
     if delivery.state is State.SENT:
-        return f"sent {at} ({delivery.receipt})"
+        return f"sent {at} ({delivery.permalink or delivery.receipt})"
     if delivery.state is State.PREVIEWED:
         return f"previewed {at}: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send"
     return f"{delivery.state} since {delivery.attempted_at or delivery.created_at}"

@@ -52,6 +52,8 @@ class Delivery:
     """Key of the delivery that this one is a reply to."""
     address: str | None
     """Where the last attempt went; a later one looks there, whatever the configuration says by then."""
+    permalink: str | None
+    """URL at which people find it; None where the channel has none, or has not said."""
 
 
 class Ledger:
@@ -180,6 +182,10 @@ class Ledger:
     def finish(self, delivery: Delivery, state: State, at: datetime, receipt: str | None, error: str | None) -> bool:
         """Record the outcome of the attempt that `delivery` describes; False if it is no longer the latest."""
         return self._change(delivery, {"state": state, "finished_at": at, "receipt": receipt, "error": error})
+
+    def remember_permalink(self, key: str, permalink: str) -> None:
+        with self.transaction() as connection:
+            connection.execute(sa.update(deliveries).where(deliveries.c.key == key).values(permalink=permalink))
 
     def _change(self, delivery: Delivery, values: dict[str, Any]) -> bool:
         unchanged = (

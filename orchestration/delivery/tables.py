@@ -62,6 +62,7 @@ deliveries = sa.Table(
     sa.Column("error", sa.Text),
     sa.Column("parent", sa.Text),
     sa.Column("address", sa.Text),
+    sa.Column("permalink", sa.Text),
 )
 
 channel_users = sa.Table(

@@ -73,7 +73,8 @@ def test_digest_is_posted_once_when_slack_refuses_first(program: Program, slack:
 
     sent = program.run("run")
 
-    assert f"UTC ({slack.channel}/{slack.messages[0]['ts']})." in sent.stdout
+    link = f"https://example.slack.com/archives/{slack.channel}/p{slack.messages[0]['ts'].replace('.', '')}"
+    assert f"UTC ({link})." in sent.stdout.replace("\n", "")
     assert slack.counts() == once({20: 1})
     assert f"{key(20)}:2   sent" in program.run("deliveries").stdout
     picture, file = slack.uploads.values()
@@ -116,7 +117,7 @@ def test_digest_is_not_posted_again_when_materialized_again(slack: FakeSlack) ->
         assert str(materialization.metadata["outcome"].value).startswith("nothing sent: is past")
 
     [materialization] = today.asset_materializations_for_node("usage_digest")
-    assert str(materialization.metadata["outcome"].value).startswith("already sent")
+    assert str(materialization.metadata["outcome"].value).startswith("already delivered: sent ")
     assert len(slack.requests) == requests
 
 

@@ -186,8 +186,8 @@ def test_refusal_names_its_remedy_when_slack_names_the_code(desk: Desk, code: st
 
 
 def test_refusal_says_where_to_look_when_its_code_is_unknown(desk: Desk) -> None:
-    desk.slack.then(refused("restricted_action"))
-    with pytest.raises(RefusedError, match=r"'restricted_action' .* look the code up"):
+    desk.slack.then(refused("some_new_code"))
+    with pytest.raises(RefusedError, match=r"'some_new_code' .* look the code up"):
         desk.deliver()
 
 

@@ -214,6 +214,7 @@ def test_delivery_is_frozen_when_it_is_prepared(ledger: Ledger) -> None:
         error=None,
         parent=None,
         address=None,
+        permalink=None,
     )
     with pytest.raises(sa.exc.IntegrityError):
         prepare(ledger)

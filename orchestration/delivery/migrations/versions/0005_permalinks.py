@@ -1,0 +1,11 @@
+"""Where people find what was sent."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0004"
+
+
+def upgrade() -> None:
+    op.add_column("deliveries", sa.Column("permalink", sa.Text))
