@@ -23,6 +23,8 @@ NOTE_CHARACTERS = 750
 """Of one section of a note: even if each takes twelve as JSON, it has room in a message."""
 MAX_ITEMS = 40
 """Accounts of one message; with header, headline and footer below Slack's 50 blocks."""
+_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
+"""Unicode's embeddings, overrides and isolates of writing direction: one that is not closed turns a line's figures."""
 
 
 def digest_payloads(
@@ -145,8 +147,8 @@ def _plain(text: str) -> dict[str, Any]:
 
 
 def _cut(text: str, characters: int) -> str:
-    """On one line, and no longer than that."""
-    text = " ".join(text.split())
+    """On one line, no longer than that, and without what would turn the text behind it around."""
+    text = " ".join(_TURNS.sub("", text).split())
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
 
 

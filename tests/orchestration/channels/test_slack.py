@@ -134,6 +134,18 @@ def test_message_is_posted_once_when_slack_asks_to_wait(desk: Desk) -> None:
     assert desk.slack.methods() == ["conversations.info", *["chat.postMessage"] * 2]
 
 
+def test_message_is_posted_when_as_many_seconds_are_over_as_slack_asks_for(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr("slack_sdk.http_retry.builtin_handlers.time.sleep", waits.append)
+    desk.slack.then(rate_limited(7))
+
+    assert desk.deliver().state is State.SENT
+    assert [int(wait) for wait in waits] == [7]
+    assert desk.slack.counts() == {KEY: 1}
+
+
 @pytest.mark.parametrize("faults", [[rate_limited(0)] * 2, [rate_limited(channels.MAX_WAIT_SECONDS + 1)]], ids=str)
 def test_rate_limit_is_a_refusal_when_waiting_does_not_help(desk: Desk, faults: list[Fault]) -> None:
     desk.slack.then(*faults)

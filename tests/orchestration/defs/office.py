@@ -111,7 +111,8 @@ class Office:
         schedules = {schedule.name: schedule for schedule in build_schedules(Project())}
         requests: list[dg.RunRequest] = []
         if self.now.astimezone(Project().settings.zone).strftime("%H:%M") == "08:00":
-            requests.append(schedules["daily_schedule"](dg.build_schedule_context(scheduled_execution_time=self.now)))
+            context = dg.build_schedule_context(scheduled_execution_time=self.now.astimezone(UTC))
+            requests.append(schedules["daily_schedule"](context))
         waiting = schedules["waiting_digests_schedule"]()
         requests += waiting if isinstance(waiting, list) else []
         new = [request for request in requests if request.run_key not in self._asked_for]
@@ -143,15 +144,16 @@ def metadata(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
 
 
 def announced(office: Office) -> dict[str, list[str]]:
-    """The accounts that are news in the digests that arrived, by business day; each message really shows them."""
+    """The accounts that are news in the digests that arrived, by business day; message or thread really shows them."""
     news = {}
     for message in office.slack.messages:
         key = message["metadata"]["event_payload"]["key"]
         [delivery] = [each for each in office.deliveries() if each.key == key]
         on = key.rpartition("|")[2]
         assert on not in news
-        news[on] = [item["account_id"] for item in delivery.payload["digest"]["items"]]
-        assert all(account in str(message["blocks"]) for account in news[on])
+        items, shown = delivery.payload["digest"]["items"], str([message, office.slack.threads.get(message["ts"])])
+        news[on] = [item["account_id"] for item in items]
+        assert all(item["name"][:4] in shown for item in items)
     return news
 
 
