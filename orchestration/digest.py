@@ -31,11 +31,12 @@ class Figures:
 
 @dataclass(frozen=True)
 class Composed:
-    """A digest's payloads, and the verdicts to be recorded with them."""
+    """A digest's payloads, and what is to be recorded with them: verdicts, and former ones that no longer hold."""
 
     payload: dict[str, Any]
     replies: list[dict[str, Any]]
     verdicts: Sequence[digests.Verdict] = ()
+    withdrawn: Sequence[digests.CrossingKey] = ()
 
 
 @dataclass(frozen=True)
@@ -91,11 +92,18 @@ def compose_digest(
 
     `users` are the Slack users of owners. In a transaction: it is the ledger that tells which crossings are news.
     """
-    announced = ledger.announced(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
-    news, verdicts = digests.judge(figures.crossings, announced, on, settings.zone, figures.before)
+    former = ledger.verdicts(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
+    standings = warehouse.query(
+        settings.published, warehouse.STANDINGS, {"accounts": sorted({account for account, *_ in former})}
+    )
+    withdrawn = digests.withdrawn(former, figures.crossings, standings)
+    news, verdicts = digests.judge(figures.crossings, former.keys() - withdrawn, on, settings.zone, figures.before)
     digest = digests.compose(news, figures.calls, figures.quality, on, figures.quality["as_of"], settings.zone)
+    told = [crossing for crossing in withdrawn if former[crossing] == digests.Outcome.ANNOUNCED]
+    if line := digests.withdrawal(told, standings):
+        digest["footer"].insert(0, line)
     payload, replies = slack_blocks.digest_payloads(digest, digests.table(figures.utilization), settings.env, users)
-    return Composed(payload, replies, verdicts)
+    return Composed(payload, replies, verdicts, sorted(withdrawn))
 
 
 def preview_digest(settings: Settings, on: date, redraw: bool = False) -> Preview:

@@ -147,10 +147,22 @@ def prepare_digest(project: Project, channel: Channel, on: date, warn: Callable[
         ledger.prepare(connection, key, "slack", composed.payload, as_of, composed.replies)
         crossings = [_crossing(settings.env, verdict, key, as_of) for verdict in composed.verdicts]
         ledger.record_crossings(connection, crossings)
+        withdrawn = [_crossing_key(settings.env, crossing) for crossing in composed.withdrawn]
+        ledger.withdraw_crossings(connection, withdrawn, key)
 
 
 def _crossing(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> dict[str, Any]:
-    account_id, meter, period_start, quota, threshold = verdict.key
+    return {
+        **_crossing_key(env, verdict.key),
+        "crossed_at": verdict.crossed_at,
+        "detected_at": as_of,
+        "outcome": verdict.outcome,
+        "delivery_key": key,
+    }
+
+
+def _crossing_key(env: str, key: digests.CrossingKey) -> dict[str, Any]:
+    account_id, meter, period_start, quota, threshold = key
     return {
         "env": env,
         "account_id": account_id,
@@ -158,10 +170,6 @@ def _crossing(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> 
         "period_start": period_start,
         "quota": quota,
         "threshold": threshold,
-        "crossed_at": verdict.crossed_at,
-        "detected_at": as_of,
-        "outcome": verdict.outcome,
-        "delivery_key": key,
     }
 
 

@@ -225,15 +225,35 @@ class Ledger:
     # Crossings
 
     def announced(self, connection: sa.Connection, env: str, but: str = "") -> set[tuple[str, str, datetime, int, str]]:
-        """(account, meter, period start, quota, threshold) of the crossings that have a verdict, `but` a digest's."""
+        """(account, meter, period start, quota, threshold) of the crossings that have a verdict, withdrawn ones not."""
+        return set(self.verdicts(connection, env, but))
+
+    def verdicts(
+        self, connection: sa.Connection, env: str, but: str = ""
+    ) -> dict[tuple[str, str, datetime, int, str], str]:
+        """The verdict on each of those crossings, `but` a digest's."""
         table = announced_crossings.c
-        query = sa.select(table.account_id, table.meter, table.period_start, table.quota, table.threshold)
-        rows = connection.execute(query.where(table.env == env, table.delivery_key != but))
-        return {(row[0], row[1], row[2], row[3], row[4]) for row in rows}
+        query = sa.select(
+            table.account_id, table.meter, table.period_start, table.quota, table.threshold, table.outcome
+        ).where(table.env == env, table.withdrawn_by.is_(None), table.delivery_key != but)
+        return {(row[0], row[1], row[2], row[3], row[4]): row[5] for row in connection.execute(query)}
 
     def record_crossings(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The verdicts on crossings that have none; one that was withdrawn gives way."""
         if rows:
+            connection.execute(
+                sa.delete(announced_crossings).where(_is_crossing(), announced_crossings.c.withdrawn_by.is_not(None)),
+                [_crossing_key(row) for row in rows],
+            )
             connection.execute(sa.insert(announced_crossings), list(rows))
+
+    def withdraw_crossings(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]], by: str) -> None:
+        """The crossings stay, as withdrawn by the delivery `by`; if they happen again, they get a verdict again."""
+        if rows:
+            connection.execute(
+                sa.update(announced_crossings).where(_is_crossing()).values(withdrawn_by=by),
+                [_crossing_key(row) for row in rows],
+            )
 
     # Meter reports
 
@@ -270,6 +290,15 @@ class Ledger:
         )
         with self._engine.connect() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
+
+
+def _is_crossing() -> sa.ColumnElement[bool]:
+    keys = announced_crossings.primary_key
+    return sa.and_(*(column == sa.bindparam(f"of_{column.name}", type_=column.type) for column in keys))
+
+
+def _crossing_key(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"of_{column.name}": row[column.name] for column in announced_crossings.primary_key}
 
 
 def _delivery(row: Any) -> Delivery:

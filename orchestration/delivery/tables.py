@@ -87,6 +87,7 @@ announced_crossings = sa.Table(
     sa.Column("detected_at", UtcDateTime, nullable=False),
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("delivery_key", sa.Text, sa.ForeignKey("deliveries.key"), nullable=False),
+    sa.Column("withdrawn_by", sa.Text),
 )
 
 meter_reports = sa.Table(

@@ -121,6 +121,13 @@ CROSSINGS = """
         and coalesce(utilization.snoozed_until <= cast(utilization.as_of as date), true)
 """
 
+STANDINGS = """
+    select account_id, account_name, meter, period_start, quota, used_mtd as used, pct_of_cap
+    from utilization_mtd
+    where list_contains($accounts, account_id) and not is_internal and not is_test
+    order by account_id, meter
+"""
+
 DAILY_CALLS = """
     select account_id, list(calls order by usage_date) as calls from daily_usage
     where usage_date > (select max(usage_date) from daily_usage) - 14 group by account_id

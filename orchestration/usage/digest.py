@@ -23,6 +23,10 @@ CLOSING = timedelta(days=1)
 """How long a period is still news after its end, for the data that comes late (definitions D4)."""
 
 
+NAMED = 5
+"""Accounts that one line names."""
+
+
 class Outcome(StrEnum):
     """What the digest did with a crossing, for good."""
 
@@ -80,6 +84,28 @@ def judge(
             news[key[:3]] = row
         verdicts.append(Verdict(key, row["crossed_at"], outcome))
     return sorted(news.values(), key=_urgency), verdicts
+
+
+def withdrawn(
+    told: Collection[CrossingKey], crossings: Sequence[Mapping[str, Any]], standings: Sequence[Mapping[str, Any]]
+) -> list[CrossingKey]:
+    """Which of the crossings `told` do not stand any more, because the running period's usage was corrected.
+
+    `crossings` are those that judge was given; `standings` have period_start, quota and used of the accounts' running
+    periods. A crossing of another quota than the one in force was true in its time, and so is one of a closed period.
+    """
+    stand = {_key(row) for row in crossings}
+    used = {(row["account_id"], row["meter"], row["period_start"], row["quota"]): row["used"] for row in standings}
+    return sorted(key for key in told if key not in stand and key[:4] in used and 100 * used[key[:4]] < _height(key))
+
+
+def withdrawal(keys: Collection[CrossingKey], standings: Sequence[Mapping[str, Any]]) -> str:
+    """The line about crossings that are withdrawn; empty where there are none. Each account is named once."""
+    accounts = {key[:2] for key in keys}
+    rows = [row for row in standings if (row["account_id"], row["meter"]) in accounts]
+    named = ", ".join(f"{_name(row)} ({format_pct(row['pct_of_cap'])})" for row in rows[:NAMED])
+    more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
+    return f"Corrected usage, below what was announced: {named}{more}" if rows else ""
 
 
 def compose(

@@ -274,6 +274,19 @@ def test_last_months_files_that_land_late_are_recorded_and_not_announced(office:
     assert announced(office) == {"2024-11-20": ["acme"], "2024-11-21": []}
 
 
+def test_correction_is_told_once_and_what_crosses_again_is_news_again(office: Office) -> None:
+    for day, news, used in ((20, ["acme", "beta"], 4), (21, ["beta"], 3), (22, ["beta"], 3), (23, ["acme", "beta"], 4)):
+        office.at(f"2024-11-{day}T08:00:00+00:00")
+        office.publish(*news)
+        office.correct("acme", used)
+        office.materialize()
+
+    assert list(announced(office).values()) == [["acme", "beta"], [], [], ["acme"]]
+    line = "Corrected usage, below what was announced: acme (60.0 %)"
+    assert [line in str(message["blocks"]) for message in office.slack.messages] == [False, True, False, False]
+    assert set(office.slack.counts().values()) == {1}
+
+
 def judged(office: Office) -> dict[str, str]:
     with office.ledger().transaction() as connection:
         rows = connection.exec_driver_sql("select account_id, outcome from announced_crossings").all()

@@ -359,6 +359,22 @@ def test_crossing_is_remembered_with_its_verdict_once(ledger: Ledger) -> None:
         ledger.record_crossings(connection, [make_crossing("80%")])
 
 
+def test_crossing_that_was_withdrawn_stays_until_it_gets_another_verdict(ledger: Ledger) -> None:
+    prepare(ledger)
+    with ledger.transaction() as connection:
+        ledger.record_crossings(connection, [make_crossing("80%"), make_crossing("95%", outcome="superseded")])
+        ledger.withdraw_crossings(connection, [make_crossing("80%")], "local|digest|2026-11-21")
+        ledger.withdraw_crossings(connection, [], "local|digest|2026-11-21")
+    with ledger.transaction() as connection:
+        assert [(key[4], outcome) for key, outcome in ledger.verdicts(connection, "local").items()] == [
+            ("95%", "superseded")
+        ]
+        by = "select threshold, withdrawn_by from announced_crossings order by 1"
+        assert connection.exec_driver_sql(by).all() == [("80%", "local|digest|2026-11-21"), ("95%", None)]
+        ledger.record_crossings(connection, [make_crossing("80%")])
+        assert len(ledger.announced(connection, "local")) == 2
+
+
 def test_crossing_needs_its_digest(ledger: Ledger) -> None:
     with pytest.raises(sa.exc.IntegrityError, match="FOREIGN KEY"), ledger.transaction() as connection:
         ledger.record_crossings(connection, [make_crossing()])

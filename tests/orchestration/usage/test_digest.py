@@ -20,6 +20,8 @@ from orchestration.usage.digest import (
     judge,
     sparkline,
     table,
+    withdrawal,
+    withdrawn,
 )
 
 Crossing = dict[str, Any]
@@ -242,6 +244,47 @@ def test_threshold_stays_silent_when_usage_dips_and_crosses_again() -> None:
     assert verdicts([], announced=announced) == {}
     again = {**first, "crossed_at": first["crossed_at"] + timedelta(days=3)}
     assert verdicts([again], DUE, announced, date(2026, 11, 24)) == {}
+
+
+# What was news and is not true any more
+
+EIGHTY = ("acme", "api-calls", NOVEMBER, 1_000_000, "80%")
+
+
+def make_standing(used: int, **fields: Any) -> Crossing:
+    standing = {"account_id": "acme", "account_name": "Acme", "meter": "api-calls", "period_start": NOVEMBER}
+    return {**standing, "quota": 1_000_000, "used": used, "pct_of_cap": Decimal(used) / 10_000, **fields}
+
+
+@pytest.mark.parametrize(
+    ("standing", "is_withdrawn"),
+    [
+        (make_standing(799_999), True),
+        (make_standing(800_000), False),  # not among the crossings for another reason: it is snoozed
+        (make_standing(0, quota=2_000_000), False),
+        (make_standing(0, quota=None), False),
+        (make_standing(0, period_start=NOVEMBER.replace(month=12)), False),
+        (make_standing(0, meter="seats"), False),
+    ],
+    ids=["corrected", "above", "quota raised", "now unlimited", "period over", "another meter"],
+)
+def test_crossing_is_withdrawn_when_the_usage_was_corrected(standing: Crossing, is_withdrawn: bool) -> None:
+    assert withdrawn({EIGHTY}, [], [standing]) == [EIGHTY] * is_withdrawn
+
+
+def test_crossing_that_stands_is_not_withdrawn() -> None:
+    # a gauge has crossed with its first reading that shows so much, whatever it shows by now
+    assert withdrawn({EIGHTY}, [make_crossing()], [make_standing(0)]) == []
+
+
+def test_withdrawal_is_one_line_that_names_each_account_once() -> None:
+    standings = [make_standing(621_999, account_id=f"a{n}", account_name=f"A{n}") for n in range(7)]
+    keys = [(f"a{n}", *EIGHTY[1:4], threshold) for n in range(6) for threshold in ("80%", "95%")]
+
+    line = "Corrected usage, below what was announced: A0 (62.1 %), A1 (62.1 %), A2 (62.1 %), A3 (62.1 %), A4 (62.1 %)"
+    assert withdrawal(keys, standings) == f"{line} and 1 more"
+    assert withdrawal(keys[:10], standings) == line
+    assert withdrawal([], standings) == ""
 
 
 HOURS = st.integers(0, 70 * 24)

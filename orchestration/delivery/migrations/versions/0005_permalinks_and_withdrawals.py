@@ -1,4 +1,4 @@
-"""Where people find what was sent."""
+"""Where people find what was sent. Which digest has taken a crossing back."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -9,3 +9,4 @@ down_revision = "0004"
 
 def upgrade() -> None:
     op.add_column("deliveries", sa.Column("permalink", sa.Text))
+    op.add_column("announced_crossings", sa.Column("withdrawn_by", sa.Text))
