@@ -4,7 +4,10 @@ with utilization as (
 ),
 
 arrivals as (
-    select max(last_arrived_at) as last_arrived_at from {{ ref('hourly_usage') }}
+    select
+        max(last_arrived_at) as last_arrived_at,
+        coalesce(sum(events), 0) as call_count
+    from {{ ref('hourly_usage') }}
 ),
 
 rejected as (
@@ -16,14 +19,25 @@ unmapped as (
     where calls_30d > 0
 ),
 
-unknown_meters as (
-    select count(*) as event_count
+others as (
+    select
+        count(*) as event_count,
+        count(case when meter not in (select meters.meter from {{ ref('meters') }} as meters) then 1 end)
+            as unknown_meter_count
     from (
         select meter from {{ ref('stg_quota_sets') }}
         union all
         select meter from {{ ref('stg_limits_reached') }}
     ) as events
-    where meter not in (select meters.meter from {{ ref('meters') }} as meters)
+),
+
+lines as (
+    select
+        arrivals.call_count + others.event_count as accepted_count,
+        arrivals.call_count + others.event_count + rejected.line_count as line_count
+    from arrivals
+    cross join others
+    cross join rejected
 ),
 
 final as (
@@ -47,10 +61,16 @@ final as (
         cast(count(case when utilization.ci95_pct > 0 then 1 end) as bigint) as accounts_sampled,
         cast(max(unmapped.subject_count) as bigint) as subjects_unmapped,
         cast(max(rejected.line_count) as bigint) as rejected_lines,
-        cast(max(unknown_meters.event_count) as bigint) as events_of_unknown_meter
+        cast(max(lines.accepted_count) as bigint) as accepted_lines,
+        cast(
+            max(case when lines.line_count > 0 then {{ percentage('lines.accepted_count', 'lines.line_count') }} end)
+            as decimal(24, 6)
+        ) as complete_pct,
+        cast(max(others.unknown_meter_count) as bigint) as events_of_unknown_meter
     from rejected
     cross join unmapped
-    cross join unknown_meters
+    cross join others
+    cross join lines
     cross join arrivals
     left join utilization on true
 )
