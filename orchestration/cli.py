@@ -168,7 +168,7 @@ def digest(
         )
     day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
     try:
-        shown = preview_digest(config, day, redraw)
+        shown = preview_digest(config, day, terminal.print_error, redraw)
     except warehouse.NothingPublishedError as error:
         _fail(str(error))
     payload, replies = shown.composed.payload, shown.composed.replies

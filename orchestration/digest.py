@@ -4,17 +4,19 @@ The asset that sends and the command that shows draw it here, so that what peopl
 recorded or sent, and Slack is not asked.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 
-from orchestration.channels import slack_blocks
+from orchestration.channels import drafts, slack_blocks
 from orchestration.delivery.ledger import Delivery, Ledger, State
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
+from orchestration.usage import account_words, digest_words, metering
 from orchestration.usage import digest as digests
 
 
@@ -24,7 +26,10 @@ class Figures:
 
     quality: Mapping[str, Any]
     crossings: Sequence[Mapping[str, Any]]
+    """With what stands of their accounts, where they are of the running period."""
+    standing: Sequence[Mapping[str, Any]]
     calls: Mapping[str, Sequence[int]]
+    endpoints: Sequence[Mapping[str, Any]]
     utilization: Sequence[Mapping[str, Any]]
     before: datetime | None
 
@@ -76,9 +81,16 @@ def read_figures(settings: Settings, ledger: Ledger, on: date) -> Figures:
     quality = warehouse.data_quality(published)
     with ledger.transaction() as connection:
         before = ledger.last_digest_at(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
+    standing = warehouse.standing(published, digests.news_since(before, on, settings.zone))
+    facts = {(row["account_id"], row["meter"]): row for row in standing}
     return Figures(
         quality=quality,
-        crossings=warehouse.query(published, warehouse.CROSSINGS),
+        crossings=[
+            {**(facts[row["account_id"], row["meter"]] if row["is_current_period"] else {}), **row}
+            for row in warehouse.query(published, warehouse.CROSSINGS)
+        ],
+        standing=standing,
+        endpoints=warehouse.query(published, warehouse.TOP_ENDPOINTS),
         calls={row["account_id"]: row["calls"] for row in warehouse.query(published, warehouse.DAILY_CALLS)},
         utilization=warehouse.query(published, warehouse.UTILIZATION),
         before=before,
@@ -86,27 +98,74 @@ def read_figures(settings: Settings, ledger: Ledger, on: date) -> Figures:
 
 
 def compose_digest(
-    figures: Figures, ledger: Ledger, connection: sa.Connection, settings: Settings, on: date, users: Mapping[str, str]
+    figures: Figures,
+    ledger: Ledger,
+    connection: sa.Connection,
+    settings: Settings,
+    on: date,
+    users: Mapping[str, str],
+    warn: Callable[[str], object],
+    run_id: str | None = None,
 ) -> Composed:
     """The digest of `on`. What it announced itself, if it was decided before, is still its news.
 
     `users` are the Slack users of owners. In a transaction: it is the ledger that tells which crossings are news.
     """
     former = ledger.verdicts(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
-    standings = warehouse.query(
-        settings.published, warehouse.STANDINGS, {"accounts": sorted({account for account, *_ in former})}
+    accounts = {"accounts": sorted({account for account, *_ in former})}
+    used = warehouse.query(settings.published, warehouse.USED_BY, accounts)
+    withdrawn = digests.withdrawn(former, figures.crossings, used)
+    announced = former.keys() - withdrawn
+    news, verdicts = digests.judge(figures.crossings, announced, on, settings.zone, figures.before)
+    digest = digest_words.compose(
+        news,
+        figures.standing,
+        announced,
+        figures.calls,
+        figures.quality,
+        on,
+        figures.quality["as_of"],
+        settings.zone,
+        figures.before,
+        _links(settings.ui_url, run_id),
     )
-    withdrawn = digests.withdrawn(former, figures.crossings, standings)
-    news, verdicts = digests.judge(figures.crossings, former.keys() - withdrawn, on, settings.zone, figures.before)
-    digest = digests.compose(news, figures.calls, figures.quality, on, figures.quality["as_of"], settings.zone)
     told = [crossing for crossing in withdrawn if former[crossing] == digests.Outcome.ANNOUNCED]
-    if line := digests.withdrawal(told, standings):
+    if line := digest_words.withdrawal(told, used):
         digest["footer"].insert(0, line)
+    for item, row in zip(digest["items"][: slack_blocks.DETAILED], news, strict=False):
+        if row["is_current_period"]:
+            item["notes"] = _notes(row, figures.endpoints, settings.templates, on, warn)
     payload, replies = slack_blocks.digest_payloads(digest, digests.table(figures.utilization), settings.env, users)
-    return Composed(payload, replies, verdicts, sorted(withdrawn))
+    return Composed(payload, replies, verdicts, withdrawn)
 
 
-def preview_digest(settings: Settings, on: date, redraw: bool = False) -> Preview:
+def _notes(
+    row: Mapping[str, Any],
+    endpoints: Sequence[Mapping[str, Any]],
+    templates: Path | None,
+    on: date,
+    warn: Callable[[str], object],
+) -> list[str]:
+    """What is in the thread about an account: its endpoints, and a draft to its contact."""
+    called = [endpoint for endpoint in endpoints if endpoint["account_id"] == row["account_id"]]
+    note = account_words.endpoints_note(called) if row["meter"] == metering.METER else ""
+    try:
+        draft = f"Draft, not sent:\n\n{drafts.draft(account_words.letter(row, on), templates)}"
+    except drafts.DraftError as error:  # a text that somebody edits does not hold up the digest
+        warn(str(error))
+        draft = str(error)
+    return [note, draft]
+
+
+def _links(ui_url: str | None, run_id: str | None) -> dict[str, str]:
+    if ui_url is None:
+        return {}
+    root = ui_url.rstrip("/")
+    run = {"this run": f"{root}/runs/{run_id}"} if run_id else {}
+    return {**run, "definition of the figures": f"{root}/assets/utilization_mtd"}
+
+
+def preview_digest(settings: Settings, on: date, warn: Callable[[str], object], redraw: bool = False) -> Preview:
     """The digest of `on` as it was decided, for sending never changes it; else, or to `redraw` it, as of now.
 
     Owners that the ledger knows as users of Slack are mentioned; a run asks Slack for the others.
@@ -123,5 +182,5 @@ def preview_digest(settings: Settings, on: date, redraw: bool = False) -> Previe
         return Preview(frozen, delivery, at.astimezone(settings.zone), emails)
     figures = read_figures(settings, ledger, on)
     with ledger.transaction() as connection:
-        composed = compose_digest(figures, ledger, connection, settings, on, ids)
+        composed = compose_digest(figures, ledger, connection, settings, on, ids, warn)
     return Preview(composed, None, figures.quality["as_of"].astimezone(settings.zone), emails)

@@ -58,6 +58,15 @@ class Settings(BaseSettings):
         None, alias="HEADROOM_NOW", description="a fixed clock for tests and replays, ISO 8601 with offset"
     )
     port: int = Field(3000, alias="HEADROOM_PORT", ge=1, le=65535, description="first port tried for the UI")
+    ui_url: str | None = Field(
+        None,
+        alias="HEADROOM_UI_URL",
+        pattern=r"^https?://[^\s<>|]+$",
+        description="where people open Dagster's UI, for links in messages",
+    )
+    templates: Path | None = Field(
+        None, alias="HEADROOM_TEMPLATES", description="folder with templates in place of Headroom's own"
+    )
     slack_bot_token: SecretStr | None = Field(None, alias="SLACK_BOT_TOKEN", description="without: preview")
     slack_api_url: str | None = Field(None, alias="SLACK_API_URL", description="another address of Slack's API")
     slack_channel: str | None = Field(
@@ -149,6 +158,7 @@ class Settings(BaseSettings):
         self.accounts = _absolute(self.accounts) if self.accounts else None
         self.subjects = _absolute(self.subjects) if self.subjects else None
         self.customers = _absolute(self.customers) if self.customers else None
+        self.templates = _absolute(self.templates) if self.templates else None
         return self
 
     @property

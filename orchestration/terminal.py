@@ -75,7 +75,9 @@ def print_run(config: Settings, outcome: Outcome) -> None:
     if digest := figures.get("usage_digest"):
         console.print()
         sentence = digest["outcome"].value
-        if sentence.startswith(("already", "nothing")):
+        if sentence.startswith("nothing"):
+            console.print(f"Digest of {outcome.on}: {sentence}", markup=False)
+        elif sentence.startswith("already"):
             console.print(f"Digest of {outcome.on}: {sentence}. Nothing is announced twice.")
         else:
             delivery = Ledger(config.ledger_url).delivery(digest["key"].value)

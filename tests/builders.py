@@ -1,7 +1,8 @@
 """Small builders of input for tests."""
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,10 @@ ITEM = {
     "hits_cap": "Tue 24 Nov",
     "projected": "145,000",
     "mrr": "45.57",
+    "renewal": "12 Mar 2027",
+    "action": "Call today",
+    "details": ["+3.2 points since yesterday 08:00", "soft limit: overage starts"],
+    "caveats": [],
     "calls": [],
     "sparkline": "▃▃█████▃▃████▅",
 }
@@ -64,3 +69,91 @@ def land(folder: Path, name: str, *lines: object) -> Path:
 
 def _text(line: object) -> str:
     return line if isinstance(line, str) else json.dumps(line)
+
+
+NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
+QUALITY = {
+    "data_through": datetime(2026, 11, 20, 6, 58, tzinfo=UTC),
+    "hours_since_call": 0,
+    "complete_pct": Decimal("99.989999"),
+    "accounts_over_80_pct": 12,
+    "rejected_lines": 1_204,
+    "accounts_without_quota": 0,
+    "accounts_blocked_with_usage": 0,
+    "accounts_without_customer": 1,
+    "accounts_without_owner": 0,
+    "accounts_sampled": 0,
+    "events_of_unknown_meter": 0,
+    "subjects_unmapped": 0,
+}
+
+
+def make_standing(account: str = "acme", **fields: Any) -> dict[str, Any]:
+    """A row of `warehouse.standing` on the morning of 20 November, 8am in Berlin; `fields` replace."""
+    return {
+        "account_id": account,
+        "account_name": None,
+        "owner": None,
+        "csm": None,
+        "contact_email": None,
+        "plan": None,
+        "mrr": None,
+        "renewal_on": None,
+        "meter": "api-calls",
+        "unit": "calls",
+        "period_start": NOVEMBER,
+        "period_end": datetime(2026, 12, 1, tzinfo=UTC),
+        "quota_state": "limited",
+        "quota": 1_000_000,
+        "previous_quota": None,
+        "quota_since": NOVEMBER - timedelta(days=90),
+        "used_mtd": 812_345,
+        "used_since": 31_999,
+        "used_same_point_last_period": None,
+        "pct_of_cap": Decimal("81.234500"),
+        "ci95_pct": Decimal(0),
+        "projected_eom": 1_200_000,
+        "projected_low": None,
+        "projected_high": None,
+        "hits_cap_on": date(2026, 11, 27),
+        "hits_cap_in_period": True,
+        "severity": "warm",
+        "recommended_action": None,
+        "limit_kind": None,
+        "cost_of_waiting": None,
+        "overage_units": 0,
+        "overage_value": None,
+        "currency": None,
+        "next_plan": None,
+        "next_plan_delta_mrr": None,
+        "next_plan_delta": None,
+        "projected_overage_value": None,
+        "is_staying_cheaper": None,
+        "is_refused": None,
+        "is_refused_on_next_plan": None,
+        "is_trial": False,
+        "snoozed_until": None,
+        "late_calls_24h": 0,
+        "error_ratio_7d": None,
+        "has_enough_calls_7d": False,
+        "is_retry_storm": False,
+        "momentum_7d": None,
+        "momentum_word": "steady",
+        **fields,
+    }
+
+
+def make_crossing(account: str = "acme", threshold: str = "80%", **fields: Any) -> dict[str, Any]:
+    """A crossing of that morning as the digest gets it, with the account's row of `make_standing`; `fields` replace."""
+    used = fields.get("used", 812_345)
+    return {
+        **make_standing(account, used_mtd=used),
+        "period_end": (fields.get("period_start", NOVEMBER) + timedelta(days=31)).replace(day=1),
+        "quota_version": 1,
+        "threshold": threshold,
+        "crossed_at": datetime(2026, 11, 20, 6, tzinfo=UTC),
+        "cause": "usage",
+        "used": used,
+        "is_current_period": True,
+        **fields,
+    }

@@ -69,7 +69,23 @@ def print_digest(console: Console, digest: dict[str, Any]) -> None:
     console.print(Text(printable(digest["headline"])))
     if digest["items"]:
         console.print(digest_table(digest))
+    # digests that were frozen by earlier versions have neither of these
+    for item in digest["items"]:
+        if "action" in item:
+            todo = " · ".join(filter(None, [item["action"], f"renews {item['renewal']}" if item["renewal"] else ""]))
+            notes = [f"Note: {'; '.join(item['caveats'])}"] if item["caveats"] else []
+            console.print(Text(printable(item["name"]), "bold"), Text(printable(todo)))
+            for line in (*item["details"], *notes):
+                console.print(Text(f"  {printable(line)}"))
+    for section in digest.get("sections", ()):
+        console.print(Text(f"\n{section['title']}", "bold"))
+        more = [f"… and {section['more']:,} more"] if section["more"] else []
+        for line in (*section["lines"], *more):
+            console.print(Text(f"  {printable(line)}"))
+    console.print()
     console.print(Text(" · ".join(digest["footer"]), "dim"))
+    for link in digest.get("links", ()):
+        console.print(Text(f"{link['text']}: {link['url']}", "dim"))
 
 
 def digest_text(digest: dict[str, Any]) -> str:

@@ -1,7 +1,11 @@
 """A digest as Slack's payloads: a message, and the replies in its thread, within Slack's limits. Sends nothing.
 
-Every text is plain_text: names are data, which cannot ping, link or format there, and read as they are. The one
-exception is a mention, which is made of a user id alone.
+Every text is plain_text: names are data, which cannot ping, link or format there, and read as they are. The
+exceptions are a mention, which is made of a user id alone, and links, which are made of the configuration's address.
+
+There is no table block. A message may have one, of cells that are never empty, without mentions in the plain ones; on
+a phone its columns are scrolled, not read. Clients that do not know it need a second payload, and a payload is frozen
+once. What a table is good for, sorting all accounts, the file in the thread does.
 """
 
 import base64
@@ -22,7 +26,11 @@ DETAILED = 3
 NOTE_CHARACTERS = 750
 """Of one section of a note: even if each takes twelve as JSON, it has room in a message."""
 MAX_ITEMS = 40
-"""Accounts of one message; with header, headline and footer below Slack's 50 blocks."""
+"""Blocks of one message; with header, headline and footer below Slack's 50."""
+MAX_NEWS = 10
+"""Accounts of the message itself: what one reads on a phone before the coffee is cold. The others are in the thread."""
+LIST_CHARACTERS = 3_000
+"""Of the lists below the news, as JSON; those that do not fit are in the thread."""
 _TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 """Unicode's embeddings, overrides and isolates of writing direction: one that is not closed turns a line's figures."""
 
@@ -56,18 +64,21 @@ def digest_message(
     """The digest as message (text for notifications and screen readers, and blocks), and the messages that reply to
     it: the accounts for which it has no room. `mentions` are the Slack users of owners.
     """
-    headline = _cut(digest["headline"], 300)
-    footer = {"type": "context", "elements": [_plain(_cut(" · ".join(digest["footer"]), 1000))]}
+    headline = _cut(digest["headline"], 600)
     top = [{"type": "header", "text": _plain(f"Usage digest {digest['date']}")}, _section(headline)]
+    lists = [_section(_listed(section)) for section in digest.get("sections", ())]
+    kept = _fitting(lists, [], LIST_CHARACTERS)
+    bottom = [*lists[:kept], *_footer(digest)]
     items = [_item(item, mentions) for item in digest["items"]]
-    shown = _fitting(items, [*top, footer])
+    shown = min(_fitting(items, [*top, *bottom]), MAX_NEWS)
     more = [_section(f"… and {len(items) - shown:,} more in the thread")] if shown < len(items) else []
-    message = {"text": headline, "blocks": [*top, *items[:shown], *more, footer]}
+    message = {"text": headline, "blocks": [*top, *items[:shown], *more, *bottom]}
     replies = []
     while shown < len(items):
-        start, shown = shown, shown + _fitting(items[shown:], [])
+        start, shown = shown, shown + max(_fitting(items[shown:], []), 1)
         text = f"Usage digest {digest['date']}: accounts {start + 1:,} to {shown:,} of {len(items):,}"
         replies.append({"text": text, "blocks": [_section(text), *items[start:shown]]})
+    replies += [{"text": digest["sections"][n]["title"], "blocks": [lists[n]]} for n in range(kept, len(lists))]
     return message, replies
 
 
@@ -118,9 +129,11 @@ def _split(text: str) -> list[str]:
     )
 
 
-def _fitting(sections: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]]) -> int:
+def _fitting(
+    sections: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], characters: int = CHARACTERS
+) -> int:
     """How many of the sections have room in one message beside the other blocks, and a line about what is left."""
-    room = CHARACTERS - len(json.dumps(others))
+    room = characters - len(json.dumps(others))
     for number, section in enumerate(sections):
         room -= len(json.dumps(section))
         if room < 0 or number == MAX_ITEMS:
@@ -129,13 +142,30 @@ def _fitting(sections: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str
 
 
 def _item(item: Mapping[str, Any], mentions: Mapping[str, str]) -> dict[str, Any]:
+    user = mentions.get(item["owner"])
     facts = [_cut(item["name"], 80), item["severity"], f"{item['used']} / {item['quota']} ({item['pct']})"]
     facts += [f"hits cap: {item['hits_cap']}", f"projected {item['projected']}"]
-    facts += [f"MRR {item['mrr']}"] if item["mrr"] else []
-    user = mentions.get(item["owner"])
-    facts += [] if user else [_cut(item["owner"], 80)]
-    section = _section(f"{' · '.join(facts)}\n{item['sparkline']}")
+    todo = [item.get("action", ""), *([] if user else [_cut(item["owner"], 80)])]
+    todo += [f"MRR {item['mrr']}"] if item["mrr"] else []
+    todo += [f"renews {item['renewal']}"] if item.get("renewal") else []
+    notes = [f"Note: {'; '.join(item['caveats'])}"] if item.get("caveats") else []
+    lines = [" · ".join(facts), " · ".join(filter(None, todo)), *item.get("details", ()), *notes, item["sparkline"]]
+    section = _section("\n".join(_cut(line, 400) for line in lines if line))
     return {**section, "fields": [{"type": "mrkdwn", "text": f"<@{user}>"}]} if user else section
+
+
+def _listed(section: Mapping[str, Any]) -> str:
+    more = [f"… and {section['more']:,} more"] if section["more"] else []
+    # a letter of other scripts may take twelve characters as JSON
+    lines = [_cut(line, 300 if line.isascii() else 150) for line in section["lines"]]
+    return "\n".join([section["title"], *(f"- {line}" for line in lines), *more])
+
+
+def _footer(digest: Mapping[str, Any]) -> list[dict[str, Any]]:
+    blocks = [{"type": "context", "elements": [_plain(_cut(" · ".join(digest["footer"]), 1000))]}]
+    if links := [f"<{link['url']}|{link['text']}>" for link in digest.get("links", ())]:
+        blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": " · ".join(links)}]})
+    return blocks
 
 
 def _section(text: str) -> dict[str, Any]:

@@ -1,9 +1,10 @@
 """Published marts to Slack and Stripe, through the ledger."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import dagster as dg
 
@@ -16,10 +17,15 @@ from orchestration.delivery.outbox import Channel, InDoubtError, RefusedError, d
 from orchestration.digest import compose_digest, digest_key, read_figures
 from orchestration.storage import warehouse
 from orchestration.usage import digest as digests
-from orchestration.usage import metering
+from orchestration.usage import digest_words, metering
 from orchestration.usage.periods import digest_due_at, latest_digest_date
 
 FIRST_DIGEST = "2024-01-01"
+
+
+def stale_key(env: str, on: str) -> str:
+    """Of the line that stands for a digest as long as the data is stale."""
+    return f"{env}|stale_data|{on}"
 
 
 def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
@@ -34,7 +40,9 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
         kinds={"slack"},
         description=(
             "The 8am digest: accounts that crossed a threshold since the digest before, soonest cap first. One message"
-            " per business day, sent once: materializing a day again, or backfilling past days, sends nothing.\n\n"
+            " per business day, sent once: materializing a day again, or backfilling past days, sends nothing. While"
+            " the newest call is HEADROOM_STALE_AFTER_HOURS old, the data team gets a line instead, and the digest is"
+            " made when newer calls are in.\n\n"
             "Without SLACK_BOT_TOKEN it is a preview: stored in the ledger and shown here. If Slack refuses, the error"
             " says what to repair; run again and the same message is sent."
         ),
@@ -56,9 +64,15 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
                 when = "is not due yet" if on > latest else f"is past: its crossings are in the digests up to {latest}"
                 context.log.info(f"nothing sent: the digest of {on} {when}")
                 return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {when}"})
-            if not warehouse.data_quality(settings.published)["accounts"]:
+            quality = warehouse.data_quality(settings.published)
+            if not quality["accounts"]:
                 return dg.MaterializeResult(metadata={"outcome": "nothing sent: no account is known yet"})
-            prepare_digest(project, channel, on, context.log.warning)
+            require_figures_of_the_morning(quality, on, settings.zone)
+            if stale := digest_words.stale_line(quality, settings.stale_after_hours, on, settings.zone):
+                context.log.warning(stale)
+                tell_data_team(project, channel, on, stale, quality["as_of"])
+                return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {stale}"})
+            prepare_digest(project, channel, on, context.run_id, context.log.warning)
         try:
             delivery = deliver_with_link(project, key, channel, context.log.warning)
         except (RefusedError, InDoubtError) as error:
@@ -120,30 +134,46 @@ def deliver_with_link(project: Project, key: str, channel: Channel, warn: Callab
     return replace(delivery, permalink=link)
 
 
-def prepare_digest(project: Project, channel: Channel, on: date, warn: Callable[[str], object]) -> None:
-    """Freeze the digest of `on` and the verdict on each of its crossings, in one transaction.
-
-    Owners are looked up at Slack before it, those of all crossings: it is the transaction that tells which are news.
-
-    :raises dagster.Failure: the published marts are older than the digest.
-    """
-    settings, ledger = project.settings, project.ledger()
-    figures = read_figures(settings, ledger, on)
-    as_of = figures.quality["as_of"]
-    if as_of < digest_due_at(on, settings.zone):
+def require_figures_of_the_morning(quality: Mapping[str, Any], on: date, zone: ZoneInfo) -> None:
+    """:raises dagster.Failure: the published marts are older than the digest."""
+    if quality["as_of"] < digest_due_at(on, zone):
         raise dg.Failure(
-            f"the digest of {on} needs marts from its morning, but these are as of {as_of.isoformat()}:"
+            f"the digest of {on} needs marts from its morning, but these are as of {quality['as_of'].isoformat()}:"
             " run the daily job, or materialize the marts and published_copy first",
             allow_retries=False,
         )
-    key = digest_key(settings.env, on.isoformat())
+
+
+def tell_data_team(project: Project, channel: Channel, on: date, line: str, now: datetime) -> None:
+    """Say, once a day, why there is no digest yet.
+
+    :raises dagster.Failure: the line could not be delivered.
+    """
+    ledger, key = project.ledger(), stale_key(project.settings.env, on.isoformat())
+    with ledger.transaction() as connection:
+        if ledger.delivery(key, connection) is None:
+            ledger.prepare(connection, key, "slack", {"audience": "data", "message": {"text": line}}, now)
+    try:
+        deliver(ledger, key, channel, clock)
+    except (RefusedError, InDoubtError) as error:
+        raise dg.Failure(f"{line} The data team could not be told: {error}", allow_retries=False) from None
+
+
+def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, warn: Callable[[str], object]) -> None:
+    """Freeze the digest of `on` and the verdict on each of its crossings, in one transaction.
+
+    Owners are looked up at Slack before it, those of all crossings: it is the transaction that tells which are news.
+    """
+    settings, ledger = project.settings, project.ledger()
+    figures, key = read_figures(settings, ledger, on), digest_key(settings.env, on.isoformat())
+    as_of = figures.quality["as_of"]
     users = {}
     if isinstance(channel, SlackChannel):
         users = mentions(ledger, "slack", {row["owner"] for row in figures.crossings}, channel.user_id, clock(), warn)
     with ledger.transaction() as connection:
         if ledger.delivery(key, connection):
             return  # another run was faster
-        composed = compose_digest(figures, ledger, connection, settings, on, users)
+        composed = compose_digest(figures, ledger, connection, settings, on, users, warn, run_id)
         ledger.prepare(connection, key, "slack", composed.payload, as_of, composed.replies)
         crossings = [_crossing(settings.env, verdict, key, as_of) for verdict in composed.verdicts]
         ledger.record_crossings(connection, crossings)

@@ -70,6 +70,11 @@ def data_quality(published: Path) -> dict[str, Any]:
     return row
 
 
+def standing(published: Path, since: datetime) -> list[dict[str, Any]]:
+    """Rows of STANDING: the accounts that a digest may speak of, with their units since the hour of `since`."""
+    return query(published, STANDING, {"since": since.astimezone(UTC).replace(tzinfo=None)})
+
+
 def usage(published: Path, name: str, start: date, end: date) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """The rows of utilization_mtd of an account, that of its calls first, and its calls on each UTC day in
     `[start, end)` that had begun when it was built, zeros included.
@@ -110,7 +115,8 @@ CROSSINGS = """
         crossings.pct_of_cap, utilization.ci95_pct,
         case when crossings.period_start = utilization.period_start then utilization.severity
             else crossings.severity end as severity,
-        utilization.account_name, utilization.owner, utilization.plan, utilization.mrr,
+        utilization.account_name, utilization.owner, utilization.plan, utilization.mrr, utilization.renewal_on,
+        utilization.limit_kind,
         utilization.projected_eom, utilization.hits_cap_on, utilization.hits_cap_in_period,
         crossings.period_start = utilization.period_start as is_current_period
     from threshold_crossings as crossings
@@ -121,7 +127,52 @@ CROSSINGS = """
         and coalesce(utilization.snoozed_until <= cast(utilization.as_of as date), true)
 """
 
-STANDINGS = """
+STANDING = """
+    select
+        utilization.*,
+        overage.currency, overage.cost_of_waiting, overage.projected_overage_value, overage.next_plan_delta,
+        overage.is_refused, overage.is_refused_on_next_plan,
+        quotas.previous_quota, quotas.effective_at as quota_since,
+        coalesce(storms.is_retry_storm, false) as is_retry_storm,
+        coalesce(errors.has_enough_calls_7d, false) as has_enough_calls_7d,
+        momentum.momentum_word,
+        case when utilization.meter = 'api-calls' then coalesce(since_then.used_since, 0) end as used_since
+    from utilization_mtd as utilization
+    left join overage using (account_id, meter)
+    left join period_quotas as quotas
+        on quotas.account_id = utilization.account_id and quotas.meter = utilization.meter and quotas.is_current
+    left join retry_storms as storms on storms.account_id = utilization.account_id and utilization.meter = 'api-calls'
+    left join error_rates as errors on errors.account_id = utilization.account_id and utilization.meter = 'api-calls'
+    left join momentum on momentum.account_id = utilization.account_id and utilization.meter = 'api-calls'
+    left join (
+        select hours.account_id, sum(hours.units)::bigint as used_since
+        from hourly_usage as hours
+        join utilization_mtd as counted on counted.account_id = hours.account_id and counted.meter = 'api-calls'
+        where hours.hour_start >= date_trunc('hour', $since::timestamp) and hours.hour_start >= counted.period_start
+        group by hours.account_id
+    ) as since_then on since_then.account_id = utilization.account_id
+    where
+        not utilization.is_internal and not utilization.is_test
+        and (
+            utilization.severity <> 'ok' or utilization.hits_cap_in_period or momentum.momentum_word = 'dropping'
+            or quotas.effective_at >= $since
+        )
+    order by utilization.account_id, utilization.meter
+"""
+
+TOP_ENDPOINTS = """
+    select account_id, endpoint, sum(calls)::bigint as calls,
+        sum(sum(calls)) over (partition by account_id)::bigint as all_calls
+    from daily_usage_by_endpoint
+    where
+        usage_date > (select max(usage_date) from daily_usage_by_endpoint) - 7
+        and account_id in (select account_id from threshold_crossings where is_in_digest and meter = 'api-calls')
+    group by account_id, endpoint
+    qualify row_number() over (partition by account_id order by sum(calls) desc, endpoint) <= 3
+    order by account_id, calls desc, endpoint
+"""
+
+USED_BY = """
     select account_id, account_name, meter, period_start, quota, used_mtd as used, pct_of_cap
     from utilization_mtd
     where list_contains($accounts, account_id) and not is_internal and not is_test

@@ -1,6 +1,7 @@
-"""The digest: which crossings are news, in which order, with which words. Plain data in, plain data out.
+"""The digest: which crossings are news, and in which order. Plain data in, plain data out.
 
-Figures come ready from the marts and are only formatted here. How a channel draws the result is in `channels/`.
+Figures come ready from the marts and are only formatted here. What is said of them is in digest_words.py and
+account_words.py; how a channel draws it, in `channels/`.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -11,7 +12,6 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from orchestration.usage.metering import METER
 from orchestration.usage.periods import digest_due_at
 
 CrossingKey = tuple[str, str, datetime, int, str]
@@ -21,10 +21,6 @@ threshold by its name: "80%" of the quota, or "50000" units."""
 
 CLOSING = timedelta(days=1)
 """How long a period is still news after its end, for the data that comes late (definitions D4)."""
-
-
-NAMED = 5
-"""Accounts that one line names."""
 
 
 class Outcome(StrEnum):
@@ -61,7 +57,7 @@ def judge(
     D5); only a period that the digest before saw closed for longer than `CLOSING` is none. The very first digest has
     no memory; its news is what happened since 8am of the day before.
     """
-    first_news = digest_due_at(on - timedelta(days=1), zone)
+    first_news = news_since(None, on, zone)
     decided: dict[tuple[str, str, datetime, int], int] = {}
     for key in announced:
         decided[key[:4]] = max(_height(key), decided.get(key[:4], 0))
@@ -83,7 +79,7 @@ def judge(
             outcome = Outcome.ANNOUNCED
             news[key[:3]] = row
         verdicts.append(Verdict(key, row["crossed_at"], outcome))
-    return sorted(news.values(), key=_urgency), verdicts
+    return sorted(news.values(), key=urgency), verdicts
 
 
 def withdrawn(
@@ -99,31 +95,9 @@ def withdrawn(
     return sorted(key for key in told if key not in stand and key[:4] in used and 100 * used[key[:4]] < _height(key))
 
 
-def withdrawal(keys: Collection[CrossingKey], standings: Sequence[Mapping[str, Any]]) -> str:
-    """The line about crossings that are withdrawn; empty where there are none. Each account is named once."""
-    accounts = {key[:2] for key in keys}
-    rows = [row for row in standings if (row["account_id"], row["meter"]) in accounts]
-    named = ", ".join(f"{_name(row)} ({format_pct(row['pct_of_cap'])})" for row in rows[:NAMED])
-    more = f" and {len(rows) - NAMED:,} more" if len(rows) > NAMED else ""
-    return f"Corrected usage, below what was announced: {named}{more}" if rows else ""
-
-
-def compose(
-    news: Sequence[Mapping[str, Any]],
-    calls: Mapping[str, Sequence[int]],
-    quality: Mapping[str, Any],
-    on: date,
-    now: datetime,
-    zone: ZoneInfo,
-) -> dict[str, Any]:
-    """The digest as JSON-ready data: headline, one item for each piece of news, footer lines."""
-    items = [_item(row, calls.get(row["account_id"], ()), on, zone) for row in news]
-    return {
-        "date": on.isoformat(),
-        "headline": _headline(news, on),
-        "items": items,
-        "footer": _footer(quality, now, zone),
-    }
+def news_since(previous_cutoff: datetime | None, on: date, zone: ZoneInfo) -> datetime:
+    """From when on the digest of `on` tells what happened: from where the one before ended."""
+    return previous_cutoff or digest_due_at(on - timedelta(days=1), zone)
 
 
 TABLE = [
@@ -149,94 +123,32 @@ def _height(key: CrossingKey) -> int:
     return quota * int(threshold[:-1]) if threshold.endswith("%") else 100 * int(threshold)
 
 
-def _urgency(row: Mapping[str, Any]) -> tuple[object, ...]:
-    # Soonest cap first, then the fuller, then the larger revenue; the id makes two runs print the same order. The
-    # forecast is the running period's and says nothing of a crossing in the one before.
-    hits_cap_on = row["hits_cap_on"] if row["is_current_period"] else None
-    return (hits_cap_on or date.max, -row["pct_of_cap"], -(row["mrr"] or Decimal(0)), row["account_id"], row["meter"])
+def urgency(row: Mapping[str, Any]) -> tuple[object, ...]:
+    """What rows are sorted by: the soonest cap, of one day the hard ones, then the larger revenue, then the fuller.
+
+    The id makes two runs print the same order. The forecast is the running period's and says nothing of a crossing in
+    the one before.
+    """
+    is_ahead = row.get("is_current_period", True) and row["hits_cap_in_period"]
+    return (
+        row["hits_cap_on"] if is_ahead and row["hits_cap_on"] else date.max,
+        row["limit_kind"] != "hard",
+        -(row["mrr"] or Decimal(0)),
+        -row["pct_of_cap"],
+        row["account_id"],
+        row["meter"],
+    )
 
 
-def _headline(news: Sequence[Mapping[str, Any]], on: date) -> str:
-    if not news:
-        return "No account crossed a threshold since the last digest."
-    caps = [hits_cap(row, on) for row in news]
-    parts = [
-        f"{_counted(len({row['account_id'] for row in news}), 'account')} crossed a threshold since the last digest"
-    ]
-    if over := caps.count("over quota"):
-        parts.append(f"{over} already over the quota")
-    if today := caps.count("today"):
-        parts.append(f"{today} will reach it today")
-    return f"{'; '.join(parts)}. First to call: {_name(news[0])}."
-
-
-def _item(row: Mapping[str, Any], calls: Sequence[int], on: date, zone: ZoneInfo) -> dict[str, Any]:
-    projected = row["projected_eom"] if row["is_current_period"] else row["used"]
-    unit = "" if row["meter"] == METER else f" {row['unit']}"
-    return {
-        "account_id": row["account_id"],
-        "name": _name(row) + (f" ({row['meter']})" if unit else ""),
-        "owner": row["owner"] or "no owner",
-        "plan": row["plan"] or "",
-        "severity": row["severity"],
-        "threshold": _threshold(row),
-        "used": f"{row['used']:,}",
-        "quota": f"{row['quota']:,}{unit}",
-        "pct": format_pct(row["pct_of_cap"], row["ci95_pct"] if row["is_current_period"] else None),
-        "crossed_at": f"{row['crossed_at'].astimezone(zone):%d %b %H:%M}",
-        "cause": row["cause"],
-        "hits_cap": hits_cap(row, on),
-        "projected": f"{projected:,}" if projected is not None else "too early to say",
-        "mrr": f"{row['mrr']:,.2f}" if row["mrr"] is not None else "",
-        "sparkline": "" if unit else sparkline(calls),
-        "calls": [] if unit else list(calls),
-    }
-
-
-def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[str]:
-    through, unowned = quality["data_through"], quality["accounts_without_owner"]
-    lines = [
-        f"Data through {through.astimezone(zone):%d %b %H:%M %Z}" if through else "No usage yet",
-        f"as of {now.astimezone(zone):%d %b %H:%M %Z}",
-        f"{_counted(quality['accounts_over_80_pct'], 'account')} at 80 % or above",
-        *([f"{_counted(unowned, 'account')} of them without an owner"] if unowned else []),
-        f"{_counted(quality['rejected_lines'], 'line')} rejected",
-        f"{_counted(quality['accounts_without_quota'], 'account')} with usage but no quota",
-    ]
-    if quality["accounts_blocked_with_usage"]:
-        lines.append(f"{_counted(quality['accounts_blocked_with_usage'], 'account')} blocked (quota 0) but calling")
-    if quality["events_of_unknown_meter"]:
-        lines.append(f"{_counted(quality['events_of_unknown_meter'], 'event')} of a meter that is not in meters.csv")
-    if quality["subjects_unmapped"]:
-        lines.append(f"{_counted(quality['subjects_unmapped'], 'id')} with usage but no account")
-    if quality["accounts_sampled"]:
-        lines.append(f"{_counted(quality['accounts_sampled'], 'account')} estimated from sampled calls")
-    lines.append(f"{_counted(quality['accounts_without_customer'], 'account')} with usage but no Stripe customer")
-    return lines
-
-
-def _threshold(row: Mapping[str, Any]) -> str:
-    threshold = str(row["threshold"])
-    return f"{threshold[:-1]} %" if threshold.endswith("%") else f"{int(threshold):,} {row['unit']}"
-
-
-def _name(row: Mapping[str, Any]) -> str:
-    return str(row["account_name"] or row["account_id"])
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
-
-
-def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None) -> str:
-    """A percentage for people, cut off after one decimal: 79.96 is shown as 79.9 %, never as 80.0 % (D1).
+def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None, decimals: int = 1) -> str:
+    """A percentage for people, cut off and never rounded up: 79.96 is shown as 79.9 %, never as 80.0 % (D1).
 
     With half the width of its 95 % interval, in percent of itself, where sampled calls make it an estimate (D8).
     """
     if pct is None:
         return "–"
     band = f" ± {(pct * ci95_pct / 100).quantize(Decimal('0.1'), ROUND_CEILING):,}" if ci95_pct else ""
-    return f"{pct.quantize(Decimal('0.1'), ROUND_FLOOR):,}{band} %"
+    return f"{pct.quantize(Decimal(1).scaleb(-decimals), ROUND_FLOOR):,}{band} %"
 
 
 def hits_cap(row: Mapping[str, Any], on: date) -> str:

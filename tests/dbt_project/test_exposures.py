@@ -12,7 +12,7 @@ from orchestration.storage import warehouse
 from orchestration.storage.dbt import DbtProject
 
 QUERIES = {
-    "usage_digest": {"CROSSINGS", "STANDINGS", "DAILY_CALLS", "DATA_QUALITY"},
+    "usage_digest": {"CROSSINGS", "STANDING", "USED_BY", "TOP_ENDPOINTS", "DAILY_CALLS", "DATA_QUALITY"},
     "stripe_usage": {"BILLABLE_HOURS", "DATA_QUALITY"},
     "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "METERS", "USAGE_BY_DAY"},
 }

@@ -13,6 +13,9 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from orchestration.settings import PROJECT_ROOT
 from tests.fakes import FakeSlack
 
@@ -123,3 +126,10 @@ def kill(process: "subprocess.Popen[str]") -> None:
     """SIGKILL to the command and everything that it started."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
+
+
+def duplicate_an_event(batches: Path) -> None:
+    """What no run does: an accepted call of today a second time, by hand, in the lake's files."""
+    path = max(batches.glob("*/calls/*/calls.parquet"), key=lambda path: path.parent.name)
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)

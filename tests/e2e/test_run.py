@@ -3,12 +3,10 @@
 import shutil
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
 
 from tests.builders import land, make_event, make_quota
-from tests.e2e.program import DAY, NOBODY, SLACK_TOKEN, STRIPE_KEY, Program
+from tests.e2e.program import DAY, NOBODY, SLACK_TOKEN, STRIPE_KEY, Program, duplicate_an_event
 
 ACCOUNTS = """\
 account_id,name,owner,plan,mrr,stripe_customer_id
@@ -77,7 +75,7 @@ def test_run_prints_what_it_did_and_does_nothing_twice(program: Program) -> None
     [line] = digest_lines(result.stdout)
     assert line.startswith(f"Digest of {DAY}: already previewed")
     assert program.ledger("select * from meter_reports") == reports
-    keys = [f"local|digest|{DAY}{part}" for part in ("", ":1", ":2")]  # the message, a picture, the table
+    keys = [f"local|digest|{DAY}{part}" for part in ("", ":1", ":2", ":3")]  # message, notes, picture, table
     assert program.ledger("select key, state from deliveries order by key") == [(key, "previewed") for key in keys]
     assert not result.stderr
 
@@ -178,13 +176,6 @@ def test_failed_check_stops_what_would_be_sent_and_keeps_the_published_copy(prog
     assert "Stripe: " not in result.stdout
     assert (program.data / "published.duckdb").read_bytes() == published
     assert (program.ledger("select * from deliveries"), program.ledger("select * from meter_reports")) == sent
-
-
-def duplicate_an_event(batches: Path) -> None:
-    """What no run does: an accepted call of today a second time, by hand, in the lake's files."""
-    path = max(batches.glob("*/calls/*/calls.parquet"), key=lambda path: path.parent.name)
-    table = pq.read_table(path)
-    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
 
 
 def test_figures_are_rebuilt_from_the_lake_alone(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from tests.builders import land, make_event, make_quota
-from tests.e2e.program import DAY, SLACK_TOKEN, Program, finish
+from tests.e2e.program import DAY, SLACK_TOKEN, Program, duplicate_an_event, finish
 from tests.fakes import LOST_AFTER, FakeSlack
 
 
@@ -34,6 +34,11 @@ def use_up(program: Program, account: str, at: str) -> None:
     land(program.landing, f"{account}.ndjson", *(make_event(account, time) for time in times))
 
 
+def call_once(program: Program, at: str) -> None:
+    """A call of an account without a quota: the data is not stale, and nobody comes closer to anything."""
+    land(program.landing, f"steady-{at[:13]}.ndjson", make_event("steady", at))
+
+
 def morning(day: int) -> str:
     return f"2024-11-{day}T08:00:00Z"
 
@@ -43,12 +48,13 @@ def key(day: int) -> str:
 
 
 def once(accounts: dict[int, int]) -> dict[str, int]:
-    """A message of each of these days, with a picture of so many accounts and a file where there are any."""
+    """A message of each of these days; notes on and pictures of so many accounts and a file where there are any."""
     counts = {}
     for day, number in accounts.items():
         name = f"usage-digest-local-2024-11-{day}"
         pictures = [f"{name}-{n}.png" for n in range(1, number + 1)]
-        counts |= dict.fromkeys([key(day), *pictures, *([f"{name}.csv"] if number else [])], 1)
+        notes = [f"{key(day)}:{n}" for n in range(1, number + 1)]
+        counts |= dict.fromkeys([key(day), *notes, *pictures, *([f"{name}.csv"] if number else [])], 1)
     return counts
 
 
@@ -76,14 +82,22 @@ def test_digest_is_posted_once_when_slack_refuses_first(program: Program, slack:
     link = f"https://example.slack.com/archives/{slack.channel}/p{slack.messages[0]['ts'].replace('.', '')}"
     assert f"UTC ({link})." in sent.stdout.replace("\n", "")
     assert slack.counts() == once({20: 1})
-    assert f"{key(20)}:2   sent" in program.run("deliveries").stdout
+    assert f"{key(20)}:3   sent" in program.run("deliveries").stdout
     picture, file = slack.uploads.values()
     assert picture["alt"] == "acme: calls by day, at most 4. From the first day on: 4 so far."
     lines = file["content"].decode().splitlines()
     assert lines[1].startswith("acme,")
-    assert program.run("deliveries", "--show", f"{key(20)}:2").stdout.splitlines() == lines
+    assert program.run("deliveries", "--show", f"{key(20)}:3").stdout.splitlines() == lines
+    notes = program.run("deliveries", "--show", f"{key(20)}:1").stdout
+    assert "/v1/search: 4 calls, 100 %" in notes
+    assert "Draft, not sent:\n\nTo: nobody yet" in notes
+    assert "your account has used 4 of its 5 calls (80.0 %) of the period until 01 December." in notes
     assert accounts_in(slack.messages[0]) == ["acme"]
-    assert slack.messages[0]["text"].startswith("1 account crossed a threshold")
+    assert slack.messages[0]["text"] == (
+        "1 account crossed 80 % since yesterday 08:00. First: acme. Write: quota and next plan: too early for a"
+        " forecast, 4 / 5 (80.0 %), soft limit. +1,491.00 USD MRR if the one with a known price takes the next plan"
+        " (cheaper for none of them)."
+    )
 
 
 def test_digest_is_not_posted_again_when_run_again(program: Program, slack: FakeSlack) -> None:
@@ -155,12 +169,13 @@ def test_digest_is_posted_once_when_its_answer_is_lost(program: Program, slack: 
 
 
 def test_quiet_day_is_posted_once_when_two_run_at_the_same_time(program: Program, slack: FakeSlack) -> None:
+    call_once(program, "2024-11-26T06:00:00Z")
     both = [program.start("run", HEADROOM_NOW=morning(26)) for _ in range(2)]
     for process in both:
         finish(process)
 
     assert slack.counts()[key(26)] == 1
-    assert slack.messages[-1]["text"] == "No account crossed a threshold since the last digest."
+    assert slack.messages[-1]["text"] == "No account crossed a threshold since yesterday 08:00."
     assert max(slack.counts().values()) == 1
 
 
@@ -176,12 +191,49 @@ def test_reply_that_is_refused_fails_the_run_and_comes_with_the_next_digest(prog
     assert accounts_in(slack.messages[-1]) == ["zeta"]
     assert slack.messages[-1]["blocks"][2]["fields"] == [{"type": "mrkdwn", "text": "<@U0DANA>"}]
     slack.scopes |= {"files:write"}
+    call_once(program, "2024-11-28T06:00:00Z")
 
     program.run("run", HEADROOM_NOW=morning(28))
 
     assert slack.counts() == once({20: 1, 21: 1, 24: 2, 25: 1, 26: 0, 27: 1, 28: 0})
-    names = [file["name"] for reply in slack.threads[slack.messages[-2]["ts"]] for file in reply["files"]]
+    names = [file["name"] for reply in slack.threads[slack.messages[-2]["ts"]] for file in reply.get("files", ())]
     assert names == ["usage-digest-local-2024-11-27-1.png", "usage-digest-local-2024-11-27.csv"]
+
+
+def test_stale_data_is_told_to_the_data_team_once_and_the_digest_made_when_it_is_fresh(
+    program: Program, slack: FakeSlack
+) -> None:
+    slack.channels["C0DATA"] = {}
+    program.environment["HEADROOM_SLACK_CHANNEL_DATA"] = "C0DATA"
+    stale = program.run("run", HEADROOM_NOW=morning(30))
+    program.run("run", HEADROOM_NOW=morning(30))
+
+    line = slack.messages[-1]
+    assert (line["channel"], slack.counts()["local|stale_data|2024-11-30"]) == ("C0DATA", 1)
+    assert line["text"].startswith("No usage digest for 2024-11-30 yet: the newest call is of Thu 28 Nov 06:00 UTC, 50")
+    assert "nothing sent: No usage digest for 2024-11-30 yet" in stale.stdout
+    assert key(30) not in slack.counts()
+
+    land(program.landing, "even_more_quotas.ndjson", make_quota("eta", 5, "2024-11-01T00:00:00Z"))
+    use_up(program, "eta", "2024-11-30T08:10:00Z")
+    program.run("run", HEADROOM_NOW="2024-11-30T09:10:00Z")
+    program.run("run", HEADROOM_NOW="2024-11-30T10:10:00Z")
+
+    assert slack.messages[-1]["channel"] == slack.channel
+    assert slack.messages[-1]["text"].startswith("1 account crossed 80 % since Thu 28 Nov 08:00. First: eta.")
+    assert max(slack.counts().values()) == 1
+
+
+def test_failed_check_posts_nothing(program: Program, slack: FakeSlack) -> None:
+    use_up(program, "acme", "2024-12-01T05:00:00Z")
+    program.run("run", "--only", "ingest", HEADROOM_NOW="2024-12-01T08:00:00Z")
+    duplicate_an_event(program.data / "lake" / "batches")
+    requests = len(slack.requests)
+
+    refusal = program.run("run", status=1, HEADROOM_NOW="2024-12-01T08:00:00Z")
+
+    assert "calls_are_distinct: Got " in refusal.stderr
+    assert len(slack.requests) == requests
 
 
 def test_no_token_is_left_behind(program: Program) -> None:

@@ -46,7 +46,7 @@ def test_preview_tells_how_far_a_digest_is(
         ledger.finish(delivery, state, NOW + timedelta(hours=1), None, "invite the bot")
     ledger.close()
 
-    shown = preview_digest(config, DAY)
+    shown = preview_digest(config, DAY, warn=print)
 
     assert shown.status == status
     assert (shown.composed.payload, shown.composed.replies) == (payload, replies)

@@ -102,6 +102,24 @@ def test_preview_is_recorded_and_never_sent(tmp_path: Path) -> None:
         channel.send(delivery)
 
 
+def test_digest_says_why_and_lists_the_others() -> None:
+    reasons = {"renewal": "12 Mar 2027", "action": "Call today", "details": ["+3.2 points"], "caveats": ["on trial"]}
+    sections = [{"title": "Already over the quota", "lines": ["Beta\x1b: 5 / 4"], "more": 2}]
+    links = [{"text": "this run", "url": "https://d/runs/1"}]
+    text = digest_text({**make_digest(**reasons), "sections": sections, "links": links})
+
+    for line in (
+        "Acme Call today · renews 12 Mar 2027",
+        "  +3.2 points",
+        "  Note: on trial",
+        "Already over the quota",
+        "  Beta\ufffd: 5 / 4",
+        "  … and 2 more",
+        "this run: https://d/runs/1",
+    ):
+        assert line in text.splitlines()
+
+
 def test_digest_that_was_frozen_by_an_earlier_version_can_still_be_shown() -> None:
     digest = make_digest(threshold_pct=95)
     del digest["items"][0]["threshold"]

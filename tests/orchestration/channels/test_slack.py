@@ -292,7 +292,7 @@ def test_name_reads_as_it_is_and_has_no_effect(desk: Desk, name: str) -> None:
     assert {kind for block in posted["blocks"] for kind in _kinds(block)} == {"plain_text"}
     section = posted["blocks"][2]["text"]["text"]
     assert section.startswith(f"{name} · warm · ")
-    assert f" · {name}\n" in section
+    assert f" · {name} · MRR" in section
     # outside of blocks Slack unescapes these three, and looks for mentions between < and >
     assert "<" not in posted["text"]
     readable = posted["text"].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&")

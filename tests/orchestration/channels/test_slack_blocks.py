@@ -11,7 +11,14 @@ from typing import Any
 import pytest
 
 from orchestration.channels.slack import SlackChannel
-from orchestration.channels.slack_blocks import MAX_ITEMS, digest_message, digest_payloads, table_file
+from orchestration.channels.slack_blocks import (
+    CHARACTERS,
+    MAX_ITEMS,
+    MAX_NEWS,
+    digest_message,
+    digest_payloads,
+    table_file,
+)
 from orchestration.delivery.ledger import Ledger, State
 from orchestration.delivery.outbox import deliver, deliver_parts
 from tests.builders import FOOTER, NOW, make_digest
@@ -53,27 +60,60 @@ def test_every_account_arrives_in_order_when_there_are_200(tmp_path: Path, name:
     assert thread[-1]["text"].endswith(" to 200 of 200")
 
 
-def test_ordinary_names_leave_room_for_thirty_accounts() -> None:
-    message, replies = digest_message(make_digest(30), {})
+LISTS = [
+    {"title": title, "lines": ["Globex Corporation: 1,885 / 1,645 (114.5 %), MRR 1,947.53; on trial"] * 5, "more": 3}
+    for title in ("Already over the quota", "Resolved: the quota was raised", "Dropping", "Before the renewal")
+]
 
-    assert len(items_of(message)) == 30
-    assert replies == []
-    assert "more in the thread" not in json.dumps(message)
+
+def test_message_has_ten_ordinary_accounts_and_all_lists() -> None:
+    message, [reply] = digest_message({**make_digest(30), "sections": LISTS}, {})
+
+    assert len(items_of(message)) == MAX_NEWS
+    assert len(items_of(reply)) == 20
+    drawn = [block["text"]["text"].splitlines() for block in message["blocks"][-5:-1]]
+    assert [lines[0] for lines in drawn] == [section["title"] for section in LISTS]
+    assert all((len(lines), lines[-1]) == (7, "… and 3 more") for lines in drawn)
+    assert message["blocks"][-6]["text"]["text"] == "… and 20 more in the thread"
+
+
+@pytest.mark.parametrize("name", NAMES, ids=range(5))
+def test_lists_for_which_there_is_no_room_are_in_the_thread(name: str) -> None:
+    lists = [{**section, "lines": [f"{name * 9}: 5 / 4"] * 5} for section in LISTS]
+    message, replies = digest_message({**make_digest(3), "sections": lists}, {})
+
+    blocks = [message["blocks"], *(reply["blocks"] for reply in replies)]
+    assert max(len(json.dumps(shown)) for shown in blocks) <= CHARACTERS
+    drawn = [block["text"]["text"] for shown in blocks for block in shown if block["type"] == "section"]
+    titles = [section["title"] for section in LISTS]
+    assert [text.splitlines()[0] for text in drawn if text.splitlines()[0] in titles] == titles
 
 
 def test_short_items_are_no_more_than_slack_has_blocks() -> None:
-    message, [reply] = digest_message(make_digest(MAX_ITEMS + 1, owner="", sparkline="", mrr=""), {})
+    short = {"owner": "", "sparkline": "", "mrr": "", "renewal": "", "details": [], "action": ""}
+    _, [first, last] = digest_message(make_digest(MAX_NEWS + MAX_ITEMS + 1, **short), {})
 
-    assert (len(items_of(message)), len(items_of(reply))) == (MAX_ITEMS, 1)
+    assert (len(items_of(first)), len(items_of(last))) == (MAX_ITEMS, 1)
 
 
 def test_digest_draws_every_figure_of_an_account() -> None:
-    text = digest_message(make_digest(), {})[0]["blocks"][2]["text"]["text"]
+    text = digest_message(make_digest(caveats=["on trial", "snoozed"]), {})[0]["blocks"][2]["text"]["text"]
 
-    assert text == (
-        "Acme · warm · 83,801 / 100,000 (83.8 %) · hits cap: Tue 24 Nov · projected 145,000 · MRR 45.57"
-        " · dana.reyes@example.com\n▃▃█████▃▃████▅"
-    )
+    assert text.splitlines() == [
+        "Acme · warm · 83,801 / 100,000 (83.8 %) · hits cap: Tue 24 Nov · projected 145,000",
+        "Call today · dana.reyes@example.com · MRR 45.57 · renews 12 Mar 2027",
+        "+3.2 points since yesterday 08:00",
+        "soft limit: overage starts",
+        "Note: on trial; snoozed",
+        "▃▃█████▃▃████▅",
+    ]
+
+
+def test_links_are_made_of_their_address_and_our_words() -> None:
+    links = [{"text": "this run", "url": "https://d/runs/1"}, {"text": "definition", "url": "https://d/x"}]
+    footer = digest_message({**make_digest(), "links": links}, {})[0]["blocks"][-1]
+
+    assert footer["elements"] == [{"type": "mrkdwn", "text": "<https://d/runs/1|this run> · <https://d/x|definition>"}]
 
 
 def test_digest_leaves_out_the_revenue_when_it_is_unknown() -> None:
@@ -99,7 +139,7 @@ def test_quiet_day_says_so_in_one_message() -> None:
 
 
 def test_table_comes_last_as_a_file_with_a_name_of_its_own() -> None:
-    _, replies = digest_payloads(make_digest(60), [{"account_id": "acme"}], "production", {})
+    _, replies = digest_payloads(make_digest(MAX_NEWS + 1), [{"account_id": "acme"}], "production", {})
 
     assert [list(reply) for reply in replies] == [["message"], ["file"]]
     assert replies[-1]["file"]["name"] == "usage-digest-production-2026-11-20.csv"
