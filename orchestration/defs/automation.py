@@ -10,9 +10,12 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.defs.alerts import run_failure_alert_sensor
+from orchestration.defs.deliver import stale_key
 from orchestration.defs.resources import Project
 from orchestration.digest import digest_key
-from orchestration.usage.periods import DIGEST_HOUR
+from orchestration.storage import warehouse
+from orchestration.usage.digest_words import is_stale
+from orchestration.usage.periods import DIGEST_HOUR, latest_digest_date
 
 INGEST = dg.AssetSelection.groups("ingest")
 MODELS = dg.AssetSelection.groups("staging", "marts", "publish")
@@ -73,7 +76,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         default_status=status,
         description=(
             "Digests, and replies in their threads, that Slack refused or that are in doubt: tried again 5, 10, 20, 40…"
-            " minutes after they were decided. Decides nothing, so it needs no fresh numbers."
+            " minutes after they were decided. And the whole job, once a digest that stale data held up can be made."
         ),
     )
     def waiting_digests_schedule() -> list[dg.RunRequest] | dg.SkipReason:
@@ -89,6 +92,11 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
                         asset_selection=[dg.AssetKey("usage_digest")],
                     )
                 )
+        on = latest_digest_date(now, settings.zone).isoformat()
+        if ledger.delivery(stale_key(settings.env, on)) and not ledger.delivery(digest_key(settings.env, on)):
+            quality = warehouse.data_quality(settings.published)
+            if not is_stale(quality, settings.stale_after_hours):
+                requests.append(dg.RunRequest(run_key=f"{on}|fresh|{quality['as_of'].isoformat()}", partition_key=on))
         return requests or dg.SkipReason("no digest is waiting")
 
     return [daily_schedule, hourly_schedule, waiting_digests_schedule]

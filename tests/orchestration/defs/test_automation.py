@@ -5,6 +5,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import dagster as dg
+import duckdb
 import pytest
 
 from orchestration.defs.automation import build_schedules, landing_sensor
@@ -84,3 +85,32 @@ def test_digest_is_tried_again_until_its_replies_are_sent(data: Path, monkeypatc
         ledger.finish(delivery, State.SENT, NOW, "C1/17", error=None)
 
     assert retried(5, monkeypatch) == []
+
+
+def test_digest_that_stale_data_held_up_is_made_by_the_whole_job_when_it_is_fresh(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(hours=2)).isoformat())
+    [schedule] = [each for each in build_schedules(Project()) if each.name == "waiting_digests_schedule"]
+    ledger = Project().ledger()
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, "local|stale_data|2026-11-20", "slack", {}, NOW)
+
+    publish_quality(data, hours_since_call=26)
+    assert isinstance(schedule(), dg.SkipReason)
+    publish_quality(data, hours_since_call=25)
+    [request] = schedule()
+    assert (request.partition_key, request.asset_selection) == ("2026-11-20", None)
+    assert request.run_key == "2026-11-20|fresh|2026-11-20T10:00:00+00:00"
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, "local|digest|2026-11-20", "slack", {}, NOW + timedelta(hours=2))
+    assert isinstance(schedule(), dg.SkipReason)
+
+
+def publish_quality(data: Path, hours_since_call: int) -> None:
+    with duckdb.connect(str(data / "published.duckdb")) as connection:
+        connection.execute(
+            "create or replace table data_quality as"
+            " select timestamp '2026-11-20 10:00:00' as as_of, ? as hours_since_call",
+            [hours_since_call],
+        )
