@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestration.usage.digest_words import withdrawal
 from orchestration.usage.digest import (
     TABLE,
     CrossingKey,
@@ -19,7 +20,6 @@ from orchestration.usage.digest import (
     judge,
     sparkline,
     table,
-    withdrawal,
     withdrawn,
 )
 from tests.builders import NOVEMBER, make_crossing
