@@ -205,7 +205,8 @@ def test_weekend_without_a_daemon_is_in_one_digest_on_monday(office: Office, zon
     office.publish("acme", "beta", "gamma", crossed_at=saturday, period_start=start, period_end=end)
 
     days = [(eight + timedelta(days=number)).date().isoformat() for number in range(4)]
-    caught_up = [outcome(office.materialize(day)) for day in days[1:]]  # as Dagster does with the ticks that it missed
+    # Dagster catches up with the last tick alone; people may press the others
+    caught_up = [outcome(office.materialize(day)) for day in days[1:]]
 
     assert [sentence.partition(":")[0] for sentence in caught_up[:2]] == ["nothing sent"] * 2
     assert announced(office) == {days[0]: ["acme"], days[3]: ["beta", "gamma"]}

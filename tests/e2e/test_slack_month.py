@@ -1,0 +1,82 @@
+"""The turn of a month in Berlin, by the real program: what was before the first run, what happens in the last evening,
+and what lands when the month is long over."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.builders import land, make_event, make_quota
+from tests.e2e.program import Program
+from tests.fakes import FakeSlack
+
+ACCOUNTS = ("older", "acme", "later")
+
+
+@pytest.fixture(scope="module")
+def slack() -> Iterator[FakeSlack]:
+    with FakeSlack() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory, slack: FakeSlack) -> Program:
+    program = Program(tmp_path_factory.mktemp("month"), {"HEADROOM_TIMEZONE": "Europe/Berlin"})
+    program.with_slack(slack)
+    land(program.landing, "quotas.ndjson", *(make_quota(name, 5, "2024-10-01T00:00:00Z") for name in ACCOUNTS))
+    call(program, "older", *(f"2024-10-12T10:00:0{n}Z" for n in range(4)))
+    return program
+
+
+def call(program: Program, account: str, *times: str) -> None:
+    land(program.landing, f"{account} {times[-1]}.ndjson", *(make_event(account, time) for time in times))
+
+
+def digest(program: Program, slack: FakeSlack, day: str) -> dict[str, Any]:
+    """What 8am of the day brings: one message, whose text and news are these."""
+    before = len(slack.messages)
+    program.run("run", HEADROOM_NOW=f"{day}T07:00:00Z")
+    [message] = slack.messages[before:]
+    key = f"local|digest|{day}"
+    assert message["metadata"]["event_payload"]["key"] == key
+    [(payload,)] = program.ledger("select payload from deliveries where key = ?", key)
+    return {item["account_id"]: item for item in json.loads(str(payload))["digest"]["items"]}
+
+
+# The tests of this module are the days of one installation.
+
+
+def test_first_run_records_what_was_before_and_announces_nothing(program: Program, slack: FakeSlack) -> None:
+    assert digest(program, slack, "2024-10-31") == {}
+    assert program.ledger("select account_id, outcome from announced_crossings") == [("older", "backfill")]
+
+
+def test_crossing_of_the_last_evening_is_in_the_digest_of_the_first(program: Program, slack: FakeSlack) -> None:
+    call(program, "acme", *(f"2024-10-31T21:0{n}:00Z" for n in range(4)))  # from 22:00 on in Berlin
+    call(program, "acme", *(f"2024-11-01T05:00:0{n}Z" for n in range(3)))
+
+    news = digest(program, slack, "2024-11-01")
+
+    assert list(news) == ["acme"]
+    assert (news["acme"]["used"], news["acme"]["hits_cap"]) == ("4", "period ended")
+    assert news["acme"]["crossed_at"] == "31 Oct 22:03"
+
+
+def test_new_month_counts_anew(program: Program, slack: FakeSlack) -> None:
+    call(program, "acme", "2024-11-01T20:00:00Z")
+
+    news = digest(program, slack, "2024-11-02")
+
+    assert list(news) == ["acme"]
+    assert (news["acme"]["used"], news["acme"]["crossed_at"]) == ("4", "01 Nov 21:00")
+    assert news["acme"]["hits_cap"] != "period ended"
+
+
+def test_file_of_a_month_that_is_over_is_recorded_and_not_announced(program: Program, slack: FakeSlack) -> None:
+    call(program, "later", *(f"2024-10-12T10:00:0{n}Z" for n in range(4)))
+
+    assert digest(program, slack, "2024-11-03") == {}
+    verdicts = program.ledger("select account_id, outcome from announced_crossings order by account_id, crossed_at")
+    assert verdicts == [("acme", "announced"), ("acme", "announced"), ("later", "backfill"), ("older", "backfill")]
+    assert set(slack.counts().values()) == {1}
