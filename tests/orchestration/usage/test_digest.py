@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.usage.digest_words import withdrawal
 from orchestration.usage.digest import (
     TABLE,
     CrossingKey,
@@ -22,6 +21,7 @@ from orchestration.usage.digest import (
     table,
     withdrawn,
 )
+from orchestration.usage.digest_words import withdrawal
 from tests.builders import NOVEMBER, make_crossing
 
 Crossing = dict[str, Any]
