@@ -184,6 +184,27 @@ DAILY_CALLS = """
     where usage_date > (select max(usage_date) from daily_usage) - 14 group by account_id
 """
 
+CRITICAL_HARD_CAPS = """
+    select account_id, meter, recommended_action from utilization_mtd
+    where severity = 'critical' and limit_kind = 'hard'
+"""
+
+WEEKLY_CHANGES = """
+    select changes.*, accounts.account_name, accounts.owner, accounts.csm, accounts.mrr
+    from weekly_changes as changes
+    join utilization_mtd as accounts on accounts.account_id = changes.account_id and accounts.meter = 'api-calls'
+    where not accounts.is_internal and not accounts.is_test
+    order by abs(changes.calls - changes.calls_week_before) desc, changes.account_id
+"""
+
+CAP_HITS = """
+    select outcomes.*, accounts.account_name, accounts.owner, accounts.mrr
+    from cap_hit_outcomes as outcomes
+    join utilization_mtd as accounts on accounts.account_id = outcomes.account_id and accounts.meter = 'api-calls'
+    where not accounts.is_internal and not accounts.is_test
+    order by accounts.mrr desc nulls last, outcomes.used desc, outcomes.account_id
+"""
+
 ACCOUNTS_NAMED = """
     select * from utilization_mtd
     where

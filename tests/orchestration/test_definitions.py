@@ -55,6 +55,7 @@ GRAPH = {
         "unmapped_usage",
         "usage_limit_hits",
         "utilization_mtd",
+        "weekly_changes",
     },
     "publish": {"published_copy"},
     "deliver": {"stripe_usage", "usage_digest"},

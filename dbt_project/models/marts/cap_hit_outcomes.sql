@@ -3,6 +3,14 @@ with history as (
     where meter = 'api-calls'
 ),
 
+plans as (
+    select
+        plan,
+        base_price
+    from {{ ref('plans') }}
+    where meter = 'api-calls'
+),
+
 -- The last period of each account that has ended.
 periods as (
     select
@@ -180,6 +188,7 @@ facts as (
         quotas_at_end.quota as quota_at_end,
         quotas_now.quota as quota_now,
         quotas_now.plan as plan_now,
+        cast(plans_now.base_price - plans.base_price as decimal(18, 2)) as plan_delta_mrr,
         later_quotas.raised_at,
         later_quotas.lowered_at,
         coalesce(later_quotas.is_lower_now, 0) = 1 as is_lower_now,
@@ -192,6 +201,8 @@ facts as (
     inner join activity on hits.account_id = activity.account_id
     left join quotas_at_end on hits.account_id = quotas_at_end.account_id
     left join quotas_now on hits.account_id = quotas_now.account_id
+    left join plans on hits.plan = plans.plan
+    left join plans as plans_now on quotas_now.plan = plans_now.plan
     left join later_quotas on hits.account_id = later_quotas.account_id
     left join answers on hits.account_id = answers.account_id
 ),
@@ -222,6 +233,7 @@ final as (
         case when is_lower_now then lowered_at else raised_at end as quota_changed_at,
         quota_now,
         plan_now,
+        plan_delta_mrr,
         cast(calls_from_hit_day as bigint) as calls_from_hit_day,
         cast(throttled_calls as bigint) as throttled_calls,
         cast(used_this_period as bigint) as used_this_period,
