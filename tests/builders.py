@@ -25,6 +25,7 @@ ITEM = {
     "calls": [],
     "sparkline": "▃▃█████▃▃████▅",
 }
+ACCOUNT = {"account_name": None, "owner": "dana@example.com", "csm": None, "plan": "growth", "mrr": None}
 FOOTER = ["Data through 20 Nov 07:52 UTC", "20 lines rejected"]
 
 
@@ -155,5 +156,67 @@ def make_crossing(account: str = "acme", threshold: str = "80%", **fields: Any) 
         "cause": "usage",
         "used": used,
         "is_current_period": True,
+        **fields,
+    }
+
+
+def make_change(account: str = "acme", word: str = "dropping", before: int = 100, **fields: Any) -> dict[str, Any]:
+    """A row of weekly_changes with its account beside it, of the week from 9 November 2026."""
+    return {
+        "account_id": account,
+        "week_start": date(2026, 11, 9),
+        "first_call_on": date(2026, 11, 2),
+        "last_call_on": date(2026, 11, 1),
+        "calls": 40,
+        "calls_week_before": before,
+        "change_pct": Decimal(-60),
+        "change_word": word,
+        **ACCOUNT,
+        **fields,
+    }
+
+
+def make_cap_hit(account: str = "acme", outcome: str = "upgraded", **fields: Any) -> dict[str, Any]:
+    """A row of cap_hit_outcomes with its account beside it, of October 2026."""
+    return {
+        "account_id": account,
+        "outcome": outcome,
+        "period_start": datetime(2026, 10, 1, tzinfo=UTC),
+        "period_end": datetime(2026, 11, 1, tzinfo=UTC),
+        "quota": 100,
+        "used": 120,
+        "overage_units": 20,
+        "hit_at": datetime(2026, 10, 20, 9, tzinfo=UTC),
+        "plan_now": "growth",
+        "plan_delta_mrr": Decimal(0),
+        "throttled_calls": None,
+        "calls_from_hit_day": 30,
+        "last_call_at": datetime(2026, 10, 31, 9, tzinfo=UTC),
+        **ACCOUNT,
+        **fields,
+    }
+
+
+def make_hard_crossing(account: str = "acme", **fields: Any) -> dict[str, Any]:
+    """A row of warehouse.CROSSINGS: the quota of November 2026 used up on the 20th, at 14:00."""
+    return {
+        "account_id": account,
+        "meter": "api-calls",
+        "unit": "calls",
+        "period_start": datetime(2026, 11, 1, tzinfo=UTC),
+        "period_end": datetime(2026, 12, 1, tzinfo=UTC),
+        "threshold": "100%",
+        "crossed_at": datetime(2026, 11, 20, 14, tzinfo=UTC),
+        "cause": "usage",
+        "quota": 100,
+        "used": 100,
+        "pct_of_cap": Decimal(100),
+        "ci95_pct": Decimal(0),
+        "severity": "critical",
+        "projected_eom": 150,
+        "hits_cap_on": date(2026, 11, 20),
+        "hits_cap_in_period": True,
+        "is_current_period": True,
+        **ACCOUNT,
         **fields,
     }

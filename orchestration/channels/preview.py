@@ -82,6 +82,8 @@ def print_digest(console: Console, digest: dict[str, Any]) -> None:
         more = [f"… and {section['more']:,} more"] if section["more"] else []
         for line in (*section["lines"], *more):
             console.print(Text(f"  {printable(line)}"))
+    for line in digest.get("told", ()):
+        console.print(Text(printable(line)))
     console.print()
     console.print(Text(" · ".join(digest["footer"]), "dim"))
     for link in digest.get("links", ()):

@@ -18,13 +18,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestration.channels import chart
+from orchestration.usage.notice import LINES, Notice, Section
 
 CHARACTERS = 10_000
 """Of all blocks together, as JSON: above some 13,000 Slack answers msg_blocks_too_long, whatever else is respected."""
+MAX_BLOCKS = 50
+"""Slack's, of one message."""
 DETAILED = 3
 """Accounts with notes and a picture in the thread."""
 NOTE_CHARACTERS = 750
 """Of one section of a note: even if each takes twelve as JSON, it has room in a message."""
+LINE_CHARACTERS = 280
+"""Of a line of a notice: ten of them, with a heading, are below Slack's 3,000 of a section."""
 MAX_ITEMS = 40
 """Blocks of one message; with header, headline and footer below Slack's 50."""
 MAX_NEWS = 10
@@ -68,7 +73,8 @@ def digest_message(
     top = [{"type": "header", "text": _plain(f"Usage digest {digest['date']}")}, _section(headline)]
     lists = [_section(_listed(section)) for section in digest.get("sections", ())]
     kept = _fitting(lists, [], LIST_CHARACTERS)
-    bottom = [*lists[:kept], *_footer(digest)]
+    told = [_section(_lines("Told when it happened", digest["told"]))] if digest.get("told") else []
+    bottom = [*lists[:kept], *told, *_footer(digest)]
     items = [_item(item, mentions) for item in digest["items"]]
     shown = min(_fitting(items, [*top, *bottom]), MAX_NEWS)
     more = [_section(f"… and {len(items) - shown:,} more in the thread")] if shown < len(items) else []
@@ -80,6 +86,36 @@ def digest_message(
         replies.append({"text": text, "blocks": [_section(text), *items[start:shown]]})
     replies += [{"text": digest["sections"][n]["title"], "blocks": [lists[n]]} for n in range(kept, len(lists))]
     return message, replies
+
+
+def notice_payloads(
+    notice: Notice, env: str, mentions: Mapping[str, str]
+) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """The payloads of a notice and of the file in its thread. `mentions` are the Slack users of owners.
+
+    Of each section as many lines as there is room for, ten at most; the file has all.
+    """
+    headline = _cut(notice.headline, 300)
+    top = [{"type": "header", "text": _plain(_cut(notice.title, 150))}, _section(headline)]
+    footer = _cut(" · ".join(notice.footer), 1000)
+    bottom = [{"type": "context", "elements": [_plain(footer)]}] if footer else []
+    for most in range(LINES, -1, -1):
+        drawn = [block for section in notice.sections for block in _notice_section(section, mentions, most)]
+        blocks = [*top, *drawn, *bottom]
+        if len(blocks) <= MAX_BLOCKS and len(json.dumps(blocks)) <= CHARACTERS:
+            break
+    replies = []
+    if notice.table:
+        name = f"{notice.key.replace('|', '-')}-{env}.csv"
+        replies.append({"file": table_file(name, f"{notice.title}: all accounts", notice.table)})
+    return {"audience": notice.audience, "message": {"text": headline, "blocks": blocks}}, replies
+
+
+def message_text(message: Mapping[str, Any]) -> str:
+    """What a message says, without its form."""
+    blocks = message.get("blocks", ())
+    texts = [text["text"] for block in blocks for text in block.get("elements") or [block["text"]]]
+    return "\n".join(texts or [message["text"]])
 
 
 def chart_file(name: str, item: Mapping[str, Any]) -> dict[str, str]:
@@ -105,6 +141,23 @@ def table_file(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> dict
     writer.writerow(rows[0])
     writer.writerows([_cell(value) for value in row.values()] for row in rows)
     return {"name": name, "title": title, "content": f"\ufeff{stream.getvalue()}"}
+
+
+def _notice_section(section: Section, mentions: Mapping[str, str], most: int) -> list[dict[str, Any]]:
+    """Its lines as one text; each as a block of its own where somebody is mentioned."""
+    if not any(line.owner in mentions for line in section.lines):
+        return [_section(_lines(section.heading, [line.text for line in section.lines], most))]
+    blocks = [_section(section.heading)] if section.heading else []
+    for line in section.lines[:most]:
+        block, user = _section(_cut(line.text, LINE_CHARACTERS)), mentions.get(line.owner)
+        blocks.append({**block, "fields": [{"type": "mrkdwn", "text": f"<@{user}>"}]} if user else block)
+    left = len(section.lines) - most
+    return [*blocks, _section(f"… and {left:,} more")] if left > 0 else blocks
+
+
+def _lines(heading: str, lines: Sequence[str], most: int = LINES) -> str:
+    more = [f"… and {len(lines) - most:,} more"] if len(lines) > most else []
+    return "\n".join([*filter(None, [heading]), *(_cut(line, LINE_CHARACTERS) for line in lines[:most]), *more])
 
 
 def _notes(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
