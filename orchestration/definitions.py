@@ -8,6 +8,7 @@ import dagster as dg
 from orchestration.defs import automation
 from orchestration.defs.deliver import build_usage_digest, stripe_usage
 from orchestration.defs.ingest import ingest
+from orchestration.defs.notices import critical_alert, monthly_digest, weekly_digest
 from orchestration.defs.publish import build_published_copy
 from orchestration.defs.resources import Project
 from orchestration.defs.transform import build_models
@@ -26,10 +27,13 @@ def headroom() -> dg.Definitions:
             build_published_copy(models, timedelta(hours=project.settings.stale_after_hours)),
             build_usage_digest(project.settings.timezone),
             stripe_usage,
+            weekly_digest,
+            monthly_digest,
+            critical_alert,
         ],
         jobs=automation.JOBS,
         schedules=automation.build_schedules(project),
-        sensors=automation.SENSORS,
+        sensors=automation.build_sensors(project),
         resources={"project": project},
         executor=dg.in_process_executor,  # the work is one process's; a process for each step costs 3 s a step
     )

@@ -16,7 +16,7 @@ from orchestration.channels import drafts, slack_blocks
 from orchestration.delivery.ledger import Delivery, Ledger, State
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
-from orchestration.usage import account_words, digest_words, metering
+from orchestration.usage import account_words, critical, digest_words, metering
 from orchestration.usage import digest as digests
 
 
@@ -132,6 +132,8 @@ def compose_digest(
     told = [crossing for crossing in withdrawn if former[crossing] == digests.Outcome.ANNOUNCED]
     if line := digest_words.withdrawal(told, used):
         digest["footer"].insert(0, line)
+    told_before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
+    digest["told"] = critical.told(figures.crossings, told_before, settings.zone)
     for item, row in zip(digest["items"][: slack_blocks.DETAILED], news, strict=False):
         if row["is_current_period"]:
             item["notes"] = _notes(row, figures.endpoints, settings.templates, on, warn)

@@ -34,6 +34,7 @@ class Part(StrEnum):
     MODELS = "models"
     DIGEST = "digest"
     STRIPE = "stripe"
+    NOTICES = "notices"
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,13 @@ def run(config: Settings, only: Part | None = None) -> Outcome:
     instance = _instance(config)
     on = latest_digest_date(config.now(), config.zone).isoformat()
     # a plain `headroom` is a definitions loader; calling it builds the same definitions that the UI loads
-    daily_job = headroom().resolve_job_def("daily_job")
+    is_hourly = only is Part.NOTICES  # whose job has no partitions
+    job = headroom().resolve_job_def("hourly_job" if is_hourly else "daily_job")
     loaded = time.perf_counter()
     with dg.partition_loading_context(effective_dt=config.now()):  # a replay's clock may be ahead of the real one
-        result = daily_job.execute_in_process(
+        result = job.execute_in_process(
             instance=instance,
-            partition_key=on,
+            partition_key=None if is_hourly else on,
             asset_selection=_asset_selection(only),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
             tags={PID_TAG: str(os.getpid())},
@@ -90,6 +92,7 @@ def _asset_selection(only: Part | None) -> "list[dg.AssetKey] | None":
         Part.MODELS: automation.MODELS,
         Part.DIGEST: automation.DIGEST,
         Part.STRIPE: automation.STRIPE,
+        Part.NOTICES: automation.NOTICES,
     }[only]
     return sorted(selection.resolve(headroom().resolve_asset_graph()))
 

@@ -87,6 +87,9 @@ class Settings(BaseSettings):
     slack_shared: str = Field(
         "", alias="HEADROOM_SLACK_SHARED_CHANNELS", description="that another company may read (Slack Connect); commas"
     )
+    critical_at_once: bool = Field(
+        False, alias="HEADROOM_CRITICAL_AT_ONCE", description="hard quotas, critical: told by the hour, not at 8am"
+    )
     stripe_api_key: SecretStr | None = Field(None, alias="STRIPE_API_KEY", description="without: preview")
     stripe_api_base: str | None = Field(None, alias="STRIPE_API_BASE", description="another address of Stripe's API")
 

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestration.channels.preview import SEVERITY_STYLES, print_digest, printable
+from orchestration.channels.slack_blocks import message_text
 from orchestration.delivery.ledger import Delivery, Ledger, State
 from orchestration.job import Outcome
 from orchestration.settings import Settings
@@ -45,6 +46,8 @@ def print_run(config: Settings, outcome: Outcome) -> None:
     """Seconds of each step, failures, and what was ingested, announced and recorded for Stripe."""
     import dagster as dg
 
+    from orchestration.defs.alerts import reason
+
     result = outcome.result
     steps = []
     for event in result.all_events:
@@ -52,7 +55,7 @@ def print_run(config: Settings, outcome: Outcome) -> None:
             steps.append(f"{event.step_key} {event.step_success_data.duration_ms / 1000:.1f} s")
         elif event.is_step_failure:
             steps.append(f"{event.step_key} FAILED")
-            print_error(f"{event.step_key} failed: {_reason(event.step_failure_data)}")
+            print_error(f"{event.step_key} failed: {reason(event.step_failure_data)}")
         elif event.event_type is dg.DagsterEventType.STEP_SKIPPED:
             steps.append(f"{event.step_key} skipped")
     console.print(Text(f"load {outcome.load_seconds:.1f} s · {' · '.join(steps)}", "dim"))
@@ -84,6 +87,11 @@ def print_run(config: Settings, outcome: Outcome) -> None:
             if delivery:
                 print_digest(console, delivery.payload["digest"])
             console.print(Text(f"{sentence[0].upper()}{sentence[1:]}.", "dim"))
+    for name in ("weekly_digest", "monthly_digest", "critical_alert"):
+        if notice := figures.get(name):
+            console.print(f"{name}: {notice['outcome'].value}.")
+            if "key" in notice and (delivery := Ledger(config.ledger_url).delivery(notice["key"].value)):
+                print_delivery(delivery)
     if stripe := figures.get("stripe_usage"):
         verb = "would send" if stripe["state"].value == State.PREVIEWED else "recorded"
         console.print(
@@ -91,16 +99,6 @@ def print_run(config: Settings, outcome: Outcome) -> None:
             f" ({stripe['units_in_window'].value:,} units in the open periods,"
             f" {stripe['units_without_customer'].value:,} more without a Stripe customer)."
         )
-
-
-def _reason(failure: Any) -> str:
-    """The sentence of an expected failure, the last cause of an unexpected one."""
-    if failure.user_failure_data:
-        return str(failure.user_failure_data.description)
-    error = failure.error
-    while error.cause:
-        error = error.cause
-    return str(error.message.strip())
 
 
 def print_utilization(config: Settings, limit: int = 15) -> None:
@@ -220,10 +218,8 @@ def print_delivery(delivery: Delivery) -> None:
     elif file:
         print(file["content"], end="")  # noqa: T201 - a file for pipes: not wrapped, not styled
     else:
-        message = delivery.payload["message"]
-        texts = [block["text"]["text"] for block in message.get("blocks", ())] or [message["text"]]
-        lines = [printable(line) for text in texts for line in text.split("\n")]
-        console.print("\n".join(lines), markup=False)
+        text = message_text(delivery.payload["message"])
+        console.print("\n".join(printable(line) for line in text.split("\n")), markup=False)
 
 
 def print_preview(digest: dict[str, Any], replies: Sequence[Mapping[str, Any]], status: str, page: Path) -> None:

@@ -1,31 +1,97 @@
-"""Failed runs reach a person: one message a run, through the same ledger and channel as the digest."""
+"""Failed runs reach a person: the first of a job's failures at once, and each morning what is still failing.
+
+They are notices: through the same ledger and channel as the digest. What goes wrong here is logged and never raised,
+for nobody is told of a sensor that fails.
+"""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import dagster as dg
 
+from orchestration.defs.notices import freeze
 from orchestration.defs.resources import Project, clock
 from orchestration.delivery.ledger import State
-from orchestration.delivery.outbox import InDoubtError, RefusedError, deliver
+from orchestration.delivery.outbox import deliver
+from orchestration.usage import failures
+from orchestration.usage.failures import Failure
+from orchestration.usage.notice import Notice
+from orchestration.usage.periods import latest_digest_date
+
+AFTER_EIGHT = timedelta(minutes=30)
+"""When the morning's line is due: the 8am run is over then."""
+Status = dg.DagsterRunStatus
 
 
 @dg.run_failure_sensor(
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
-    description="Reports each failed run once: to Slack, or to the ledger while there is no token.",
+    description=(
+        "Reports a job's first failure since it succeeded, once: to Slack, or to the ledger while there is no token."
+    ),
 )
 def run_failure_alert_sensor(context: dg.RunFailureSensorContext, project: Project) -> None:
-    alert_failed_run(project, context.dagster_run.run_id, context.dagster_run.job_name, context.failure_event.message)
+    run = context.dagster_run
+    steps = context.get_step_failure_events()
+    failed = {event.step_key or "" for event in steps}
+    assets = context.repository_def.assets_defs_by_key.values() if context.repository_def else ()
+    failure = Failure(
+        job=run.job_name,
+        run_id=run.run_id,
+        last_success=last_success(context.instance, run),
+        reasons={event.step_key or "": reason(event.step_failure_data) for event in steps}
+        or {"": context.failure_event.message or "no reason given"},
+        owners=[owner for asset in assets if asset.node_def.name in failed for owner in _owners(asset)],
+    )
+    alert_failed_run(project, failure)
 
 
-def alert_failed_run(project: Project, run_id: str, job_name: str, reason: str | None) -> State:
-    """Prepare and deliver the alert of one failed run; a second call finds it done."""
-    settings, ledger = project.settings, project.ledger()
-    key = f"{settings.env}|run_failure|{run_id}"
-    text = f"Headroom's {job_name} failed (run {run_id[:8]}): {(reason or 'no reason given')[:500]}"
-    with ledger.transaction() as connection:
-        if ledger.delivery(key, connection) is None:
-            ledger.prepare(connection, key, "slack", {"audience": "data", "message": {"text": text}}, settings.now())
+def last_success(instance: dg.DagsterInstance, run: dg.DagsterRun) -> str | None:
+    """Id of the newest run of the same job that began before `run` and succeeded."""
+    succeeded = dg.RunsFilter(job_name=run.job_name, statuses=[Status.SUCCESS])
+    found = instance.get_runs(filters=succeeded, cursor=run.run_id, limit=1)
+    return found[0].run_id if found else None
+
+
+def alert_failed_run(project: Project, failure: Failure) -> State:
+    """Prepare and deliver the alert of a failed run; a second call, or a second failure in a row, finds it done."""
+    return tell(project, failures.alert(failure, project.settings.slack_channels))
+
+
+def tell_what_fails(project: Project, instance: dg.DagsterInstance, jobs: Iterable[str]) -> State | None:
+    """Half past eight each morning: the jobs whose newest run failed, or that none did. None where it is told."""
+    settings, ledger, failing = project.settings, project.ledger(), {}
+    on = latest_digest_date(settings.now() - AFTER_EIGHT, settings.zone)
+    if ledger.delivery(f"{settings.env}|failing|{on}"):
+        return None
+    for job in jobs:
+        over = dg.RunsFilter(job_name=job, statuses=[Status.SUCCESS, Status.FAILURE])
+        newest = instance.get_run_records(filters=over, limit=1)
+        if newest and newest[0].dagster_run.status is Status.FAILURE:
+            failing[job] = datetime.fromtimestamp(newest[0].end_time or newest[0].update_timestamp.timestamp(), UTC)
+    waiting = len(ledger.waiting("slack", f"{settings.env}|"))
+    return tell(project, failures.morning(failing, waiting, on, settings.now(), settings.zone))
+
+
+def tell(project: Project, notice: Notice) -> State:
+    """Freeze and deliver it, and whatever happens, do not raise: it waits in the ledger, or is in the log."""
     try:
-        return deliver(ledger, key, project.slack(), clock).state
-    except (RefusedError, InDoubtError, ValueError) as error:
-        dg.get_dagster_logger().error(f"the alert of run {run_id} could not be delivered: {error}")
+        return deliver(project.ledger(), freeze(project, notice, project.settings.now()), project.slack(), clock).state
+    except Exception as error:  # noqa: BLE001 - a full disk, a locked ledger, a wrong setting: the sensor must go on
+        dg.get_dagster_logger().error(f"{notice.key} could not be delivered: {error}")
         return State.FAILED
+
+
+def reason(data: Any) -> str:
+    """Why a step failed: the sentence of an expected failure, the last cause of an unexpected one."""
+    if data.user_failure_data and data.user_failure_data.description:
+        return str(data.user_failure_data.description)
+    error = data.error
+    while error and error.cause:
+        error = error.cause
+    return str(error.message.strip()) if error else "no reason given"
+
+
+def _owners(asset: dg.AssetsDefinition) -> list[str]:
+    return [owner for spec in asset.specs for owner in spec.owners]

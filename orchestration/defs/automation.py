@@ -9,8 +9,9 @@ from datetime import timedelta
 
 import dagster as dg
 
-from orchestration.defs.alerts import run_failure_alert_sensor
-from orchestration.defs.deliver import stale_key
+from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
+from orchestration.defs.deliver import deliver_waiting, stale_key
+from orchestration.defs.notices import KINDS
 from orchestration.defs.resources import Project
 from orchestration.digest import digest_key
 from orchestration.storage import warehouse
@@ -21,12 +22,15 @@ INGEST = dg.AssetSelection.groups("ingest")
 MODELS = dg.AssetSelection.groups("staging", "marts", "publish")
 DIGEST = dg.AssetSelection.assets("usage_digest")
 STRIPE = dg.AssetSelection.assets("stripe_usage")
+NOTICES = dg.AssetSelection.assets("weekly_digest", "monthly_digest", "critical_alert")
 
 refresh_job = dg.define_asset_job(
     "refresh_job", INGEST | MODELS, description="Landed files into the published marts; sends nothing."
 )
 hourly_job = dg.define_asset_job(
-    "hourly_job", INGEST | MODELS | STRIPE, description="Fresh numbers and the hour's usage for Stripe."
+    "hourly_job",
+    INGEST | MODELS | STRIPE | NOTICES,
+    description="Fresh numbers, the hour's usage for Stripe, and the notices that are due.",
 )
 daily_job = dg.define_asset_job(
     "daily_job",
@@ -66,7 +70,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         cron_schedule="5 * * * *",
         execution_timezone="UTC",
         default_status=status,
-        description="Usage of the closed hours, hourly.",
+        description="Usage of the closed hours, hourly; the weekly and monthly digest after 8am of their day.",
     )
 
     @dg.schedule(
@@ -122,4 +126,22 @@ def landing_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=seen)], cursor=seen)
 
 
-SENSORS: list[dg.SensorDefinition] = [landing_sensor, run_failure_alert_sensor]
+def build_sensors(project: Project) -> list[dg.SensorDefinition]:
+    """What lands, what fails, what waits."""
+    is_production = project.settings.is_production
+
+    @dg.sensor(
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.RUNNING if is_production else dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Brings notices to their end that Slack refused or that are in doubt, and each morning tells the data team"
+            " which jobs are still failing. Starts no run."
+        ),
+    )
+    def notices_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        for kind in KINDS:
+            deliver_waiting(project, project.slack(), f"{project.settings.env}|{kind}|", context.log)
+        tell_what_fails(project, context.instance, [job.name for job in JOBS])
+        return dg.SkipReason("notices never start a run")
+
+    return [landing_sensor, run_failure_alert_sensor, notices_sensor]

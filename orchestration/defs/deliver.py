@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from datetime import date, datetime
+from logging import Logger
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -57,7 +58,7 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
         days = [date.fromisoformat(key) for key in context.partition_keys]
         on = max((day for day in days if day <= latest), default=min(days))
         key = digest_key(settings.env, on.isoformat())
-        deliver_waiting_digests(context, project, channel, but=key)
+        deliver_waiting(project, channel, digest_key(settings.env, ""), context.log, but=key)
         before = project.ledger().delivery(key)
         if before is None:
             if on != latest:
@@ -80,12 +81,12 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
         try:
             deliver_parts(project.ledger(), key, channel, clock)
         except (RefusedError, InDoubtError) as error:
-            said = f"the digest of {on} is {_done(delivery)}, but not all of its replies are: {error}"
+            said = f"the digest of {on} is {done(delivery)}, but not all of its replies are: {error}"
             raise dg.Failure(said, metadata={"key": key}, allow_retries=False) from None
         if before and before.state == delivery.state:
-            outcome = f"already {'delivered: ' if delivery.state is State.SENT else ''}{_done(delivery)}"
+            outcome = f"already {'delivered: ' if delivery.state is State.SENT else ''}{done(delivery)}"
         else:
-            outcome = _done(delivery)
+            outcome = done(delivery)
         context.log.info(f"digest of {on}: {outcome}\n{digest_text(delivery.payload['digest'])}")
         return dg.MaterializeResult(
             metadata={
@@ -101,19 +102,20 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
     return usage_digest
 
 
-def deliver_waiting_digests(context: dg.AssetExecutionContext, project: Project, channel: Channel, but: str) -> None:
-    """Bring digests of earlier days to their end that were refused or are in doubt: their crossings are in no other.
+def deliver_waiting(project: Project, channel: Channel, prefix: str, log: Logger, but: str = "") -> None:
+    """Bring deliveries under `prefix` to their end that were refused or are in doubt, such as digests of earlier days:
+    their crossings are in no other.
 
     So are replies to those that were sent. One that fails again is only logged, so that it cannot hold up today's.
     """
     ledger = project.ledger()
-    for key in ledger.waiting("slack", digest_key(project.settings.env, "")):
+    for key in ledger.waiting("slack", prefix):
         if key != but:
             try:
-                context.log.info(f"{key}: {_done(deliver_with_link(project, key, channel, context.log.warning))}")
+                log.info(f"{key}: {done(deliver_with_link(project, key, channel, log.warning))}")
                 deliver_parts(ledger, key, channel, clock)
             except (RefusedError, InDoubtError) as error:
-                context.log.warning(str(error))
+                log.warning(str(error))
 
 
 def deliver_with_link(project: Project, key: str, channel: Channel, warn: Callable[[str], object]) -> Delivery:
@@ -175,13 +177,14 @@ def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, wa
             return  # another run was faster
         composed = compose_digest(figures, ledger, connection, settings, on, users, warn, run_id)
         ledger.prepare(connection, key, "slack", composed.payload, as_of, composed.replies)
-        crossings = [_crossing(settings.env, verdict, key, as_of) for verdict in composed.verdicts]
+        crossings = [crossing(settings.env, verdict, key, as_of) for verdict in composed.verdicts]
         ledger.record_crossings(connection, crossings)
         withdrawn = [_crossing_key(settings.env, crossing) for crossing in composed.withdrawn]
         ledger.withdraw_crossings(connection, withdrawn, key)
 
 
-def _crossing(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> dict[str, Any]:
+def crossing(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> dict[str, Any]:
+    """A row of the ledger: the verdict, and the delivery that announces it."""
     return {
         **_crossing_key(env, verdict.key),
         "crossed_at": verdict.crossed_at,
@@ -203,7 +206,8 @@ def _crossing_key(env: str, key: digests.CrossingKey) -> dict[str, Any]:
     }
 
 
-def _done(delivery: Delivery) -> str:
+def done(delivery: Delivery) -> str:
+    """What became of it, in words."""
     at = f"{delivery.finished_at:%Y-%m-%d %H:%M} UTC" if delivery.finished_at else ""
     if delivery.state is State.SENT:
         return f"sent {at} ({delivery.permalink or delivery.receipt})"

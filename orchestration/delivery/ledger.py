@@ -238,6 +238,22 @@ class Ledger:
         ).where(table.env == env, table.withdrawn_by.is_(None), table.delivery_key != but)
         return {(row[0], row[1], row[2], row[3], row[4]): row[5] for row in connection.execute(query)}
 
+    def told(
+        self, connection: sa.Connection, prefix: str, since: datetime
+    ) -> list[tuple[tuple[str, str, datetime, int, str], datetime | None]]:
+        """Crossings found after `since` that deliveries under `prefix` announce, and when those were done."""
+        table, done = announced_crossings.c, (State.SENT, State.PREVIEWED)
+        query = (
+            sa.select(table.account_id, table.meter, table.period_start, table.quota, table.threshold)
+            .add_columns(deliveries.c.state, deliveries.c.finished_at)
+            .join(deliveries, table.delivery_key == deliveries.c.key)
+            .where(deliveries.c.key.startswith(prefix, autoescape=True), table.outcome == "announced")
+            .where(table.detected_at > since)
+            .order_by(table.detected_at, table.account_id, table.meter)
+        )
+        rows = connection.execute(query).all()
+        return [((row[0], row[1], row[2], row[3], row[4]), row[6] if row[5] in done else None) for row in rows]
+
     def record_crossings(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """The verdicts on crossings that have none; one that was withdrawn gives way."""
         if rows:

@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from tests.builders import land, make_event, make_quota
-from tests.e2e.program import DAY, SLACK_TOKEN, Program, duplicate_an_event
+from tests.e2e.program import DAY, SLACK_TOKEN, Program, duplicate_an_event, finish
 from tests.fakes import LOST_AFTER, FakeSlack
 
 
@@ -200,6 +200,25 @@ def test_reply_that_is_refused_fails_the_run_and_comes_with_the_next_digest(prog
     assert slack.counts() == once({20: 1, 21: 1, 24: 2, 25: 1, 26: 1, 27: 1, 28: 0})
     names = [file["name"] for reply in slack.threads[slack.messages[-2]["ts"]] for file in reply.get("files", ())]
     assert names == ["usage-digest-local-2024-11-27-1.png", "usage-digest-local-2024-11-27.csv"]
+
+
+def test_week_is_told_once_from_real_figures(program: Program, slack: FakeSlack) -> None:
+    both = [program.start("run", "--only", "notices", HEADROOM_NOW=morning(28)) for _ in range(2)]
+    for process in both:
+        finish(process)
+    again = program.run("run", "--only", "notices", HEADROOM_NOW=morning(28))
+
+    counts = slack.counts()
+    assert {name: count for name, count in counts.items() if "weekly" in name or "monthly" in name} == {
+        "local|weekly|2024-W47": 1,
+        "weekly-2024-W47-local.csv": 1,
+        "local|monthly|2024-10": 1,
+    }
+    texts = {message["text"] for message in slack.messages}
+    assert "Week 47: 4 new. First to look at: acme." in texts
+    assert "October 2024: no account hit its quota." in texts
+    assert "weekly_digest: already sent" in again.stdout
+    assert "New (4)" in again.stdout
 
 
 def test_stale_data_is_told_to_the_data_team_once_and_the_digest_made_when_it_is_fresh(

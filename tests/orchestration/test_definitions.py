@@ -58,7 +58,7 @@ GRAPH = {
         "weekly_changes",
     },
     "publish": {"published_copy"},
-    "deliver": {"stripe_usage", "usage_digest"},
+    "deliver": {"critical_alert", "monthly_digest", "stripe_usage", "usage_digest", "weekly_digest"},
 }
 
 
@@ -109,7 +109,7 @@ def test_jobs_run_numbers_and_deliveries_together(definitions: dg.Definitions) -
     }
     assert selected == {
         "refresh_job": numbers,
-        "hourly_job": numbers | {"stripe_usage"},
+        "hourly_job": numbers | {"stripe_usage", "weekly_digest", "monthly_digest", "critical_alert"},
         "daily_job": numbers | {"stripe_usage", "usage_digest"},
     }
 
@@ -141,6 +141,20 @@ def test_schedules_start_by_themselves_only_in_production(data: Path, monkeypatc
             "daily_schedule": status,
             "hourly_schedule": status,
             "waiting_digests_schedule": status,
+        }
+
+
+def test_sensor_that_sends_starts_by_itself_only_in_production(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for env, status in (
+        ("local", dg.DefaultSensorStatus.STOPPED),
+        ("production", dg.DefaultSensorStatus.RUNNING),
+    ):
+        monkeypatch.setenv("HEADROOM_ENV", env)
+        sensors = {sensor.name: sensor.default_status for sensor in headroom().get_repository_def().sensor_defs}
+        assert sensors == {
+            "landing_sensor": dg.DefaultSensorStatus.RUNNING,
+            "run_failure_alert_sensor": dg.DefaultSensorStatus.RUNNING,
+            "notices_sensor": status,
         }
 
 

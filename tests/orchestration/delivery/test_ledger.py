@@ -380,6 +380,23 @@ def test_crossing_needs_its_digest(ledger: Ledger) -> None:
         ledger.record_crossings(connection, [make_crossing()])
 
 
+def test_told_are_the_announced_crossings_of_a_prefix_since_a_moment_and_when_their_delivery_was_done(
+    ledger: Ledger,
+) -> None:
+    for number, key in enumerate(("local|critical|1", "local|critical|2", "local|digest|1", "locally|critical|1")):
+        prepare(ledger, key)
+        row = {**make_crossing(), "account_id": str(number), "delivery_key": key, "detected_at": NOW}
+        lower = {**row, "threshold": "50%", "outcome": "superseded"}
+        with ledger.transaction() as connection:
+            ledger.record_crossings(connection, [row, lower])
+    ledger.finish(get(ledger, "local|critical|2"), State.SENT, NOW, "C1/1", error=None)
+
+    with ledger.transaction() as connection:
+        told = ledger.told(connection, "local|critical|", NOW - timedelta(seconds=1))
+        assert [(key[0], at) for key, at in told] == [("0", None), ("1", NOW)]
+        assert ledger.told(connection, "local|critical|", NOW) == []
+
+
 # Meter reports
 
 

@@ -1,0 +1,160 @@
+"""The other messages: weekly, monthly, and critical crossings at once. One pattern: decide, freeze, send, each once.
+
+Each asset looks at the published copy, which only a build without a failed check replaces, and at its clock: from old
+figures nothing new follows. What is due is decided by the ledger, which knows what was decided before; so a run that
+was missed is made good by the next one, and materializing again sends nothing.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any
+
+import dagster as dg
+
+from orchestration.channels import slack_blocks
+from orchestration.channels.slack import SlackChannel
+from orchestration.defs.deliver import crossing, deliver_waiting, done
+from orchestration.defs.resources import OWNERS, Project, clock
+from orchestration.delivery.mentions import mentions
+from orchestration.delivery.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
+from orchestration.storage import warehouse
+from orchestration.usage import critical, digest, monthly, weekly
+from orchestration.usage.notice import Notice
+
+KINDS = ("weekly", "monthly", "critical", "run_failure", "failing")
+"""What a notice's key begins with."""
+
+Decide = Callable[[Project, Channel, Callable[[str], object]], str]
+"""Freeze what is due in the ledger: its key, or in words why there is nothing."""
+
+
+def freeze(project: Project, notice: Notice, at: datetime) -> str:
+    """Write the notice, decided at `at`, into the ledger, unless one of its key is there; the key."""
+    key, ledger = f"{project.settings.env}|{notice.key}", project.ledger()
+    with ledger.transaction() as connection:
+        if ledger.delivery(key, connection) is None:
+            message, replies = slack_blocks.notice_payloads(notice, project.settings.env, {})
+            ledger.prepare(connection, key, "slack", message, at, replies)
+    return key
+
+
+def decide_weekly(project: Project, *_: object) -> str:
+    settings = project.settings
+    quality = warehouse.data_quality(settings.published)
+    changes = warehouse.query(settings.published, warehouse.WEEKLY_CHANGES)
+    notice = weekly.compose(changes, quality["data_through"], quality["as_of"], settings.zone)
+    return notice if isinstance(notice, str) else freeze(project, notice, quality["as_of"])
+
+
+def decide_monthly(project: Project, *_: object) -> str:
+    settings = project.settings
+    quality = warehouse.data_quality(settings.published)
+    if not quality["accounts"]:
+        return "no account is known yet"
+    outcomes = warehouse.query(settings.published, warehouse.CAP_HITS)
+    return freeze(project, monthly.compose(outcomes, quality["as_of"], settings.zone), quality["as_of"])
+
+
+def decide_critical(project: Project, channel: Channel, warn: Callable[[str], object]) -> str:
+    """The verdicts are those of the digest, recorded with the notice in one transaction: it will not tell them again.
+
+    Without a digest before there is no memory of what is old; the first one makes it.
+    """
+    settings, ledger = project.settings, project.ledger()
+    if not settings.critical_at_once:
+        return "they wait for the digest: HEADROOM_CRITICAL_AT_ONCE is not set"
+    as_of = warehouse.data_quality(settings.published)["as_of"]
+    caps = warehouse.query(settings.published, warehouse.CRITICAL_HARD_CAPS)
+    rows = critical.candidates(warehouse.query(settings.published, warehouse.CROSSINGS), caps)
+    users = known_owners(project, channel, rows, warn)
+    with ledger.transaction() as connection:
+        before = ledger.last_digest_at(connection, settings.env)
+        if before is None:
+            return "the first digest has still to come"
+        announced = ledger.announced(connection, settings.env)
+        on = as_of.astimezone(settings.zone).date()
+        news, verdicts = digest.judge(rows, announced, on, settings.zone, before)
+        if not news:
+            return "no hard quota was crossed since the last digest"
+        notice = critical.compose(news, as_of, settings.zone)
+        key = f"{settings.env}|{notice.key}"
+        if ledger.delivery(key, connection):
+            return "they wait for the digest: there was a notice at this moment"  # the clock stands still
+        message, replies = slack_blocks.notice_payloads(notice, settings.env, users)
+        ledger.prepare(connection, key, "slack", message, as_of, replies)
+        ledger.record_crossings(connection, [crossing(settings.env, verdict, key, as_of) for verdict in verdicts])
+    return key
+
+
+def known_owners(
+    project: Project, channel: Channel, rows: Sequence[Any], warn: Callable[[str], object]
+) -> dict[str, str]:
+    """Slack users by e-mail address. Never within a transaction: it remembers them in the ledger."""
+    if not isinstance(channel, SlackChannel):
+        return {}
+    owners = {row["owner"] for row in rows}
+    return mentions(project.ledger(), "slack", owners, channel.user_id, clock(), warn)
+
+
+def build(name: str, kind: str, decide: Decide, description: str) -> dg.AssetsDefinition:
+    """The asset that sends one kind of notice."""
+
+    @dg.asset(
+        name=name,
+        deps=["published_copy"],
+        group_name="deliver",
+        owners=OWNERS,
+        kinds={"slack"},
+        description=f"{description}\n\nSent once; without SLACK_BOT_TOKEN it is a preview, stored in the ledger.",
+    )
+    def notice(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+        prefix, ledger = f"{project.settings.env}|{kind}|", project.ledger()
+        try:
+            channel = project.slack()
+        except ValueError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
+        key = decide(project, channel, context.log.warning)
+        deliver_waiting(project, channel, prefix, context.log, but=key)
+        if not key.startswith(prefix):
+            return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {key}"})
+        before = ledger.delivery(key)
+        try:
+            delivery = deliver(ledger, key, channel, clock)
+            deliver_parts(ledger, key, channel, clock)
+        except (RefusedError, InDoubtError) as error:
+            raise dg.Failure(str(error), metadata={"key": key}, allow_retries=False) from None
+        is_repeated = before is not None and before.state == delivery.state
+        text = slack_blocks.message_text(delivery.payload["message"])
+        context.log.info(f"{key}: {done(delivery)}\n{text}")
+        return dg.MaterializeResult(
+            metadata={
+                "outcome": f"{'already ' if is_repeated else ''}{done(delivery)}",
+                "key": key,
+                "message": dg.MetadataValue.md(f"```\n{text}\n```"),
+            }
+        )
+
+    return notice
+
+
+weekly_digest = build(
+    "weekly_digest",
+    "weekly",
+    decide_weekly,
+    "The accounts whose calls changed in the last complete ISO week, for customer success: dropping, dormant, growing,"
+    " new; from weekly_changes. Due at the first 8am after the week.",
+)
+monthly_digest = build(
+    "monthly_digest",
+    "monthly",
+    decide_monthly,
+    "What became of the accounts that hit their quota in the usage period that ended last, for sales; from"
+    " cap_hit_outcomes. Due at the first 8am of a month.",
+)
+critical_alert = build(
+    "critical_alert",
+    "critical",
+    decide_critical,
+    "Critical crossings of hard quotas, at once, where HEADROOM_CRITICAL_AT_ONCE is set: whose calls are refused, or"
+    " will be within a day. The next digest lists them as told.",
+)
