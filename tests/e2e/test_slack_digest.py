@@ -215,10 +215,10 @@ def test_week_is_told_once_from_real_figures(program: Program, slack: FakeSlack)
         "local|monthly|2024-10": 1,
     }
     texts = {message["text"] for message in slack.messages}
-    assert "Week 47: 4 new. First to look at: acme." in texts
+    assert "Week 47: 5 new. First to look at: acme." in texts
     assert "October 2024: no account hit its quota." in texts
     assert "weekly_digest: already sent" in again.stdout
-    assert "New (4)" in again.stdout
+    assert "New (5)" in again.stdout
 
 
 def test_stale_data_is_told_to_the_data_team_once_and_the_digest_made_when_it_is_fresh(

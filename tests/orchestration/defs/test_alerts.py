@@ -146,10 +146,13 @@ def tick(instance: dg.DagsterInstance) -> None:
 def test_morning_line_is_sent_once_a_day_from_half_past_eight(
     slack: FakeSlack, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    sent = []
     for at in ("20T08:30", "20T23:59", "21T08:29", "21T08:30", "24T12:00"):
         monkeypatch.setenv("HEADROOM_NOW", f"2026-11-{at}:00Z")
         tick(instance)
+        sent.append(len(slack.messages))
 
+    assert sent == [1, 1, 1, 2, 3]
     assert slack.counts() == {f"local|failing|2026-11-{day}": 1 for day in (20, 21, 24)}
     assert {message["text"] for message in slack.messages} == {"Nothing is left failed."}
 
