@@ -29,12 +29,17 @@ from orchestration.delivery import ledger
 from orchestration.delivery.ledger import State
 from orchestration.delivery.tables import deliveries
 from orchestration.settings import PROJECT_ROOT
-from tests.builders import make_cap_hit, make_change, make_hard_crossing
+from tests import builders
+from tests.builders import make_cap_hit, make_change, make_hard_crossing, make_standing
 from tests.fakes import LOST_AFTER, FakeSlack
 
 CRITICAL = "local|critical|2026-11-20T14:05:00Z"
 MONDAY = datetime(2026, 11, 16, 8, 5, tzinfo=UTC)
+ACCOUNT_COLUMNS = ("account_name", "owner", "csm", "mrr")
+
+
 QUALITY = {
+    **builders.QUALITY,
     "as_of": MONDAY,
     "data_through": MONDAY,
     "accounts": 1,
@@ -48,7 +53,20 @@ QUALITY = {
     "events_of_unknown_meter": 0,
     "subjects_unmapped": 0,
 }
-ACCOUNT_COLUMNS = ("account_name", "owner", "csm", "mrr")
+NOTHING_KNOWN = """
+    create table overage (
+        account_id varchar, meter varchar, currency varchar, cost_of_waiting varchar, is_refused boolean,
+        is_refused_on_next_plan boolean, projected_overage_value decimal(28, 2), next_plan_delta decimal(28, 2)
+    );
+    create table period_quotas (
+        account_id varchar, meter varchar, is_current boolean, previous_quota bigint, effective_at timestamp
+    );
+    create table retry_storms (account_id varchar, is_retry_storm boolean);
+    create table error_rates (account_id varchar, has_enough_calls_7d boolean);
+    create table momentum (account_id varchar, momentum_word varchar);
+    create table hourly_usage (account_id varchar, hour_start timestamp, units bigint);
+    create table daily_usage_by_endpoint (account_id varchar, endpoint varchar, usage_date date, calls bigint);
+"""
 
 
 def publish(
@@ -62,6 +80,7 @@ def publish(
     """A published copy with these rows, and an account for each id in them."""
     given = {row["account_id"]: row for row in (*changes, *hits, *crossings)}
     account = {
+        **make_standing(),
         **make_hard_crossing(),
         "is_internal": False,
         "is_test": False,
@@ -93,6 +112,7 @@ def publish(
             ]
             relation = pa.Table.from_pylist(table)  # noqa: F841 - DuckDB finds it by its name
             connection.execute(f"create table {name} as select * from relation limit {len(rows)}")
+        connection.execute(NOTHING_KNOWN)
     path.replace(data / "published.duckdb")
 
 
