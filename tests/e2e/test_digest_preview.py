@@ -61,7 +61,7 @@ def page(program: Program, day: str = DAY) -> Path:
 def test_preview_shows_what_would_be_sent_and_records_nothing(program: Program, slack: FakeSlack) -> None:
     shown = program.run("digest", "--preview").stdout
 
-    assert "3 accounts crossed a threshold" in shown
+    assert "3 accounts crossed 80 %" in shown
     assert all(name in shown for name in NAMES.values())
     assert f"As it would be sent, with the figures of {DAY} 08:00 UTC." in shown
     assert shown.splitlines()[-1] == f"As Slack shows it: {page(program)}"
