@@ -235,13 +235,13 @@ def test_stale_data_is_told_to_the_data_team_once_and_the_digest_made_when_it_is
     assert "nothing sent: No usage digest for 2024-11-30 yet" in stale.stdout
     assert key(30) not in slack.counts()
 
-    land(program.landing, "even_more_quotas.ndjson", make_quota("eta", 5, "2024-11-01T00:00:00Z"))
-    use_up(program, "eta", "2024-11-30T08:10:00Z")
+    land(program.landing, "even_more_quotas.ndjson", make_quota("theta", 5, "2024-11-01T00:00:00Z"))
+    use_up(program, "theta", "2024-11-30T08:10:00Z")
     program.run("run", HEADROOM_NOW="2024-11-30T09:10:00Z")
     program.run("run", HEADROOM_NOW="2024-11-30T10:10:00Z")
 
     assert slack.messages[-1]["channel"] == slack.channel
-    assert slack.messages[-1]["text"].startswith("1 account crossed 80 % since Thu 28 Nov 08:00. First: eta.")
+    assert slack.messages[-1]["text"].startswith("1 account crossed 80 % since Thu 28 Nov 08:00. First: theta.")
     assert max(slack.counts().values()) == 1
 
 

@@ -22,7 +22,9 @@ def slack() -> Iterator[FakeSlack]:
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory, slack: FakeSlack) -> Program:
-    program = Program(tmp_path_factory.mktemp("month"), {"HEADROOM_TIMEZONE": "Europe/Berlin"})
+    program = Program(
+        tmp_path_factory.mktemp("month"), {"HEADROOM_TIMEZONE": "Europe/Berlin", "HEADROOM_STALE_AFTER_HOURS": "10000"}
+    )
     program.with_slack(slack)
     land(program.landing, "quotas.ndjson", *(make_quota(name, 5, "2024-10-01T00:00:00Z") for name in ACCOUNTS))
     call(program, "older", *(f"2024-10-12T10:00:0{n}Z" for n in range(4)))
