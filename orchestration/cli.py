@@ -59,9 +59,10 @@ def run(
     gc.disable()  # a short-lived process: collecting while Dagster and dbt load costs a second of seven
     outcome = job.run(config, only)
     terminal.print_run(config, outcome)
-    gc.freeze()  # nor at exit, where it costs another
     if not outcome.result.success:
+        gc.collect()  # a failure keeps its connections, and their library complains of that at exit
         raise typer.Exit(1)
+    gc.freeze()  # nor at exit, where it costs another
 
 
 @app.command()

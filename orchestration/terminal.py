@@ -20,6 +20,7 @@ from orchestration.job import Outcome
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.storage.lake import Batch
+from orchestration.usage.account_words import name_of
 from orchestration.usage.digest import format_pct, hits_cap, sparkline
 from orchestration.usage.events import Rejection
 from orchestration.usage.metering import METER
@@ -112,7 +113,7 @@ def print_utilization(config: Settings, limit: int = 15) -> None:
     for row in rows[:limit]:
         projected, is_gauge = row["projected_eom"], row["meter"] != METER
         table.add_row(
-            Text((row["account_name"] or row["account_id"]) + (f" ({row['meter']})" if is_gauge else "")),
+            Text(name_of(row)),
             Text(row["severity"], SEVERITY_STYLES.get(row["severity"], "")),
             "" if is_gauge else f"{row['used_today']:,}",
             f"{row['used_mtd']:,} / {row['quota']:,}",

@@ -46,7 +46,7 @@
         "extra_day": days[hour_number % (days | length)].day,
         "previous_mark": "",
     } -%}
-    {%- do plan.update({"mark": recount_mark(plan.lake, counted_until())}) -%}
+    {%- do plan.update({"mark": recount_mark(version, plan.lake, counted_until())}) -%}
     {%- set progress = recount_progress() -%}
     {%- if progress and not missing and not flags.FULL_REFRESH -%}
         {%- set last = run_query("select * from " ~ progress).rows -%}
@@ -55,7 +55,7 @@
             {%- do plan.update({
                 "is_full": false,
                 "since": since.date().isoformat(),
-                "previous_mark": recount_mark(last[0].lake, last[0].counted_until),
+                "previous_mark": recount_mark(version, last[0].lake, last[0].counted_until),
             }) -%}
             {%- for row in days if row.last_batch > last[0].last_batch -%}
                 {%- do plan.days.append(row.day) -%}
@@ -138,8 +138,10 @@
     {%- endif -%}
 {% endmacro %}
 
-{# What a count had counted: the lake up to a batch, and the clock. #}
-{% macro recount_mark(lake, counted_until) %}{{ return(local_md5(lake ~ " " ~ counted_until)) }}{% endmacro %}
+{# What a count had counted: by which rules, the lake up to a batch, and the clock. #}
+{% macro recount_mark(version, lake, counted_until) %}
+    {{ return(local_md5([version, lake, counted_until] | join(" "))) }}
+{% endmacro %}
 
 {# SQL: which call of an hour reached a threshold, as threshold_crossings has found for the last count that was
    remembered, on days that this build does not count again: it still holds, and the hour's calls need not be read. #}

@@ -10,7 +10,7 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.defs.notices import freeze
+from orchestration.defs.deliver import freeze
 from orchestration.defs.resources import Project, clock
 from orchestration.delivery.ledger import State
 from orchestration.delivery.outbox import deliver

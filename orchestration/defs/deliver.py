@@ -1,6 +1,6 @@
 """Published marts to Slack and Stripe, through the ledger."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, replace
 from datetime import date, datetime
 from logging import Logger
@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from orchestration.channels import slack_blocks
 from orchestration.channels.preview import digest_text
 from orchestration.channels.slack import SlackChannel
 from orchestration.defs.resources import OWNERS, Project, clock
@@ -19,14 +20,16 @@ from orchestration.digest import compose_digest, digest_key, read_figures
 from orchestration.storage import warehouse
 from orchestration.usage import digest as digests
 from orchestration.usage import digest_words, metering
+from orchestration.usage.notice import Notice
 from orchestration.usage.periods import digest_due_at, latest_digest_date
 
 FIRST_DIGEST = "2024-01-01"
+STALE = "stale_data"
+"""What the key of the line begins with that stands for a digest as long as the data is stale."""
 
 
 def stale_key(env: str, on: str) -> str:
-    """Of the line that stands for a digest as long as the data is stale."""
-    return f"{env}|stale_data|{on}"
+    return f"{env}|{STALE}|{on}"
 
 
 def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
@@ -146,17 +149,24 @@ def require_figures_of_the_morning(quality: Mapping[str, Any], on: date, zone: Z
         )
 
 
+def freeze(project: Project, notice: Notice, at: datetime) -> str:
+    """Write the notice, decided at `at`, into the ledger, unless one of its key is there; the key."""
+    key, ledger = f"{project.settings.env}|{notice.key}", project.ledger()
+    with ledger.transaction() as connection:
+        if ledger.delivery(key, connection) is None:
+            message, replies = slack_blocks.notice_payloads(notice, project.settings.env, {})
+            ledger.prepare(connection, key, "slack", message, at, replies)
+    return key
+
+
 def tell_data_team(project: Project, channel: Channel, on: date, line: str, now: datetime) -> None:
     """Say, once a day, why there is no digest yet.
 
-    :raises dagster.Failure: the line could not be delivered.
+    :raises dagster.Failure: the line could not be delivered. The notices sensor tries again.
     """
-    ledger, key = project.ledger(), stale_key(project.settings.env, on.isoformat())
-    with ledger.transaction() as connection:
-        if ledger.delivery(key, connection) is None:
-            ledger.prepare(connection, key, "slack", {"audience": "data", "message": {"text": line}}, now)
+    notice = Notice(f"{STALE}|{on}", audience="data", title=f"No usage digest yet, {on}", headline=line)
     try:
-        deliver(ledger, key, channel, clock)
+        deliver(project.ledger(), freeze(project, notice, now), channel, clock)
     except (RefusedError, InDoubtError) as error:
         raise dg.Failure(f"{line} The data team could not be told: {error}", allow_retries=False) from None
 
@@ -169,24 +179,32 @@ def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, wa
     settings, ledger = project.settings, project.ledger()
     figures, key = read_figures(settings, ledger, on), digest_key(settings.env, on.isoformat())
     as_of = figures.quality["as_of"]
-    users = {}
-    if isinstance(channel, SlackChannel):
-        users = mentions(ledger, "slack", {row["owner"] for row in figures.crossings}, channel.user_id, clock(), warn)
+    users = known_owners(project, channel, figures.crossings, warn)
     with ledger.transaction() as connection:
         if ledger.delivery(key, connection):
             return  # another run was faster
         composed = compose_digest(figures, ledger, connection, settings, on, users, warn, run_id)
         ledger.prepare(connection, key, "slack", composed.payload, as_of, composed.replies)
-        crossings = [crossing(settings.env, verdict, key, as_of) for verdict in composed.verdicts]
-        ledger.record_crossings(connection, crossings)
-        withdrawn = [_crossing_key(settings.env, crossing) for crossing in composed.withdrawn]
+        ledger.record_crossings(
+            connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in composed.verdicts]
+        )
+        withdrawn = [_key_columns(settings.env, each) for each in composed.withdrawn]
         ledger.withdraw_crossings(connection, withdrawn, key)
 
 
-def crossing(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> dict[str, Any]:
+def known_owners(
+    project: Project, channel: Channel, rows: Iterable[Mapping[str, Any]], warn: Callable[[str], object]
+) -> dict[str, str]:
+    """Slack users of the rows' owners, by e-mail address. Not within a transaction: the ledger remembers them."""
+    if not isinstance(channel, SlackChannel):
+        return {}
+    return mentions(project.ledger(), "slack", {row["owner"] for row in rows}, channel.user_id, clock(), warn)
+
+
+def crossing_row(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> dict[str, Any]:
     """A row of the ledger: the verdict, and the delivery that announces it."""
     return {
-        **_crossing_key(env, verdict.key),
+        **_key_columns(env, verdict.key),
         "crossed_at": verdict.crossed_at,
         "detected_at": as_of,
         "outcome": verdict.outcome,
@@ -194,7 +212,7 @@ def crossing(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> d
     }
 
 
-def _crossing_key(env: str, key: digests.CrossingKey) -> dict[str, Any]:
+def _key_columns(env: str, key: digests.CrossingKey) -> dict[str, Any]:
     account_id, meter, period_start, quota, threshold = key
     return {
         "env": env,

@@ -13,69 +13,46 @@ from orchestration.storage.accounts import ACCOUNTS, CUSTOMERS, SUBJECTS, Accoun
 from orchestration.storage.lake import Batch
 from orchestration.storage.landing import LandedFile
 
-RAW_EVENTS = dg.AssetSpec(
-    "raw_events",
-    group_name="ingest",
-    owners=OWNERS,
-    kinds={"python", "parquet"},
-    description=(
+
+def _spec(name: str, description: str) -> dg.AssetSpec:
+    return dg.AssetSpec(name, group_name="ingest", owners=OWNERS, kinds={"python", "parquet"}, description=description)
+
+
+SPECS = [
+    _spec(
+        "raw_events",
         "Every accepted API call once, as Parquet by UTC day under `lake/batches/`. One row per (source, id)."
         "\n\n"
         "Source: files in HEADROOM_LANDING and in the bucket HEADROOM_LANDING_URL, segments of the HTTP collector among"
         " them; each is read once, an appended one is read on. Cadence: hourly, and when files land. If a run fails"
-        " here, run it again: a batch is in the lake as a whole or not at all."
+        " here, run it again: a batch is in the lake as a whole or not at all.",
     ),
-)
-RAW_OTHER_EVENTS = dg.AssetSpec(
-    "raw_other_events",
-    group_name="ingest",
-    owners=OWNERS,
-    kinds={"python", "parquet"},
-    description=(
+    _spec(
+        "raw_other_events",
         "Every accepted event that is no call, once: quotas that were set, limits that were reached. Few, and kept"
-        " apart from the calls so that looking for them reads no calls."
+        " apart from the calls so that looking for them reads no calls.",
     ),
-)
-REJECTED_LINES = dg.AssetSpec(
-    "rejected_lines",
-    group_name="ingest",
-    owners=OWNERS,
-    kinds={"python", "parquet"},
-    description=(
+    _spec(
+        "rejected_lines",
         "Every landed line that does not count, with file, line number and reason. `headroom rejected` explains them;"
         " repair the producer and land the corrected lines in a new file, or, where the rules changed, judge them again"
-        " with `headroom rejected --replay`."
+        " with `headroom rejected --replay`.",
     ),
-)
-RAW_ACCOUNTS = dg.AssetSpec(
-    "raw_accounts",
-    group_name="ingest",
-    owners=OWNERS,
-    kinds={"python", "parquet"},
-    description="The accounts file (HEADROOM_ACCOUNTS) as it is now: names, owners, plans, MRR, Stripe customers.",
-)
-RAW_SUBJECTS = dg.AssetSpec(
-    "raw_subjects",
-    group_name="ingest",
-    owners=OWNERS,
-    kinds={"python", "parquet"},
-    description=(
+    _spec(
+        "raw_accounts",
+        "The accounts file (HEADROOM_ACCOUNTS) as it is now: names, owners, plans, MRR, Stripe customers.",
+    ),
+    _spec(
+        "raw_subjects",
         "The subjects file (HEADROOM_SUBJECTS) as it is now: which account an id in the events (an API key, an OAuth"
-        " client, a workspace) belongs to, from when until when. A change has all usage counted again."
+        " client, a workspace) belongs to, from when until when. A change has all usage counted again.",
     ),
-)
-RAW_CUSTOMERS = dg.AssetSpec(
-    "raw_customers",
-    group_name="ingest",
-    owners=OWNERS,
-    kinds={"python", "parquet"},
-    description=(
+    _spec(
+        "raw_customers",
         "The customers file (HEADROOM_CUSTOMERS) as it is now: which Stripe customer an account is billed by, from"
-        " which UTC hour until which. Accounts that it does not name have the accounts file's customer."
+        " which UTC hour until which. Accounts that it does not name have the accounts file's customer.",
     ),
-)
-
-
+]
 CALLS_ARE_RECENT = dg.AssetCheckSpec(
     "calls_are_recent",
     asset="raw_events",
@@ -87,11 +64,7 @@ CALLS_ARE_RECENT = dg.AssetCheckSpec(
 )
 
 
-@dg.multi_asset(
-    specs=[RAW_EVENTS, RAW_OTHER_EVENTS, REJECTED_LINES, RAW_ACCOUNTS, RAW_SUBJECTS, RAW_CUSTOMERS],
-    check_specs=[CALLS_ARE_RECENT],
-    name="ingest",
-)
+@dg.multi_asset(specs=SPECS, check_specs=[CALLS_ARE_RECENT], name="ingest")
 def ingest(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:

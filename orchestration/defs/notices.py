@@ -5,37 +5,22 @@ figures nothing new follows. What is due is decided by the ledger, which knows w
 was missed is made good by the next one, and materializing again sends nothing.
 """
 
-from collections.abc import Callable, Sequence
-from datetime import datetime
-from typing import Any
+from collections.abc import Callable
 
 import dagster as dg
 
 from orchestration.channels import slack_blocks
-from orchestration.channels.slack import SlackChannel
-from orchestration.defs.deliver import crossing, deliver_waiting, done
+from orchestration.defs.deliver import STALE, crossing_row, deliver_waiting, done, freeze, known_owners
 from orchestration.defs.resources import OWNERS, Project, clock
-from orchestration.delivery.mentions import mentions
 from orchestration.delivery.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.storage import warehouse
 from orchestration.usage import critical, digest, monthly, weekly
-from orchestration.usage.notice import Notice
 
-KINDS = ("weekly", "monthly", "critical", "run_failure", "failing")
+KINDS = ("weekly", "monthly", "critical", "run_failure", "failing", STALE)
 """What a notice's key begins with."""
 
 Decide = Callable[[Project, Channel, Callable[[str], object]], str]
 """Freeze what is due in the ledger: its key, or in words why there is nothing."""
-
-
-def freeze(project: Project, notice: Notice, at: datetime) -> str:
-    """Write the notice, decided at `at`, into the ledger, unless one of its key is there; the key."""
-    key, ledger = f"{project.settings.env}|{notice.key}", project.ledger()
-    with ledger.transaction() as connection:
-        if ledger.delivery(key, connection) is None:
-            message, replies = slack_blocks.notice_payloads(notice, project.settings.env, {})
-            ledger.prepare(connection, key, "slack", message, at, replies)
-    return key
 
 
 def decide_weekly(project: Project, *_: object) -> str:
@@ -82,18 +67,8 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
             return "they wait for the digest: there was a notice at this moment"  # the clock stands still
         message, replies = slack_blocks.notice_payloads(notice, settings.env, users)
         ledger.prepare(connection, key, "slack", message, as_of, replies)
-        ledger.record_crossings(connection, [crossing(settings.env, verdict, key, as_of) for verdict in verdicts])
+        ledger.record_crossings(connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in verdicts])
     return key
-
-
-def known_owners(
-    project: Project, channel: Channel, rows: Sequence[Any], warn: Callable[[str], object]
-) -> dict[str, str]:
-    """Slack users by e-mail address. Never within a transaction: it remembers them in the ledger."""
-    if not isinstance(channel, SlackChannel):
-        return {}
-    owners = {row["owner"] for row in rows}
-    return mentions(project.ledger(), "slack", owners, channel.user_id, clock(), warn)
 
 
 def build(name: str, kind: str, decide: Decide, description: str) -> dg.AssetsDefinition:

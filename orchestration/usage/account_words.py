@@ -14,6 +14,7 @@ from zoneinfo import ZoneInfo
 
 from orchestration.usage.digest import format_pct, hits_cap
 from orchestration.usage.metering import METER
+from orchestration.usage.notice import account_name
 
 Row = Mapping[str, Any]
 
@@ -44,7 +45,7 @@ HELP_FIRST = "Help first, do not sell"
 
 
 def name_of(row: Row) -> str:
-    return str(row["account_name"] or row["account_id"]) + ("" if row["meter"] == METER else f" ({row['meter']})")
+    return account_name(row) + ("" if row["meter"] == METER else f" ({row['meter']})")
 
 
 def figures(row: Row) -> str:
@@ -147,7 +148,7 @@ def endpoints_note(endpoints: Sequence[Row]) -> str:
 def letter(row: Row, on: date) -> dict[str, Any]:
     """What the template of the draft to the customer may name: the account's own numbers, and nothing of ours."""
     return {
-        "account": str(row["account_name"] or row["account_id"]),
+        "account": account_name(row),
         "contact": row["contact_email"] or "",
         "owner": row["owner"] or "",
         "meter": row["meter"],

@@ -8,7 +8,7 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from orchestration.usage.digest import CrossingKey, format_pct, hits_cap
+from orchestration.usage.digest import CrossingKey, format_pct, hits_cap, threshold_name
 from orchestration.usage.notice import LINES, Line, Notice, Section, account_name, counted
 
 
@@ -56,7 +56,7 @@ def told(
 
 def _line(row: Mapping[str, Any], on: date, zone: ZoneInfo) -> str:
     facts = [f"{account_name(row)}: {_state(row, on)}", _used(row)]
-    facts += [f"{_threshold(row)} crossed {row['crossed_at'].astimezone(zone):%d %b %H:%M}"]
+    facts += [f"{threshold_name(row)} crossed {row['crossed_at'].astimezone(zone):%d %b %H:%M}"]
     facts += [row["recommended_action"]] if row["recommended_action"] else []
     facts += [f"MRR {row['mrr']:,.2f}"] if row["mrr"] else []
     return " · ".join([*facts, row["owner"] or "no owner"])
@@ -71,8 +71,3 @@ def _state(row: Mapping[str, Any], on: date) -> str:
 
 def _used(row: Mapping[str, Any]) -> str:
     return f"{row['used']:,} / {row['quota']:,} {row['unit']} ({format_pct(row['pct_of_cap'], row['ci95_pct'])})"
-
-
-def _threshold(row: Mapping[str, Any]) -> str:
-    threshold = str(row["threshold"])
-    return f"{threshold[:-1]} %" if threshold.endswith("%") else f"{int(threshold):,} {row['unit']}"

@@ -151,6 +151,12 @@ def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None, decimals: i
     return f"{pct.quantize(Decimal(1).scaleb(-decimals), ROUND_FLOOR):,}{band} %"
 
 
+def threshold_name(row: Mapping[str, Any]) -> str:
+    """The threshold of a crossing for people: 80 %, or 50,000 calls."""
+    threshold = str(row["threshold"])
+    return f"{threshold[:-1]} %" if threshold.endswith("%") else f"{int(threshold):,} {row['unit']}"
+
+
 def hits_cap(row: Mapping[str, Any], on: date) -> str:
     """When the quota is used up, in words; `row` needs hits_cap_on, hits_cap_in_period, used and quota.
 

@@ -12,8 +12,17 @@ from zoneinfo import ZoneInfo
 
 from orchestration.usage import account_words as words
 from orchestration.usage.account_words import Morning, Row
-from orchestration.usage.digest import CrossingKey, format_pct, hits_cap, news_since, sparkline, urgency
+from orchestration.usage.digest import (
+    CrossingKey,
+    format_pct,
+    hits_cap,
+    news_since,
+    sparkline,
+    threshold_name,
+    urgency,
+)
 from orchestration.usage.metering import METER
+from orchestration.usage.notice import counted
 
 LISTED = 5
 """Accounts of each list below the news; the others are counted, and in the file."""
@@ -97,13 +106,13 @@ def withdrawal(keys: Collection[CrossingKey], used: Sequence[Row]) -> str:
 def _headline(news: Sequence[Row], used_up: Sequence[Row], morning: Morning) -> str:
     since = morning.moment(morning.since)
     if not news:
-        still = f" {_counted(len(used_up), 'account')} still over the quota." if used_up else ""
+        still = f" {counted(len(used_up), 'account')} still over the quota." if used_up else ""
         return f"No account crossed a threshold since {since}.{still}"
-    thresholds = {_threshold(row) for row in news}
+    thresholds = {threshold_name(row) for row in news}
     what = thresholds.pop() if len(thresholds) == 1 else "a threshold"
     caps = [hits_cap(row, morning.on) for row in news]
     today = [_short(row) for row, cap in zip(news, caps, strict=True) if cap == "today"]
-    parts = [f"{_counted(len({row['account_id'] for row in news}), 'account')} crossed {what} since {since}"]
+    parts = [f"{counted(len({row['account_id'] for row in news}), 'account')} crossed {what} since {since}"]
     if full := caps.count("over quota"):
         parts.append(f"{full} {'has' if full == 1 else 'have'} used up the quota")
     if today:
@@ -157,7 +166,7 @@ def _item(row: Row, calls: Sequence[int], morning: Morning) -> dict[str, Any]:
         "owner": row["owner"] or "no owner",
         "plan": row["plan"] or "",
         "severity": row["severity"],
-        "threshold": _threshold(row),
+        "threshold": threshold_name(row),
         "used": f"{row['used']:,}",
         "quota": f"{row['quota']:,}" + ("" if is_calls else f" {row['unit']}"),
         "pct": format_pct(row["pct_of_cap"], row["ci95_pct"] if is_current else None),
@@ -231,26 +240,21 @@ def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[s
         f"Data through {through.astimezone(zone):%d %b %H:%M %Z}" if through else "No usage yet",
         f"as of {now.astimezone(zone):%d %b %H:%M %Z}",
         *([f"{format_pct(complete, decimals=2)} of all lines count"] if complete is not None else []),
-        f"{_counted(quality['rejected_lines'], 'line')} rejected",
-        f"{_counted(quality['subjects_unmapped'], 'id')} with usage but no account",
-        f"{_counted(quality['accounts_over_80_pct'], 'account')} at 80 % or above",
+        f"{counted(quality['rejected_lines'], 'line')} rejected",
+        f"{counted(quality['subjects_unmapped'], 'id')} with usage but no account",
+        f"{counted(quality['accounts_over_80_pct'], 'account')} at 80 % or above",
     ]
     if quality["accounts_without_owner"]:
-        lines.append(f"{_counted(quality['accounts_without_owner'], 'account')} of them without an owner")
-    lines.append(f"{_counted(quality['accounts_without_quota'], 'account')} with usage but no quota")
+        lines.append(f"{counted(quality['accounts_without_owner'], 'account')} of them without an owner")
+    lines.append(f"{counted(quality['accounts_without_quota'], 'account')} with usage but no quota")
     if quality["accounts_blocked_with_usage"]:
-        lines.append(f"{_counted(quality['accounts_blocked_with_usage'], 'account')} blocked (quota 0) but calling")
+        lines.append(f"{counted(quality['accounts_blocked_with_usage'], 'account')} blocked (quota 0) but calling")
     if quality["events_of_unknown_meter"]:
-        lines.append(f"{_counted(quality['events_of_unknown_meter'], 'event')} of a meter that is not in meters.csv")
+        lines.append(f"{counted(quality['events_of_unknown_meter'], 'event')} of a meter that is not in meters.csv")
     if quality["accounts_sampled"]:
-        lines.append(f"{_counted(quality['accounts_sampled'], 'account')} estimated from sampled calls, never billed")
-    unbilled = _counted(quality["accounts_without_customer"], "account")
+        lines.append(f"{counted(quality['accounts_sampled'], 'account')} estimated from sampled calls, never billed")
+    unbilled = counted(quality["accounts_without_customer"], "account")
     return [*lines, f"not billed: {unbilled} with usage but no Stripe customer"]
-
-
-def _threshold(row: Row) -> str:
-    threshold = str(row["threshold"])
-    return f"{threshold[:-1]} %" if threshold.endswith("%") else f"{int(threshold):,} {row['unit']}"
 
 
 def _short(row: Row) -> str:
@@ -260,7 +264,3 @@ def _short(row: Row) -> str:
 
 def _mrr(row: Row) -> str:
     return f", MRR {row['mrr']:,.2f}" if row["mrr"] is not None else ""
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
