@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from orchestration import job, settings, terminal, ui_server
 from orchestration.delivery.ledger import Ledger
+from orchestration.delivery.meter_ledger import MeterLedger
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.storage.lake import Lake
@@ -185,9 +186,10 @@ def deliveries(
     show: Annotated[str | None, typer.Option(help="print the stored message of one key")] = None,
 ) -> None:
     """What was sent, what waits, what is in doubt."""
-    ledger = Ledger(_settings().ledger_url)
+    config = _settings()
+    ledger = Ledger(config.ledger_url)
     if not show:
-        terminal.print_deliveries(ledger)
+        terminal.print_deliveries(ledger, MeterLedger(ledger, config.env, config.stripe_meter))
     elif delivery := ledger.delivery(show):
         terminal.print_delivery(delivery)
     else:

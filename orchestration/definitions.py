@@ -6,7 +6,8 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.defs import automation
-from orchestration.defs.deliver import build_usage_digest, stripe_usage
+from orchestration.defs.billing import stripe_parity, stripe_usage
+from orchestration.defs.deliver import build_usage_digest
 from orchestration.defs.ingest import ingest
 from orchestration.defs.notices import critical_alert, monthly_digest, weekly_digest
 from orchestration.defs.publish import build_published_copy
@@ -27,6 +28,7 @@ def headroom() -> dg.Definitions:
             build_published_copy(models, timedelta(hours=project.settings.stale_after_hours)),
             build_usage_digest(project.settings.timezone),
             stripe_usage,
+            stripe_parity,
             weekly_digest,
             monthly_digest,
             critical_alert,

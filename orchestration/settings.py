@@ -92,6 +92,43 @@ class Settings(BaseSettings):
     )
     stripe_api_key: SecretStr | None = Field(None, alias="STRIPE_API_KEY", description="without: preview")
     stripe_api_base: str | None = Field(None, alias="STRIPE_API_BASE", description="another address of Stripe's API")
+    stripe_meter: str = Field(
+        "api-calls", alias="HEADROOM_STRIPE_METER", description="event name of the meter at Stripe"
+    )
+    stripe_grace_hours: int = Field(
+        1,
+        alias="HEADROOM_STRIPE_GRACE_HOURS",
+        ge=0,
+        le=72,
+        description="for which Stripe holds an invoice open after its period; as set there",
+    )
+    stripe_requests_per_second: float = Field(
+        20,
+        alias="HEADROOM_STRIPE_REQUESTS_PER_SECOND",
+        gt=0,
+        description="Stripe allows 25 in a sandbox, 100 in live mode",
+    )
+    stripe_reads_per_day: int = Field(
+        300,
+        alias="HEADROOM_STRIPE_READS_PER_DAY",
+        ge=0,
+        description="for comparing with Stripe; it allows 10,000 a month, and more with more payments",
+    )
+    stripe_max_change_pct: int = Field(
+        10,
+        alias="HEADROOM_STRIPE_MAX_CHANGE_PCT",
+        ge=0,
+        description="of the units that can still be billed: larger corrections have to be approved",
+    )
+    stripe_max_changed_customers: int = Field(
+        100,
+        alias="HEADROOM_STRIPE_MAX_CHANGED_CUSTOMERS",
+        ge=0,
+        description="corrections for more of them have to be approved",
+    )
+    bill_sampled: bool = Field(
+        False, alias="HEADROOM_BILL_SAMPLED", description="bill sampled calls, too, though they are an estimate"
+    )
 
     collect_host: str = Field(
         "127.0.0.1", alias="HEADROOM_COLLECT_HOST", description="address that the collector listens on"

@@ -16,6 +16,7 @@ from rich.text import Text
 from orchestration.channels.preview import SEVERITY_STYLES, print_digest, printable
 from orchestration.channels.slack_blocks import message_text
 from orchestration.delivery.ledger import Delivery, Ledger, State
+from orchestration.delivery.meter_ledger import MeterLedger
 from orchestration.job import Outcome
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
@@ -94,10 +95,13 @@ def print_run(config: Settings, outcome: Outcome) -> None:
             if "key" in notice and (delivery := Ledger(config.ledger_url).delivery(notice["key"].value)):
                 print_delivery(delivery)
     if stripe := figures.get("stripe_usage"):
-        verb = "would send" if stripe["state"].value == State.PREVIEWED else "recorded"
+        if "reports" not in stripe:
+            console.print(f"Stripe: {stripe['outcome'].value}.")
+            return
+        verb = f"{stripe['taken'].value:,} taken of" if "taken" in stripe else "would send"
         console.print(
             f"Stripe: {verb} {stripe['reports'].value:,} customer-hours of {stripe['customers'].value:,} customers"
-            f" ({stripe['units_in_window'].value:,} units in the open periods,"
+            f" ({stripe['units_in_window'].value:,} units that can be billed,"
             f" {stripe['units_without_customer'].value:,} more without a Stripe customer)."
         )
 
@@ -233,7 +237,7 @@ def print_preview(digest: dict[str, Any], replies: Sequence[Mapping[str, Any]], 
     console.print(Text(f"As Slack shows it: {page}"), soft_wrap=True)
 
 
-def print_deliveries(ledger: Ledger) -> None:
+def print_deliveries(ledger: Ledger, reports: MeterLedger) -> None:
     """Every delivery and its state, and the meter reports in sums."""
     table = Table("Key", "State", "Attempts", "Prepared", "Finished", "Receipt or error", box=box.SIMPLE_HEAD)
     for delivery in ledger.deliveries():
@@ -247,9 +251,9 @@ def print_deliveries(ledger: Ledger) -> None:
             Text(delivery.permalink or delivery.receipt or delivery.error or ""),
         )
     console.print(table)
-    for total in ledger.report_totals():
+    for total in reports.totals():
         console.print(
-            f"Stripe {total['meter']}: {total['reports']:,} customer-hours {total['state']}"
+            f"Stripe {reports.event_name}: {total['reports']:,} customer-hours {total['state']}"
             f" of {total['customers']:,} customers, {total['first_hour']:%Y-%m-%d %H:%M}"
             f" to {total['last_hour']:%Y-%m-%d %H:%M} UTC"
         )

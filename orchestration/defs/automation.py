@@ -9,10 +9,11 @@ from datetime import timedelta
 
 import dagster as dg
 
+from orchestration import billing
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.deliver import deliver_waiting, stale_key
 from orchestration.defs.notices import KINDS
-from orchestration.defs.resources import Project
+from orchestration.defs.resources import Project, clock
 from orchestration.digest import digest_key
 from orchestration.storage import warehouse
 from orchestration.usage.digest_words import is_stale
@@ -21,7 +22,7 @@ from orchestration.usage.periods import DIGEST_HOUR, latest_digest_date
 INGEST = dg.AssetSelection.groups("ingest")
 MODELS = dg.AssetSelection.groups("staging", "marts", "publish")
 DIGEST = dg.AssetSelection.assets("usage_digest")
-STRIPE = dg.AssetSelection.assets("stripe_usage")
+STRIPE = dg.AssetSelection.assets("stripe_usage", "stripe_parity")
 NOTICES = dg.AssetSelection.assets("weekly_digest", "monthly_digest", "critical_alert")
 
 refresh_job = dg.define_asset_job(
@@ -128,7 +129,8 @@ def landing_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.
 
 def build_sensors(project: Project) -> list[dg.SensorDefinition]:
     """What lands, what fails, what waits."""
-    is_production = project.settings.is_production
+    settings = project.settings
+    is_production = settings.is_production
 
     @dg.sensor(
         minimum_interval_seconds=300,
@@ -140,8 +142,24 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
     )
     def notices_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         for kind in KINDS:
-            deliver_waiting(project, project.slack(), f"{project.settings.env}|{kind}|", context.log)
+            deliver_waiting(project, project.slack(), f"{settings.env}|{kind}|", context.log)
         tell_what_fails(project, context.instance, [job.name for job in JOBS])
         return dg.SkipReason("notices never start a run")
 
-    return [landing_sensor, run_failure_alert_sensor, notices_sensor]
+    @dg.sensor(
+        minimum_interval_seconds=300,
+        default_status=dg.DefaultSensorStatus.RUNNING if is_production else dg.DefaultSensorStatus.STOPPED,
+        description=(
+            "Reads Stripe's error events: usage that it took and then found no customer or meter for. The reports are"
+            " marked as refused, the check billed_as_counted lists them. Starts no run; needs no webhook."
+        ),
+    )
+    def stripe_errors_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        if not settings.stripe_api_key:
+            return dg.SkipReason("STRIPE_API_KEY is not set")
+        told = billing.note_rejections(settings, clock)
+        for sentence in told:
+            context.log.error(sentence)
+        return dg.SkipReason(f"{len(told):,} rejections since the last look")
+
+    return [landing_sensor, run_failure_alert_sensor, notices_sensor, stripe_errors_sensor]

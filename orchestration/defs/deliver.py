@@ -1,7 +1,7 @@
-"""Published marts to Slack and Stripe, through the ledger."""
+"""Published marts to the digest in Slack, through the ledger."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, replace
+from dataclasses import replace
 from datetime import date, datetime
 from logging import Logger
 from typing import Any
@@ -19,7 +19,7 @@ from orchestration.delivery.outbox import Channel, InDoubtError, RefusedError, d
 from orchestration.digest import compose_digest, digest_key, read_figures
 from orchestration.storage import warehouse
 from orchestration.usage import digest as digests
-from orchestration.usage import digest_words, metering
+from orchestration.usage import digest_words
 from orchestration.usage.notice import Notice
 from orchestration.usage.periods import digest_due_at, latest_digest_date
 
@@ -232,58 +232,3 @@ def done(delivery: Delivery) -> str:
     if delivery.state is State.PREVIEWED:
         return f"previewed {at}: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send"
     return f"{delivery.state} since {delivery.attempted_at or delivery.created_at}"
-
-
-@dg.asset(
-    deps=["published_copy"],
-    group_name="deliver",
-    owners=OWNERS,
-    kinds={"stripe"},
-    description=(
-        "What Stripe should bill: for each customer and closed UTC hour of the open periods one absolute total,"
-        " recorded in the ledger. An hour is recorded again, as a new revision, only where its total changed.\n\n"
-        "Without STRIPE_API_KEY it is a preview: recorded, not sent. Accounts without a Stripe customer are counted"
-        " here and listed in utilization_mtd."
-    ),
-)
-def stripe_usage(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
-    settings, ledger = project.settings, project.ledger()
-    # The hours that were closed when the marts were built: a clock read now could close one that they lack calls of.
-    as_of = warehouse.data_quality(settings.published)["as_of"]
-    start, end = metering.reporting_window(as_of)
-    hours = warehouse.billable_hours(settings.published, start, end)
-    billed = [(customer, hour, units) for customer, hour, units in hours if customer]
-    unbilled_units = sum(units for customer, _, units in hours if not customer)
-    state = State.PREVIEWED if settings.stripe_api_key is None else State.PREPARED
-    with ledger.transaction() as connection:
-        recorded = ledger.reports(connection, settings.env, metering.METER, start, end)
-        stands = metering.standing(recorded, is_preview=state is State.PREVIEWED)
-        reports = metering.plan(settings.env, billed, stands)
-        ledger.record_reports(
-            connection,
-            (
-                {
-                    **asdict(report),
-                    "env": settings.env,
-                    "meter": metering.METER,
-                    "state": state,
-                    "created_at": as_of,
-                }
-                for report in reports
-            ),
-        )
-    if state is State.PREPARED:
-        context.log.warning("this version records meter reports but does not send them to Stripe yet")
-    context.log.info(f"{len(reports):,} customer-hours {state}, {unbilled_units:,} units without a Stripe customer")
-    return dg.MaterializeResult(
-        metadata={
-            "reports": len(reports),
-            "corrections": sum(1 for report in reports if report.revision > 1),
-            "customers": len({report.stripe_customer_id for report in reports}),
-            "units_in_window": sum(units for _, _, units in billed),
-            "units_without_customer": unbilled_units,
-            "state": str(state),
-            "sample": dg.MetadataValue.json([metering.meter_event(report) for report in reports[-3:]]),
-            "window": f"{start.isoformat()} to {end.isoformat()}",
-        }
-    )

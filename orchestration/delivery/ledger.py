@@ -4,7 +4,7 @@ Every decision is committed here before it has an effect, in one transaction wit
 default; nothing here is particular to it but the connection settings.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -12,7 +12,7 @@ from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from orchestration.delivery import migrate
 from orchestration.delivery.tables import (
@@ -20,18 +20,21 @@ from orchestration.delivery.tables import (
     channel_users,
     deliveries,
     landed_files,
-    meter_reports,
 )
 
 
 class State(StrEnum):
-    """Where a delivery or a meter report stands."""
+    """Where a delivery stands."""
 
     PREPARED = "prepared"
     SENDING = "sending"
     SENT = "sent"
     PREVIEWED = "previewed"
     FAILED = "failed"
+
+
+class BusyError(RuntimeError):
+    """Another process does the same; nothing was done here."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,28 @@ class Ledger:
         """One write transaction; other writers wait."""
         with self._engine.begin() as connection:
             yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Reads one after the other; writers do not wait."""
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """While this lasts, no other process does what goes by that name; a lock that dies with its process.
+
+        :raises BusyError: another one does.
+        """
+        lock = FileLock(f"{self._engine.url.database}.{name}.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise BusyError(f"another run has {name} in hand") from None
+        try:
+            yield
+        finally:
+            lock.release()
 
     # Landing files
 
@@ -270,42 +295,6 @@ class Ledger:
                 sa.update(announced_crossings).where(_is_crossing()).values(withdrawn_by=by),
                 [_crossing_key(row) for row in rows],
             )
-
-    # Meter reports
-
-    def reports(
-        self, connection: sa.Connection, env: str, meter: str, start: datetime, end: datetime
-    ) -> list[tuple[str, datetime, int, int, State]]:
-        """(customer, hour, revision, units, state) of the hours in `[start, end)`, older revisions first."""
-        table = meter_reports.c
-        query = (
-            sa.select(table.stripe_customer_id, table.hour_start, table.revision, table.units, table.state)
-            .where(table.env == env, table.meter == meter, table.hour_start >= start, table.hour_start < end)
-            .order_by(table.revision)
-        )
-        return [(row[0], row[1], row[2], row[3], State(row[4])) for row in connection.execute(query)]
-
-    def record_reports(self, connection: sa.Connection, rows: Iterable[Mapping[str, Any]]) -> None:
-        if rows := list(rows):
-            connection.execute(sa.insert(meter_reports), rows)
-
-    def report_totals(self) -> list[dict[str, Any]]:
-        """Reports, customers and hours in the ledger by meter and state, newest revisions and older ones alike."""
-        table = meter_reports.c
-        query = (
-            sa.select(
-                table.meter,
-                table.state,
-                sa.func.count().label("reports"),
-                sa.func.count(table.stripe_customer_id.distinct()).label("customers"),
-                sa.func.min(table.hour_start).label("first_hour"),
-                sa.func.max(table.hour_start).label("last_hour"),
-            )
-            .group_by(table.meter, table.state)
-            .order_by(table.meter, table.state)
-        )
-        with self._engine.connect() as connection:
-            return [dict(row._mapping) for row in connection.execute(query)]
 
 
 def _is_crossing() -> sa.ColumnElement[bool]:

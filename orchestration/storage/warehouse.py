@@ -8,7 +8,7 @@ select columns of marts.
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -244,19 +244,97 @@ USAGE_BY_DAY = """
 
 DATA_QUALITY = "select * from data_quality"
 
+BILLABLE_DAYS = """
+    select
+        cast(hour_start as date) as usage_date,
+        cast(sum(hash(account_id, stripe_customer_id, hour_start, billable_units, sampled_calls)) as varchar) as mark
+    from billable_usage_hourly
+    where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
+    group by usage_date order by usage_date
+"""
+
 BILLABLE_HOURS = """
-    select stripe_customer_id, hour_start, sum(billable_units)::bigint as units
-    from billable_usage_hourly where hour_start >= ? and hour_start < ?
+    select stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_calls) as bigint) as units
+    from billable_usage_hourly where hour_start >= $start and hour_start < $end
     group by stripe_customer_id, hour_start order by stripe_customer_id, hour_start
 """
 
+BILLABLE_UNITS = """
+    select
+        cast(coalesce(sum(units) filter (where stripe_customer_id is not null), 0) as bigint),
+        cast(coalesce(sum(units) filter (where stripe_customer_id is null), 0) as bigint)
+    from (
+        select stripe_customer_id, billable_units + $sampled * sampled_calls as units
+        from billable_usage_hourly where hour_start >= $start and hour_start < $end
+    ) as hours
+"""
 
-def billable_hours(published: Path, start: datetime, end: datetime) -> list[tuple[str | None, datetime, int]]:
-    """(Stripe customer, UTC hour, units) in `[start, end)`; the customer is None for accounts without one."""
-    naive = [moment.astimezone(UTC).replace(tzinfo=None) for moment in (start, end)]
+OPEN_SINCE = """
+    select customers.stripe_customer_id, min(periods.billed_from) as open_since
+    from (
+        select
+            account_id,
+            period_end,
+            max(case when source <> 'quota change' then period_start end)
+                over (partition by account_id order by period_start) as billed_from
+        from account_periods
+    ) as periods
+    inner join (
+        select distinct account_id, stripe_customer_id from billable_usage_hourly
+        where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
+    ) as customers on periods.account_id = customers.account_id
+    where periods.period_end > $final_until
+    group by customers.stripe_customer_id
+"""
+
+
+class BillableUsage:
+    """What is to be billed for the UTC hours in `[start, end)`, from one published copy, whatever is published
+    meanwhile. Sampled calls count only where `bills_sampled`.
+    """
+
+    def __init__(
+        self, connection: duckdb.DuckDBPyConnection, start: datetime, end: datetime, bills_sampled: bool
+    ) -> None:
+        self._connection, self._start, self._end = connection, _naive(start), _naive(end)
+        self._sampled = int(bills_sampled)
+
+    def days(self) -> dict[date, str]:
+        """UTC days with usage of customers; the text is another one as soon as any of a day's usage is."""
+        return dict(self._connection.execute(BILLABLE_DAYS, {"start": self._start, "end": self._end}).fetchall())
+
+    def hours(self, day: date) -> list[tuple[str | None, datetime, int]]:
+        """(Stripe customer, hour, units) of a day; the customer is None for accounts without one."""
+        start = max(datetime.combine(day, time()), self._start)
+        end = min(datetime.combine(day, time()) + timedelta(days=1), self._end)
+        window = {"start": start, "end": end, "sampled": self._sampled}
+        rows = self._connection.execute(BILLABLE_HOURS, window).fetchall()
+        return [(customer, hour.replace(tzinfo=UTC), units) for customer, hour, units in rows]
+
+    def units(self, start: datetime) -> tuple[int, int]:
+        """Units from `start` on, of customers and of accounts without one."""
+        window = {"start": _naive(start), "end": self._end, "sampled": self._sampled}
+        [row] = self._connection.execute(BILLABLE_UNITS, window).fetchall()
+        return row[0], row[1]
+
+    def open_since(self, final_until: datetime) -> dict[str, datetime]:
+        """By customer, where the first of its usage periods begins that ended after `final_until`."""
+        window = {"start": self._start, "end": self._end, "final_until": _naive(final_until)}
+        rows = self._connection.execute(OPEN_SINCE, window).fetchall()
+        return {customer: start.replace(tzinfo=UTC) for customer, start in rows}
+
+
+@contextmanager
+def billable_usage(
+    published: Path, start: datetime, end: datetime, bills_sampled: bool = False
+) -> Iterator[BillableUsage]:
+    """:raises NothingPublishedError: nothing was built yet."""
     with _connected(published) as connection:
-        rows = connection.execute(BILLABLE_HOURS, naive).fetchall()
-    return [(customer, hour.replace(tzinfo=UTC), units) for customer, hour, units in rows]
+        yield BillableUsage(connection, start, end, bills_sampled)
+
+
+def _naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 @contextmanager

@@ -1,0 +1,250 @@
+"""Usage to Stripe: what the marts say and the ledger does not have yet is planned, recorded, sent, and looked at later.
+
+The asset, the sensor and the commands call this; each step can be repeated, and be killed, at any line.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+import sqlalchemy as sa
+
+from orchestration.delivery import reporter
+from orchestration.delivery.ledger import Ledger
+from orchestration.delivery.meter_ledger import MeterLedger, Report
+from orchestration.delivery.reporter import HOUR, Looked, Sent, StoppedError
+from orchestration.settings import Settings
+from orchestration.storage import warehouse
+from orchestration.storage.warehouse import BillableUsage
+from orchestration.usage.metering import HORIZON, Change, Mode, Plan, ReportState, Terms, plan
+from orchestration.usage.periods import utc_hour
+
+if TYPE_CHECKING:
+    from orchestration.channels.stripe import StripeMeter
+
+LOOK_BACK = timedelta(days=92)
+"""How far back usage is compared with the ledger: what came too late to be billed is listed."""
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A plan in sum, and what speaks against it."""
+
+    change: Change
+    window: tuple[datetime, datetime]
+    """The closed UTC hours that Stripe takes usage for."""
+    units: int
+    """Of customers in those hours."""
+    unbilled_units: int
+    """Of accounts without a Stripe customer in those hours."""
+    refusal: str
+    """Why it has to be approved first; empty where it has not."""
+
+
+@dataclass
+class Outcome:
+    """What a run did for Stripe."""
+
+    planned: Planned
+    sent: Sent | None = None
+    """None: a preview."""
+
+
+def meter_ledger(config: Settings) -> MeterLedger:
+    return MeterLedger(Ledger(config.ledger_url), config.env, config.stripe_meter)
+
+
+def connected(config: Settings, ledger: MeterLedger) -> "StripeMeter | None":
+    """Stripe's meter, if a key is set, after a look whether it is the one that was reported to before.
+
+    :raises StoppedError, ValueError: it cannot be used; the message says what to do.
+    """
+    if config.stripe_api_key is None:
+        return None
+    from orchestration.channels import stripe  # half a second, which a preview need not wait for
+
+    meter = stripe.configured(config)
+    known, found = ledger.mark("meter"), f"{meter.id} {meter.mode}"
+    if known and known != found:
+        raise StoppedError(
+            f"usage was reported to meter {known}, now {config.stripe_meter!r} is {found}: what one has, the other"
+            " lacks. Nothing was sent. Make the old one active again, or give the new one an event name of its own and"
+            " set HEADROOM_STRIPE_METER to it: usage that can still be billed is reported there from the beginning"
+        )
+    if not known:
+        ledger.remember("meter", found)
+    return meter
+
+
+def look_ahead(config: Settings, ledger: MeterLedger, mode: Mode | None, approved: str = "") -> Planned:
+    """What would be planned now; a preview where there is no mode, for there is no meter. Records nothing.
+
+    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    """
+    with _planning(config, ledger, mode) as planning:
+        return planning.look_ahead(approved)
+
+
+def report_usage(
+    config: Settings,
+    clock: Callable[[], datetime],
+    approved: str = "",
+    retry: bool = False,
+    progress: Callable[[Sent], object] = lambda _: None,
+) -> Outcome:
+    """Plan, record, send. `clock` is the real one; which hours are closed, the one of the figures says.
+
+    A plan that has to be approved is not recorded, and nothing is sent: see Planned.refusal. `retry` sends again what
+    was refused less than a day ago.
+
+    :raises ledger.BusyError: another run does it.
+    :raises StoppedError, ValueError: Stripe cannot be used as configured.
+    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    """
+    ledger = meter_ledger(config)
+    with ledger.alone():
+        meter = connected(config, ledger)
+        with _planning(config, ledger, meter.mode if meter else None, retry) as planning:
+            planned = planning.look_ahead(approved)
+            if not planned.refusal:
+                planning.commit()
+        if meter is None or planned.refusal:
+            return Outcome(planned)
+        return Outcome(planned, reporter.send_due(ledger, meter, clock, progress=progress))
+
+
+class _Planning:
+    """Usage of one published copy against the ledger, day by day, so that the days' sizes bound the memory."""
+
+    def __init__(
+        self,
+        config: Settings,
+        ledger: MeterLedger,
+        usage: BillableUsage,
+        terms: Terms,
+        window: tuple[datetime, datetime],
+    ) -> None:
+        self._config, self._ledger, self._usage, self._terms = config, ledger, usage, terms
+        self._end = window[1]
+        basis = "preview" if terms.is_preview else str(terms.mode)
+        self._marks = {day: f"{basis}|{config.bill_sampled}|{mark}" for day, mark in usage.days().items()}
+        planned = {day: mark for day, mark in ledger.planned_days().items() if day >= window[0].date()}
+        changed = {day for day in planned.keys() | self._marks if planned.get(day) != self._marks.get(day, "")}
+        self._open = sorted(changed | {day for day in ledger.open_days() if day >= window[0].date()})
+
+    def look_ahead(self, approved: str) -> Planned:
+        change, config = Change(), self._config
+        with self._ledger.ledger.reading() as connection:
+            for day in self._open:
+                change.add(self._plan(connection, day))
+        start = utc_hour(self._terms.now - HORIZON)
+        units, unbilled = self._usage.units(start)
+        refusal = change.refusal(units, config.stripe_max_change_pct, config.stripe_max_changed_customers, approved)
+        return Planned(change, (start, self._end), units, unbilled, refusal)
+
+    def commit(self) -> None:
+        for day in self._open:
+            with self._ledger.ledger.transaction() as connection:
+                made = self._plan(connection, day)
+                self._ledger.commit(connection, day, self._marks.get(day, ""), made, self._terms.now)
+
+    def _plan(self, connection: sa.Connection, day: date) -> Plan:
+        hours = [(customer, hour, units) for customer, hour, units in self._usage.hours(day) if customer]
+        return plan(hours, self._ledger.recorded(connection, day), self._terms)
+
+
+@contextmanager
+def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: bool = False) -> Iterator[_Planning]:
+    # The hours that were closed when the marts were built: a clock read now could close one that they lack calls of.
+    end = utc_hour(warehouse.data_quality(config.published)["as_of"])
+    now = config.now()
+    start = utc_hour(now - LOOK_BACK)
+    with warehouse.billable_usage(config.published, start, end, config.bill_sampled) as usage:
+        terms = Terms(
+            env=config.env,
+            event_name=config.stripe_meter,
+            mode=mode or Mode.TOTAL,
+            now=now,
+            is_preview=mode is None,
+            live_since=ledger.live_since(),
+            final_before=usage.open_since(now - timedelta(hours=config.stripe_grace_hours)),
+            retry=retry,
+        )
+        yield _Planning(config, ledger, usage, terms, (start, end))
+
+
+def look_back(config: Settings, clock: Callable[[], datetime]) -> Looked | None:
+    """Compare what Stripe took with what it shows, within the day's reads; None without a key.
+
+    :raises ledger.BusyError: another run plans or sends.
+    :raises StoppedError, ValueError: Stripe cannot be used as configured.
+    """
+    ledger = meter_ledger(config)
+    with ledger.alone():
+        meter = connected(config, ledger)
+        if meter is None:
+            return None
+        today = f"reads|{clock():%Y-%m-%d}"
+        used = int(ledger.mark(today) or 0)
+        looked = reporter.confirm(ledger, meter, clock, config.stripe_reads_per_day - used)
+        ledger.remember(today, str(used + looked.reads))
+        return looked
+
+
+def note_rejections(config: Settings, clock: Callable[[], datetime]) -> list[str]:
+    """Read Stripe's error events since the last look, and refuse the reports that they name: sentences for people.
+
+    :raises StoppedError, ValueError: Stripe cannot be used as configured.
+    """
+    ledger = meter_ledger(config)
+    meter = connected(config, ledger)
+    if meter is None:
+        return []
+    seen = ledger.mark("events")
+    since = datetime.fromisoformat(seen) if seen else clock() - timedelta(days=1)
+    told: list[str] = []
+    for rejection in meter.rejections(since):
+        report = ledger.by_identifier(rejection.identifier) if rejection.identifier else None
+        if report and report.state in (ReportState.SENDING, ReportState.SENT, ReportState.MISMATCH):
+            refused = replace(report, state=ReportState.REFUSED, finished_at=clock(), error=rejection.sentence)
+            ledger.save([refused], "state", "finished_at", "error")
+            told.append(f"{report.stripe_customer_id}, {report.hour_start:%Y-%m-%d %H:%M} UTC: {rejection.sentence}")
+        elif not rejection.identifier:
+            told.append(f"{rejection.count:,} more reports: {rejection.sentence}")
+        ledger.remember("events", rejection.created)
+    return told
+
+
+def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: datetime) -> Report:
+    """Take the total that Stripe shows for the hour for what was reported: the next plan sends what is missing.
+
+    :raises ledger.BusyError: another run plans or sends.
+    :raises LookupError: the ledger knows nothing of that hour.
+    :raises StoppedError, ValueError, RefusedError: Stripe cannot be asked.
+    """
+    ledger = meter_ledger(config)
+    with ledger.alone():
+        meter = connected(config, ledger)
+        if meter is None:
+            raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
+        revisions = ledger.of_customer(customer, hour, hour + HOUR)
+        if not revisions:
+            raise LookupError(f"nothing was reported of {customer} for {hour:%Y-%m-%d %H:%M} UTC")
+        units = meter.hourly_totals(customer, hour, hour + HOUR).get(hour, 0)
+        adopted = replace(
+            revisions[-1],
+            revision=revisions[-1].revision + 1,
+            units=units,
+            value=0,
+            identifier=f"adopted-{revisions[-1].identifier}",
+            state=ReportState.CONFIRMED,
+            created_at=clock(),
+            finished_at=clock(),
+            error="taken from Stripe's total",
+            stripe_units=units,
+            checked_at=clock(),
+        )
+        ledger.adopt(adopted)
+        return adopted

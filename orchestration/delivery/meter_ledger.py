@@ -1,0 +1,263 @@
+"""The ledger's meter reports: what was decided for each customer and hour, what Stripe took, what it shows.
+
+A revision's units and value are written once. Its state moves:
+
+    prepared ──claim──> sending ──taken──> sent ──Stripe shows the total──> confirmed
+        │                  │ ├─refused──> refused         ├──it never does───> lost, then mismatch
+        │                  │ └─not sent─> prepared        └──refused later───> refused
+        └─superseded       └─no answer, or killed: in doubt, stays sending
+
+previewed: there was no key. held: for people to decide, such as what comes after the invoice is final; settled: they
+have. What is refused or lost counts as not reported, so the next plan makes a new revision of it.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestration.delivery.ledger import Ledger
+from orchestration.delivery.tables import marks, meter_reports
+from orchestration.usage.metering import STANDS, CustomerHour, MeterReport, Plan, Recorded, ReportState, record
+
+TABLE = meter_reports.c
+UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
+PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD)
+
+
+@dataclass(frozen=True)
+class Report:
+    """A row of the ledger."""
+
+    stripe_customer_id: str
+    hour_start: datetime
+    revision: int
+    units: int
+    value: int
+    identifier: str
+    state: ReportState
+    created_at: datetime
+    attempts: int = 0
+    answered_errors: int = 0
+    """How often Stripe answered with an error of its own: it repeats such an answer to the same idempotency key."""
+    first_attempt_at: datetime | None = None
+    attempted_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: str | None = None
+    stripe_units: int | None = None
+    """The hour's total that Stripe showed at the last check."""
+    checks: int = 0
+    checked_at: datetime | None = None
+
+    @property
+    def is_in_doubt(self) -> bool:
+        return self.state is ReportState.SENDING
+
+
+class MeterLedger:
+    """Reports of one environment to one meter (its event name at Stripe)."""
+
+    def __init__(self, ledger: Ledger, env: str, event_name: str) -> None:
+        self.ledger, self.env, self.event_name = ledger, env, event_name
+        self._ours = (TABLE.env == env, TABLE.meter == event_name)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """:raises BusyError: another process plans or sends reports."""
+        with self.ledger.alone("stripe"):
+            yield
+
+    # What is remembered
+
+    def mark(self, name: str) -> str | None:
+        with self.ledger.reading() as connection:
+            value: str | None = connection.scalar(sa.select(marks.c.value).where(marks.c.name == self._named(name)))
+        return value
+
+    def remember(self, name: str, value: str) -> None:
+        with self.ledger.transaction() as connection:
+            self._set_mark(connection, name, value)
+
+    def _set_mark(self, connection: sa.Connection, name: str, value: str | None) -> None:
+        connection.execute(sa.delete(marks).where(marks.c.name == self._named(name)))
+        if value is not None:
+            connection.execute(sa.insert(marks).values(name=self._named(name), value=value))
+
+    def _named(self, name: str) -> str:
+        return f"stripe|{self.env}|{self.event_name}|{name}"
+
+    # Planning
+
+    def live_since(self) -> datetime | None:
+        """The first hour that was reported, or was to be."""
+        query = sa.select(sa.func.min(TABLE.hour_start)).where(*self._ours, TABLE.state != ReportState.PREVIEWED)
+        with self.ledger.reading() as connection:
+            first: datetime | None = connection.scalar(query)
+        return first
+
+    def open_days(self) -> set[date]:
+        """UTC days with hours that are planned again though their usage stays the same."""
+        unsettled = (ReportState.SENDING, ReportState.REFUSED, ReportState.LOST)
+        query = sa.select(TABLE.hour_start).distinct().where(*self._ours, TABLE.state.in_(unsettled))
+        with self.ledger.reading() as connection:
+            return {hour.date() for (hour,) in connection.execute(query)}
+
+    def planned_days(self) -> dict[date, str]:
+        """What was planned of each UTC day: the fingerprint of its usage."""
+        prefix = self._named("day|")
+        query = sa.select(marks.c.name, marks.c.value).where(marks.c.name.startswith(prefix, autoescape=True))
+        with self.ledger.reading() as connection:
+            rows = connection.execute(query).all()
+        return {date.fromisoformat(name.removeprefix(prefix)): value for name, value in rows}
+
+    def recorded(self, connection: sa.Connection, day: date) -> dict[CustomerHour, Recorded]:
+        start = datetime.combine(day, time(), tzinfo=UTC)
+        columns = (TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision, TABLE.units, TABLE.state)
+        query = (
+            sa.select(*columns, sa.func.coalesce(TABLE.finished_at, TABLE.created_at, type_=TABLE.created_at.type))
+            .where(*self._ours, TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
+            .order_by(TABLE.revision)
+        )
+        return record(
+            (customer, hour, revision, units, ReportState(state), decided_at)
+            for customer, hour, revision, units, state, decided_at in connection.execute(query)
+        )
+
+    def commit(self, connection: sa.Connection, day: date, fingerprint: str, plan: Plan, at: datetime) -> None:
+        """Write a day's plan, decided at `at`, and that it was made from usage with that fingerprint."""
+        if plan.superseded:
+            key = (TABLE.stripe_customer_id == sa.bindparam("customer"), TABLE.hour_start == sa.bindparam("hour"))
+            connection.execute(
+                sa.update(meter_reports)
+                .where(*self._ours, *key, TABLE.state == ReportState.PREPARED)
+                .values(state=ReportState.SUPERSEDED),
+                [{"customer": customer, "hour": hour} for customer, hour in plan.superseded],
+            )
+        if plan.reports:
+            connection.execute(sa.insert(meter_reports), [self._row(report, at) for report in plan.reports])
+        self._set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else None)
+
+    def _row(self, report: MeterReport, at: datetime) -> dict[str, Any]:
+        counts = {"attempts": 0, "answered_errors": 0, "checks": 0}
+        return {**asdict(report), "env": self.env, "meter": self.event_name, "created_at": at, **counts}
+
+    # Sending
+
+    def due(self, before: datetime, limit: int, since: datetime | None = None) -> list[Report]:
+        """Reports to be sent, oldest hour first: those that are prepared, and those in doubt whose last attempt was
+        `before` that moment. `since`: only of hours, and first attempts, from then on.
+        """
+        prepared, doubtful = TABLE.state == ReportState.PREPARED, TABLE.state == ReportState.SENDING
+        doubtful = sa.and_(doubtful, TABLE.attempted_at < before)
+        if since:
+            prepared = sa.and_(prepared, TABLE.hour_start >= since)
+            doubtful = sa.and_(doubtful, TABLE.first_attempt_at >= since)
+        return self._reports(sa.or_(prepared, doubtful), limit=limit)
+
+    def old(self, since: datetime) -> list[Report]:
+        """Those that `due` leaves out because of `since`."""
+        prepared = sa.and_(TABLE.state == ReportState.PREPARED, TABLE.hour_start < since)
+        return self._reports(
+            sa.or_(prepared, sa.and_(TABLE.state == ReportState.SENDING, TABLE.first_attempt_at < since))
+        )
+
+    def claim(self, reports: Sequence[Report], at: datetime) -> list[Report]:
+        """Note an attempt to send each of them, before it is made. `at` is the real clock."""
+        claimed = [
+            replace(
+                report,
+                state=ReportState.SENDING,
+                attempts=report.attempts + 1,
+                first_attempt_at=report.first_attempt_at or at,
+                attempted_at=at,
+            )
+            for report in reports
+        ]
+        self.save(claimed, "state", "attempts", "first_attempt_at", "attempted_at")
+        return claimed
+
+    def save(self, reports: Iterable[Report], *names: str) -> None:
+        """Write these attributes of the reports, in one transaction."""
+        if rows := [{"key": report.identifier, **{f"to_{n}": getattr(report, n) for n in names}} for report in reports]:
+            values = {name: sa.bindparam(f"to_{name}", type_=TABLE[name].type) for name in names}
+            with self.ledger.transaction() as connection:
+                connection.execute(
+                    sa.update(meter_reports).where(TABLE.identifier == sa.bindparam("key")).values(**values), rows
+                )
+
+    def by_identifier(self, identifier: str) -> Report | None:
+        return next(iter(self._reports(TABLE.identifier == identifier)), None)
+
+    # Looking
+
+    def problems(self, limit: int | None = None) -> list[Report]:
+        """Hours whose newest revision is not billed as it should be, and says why in its error; oldest first."""
+        newer = meter_reports.alias()
+        same = (newer.c[name] == TABLE[name] for name in ("env", "meter", "stripe_customer_id", "hour_start"))
+        is_newest = ~sa.exists().where(*same, newer.c.revision > TABLE.revision)
+        return self._reports(TABLE.state.in_(PROBLEMS), is_newest, limit=limit)
+
+    def adopt(self, report: Report) -> None:
+        """Write a further revision of an hour, what Stripe shows taken for what was reported, and plan its day anew."""
+        row = {**asdict(report), "env": self.env, "meter": self.event_name}
+        with self.ledger.transaction() as connection:
+            connection.execute(sa.insert(meter_reports), [row])
+            self._set_mark(connection, f"day|{report.hour_start.date()}", None)
+
+    def unconfirmed(self, taken_before: datetime) -> dict[str, tuple[datetime, datetime]]:
+        """Customers with reports that Stripe took before that moment and has not been seen to show: the first hour of
+        those and the last, the customer that waits longest first.
+        """
+        query = (
+            sa.select(TABLE.stripe_customer_id, sa.func.min(TABLE.hour_start), sa.func.max(TABLE.hour_start))
+            .where(*self._ours, TABLE.state.in_(UNCONFIRMED), TABLE.finished_at < taken_before)
+            .group_by(TABLE.stripe_customer_id)
+            .order_by(sa.func.min(sa.func.coalesce(TABLE.checked_at, TABLE.finished_at)), TABLE.stripe_customer_id)
+        )
+        with self.ledger.reading() as connection:
+            return {customer: (first, last) for customer, first, last in connection.execute(query)}
+
+    def of_customer(self, customer: str, start: datetime, end: datetime) -> list[Report]:
+        """All revisions of the hours in `[start, end)`, in order."""
+        window = (TABLE.stripe_customer_id == customer, TABLE.hour_start >= start, TABLE.hour_start < end)
+        return self._reports(*window)
+
+    def totals(self) -> list[dict[str, Any]]:
+        """Reports, customers and hours in the ledger by state, newest revisions and older ones alike."""
+        query = (
+            sa.select(
+                TABLE.state,
+                sa.func.count().label("reports"),
+                sa.func.count(TABLE.stripe_customer_id.distinct()).label("customers"),
+                sa.func.min(TABLE.hour_start).label("first_hour"),
+                sa.func.max(TABLE.hour_start).label("last_hour"),
+            )
+            .where(*self._ours)
+            .group_by(TABLE.state)
+            .order_by(TABLE.state)
+        )
+        with self.ledger.reading() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
+    def _reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
+        columns = [column for column in TABLE if column.name not in ("env", "meter")]
+        query = (
+            sa.select(*columns)
+            .where(*self._ours, *conditions)
+            .order_by(TABLE.hour_start, TABLE.stripe_customer_id, TABLE.revision)
+            .limit(limit)
+        )
+        with self.ledger.reading() as connection:
+            return [_report(dict(row._mapping)) for row in connection.execute(query)]
+
+
+def standing(reports: Iterable[Report]) -> dict[CustomerHour, Report]:
+    """The newest report of each customer and hour that Stripe has, or may have, from revisions in order."""
+    return {(report.stripe_customer_id, report.hour_start): report for report in reports if report.state in STANDS}
+
+
+def _report(row: dict[str, Any]) -> Report:
+    return Report(**{**row, "state": ReportState(row["state"])})
