@@ -10,12 +10,14 @@ it does not know.
 
 import json
 import socket
+import sys
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
+from decimal import Decimal
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -27,6 +29,8 @@ from tests.fake_stripe_store import Collection, Json, RefusedError, Request, dec
 from tests.fakes import LOST_BEFORE, Fault
 
 METER_EVENTS = "/v1/billing/meter_events"
+Mark = str | tuple[str, str | None]
+"""What two requests at the same time may not share: an Idempotency-Key; a meter and customer."""
 REMEMBERED = 24 * 3_600
 """Seconds for which an answer is kept under its Idempotency-Key."""
 _FAILED = json.dumps({"error": {"type": "api_error", "message": "An unknown error occurred"}})
@@ -64,8 +68,10 @@ class FakeStripe:
         """A meter event that no active meter has the name of is refused at once, not reported later."""
         self.largest_concurrency = 0
         """Meter events of one customer and meter that were under way at the same time, at most."""
-        self.meanwhile: Callable[[], object] = lambda: None
-        """Called while a meter event is under way, before it is applied: a test can hold it there."""
+        self.before: Callable[[Request], object] = lambda _: None
+        """Called with each request before it is applied: a test can hold it there, or end who sent it."""
+        self.after: Callable[[Request], object] = lambda _: None
+        """The same after it was applied, before it is answered."""
         self.requests: list[Request] = []
         """Every request, the failed ones included."""
         self.customers = Collection(self, "customer", "cus", filters=["email"])
@@ -94,7 +100,7 @@ class FakeStripe:
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._answers: dict[str, tuple[float, Request, Fault]] = {}
         self._recent: deque[float] = deque()
-        self._under_way: Counter[tuple[str, str | None]] = Counter()
+        self._marks: Counter[Mark] = Counter()
         self._number = 0
         self._lock = threading.RLock()
         self._server = _Server(self)
@@ -139,7 +145,7 @@ class FakeStripe:
         """Requests by method and path, such as `POST /v1/billing/meter_events`."""
         return Counter(f"{request.method} {request.path}" for request in self.requests)
 
-    def totals(self, customer: str, event_name: str, *, at_once: bool = False) -> dict[int, int]:
+    def totals(self, customer: str, event_name: str, *, at_once: bool = False) -> dict[int, int | Decimal]:
         """What Stripe bills, by the start of the UTC hour in unix seconds; `at_once` as if there were no lag."""
         with self._lock:
             self.metering.settle()
@@ -176,24 +182,36 @@ class FakeStripe:
 
     def answer(self, request: Request) -> Fault:
         """What to answer to one request, applied where it is to be."""
-        if request.path != METER_EVENTS:
+        with self._under_way(request) as crowded:
+            self.before(request)
             with self._lock:
-                return self._answer(request, is_crowded=False)
-        name, payload = request.params.get("event_name", ""), request.params.get("payload", {})
+                answer = self._answer(request, crowded)
+            self.after(request)
+        return answer
+
+    @contextmanager
+    def _under_way(self, request: Request) -> Iterator[set[Mark]]:
+        """Which marks of the request another one that is under way has too."""
         with self._lock:
-            lane = (name, self.metering.customer(name, payload))
-            self._under_way[lane] += 1
-            is_crowded = self._under_way[lane] > 1
-            self.largest_concurrency = max(self.largest_concurrency, self._under_way[lane])
+            lane = self._lane(request)
+            marks = [mark for mark in (lane, request.idempotency_key) if mark]
+            self._marks.update(marks)
+            self.largest_concurrency = max(self.largest_concurrency, self._marks[lane] if lane else 0)
+            crowded = {mark for mark in marks if self._marks[mark] > 1}
         try:
-            self.meanwhile()
-            with self._lock:
-                return self._answer(request, is_crowded=is_crowded)
+            yield crowded
         finally:
             with self._lock:
-                self._under_way[lane] -= 1
+                self._marks.subtract(marks)
 
-    def _answer(self, request: Request, *, is_crowded: bool) -> Fault:
+    def _lane(self, request: Request) -> tuple[str, str | None] | None:
+        """The meter and the customer of a meter event."""
+        name, payload = request.params.get("event_name"), request.params.get("payload")
+        if request.path != METER_EVENTS or not name or not isinstance(payload, dict):
+            return None
+        return name, self.metering.customer(name, payload)
+
+    def _answer(self, request: Request, crowded: set[Mark]) -> Fault:
         self.requests.append(request)
         if self.is_down:
             return LOST_BEFORE
@@ -203,14 +221,14 @@ class FakeStripe:
             return fault
         self.metering.settle()
         try:
-            resource, rest = self._admitted(request, is_crowded=is_crowded)
+            resource, rest = self._admitted(request, crowded)
             answer = self._remembered(request) or self._applied(request, resource, rest, fault)
         except RefusedError as error:
             answer = Fault(applies=False, status=error.status, body=error.body, headers=error.headers)
         self.metering.settle()
         return fault or answer
 
-    def _admitted(self, request: Request, *, is_crowded: bool) -> tuple[Resource, list[str]]:
+    def _admitted(self, request: Request, crowded: set[Mark]) -> tuple[Resource, list[str]]:
         """The resource of the request, and the rest of its path there."""
         if request.key not in self.keys:
             text = (
@@ -242,7 +260,15 @@ class FakeStripe:
                 headers={"Stripe-Rate-Limited-Reason": "global-rate", "Retry-After": "1"},
             )
         self._recent.append(now)
-        if is_crowded and self.refuses_concurrency:
+        if request.idempotency_key in crowded:
+            raise RefusedError(
+                "There is currently another in-progress request using this Idempotent Key"
+                f" (that probably means you submitted twice): {request.idempotency_key}. Please try again later.",
+                status=409,
+                kind="idempotency_error",
+                code="idempotency_key_in_use",
+            )
+        if crowded and self.refuses_concurrency:
             raise RefusedError(
                 "This object cannot be accessed right now because another API request is currently accessing it.",
                 status=429,
@@ -295,6 +321,10 @@ class _Server(ThreadingHTTPServer):
     def shutdown_request(self, request: Any) -> None:
         self._connections.discard(request)
         super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        if not isinstance(sys.exception(), ConnectionError):  # a client that was killed is no error of ours
+            super().handle_error(request, client_address)
 
     def hang_up(self) -> None:
         for connection in list(self._connections):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import re
 from collections import defaultdict, deque
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode
 
-from tests.fake_stripe_store import Collection, Json, RefusedError, Request, known, missing, paged, required
+from tests.fake_stripe_store import Collection, Json, RefusedError, Request, known, missing, page_size, paged, required
 
 if TYPE_CHECKING:
     from tests.fake_stripe import FakeStripe
@@ -115,14 +116,14 @@ class Meters(Collection):
                 "Invalid value_grouping_window: must be one of day or hour", param="value_grouping_window"
             )
         for name in ("start_time", "end_time"):
-            if not isinstance(params[name], int) or params[name] % WINDOWS.get(grouping, 60):
+            if not isinstance(params[name], int) or params[name] % (WINDOWS[grouping] if grouping else 60):
                 text = f"The {name} must align with {grouping or 'minute'} boundaries."
                 raise RefusedError(text, param=name)
         if start >= end:
             raise RefusedError("The start_time must be before the end_time.", param="start_time")
         if not self.stripe.has_customer(params["customer"]):
             raise missing("customer", params["customer"], "customer", 400)
-        size = WINDOWS.get(grouping, end - start)
+        size: int = WINDOWS[grouping] if grouping else end - start
         windows: dict[int, list[MeterEvent]] = defaultdict(list)
         for event in self.stripe.metering.counted(meter, params["customer"], self.stripe.summary_lag):
             if start <= event.timestamp < end:
@@ -224,7 +225,7 @@ class Metering:
         size = WINDOWS[meter["event_time_window"]]
         return list({event.timestamp // size: event for event in events}.values())
 
-    def totals(self, customer: str, event_name: str, *, at_once: bool = False) -> dict[int, int]:
+    def totals(self, customer: str, event_name: str, *, at_once: bool = False) -> dict[int, int | Decimal]:
         hours: dict[int, Decimal] = {}
         for meter in self.stripe.meters.objects.values():
             if meter["event_name"] == event_name:
@@ -233,28 +234,17 @@ class Metering:
                     by_hour[event.timestamp // HOUR * HOUR].append(event)
                 for hour, events in by_hour.items():
                     hours[hour] = hours.get(hour, Decimal(0)) + aggregated(meter, events)
-        return {hour: int(total) if total == int(total) else total for hour, total in sorted(hours.items())}  # type: ignore[misc]
+        return {hour: int(total) if total == int(total) else total for hour, total in sorted(hours.items())}
 
     def _check_payload(self, params: Json) -> None:
-        """As far as the meter is known; a payload of an unknown one is looked at later, and found to have none."""
+        """As far as the meter is known: else it is looked at later."""
         meter = self.stripe.meters.active(params["event_name"])
-        if not meter:
-            if self.stripe.refuses_unknown_meters:
-                raise RefusedError(f"No active meter found for event name {params['event_name']}", param="event_name")
-            return
-        payload = params["payload"]
-        keys = [meter["customer_mapping"]["event_payload_key"]]
-        if meter["default_aggregation"]["formula"] != "count":
-            keys.append(meter["value_settings"]["event_payload_key"])
-        for key in keys:
-            if not payload.get(key):
-                text = f"The payload must have the key {key}."
-                raise RefusedError(text, code="parameter_missing", param="payload")
-        if len(keys) > 1:
-            if not re.fullmatch(r"-?\d+(\.\d+)?", payload[keys[1]]):
-                raise RefusedError(f"Invalid value in payload: {payload[keys[1]]} is not a number.", param="payload")
-            if len(Decimal(payload[keys[1]]).normalize().as_tuple().digits) > MAX_DIGITS:
-                raise RefusedError(f"The value has more than {MAX_DIGITS} significant digits.", param="payload")
+        if meter:
+            _, problem = _problem(meter, params["payload"])
+            if problem:
+                raise RefusedError(problem, param="payload")
+        elif self.stripe.refuses_unknown_meters:
+            raise RefusedError(f"No active meter found for event name {params['event_name']}", param="event_name")
 
     def _verdict(self, event: MeterEvent) -> tuple[str | None, str | None]:
         """The meter of an event, and the code of what is wrong with it."""
@@ -262,12 +252,10 @@ class Metering:
         if not meter:
             named = [each for each in self.stripe.meters.objects.values() if each["event_name"] == event.event_name]
             return (named[-1]["id"], "archived_meter") if named else (None, "no_meter")
-        customer = self.customer(event.event_name, event.payload)
-        if not customer:
-            return meter["id"], "meter_event_no_customer_defined"
-        if not self.stripe.has_customer(customer):
-            return meter["id"], "meter_event_customer_not_found"
-        return meter["id"], None
+        code, _ = _problem(meter, event.payload)
+        if not code and not self.stripe.has_customer(event.payload[meter["customer_mapping"]["event_payload_key"]]):
+            code = "meter_event_customer_not_found"
+        return meter["id"], code
 
 
 class CoreEvents:
@@ -285,7 +273,7 @@ class CoreEvents:
                 raise missing("event", rest[0])
             return found[0]
         known(request.params, ["types", "created", "limit", "page"])
-        types, limit = request.params.get("types"), request.params.get("limit", 20)
+        types, limit = request.params.get("types"), page_size(request)
         found = [each for each in self._reports(request) if not types or each["type"] in types]
         found = [each for each in found if _is_within(each["created"], request.params.get("created", {}))]
         start = int(request.params.get("page", 0))
@@ -357,6 +345,20 @@ def aggregated(meter: Json, events: Iterable[MeterEvent]) -> Decimal:
     return sum((Decimal(event.payload[key]) for event in events), Decimal(0))
 
 
+def _problem(meter: Json, payload: dict[str, str]) -> tuple[str | None, str | None]:
+    """What is wrong with a payload, as a code and in words."""
+    customer, key = meter["customer_mapping"]["event_payload_key"], meter["value_settings"]["event_payload_key"]
+    if not payload.get(customer):
+        return "meter_event_no_customer_defined", f"The payload must have the key {customer}."
+    if meter["default_aggregation"]["formula"] == "count":
+        return None, None
+    if not re.fullmatch(r"-?\d+(\.\d+)?", payload.get(key, "")):
+        return "meter_event_invalid_value", f"The payload's {key} must be a number."
+    if len(Decimal(payload[key]).normalize().as_tuple().digits) > MAX_DIGITS:
+        return "meter_event_value_too_many_digits", f"The value has more than {MAX_DIGITS} significant digits."
+    return None, None
+
+
 def _short(params: Json, name: str) -> None:
     if len(params.get(name, "")) > MAX_CHARACTERS:
         text = f"Invalid string: {name} must be at most {MAX_CHARACTERS} characters"
@@ -368,6 +370,9 @@ def _iso(at: int) -> str:
 
 
 def _is_within(created: str, bounds: dict[str, str]) -> bool:
-    at = datetime.fromisoformat(created)
-    ways = {"gt": at.__gt__, "gte": at.__ge__, "lt": at.__lt__, "lte": at.__le__}
-    return all(ways[name](datetime.fromisoformat(bound)) for name, bound in bounds.items())
+    ways = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
+    known(bounds, ways)
+    try:
+        return all(ways[name](datetime.fromisoformat(created), datetime.fromisoformat(bounds[name])) for name in bounds)
+    except (TypeError, ValueError):
+        raise RefusedError(f"Invalid timestamp: {bounds}; must be ISO 8601 with a zone", param="created") from None

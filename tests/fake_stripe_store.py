@@ -80,7 +80,7 @@ def decoded(form: str) -> Json:
     """`items[0][price]=p` as {"items": [{"price": "p"}]}, with the numbers and booleans that Stripe makes of texts."""
     params: Json = {}
     for name, text in parse_qsl(form, keep_blank_values=True):
-        first, *parts = re.split(r"\]?\[|\]", name.removesuffix("]"))
+        first, *parts = re.split(r"\]?\[", name.removesuffix("]"))
         level, key = params, first
         for part in parts:
             level, key = level.setdefault(key, {}), part
@@ -112,11 +112,16 @@ def known(params: Json, names: Iterable[str]) -> None:
         raise RefusedError(f"Received unknown parameter: {name}", code="parameter_unknown", param=name)
 
 
-def paged(found: list[Json], request: Request) -> Json:
-    """One page of a list; `found` is in the order in which it is shown."""
-    limit, after, start = request.params.get("limit", 10), request.params.get("starting_after"), 0
+def page_size(request: Request) -> int:
+    limit = request.params.get("limit", 10)
     if not isinstance(limit, int) or not 1 <= limit <= 100:
         raise RefusedError(f"Invalid limit: {limit}; must be between 1 and 100", param="limit")
+    return limit
+
+
+def paged(found: list[Json], request: Request) -> Json:
+    """One page of a list; `found` is in the order in which it is shown."""
+    limit, after, start = page_size(request), request.params.get("starting_after"), 0
     if after is not None:
         ids = [each["id"] for each in found]
         if after not in ids:
