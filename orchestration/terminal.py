@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich import box
 from rich.console import Console
@@ -24,10 +24,8 @@ from orchestration.storage.lake import Batch
 from orchestration.usage.account_words import name_of
 from orchestration.usage.digest import format_pct, hits_cap, sparkline
 from orchestration.usage.events import Rejection
+from orchestration.usage.findings import Finding
 from orchestration.usage.metering import METER
-
-if TYPE_CHECKING:
-    from orchestration.channels.slack import Finding  # its SDK takes a tenth of a second to import
 
 console = Console(width=None if sys.stdout.isatty() else 170, soft_wrap=False, highlight=False)
 _ACCOUNT_COLUMNS = ("Account", "Severity", "Used today", "Used / quota", "Of cap", "14 days", "Hits cap", "Projected")
@@ -259,7 +257,7 @@ def print_deliveries(ledger: Ledger, reports: MeterLedger) -> None:
         )
 
 
-def print_findings(findings: "Sequence[Finding]") -> None:
+def print_findings(findings: Sequence[Finding]) -> None:
     """What the check of a channel has found, a line each."""
     for finding in findings:
         mark = "ok" if not finding.problem else "FAILS" if finding.is_needed else "missing"

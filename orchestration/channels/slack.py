@@ -9,7 +9,6 @@ import base64
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from http.client import HTTPException
 from typing import Any
@@ -22,6 +21,7 @@ from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
 from orchestration.delivery.ledger import Delivery
 from orchestration.delivery.outbox import InDoubtError, RefusedError
 from orchestration.settings import Settings
+from orchestration.usage.findings import Finding
 
 EVENT_TYPE = "headroom_delivery"
 TIMEOUT_SECONDS = 10
@@ -72,17 +72,6 @@ SCOPES = {
 }
 """What for. Which of channels:… and groups:… are needed depends on the channels."""
 OPTIONAL_SCOPES = ("users:read.email", "users:read")
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What one check has found."""
-
-    subject: str
-    problem: str = ""
-    """What is wrong and what to do about it; empty where all is well."""
-    is_needed: bool = True
-    """Whether something fails because of the problem."""
 
 
 class _ShortWait(RateLimitErrorRetryHandler):

@@ -19,6 +19,8 @@ import pytest
 from orchestration import settings
 from orchestration.storage.dbt import DbtProject
 from orchestration.storage.lake import Lake
+from orchestration.usage import pricing
+from orchestration.usage.pricing import price, with_quota
 from tests.dbt_project.builder import PROJECT
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -177,11 +179,11 @@ def test_sentences_reach_whoever_runs_the_build(project: DbtProject) -> None:
 def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> None:
     rng = random.Random(4)
     plans, tiers = random_catalogue(rng)
-    for name, rows in (("plans", plans), ("plan_tiers", [tier for each in tiers.values() for tier in each])):
+    for name, seed in (("plans", plans), ("plan_tiers", [tier for each in tiers.values() for tier in each])):
         with (project.folder / "seeds" / f"{name}.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, rows[0])
+            writer = csv.DictWriter(file, seed[0])
             writer.writeheader()
-            writer.writerows(rows)
+            writer.writerows(seed)
     edges = [0, 1, 2, 3, 6, 7, 8, 10, 11, 999, 1000, 1001, 10**6, 10**6 + 1, 10**9 + 1, 10**14, 10**15, 10**15 + 1]
     accounts = [
         (f"{plan['plan']} {quota} {used} {projected}", plan["plan"], quota, used, projected)
@@ -206,6 +208,9 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
     with duckdb.connect(str(project.warehouse)) as connection:
         costs = connection.execute("select account_id, overage_value, projected_cost, next_plan_cost from overage")
         found = {account: tuple(amounts) for account, *amounts in costs.fetchall()}
+        priced = {
+            plan.name: plan for plan in pricing.plans(*(rows(connection, name) for name in ("plans", "plan_tiers")))
+        }
 
     by_name = {plan["plan"]: plan for plan in plans}
     assert len(found) == len(accounts)
@@ -216,6 +221,13 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
         at_end = cost_on_paper(plan, tiers[name], included, projected)
         on_next = upper and cost_on_paper(upper, tiers[upper["plan"]], upper["included_units"], projected)
         assert found[account] == (so_far, at_end, on_next), (plan, tiers[name])
+        assert price(with_quota(priced[name], quota), used) == so_far, (plan, tiers[name])
+
+
+def rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[Row]:
+    found = connection.execute(f"select * from {table}")
+    columns = [column[0] for column in found.description]
+    return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
 
 
 def random_catalogue(rng: random.Random) -> tuple[list[Row], dict[str, list[Row]]]:
