@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -18,7 +19,8 @@ from orchestration.delivery.reporter import HOUR, Looked, Sent, StoppedError
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.storage.warehouse import BillableUsage
-from orchestration.usage.metering import HORIZON, Change, Mode, Plan, ReportState, Terms, plan
+from orchestration.usage import pricing
+from orchestration.usage.metering import HORIZON, METER, Change, Mode, Plan, ReportState, Terms, plan
 from orchestration.usage.periods import utc_hour
 
 if TYPE_CHECKING:
@@ -41,6 +43,27 @@ class Planned:
     """Of accounts without a Stripe customer in those hours."""
     refusal: str
     """Why it has to be approved first; empty where it has not."""
+
+
+@dataclass(frozen=True)
+class CustomerChange:
+    """What a plan changes for a customer in a usage period."""
+
+    stripe_customer_id: str
+    account_name: str
+    """Of one of the accounts."""
+    accounts: int
+    period_start: datetime
+    units_before: int
+    units: int
+    currency: str
+    amount_before: Decimal | None
+    """Overage at the catalogue's prices; None where the accounts have no plan of it, or several."""
+    amount: Decimal | None
+
+    @property
+    def added(self) -> Decimal:
+        return (self.amount or Decimal(0)) - (self.amount_before or Decimal(0))
 
 
 @dataclass
@@ -78,13 +101,17 @@ def connected(config: Settings, ledger: MeterLedger) -> "StripeMeter | None":
     return meter
 
 
-def look_ahead(config: Settings, ledger: MeterLedger, mode: Mode | None, approved: str = "") -> Planned:
-    """What would be planned now; a preview where there is no mode, for there is no meter. Records nothing.
+def look_ahead(config: Settings) -> tuple[Planned, list[CustomerChange]]:
+    """What would be planned now, and what it comes to for each customer, the largest amount first. Records nothing.
 
+    :raises StoppedError, ValueError: Stripe cannot be used as configured.
     :raises warehouse.NothingPublishedError: no run has published anything yet.
     """
-    with _planning(config, ledger, mode) as planning:
-        return planning.look_ahead(approved)
+    ledger = meter_ledger(config)
+    meter = connected(config, ledger)
+    with _planning(config, ledger, meter.mode if meter else None) as planning:
+        planned = planning.look_ahead("")
+        return planned, planning.in_money(planned.change)
 
 
 def report_usage(
@@ -143,6 +170,35 @@ class _Planning:
         units, unbilled = self._usage.units(start)
         refusal = change.refusal(units, config.stripe_max_change_pct, config.stripe_max_changed_customers, approved)
         return Planned(change, (start, self._end), units, unbilled, refusal)
+
+    def in_money(self, change: Change) -> list[CustomerChange]:
+        rows, tiers = (warehouse.query(self._config.published, sql) for sql in (warehouse.PLANS, warehouse.PLAN_TIERS))
+        plans = {plan.name: plan for plan in pricing.plans(rows, tiers) if plan.meter == METER}
+        added: dict[str, dict[date, int]] = {}
+        for (customer, day), units in change.units.items():
+            added.setdefault(customer, {})[day] = units
+        changes = []
+        for period in self._usage.periods(sorted(added)):
+            customer, units = period["stripe_customer_id"], period["units"]
+            first, end = period["period_start"].date(), period["period_end"].date()
+            more = sum(units for day, units in added[customer].items() if first <= day < end)
+            if not more:
+                continue
+            plan = plans.get(period["plan"])
+            changes.append(
+                CustomerChange(
+                    customer,
+                    period["account_name"],
+                    period["accounts"],
+                    period["period_start"],
+                    units - more,
+                    units,
+                    plan.currency if plan else "",
+                    pricing.price(plan, units - more) if plan else None,
+                    pricing.price(plan, units) if plan else None,
+                )
+            )
+        return sorted(changes, key=lambda each: (-abs(each.added), -each.units))
 
     def commit(self) -> None:
         for day in self._open:
@@ -215,6 +271,20 @@ def note_rejections(config: Settings, clock: Callable[[], datetime]) -> list[str
             told.append(f"{rejection.count:,} more reports: {rejection.sentence}")
         ledger.remember("events", rejection.created)
     return told
+
+
+def settle(config: Settings, clock: Callable[[], datetime], identifier: str, note: str) -> Report:
+    """People have dealt with what was held or refused, and say how: it is no problem any more, and not sent.
+
+    :raises LookupError: there is no such report among the problems.
+    """
+    ledger = meter_ledger(config)
+    report = next((each for each in ledger.problems() if each.identifier == identifier), None)
+    if report is None or report.state is ReportState.MISMATCH:
+        raise LookupError(f"{identifier} is not among what was held or refused: `headroom stripe problems` lists it")
+    settled = replace(report, state=ReportState.SETTLED, finished_at=clock(), error=f"{note} (was: {report.error})")
+    ledger.save([settled], "state", "finished_at", "error")
+    return settled
 
 
 def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: datetime) -> Report:

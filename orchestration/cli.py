@@ -13,6 +13,7 @@ import typer
 from pydantic import ValidationError
 
 from orchestration import job, settings, terminal, ui_server
+from orchestration.cli_stripe import stripe_app
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.meter_ledger import MeterLedger
 from orchestration.settings import Settings
@@ -31,6 +32,8 @@ app = typer.Typer(
 
 slack_app = typer.Typer(help="Slack: what has to be set up there.", no_args_is_help=True)
 app.add_typer(slack_app, name="slack")
+
+app.add_typer(stripe_app, name="stripe")
 
 _DATE = "%Y-%m-%d"
 _PERIODS = {

@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -35,6 +36,12 @@ _FIGURES = ("Used today", "Used / quota", "Of cap", "Projected")
 def print_error(message: str) -> None:
     """A sentence on stderr, in red."""
     print_log(f"headroom: {message}", "red")
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with that sentence and exit status 1."""
+    print_error(message)
+    raise typer.Exit(1)
 
 
 def print_log(line: str, style: str) -> None:

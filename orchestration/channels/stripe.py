@@ -25,6 +25,7 @@ PATIENCE = 5
 """How often a request is repeated that Stripe put off; it says how long to wait."""
 LONGEST_WAIT_SECONDS = 60
 _EXISTS = "already exists with identifier"
+_NO_METER = "No active meter"
 _ERROR_EVENTS = ["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
 
 
@@ -125,6 +126,8 @@ class StripeMeter:
                     raise AnsweredError(f"Stripe failed (HTTP {status}) for {what}; it is sent again") from None
                 elif status in (401, 403):
                     raise StoppedError(refusal(error, what)) from None
+                elif status == 400 and _NO_METER in message:
+                    raise StoppedError(f"{_CODES['no_meter']} (Stripe: {message})") from None
                 elif isinstance(error, stripe.InvalidRequestError) and status in (400, 402, 404):
                     raise RefusedError(f"Stripe refused {what}: {message}") from None
                 else:

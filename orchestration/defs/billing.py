@@ -1,5 +1,7 @@
 """Usage to Stripe, and the comparison of what Stripe took with what it shows."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from orchestration import billing
@@ -106,7 +108,9 @@ def _figures(outcome: Outcome) -> dict[str, dg.MetadataValue]:
         " HEADROOM_STRIPE_READS_PER_DAY allows. A total that does not appear is sent once more."
     ),
 )
-def stripe_parity(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+def stripe_parity(
+    context: dg.AssetExecutionContext, project: Project
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     try:
         looked = billing.look_back(project.settings, clock)
     except BusyError as error:
@@ -121,7 +125,8 @@ def stripe_parity(context: dg.AssetExecutionContext, project: Project) -> dg.Mat
         figures = {name: dg.MetadataValue.int(getattr(looked, name)) for name in names}
         if looked.stopped:
             context.log.warning(looked.stopped)
-    check = dg.AssetCheckResult(
+    yield dg.MaterializeResult(metadata=figures)
+    yield dg.AssetCheckResult(
         passed=not problems,
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
@@ -129,7 +134,6 @@ def stripe_parity(context: dg.AssetExecutionContext, project: Project) -> dg.Mat
             **({"problems": _listed(problems[:LISTED])} if problems else {}),
         },
     )
-    return dg.MaterializeResult(metadata=figures, check_results=[check])
 
 
 def _listed(problems: list[Report]) -> dg.MetadataValue:

@@ -242,6 +242,10 @@ USAGE_BY_DAY = """
     order by days.usage_date
 """
 
+PLANS = "select * from plans order by base_price, plan, meter"
+
+PLAN_TIERS = "select * from plan_tiers order by plan, meter, tier_number"
+
 DATA_QUALITY = "select * from data_quality"
 
 BILLABLE_DAYS = """
@@ -269,16 +273,19 @@ BILLABLE_UNITS = """
     ) as hours
 """
 
-OPEN_SINCE = """
+_BILLED = """
+    select
+        account_id,
+        period_start,
+        period_end,
+        max(case when source <> 'quota change' then period_start end)
+            over (partition by account_id order by period_start) as billed_from
+    from account_periods
+"""  # a quota change that resets usage begins no invoice
+
+OPEN_SINCE = f"""
     select customers.stripe_customer_id, min(periods.billed_from) as open_since
-    from (
-        select
-            account_id,
-            period_end,
-            max(case when source <> 'quota change' then period_start end)
-                over (partition by account_id order by period_start) as billed_from
-        from account_periods
-    ) as periods
+    from ({_BILLED}) as periods
     inner join (
         select distinct account_id, stripe_customer_id from billable_usage_hourly
         where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
@@ -317,11 +324,39 @@ class BillableUsage:
         [row] = self._connection.execute(BILLABLE_UNITS, window).fetchall()
         return row[0], row[1]
 
+    def periods(self, customers: Sequence[str]) -> list[dict[str, Any]]:
+        """Units of each of the customers' usage periods so far, with the plan that all its accounts have, or None."""
+        window = {"end": self._end, "sampled": self._sampled, "customers": list(customers)}
+        return _rows(self._connection, BILLED_PERIODS, window)
+
     def open_since(self, final_until: datetime) -> dict[str, datetime]:
         """By customer, where the first of its usage periods begins that ended after `final_until`."""
         window = {"start": self._start, "end": self._end, "final_until": _naive(final_until)}
         rows = self._connection.execute(OPEN_SINCE, window).fetchall()
         return {customer: start.replace(tzinfo=UTC) for customer, start in rows}
+
+
+BILLED_PERIODS = f"""
+    select
+        hours.stripe_customer_id,
+        periods.billed_from as period_start,
+        max(periods.period_end) as period_end,
+        count(distinct hours.account_id) as accounts,
+        min(coalesce(utilization.account_name, hours.account_id)) as account_name,
+        case when count(distinct coalesce(utilization.plan, '')) = 1 then min(utilization.plan) end as plan,
+        cast(sum(hours.billable_units + $sampled * hours.sampled_calls) as bigint) as units
+    from billable_usage_hourly as hours
+    inner join ({_BILLED}) as periods
+        on
+            hours.account_id = periods.account_id
+            and hours.hour_start >= periods.period_start
+            and hours.hour_start < periods.period_end
+    left join utilization_mtd as utilization
+        on hours.account_id = utilization.account_id and utilization.meter = 'api-calls'
+    where hours.stripe_customer_id in (select unnest($customers)) and hours.hour_start < $end
+    group by hours.stripe_customer_id, periods.billed_from
+    order by hours.stripe_customer_id, periods.billed_from
+"""
 
 
 @contextmanager

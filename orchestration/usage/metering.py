@@ -9,7 +9,7 @@ a meter is, Stripe says; the hourly totals in the end are the same.
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from enum import StrEnum
 
 METER = "api-calls"
@@ -214,8 +214,8 @@ class Change:
     held: int = 0
     hours: dict[str, int] = field(default_factory=dict)
     """Customer-hours by customer."""
-    units: dict[str, int] = field(default_factory=dict)
-    """Units that come, or go, by customer."""
+    units: dict[tuple[str, date], int] = field(default_factory=dict)
+    """Units that come, or go, by customer and UTC day."""
     corrected_units: int = 0
     corrected_customers: set[str] = field(default_factory=set)
     _seal: "hashlib._Hash" = field(default_factory=hashlib.sha256)
@@ -229,7 +229,8 @@ class Change:
             stands, _ = made.corrected.get(report.key, (0, 0))
             self.reports += 1
             self.hours[customer] = self.hours.get(customer, 0) + 1
-            self.units[customer] = self.units.get(customer, 0) + report.units - stands
+            day = customer, report.hour_start.date()
+            self.units[day] = self.units.get(day, 0) + report.units - stands
             if report.key in made.corrected:
                 self.corrected_units += abs(report.units - stands)
                 self.corrected_customers.add(customer)
