@@ -2,6 +2,7 @@
 PYTHON ?= $(shell for v in python3.13 python3.12 python3.11 python3; do \
 	$$v -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$v && break; done)
 BIN := .venv/bin
+ON_ALL_CORES := --numprocesses auto --dist loadfile
 
 .PHONY: run demo test coverage test-clients lint fmt docs picture bench lock clean
 
@@ -12,10 +13,10 @@ demo: .venv/ready ## the same without staying
 	@$(BIN)/headroom demo
 
 test: .venv/ready
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(ON_ALL_CORES)
 
 coverage: .venv/ready ## the same, a third slower
-	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered
+	$(BIN)/python -m pytest $(ON_ALL_CORES) --cov --cov-report=term:skip-covered
 
 # Installs real client libraries from PyPI and npm into a cache outside the repository, and drives them.
 test-clients: .venv/ready

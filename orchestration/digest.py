@@ -14,6 +14,7 @@ import sqlalchemy as sa
 
 from orchestration.channels import drafts, slack_blocks
 from orchestration.delivery.ledger import Delivery, Ledger, State
+from orchestration.delivery.meter_ledger import MeterLedger
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.usage import account_words, critical, digest_words, metering
@@ -32,6 +33,8 @@ class Figures:
     endpoints: Sequence[Mapping[str, Any]]
     utilization: Sequence[Mapping[str, Any]]
     before: datetime | None
+    misbilled_hours: int | None
+    """Customer-hours that Stripe bills otherwise than they were counted; None: nothing was ever sent there."""
 
 
 @dataclass(frozen=True)
@@ -79,6 +82,7 @@ def read_figures(settings: Settings, ledger: Ledger, on: date) -> Figures:
     """:raises warehouse.NothingPublishedError: no run has published anything yet."""
     published = settings.published
     quality = warehouse.data_quality(published)
+    reports = MeterLedger(ledger, settings.env, settings.stripe_meter)
     with ledger.transaction() as connection:
         before = ledger.last_digest_at(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
     standing = warehouse.standing(published, digests.news_since(before, on, settings.zone))
@@ -94,6 +98,7 @@ def read_figures(settings: Settings, ledger: Ledger, on: date) -> Figures:
         calls={row["account_id"]: row["calls"] for row in warehouse.query(published, warehouse.DAILY_CALLS)},
         utilization=warehouse.query(published, warehouse.UTILIZATION),
         before=before,
+        misbilled_hours=len(reports.problems()) if reports.live_since() else None,
     )
 
 
@@ -130,6 +135,7 @@ def compose_digest(
         _links(settings.ui_url, run_id),
     )
     told = [crossing for crossing in withdrawn if former[crossing] == digests.Outcome.ANNOUNCED]
+    digest["footer"].append(digest_words.parity(figures.misbilled_hours))
     if line := digest_words.withdrawal(told, used):
         digest["footer"].insert(0, line)
     told_before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []

@@ -103,6 +103,15 @@ def withdrawal(keys: Collection[CrossingKey], used: Sequence[Row]) -> str:
     return f"Corrected usage, below what was announced: {named}{more}" if rows else ""
 
 
+def parity(misbilled_hours: int | None) -> str:
+    """Whether Stripe bills what was counted, in the footer; None: nothing is sent to Stripe."""
+    if misbilled_hours is None:
+        return "nothing is sent to Stripe"
+    if misbilled_hours:
+        return f"Stripe: {counted(misbilled_hours, 'customer-hour')} not billed as counted (`headroom stripe problems`)"
+    return "Stripe: billed as counted"
+
+
 def _headline(news: Sequence[Row], used_up: Sequence[Row], morning: Morning) -> str:
     since = morning.moment(morning.since)
     if not news:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestration.usage.digest_words import compose, stale_line
+from orchestration.usage.digest_words import compose, parity, stale_line
 from tests.builders import NOVEMBER, QUALITY, make_crossing, make_standing
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -314,6 +314,19 @@ def test_footer_counts_what_the_figures_lack() -> None:
         "0 accounts with usage but no quota",
         "not billed: 1 account with usage but no Stripe customer",
     ]
+
+
+@pytest.mark.parametrize(
+    ("hours", "said"),
+    [
+        (None, "nothing is sent to Stripe"),
+        (0, "Stripe: billed as counted"),
+        (1, "Stripe: 1 customer-hour not billed as counted (`headroom stripe problems`)"),
+        (2, "Stripe: 2 customer-hours not billed as counted (`headroom stripe problems`)"),
+    ],
+)
+def test_parity_says_whether_stripe_bills_what_was_counted(hours: int | None, said: str) -> None:
+    assert parity(hours) == said
 
 
 def test_footer_mentions_what_is_rare_when_there_is_some() -> None:
