@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
+import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -21,6 +22,7 @@ from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.storage.lake import Batch
 from orchestration.usage.account_words import name_of
+from orchestration.usage.catalogue import Action, Step
 from orchestration.usage.digest import format_pct, hits_cap, sparkline
 from orchestration.usage.events import Rejection
 from orchestration.usage.findings import Finding
@@ -34,6 +36,12 @@ _FIGURES = ("Used today", "Used / quota", "Of cap", "Projected")
 def print_error(message: str) -> None:
     """A sentence on stderr, in red."""
     print_log(f"headroom: {message}", "red")
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with that sentence and exit status 1."""
+    print_error(message)
+    raise typer.Exit(1)
 
 
 def print_log(line: str, style: str) -> None:
@@ -260,6 +268,13 @@ def print_findings(findings: Sequence[Finding]) -> None:
         style = {"ok": "green", "FAILS": "bold red", "missing": "yellow"}[mark]
         problem = f": {finding.problem}" if finding.problem else ""
         console.print(Text(f"{mark:8}", style), Text(f"{finding.subject}{problem}"), sep="")
+
+
+def print_step(step: Step, is_done: bool = False) -> None:
+    """One part of the catalogue at Stripe: what is done about it, and why."""
+    style = {Action.NOTHING: "green", Action.BY_HAND: "bold red"}.get(step.action, "green" if is_done else "yellow")
+    mark = "made" if is_done else step.action.value
+    console.print(Text(f"{mark:8} ", style), Text(f"{step.subject}{': ' + step.words if step.words else ''}"), sep="")
 
 
 def print_replay(batch: Batch | None) -> None:

@@ -244,6 +244,23 @@ USAGE_BY_DAY = """
 
 DATA_QUALITY = "select * from data_quality"
 
+PLANS = "select * from plans order by base_price, plan, meter"
+
+PLAN_TIERS = "select * from plan_tiers order by plan, meter, tier_number"
+
+BILLABLE_ACCOUNTS = """
+    select
+        accounts.account_id, accounts.account_name, accounts.stripe_customer_id,
+        coalesce(overage.plan, accounts.plan) as plan, overage.included_units,
+        coalesce(overage.missing = 'quota unknown', true) as is_quota_unknown
+    from stg_accounts as accounts
+    left join overage on overage.account_id = accounts.account_id and overage.meter = 'api-calls'
+    where
+        accounts.stripe_customer_id is not null
+        and not coalesce(accounts.is_internal, false) and not coalesce(accounts.is_test, false)
+    order by accounts.stripe_customer_id, accounts.account_id
+"""
+
 BILLABLE_HOURS = """
     select stripe_customer_id, hour_start, sum(billable_units)::bigint as units
     from billable_usage_hourly where hour_start >= ? and hour_start < ?
