@@ -7,7 +7,7 @@ commands that run something, so that the others answer at once.
 import gc
 import sys
 from datetime import datetime
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from pydantic import ValidationError
@@ -32,6 +32,7 @@ app = typer.Typer(
 
 slack_app = typer.Typer(help="Slack: what has to be set up there.", no_args_is_help=True)
 app.add_typer(slack_app, name="slack")
+app.add_typer(stripe_app, name="stripe")
 
 app.add_typer(stripe_app, name="stripe")
 
@@ -106,7 +107,7 @@ def sql(
     try:
         rows = warehouse.query(_settings().published, query)
     except (duckdb.Error, warehouse.NothingPublishedError) as error:
-        _fail(str(error))
+        terminal.fail(str(error))
     terminal.print_rows(rows, as_csv)
 
 
@@ -145,7 +146,7 @@ def usage(
     try:
         meters, rows = warehouse.usage(config.published, account, *days)
     except (warehouse.NothingPublishedError, warehouse.UnknownAccountError) as error:
-        _fail(str(error))
+        terminal.fail(str(error))
     if as_csv:
         terminal.print_rows(rows, as_csv)
     else:
@@ -168,14 +169,14 @@ def digest(
 
     config = _settings()
     if not preview:
-        _fail(
+        terminal.fail(
             "a digest is sent by `headroom run`, which checks its figures first; `headroom digest --preview` shows it"
         )
     day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
     try:
         shown = preview_digest(config, day, terminal.print_error, redraw)
     except warehouse.NothingPublishedError as error:
-        _fail(str(error))
+        terminal.fail(str(error))
     payload, replies = shown.composed.payload, shown.composed.replies
     title = f"Usage digest {day}"
     page = config.data / "preview" / f"digest-{day}.html"
@@ -196,7 +197,7 @@ def deliveries(
     elif delivery := ledger.delivery(show):
         terminal.print_delivery(delivery)
     else:
-        _fail(f"there is no delivery {show!r}; `headroom deliveries` lists the keys")
+        terminal.fail(f"there is no delivery {show!r}; `headroom deliveries` lists the keys")
 
 
 @slack_app.command("check")
@@ -207,9 +208,9 @@ def slack_check() -> None:
     try:
         channel = slack.configured(_settings())
     except ValueError as error:
-        _fail(str(error))
+        terminal.fail(str(error))
     if channel is None:
-        _fail("SLACK_BOT_TOKEN is not set: what would be posted is only shown, see `headroom deliveries`")
+        terminal.fail("SLACK_BOT_TOKEN is not set: what would be posted is only shown, see `headroom deliveries`")
     findings = channel.check()
     terminal.print_findings(findings)
     if any(finding.problem and finding.is_needed for finding in findings):
@@ -231,7 +232,7 @@ def rejected(
     try:
         terminal.print_rejected(config, limit)
     except warehouse.NothingPublishedError as error:
-        _fail(str(error))
+        terminal.fail(str(error))
 
 
 @app.command()
@@ -242,7 +243,7 @@ def collect() -> None:
     try:
         serve(_settings())
     except ValueError as error:
-        _fail(str(error))
+        terminal.fail(str(error))
 
 
 def main() -> None:
@@ -260,11 +261,6 @@ def _settings() -> Settings:
     config = settings.load()
     config.export()
     return config
-
-
-def _fail(message: str) -> NoReturn:
-    terminal.print_error(message)
-    raise typer.Exit(1)
 
 
 if __name__ == "__main__":

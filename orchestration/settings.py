@@ -93,14 +93,15 @@ class Settings(BaseSettings):
     stripe_api_key: SecretStr | None = Field(None, alias="STRIPE_API_KEY", description="without: preview")
     stripe_api_base: str | None = Field(None, alias="STRIPE_API_BASE", description="another address of Stripe's API")
     stripe_meter: str = Field(
-        "api-calls", alias="HEADROOM_STRIPE_METER", description="event name of the meter at Stripe"
+        "api-calls",
+        alias="HEADROOM_STRIPE_METER",
+        min_length=1,
+        max_length=100,
+        description="event name of the meter at Stripe",
     )
+    # Stripe's own default; longer is a setting of the invoices there, which the API does not show.
     stripe_grace_hours: int = Field(
-        1,
-        alias="HEADROOM_STRIPE_GRACE_HOURS",
-        ge=0,
-        le=72,
-        description="for which Stripe holds an invoice open after its period; as set there",
+        1, alias="HEADROOM_STRIPE_GRACE_HOURS", ge=0, le=72, description="hours for which Stripe keeps invoices open"
     )
     stripe_requests_per_second: float = Field(
         20,

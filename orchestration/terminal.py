@@ -23,6 +23,7 @@ from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.storage.lake import Batch
 from orchestration.usage.account_words import name_of
+from orchestration.usage.catalogue import Action, Step
 from orchestration.usage.digest import format_pct, hits_cap, sparkline
 from orchestration.usage.events import Rejection
 from orchestration.usage.findings import Finding
@@ -271,6 +272,13 @@ def print_findings(findings: Sequence[Finding]) -> None:
         style = {"ok": "green", "FAILS": "bold red", "missing": "yellow"}[mark]
         problem = f": {finding.problem}" if finding.problem else ""
         console.print(Text(f"{mark:8}", style), Text(f"{finding.subject}{problem}"), sep="")
+
+
+def print_step(step: Step, is_done: bool = False) -> None:
+    """One part of the catalogue at Stripe: what is done about it, and why."""
+    style = {Action.NOTHING: "green", Action.BY_HAND: "bold red"}.get(step.action, "green" if is_done else "yellow")
+    mark = "made" if is_done else step.action.value
+    console.print(Text(f"{mark:8} ", style), Text(f"{step.subject}{': ' + step.words if step.words else ''}"), sep="")
 
 
 def print_replay(batch: Batch | None) -> None:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import stripe
+from stripe import StripeClient as StripeClient
 
 from orchestration.delivery.outbox import InDoubtError, RefusedError
 from orchestration.settings import Settings
@@ -18,7 +19,7 @@ _REMEDIES = {
 }
 
 
-def connect(config: Settings) -> stripe.StripeClient | None:
+def connect(config: Settings) -> StripeClient | None:
     """Stripe as the environment configures it; None without a key. Nothing is asked yet.
 
     Nothing is repeated by the SDK: whether that is safe is for the caller to know.
@@ -37,7 +38,7 @@ def connect(config: Settings) -> stripe.StripeClient | None:
         )
     stripe.enable_telemetry = False  # the SDK knows no setting for one client
     base = (config.stripe_api_base or "").rstrip("/")
-    return stripe.StripeClient(
+    return StripeClient(
         key,
         base_addresses={"api": base, "meter_events": base} if base else None,
         http_client=stripe.RequestsClient(timeout=TIMEOUT_SECONDS),

@@ -242,10 +242,6 @@ USAGE_BY_DAY = """
     order by days.usage_date
 """
 
-PLANS = "select * from plans order by base_price, plan, meter"
-
-PLAN_TIERS = "select * from plan_tiers order by plan, meter, tier_number"
-
 DATA_QUALITY = "select * from data_quality"
 
 BILLABLE_DAYS = """
@@ -255,6 +251,23 @@ BILLABLE_DAYS = """
     from billable_usage_hourly
     where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
     group by usage_date order by usage_date
+"""
+
+PLANS = "select * from plans order by base_price, plan, meter"
+
+PLAN_TIERS = "select * from plan_tiers order by plan, meter, tier_number"
+
+BILLABLE_ACCOUNTS = """
+    select
+        accounts.account_id, accounts.account_name, accounts.stripe_customer_id,
+        coalesce(overage.plan, accounts.plan) as plan, overage.included_units,
+        coalesce(overage.missing = 'quota unknown', true) as is_quota_unknown
+    from stg_accounts as accounts
+    left join overage on overage.account_id = accounts.account_id and overage.meter = 'api-calls'
+    where
+        accounts.stripe_customer_id is not null
+        and not coalesce(accounts.is_internal, false) and not coalesce(accounts.is_test, false)
+    order by accounts.stripe_customer_id, accounts.account_id
 """
 
 BILLABLE_HOURS = """

@@ -1,0 +1,51 @@
+"""A loopback Stripe, its client, and a published copy with plans: for all tests of what stands at Stripe."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import duckdb
+import pytest
+from stripe import StripeClient
+
+from orchestration.channels import stripe_client
+from orchestration.settings import PROJECT_ROOT, load
+from tests.fake_stripe_catalogue import CatalogueStripe
+
+TABLES = """
+    create table stg_accounts (
+        account_id varchar, account_name varchar, stripe_customer_id varchar, plan varchar, is_internal boolean,
+        is_test boolean
+    );
+    create table overage (account_id varchar, meter varchar, plan varchar, included_units bigint, missing varchar);
+"""
+
+
+@pytest.fixture
+def stripe(monkeypatch: pytest.MonkeyPatch, data: Path) -> Iterator[CatalogueStripe]:
+    for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    with CatalogueStripe() as server:
+        monkeypatch.setenv("STRIPE_API_KEY", server.key)
+        monkeypatch.setenv("STRIPE_API_BASE", server.url)
+        yield server
+
+
+@pytest.fixture
+def client(stripe: CatalogueStripe) -> StripeClient:
+    client = stripe_client.connect(load())
+    assert client
+    return client
+
+
+@pytest.fixture
+def published(data: Path) -> Path:
+    """A published copy with the price list, and no account yet."""
+    path = data / "published.duckdb"
+    seeds = PROJECT_ROOT / "dbt_project" / "seeds"
+    with duckdb.connect(str(path)) as connection:
+        for seed, places in (("plans", {"unit_price", "package_price"}), ("plan_tiers", {"unit_price", "flat_price"})):
+            types = dict.fromkeys(places, "decimal(18, 12)")
+            connection.execute(f"create table {seed} as from read_csv('{seeds / seed}.csv', types = {types})")
+        connection.execute("alter table plans alter base_price type decimal(18, 2)")
+        connection.execute(TABLES)
+    return path
