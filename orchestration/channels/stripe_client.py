@@ -74,7 +74,8 @@ def explained(what: str, doubt: str, otherwise: type[Exception] = InDoubtError) 
     except stripe.StripeError as error:
         if error.http_status in (400, 401, 402, 403, 404, 429):
             raise RefusedError(refusal(error, what)) from None
-        reason = f"HTTP {error.http_status}" if error.http_status else type(error).__name__
-        raise otherwise(f"no usable answer from Stripe ({reason}): {doubt}") from None
+        if error.http_status is None:
+            raise otherwise(f"no answer from Stripe ({type(error).__name__}): {doubt}") from None
+        raise otherwise(f"Stripe failed (HTTP {error.http_status}): {doubt}") from None
     except (OSError, ValueError, LookupError, AttributeError) as error:
         raise otherwise(f"no usable answer from Stripe ({type(error).__name__}): {doubt}") from None
