@@ -34,9 +34,8 @@ def bootstrap(
     try:
         if is_applied:
             for step in stripe_catalogue.apply(client, wanted):
-                terminal.print_step(step, is_done=True)
-        for step in catalogue.compare(wanted, stripe_catalogue.standing(client, wanted)):
-            terminal.print_step(step)
+                terminal.print_made(step)
+        terminal.print_steps(catalogue.compare(wanted, stripe_catalogue.standing(client, wanted)))
     except (RefusedError, InDoubtError) as error:
         terminal.fail(str(error))
 

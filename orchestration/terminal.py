@@ -274,11 +274,19 @@ def print_findings(findings: Sequence[Finding]) -> None:
         console.print(Text(f"{mark:8}", style), Text(f"{finding.subject}{problem}"), sep="")
 
 
-def print_step(step: Step, is_done: bool = False) -> None:
-    """One part of the catalogue at Stripe: what is done about it, and why."""
-    style = {Action.NOTHING: "green", Action.BY_HAND: "bold red"}.get(step.action, "green" if is_done else "yellow")
-    mark = "made" if is_done else step.action.value
-    console.print(Text(f"{mark:8} ", style), Text(f"{step.subject}{': ' + step.words if step.words else ''}"), sep="")
+def print_steps(steps: Sequence[Step]) -> None:
+    """The parts of the catalogue at Stripe: what stands, what is to be made, what has to be done by hand."""
+    styles = {Action.NOTHING: "green", Action.BY_HAND: "bold red"}
+    for step in steps:
+        words = Text(f"{step.subject}{': ' if step.words else ''}{step.words}")
+        console.print(Text(f"{step.action:8} ", styles.get(step.action, "yellow")), words, sep="")
+    if any(step.action in (Action.MAKE, Action.REPLACE) for step in steps):
+        console.print("Nothing was changed; `headroom stripe bootstrap --apply` does it.")
+
+
+def print_made(step: Step) -> None:
+    """One part of it that was made."""
+    console.print(Text("made     ", "green"), Text(step.subject), sep="")
 
 
 def print_replay(batch: Batch | None) -> None:

@@ -309,7 +309,7 @@ def test_plan_is_the_default_and_changes_nothing(published: Path, stripe: Catalo
     assert {request.method for request in stripe.requests} == {"GET"}
 
     applied = bootstrap("--apply").stdout
-    assert "made     price headroom_growth_api-calls: is missing" in applied
+    assert "made     price headroom_growth_api-calls\n" in applied
     assert "stands   price headroom_growth_api-calls\n" in applied
     assert made(stripe) == {"meters": 1, "products": 5, "prices": 8}
     assert "make " not in bootstrap().stdout
