@@ -20,11 +20,14 @@ from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.storage.warehouse import BillableUsage
 from orchestration.usage import pricing
+from orchestration.usage.catalogue import Catalogue, Step, catalogue, compare
+from orchestration.usage.findings import Finding
 from orchestration.usage.metering import HORIZON, METER, Change, Mode, Plan, ReportState, Terms, plan
 from orchestration.usage.periods import utc_hour
 
 if TYPE_CHECKING:
     from orchestration.channels.stripe import StripeMeter
+    from orchestration.channels.stripe_client import StripeClient
 
 LOOK_BACK = timedelta(days=92)
 """How far back usage is compared with the ledger: what came too late to be billed is listed."""
@@ -172,8 +175,7 @@ class _Planning:
         return Planned(change, (start, self._end), units, unbilled, refusal)
 
     def in_money(self, change: Change) -> list[CustomerChange]:
-        rows, tiers = (warehouse.query(self._config.published, sql) for sql in (warehouse.PLANS, warehouse.PLAN_TIERS))
-        plans = {plan.name: plan for plan in pricing.plans(rows, tiers) if plan.meter == METER}
+        plans = {plan.name: plan for plan in _plans(self._config) if plan.meter == METER}
         added: dict[str, dict[date, int]] = {}
         for (customer, day), units in change.units.items():
             added.setdefault(customer, {})[day] = units
@@ -318,3 +320,58 @@ def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: 
         )
         ledger.adopt(adopted)
         return adopted
+
+
+def make_catalogue(config: Settings) -> Iterator[Step]:
+    """Make what is missing of our plans at Stripe, one step after the other.
+
+    :raises ValueError, RefusedError, InDoubtError: what was made stays; repeat it to make the rest.
+    """
+    from orchestration.channels import stripe_catalogue
+
+    yield from stripe_catalogue.apply(_client(config), wanted_catalogue(config))
+
+
+def compare_catalogue(config: Settings) -> list[Step]:
+    """What stands at Stripe of our plans, what is missing, and what Stripe has no price for.
+
+    :raises ValueError, RefusedError: Stripe cannot be asked.
+    """
+    from orchestration.channels import stripe_catalogue
+
+    wanted = wanted_catalogue(config)
+    return list(compare(wanted, stripe_catalogue.standing(_client(config), wanted)))
+
+
+def check(config: Settings) -> list[Finding]:
+    """Whether all that is done at Stripe would succeed and be billed. Changes nothing.
+
+    :raises ValueError: there is no key, or none that can be used.
+    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    """
+    from orchestration.channels import stripe_check
+
+    accounts = warehouse.query(config.published, warehouse.BILLABLE_ACCOUNTS)
+    return stripe_check.check(_client(config), config, wanted_catalogue(config), accounts, config.now())
+
+
+def wanted_catalogue(config: Settings) -> Catalogue:
+    """What should stand at Stripe, by the plans of the published copy.
+
+    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    """
+    return catalogue(_plans(config), config.stripe_meter)
+
+
+def _plans(config: Settings) -> list[pricing.Plan]:
+    rows, tiers = (warehouse.query(config.published, sql) for sql in (warehouse.PLANS, warehouse.PLAN_TIERS))
+    return pricing.plans(rows, tiers)
+
+
+def _client(config: Settings) -> "StripeClient":
+    from orchestration.channels import stripe_client
+
+    client = stripe_client.connect(config)
+    if client is None:
+        raise ValueError("STRIPE_API_KEY is not set: what would be sent is recorded, `headroom stripe plan` shows it")
+    return client

@@ -7,12 +7,20 @@ import typer
 
 from orchestration import billing, settings, terminal_billing
 from orchestration.delivery.ledger import BusyError
-from orchestration.delivery.outbox import RefusedError
+from orchestration.delivery.outbox import InDoubtError, RefusedError
 from orchestration.delivery.reporter import StoppedError
 from orchestration.storage import warehouse
 from orchestration.terminal import fail
 
-REFUSALS = (StoppedError, RefusedError, BusyError, ValueError, LookupError, warehouse.NothingPublishedError)
+REFUSALS = (
+    StoppedError,
+    RefusedError,
+    InDoubtError,
+    BusyError,
+    ValueError,
+    LookupError,
+    warehouse.NothingPublishedError,
+)
 
 HourOption = Annotated[
     datetime, typer.Argument(formats=["%Y-%m-%dT%H", "%Y-%m-%dT%H:%M"], help="UTC hour, such as 2026-11-20T14")

@@ -6,7 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.defs import automation
-from orchestration.defs.billing import stripe_parity, stripe_usage
+from orchestration.defs.billing import catalogue_at_stripe, stripe_parity, stripe_usage
 from orchestration.defs.deliver import build_usage_digest
 from orchestration.defs.ingest import ingest
 from orchestration.defs.notices import critical_alert, monthly_digest, weekly_digest
@@ -33,6 +33,7 @@ def headroom() -> dg.Definitions:
             monthly_digest,
             critical_alert,
         ],
+        asset_checks=[catalogue_at_stripe],
         jobs=automation.JOBS,
         schedules=automation.build_schedules(project),
         sensors=automation.build_sensors(project),

@@ -23,6 +23,8 @@ INGEST = dg.AssetSelection.groups("ingest")
 MODELS = dg.AssetSelection.groups("staging", "marts", "publish")
 DIGEST = dg.AssetSelection.assets("usage_digest")
 STRIPE = dg.AssetSelection.assets("stripe_usage", "stripe_parity")
+CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")
+"""Once a day: it reads all subscriptions."""
 NOTICES = dg.AssetSelection.assets("weekly_digest", "monthly_digest", "critical_alert")
 
 refresh_job = dg.define_asset_job(
@@ -30,7 +32,7 @@ refresh_job = dg.define_asset_job(
 )
 hourly_job = dg.define_asset_job(
     "hourly_job",
-    INGEST | MODELS | STRIPE | NOTICES,
+    (INGEST | MODELS | STRIPE | NOTICES) - dg.AssetSelection.checks(CATALOGUE),
     description="Fresh numbers, the hour's usage for Stripe, and the notices that are due.",
 )
 daily_job = dg.define_asset_job(

@@ -152,3 +152,28 @@ def _listed(problems: list[Report]) -> dg.MetadataValue:
             for report in problems
         ]
     )
+
+
+@dg.asset_check(
+    asset="stripe_usage",
+    description=(
+        "Meter, products, prices and subscriptions at Stripe are as our plans say, and each billed customer has exactly"
+        " one subscription to the meter, anchored at a full UTC hour: else usage that Stripe takes is not billed, or"
+        " twice. Daily. `headroom stripe check` says the same; `headroom stripe bootstrap` makes what is missing."
+    ),
+)
+def catalogue_at_stripe(project: Project) -> dg.AssetCheckResult:
+    settings = project.settings
+    if settings.stripe_api_key is None:
+        return dg.AssetCheckResult(passed=True, metadata={"outcome": "not asked: STRIPE_API_KEY is not set"})
+    try:
+        findings = [finding for finding in billing.check(settings) if finding.problem]
+    except (StoppedError, RefusedError, ValueError) as error:
+        return dg.AssetCheckResult(passed=False, metadata={"outcome": str(error)})
+    needed = any(finding.is_needed for finding in findings)
+    listed = "\n".join(f"- {finding.subject}: {finding.problem}" for finding in findings[:LISTED])
+    return dg.AssetCheckResult(
+        passed=not findings,
+        severity=dg.AssetCheckSeverity.ERROR if needed else dg.AssetCheckSeverity.WARN,
+        metadata={"findings": len(findings), "problems": dg.MetadataValue.md(listed)},
+    )

@@ -9,10 +9,10 @@ import pytest
 from stripe import StripeClient
 from typer.testing import CliRunner, Result
 
+from orchestration.billing import wanted_catalogue
 from orchestration.channels import stripe_catalogue, stripe_check
 from orchestration.channels.stripe_check import catalogue_findings
 from orchestration.cli import app
-from orchestration.cli_stripe import wanted_catalogue
 from orchestration.settings import load
 from orchestration.storage import warehouse
 from orchestration.usage.findings import Finding
