@@ -351,8 +351,8 @@ def check(config: Settings) -> list[Finding]:
     """
     from orchestration.channels import stripe_check
 
-    accounts = warehouse.query(config.published, warehouse.BILLABLE_ACCOUNTS)
-    return stripe_check.check(_client(config), config, wanted_catalogue(config), accounts, config.now())
+    client, accounts = _client(config), warehouse.query(config.published, warehouse.BILLABLE_ACCOUNTS)
+    return stripe_check.check(client, config, wanted_catalogue(config), accounts, config.now())
 
 
 def wanted_catalogue(config: Settings) -> Catalogue:
