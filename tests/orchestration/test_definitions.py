@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from orchestration.definitions import headroom
+from orchestration.defs import automation
 from orchestration.defs.resources import Project
 
 GRAPH = {
@@ -126,7 +127,18 @@ def test_jobs_run_numbers_and_deliveries_together(definitions: dg.Definitions) -
 def test_dbt_tests_are_blocking_checks(definitions: dg.Definitions) -> None:
     checks = {key.name: definitions.resolve_asset_graph().get_check_spec(key) for key in _checks(definitions)}
     assert {"daily_usage_adds_up_to_the_calls", "calls_are_distinct", "crossings_agree_with_utilization"} <= set(checks)
-    assert {name for name, check in checks.items() if not check.blocking} == {"calls_are_recent", "billed_as_counted"}
+    informing = {"calls_are_recent", "billed_as_counted", "catalogue_at_stripe"}
+    assert {name for name, check in checks.items() if not check.blocking} == informing
+
+
+def test_catalogue_is_compared_once_a_day(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    asked = {
+        job.name
+        for job in automation.JOBS
+        if automation.CATALOGUE in job.selection.resolve_checks(graph)  # type: ignore[attr-defined]
+    }
+    assert asked == {"daily_job"}
 
 
 def test_published_copy_is_overdue_when_the_data_would_be_stale(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
