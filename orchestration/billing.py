@@ -275,18 +275,23 @@ def note_rejections(config: Settings, clock: Callable[[], datetime]) -> list[str
     return told
 
 
-def settle(config: Settings, clock: Callable[[], datetime], identifier: str, note: str) -> Report:
+def settle(config: Settings, clock: Callable[[], datetime], name: str, note: str) -> list[Report]:
     """People have dealt with what was held or refused, and say how: it is no problem any more, and not sent.
+
+    `name` is a report's identifier, or a customer for all of its own.
 
     :raises LookupError: there is no such report among the problems.
     """
     ledger = meter_ledger(config)
-    report = next((each for each in ledger.problems() if each.identifier == identifier), None)
-    if report is None or report.state is ReportState.MISMATCH:
-        raise LookupError(f"{identifier} is not among what was held or refused: `headroom stripe problems` lists it")
-    settled = replace(report, state=ReportState.SETTLED, finished_at=clock(), error=f"{note} (was: {report.error})")
-    ledger.save([settled], "state", "finished_at", "error")
-    return settled
+    found = [
+        replace(each, state=ReportState.SETTLED, finished_at=clock(), error=f"{note} (was: {each.error})")
+        for each in ledger.problems()
+        if name in (each.identifier, each.stripe_customer_id) and each.state is not ReportState.MISMATCH
+    ]
+    if not found:
+        raise LookupError(f"{name} has nothing that was held or refused: `headroom stripe problems` lists what was")
+    ledger.save(found, "state", "finished_at", "error")
+    return found
 
 
 def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: datetime) -> Report:

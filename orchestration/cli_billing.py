@@ -60,21 +60,23 @@ def apply(
         fail(f"{outcome.sent.stopped}. What was not sent is recorded; the next run sends it.")
 
 
-def problems() -> None:
+def problems(
+    by_hour: Annotated[bool, typer.Option("--hours", help="each hour, with the identifier of its report")] = False,
+) -> None:
     """Customer-hours that are not billed as they were counted, why, and what to do."""
-    terminal_billing.print_problems(billing.meter_ledger(settings.load()).problems())
+    terminal_billing.print_problems(billing.meter_ledger(settings.load()).problems(), by_hour)
 
 
 def settle(
-    identifier: Annotated[str, typer.Argument(help="of the report, as `headroom stripe problems` shows it")],
+    name: Annotated[str, typer.Argument(help="identifier of a report, or cus_… for all of a customer")],
     note: Annotated[str, typer.Option(help="what was done about it, such as: credit note CN-17")],
 ) -> None:
-    """Note that people have dealt with an hour that was held or refused."""
+    """Note that people have dealt with what was held or refused."""
     try:
-        report = billing.settle(settings.load(), _clock, identifier, note)
+        reports = billing.settle(settings.load(), _clock, name, note)
     except REFUSALS as error:
         fail(str(error))
-    terminal_billing.print_problems([report])
+    terminal_billing.print_problems(reports)
 
 
 def adopt(

@@ -13,6 +13,7 @@ from orchestration.billing import CustomerChange, Outcome, Planned
 from orchestration.delivery.meter_ledger import Report
 from orchestration.delivery.reporter import Sent
 from orchestration.terminal import console
+from orchestration.usage.notice import counted
 
 LISTED = 20
 
@@ -74,17 +75,23 @@ def print_outcome(outcome: Outcome) -> None:
         console.print(Text(f"  {refusal}", "red"))
 
 
-def print_problems(reports: Sequence[Report]) -> None:
-    """A block for each: the hour, what is wrong, and the identifier to name it by."""
+def print_problems(reports: Sequence[Report], by_hour: bool = False) -> None:
+    """A block for each customer and reason, or for each hour with the identifier to name it by."""
     if not reports:
         console.print("No problem: every customer-hour is billed as it was counted, or will be.")
+    groups: dict[tuple[str, ...], list[Report]] = {}
     for report in reports:
-        console.print(
-            Text(
-                f"{report.stripe_customer_id}  {report.hour_start:%Y-%m-%d %H:%M} UTC  {report.units:,} units  ", "bold"
-            )
-            + Text(f"{report.state}\n  {report.error or ''}\n  {report.identifier}", "")
+        own = (report.identifier,) if by_hour else (report.state, report.error or "")
+        groups.setdefault((report.stripe_customer_id, *own), []).append(report)
+    for group in groups.values():
+        first, last = group[0], group[-1]
+        hours = f"{first.hour_start:%Y-%m-%d %H:%M}" + (
+            f" to {last.hour_start:%Y-%m-%d %H:%M}" if last != first else ""
         )
+        units = sum(report.units for report in group)
+        head = f"{first.stripe_customer_id}  {hours} UTC  {counted(len(group), 'hour')}, {counted(units, 'unit')}  "
+        name = f"\n  {first.identifier}" if len(group) == 1 else ""
+        console.print(Text(head, "bold"), Text(f"{first.state}\n  {first.error or ''}{name}"), sep="")
 
 
 @contextmanager
