@@ -10,11 +10,14 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from tests.fake_stripe import FakeStripe
-from tests.fake_stripe_store import Collection, Json, RefusedError, Request, known, missing, required
+from tests.fake_stripe_store import Collection, Json, RefusedError, Request, known, missing, paged, required
 
 MAX_PLACES = 12
 EVERY = {"day": 1095, "week": 156, "month": 36, "year": 3}
-SECRET = "sk_test_fake"
+LOOKUP_KEYS = 10
+"""Of one request, at most."""
+EMBEDDED = 10
+"""Objects of a list within another object, at most; the others are on the next pages."""
 
 
 class CatalogueStripe(FakeStripe):
@@ -29,6 +32,7 @@ class CatalogueStripe(FakeStripe):
             "/v1/products": self.products,
             "/v1/prices": self.prices,
             "/v1/subscriptions": self.subscriptions,
+            "/v1/subscription_items": Items(self),
         }
 
     def subscribe(self, customer: str, *prices: str, anchor: int = 0, status: str = "active") -> Json:
@@ -102,6 +106,11 @@ class Prices(Collection):
             params |= _amount(params, "unit_amount")
         return super().create(params)
 
+    def matches(self, stored: Json, params: Json) -> bool:
+        if len(params.get("lookup_keys", [])) > LOOKUP_KEYS:
+            raise RefusedError(f"You can specify up to {LOOKUP_KEYS} lookup_keys.", param="lookup_keys")
+        return super().matches(stored, params)
+
     def change(self, stored: Json, params: Json) -> None:
         known(params, ["active", "lookup_key", "metadata", "nickname", "transfer_lookup_key"])
         super().change(stored, params)
@@ -134,15 +143,32 @@ class Subscriptions(Collection):
         return super().matches(stored, params) and ("status" in params or stored["status"] != "canceled")
 
     def shown(self, request: Request, stored: Json) -> Json:
-        shown = super().shown(request, stored)
+        embedded = Request(request.method, "/v1/subscription_items", {"limit": EMBEDDED}, request.key)
+        return {**super().shown(request, stored), "items": self.items(embedded, stored)}
+
+    def items(self, request: Request, stored: Json) -> Json:
+        """A page of the items. Its address names the subscription, as the next page has to."""
         prices: Any = self.stripe.resources["/v1/prices"]
         plain = Request(request.method, request.path, key=request.key)
-        items = [
+        found = [
             {**item, "object": "subscription_item", "price": prices.shown(plain, prices.find(item["price"]))}
             for item in stored["items"]
         ]
-        shown["items"] = {"object": "list", "url": "/v1/subscription_items", "has_more": False, "data": items}
-        return shown
+        return {**paged(found, request), "url": f"{request.path}?subscription={stored['id']}"}
+
+
+class Items:
+    """`GET /v1/subscription_items`: the items of one subscription."""
+
+    permission = "subscription"
+
+    def __init__(self, stripe: CatalogueStripe) -> None:
+        self.stripe = stripe
+
+    def call(self, request: Request, rest: list[str]) -> Json:
+        required(request.params, "subscription")
+        subscriptions = self.stripe.subscriptions
+        return subscriptions.items(request, subscriptions.find(request.params["subscription"]))
 
 
 def _amount(params: Json, name: str) -> Json:

@@ -151,6 +151,20 @@ def test_every_part_of_a_price_is_compared(
     assert list(actions(client, wanted)) == ["plan large"]
 
 
+def test_packages_that_are_rounded_down_are_not_ours(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+    apply(client)
+    stripe.price("headroom_use_api-calls")["transform_quantity"]["round"] = "down"
+    assert apply(client) == ["price headroom_use_api-calls"]
+    assert stripe.price("headroom_use_api-calls")["transform_quantity"]["round"] == "up"
+
+
+def test_more_prices_than_one_request_can_ask_for(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+    plans = [replace(PLANS[1], name=f"plan-{number}") for number in range(8)]
+    wanted = catalogue(plans, "api-calls")
+    assert len(apply(client, wanted)) == 25
+    assert actions(client, wanted) == {}
+
+
 def test_what_people_made_by_hand_stays_and_is_not_taken_for_ours(
     stripe: CatalogueStripe, client: sdk.StripeClient
 ) -> None:

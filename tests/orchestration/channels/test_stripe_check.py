@@ -17,6 +17,7 @@ from orchestration.settings import load
 from orchestration.storage import warehouse
 from orchestration.usage.findings import Finding
 from tests.fake_stripe_catalogue import CatalogueStripe
+from tests.fakes import Fault
 
 NOW = 1_795_262_400  # 2026-11-21 12:00 UTC
 STARTER = ("headroom_starter_base", "headroom_starter_api-calls")
@@ -228,6 +229,21 @@ def test_all_subscriptions_are_read_in_pages_of_a_hundred(
     counts = made.counts()
     assert counts["GET /v1/subscriptions"] == 3
     assert sum(counts.values()) < 12
+
+
+def test_items_beyond_the_first_ten_of_a_subscription_are_read(
+    published: Path, made: CatalogueStripe, client: StripeClient
+) -> None:
+    add_account(published, "acme")
+    made.subscribe("cus_1", *["headroom_free_base"] * 11, *STARTER)
+    assert problems(client) == []
+
+
+def test_refusal_of_a_question_is_a_finding(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
+    add_account(published, "acme", "cus_2")
+    made.then(Fault(status=400, body='{"error": {"message": "Not now."}}'), path="/v1/customers/cus_2")
+    said = "Stripe refused with HTTP 400 for customer cus_2: Not now."
+    assert findings(client) == [Finding("catalogue at Stripe", said)]
 
 
 def test_drift_of_the_catalogue_is_told(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
