@@ -6,7 +6,7 @@ events and in the totals. What its error answers mean here is said in `send`.
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -137,24 +137,21 @@ class StripeMeter:
         raise StoppedError("Stripe takes no more requests for the moment (HTTP 429); the next run goes on")
 
     def hourly_totals(self, customer: str, start: datetime, end: datetime) -> dict[datetime, int]:
-        totals = {}
-        page: Any = {
-            "customer": customer,
-            "start_time": int(start.timestamp()),
-            "end_time": int(end.timestamp()),
-            "value_grouping_window": "hour",
-            "limit": 100,
-        }
+        summaries = self._summaries(customer, start, end, value_grouping_window="hour", limit=100)
+        return {datetime.fromtimestamp(each.start_time, UTC): _units(each, customer) for each in summaries}
+
+    def total(self, customer: str, start: datetime, end: datetime) -> int:
+        return sum(_units(each, customer) for each in self._summaries(customer, start, end))
+
+    def _summaries(self, customer: str, start: datetime, end: datetime, **grouping: object) -> Iterator[Any]:
+        bounds = {"start_time": int(start.timestamp()), "end_time": int(end.timestamp())}
+        page = {"customer": customer, **bounds, **grouping}
         while True:
-            summaries = self._asked(f"totals of {customer}", self._client.v1.billing.meters.event_summaries.list,
-                                    self.id, page)  # fmt: skip
-            for summary in summaries.data:
-                value = summary.aggregated_value
-                if value != int(value):
-                    raise RefusedError(f"Stripe shows {value} units of {customer}: no whole number, so not Headroom's")
-                totals[datetime.fromtimestamp(summary.start_time, UTC)] = int(value)
+            ask = self._client.v1.billing.meters.event_summaries.list
+            summaries = self._asked(f"totals of {customer}", ask, self.id, page)
+            yield from summaries.data
             if not summaries.has_more:
-                return totals
+                return
             page["starting_after"] = summaries.data[-1].id
 
     def problem_of(self, customer: str) -> str:
@@ -212,6 +209,13 @@ class StripeMeter:
                     reason = f"HTTP {status}" if status else type(error).__name__
                     raise StoppedError(f"no usable answer from Stripe ({reason}) about {what}; run again") from None
         raise StoppedError("Stripe takes no more requests for the moment (HTTP 429); the next run goes on")
+
+
+def _units(summary: Any, customer: str) -> int:
+    value = summary.aggregated_value
+    if value != int(value):
+        raise RefusedError(f"Stripe shows {value} units of {customer}: no whole number, so not Headroom's")
+    return int(value)
 
 
 def _retry_after(error: stripe.StripeError) -> float:

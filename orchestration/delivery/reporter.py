@@ -8,7 +8,7 @@ its identifier, which Stripe takes once within a day. Later than that:
   arrived; not before it was missing for another day is it lost. Whatever fits neither is held for people.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -29,6 +29,7 @@ CHECKS = 3
 """After so many looks that do not show a total, and three hours, it will not appear."""
 GIVE_UP = timedelta(hours=3)
 BATCH = 100
+HOURS_OF_A_PAGE = 100
 PASSES = 3
 SAME_ANSWER = 20
 """So many refusals in a row, and nothing taken: it is not the reports."""
@@ -58,6 +59,13 @@ class Meter(Protocol):
 
     def hourly_totals(self, customer: str, start: datetime, end: datetime) -> dict[datetime, int]:
         """Stripe's totals of the hours in `[start, end)`; one without usage may be missing.
+
+        :raises RefusedError: the customer is unknown.
+        :raises StoppedError: Stripe could not be asked.
+        """
+
+    def total(self, customer: str, start: datetime, end: datetime) -> int:
+        """Stripe's total of `[start, end)`, whole hours, by one request.
 
         :raises RefusedError: the customer is unknown.
         :raises StoppedError: Stripe could not be asked.
@@ -252,11 +260,10 @@ def confirm(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime], re
     outcome = Looked()
     waiting = ledger.unconfirmed(clock() - LAG)
     for number, (customer, (first, last)) in enumerate(waiting.items()):
-        pages = -(-int((last + HOUR - first) / HOUR) // 100)
-        if outcome.reads + pages > reads:
+        pages = -(-int((last + HOUR - first) / HOUR) // HOURS_OF_A_PAGE)
+        if outcome.reads + pages + 1 > reads:
             outcome.customers_left = len(waiting) - number
             break
-        outcome.reads += pages
         try:
             _confirm(ledger, meter, clock(), customer, first, last + HOUR, outcome)
         except StoppedError as error:
@@ -271,12 +278,13 @@ def _confirm(
     revisions = ledger.of_customer(customer, start, end)
     newest = {(report.stripe_customer_id, report.hour_start): report for report in revisions}
     lost = {report.hour_start for report in revisions if report.state is ReportState.LOST}
+    stands = standing(revisions).values()
     try:
-        shown, problem = meter.hourly_totals(customer, start, end), ""
+        shown, problem = _shown(meter, customer, start, end, stands, outcome), ""
     except RefusedError as error:
         shown, problem = {}, str(error)
     judged = []
-    for report in standing(revisions).values():
+    for report in stands:
         if report.state not in UNCONFIRMED or not report.finished_at:
             continue
         if report.finished_at > now - LAG or newest[report.stripe_customer_id, report.hour_start].is_in_doubt:
@@ -302,6 +310,21 @@ def _confirm(
             judged.append(replace(seen, state=ReportState.MISMATCH, error=_mismatch(seen)))
             outcome.mismatched += 1
     ledger.save(judged, "state", "finished_at", "error", "stripe_units", "checks", "checked_at")
+
+
+def _shown(
+    meter: Meter, customer: str, start: datetime, end: datetime, stands: Collection[Report], outcome: Looked
+) -> dict[datetime, int]:
+    """Stripe's totals by hour. Where they are more than a page, their sum is asked for first: if that is right, so are
+    they.
+    """
+    pages = -(-int((end - start) / HOUR) // HOURS_OF_A_PAGE)
+    if pages > 1:
+        outcome.reads += 1
+        if meter.total(customer, start, end) == sum(report.units for report in stands):
+            return {report.hour_start: report.units for report in stands}
+    outcome.reads += pages
+    return meter.hourly_totals(customer, start, end)
 
 
 def _mismatch(report: Report) -> str:
