@@ -122,7 +122,7 @@ def page_size(request: Request) -> int:
 def paged(found: list[Json], request: Request) -> Json:
     """One page of a list; `found` is in the order in which it is shown."""
     limit, after, start = page_size(request), request.params.get("starting_after"), 0
-    if False:
+    if after is not None:
         ids = [each["id"] for each in found]
         if after not in ids:
             raise missing("object", after, "starting_after", 400)

@@ -392,14 +392,14 @@ def test_prices_are_found_by_lookup_key_which_moves_only_where_asked(client: Any
         client.v1.products.create({"id": "growth", "name": "Growth"})
     assert refused.value.code == "resource_already_exists"
     tiers: Any = [{"up_to": 100, "unit_amount_decimal": "0"}, {"up_to": "inf", "unit_amount_decimal": "0.2"}]
-    params: Any = {"currency": "usd", "product": "growth", "lookup_key": "k", "tiers": tiers, "metadata": {"v": "1"}}
+    params: Any = {"currency": "usd", "product": "growth", "lookup_key": "k", "tiers": tiers, "metadata": {"0": "1"}}
     first = client.v1.prices.create(params)
     with pytest.raises(sdk.InvalidRequestError, match="already uses that lookup key"):
         client.v1.prices.create(params)
     second = client.v1.prices.create({**params, "transfer_lookup_key": True})
 
     [found] = client.v1.prices.list({"lookup_keys": ["k"], "expand": ["data.tiers", "data.product"]})
-    assert (found.id, found.product.name, found.metadata["v"]) == (second.id, "Growth", "1")
+    assert (found.id, found.product.name, found.metadata["0"]) == (second.id, "Growth", "1")
     assert [tier.unit_amount_decimal for tier in found.tiers or ()] == [Decimal(0), Decimal("0.2")]
     assert "tiers" not in client.v1.prices.retrieve(first.id).to_dict()
     assert client.v1.prices.retrieve(first.id).lookup_key is None
