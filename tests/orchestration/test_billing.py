@@ -3,81 +3,14 @@ ledger says of what does not.
 """
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
 
-import duckdb
 import pytest
 
 from orchestration import billing
-from orchestration.delivery.meter_ledger import MeterLedger
-from orchestration.settings import Settings
 from orchestration.usage.metering import ReportState
+from tests.billing_world import HOUR, SEVEN, World
 from tests.fake_stripe import FakeStripe
-
-NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
-HOUR = timedelta(hours=1)
-SEVEN = datetime(2026, 11, 20, 7, tzinfo=UTC)
-
-
-class World:
-    """A warehouse, a Stripe and a clock."""
-
-    def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
-        self.folder, self.stripe, self.now, self.settings = folder, stripe, NOW, settings
-        self.usage: dict[tuple[str, str | None, datetime], int] = {}
-        """Units by account, its customer and hour."""
-        stripe.clock = lambda: self.now.timestamp()
-
-    @property
-    def config(self) -> Settings:
-        return Settings(
-            HEADROOM_DATA=self.folder,
-            HEADROOM_NOW=self.now,
-            STRIPE_API_KEY=self.stripe.key,
-            STRIPE_API_BASE=self.stripe.url,
-            HEADROOM_STRIPE_REQUESTS_PER_SECOND=100_000,
-            **self.settings,
-        )
-
-    @property
-    def ledger(self) -> MeterLedger:
-        return billing.meter_ledger(self.config)
-
-    def publish(self) -> None:
-        path = self.config.published
-        path.unlink(missing_ok=True)
-        rows = [(account, customer, hour, units) for (account, customer, hour), units in self.usage.items()]
-        month = self.now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
-        with duckdb.connect(str(path)) as connection:
-            connection.execute("create table data_quality as select cast(? as timestamp) as as_of", [naive(self.now)])
-            connection.execute(
-                "create table account_periods as select distinct account_id, cast(? as timestamp) as period_start,"
-                " cast(? as timestamp) as period_end, 'calendar month' as source"
-                " from (select unnest(?) as account_id)",
-                [naive(month), naive((month + timedelta(days=31)).replace(day=1)), sorted({row[0] for row in rows})],
-            )
-            connection.execute(
-                "create table billable_usage_hourly (account_id varchar, stripe_customer_id varchar,"
-                " hour_start timestamp, billable_units bigint, sampled_calls bigint)"
-            )
-            connection.executemany(
-                "insert into billable_usage_hourly values (?, ?, ?, ?, 0)",
-                [(account, customer, naive(hour), units) for account, customer, hour, units in rows],
-            )
-
-    def run(self, **options: Any) -> billing.Outcome:
-        self.publish()
-        return billing.report_usage(self.config, lambda: self.now, **options)
-
-    def totals(self, customer: str) -> dict[datetime, int]:
-        found = self.stripe.totals(customer, "api-calls")
-        return {datetime.fromtimestamp(hour, UTC): units for hour, units in found.items()}
-
-
-def naive(moment: datetime) -> datetime:
-    return moment.astimezone(UTC).replace(tzinfo=None)
 
 
 @pytest.fixture(params=["hour", None], ids=["totals", "differences"])
