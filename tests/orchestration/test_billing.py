@@ -189,6 +189,18 @@ def test_sampled_calls_are_billed_only_where_that_is_asked(world: World) -> None
 # Stripe fails
 
 
+@pytest.mark.parametrize("fault", IN_DOUBT.values(), ids=IN_DOUBT)
+def test_an_hour_is_billed_once_after(world: World, fault: Fault) -> None:
+    world.stripe.then(fault)
+    world.run()
+    world.now += timedelta(minutes=1)
+    world.run()
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+    assert len(world.stripe.events) == 2
+    settle(world, 1)
+    assert {total["state"] for total in world.ledger.totals()} == {ReportState.CONFIRMED}
+
+
 def test_stripe_is_down_for_30_hours_with_nothing_in_doubt(world: World) -> None:
     world.run()
     world.stripe.is_down = True
