@@ -7,6 +7,8 @@ A revision's units and value are written once. Its state moves:
         │                  │ └─not sent─> prepared        └──refused later───> refused
         └─superseded       └─no answer, or killed: in doubt, stays sending
 
+    refused, held ──no longer wanted──> superseded
+
 previewed: there was no key. held: for people to decide, such as what comes after the invoice is final; settled: they
 have. What is refused or lost counts as not reported, so the next plan makes a new revision of it.
 """
@@ -26,6 +28,8 @@ from orchestration.usage.metering import STANDS, CustomerHour, MeterReport, Plan
 TABLE = meter_reports.c
 UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
 PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD)
+REPLACED = (ReportState.PREPARED, ReportState.REFUSED, ReportState.HELD)
+"""What a plan may take back."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +136,7 @@ class MeterLedger:
             key = (TABLE.stripe_customer_id == sa.bindparam("customer"), TABLE.hour_start == sa.bindparam("hour"))
             connection.execute(
                 sa.update(meter_reports)
-                .where(*self._ours, *key, TABLE.state == ReportState.PREPARED)
+                .where(*self._ours, *key, _is_newest(), sa.or_(*(TABLE.state == state for state in REPLACED)))
                 .values(state=ReportState.SUPERSEDED),
                 [{"customer": customer, "hour": hour} for customer, hour in plan.superseded],
             )
@@ -195,10 +199,7 @@ class MeterLedger:
 
     def problems(self, limit: int | None = None) -> list[Report]:
         """Hours whose newest revision is not billed as it should be, and says why in its error; oldest first."""
-        newer = meter_reports.alias()
-        same = (newer.c[name] == TABLE[name] for name in ("env", "meter", "stripe_customer_id", "hour_start"))
-        is_newest = ~sa.exists().where(*same, newer.c.revision > TABLE.revision)
-        return self._reports(TABLE.state.in_(PROBLEMS), is_newest, limit=limit)
+        return self._reports(TABLE.state.in_(PROBLEMS), _is_newest(), limit=limit)
 
     def adopt(self, report: Report) -> None:
         """Write a further revision of an hour, what Stripe shows taken for what was reported, and plan its day anew."""
@@ -257,6 +258,12 @@ class MeterLedger:
 def standing(reports: Iterable[Report]) -> dict[CustomerHour, Report]:
     """The newest report of each customer and hour that Stripe has, or may have, from revisions in order."""
     return {(report.stripe_customer_id, report.hour_start): report for report in reports if report.state in STANDS}
+
+
+def _is_newest() -> sa.ColumnElement[bool]:
+    newer = meter_reports.alias()
+    same = (newer.c[name] == TABLE[name] for name in ("env", "meter", "stripe_customer_id", "hour_start"))
+    return ~sa.exists().where(*same, newer.c.revision > TABLE.revision)
 
 
 def _report(row: dict[str, Any]) -> Report:

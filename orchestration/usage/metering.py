@@ -119,6 +119,7 @@ class Plan:
 
     reports: list[MeterReport] = field(default_factory=list)
     superseded: list[CustomerHour] = field(default_factory=list)
+    """Also those that were refused or held, and are no longer wanted."""
     corrected: dict[CustomerHour, tuple[int, int]] = field(default_factory=dict)
     """Units that stand at Stripe, and those that will, where both are of the same hour."""
     is_settled: bool = True
@@ -166,6 +167,8 @@ def _decide(made: Plan, customer: str, hour: datetime, units: int, before: Recor
     elif is_waiting:
         return
     if units == (stands or 0):
+        if before and before.state in (ReportState.REFUSED, ReportState.HELD):
+            made.superseded.append((customer, hour))
         return
     is_repeated = before is not None and before.units == units
     if not 0 <= units <= MAX_UNITS:

@@ -142,6 +142,27 @@ def test_usage_that_was_final_before_the_first_report_is_not_headrooms(world: Wo
     assert world.problems() == {}
 
 
+def test_what_was_held_is_no_problem_any_more_when_the_usage_is_as_it_was_billed(world: World) -> None:
+    world.run()
+    world.now += 34 * DAY + HOUR
+    world.usage["b", "cus_b", SEVEN] = 4
+    world.run()
+    world.usage["b", "cus_b", SEVEN] = 1
+    world.run()
+    assert world.problems() == {}
+
+
+def test_what_was_refused_is_no_problem_any_more_when_there_was_no_such_usage(world: World) -> None:
+    world.stripe.delete_customer("cus_b")
+    world.run()
+    world.now += HOUR
+    billing.note_rejections(world.config, world.clock)
+    assert list(world.problems()) == [("cus_b", SEVEN)]
+    del world.usage["b", "cus_b", SEVEN]
+    world.run()
+    assert world.problems() == {}
+
+
 def test_an_account_that_moved_is_billed_to_its_new_customer(world: World) -> None:
     world.run()
     world.usage = {("a", "cus_b", SEVEN): 7, ("b", "cus_b", SEVEN): 1}
