@@ -66,6 +66,8 @@ class Recorded:
     decided_at: datetime
     stands: int | None
     """None: nothing was ever taken."""
+    is_sure: bool = True
+    """False: a later total was given up as lost, and may have arrived all the same."""
 
 
 @dataclass(frozen=True)
@@ -131,8 +133,11 @@ def record(revisions: Iterable[tuple[str, datetime, int, int, ReportState, datet
     found: dict[CustomerHour, Recorded] = {}
     for customer, hour, revision, units, state, decided_at in revisions:
         before = found.get((customer, hour))
-        stands = units if state in STANDS else before.stands if before else None
-        found[customer, hour] = Recorded(revision, state, units, decided_at, stands)
+        stands, is_sure = (before.stands, before.is_sure) if before else (None, True)
+        if state in STANDS:
+            stands, is_sure = units, True
+        is_sure = is_sure and state is not ReportState.LOST
+        found[customer, hour] = Recorded(revision, state, units, decided_at, stands, is_sure)
     return found
 
 
@@ -166,7 +171,8 @@ def _decide(made: Plan, customer: str, hour: datetime, units: int, before: Recor
         made.superseded.append((customer, hour))
     elif is_waiting:
         return
-    if units == (stands or 0):
+    is_sure = before is None or before.is_sure or terms.mode is Mode.DELTA  # which is looked up before it is lost
+    if units == (stands or 0) and is_sure:
         if before and before.state in (ReportState.REFUSED, ReportState.HELD):
             made.superseded.append((customer, hour))
         return
@@ -177,6 +183,8 @@ def _decide(made: Plan, customer: str, hour: datetime, units: int, before: Recor
         is_ours = terms.live_since is not None and hour >= terms.live_since
         if is_ours and not (before and is_repeated and before.state in BY_HAND):
             error = f"{units - (stands or 0):+,} units are not billed: {reason}"
+            if not is_sure:
+                error = f"Stripe did not show a total, and {units:,} units cannot be sent again: {reason}"
             made.reports.append(_report(customer, hour, units, before, terms, ReportState.HELD, error))
         return
     if before and is_repeated:

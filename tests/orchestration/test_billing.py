@@ -375,6 +375,19 @@ def test_a_total_that_never_appears_is_told_or_sent_anew(world: World) -> None:
     assert world.problems() == {}
 
 
+def test_a_total_that_is_sent_anew_is_sent_also_if_the_usage_is_what_it_was_before(world: World) -> None:
+    """Stripe shows the second total late; by then it is the wrong one."""
+    world.run()
+    settle(world, 1)
+    world.usage["a", "cus_a", SEVEN] = 9
+    world.stripe.summary_lag = 20 * 3_600
+    settle(world, 1, 1, 1, 1)
+    world.usage["a", "cus_a", SEVEN] = 7
+    settle(world, 1, 1, 1, 24, 1)
+    assert world.totals("cus_a") == {SEVEN: 7}
+    assert world.problems() == {}
+
+
 def test_totals_that_lag_are_no_alarm(world: World) -> None:
     world.stripe.lag, world.stripe.summary_lag = 120, 7_000
     world.run()
