@@ -145,7 +145,9 @@ def _send(
             try:
                 meter.send(report)
             except RefusedError as error:
-                done.append(replace(report, state=ReportState.REFUSED, finished_at=clock(), error=str(error)))
+                # An attempt before this one may have been taken: then Stripe's totals will tell, see _confirm.
+                state = ReportState.REFUSED if report.attempts == 1 else ReportState.SENT
+                done.append(replace(report, state=state, finished_at=clock(), error=str(error)))
             except AnsweredError as error:
                 done.append(replace(report, answered_errors=report.answered_errors + 1, error=str(error)))
             except InDoubtError as error:
@@ -291,8 +293,8 @@ def _confirm(
         elif seen.checks < CHECKS or now - report.finished_at < GIVE_UP:
             judged.append(seen)
             outcome.waiting += 1
-        elif problem := problem or meter.problem_of(customer):
-            judged.append(replace(seen, state=ReportState.REFUSED, finished_at=now, error=problem))
+        elif why := problem or _refusal(report) or meter.problem_of(customer):
+            judged.append(replace(seen, state=ReportState.REFUSED, finished_at=now, error=why))
             outcome.lost += 1
         elif meter.mode is Mode.TOTAL and report.hour_start not in lost:
             said = f"Stripe shows {units:,} units after {seen.checks} looks; sent anew"
@@ -302,6 +304,11 @@ def _confirm(
             judged.append(replace(seen, state=ReportState.MISMATCH, error=_mismatch(seen)))
             outcome.mismatched += 1
     ledger.save(judged, "state", "finished_at", "error", "stripe_units", "checks", "checked_at")
+
+
+def _refusal(report: Report) -> str:
+    """Why a report that may have been taken before was refused when it was sent again."""
+    return (report.error or "") if report.state is ReportState.SENT else ""
 
 
 def _mismatch(report: Report) -> str:

@@ -254,6 +254,18 @@ def test_stripe_is_down_for_30_hours_with_a_report_in_doubt(world: World, fault:
     assert world.problems() == {}
 
 
+def test_a_refusal_of_what_is_in_doubt_does_not_mean_that_it_was_never_taken(world: World) -> None:
+    world.stripe.then(LOST_AFTER)
+    world.run()
+    world.stripe.then(*[REFUSED] * 2)
+    world.now += timedelta(minutes=1)
+    world.run()
+    world.run(retry=True)
+    settle(world)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+    assert world.problems() == {}
+
+
 def archive(world: World) -> None:
     for meter in world.stripe.meters.objects.values():
         meter["status"] = "inactive"
