@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
@@ -22,7 +24,7 @@ from orchestration.usage.metering import HORIZON, Change, Mode, Plan, ReportStat
 from orchestration.usage.periods import utc_hour
 
 if TYPE_CHECKING:
-    from orchestration.channels.stripe import StripeMeter
+    from orchestration.channels.stripe import Rejection, StripeMeter
 
 LOOK_BACK = timedelta(days=92)
 """How far back usage is compared with the ledger: what came too late to be billed is listed."""
@@ -196,25 +198,36 @@ def look_back(config: Settings, clock: Callable[[], datetime]) -> Looked | None:
 def note_rejections(config: Settings, clock: Callable[[], datetime]) -> list[str]:
     """Read Stripe's error events since the last look, and refuse the reports that they name: sentences for people.
 
+    :raises ledger.BusyError: another run plans or sends, and would not know what is noted meanwhile.
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
     """
     ledger = meter_ledger(config)
-    meter = connected(config, ledger)
-    if meter is None:
+    with ledger.alone():
+        meter = connected(config, ledger)
+        if meter is None:
+            return []
+        # The moment of the newest events that were seen, and which these are: there may be more of the same moment.
+        moment, *seen = (ledger.mark("events") or (clock() - timedelta(days=1)).isoformat()).split()
+        told: list[str] = []
+        for event_id, rejections in groupby(meter.rejections(datetime.fromisoformat(moment)), attrgetter("event_id")):
+            if event_id in seen:
+                continue
+            for rejection in rejections:
+                told += _noted(ledger, rejection, clock())
+            moment, seen = rejection.created, [event_id, *(seen if rejection.created == moment else ())]
+            ledger.remember("events", " ".join([moment, *seen]))
+        return told
+
+
+def _noted(ledger: MeterLedger, rejection: "Rejection", now: datetime) -> list[str]:
+    if not rejection.identifier:
+        return [f"{rejection.count:,} more reports: {rejection.sentence}"]
+    report = ledger.by_identifier(rejection.identifier)
+    if report is None or report.state not in (ReportState.SENDING, ReportState.SENT, ReportState.MISMATCH):
         return []
-    seen = ledger.mark("events")
-    since = datetime.fromisoformat(seen) if seen else clock() - timedelta(days=1)
-    told: list[str] = []
-    for rejection in meter.rejections(since):
-        report = ledger.by_identifier(rejection.identifier) if rejection.identifier else None
-        if report and report.state in (ReportState.SENDING, ReportState.SENT, ReportState.MISMATCH):
-            refused = replace(report, state=ReportState.REFUSED, finished_at=clock(), error=rejection.sentence)
-            ledger.save([refused], "state", "finished_at", "error")
-            told.append(f"{report.stripe_customer_id}, {report.hour_start:%Y-%m-%d %H:%M} UTC: {rejection.sentence}")
-        elif not rejection.identifier:
-            told.append(f"{rejection.count:,} more reports: {rejection.sentence}")
-        ledger.remember("events", rejection.created)
-    return told
+    refused = replace(report, state=ReportState.REFUSED, finished_at=now, error=rejection.sentence)
+    ledger.save([refused], "state", "finished_at", "error")
+    return [f"{report.stripe_customer_id}, {report.hour_start:%Y-%m-%d %H:%M} UTC: {rejection.sentence}"]
 
 
 def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: datetime) -> Report:

@@ -179,7 +179,7 @@ class StripeMeter:
             if not listed.next_page_url:
                 break
             listed = self._asked("error events", listed.next_page)
-        return sorted(found, key=lambda rejection: rejection.created)
+        return sorted(found, key=lambda rejection: (rejection.created, rejection.event_id))
 
     def _find(self) -> Any:
         page: Any = {"status": "active", "limit": 100}

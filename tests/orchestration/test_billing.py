@@ -343,6 +343,17 @@ def test_a_deleted_customer_is_found_by_the_error_events(world: World) -> None:
     assert billing.note_rejections(world.config, world.clock) == []
 
 
+def test_more_rejections_than_stripe_names_are_told_once(world: World) -> None:
+    world.stripe.samples = 1
+    world.stripe.delete_customer("cus_a")
+    world.usage["a", "cus_a", SIX] = 7
+    world.run()
+    world.now += timedelta(minutes=1)
+    told = billing.note_rejections(world.config, world.clock)
+    assert [sentence for sentence in told if sentence.startswith("1 more reports: ")]
+    assert billing.note_rejections(world.config, world.clock) == []
+
+
 def test_a_meter_that_was_archived_after_it_took_usage_is_told_and_made_good(world: World) -> None:
     world.stripe.lag = 60
     world.run()
