@@ -211,16 +211,16 @@ def _judged(report: Report, before: Report | None, shown: int, now: datetime) ->
     """What the total that Stripe shows says of a difference; None: it is not there and may be sent."""
     known = before.units if before else 0
     seen = replace(report, stripe_units=shown)
+    if before and before.state is not ReportState.CONFIRMED and now - (before.finished_at or now) < GIVE_UP:
+        return report  # what was sent before it may not be added up yet
     if shown == known + report.value:
         return replace(seen, state=ReportState.SENT, finished_at=now, checked_at=now, error=None)
-    if before and before.finished_at and now - before.finished_at < GIVE_UP and shown != known:
-        return report  # what was sent before it is not added up yet
     if shown != known:
         said = (
             f"Stripe shows {shown:,} units for this hour, and {known:,} were reported: `headroom stripe adopt"
             f" {report.stripe_customer_id} {report.hour_start:%Y-%m-%dT%H}` takes Stripe's total for what was reported"
         )
-        return replace(seen, state=ReportState.HELD, finished_at=now, error=said)
+        return replace(seen, state=ReportState.MISMATCH, finished_at=now, checked_at=now, error=said)
     if not report.is_in_doubt:
         return None
     if report.checked_at is None:

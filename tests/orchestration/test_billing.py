@@ -411,6 +411,19 @@ def test_a_total_that_is_sent_anew_is_sent_also_if_the_usage_is_what_it_was_befo
     assert world.problems() == {}
 
 
+def test_a_correction_that_is_taken_back_before_stripe_shows_it_is_sent_both_times(world: World) -> None:
+    """Of an hour so old that differences are looked up first."""
+    world.run()
+    settle(world, 1, 29)
+    world.stripe.summary_lag = 2 * 3_600
+    world.usage["a", "cus_a", SEVEN] = 9
+    settle(world, 1)
+    world.usage["a", "cus_a", SEVEN] = 7
+    settle(world, 1, 1, 1, 1, 1, 1, 24)
+    assert world.totals("cus_a") == {SEVEN: 7}
+    assert world.problems() == {}
+
+
 def test_totals_that_lag_are_no_alarm(world: World) -> None:
     world.stripe.lag, world.stripe.summary_lag = 120, 7_000
     world.run()
