@@ -191,7 +191,8 @@ def _looked_up(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime],
         try:
             shown = meter.hourly_totals(customer, first, last + HOUR)
         except RefusedError as error:
-            ledger.save([replace(r, state=ReportState.REFUSED, finished_at=clock(), error=str(error)) for r in old],
+            why = meter.problem_of(customer) or str(error)
+            ledger.save([replace(r, state=ReportState.REFUSED, finished_at=clock(), error=why) for r in old],
                         "state", "finished_at", "error")  # fmt: skip
             continue
         others = {r.identifier for r in old}
@@ -276,7 +277,7 @@ def _confirm(
     try:
         shown, problem = meter.hourly_totals(customer, start, end), ""
     except RefusedError as error:
-        shown, problem = {}, str(error)
+        shown, problem = {}, meter.problem_of(customer) or str(error)
     judged = []
     for report in standing(revisions).values():
         if report.state not in UNCONFIRMED or not report.finished_at:

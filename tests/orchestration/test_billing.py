@@ -332,6 +332,25 @@ def test_two_runs_at_once_send_each_hour_once(world: World) -> None:
 # What Stripe takes and does not bill
 
 
+def test_a_deleted_customer_is_found_by_the_comparison_and_stops_no_other(world: World) -> None:
+    world.stripe.delete_customer("cus_a")
+    outcome = world.run()
+    assert outcome.sent and outcome.sent.taken == 2
+    for _ in range(4):
+        world.look(after=HOUR)
+    assert world.totals("cus_b") == {SEVEN: 1}
+    assert world.problems() == {
+        (
+            "cus_a",
+            SEVEN,
+        ): "customer cus_a was deleted at Stripe: its usage is not billed; name the one that replaces it"
+    }
+    world.usage = {("a", "cus_b", SEVEN): 7, ("b", "cus_b", SEVEN): 1}
+    settle(world)
+    assert world.totals("cus_b") == {SEVEN: 8}
+    assert world.problems() == {}
+
+
 def test_a_deleted_customer_is_found_by_the_error_events(world: World) -> None:
     world.stripe.delete_customer("cus_a")
     world.run()
