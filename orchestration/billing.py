@@ -21,7 +21,7 @@ from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.storage.warehouse import BillableUsage
 from orchestration.usage.metering import HORIZON, Change, Mode, Plan, ReportState, Terms, plan
-from orchestration.usage.periods import utc_hour
+from orchestration.usage.periods import month_start, utc_hour
 
 if TYPE_CHECKING:
     from orchestration.channels.stripe import Rejection, StripeMeter
@@ -162,6 +162,7 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
     # The hours that were closed when the marts were built: a clock read now could close one that they lack calls of.
     end = utc_hour(warehouse.data_quality(config.published)["as_of"])
     now = config.now()
+    final_until = now - timedelta(hours=config.stripe_grace_hours)
     start = utc_hour(now - LOOK_BACK)
     with warehouse.billable_usage(config.published, start, end, config.bill_sampled) as usage:
         terms = Terms(
@@ -171,7 +172,8 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
             now=now,
             is_preview=mode is None,
             live_since=ledger.live_since(),
-            final_before=usage.open_since(now - timedelta(hours=config.stripe_grace_hours)),
+            final_before=usage.open_since(final_until),
+            others_final_before=month_start(final_until),
             retry=retry,
         )
         yield _Planning(config, ledger, usage, terms, (start, end))

@@ -103,6 +103,8 @@ class Terms:
     """The first hour that was ever reported for billing: what was final before is not Headroom's to bill."""
     final_before: Mapping[str, datetime] = field(default_factory=dict)
     """The hour from which on a customer's invoice can still change."""
+    others_final_before: datetime | None = None
+    """The same of customers that no account belongs to any more."""
     retry: bool = False
     """Whether refused reports are repeated at once, and not after a day."""
 
@@ -110,7 +112,7 @@ class Terms:
         """Why the hour cannot be billed any more; empty where it can."""
         if hour < self.now - HORIZON:
             return f"Stripe takes no usage older than {HORIZON.days} days"
-        if hour < self.final_before.get(customer, self.now - HORIZON):
+        if hour < self.final_before.get(customer, self.others_final_before or self.now - HORIZON):
             return "its invoice is final"
         return ""
 

@@ -170,6 +170,19 @@ def test_an_account_that_moved_is_billed_to_its_new_customer(world: World) -> No
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 0}, {SEVEN: 8})
 
 
+def test_an_account_that_moved_leaves_a_final_invoice_as_it_is(world: World) -> None:
+    """Its former customer has no account left whose period would say so."""
+    world.run()
+    world.now = datetime(2026, 12, 3, 8, 5, tzinfo=UTC)
+    world.usage = {("a", "cus_b", SEVEN): 7, ("b", "cus_b", SEVEN): 1}
+    world.run()
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+    assert world.problems() == {
+        ("cus_a", SEVEN): "-7 units are not billed: its invoice is final",
+        ("cus_b", SEVEN): "+7 units are not billed: its invoice is final",
+    }
+
+
 def test_a_rebuilt_warehouse_waits_for_approval_by_its_own_code(world: World) -> None:
     world.usage = {("a", "cus_a", SEVEN): 5_000, ("b", "cus_b", SEVEN): 5_000}
     world.run()
