@@ -151,15 +151,16 @@ class MeterLedger:
     # Sending
 
     def due(self, before: datetime, limit: int, since: datetime | None = None) -> list[Report]:
-        """Reports to be sent, oldest hour first: those that are prepared, and those in doubt whose last attempt was
-        `before` that moment. `since`: only of hours, and first attempts, from then on.
+        """Reports to be sent: those that are prepared, oldest hour first, then those in doubt whose last attempt was
+        `before` that moment, so that one customer whom Stripe always fails for keeps nobody waiting. `since`: only of
+        hours, and first attempts, from then on.
         """
         prepared, doubtful = TABLE.state == ReportState.PREPARED, TABLE.state == ReportState.SENDING
         doubtful = sa.and_(doubtful, TABLE.attempted_at < before)
         if since:
             prepared = sa.and_(prepared, TABLE.hour_start >= since)
             doubtful = sa.and_(doubtful, TABLE.first_attempt_at >= since)
-        return self._reports(sa.or_(prepared, doubtful), limit=limit)
+        return self._reports(sa.or_(prepared, doubtful), limit=limit, first=TABLE.state == ReportState.PREPARED)
 
     def old(self, since: datetime) -> list[Report]:
         """Those that `due` leaves out because of `since`."""
@@ -243,11 +244,14 @@ class MeterLedger:
         with self.ledger.reading() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
-    def _reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
+    def _reports(
+        self, *conditions: sa.ColumnElement[bool], limit: int | None = None, first: sa.ColumnElement[bool] | None = None
+    ) -> list[Report]:
         columns = [column for column in TABLE if column.name not in ("env", "meter")]
         query = (
             sa.select(*columns)
             .where(*self._ours, *conditions)
+            .order_by(*([] if first is None else [first.desc()]))
             .order_by(TABLE.hour_start, TABLE.stripe_customer_id, TABLE.revision)
             .limit(limit)
         )

@@ -235,6 +235,19 @@ def test_an_hour_is_billed_once_after(world: World, fault: Fault) -> None:
     assert {total["state"] for total in world.ledger.totals()} == {ReportState.CONFIRMED}
 
 
+def test_a_customer_whom_stripe_always_fails_for_keeps_no_other_waiting(world: World) -> None:
+    answer = world.stripe.answer
+    world.stripe.answer = lambda request: (  # type: ignore[method-assign]
+        FAILED_BEFORE if "cus_a" in request.params.get("payload", {}).values() else answer(request)
+    )
+    for hour in range(4):
+        world.now += HOUR
+        world.usage |= {(each, f"cus_{each}", SEVEN + hour * HOUR): 1 for each in "ab"}
+        world.run()
+    assert sum(world.totals("cus_b").values()) >= 3
+    assert world.totals("cus_a") == {}
+
+
 def test_stripe_is_down_for_30_hours_with_nothing_in_doubt(world: World) -> None:
     world.run()
     world.stripe.is_down = True
