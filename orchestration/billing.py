@@ -15,7 +15,8 @@ import sqlalchemy as sa
 
 from orchestration.delivery import reporter
 from orchestration.delivery.ledger import Ledger
-from orchestration.delivery.meter_ledger import MeterLedger, Report
+from orchestration.delivery.meter_ledger import MeterLedger, Report, standing
+from orchestration.delivery.outbox import RefusedError
 from orchestration.delivery.reporter import HOUR, Looked, Sent, StoppedError
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
@@ -236,7 +237,7 @@ def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: 
     """Take the total that Stripe shows for the hour for what was reported: the next plan sends what is missing.
 
     :raises ledger.BusyError: another run plans or sends.
-    :raises LookupError: the ledger knows nothing of that hour.
+    :raises LookupError: the ledger knows nothing of that hour, or its last report is in doubt.
     :raises StoppedError, ValueError, RefusedError: Stripe cannot be asked.
     """
     ledger = meter_ledger(config)
@@ -247,19 +248,43 @@ def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: 
         revisions = ledger.of_customer(customer, hour, hour + HOUR)
         if not revisions:
             raise LookupError(f"nothing was reported of {customer} for {hour:%Y-%m-%d %H:%M} UTC")
+        if revisions[-1].is_in_doubt:
+            raise LookupError(
+                f"the last report of {customer} for {hour:%Y-%m-%d %H:%M} UTC is in doubt: the next runs find out"
+            )
         units = meter.hourly_totals(customer, hour, hour + HOUR).get(hour, 0)
-        adopted = replace(
-            revisions[-1],
-            revision=revisions[-1].revision + 1,
-            units=units,
-            value=0,
-            identifier=f"adopted-{revisions[-1].identifier}",
-            state=ReportState.CONFIRMED,
-            created_at=clock(),
-            finished_at=clock(),
-            error="taken from Stripe's total",
-            stripe_units=units,
-            checked_at=clock(),
-        )
-        ledger.adopt(adopted)
+        return ledger.adopt(customer, hour, units, clock())
+
+
+def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
+    """Take what Stripe shows for what was reported, in all hours that can still be billed: after the ledger was lost,
+    or restored from a backup. Not sooner than three hours after the last report was sent, for Stripe adds up late.
+
+    The hours that were different; the next plan sends what they lack.
+
+    :raises ledger.BusyError: another run plans or sends.
+    :raises StoppedError, ValueError: Stripe cannot be asked.
+    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    """
+    ledger = meter_ledger(config)
+    with ledger.alone():
+        meter = connected(config, ledger)
+        if meter is None:
+            raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
+        start, end = utc_hour(config.now() - HORIZON), utc_hour(warehouse.data_quality(config.published)["as_of"])
+        with warehouse.billable_usage(config.published, start, end) as usage:
+            customers = ledger.customers(start) | {c for day in usage.days() for c, _, _ in usage.hours(day) if c}
+        adopted = []
+        for customer in sorted(customers):
+            revisions = ledger.of_customer(customer, start, end)
+            newest = {report.hour_start: report for report in revisions}
+            stands = {hour: report.units for (_, hour), report in standing(revisions).items()}
+            try:
+                shown = meter.hourly_totals(customer, start, end)
+            except RefusedError:
+                continue  # nothing of an unknown customer is billed; its reports will say so
+            for hour in sorted(stands.keys() | shown.keys()):
+                is_in_doubt = hour in newest and newest[hour].is_in_doubt
+                if shown.get(hour, 0) != stands.get(hour, 0) and not is_in_doubt:
+                    adopted.append(ledger.adopt(customer, hour, shown.get(hour, 0), clock()))
         return adopted

@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
@@ -202,12 +203,43 @@ class MeterLedger:
         """Hours whose newest revision is not billed as it should be, and says why in its error; oldest first."""
         return self._reports(TABLE.state.in_(PROBLEMS), _is_newest(), limit=limit)
 
-    def adopt(self, report: Report) -> None:
-        """Write a further revision of an hour, what Stripe shows taken for what was reported, and plan its day anew."""
-        row = {**asdict(report), "env": self.env, "meter": self.event_name}
+    def adopt(self, customer: str, hour: datetime, units: int, at: datetime) -> Report:
+        """Take what Stripe shows for what was reported: a further revision of the hour, in place of one that waits to
+        be sent; and its day is planned anew.
+        """
+        key = (TABLE.stripe_customer_id == customer, TABLE.hour_start == hour)
         with self.ledger.transaction() as connection:
-            connection.execute(sa.insert(meter_reports), [row])
-            self._set_mark(connection, f"day|{report.hour_start.date()}", None)
+            last = connection.scalar(sa.select(sa.func.max(TABLE.revision)).where(*self._ours, *key)) or 0
+            name = "|".join([self.env, self.event_name, customer, hour.isoformat(), str(last + 1)])
+            report = Report(
+                customer,
+                hour,
+                last + 1,
+                units,
+                value=0,
+                identifier=f"adopted-{sha256(name.encode()).hexdigest()[:40]}",
+                state=ReportState.CONFIRMED,
+                created_at=at,
+                finished_at=at,
+                error="taken from Stripe's total",
+                stripe_units=units,
+                checked_at=at,
+            )
+            is_waiting = TABLE.state == ReportState.PREPARED
+            connection.execute(
+                sa.update(meter_reports).where(*self._ours, *key, is_waiting).values(state=ReportState.SUPERSEDED)
+            )
+            connection.execute(
+                sa.insert(meter_reports), [{**asdict(report), "env": self.env, "meter": self.event_name}]
+            )
+            self._set_mark(connection, f"day|{hour.date()}", None)
+        return report
+
+    def customers(self, since: datetime) -> set[str]:
+        """Those with reports of hours from then on."""
+        query = sa.select(TABLE.stripe_customer_id).distinct().where(*self._ours, TABLE.hour_start >= since)
+        with self.ledger.reading() as connection:
+            return set(connection.scalars(query))
 
     def unconfirmed(self, taken_before: datetime) -> dict[str, tuple[datetime, datetime]]:
         """Customers with reports that Stripe took before that moment and has not been seen to show: the first hour of

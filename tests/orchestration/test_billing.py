@@ -524,6 +524,46 @@ def test_a_ledger_that_was_restored_and_usage_that_changed_meanwhile_are_right_o
     assert world.problems() == {}
 
 
+def test_a_ledger_that_was_restored_or_lost_takes_over_what_stripe_shows(world: World) -> None:
+    """Nothing would be planned: the usage is what the backup says was billed, or is gone."""
+    world.run()
+    back_up(world)
+    world.usage["a", "cus_a", SEVEN] = 9
+    world.usage["b", "cus_b", SIX] = 4
+    world.run()
+    restore(world)
+    world.usage["a", "cus_a", SEVEN] = 7
+    del world.usage["b", "cus_b", SIX]
+    world.now += 3 * HOUR
+    world.publish()
+    adopted = billing.adopt_all(world.config, world.clock)
+    assert [(row.stripe_customer_id, row.hour_start, row.units) for row in adopted] == [
+        ("cus_a", SEVEN, 9),
+        ("cus_b", SIX, 4),
+    ]
+    settle(world)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SIX: 0, SEVEN: 1})
+    assert billing.adopt_all(world.config, world.clock) == []
+
+
+def test_adopting_an_hour_takes_back_what_was_not_sent_yet_and_leaves_alone_what_is_in_doubt(world: World) -> None:
+    world.run()
+    world.usage["a", "cus_a", SEVEN] = 9
+    world.stripe.then(LOST_BEFORE)
+    world.run()
+    with pytest.raises(LookupError, match="in doubt"):
+        billing.adopt(world.config, world.clock, "cus_a", SEVEN)
+    world.now += timedelta(minutes=1)
+    world.run()
+    world.usage["a", "cus_a", SEVEN] = 12
+    world.stripe.then(*[RATE_LIMITED] * stripe_channel.PATIENCE)
+    world.run()
+    billing.adopt(world.config, world.clock, "cus_a", SEVEN)
+    settle(world)
+    assert world.totals("cus_a") == {SEVEN: 12}
+    assert world.problems() == {}
+
+
 # What is configured wrongly
 
 
