@@ -8,13 +8,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from orchestration.delivery import reporter
 from orchestration.delivery.ledger import Ledger
-from orchestration.delivery.meter_ledger import MeterLedger, Report
+from orchestration.delivery.meter_ledger import MeterLedger, Report, standing
+from orchestration.delivery.outbox import RefusedError
 from orchestration.delivery.reporter import HOUR, Looked, Sent, StoppedError
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
@@ -23,10 +26,10 @@ from orchestration.usage import pricing
 from orchestration.usage.catalogue import Catalogue, Step, catalogue, compare
 from orchestration.usage.findings import Finding
 from orchestration.usage.metering import HORIZON, METER, Change, Mode, Plan, ReportState, Terms, plan
-from orchestration.usage.periods import utc_hour
+from orchestration.usage.periods import month_start, utc_hour
 
 if TYPE_CHECKING:
-    from orchestration.channels.stripe import StripeMeter
+    from orchestration.channels.stripe import Rejection, StripeMeter
     from orchestration.channels.stripe_client import StripeClient
 
 LOOK_BACK = timedelta(days=92)
@@ -218,6 +221,7 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
     # The hours that were closed when the marts were built: a clock read now could close one that they lack calls of.
     end = utc_hour(warehouse.data_quality(config.published)["as_of"])
     now = config.now()
+    final_until = now - timedelta(hours=config.stripe_grace_hours)
     start = utc_hour(now - LOOK_BACK)
     with warehouse.billable_usage(config.published, start, end, config.bill_sampled) as usage:
         terms = Terms(
@@ -227,7 +231,8 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
             now=now,
             is_preview=mode is None,
             live_since=ledger.live_since(),
-            final_before=usage.open_since(now - timedelta(hours=config.stripe_grace_hours)),
+            final_before=usage.open_since(final_until),
+            others_final_before=month_start(final_until),
             retry=retry,
         )
         yield _Planning(config, ledger, usage, terms, (start, end))
@@ -254,25 +259,36 @@ def look_back(config: Settings, clock: Callable[[], datetime]) -> Looked | None:
 def note_rejections(config: Settings, clock: Callable[[], datetime]) -> list[str]:
     """Read Stripe's error events since the last look, and refuse the reports that they name: sentences for people.
 
+    :raises ledger.BusyError: another run plans or sends, and would not know what is noted meanwhile.
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
     """
     ledger = meter_ledger(config)
-    meter = connected(config, ledger)
-    if meter is None:
+    with ledger.alone():
+        meter = connected(config, ledger)
+        if meter is None:
+            return []
+        # The moment of the newest events that were seen, and which these are: there may be more of the same moment.
+        moment, *seen = (ledger.mark("events") or (clock() - timedelta(days=1)).isoformat()).split()
+        told: list[str] = []
+        for event_id, rejections in groupby(meter.rejections(datetime.fromisoformat(moment)), attrgetter("event_id")):
+            if event_id in seen:
+                continue
+            for rejection in rejections:
+                told += _noted(ledger, rejection, clock())
+            moment, seen = rejection.created, [event_id, *(seen if rejection.created == moment else ())]
+            ledger.remember("events", " ".join([moment, *seen]))
+        return told
+
+
+def _noted(ledger: MeterLedger, rejection: "Rejection", now: datetime) -> list[str]:
+    if not rejection.identifier:
+        return [f"{rejection.count:,} more reports: {rejection.sentence}"]
+    report = ledger.by_identifier(rejection.identifier)
+    if report is None or report.state not in (ReportState.SENDING, ReportState.SENT, ReportState.MISMATCH):
         return []
-    seen = ledger.mark("events")
-    since = datetime.fromisoformat(seen) if seen else clock() - timedelta(days=1)
-    told: list[str] = []
-    for rejection in meter.rejections(since):
-        report = ledger.by_identifier(rejection.identifier) if rejection.identifier else None
-        if report and report.state in (ReportState.SENDING, ReportState.SENT, ReportState.MISMATCH):
-            refused = replace(report, state=ReportState.REFUSED, finished_at=clock(), error=rejection.sentence)
-            ledger.save([refused], "state", "finished_at", "error")
-            told.append(f"{report.stripe_customer_id}, {report.hour_start:%Y-%m-%d %H:%M} UTC: {rejection.sentence}")
-        elif not rejection.identifier:
-            told.append(f"{rejection.count:,} more reports: {rejection.sentence}")
-        ledger.remember("events", rejection.created)
-    return told
+    refused = replace(report, state=ReportState.REFUSED, finished_at=now, error=rejection.sentence)
+    ledger.save([refused], "state", "finished_at", "error")
+    return [f"{report.stripe_customer_id}, {report.hour_start:%Y-%m-%d %H:%M} UTC: {rejection.sentence}"]
 
 
 def settle(config: Settings, clock: Callable[[], datetime], name: str, note: str) -> list[Report]:
@@ -298,7 +314,7 @@ def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: 
     """Take the total that Stripe shows for the hour for what was reported: the next plan sends what is missing.
 
     :raises ledger.BusyError: another run plans or sends.
-    :raises LookupError: the ledger knows nothing of that hour.
+    :raises LookupError: the ledger knows nothing of that hour, or its last report is in doubt.
     :raises StoppedError, ValueError, RefusedError: Stripe cannot be asked.
     """
     ledger = meter_ledger(config)
@@ -309,21 +325,45 @@ def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: 
         revisions = ledger.of_customer(customer, hour, hour + HOUR)
         if not revisions:
             raise LookupError(f"nothing was reported of {customer} for {hour:%Y-%m-%d %H:%M} UTC")
+        if revisions[-1].is_in_doubt:
+            raise LookupError(
+                f"the last report of {customer} for {hour:%Y-%m-%d %H:%M} UTC is in doubt: the next runs find out"
+            )
         units = meter.hourly_totals(customer, hour, hour + HOUR).get(hour, 0)
-        adopted = replace(
-            revisions[-1],
-            revision=revisions[-1].revision + 1,
-            units=units,
-            value=0,
-            identifier=f"adopted-{revisions[-1].identifier}",
-            state=ReportState.CONFIRMED,
-            created_at=clock(),
-            finished_at=clock(),
-            error="taken from Stripe's total",
-            stripe_units=units,
-            checked_at=clock(),
-        )
-        ledger.adopt(adopted)
+        return ledger.adopt(customer, hour, units, clock())
+
+
+def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
+    """Take what Stripe shows for what was reported, in all hours that can still be billed: after the ledger was lost,
+    or restored from a backup. Not sooner than three hours after the last report was sent, for Stripe adds up late.
+
+    The hours that were different; the next plan sends what they lack.
+
+    :raises ledger.BusyError: another run plans or sends.
+    :raises StoppedError, ValueError: Stripe cannot be asked.
+    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    """
+    ledger = meter_ledger(config)
+    with ledger.alone():
+        meter = connected(config, ledger)
+        if meter is None:
+            raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
+        start, end = utc_hour(config.now() - HORIZON), utc_hour(warehouse.data_quality(config.published)["as_of"])
+        with warehouse.billable_usage(config.published, start, end) as usage:
+            customers = ledger.customers(start) | {c for day in usage.days() for c, _, _ in usage.hours(day) if c}
+        adopted = []
+        for customer in sorted(customers):
+            revisions = ledger.of_customer(customer, start, end)
+            newest = {report.hour_start: report for report in revisions}
+            stands = {hour: report.units for (_, hour), report in standing(revisions).items()}
+            try:
+                shown = meter.hourly_totals(customer, start, end)
+            except RefusedError:
+                continue  # nothing of an unknown customer is billed; its reports will say so
+            for hour in sorted(stands.keys() | shown.keys()):
+                is_in_doubt = hour in newest and newest[hour].is_in_doubt
+                if shown.get(hour, 0) != stands.get(hour, 0) and not is_in_doubt:
+                    adopted.append(ledger.adopt(customer, hour, shown.get(hour, 0), clock()))
         return adopted
 
 

@@ -24,6 +24,8 @@ from orchestration.usage.metering import Mode
 PATIENCE = 5
 """How often a request is repeated that Stripe put off; it says how long to wait."""
 LONGEST_WAIT_SECONDS = 60
+NO_ANSWER = (OSError, ValueError, LookupError, AttributeError, TypeError)
+"""What the SDK raises where the answer is not Stripe's: a proxy's `{"error": "…"}` is an AttributeError there."""
 _EXISTS = "already exists with identifier"
 _NO_METER = "No active meter"
 _ERROR_EVENTS = ["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
@@ -132,6 +134,8 @@ class StripeMeter:
                     raise RefusedError(f"Stripe refused {what}: {message}") from None
                 else:
                     raise InDoubtError(f"no answer from Stripe ({type(error).__name__}) for {what}") from None
+            except NO_ANSWER as error:
+                raise InDoubtError(f"no answer from Stripe ({type(error).__name__}) for {what}") from None
             else:
                 return
         raise StoppedError("Stripe takes no more requests for the moment (HTTP 429); the next run goes on")
@@ -175,7 +179,7 @@ class StripeMeter:
             if not listed.next_page_url:
                 break
             listed = self._asked("error events", listed.next_page)
-        return sorted(found, key=lambda rejection: rejection.created)
+        return sorted(found, key=lambda rejection: (rejection.created, rejection.event_id))
 
     def _find(self) -> Any:
         page: Any = {"status": "active", "limit": 100}
@@ -208,6 +212,9 @@ class StripeMeter:
                 else:
                     reason = f"HTTP {status}" if status else type(error).__name__
                     raise StoppedError(f"no usable answer from Stripe ({reason}) about {what}; run again") from None
+            except NO_ANSWER as error:
+                reason = type(error).__name__
+                raise StoppedError(f"no usable answer from Stripe ({reason}) about {what}; run again") from None
         raise StoppedError("Stripe takes no more requests for the moment (HTTP 429); the next run goes on")
 
 

@@ -14,6 +14,7 @@ from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.deliver import deliver_waiting, stale_key
 from orchestration.defs.notices import KINDS
 from orchestration.defs.resources import Project, clock
+from orchestration.delivery.ledger import BusyError
 from orchestration.digest import digest_key
 from orchestration.storage import warehouse
 from orchestration.usage.digest_words import is_stale
@@ -159,7 +160,10 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
     def stripe_errors_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         if not settings.stripe_api_key:
             return dg.SkipReason("STRIPE_API_KEY is not set")
-        told = billing.note_rejections(settings, clock)
+        try:
+            told = billing.note_rejections(settings, clock)
+        except BusyError as error:
+            return dg.SkipReason(f"not looked: {error}")
         for sentence in told:
             context.log.error(sentence)
         return dg.SkipReason(f"{len(told):,} rejections since the last look")

@@ -7,6 +7,8 @@ A revision's units and value are written once. Its state moves:
         │                  │ └─not sent─> prepared        └──refused later───> refused
         └─superseded       └─no answer, or killed: in doubt, stays sending
 
+    refused, held ──no longer wanted──> superseded
+
 previewed: there was no key. held: for people to decide, such as what comes after the invoice is final; settled: they
 have. What is refused or lost counts as not reported, so the next plan makes a new revision of it.
 """
@@ -15,6 +17,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
+from hashlib import sha256
 from typing import Any
 
 import sqlalchemy as sa
@@ -26,6 +29,8 @@ from orchestration.usage.metering import STANDS, CustomerHour, MeterReport, Plan
 TABLE = meter_reports.c
 UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
 PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD)
+REPLACED = (ReportState.PREPARED, ReportState.REFUSED, ReportState.HELD)
+"""What a plan may take back."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +137,7 @@ class MeterLedger:
             key = (TABLE.stripe_customer_id == sa.bindparam("customer"), TABLE.hour_start == sa.bindparam("hour"))
             connection.execute(
                 sa.update(meter_reports)
-                .where(*self._ours, *key, TABLE.state == ReportState.PREPARED)
+                .where(*self._ours, *key, _is_newest(), sa.or_(*(TABLE.state == state for state in REPLACED)))
                 .values(state=ReportState.SUPERSEDED),
                 [{"customer": customer, "hour": hour} for customer, hour in plan.superseded],
             )
@@ -147,15 +152,16 @@ class MeterLedger:
     # Sending
 
     def due(self, before: datetime, limit: int, since: datetime | None = None) -> list[Report]:
-        """Reports to be sent, oldest hour first: those that are prepared, and those in doubt whose last attempt was
-        `before` that moment. `since`: only of hours, and first attempts, from then on.
+        """Reports to be sent: those that are prepared, oldest hour first, then those in doubt whose last attempt was
+        `before` that moment, so that one customer whom Stripe always fails for keeps nobody waiting. `since`: only of
+        hours, and first attempts, from then on.
         """
         prepared, doubtful = TABLE.state == ReportState.PREPARED, TABLE.state == ReportState.SENDING
         doubtful = sa.and_(doubtful, TABLE.attempted_at < before)
         if since:
             prepared = sa.and_(prepared, TABLE.hour_start >= since)
             doubtful = sa.and_(doubtful, TABLE.first_attempt_at >= since)
-        return self._reports(sa.or_(prepared, doubtful), limit=limit)
+        return self._reports(sa.or_(prepared, doubtful), limit=limit, first=TABLE.state == ReportState.PREPARED)
 
     def old(self, since: datetime) -> list[Report]:
         """Those that `due` leaves out because of `since`."""
@@ -195,17 +201,45 @@ class MeterLedger:
 
     def problems(self, limit: int | None = None) -> list[Report]:
         """Hours whose newest revision is not billed as it should be, and says why in its error; oldest first."""
-        newer = meter_reports.alias()
-        same = (newer.c[name] == TABLE[name] for name in ("env", "meter", "stripe_customer_id", "hour_start"))
-        is_newest = ~sa.exists().where(*same, newer.c.revision > TABLE.revision)
-        return self._reports(TABLE.state.in_(PROBLEMS), is_newest, limit=limit)
+        return self._reports(TABLE.state.in_(PROBLEMS), _is_newest(), limit=limit)
 
-    def adopt(self, report: Report) -> None:
-        """Write a further revision of an hour, what Stripe shows taken for what was reported, and plan its day anew."""
-        row = {**asdict(report), "env": self.env, "meter": self.event_name}
+    def adopt(self, customer: str, hour: datetime, units: int, at: datetime) -> Report:
+        """Take what Stripe shows for what was reported: a further revision of the hour, in place of one that waits to
+        be sent; and its day is planned anew.
+        """
+        key = (TABLE.stripe_customer_id == customer, TABLE.hour_start == hour)
         with self.ledger.transaction() as connection:
-            connection.execute(sa.insert(meter_reports), [row])
-            self._set_mark(connection, f"day|{report.hour_start.date()}", None)
+            last = connection.scalar(sa.select(sa.func.max(TABLE.revision)).where(*self._ours, *key)) or 0
+            name = "|".join([self.env, self.event_name, customer, hour.isoformat(), str(last + 1)])
+            report = Report(
+                customer,
+                hour,
+                last + 1,
+                units,
+                value=0,
+                identifier=f"adopted-{sha256(name.encode()).hexdigest()[:40]}",
+                state=ReportState.CONFIRMED,
+                created_at=at,
+                finished_at=at,
+                error="taken from Stripe's total",
+                stripe_units=units,
+                checked_at=at,
+            )
+            is_waiting = TABLE.state == ReportState.PREPARED
+            connection.execute(
+                sa.update(meter_reports).where(*self._ours, *key, is_waiting).values(state=ReportState.SUPERSEDED)
+            )
+            connection.execute(
+                sa.insert(meter_reports), [{**asdict(report), "env": self.env, "meter": self.event_name}]
+            )
+            self._set_mark(connection, f"day|{hour.date()}", None)
+        return report
+
+    def customers(self, since: datetime) -> set[str]:
+        """Those with reports of hours from then on."""
+        query = sa.select(TABLE.stripe_customer_id).distinct().where(*self._ours, TABLE.hour_start >= since)
+        with self.ledger.reading() as connection:
+            return set(connection.scalars(query))
 
     def unconfirmed(self, taken_before: datetime) -> dict[str, tuple[datetime, datetime]]:
         """Customers with reports that Stripe took before that moment and has not been seen to show: the first hour of
@@ -242,11 +276,14 @@ class MeterLedger:
         with self.ledger.reading() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
-    def _reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
+    def _reports(
+        self, *conditions: sa.ColumnElement[bool], limit: int | None = None, first: sa.ColumnElement[bool] | None = None
+    ) -> list[Report]:
         columns = [column for column in TABLE if column.name not in ("env", "meter")]
         query = (
             sa.select(*columns)
             .where(*self._ours, *conditions)
+            .order_by(*([] if first is None else [first.desc()]))
             .order_by(TABLE.hour_start, TABLE.stripe_customer_id, TABLE.revision)
             .limit(limit)
         )
@@ -257,6 +294,12 @@ class MeterLedger:
 def standing(reports: Iterable[Report]) -> dict[CustomerHour, Report]:
     """The newest report of each customer and hour that Stripe has, or may have, from revisions in order."""
     return {(report.stripe_customer_id, report.hour_start): report for report in reports if report.state in STANDS}
+
+
+def _is_newest() -> sa.ColumnElement[bool]:
+    newer = meter_reports.alias()
+    same = (newer.c[name] == TABLE[name] for name in ("env", "meter", "stripe_customer_id", "hour_start"))
+    return ~sa.exists().where(*same, newer.c.revision > TABLE.revision)
 
 
 def _report(row: dict[str, Any]) -> Report:

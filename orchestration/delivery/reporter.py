@@ -153,7 +153,9 @@ def _send(
             try:
                 meter.send(report)
             except RefusedError as error:
-                done.append(replace(report, state=ReportState.REFUSED, finished_at=clock(), error=str(error)))
+                # An attempt before this one may have been taken: then Stripe's totals will tell, see _confirm.
+                state = ReportState.REFUSED if report.attempts == 1 else ReportState.SENT
+                done.append(replace(report, state=state, finished_at=clock(), error=str(error)))
             except AnsweredError as error:
                 done.append(replace(report, answered_errors=report.answered_errors + 1, error=str(error)))
             except InDoubtError as error:
@@ -197,7 +199,8 @@ def _looked_up(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime],
         try:
             shown = meter.hourly_totals(customer, first, last + HOUR)
         except RefusedError as error:
-            ledger.save([replace(r, state=ReportState.REFUSED, finished_at=clock(), error=str(error)) for r in old],
+            why = meter.problem_of(customer) or str(error)
+            ledger.save([replace(r, state=ReportState.REFUSED, finished_at=clock(), error=why) for r in old],
                         "state", "finished_at", "error")  # fmt: skip
             continue
         others = {r.identifier for r in old}
@@ -217,16 +220,16 @@ def _judged(report: Report, before: Report | None, shown: int, now: datetime) ->
     """What the total that Stripe shows says of a difference; None: it is not there and may be sent."""
     known = before.units if before else 0
     seen = replace(report, stripe_units=shown)
+    if before and before.state is not ReportState.CONFIRMED and now - (before.finished_at or now) < GIVE_UP:
+        return report  # what was sent before it may not be added up yet
     if shown == known + report.value:
         return replace(seen, state=ReportState.SENT, finished_at=now, checked_at=now, error=None)
-    if before and before.finished_at and now - before.finished_at < GIVE_UP and shown != known:
-        return report  # what was sent before it is not added up yet
     if shown != known:
         said = (
             f"Stripe shows {shown:,} units for this hour, and {known:,} were reported: `headroom stripe adopt"
             f" {report.stripe_customer_id} {report.hour_start:%Y-%m-%dT%H}` takes Stripe's total for what was reported"
         )
-        return replace(seen, state=ReportState.HELD, finished_at=now, error=said)
+        return replace(seen, state=ReportState.MISMATCH, finished_at=now, checked_at=now, error=said)
     if not report.is_in_doubt:
         return None
     if report.checked_at is None:
@@ -282,7 +285,7 @@ def _confirm(
     try:
         shown, problem = _shown(meter, customer, start, end, stands, outcome), ""
     except RefusedError as error:
-        shown, problem = {}, str(error)
+        shown, problem = {}, meter.problem_of(customer) or str(error)
     judged = []
     for report in stands:
         if report.state not in UNCONFIRMED or not report.finished_at:
@@ -299,8 +302,8 @@ def _confirm(
         elif seen.checks < CHECKS or now - report.finished_at < GIVE_UP:
             judged.append(seen)
             outcome.waiting += 1
-        elif problem := problem or meter.problem_of(customer):
-            judged.append(replace(seen, state=ReportState.REFUSED, finished_at=now, error=problem))
+        elif why := problem or _refusal(report) or meter.problem_of(customer):
+            judged.append(replace(seen, state=ReportState.REFUSED, finished_at=now, error=why))
             outcome.lost += 1
         elif meter.mode is Mode.TOTAL and report.hour_start not in lost:
             said = f"Stripe shows {units:,} units after {seen.checks} looks; sent anew"
@@ -325,6 +328,11 @@ def _shown(
             return {report.hour_start: report.units for report in stands}
     outcome.reads += pages
     return meter.hourly_totals(customer, start, end)
+
+
+def _refusal(report: Report) -> str:
+    """Why a report that may have been taken before was refused when it was sent again."""
+    return (report.error or "") if report.state is ReportState.SENT else ""
 
 
 def _mismatch(report: Report) -> str:

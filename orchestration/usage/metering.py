@@ -66,6 +66,8 @@ class Recorded:
     decided_at: datetime
     stands: int | None
     """None: nothing was ever taken."""
+    is_sure: bool = True
+    """False: a later total was given up as lost, and may have arrived all the same."""
 
 
 @dataclass(frozen=True)
@@ -101,6 +103,8 @@ class Terms:
     """The first hour that was ever reported for billing: what was final before is not Headroom's to bill."""
     final_before: Mapping[str, datetime] = field(default_factory=dict)
     """The hour from which on a customer's invoice can still change."""
+    others_final_before: datetime | None = None
+    """The same of customers that no account belongs to any more."""
     retry: bool = False
     """Whether refused reports are repeated at once, and not after a day."""
 
@@ -108,7 +112,7 @@ class Terms:
         """Why the hour cannot be billed any more; empty where it can."""
         if hour < self.now - HORIZON:
             return f"Stripe takes no usage older than {HORIZON.days} days"
-        if hour < self.final_before.get(customer, self.now - HORIZON):
+        if hour < self.final_before.get(customer, self.others_final_before or self.now - HORIZON):
             return "its invoice is final"
         return ""
 
@@ -119,6 +123,7 @@ class Plan:
 
     reports: list[MeterReport] = field(default_factory=list)
     superseded: list[CustomerHour] = field(default_factory=list)
+    """Also those that were refused or held, and are no longer wanted."""
     corrected: dict[CustomerHour, tuple[int, int]] = field(default_factory=dict)
     """Units that stand at Stripe, and those that will, where both are of the same hour."""
     is_settled: bool = True
@@ -130,8 +135,11 @@ def record(revisions: Iterable[tuple[str, datetime, int, int, ReportState, datet
     found: dict[CustomerHour, Recorded] = {}
     for customer, hour, revision, units, state, decided_at in revisions:
         before = found.get((customer, hour))
-        stands = units if state in STANDS else before.stands if before else None
-        found[customer, hour] = Recorded(revision, state, units, decided_at, stands)
+        stands, is_sure = (before.stands, before.is_sure) if before else (None, True)
+        if state in STANDS:
+            stands, is_sure = units, True
+        is_sure = is_sure and state is not ReportState.LOST
+        found[customer, hour] = Recorded(revision, state, units, decided_at, stands, is_sure)
     return found
 
 
@@ -165,7 +173,10 @@ def _decide(made: Plan, customer: str, hour: datetime, units: int, before: Recor
         made.superseded.append((customer, hour))
     elif is_waiting:
         return
-    if units == (stands or 0):
+    is_sure = before is None or before.is_sure or terms.mode is Mode.DELTA  # which is looked up before it is lost
+    if units == (stands or 0) and is_sure:
+        if before and before.state in (ReportState.REFUSED, ReportState.HELD):
+            made.superseded.append((customer, hour))
         return
     is_repeated = before is not None and before.units == units
     if not 0 <= units <= MAX_UNITS:
@@ -174,6 +185,8 @@ def _decide(made: Plan, customer: str, hour: datetime, units: int, before: Recor
         is_ours = terms.live_since is not None and hour >= terms.live_since
         if is_ours and not (before and is_repeated and before.state in BY_HAND):
             error = f"{units - (stands or 0):+,} units are not billed: {reason}"
+            if not is_sure:
+                error = f"Stripe did not show a total, and {units:,} units cannot be sent again: {reason}"
             made.reports.append(_report(customer, hour, units, before, terms, ReportState.HELD, error))
         return
     if before and is_repeated:
