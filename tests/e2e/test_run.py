@@ -1,12 +1,15 @@
 """`headroom` as a person uses it: the exit status, what is printed, what is left behind."""
 
 import shutil
+from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from tests.builders import land, make_event, make_quota
-from tests.e2e.program import DAY, NOBODY, SLACK_TOKEN, STRIPE_KEY, Program, duplicate_an_event
+from tests.e2e.program import DAY, NOBODY, NOW, SLACK_TOKEN, STRIPE_KEY, Program, duplicate_an_event
+from tests.fake_stripe import FakeStripe
 
 ACCOUNTS = """\
 account_id,name,owner,plan,mrr,stripe_customer_id
@@ -33,9 +36,20 @@ def land_small(program: Program) -> None:
 
 
 @pytest.fixture(scope="module")
-def program(tmp_path_factory: pytest.TempPathFactory) -> Program:
+def stripe() -> Iterator[FakeStripe]:
+    """A meter of hours, on the day of the run."""
+    with FakeStripe() as server:
+        server.keys[STRIPE_KEY] = None
+        server.clock = datetime.fromisoformat(NOW).timestamp
+        server.add_meter("api-calls", "hour")
+        server.add_customer("cus_acme")
+        yield server
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory, stripe: FakeStripe) -> Program:
     """One data folder on which one whole run was made."""
-    program = Program(tmp_path_factory.mktemp("run"), {"STRIPE_API_KEY": STRIPE_KEY})
+    program = Program(tmp_path_factory.mktemp("run"), {"STRIPE_API_KEY": STRIPE_KEY, "STRIPE_API_BASE": stripe.url})
     land_small(program)
     program.run("run")
     return program
@@ -48,7 +62,7 @@ def digest_lines(output: str) -> list[str]:
 # The tests of this module follow one another on the same folder.
 
 
-def test_run_builds_the_figures(program: Program) -> None:
+def test_run_builds_the_figures(program: Program, stripe: FakeStripe) -> None:
     [acme, beta] = program.rows(
         "select account_id, quota_state, quota, used_today, used_mtd, pct_of_cap, severity, stripe_customer_id"
         " from utilization_mtd order by account_id"
@@ -62,19 +76,23 @@ def test_run_builds_the_figures(program: Program) -> None:
         ("acme", "2024-11-20", "1"),
         ("beta", "2024-11-20", "1"),
     ]
-    assert program.ledger("select stripe_customer_id, sum(units) from meter_reports group by 1") == [("cus_acme", 8)]
+    assert sorted(stripe.totals("cus_acme", "api-calls").values()) == [1, 7]
     [quality] = program.rows("select last_arrived_at, hours_since_call, hours_since_arrival from data_quality")
     assert list(quality.values()) == ["2024-11-20T08:00:00+00:00", "1", "0"]
 
 
-def test_run_prints_what_it_did_and_does_nothing_twice(program: Program) -> None:
+def test_run_prints_what_it_did_and_does_nothing_twice(program: Program, stripe: FakeStripe) -> None:
     reports = program.ledger("select * from meter_reports")
     result = program.run("run")
 
     assert "Ingested 0 events from 0 new lines (0 duplicates, 0 rejected)." in result.stdout
     [line] = digest_lines(result.stdout)
     assert line.startswith(f"Digest of {DAY}: already previewed")
+    assert "Stripe: 0 taken of 0 customer-hours of 0 customers (8 units that can be billed, 1 more without" in (
+        result.stdout
+    )
     assert program.ledger("select * from meter_reports") == reports
+    assert len(stripe.events) == 2
     keys = [f"local|digest|{DAY}{part}" for part in ("", ":1", ":2", ":3")]  # message, notes, picture, table
     assert program.ledger("select key, state from deliveries order by key") == [(key, "previewed") for key in keys]
     assert not result.stderr
@@ -85,7 +103,7 @@ def test_deliveries_lists_and_shows_the_digest(program: Program) -> None:
     shown = program.run("deliveries", "--show", f"local|digest|{DAY}").stdout
 
     assert f"local|digest|{DAY}     previewed" in listed
-    assert "Stripe api-calls: 2 customer-hours" in listed
+    assert "Stripe api-calls: 2 customer-hours sent of 1 customers" in listed
     for text in (f"Usage digest {DAY}", "Acme Corp", "8 / 10", "80.0 %", " dana", "2 lines rejected"):
         assert text in shown
     assert "there is no delivery 'nothing'" in program.run("deliveries", "--show", "nothing", status=1).stderr
@@ -121,7 +139,7 @@ def test_usage_answers_from_the_published_copy(program: Program) -> None:
     ]
 
 
-def test_parts_do_only_what_they_are_named_after(program: Program) -> None:
+def test_parts_do_only_what_they_are_named_after(program: Program, stripe: FakeStripe) -> None:
     land(program.landing, "more.ndjson", make_event("acme", "2024-11-20T07:10:00Z"))
 
     ingested = program.run("run", "--only", "ingest")
@@ -129,9 +147,9 @@ def test_parts_do_only_what_they_are_named_after(program: Program) -> None:
     assert program.rows("select used_mtd from utilization_mtd where account_id = 'acme'") == [{"used_mtd": "8"}]
     program.run("run", "--only", "models")
     assert program.rows("select used_mtd from utilization_mtd where account_id = 'acme'") == [{"used_mtd": "9"}]
-    assert program.ledger("select sum(units) from meter_reports") == [(8,)]
-    program.run("run", "--only", "stripe")
-    assert program.ledger("select sum(units) from meter_reports") == [(9,)]
+    assert sum(stripe.totals("cus_acme", "api-calls").values()) == 8
+    assert "Stripe: 1 taken of 1 customer-hours" in program.run("run", "--only", "stripe").stdout
+    assert sum(stripe.totals("cus_acme", "api-calls").values()) == 9
     digest = program.run("run", "--only", "digest")
     assert "already previewed" in digest.stdout
     assert "Ingested" not in digest.stdout

@@ -58,7 +58,14 @@ GRAPH = {
         "weekly_changes",
     },
     "publish": {"published_copy"},
-    "deliver": {"critical_alert", "monthly_digest", "stripe_usage", "usage_digest", "weekly_digest"},
+    "deliver": {
+        "critical_alert",
+        "monthly_digest",
+        "stripe_parity",
+        "stripe_usage",
+        "usage_digest",
+        "weekly_digest",
+    },
 }
 
 
@@ -95,7 +102,8 @@ def test_groups_depend_only_on_the_ones_before(definitions: dg.Definitions) -> N
 
 def test_everything_that_is_sent_depends_on_the_published_copy(definitions: dg.Definitions) -> None:
     everything = specs(definitions)
-    for name in GRAPH["deliver"]:
+    assert [dep.asset_key.to_user_string() for dep in everything["stripe_parity"].deps] == ["stripe_usage"]
+    for name in GRAPH["deliver"] - {"stripe_parity"}:
         assert [dep.asset_key.to_user_string() for dep in everything[name].deps] == ["published_copy"]
     marts = {dep.asset_key.to_user_string() for dep in everything["published_copy"].deps}
     assert marts == GRAPH["marts"]
@@ -103,21 +111,22 @@ def test_everything_that_is_sent_depends_on_the_published_copy(definitions: dg.D
 
 def test_jobs_run_numbers_and_deliveries_together(definitions: dg.Definitions) -> None:
     numbers = GRAPH["ingest"] | GRAPH["staging"] | GRAPH["marts"] | GRAPH["publish"]
+    stripe = {"stripe_usage", "stripe_parity"}
     selected = {
         job: {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}
         for job in ("refresh_job", "hourly_job", "daily_job")
     }
     assert selected == {
         "refresh_job": numbers,
-        "hourly_job": numbers | {"stripe_usage", "weekly_digest", "monthly_digest", "critical_alert"},
-        "daily_job": numbers | {"stripe_usage", "usage_digest"},
+        "hourly_job": numbers | stripe | {"weekly_digest", "monthly_digest", "critical_alert"},
+        "daily_job": numbers | stripe | {"usage_digest"},
     }
 
 
 def test_dbt_tests_are_blocking_checks(definitions: dg.Definitions) -> None:
     checks = {key.name: definitions.resolve_asset_graph().get_check_spec(key) for key in _checks(definitions)}
     assert {"daily_usage_adds_up_to_the_calls", "calls_are_distinct", "crossings_agree_with_utilization"} <= set(checks)
-    assert {name for name, check in checks.items() if not check.blocking} == {"calls_are_recent"}
+    assert {name for name, check in checks.items() if not check.blocking} == {"calls_are_recent", "billed_as_counted"}
 
 
 def test_published_copy_is_overdue_when_the_data_would_be_stale(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,6 +164,7 @@ def test_sensor_that_sends_starts_by_itself_only_in_production(data: Path, monke
             "landing_sensor": dg.DefaultSensorStatus.RUNNING,
             "run_failure_alert_sensor": dg.DefaultSensorStatus.RUNNING,
             "notices_sensor": status,
+            "stripe_errors_sensor": status,
         }
 
 

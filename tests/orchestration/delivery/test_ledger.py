@@ -61,21 +61,6 @@ def make_file(path: str = "a.ndjson", **fields: Any) -> dict[str, Any]:
     }
 
 
-def make_report(customer: str = "cus_1", hour: datetime = HOUR, revision: int = 1, **fields: Any) -> dict[str, Any]:
-    report = {
-        "env": "local",
-        "meter": "api-calls",
-        "stripe_customer_id": customer,
-        "hour_start": hour,
-        "revision": revision,
-        "units": 10 * revision,
-        "state": State.PREPARED,
-        "created_at": NOW,
-        **fields,
-    }
-    return {"identifier": "|".join(str(value) for value in report.values()), **report}
-
-
 def make_crossing(threshold: str = "80%", **fields: Any) -> dict[str, Any]:
     return {
         "env": "local",
@@ -395,61 +380,6 @@ def test_told_are_the_announced_crossings_of_a_prefix_since_a_moment_and_when_th
         told = ledger.told(connection, "local|critical|", NOW - timedelta(seconds=1))
         assert [(key[0], at) for key, at in told] == [("0", None), ("1", NOW)]
         assert ledger.told(connection, "local|critical|", NOW) == []
-
-
-# Meter reports
-
-
-def test_reports_are_the_revisions_of_the_hours_of_the_window_in_order(ledger: Ledger) -> None:
-    later = HOUR + timedelta(hours=1)
-    with ledger.transaction() as connection:
-        ledger.record_reports(
-            connection,
-            (
-                make_report(hour=HOUR - timedelta(hours=1)),
-                make_report(),
-                make_report(revision=2, units=0, state=State.SENT),
-                make_report(hour=later),
-                make_report("cus_2", revision=1, state=State.PREVIEWED),
-                make_report(revision=3, env="production"),
-                make_report(revision=4, meter="storage"),
-            ),
-        )
-        ledger.record_reports(connection, [])
-
-    with ledger.transaction() as connection:
-        rows = ledger.reports(connection, "local", "api-calls", HOUR, later + timedelta(hours=1))
-        assert sorted(rows) == [
-            ("cus_1", HOUR, 1, 10, State.PREPARED),
-            ("cus_1", HOUR, 2, 0, State.SENT),
-            ("cus_1", later, 1, 10, State.PREPARED),
-            ("cus_2", HOUR, 1, 10, State.PREVIEWED),
-        ]
-        assert rows[-1][2] == 2
-        assert {row[1] for row in ledger.reports(connection, "local", "api-calls", HOUR, later)} == {HOUR}
-        assert ledger.reports(connection, "production", "api-calls", later, later + timedelta(hours=1)) == []
-
-
-@pytest.mark.parametrize("same", ["identifier", "revision"])
-def test_report_is_refused_when_it_was_recorded_before(ledger: Ledger, same: str) -> None:
-    first = make_report()
-    second = make_report(revision=2, identifier=first["identifier"]) if same == "identifier" else make_report(units=1)
-
-    with pytest.raises(sa.exc.IntegrityError), ledger.transaction() as connection:
-        ledger.record_reports(connection, [first, {**second, "identifier": second.get("identifier", "x")}])
-
-
-def test_report_totals_count_customers_and_hours_by_state(ledger: Ledger) -> None:
-    later = HOUR + timedelta(hours=5)
-    with ledger.transaction() as connection:
-        reports = [make_report(), make_report(hour=later), make_report("cus_2"), make_report("cus_3", state="sent")]
-        ledger.record_reports(connection, reports)
-
-    totals = [tuple(total.values()) for total in ledger.report_totals()]
-    assert totals == [
-        ("api-calls", "prepared", 3, 2, HOUR, later),
-        ("api-calls", "sent", 1, 1, HOUR, HOUR),
-    ]
 
 
 # Run as a program, this file is the processes that open fresh ledgers at the same moment.

@@ -4,7 +4,7 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from threading import Event
 
@@ -167,8 +167,9 @@ def test_publish_takes_what_was_committed_when_the_build_was_killed(built: Path,
 def test_query_says_that_nothing_was_published_when_there_is_no_copy(published: Path) -> None:
     with pytest.raises(NothingPublishedError, match="does not exist yet"):
         query(published, "select 1")
-    with pytest.raises(NothingPublishedError):
-        warehouse.billable_hours(published, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
+    nothing = warehouse.billable_usage(published, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
+    with pytest.raises(NothingPublishedError), nothing:
+        pass
     assert not published.exists()
 
 
@@ -196,24 +197,103 @@ def test_query_gives_aware_utc_timestamps(built: Path, published: Path, monkeypa
     assert (row["day"].isoformat(), row["never"]) == ("2026-11-20", None)
 
 
-def test_billable_hours_are_those_from_start_to_before_end(built: Path, published: Path) -> None:
+USAGE = """
+    create table billable_usage_hourly as
+    select * from (values
+        ('a', 'cus_2', timestamp '2026-11-19 10:00', 1, 0), ('b', 'cus_1', timestamp '2026-11-19 10:00', 2, 0),
+        ('c', 'cus_1', timestamp '2026-11-19 10:00', 3, 10), ('d', null, timestamp '2026-11-19 10:00', 4, 100),
+        ('b', 'cus_1', timestamp '2026-11-19 09:00', 5, 0), ('b', 'cus_1', timestamp '2026-11-19 11:00', 6, 0),
+        ('d', null, timestamp '2026-11-18 10:00', 7, 0), ('b', 'cus_1', timestamp '2026-11-20 00:00', 8, 0)
+    ) as hours (account_id, stripe_customer_id, hour_start, billable_units, sampled_calls)
+"""
+NINETEENTH = date(2026, 11, 19)
+
+
+@pytest.fixture
+def usage(built: Path, published: Path) -> Path:
     with duckdb.connect(str(built)) as connection:
-        connection.execute("""
-            create table billable_usage_hourly as
-            select * from (values
-                ('cus_2', timestamp '2026-11-19 10:00', 1), ('cus_1', timestamp '2026-11-19 10:00', 2),
-                ('cus_1', timestamp '2026-11-19 10:00', 3), (null, timestamp '2026-11-19 10:00', 4),
-                ('cus_1', timestamp '2026-11-19 09:00', 5), ('cus_1', timestamp '2026-11-19 11:00', 6)
-            ) as hours (stripe_customer_id, hour_start, billable_units)
-        """)
+        connection.execute(USAGE)
     publish(built, published)
+    return published
+
+
+def test_billable_usage_is_of_the_hours_from_start_to_before_end(usage: Path) -> None:
     start = datetime.fromisoformat("2026-11-19T12:00+02:00")
 
-    assert warehouse.billable_hours(published, start, start + timedelta(hours=1)) == [
-        ("cus_1", datetime(2026, 11, 19, 10, tzinfo=UTC), 5),
-        ("cus_2", datetime(2026, 11, 19, 10, tzinfo=UTC), 1),
-        (None, datetime(2026, 11, 19, 10, tzinfo=UTC), 4),
-    ]
+    with warehouse.billable_usage(usage, start, start + timedelta(hours=1)) as found:
+        assert found.hours(NINETEENTH) == [
+            ("cus_1", datetime(2026, 11, 19, 10, tzinfo=UTC), 5),
+            ("cus_2", datetime(2026, 11, 19, 10, tzinfo=UTC), 1),
+            (None, datetime(2026, 11, 19, 10, tzinfo=UTC), 4),
+        ]
+        assert found.hours(date(2026, 11, 18)) == []
+        assert found.units(start) == (6, 4)
+        assert set(found.days()) == {NINETEENTH}
+    with warehouse.billable_usage(usage, start - timedelta(days=2), start + timedelta(days=2)) as found:
+        assert [sum(hour[2] for hour in found.hours(day)) for day in found.days()] == [21, 8]
+        assert found.units(start) == (20, 4)
+
+
+def test_sampled_calls_are_billed_only_where_that_is_asked(usage: Path) -> None:
+    start = datetime(2026, 11, 19, 10, tzinfo=UTC)
+
+    with warehouse.billable_usage(usage, start, start + timedelta(hours=1), bills_sampled=True) as found:
+        assert [units for _, _, units in found.hours(NINETEENTH)] == [15, 1, 104]
+        assert found.units(start) == (16, 104)
+
+
+@pytest.mark.parametrize(
+    ("change", "is_another"),
+    [
+        ("select 1", False),
+        ("update billable_usage_hourly set billable_units = 0 where account_id = 'd'", False),
+        ("update billable_usage_hourly set billable_units = 2 where account_id = 'a'", True),
+        ("update billable_usage_hourly set sampled_calls = 1 where account_id = 'a'", True),
+        ("update billable_usage_hourly set stripe_customer_id = 'cus_9' where account_id = 'a'", True),
+        ("update billable_usage_hourly set stripe_customer_id = null where account_id = 'a'", True),
+        ("update billable_usage_hourly set hour_start = hour_start - interval 1 hour where account_id = 'a'", True),
+        ("delete from billable_usage_hourly where account_id = 'a'", True),
+    ],
+)
+def test_mark_of_a_day_is_another_when_its_billable_usage_is(
+    built: Path, published: Path, usage: Path, change: str, is_another: bool
+) -> None:
+    marks = []
+    for statement in ("select 1", change):
+        with duckdb.connect(str(built)) as connection:
+            connection.execute(statement)
+        publish(built, published)
+        with warehouse.billable_usage(published, *(datetime(2026, 11, day, tzinfo=UTC) for day in (18, 21))) as found:
+            marks.append(found.days())
+    assert (marks[0][NINETEENTH] != marks[1][NINETEENTH]) == is_another
+    assert marks[0][date(2026, 11, 20)] == marks[1][date(2026, 11, 20)]
+
+
+def test_invoice_is_open_from_the_start_of_the_first_period_that_is_not_final(built: Path, published: Path) -> None:
+    periods = """
+        create table account_periods as
+        select * from (values
+            ('b', timestamp '2026-10-01', timestamp '2026-11-01', 'calendar month'),
+            ('b', timestamp '2026-11-01', timestamp '2026-12-01', 'calendar month'),
+            ('b', timestamp '2026-11-10', timestamp '2026-12-01', 'quota change'),
+            ('c', timestamp '2026-09-15', timestamp '2026-11-15', 'cycle'),
+            ('c', timestamp '2026-11-15', timestamp '2026-12-15', 'cycle'),
+            ('a', timestamp '2026-10-20', timestamp '2026-11-20', 'cycle'),
+            ('d', timestamp '2026-11-01', timestamp '2026-12-01', 'calendar month')
+        ) as periods (account_id, period_start, period_end, source)
+    """
+    with duckdb.connect(str(built)) as connection:
+        connection.execute(USAGE)
+        connection.execute(periods)
+    publish(built, published)
+
+    def open_since(final_until: datetime) -> dict[str, datetime]:
+        with warehouse.billable_usage(published, datetime(2026, 9, 1, tzinfo=UTC), final_until) as found:
+            return found.open_since(final_until)
+
+    assert open_since(datetime(2026, 11, 20, tzinfo=UTC)) == {"cus_1": datetime(2026, 11, 1, tzinfo=UTC)}
+    before = datetime(2026, 11, 19, 23, 59, tzinfo=UTC)
+    assert open_since(before)["cus_2"] == datetime(2026, 10, 20, tzinfo=UTC)
 
 
 def test_inspect_counts_the_rows_of_the_warehouse_when_nothing_is_published(built: Path) -> None:
