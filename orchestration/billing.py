@@ -20,7 +20,7 @@ from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.storage.warehouse import BillableUsage
 from orchestration.usage import pricing
-from orchestration.usage.metering import HORIZON, METER, Change, Mode, Plan, ReportState, Terms, plan
+from orchestration.usage.metering import HORIZON, METER, STANDS, Change, Mode, Plan, ReportState, Terms, plan
 from orchestration.usage.periods import utc_hour
 
 if TYPE_CHECKING:
@@ -208,7 +208,7 @@ class _Planning:
 
     def _plan(self, connection: sa.Connection, day: date) -> Plan:
         hours = [(customer, hour, units) for customer, hour, units in self._usage.hours(day) if customer]
-        return plan(hours, self._ledger.recorded(connection, day), self._terms)
+        return plan(hours, self._ledger.recorded(connection, day, self._terms.mode), self._terms)
 
 
 @contextmanager
@@ -266,7 +266,7 @@ def note_rejections(config: Settings, clock: Callable[[], datetime]) -> list[str
         if report and report.state in (ReportState.SENDING, ReportState.SENT, ReportState.MISMATCH):
             refused = replace(report, state=ReportState.REFUSED, finished_at=clock(), error=rejection.sentence)
             ledger.save([refused], "state", "finished_at", "error")
-            told.append(f"{report.stripe_customer_id}, {report.hour_start:%Y-%m-%d %H:%M} UTC: {rejection.sentence}")
+            told.append(f"{report.place}: {rejection.sentence}")
         elif not rejection.identifier:
             told.append(f"{rejection.count:,} more reports: {rejection.sentence}")
         ledger.remember("events", rejection.created)
@@ -303,11 +303,12 @@ def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: 
         if not revisions:
             raise LookupError(f"nothing was reported of {customer} for {hour:%Y-%m-%d %H:%M} UTC")
         units = meter.hourly_totals(customer, hour, hour + HOUR).get(hour, 0)
+        known = sum(each.value for each in revisions if each.state in STANDS)
         adopted = replace(
             revisions[-1],
             revision=revisions[-1].revision + 1,
             units=units,
-            value=0,
+            value=units if meter.mode is Mode.TOTAL else units - known,
             identifier=f"adopted-{revisions[-1].identifier}",
             state=ReportState.CONFIRMED,
             created_at=clock(),

@@ -21,10 +21,11 @@ import sqlalchemy as sa
 
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.tables import marks, meter_reports
-from orchestration.usage.metering import STANDS, CustomerHour, MeterReport, Plan, Recorded, ReportState, record
+from orchestration.usage.metering import STANDS, CustomerHour, MeterReport, Mode, Plan, Recorded, ReportState, record
 
 TABLE = meter_reports.c
 UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
+UNSENT = (ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
 PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD)
 
 
@@ -51,6 +52,10 @@ class Report:
     """The hour's total that Stripe showed at the last check."""
     checks: int = 0
     checked_at: datetime | None = None
+
+    @property
+    def place(self) -> str:
+        return f"{self.stripe_customer_id}, {self.hour_start:%Y-%m-%d %H:%M} UTC"
 
     @property
     def is_in_doubt(self) -> bool:
@@ -99,9 +104,9 @@ class MeterLedger:
         return first
 
     def open_days(self) -> set[date]:
-        """UTC days with hours that are planned again though their usage stays the same."""
-        unsettled = (ReportState.SENDING, ReportState.REFUSED, ReportState.LOST)
-        query = sa.select(TABLE.hour_start).distinct().where(*self._ours, TABLE.state.in_(unsettled))
+        """UTC days with hours that are planned again though their usage stays the same: what waited may be too late."""
+        unsettled = (ReportState.PREPARED, ReportState.SENDING, ReportState.REFUSED, ReportState.LOST)
+        query = sa.select(TABLE.hour_start).distinct().where(*self._ours, TABLE.state.in_(unsettled), self._is_newest())
         with self.ledger.reading() as connection:
             return {hour.date() for (hour,) in connection.execute(query)}
 
@@ -113,18 +118,16 @@ class MeterLedger:
             rows = connection.execute(query).all()
         return {date.fromisoformat(name.removeprefix(prefix)): value for name, value in rows}
 
-    def recorded(self, connection: sa.Connection, day: date) -> dict[CustomerHour, Recorded]:
+    def recorded(self, connection: sa.Connection, day: date, mode: Mode) -> dict[CustomerHour, Recorded]:
         start = datetime.combine(day, time(), tzinfo=UTC)
-        columns = (TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision, TABLE.units, TABLE.state)
+        columns = (TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision, TABLE.units, TABLE.value, TABLE.state)
         query = (
             sa.select(*columns, sa.func.coalesce(TABLE.finished_at, TABLE.created_at, type_=TABLE.created_at.type))
             .where(*self._ours, TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
             .order_by(TABLE.revision)
         )
-        return record(
-            (customer, hour, revision, units, ReportState(state), decided_at)
-            for customer, hour, revision, units, state, decided_at in connection.execute(query)
-        )
+        rows = connection.execute(query)
+        return record(((*row[:5], ReportState(row[5]), row[6]) for row in rows), mode)
 
     def commit(self, connection: sa.Connection, day: date, fingerprint: str, plan: Plan, at: datetime) -> None:
         """Write a day's plan, decided at `at`, and that it was made from usage with that fingerprint."""
@@ -132,7 +135,7 @@ class MeterLedger:
             key = (TABLE.stripe_customer_id == sa.bindparam("customer"), TABLE.hour_start == sa.bindparam("hour"))
             connection.execute(
                 sa.update(meter_reports)
-                .where(*self._ours, *key, TABLE.state == ReportState.PREPARED)
+                .where(*self._ours, *key, sa.or_(*(TABLE.state == state for state in UNSENT)))
                 .values(state=ReportState.SUPERSEDED),
                 [{"customer": customer, "hour": hour} for customer, hour in plan.superseded],
             )
@@ -147,15 +150,15 @@ class MeterLedger:
     # Sending
 
     def due(self, before: datetime, limit: int, since: datetime | None = None) -> list[Report]:
-        """Reports to be sent, oldest hour first: those that are prepared, and those in doubt whose last attempt was
-        `before` that moment. `since`: only of hours, and first attempts, from then on.
+        """Reports to be sent, oldest hour first: those that are prepared, and when there are none those in doubt whose
+        last attempt was `before` that moment. `since`: only of hours, and first attempts, from then on.
         """
         prepared, doubtful = TABLE.state == ReportState.PREPARED, TABLE.state == ReportState.SENDING
         doubtful = sa.and_(doubtful, TABLE.attempted_at < before)
         if since:
             prepared = sa.and_(prepared, TABLE.hour_start >= since)
             doubtful = sa.and_(doubtful, TABLE.first_attempt_at >= since)
-        return self._reports(sa.or_(prepared, doubtful), limit=limit)
+        return self._reports(prepared, limit=limit) or self._reports(doubtful, limit=limit)
 
     def old(self, since: datetime) -> list[Report]:
         """Those that `due` leaves out because of `since`."""
@@ -195,10 +198,7 @@ class MeterLedger:
 
     def problems(self, limit: int | None = None) -> list[Report]:
         """Hours whose newest revision is not billed as it should be, and says why in its error; oldest first."""
-        newer = meter_reports.alias()
-        same = (newer.c[name] == TABLE[name] for name in ("env", "meter", "stripe_customer_id", "hour_start"))
-        is_newest = ~sa.exists().where(*same, newer.c.revision > TABLE.revision)
-        return self._reports(TABLE.state.in_(PROBLEMS), is_newest, limit=limit)
+        return self._reports(TABLE.state.in_(PROBLEMS), self._is_newest(), limit=limit)
 
     def adopt(self, report: Report) -> None:
         """Write a further revision of an hour, what Stripe shows taken for what was reported, and plan its day anew."""
@@ -241,6 +241,11 @@ class MeterLedger:
         )
         with self.ledger.reading() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
+
+    def _is_newest(self) -> sa.ColumnElement[bool]:
+        newer = meter_reports.alias()
+        same = (newer.c[name] == TABLE[name] for name in ("env", "meter", "stripe_customer_id", "hour_start"))
+        return ~sa.exists().where(*same, newer.c.revision > TABLE.revision)
 
     def _reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
         columns = [column for column in TABLE if column.name not in ("env", "meter")]

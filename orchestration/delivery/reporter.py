@@ -19,7 +19,7 @@ from typing import Protocol
 
 from orchestration.delivery.meter_ledger import UNCONFIRMED, MeterLedger, Report, standing
 from orchestration.delivery.outbox import InDoubtError, RefusedError
-from orchestration.usage.metering import Mode, ReportState
+from orchestration.usage.metering import STANDS, Mode, ReportState
 
 IDENTIFIER_WINDOW = timedelta(hours=23)
 """Stripe's is at least 24 hours; one is for clocks that differ and for sending."""
@@ -79,7 +79,7 @@ class Sent:
     in_doubt: int = 0
     stopped: str = ""
     """Why it ended before all were sent."""
-    refusals: list[str] = field(default_factory=list)
+    refusals: list[Report] = field(default_factory=list)
     """The first few."""
 
 
@@ -164,18 +164,19 @@ def _send(
         done, "state", "attempts", "answered_errors", "first_attempt_at", "attempted_at", "finished_at", "error"
     )
     states = [report.state for report in done]
-    refusals = [str(report.error) for report in done if report.state is ReportState.REFUSED]
+    refused = [report for report in done if report.state is ReportState.REFUSED]
     outcome.taken += states.count(ReportState.SENT)
-    outcome.refused += len(refusals)
-    outcome.refusals = [*outcome.refusals, *refusals][:SAME_ANSWER]
+    outcome.refused += len(refused)
+    outcome.refusals = [*outcome.refusals, *refused][:SAME_ANSWER]
     doubtful = [report for report in done if report.is_in_doubt]
     outcome.in_doubt += len(doubtful)
     if problems:
         raise problems[0]
-    if len(doubtful) == len(done):
+    if len(doubtful) == len(done) and (len(done) > 1 or not (outcome.taken or outcome.refused)):
         raise StoppedError(f"Stripe gives no usable answer: {doubtful[0].error}")
-    if len(set(outcome.refusals)) == 1 and len(outcome.refusals) == SAME_ANSWER and not outcome.taken:
-        raise StoppedError(f"Stripe refuses whatever it is sent: {outcome.refusals[0]}")
+    answers = {report.error for report in outcome.refusals}
+    if len(answers) == 1 and len(outcome.refusals) == SAME_ANSWER and not outcome.taken:
+        raise StoppedError(f"Stripe refuses whatever it is sent: {answers.pop()}")
 
 
 def _looked_up(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime], since: datetime) -> Iterator[Report]:
@@ -193,11 +194,12 @@ def _looked_up(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime],
                         "state", "finished_at", "error")  # fmt: skip
             continue
         others = {r.identifier for r in old}
-        taken = standing(r for r in ledger.of_customer(customer, first, last + HOUR) if r.identifier not in others)
+        earlier = ledger.of_customer(customer, first, last + HOUR)
+        earlier = [r for r in earlier if r.state in STANDS and r.identifier not in others]
         judged = []
         for report in old:
-            before = taken.get((customer, report.hour_start))
-            verdict = _judged(report, before, shown.get(report.hour_start, 0), clock())
+            taken = [r for r in earlier if r.hour_start == report.hour_start]
+            verdict = _judged(report, taken, shown.get(report.hour_start, 0), clock())
             if verdict is None:
                 yield report
             else:
@@ -205,13 +207,15 @@ def _looked_up(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime],
         ledger.save(judged, "state", "finished_at", "error", "stripe_units", "checked_at")
 
 
-def _judged(report: Report, before: Report | None, shown: int, now: datetime) -> Report | None:
-    """What the total that Stripe shows says of a difference; None: it is not there and may be sent."""
-    known = before.units if before else 0
+def _judged(report: Report, taken: Sequence[Report], shown: int, now: datetime) -> Report | None:
+    """What the total that Stripe shows says of a difference to those taken before; None: it is not there and may be
+    sent.
+    """
+    known = sum(before.value for before in taken)
     seen = replace(report, stripe_units=shown)
     if shown == known + report.value:
         return replace(seen, state=ReportState.SENT, finished_at=now, checked_at=now, error=None)
-    if before and before.finished_at and now - before.finished_at < GIVE_UP and shown != known:
+    if shown != known and any(before.finished_at and now - before.finished_at < GIVE_UP for before in taken):
         return report  # what was sent before it is not added up yet
     if shown != known:
         said = (
