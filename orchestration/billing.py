@@ -16,7 +16,7 @@ import sqlalchemy as sa
 
 from orchestration.delivery import reporter
 from orchestration.delivery.ledger import Ledger
-from orchestration.delivery.meter_ledger import MeterLedger, Report, standing
+from orchestration.delivery.meter_ledger import MeterLedger, Report, units_standing
 from orchestration.delivery.outbox import RefusedError
 from orchestration.delivery.reporter import HOUR, Looked, Sent, StoppedError
 from orchestration.settings import Settings
@@ -213,7 +213,7 @@ class _Planning:
 
     def _plan(self, connection: sa.Connection, day: date) -> Plan:
         hours = [(customer, hour, units) for customer, hour, units in self._usage.hours(day) if customer]
-        return plan(hours, self._ledger.recorded(connection, day), self._terms)
+        return plan(hours, self._ledger.recorded(connection, day, self._terms.mode), self._terms)
 
 
 @contextmanager
@@ -330,7 +330,8 @@ def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: 
                 f"the last report of {customer} for {hour:%Y-%m-%d %H:%M} UTC is in doubt: the next runs find out"
             )
         units = meter.hourly_totals(customer, hour, hour + HOUR).get(hour, 0)
-        return ledger.adopt(customer, hour, units, clock())
+        known = units_standing(revisions, meter.mode).get((customer, hour), 0)
+        return ledger.adopt(customer, hour, units, known, clock())
 
 
 def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
@@ -355,7 +356,7 @@ def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
         for customer in sorted(customers):
             revisions = ledger.of_customer(customer, start, end)
             newest = {report.hour_start: report for report in revisions}
-            stands = {hour: report.units for (_, hour), report in standing(revisions).items()}
+            stands = {hour: units for (_, hour), units in units_standing(revisions, meter.mode).items()}
             try:
                 shown = meter.hourly_totals(customer, start, end)
             except RefusedError:
@@ -363,7 +364,8 @@ def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
             for hour in sorted(stands.keys() | shown.keys()):
                 is_in_doubt = hour in newest and newest[hour].is_in_doubt
                 if shown.get(hour, 0) != stands.get(hour, 0) and not is_in_doubt:
-                    adopted.append(ledger.adopt(customer, hour, shown.get(hour, 0), clock()))
+                    known, units = stands.get(hour, 0), shown.get(hour, 0)
+                    adopted.append(ledger.adopt(customer, hour, units, known, clock()))
         return adopted
 
 

@@ -72,7 +72,7 @@ def print_outcome(outcome: Outcome) -> None:
         f" {sent.in_doubt:,} in doubt."
     )
     for refusal in sent.refusals[:LISTED]:
-        console.print(Text(f"  {refusal}", "red"))
+        console.print(Text(f"  {refusal.place}: {refusal.error}", "red"))
 
 
 def print_problems(reports: Sequence[Report], by_hour: bool = False) -> None:

@@ -111,7 +111,7 @@ class StripeMeter:
             "timestamp": int(report.hour_start.timestamp()),
             "payload": {self._customer_key: report.stripe_customer_id, self._value_key: str(report.value)},
         }
-        what = f"{report.stripe_customer_id}, {report.hour_start:%Y-%m-%d %H:%M} UTC"
+        what = report.place
         # Stripe repeats its answer to the same key, even a 500 after which the usage counted.
         options: Any = {"idempotency_key": f"{report.identifier}-{report.answered_errors}"}
         for _ in range(PATIENCE):
@@ -131,7 +131,7 @@ class StripeMeter:
                 elif status == 400 and _NO_METER in message:
                     raise StoppedError(f"{_CODES['no_meter']} (Stripe: {message})") from None
                 elif isinstance(error, stripe.InvalidRequestError) and status in (400, 402, 404):
-                    raise RefusedError(f"Stripe refused {what}: {message}") from None
+                    raise RefusedError(f"Stripe refused it: {message}") from None
                 else:
                     raise InDoubtError(f"no answer from Stripe ({type(error).__name__}) for {what}") from None
             except NO_ANSWER as error:

@@ -80,7 +80,7 @@ def _figures(outcome: Outcome) -> dict[str, dg.MetadataValue]:
     }
     if sent:
         figures |= {"taken": sent.taken, "refused": sent.refused, "in_doubt": sent.in_doubt}
-        figures |= {"refusals": "\n".join(sent.refusals)} if sent.refusals else {}
+        figures |= {"refusals": "\n".join(f"{r.place}: {r.error}" for r in sent.refusals)} if sent.refusals else {}
     return {
         name: dg.MetadataValue.text(v) if isinstance(v, str) else dg.MetadataValue.int(v) for name, v in figures.items()
     }

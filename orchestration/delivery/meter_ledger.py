@@ -24,12 +24,12 @@ import sqlalchemy as sa
 
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.tables import marks, meter_reports
-from orchestration.usage.metering import STANDS, CustomerHour, MeterReport, Plan, Recorded, ReportState, record
+from orchestration.usage.metering import STANDS, CustomerHour, MeterReport, Mode, Plan, Recorded, ReportState, record
 
 TABLE = meter_reports.c
 UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
 PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD)
-REPLACED = (ReportState.PREPARED, ReportState.REFUSED, ReportState.HELD)
+UNSENT = (ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
 """What a plan may take back."""
 
 
@@ -56,6 +56,14 @@ class Report:
     """The hour's total that Stripe showed at the last check."""
     checks: int = 0
     checked_at: datetime | None = None
+
+    @property
+    def key(self) -> CustomerHour:
+        return self.stripe_customer_id, self.hour_start
+
+    @property
+    def place(self) -> str:
+        return f"{self.stripe_customer_id}, {self.hour_start:%Y-%m-%d %H:%M} UTC"
 
     @property
     def is_in_doubt(self) -> bool:
@@ -104,9 +112,9 @@ class MeterLedger:
         return first
 
     def open_days(self) -> set[date]:
-        """UTC days with hours that are planned again though their usage stays the same."""
-        unsettled = (ReportState.SENDING, ReportState.REFUSED, ReportState.LOST)
-        query = sa.select(TABLE.hour_start).distinct().where(*self._ours, TABLE.state.in_(unsettled))
+        """UTC days with hours that are planned again though their usage stays the same: what waited may be too late."""
+        unsettled = (ReportState.PREPARED, ReportState.SENDING, ReportState.REFUSED, ReportState.LOST)
+        query = sa.select(TABLE.hour_start).distinct().where(*self._ours, TABLE.state.in_(unsettled), _is_newest())
         with self.ledger.reading() as connection:
             return {hour.date() for (hour,) in connection.execute(query)}
 
@@ -118,18 +126,16 @@ class MeterLedger:
             rows = connection.execute(query).all()
         return {date.fromisoformat(name.removeprefix(prefix)): value for name, value in rows}
 
-    def recorded(self, connection: sa.Connection, day: date) -> dict[CustomerHour, Recorded]:
+    def recorded(self, connection: sa.Connection, day: date, mode: Mode) -> dict[CustomerHour, Recorded]:
         start = datetime.combine(day, time(), tzinfo=UTC)
-        columns = (TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision, TABLE.units, TABLE.state)
+        columns = (TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision, TABLE.units, TABLE.value, TABLE.state)
         query = (
             sa.select(*columns, sa.func.coalesce(TABLE.finished_at, TABLE.created_at, type_=TABLE.created_at.type))
             .where(*self._ours, TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
             .order_by(TABLE.revision)
         )
-        return record(
-            (customer, hour, revision, units, ReportState(state), decided_at)
-            for customer, hour, revision, units, state, decided_at in connection.execute(query)
-        )
+        rows = connection.execute(query)
+        return record(((*row[:5], ReportState(row[5]), row[6]) for row in rows), mode)
 
     def commit(self, connection: sa.Connection, day: date, fingerprint: str, plan: Plan, at: datetime) -> None:
         """Write a day's plan, decided at `at`, and that it was made from usage with that fingerprint."""
@@ -137,7 +143,7 @@ class MeterLedger:
             key = (TABLE.stripe_customer_id == sa.bindparam("customer"), TABLE.hour_start == sa.bindparam("hour"))
             connection.execute(
                 sa.update(meter_reports)
-                .where(*self._ours, *key, _is_newest(), sa.or_(*(TABLE.state == state for state in REPLACED)))
+                .where(*self._ours, *key, _is_newest(), sa.or_(*(TABLE.state == state for state in UNSENT)))
                 .values(state=ReportState.SUPERSEDED),
                 [{"customer": customer, "hour": hour} for customer, hour in plan.superseded],
             )
@@ -152,16 +158,15 @@ class MeterLedger:
     # Sending
 
     def due(self, before: datetime, limit: int, since: datetime | None = None) -> list[Report]:
-        """Reports to be sent: those that are prepared, oldest hour first, then those in doubt whose last attempt was
-        `before` that moment, so that one customer whom Stripe always fails for keeps nobody waiting. `since`: only of
-        hours, and first attempts, from then on.
+        """Reports to be sent, oldest hour first: those that are prepared, and when there are none those in doubt whose
+        last attempt was `before` that moment. `since`: only of hours, and first attempts, from then on.
         """
         prepared, doubtful = TABLE.state == ReportState.PREPARED, TABLE.state == ReportState.SENDING
         doubtful = sa.and_(doubtful, TABLE.attempted_at < before)
         if since:
             prepared = sa.and_(prepared, TABLE.hour_start >= since)
             doubtful = sa.and_(doubtful, TABLE.first_attempt_at >= since)
-        return self._reports(sa.or_(prepared, doubtful), limit=limit, first=TABLE.state == ReportState.PREPARED)
+        return self._reports(prepared, limit=limit) or self._reports(doubtful, limit=limit)
 
     def old(self, since: datetime) -> list[Report]:
         """Those that `due` leaves out because of `since`."""
@@ -203,9 +208,9 @@ class MeterLedger:
         """Hours whose newest revision is not billed as it should be, and says why in its error; oldest first."""
         return self._reports(TABLE.state.in_(PROBLEMS), _is_newest(), limit=limit)
 
-    def adopt(self, customer: str, hour: datetime, units: int, at: datetime) -> Report:
-        """Take what Stripe shows for what was reported: a further revision of the hour, in place of one that waits to
-        be sent; and its day is planned anew.
+    def adopt(self, customer: str, hour: datetime, units: int, known: int, at: datetime) -> Report:
+        """Take what Stripe shows in place of the units `known` to stand there: a further revision of the hour, also in
+        place of one that waits to be sent; and its day is planned anew.
         """
         key = (TABLE.stripe_customer_id == customer, TABLE.hour_start == hour)
         with self.ledger.transaction() as connection:
@@ -216,7 +221,7 @@ class MeterLedger:
                 hour,
                 last + 1,
                 units,
-                value=0,
+                value=units - known,
                 identifier=f"adopted-{sha256(name.encode()).hexdigest()[:40]}",
                 state=ReportState.CONFIRMED,
                 created_at=at,
@@ -276,14 +281,11 @@ class MeterLedger:
         with self.ledger.reading() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
-    def _reports(
-        self, *conditions: sa.ColumnElement[bool], limit: int | None = None, first: sa.ColumnElement[bool] | None = None
-    ) -> list[Report]:
+    def _reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
         columns = [column for column in TABLE if column.name not in ("env", "meter")]
         query = (
             sa.select(*columns)
             .where(*self._ours, *conditions)
-            .order_by(*([] if first is None else [first.desc()]))
             .order_by(TABLE.hour_start, TABLE.stripe_customer_id, TABLE.revision)
             .limit(limit)
         )
@@ -291,9 +293,20 @@ class MeterLedger:
             return [_report(dict(row._mapping)) for row in connection.execute(query)]
 
 
+def units_standing(reports: Iterable[Report], mode: Mode) -> dict[CustomerHour, int]:
+    """What Stripe has of each customer and hour, as far as is known, from revisions in order."""
+    taken = [report for report in reports if report.state in STANDS]
+    if mode is Mode.TOTAL:
+        return {report.key: report.units for report in taken}
+    sums: dict[CustomerHour, int] = {}
+    for report in taken:
+        sums[report.key] = sums.get(report.key, 0) + report.value
+    return sums
+
+
 def standing(reports: Iterable[Report]) -> dict[CustomerHour, Report]:
     """The newest report of each customer and hour that Stripe has, or may have, from revisions in order."""
-    return {(report.stripe_customer_id, report.hour_start): report for report in reports if report.state in STANDS}
+    return {report.key: report for report in reports if report.state in STANDS}
 
 
 def _is_newest() -> sa.ColumnElement[bool]:

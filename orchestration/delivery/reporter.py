@@ -8,7 +8,7 @@ its identifier, which Stripe takes once within a day. Later than that:
   arrived; not before it was missing for another day is it lost. Whatever fits neither is held for people.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -17,9 +17,9 @@ from operator import attrgetter
 from threading import Event
 from typing import Protocol
 
-from orchestration.delivery.meter_ledger import UNCONFIRMED, MeterLedger, Report, standing
+from orchestration.delivery.meter_ledger import UNCONFIRMED, MeterLedger, Report, standing, units_standing
 from orchestration.delivery.outbox import InDoubtError, RefusedError
-from orchestration.usage.metering import Mode, ReportState
+from orchestration.usage.metering import STANDS, CustomerHour, Mode, ReportState
 
 IDENTIFIER_WINDOW = timedelta(hours=23)
 """Stripe's is at least 24 hours; one is for clocks that differ and for sending."""
@@ -87,7 +87,7 @@ class Sent:
     in_doubt: int = 0
     stopped: str = ""
     """Why it ended before all were sent."""
-    refusals: list[str] = field(default_factory=list)
+    refusals: list[Report] = field(default_factory=list)
     """The first few."""
 
 
@@ -174,18 +174,19 @@ def _send(
         done, "state", "attempts", "answered_errors", "first_attempt_at", "attempted_at", "finished_at", "error"
     )
     states = [report.state for report in done]
-    refusals = [str(report.error) for report in done if report.state is ReportState.REFUSED]
+    refused = [report for report in done if report.state is ReportState.REFUSED]
     outcome.taken += states.count(ReportState.SENT)
-    outcome.refused += len(refusals)
-    outcome.refusals = [*outcome.refusals, *refusals][:SAME_ANSWER]
+    outcome.refused += len(refused)
+    outcome.refusals = [*outcome.refusals, *refused][:SAME_ANSWER]
     doubtful = [report for report in done if report.is_in_doubt]
     outcome.in_doubt += len(doubtful)
     if problems:
         raise problems[0]
-    if len(doubtful) == len(done):
+    if len(doubtful) == len(done) and (len(done) > 1 or not (outcome.taken or outcome.refused)):
         raise StoppedError(f"Stripe gives no usable answer: {doubtful[0].error}")
-    if len(set(outcome.refusals)) == 1 and len(outcome.refusals) == SAME_ANSWER and not outcome.taken:
-        raise StoppedError(f"Stripe refuses whatever it is sent: {outcome.refusals[0]}")
+    answers = {report.error for report in outcome.refusals}
+    if len(answers) == 1 and len(outcome.refusals) == SAME_ANSWER and not outcome.taken:
+        raise StoppedError(f"Stripe refuses whatever it is sent: {answers.pop()}")
 
 
 def _looked_up(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime], since: datetime) -> Iterator[Report]:
@@ -204,11 +205,12 @@ def _looked_up(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime],
                         "state", "finished_at", "error")  # fmt: skip
             continue
         others = {r.identifier for r in old}
-        taken = standing(r for r in ledger.of_customer(customer, first, last + HOUR) if r.identifier not in others)
+        earlier = ledger.of_customer(customer, first, last + HOUR)
+        earlier = [r for r in earlier if r.state in STANDS and r.identifier not in others]
         judged = []
         for report in old:
-            before = taken.get((customer, report.hour_start))
-            verdict = _judged(report, before, shown.get(report.hour_start, 0), clock())
+            taken = [r for r in earlier if r.hour_start == report.hour_start]
+            verdict = _judged(report, taken, shown.get(report.hour_start, 0), clock())
             if verdict is None:
                 yield report
             else:
@@ -216,11 +218,13 @@ def _looked_up(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime],
         ledger.save(judged, "state", "finished_at", "error", "stripe_units", "checked_at")
 
 
-def _judged(report: Report, before: Report | None, shown: int, now: datetime) -> Report | None:
-    """What the total that Stripe shows says of a difference; None: it is not there and may be sent."""
-    known = before.units if before else 0
+def _judged(report: Report, taken: Sequence[Report], shown: int, now: datetime) -> Report | None:
+    """What the total that Stripe shows says of a difference to those taken before; None: it is not there and may be
+    sent.
+    """
+    known = sum(before.value for before in taken)
     seen = replace(report, stripe_units=shown)
-    if before and before.state is not ReportState.CONFIRMED and now - (before.finished_at or now) < GIVE_UP:
+    if any(each.state is not ReportState.CONFIRMED and now - (each.finished_at or now) < GIVE_UP for each in taken):
         return report  # what was sent before it may not be added up yet
     if shown == known + report.value:
         return replace(seen, state=ReportState.SENT, finished_at=now, checked_at=now, error=None)
@@ -283,7 +287,7 @@ def _confirm(
     lost = {report.hour_start for report in revisions if report.state is ReportState.LOST}
     stands = standing(revisions).values()
     try:
-        shown, problem = _shown(meter, customer, start, end, stands, outcome), ""
+        shown, problem = _shown(meter, customer, start, end, units_standing(revisions, meter.mode), outcome), ""
     except RefusedError as error:
         shown, problem = {}, meter.problem_of(customer) or str(error)
     judged = []
@@ -316,7 +320,7 @@ def _confirm(
 
 
 def _shown(
-    meter: Meter, customer: str, start: datetime, end: datetime, stands: Collection[Report], outcome: Looked
+    meter: Meter, customer: str, start: datetime, end: datetime, stands: Mapping[CustomerHour, int], outcome: Looked
 ) -> dict[datetime, int]:
     """Stripe's totals by hour. Where they are more than a page, their sum is asked for first: if that is right, so are
     they.
@@ -324,8 +328,8 @@ def _shown(
     pages = -(-int((end - start) / HOUR) // HOURS_OF_A_PAGE)
     if pages > 1:
         outcome.reads += 1
-        if meter.total(customer, start, end) == sum(report.units for report in stands):
-            return {report.hour_start: report.units for report in stands}
+        if meter.total(customer, start, end) == sum(stands.values()):
+            return {hour: units for (_, hour), units in stands.items()}
     outcome.reads += pages
     return meter.hourly_totals(customer, start, end)
 

@@ -63,6 +63,7 @@ class Recorded:
     revision: int
     state: ReportState
     units: int
+    value: int
     decided_at: datetime
     stands: int | None
     """None: nothing was ever taken."""
@@ -130,16 +131,21 @@ class Plan:
     """False: something has to be planned again, though the marts stay as they are."""
 
 
-def record(revisions: Iterable[tuple[str, datetime, int, int, ReportState, datetime]]) -> dict[CustomerHour, Recorded]:
-    """By customer and hour, from its revisions (customer, hour, revision, units, state, decided at) in order."""
+def record(
+    revisions: Iterable[tuple[str, datetime, int, int, int, ReportState, datetime]], mode: Mode
+) -> dict[CustomerHour, Recorded]:
+    """By customer and hour, from its revisions (customer, hour, revision, units, value, state, decided at) in order.
+
+    Differences are added up one by one: one may be refused after the next was taken.
+    """
     found: dict[CustomerHour, Recorded] = {}
-    for customer, hour, revision, units, state, decided_at in revisions:
+    for customer, hour, revision, units, value, state, decided_at in revisions:
         before = found.get((customer, hour))
         stands, is_sure = (before.stands, before.is_sure) if before else (None, True)
         if state in STANDS:
-            stands, is_sure = units, True
+            stands, is_sure = units if mode is Mode.TOTAL else (stands or 0) + value, True
         is_sure = is_sure and state is not ReportState.LOST
-        found[customer, hour] = Recorded(revision, state, units, decided_at, stands, is_sure)
+        found[customer, hour] = Recorded(revision, state, units, value, decided_at, stands, is_sure)
     return found
 
 
@@ -169,13 +175,13 @@ def _decide(made: Plan, customer: str, hour: datetime, units: int, before: Recor
         return
     is_waiting = before is not None and before.state is ReportState.PREPARED
     reason = terms.too_late(customer, hour)
-    if before and is_waiting and (before.units != units or reason):
+    if before and is_waiting and ((before.units, before.value) != (units, _value(units, before, terms)) or reason):
         made.superseded.append((customer, hour))
     elif is_waiting:
         return
     is_sure = before is None or before.is_sure or terms.mode is Mode.DELTA  # which is looked up before it is lost
     if units == (stands or 0) and is_sure:
-        if before and before.state in (ReportState.REFUSED, ReportState.HELD):
+        if before and before.state in (ReportState.REFUSED, ReportState.LOST, ReportState.HELD):
             made.superseded.append((customer, hour))
         return
     is_repeated = before is not None and before.units == units
@@ -210,13 +216,16 @@ def _report(
     error: str | None = None,
 ) -> MeterReport:
     revision = before.revision + 1 if before else 1
-    value = units if terms.mode is Mode.TOTAL else units - ((before.stands if before else None) or 0)
     parts: list[object] = [terms.env, terms.event_name, customer, hour.isoformat(), revision]
     # A ledger that was restored from a backup counts its revisions again. A total must not pass for another one that
     # was sent before; a difference must, for else both would be added.
     parts += [units] if terms.mode is Mode.TOTAL else []
     identifier = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:40]
-    return MeterReport(customer, hour, revision, units, value, identifier, state, error)
+    return MeterReport(customer, hour, revision, units, _value(units, before, terms), identifier, state, error)
+
+
+def _value(units: int, before: Recorded | None, terms: Terms) -> int:
+    return units if terms.mode is Mode.TOTAL else units - ((before.stands if before else None) or 0)
 
 
 @dataclass
@@ -247,7 +256,7 @@ class Change:
             if report.key in made.corrected:
                 self.corrected_units += abs(report.units - stands)
                 self.corrected_customers.add(customer)
-                self._seal.update(report.identifier.encode())
+                self._seal.update(f"{report.identifier}|{report.units}|".encode())
 
     @property
     def seal(self) -> str:

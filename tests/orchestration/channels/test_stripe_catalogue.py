@@ -356,7 +356,7 @@ def test_killed_at_any_place_it_is_finished_by_the_next_run(published: Path, str
     while status := killed_at(stripe, 3, is_applied=killed % 2 == 1):
         assert status == -signal.SIGKILL
         killed += 1
-    assert killed == 5
+    assert killed >= 5
     assert made(stripe) == {"meters": 1, "products": 5, "prices": 8}
     assert "make " not in bootstrap().stdout
 
