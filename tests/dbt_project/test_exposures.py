@@ -16,6 +16,7 @@ QUERIES = {
     "notices": {"CAP_HITS", "CRITICAL_HARD_CAPS", "CROSSINGS", "DATA_QUALITY", "WEEKLY_CHANGES"},
     "stripe_usage": {
         *("BILLABLE_DAYS", "BILLABLE_HOURS", "BILLABLE_UNITS", "DATA_QUALITY", "OPEN_SINCE"),
+        *("BILLABLE_ACCOUNTS", "BILLED_PERIODS", "PLANS", "PLAN_TIERS"),
     },
     "billing_statements": {
         *("ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "CUSTOMERS_OF", "DATA_QUALITY"),
@@ -53,4 +54,5 @@ def tables_of(constant: str) -> set[str]:
 
 def test_every_query_of_the_published_copy_serves_an_exposure() -> None:
     queries = {name for name, value in vars(warehouse).items() if name.isupper() and isinstance(value, str)}
+    queries = {name for name in queries if not name.startswith("_")}  # parts of others
     assert queries == set().union(*QUERIES.values())
