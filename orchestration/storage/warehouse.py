@@ -102,6 +102,24 @@ def _account(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]
     raise UnknownAccountError(f"there is no account {name!r}; {advice}")
 
 
+def billed_customers(published: Path, name: str) -> list[str]:
+    """The Stripe customers that `name` stands for: one of these itself, or those of an account, by its id or name.
+
+    :raises UnknownAccountError: there is none, or the account has none; the message says what to do.
+    """
+    with _connected(published) as connection:
+        if _rows(connection, CUSTOMERS_OF, {"account_id": None, "customer": name}):
+            return [name]
+        account = _account(connection, name)
+        rows = _rows(connection, CUSTOMERS_OF, {"account_id": account["account_id"], "customer": None})
+    if not rows:
+        raise UnknownAccountError(
+            f"account {_listed([account])} has no Stripe customer: its usage is counted and not billed. Name one in the"
+            " accounts file (stripe_customer_id), or in the customers file"
+        )
+    return [row["stripe_customer_id"] for row in rows]
+
+
 UTILIZATION = """
     select * from utilization_mtd
     where severity <> 'ok'
@@ -244,6 +262,49 @@ USAGE_BY_DAY = """
 
 DATA_QUALITY = "select * from data_quality"
 
+CUSTOMERS_OF = """
+    select distinct stripe_customer_id
+    from (
+        select account_id, stripe_customer_id from stg_customers
+        union all
+        select account_id, stripe_customer_id from stg_accounts
+    ) as customers
+    where stripe_customer_id is not null and (account_id = $account_id or stripe_customer_id = $customer)
+    order by stripe_customer_id
+"""
+
+BILLED_ACCOUNTS = """
+    select
+        hours.account_id,
+        min(utilization.account_name) as account_name,
+        cast(sum(hours.calls) as bigint) as calls,
+        cast(sum(hours.billable_units) as bigint) as billable_units,
+        cast(sum(hours.sampled_calls) as bigint) as sampled_calls,
+        max(hours.last_call_at) as last_call_at
+    from billable_usage_hourly as hours
+    left join utilization_mtd as utilization
+        on hours.account_id = utilization.account_id and utilization.meter = 'api-calls'
+    where hours.stripe_customer_id = $customer and hours.hour_start >= $start and hours.hour_start < $end
+    group by hours.account_id order by billable_units desc, hours.account_id
+"""
+
+ENDPOINTS_OF_DAY = """
+    select
+        usage.account_id,
+        usage.endpoint,
+        usage.calls,
+        coalesce(
+            (
+                select arg_max(weights.weight, weights.effective_from) from endpoint_weights as weights
+                where weights.endpoint = usage.endpoint and weights.effective_from <= usage.usage_date
+            ),
+            1
+        ) as weight
+    from daily_usage_by_endpoint as usage
+    where usage.usage_date = $day and list_contains($accounts, usage.account_id)
+    order by usage.account_id, usage.calls desc, usage.endpoint
+"""
+
 BILLABLE_DAYS = """
     select
         cast(hour_start as date) as usage_date,
@@ -342,12 +403,74 @@ class BillableUsage:
         window = {"end": self._end, "sampled": self._sampled, "customers": list(customers)}
         return _rows(self._connection, BILLED_PERIODS, window)
 
+    def invoiced(
+        self, ended_after: datetime, begun_before: datetime, customer: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Usage periods of customers (all of them, or the one) with usage, that overlap the time between the two:
+        start, end and units. One that a changed quota splits is one.
+        """
+        window = {"ended_after": _naive(ended_after), "begun_before": _naive(begun_before)}
+        parameters = {**window, "customer": customer, "sampled": self._sampled}
+        return _rows(self._connection, INVOICED_PERIODS, parameters)
+
+    def of_customers(self, customers: Sequence[str], start: datetime, end: datetime) -> dict[str, dict[datetime, int]]:
+        """Units by customer and hour in `[start, end)`."""
+        window = {"start": _naive(start), "end": _naive(end)}
+        parameters = {**window, "customers": list(customers), "sampled": self._sampled}
+        found: dict[str, dict[datetime, int]] = {customer: {} for customer in customers}
+        for customer, hour, units in self._connection.execute(BILLED_HOURS, parameters).fetchall():
+            found[customer][hour.replace(tzinfo=UTC)] = units
+        return found
+
+    def accounts(self, customer: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+        """What each account of the customer used in the hours in `[start, end)`."""
+        window = {"start": _naive(start), "end": _naive(end)}
+        return _rows(self._connection, BILLED_ACCOUNTS, {**window, "customer": customer})
+
+    def endpoints(self, accounts: Sequence[str], day: date) -> list[dict[str, Any]]:
+        """What accounts called on a UTC day, and how many units a call of it is."""
+        return _rows(self._connection, ENDPOINTS_OF_DAY, {"accounts": list(accounts), "day": day})
+
     def open_since(self, final_until: datetime) -> dict[str, datetime]:
         """By customer, where the first of its usage periods begins that ended after `final_until`."""
         window = {"start": self._start, "end": self._end, "final_until": _naive(final_until)}
         rows = self._connection.execute(OPEN_SINCE, window).fetchall()
         return {customer: start.replace(tzinfo=UTC) for customer, start in rows}
 
+
+BILLED_HOURS = """
+    select stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_calls) as bigint) as units
+    from billable_usage_hourly
+    where stripe_customer_id in (select unnest($customers)) and hour_start >= $start and hour_start < $end
+    group by stripe_customer_id, hour_start order by stripe_customer_id, hour_start
+"""
+
+_INVOICED = f"""
+    select account_id, billed_from as period_start, max(period_end) as period_end
+    from ({_BILLED}) as parts
+    group by account_id, billed_from
+    having max(period_end) > $ended_after and billed_from < $begun_before
+"""
+
+INVOICED_PERIODS = f"""
+    select
+        hours.stripe_customer_id,
+        periods.period_start,
+        max(periods.period_end) as period_end,
+        cast(sum(hours.billable_units + $sampled * hours.sampled_calls) as bigint) as units
+    from billable_usage_hourly as hours
+    inner join ({_INVOICED}) as periods
+        on
+            hours.account_id = periods.account_id
+            and hours.hour_start >= periods.period_start
+            and hours.hour_start < periods.period_end
+    where
+        hours.hour_start >= (select min(period_start) from ({_INVOICED}) as all_periods)
+        and hours.stripe_customer_id is not null
+        and ($customer is null or hours.stripe_customer_id = $customer)
+    group by hours.stripe_customer_id, periods.period_start
+    order by hours.stripe_customer_id, periods.period_start
+"""
 
 BILLED_PERIODS = f"""
     select

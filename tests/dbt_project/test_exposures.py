@@ -14,8 +14,12 @@ from orchestration.storage.dbt import DbtProject
 QUERIES = {
     "usage_digest": {"CROSSINGS", "STANDING", "USED_BY", "TOP_ENDPOINTS", "DAILY_CALLS", "DATA_QUALITY"},
     "notices": {"CAP_HITS", "CRITICAL_HARD_CAPS", "CROSSINGS", "DATA_QUALITY", "WEEKLY_CHANGES"},
-    "stripe_usage": {"BILLABLE_DAYS", "BILLABLE_HOURS", "BILLABLE_UNITS", "DATA_QUALITY", "OPEN_SINCE", "_BILLED"},
+    "stripe_usage": {"BILLABLE_DAYS", "BILLABLE_HOURS", "BILLABLE_UNITS", "DATA_QUALITY", "OPEN_SINCE"},
     "stripe_commands": {"BILLABLE_ACCOUNTS", "BILLED_PERIODS", "PLANS", "PLAN_TIERS"},
+    "billing_statements": {
+        *("ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "CUSTOMERS_OF", "DATA_QUALITY"),
+        *("BILLED_ACCOUNTS", "BILLED_HOURS", "ENDPOINTS_OF_DAY", "INVOICED_PERIODS"),
+    },
     "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "METERS", "USAGE_BY_DAY"},
 }
 """Constants of storage/warehouse.py by whom they serve. A new one belongs to one of them, or to a new exposure."""
@@ -48,4 +52,5 @@ def tables_of(constant: str) -> set[str]:
 
 def test_every_query_of_the_published_copy_serves_an_exposure() -> None:
     queries = {name for name, value in vars(warehouse).items() if name.isupper() and isinstance(value, str)}
+    queries = {name for name in queries if not name.startswith("_")}  # parts of others
     assert queries == set().union(*QUERIES.values())
