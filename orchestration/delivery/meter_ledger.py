@@ -29,6 +29,8 @@ from orchestration.usage.metering import STANDS, CustomerHour, MeterReport, Plan
 TABLE = meter_reports.c
 UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
 PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD)
+UNSETTLED = "unsettled"
+"""In place of a day's fingerprint: it is planned again, even if no usage is left of it."""
 REPLACED = (ReportState.PREPARED, ReportState.REFUSED, ReportState.HELD)
 """What a plan may take back."""
 
@@ -86,10 +88,9 @@ class MeterLedger:
         with self.ledger.transaction() as connection:
             self._set_mark(connection, name, value)
 
-    def _set_mark(self, connection: sa.Connection, name: str, value: str | None) -> None:
+    def _set_mark(self, connection: sa.Connection, name: str, value: str) -> None:
         connection.execute(sa.delete(marks).where(marks.c.name == self._named(name)))
-        if value is not None:
-            connection.execute(sa.insert(marks).values(name=self._named(name), value=value))
+        connection.execute(sa.insert(marks).values(name=self._named(name), value=value))
 
     def _named(self, name: str) -> str:
         return f"stripe|{self.env}|{self.event_name}|{name}"
@@ -143,7 +144,7 @@ class MeterLedger:
             )
         if plan.reports:
             connection.execute(sa.insert(meter_reports), [self._row(report, at) for report in plan.reports])
-        self._set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else None)
+        self._set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else UNSETTLED)
 
     def _row(self, report: MeterReport, at: datetime) -> dict[str, Any]:
         counts = {"attempts": 0, "answered_errors": 0, "checks": 0}
@@ -232,7 +233,7 @@ class MeterLedger:
             connection.execute(
                 sa.insert(meter_reports), [{**asdict(report), "env": self.env, "meter": self.event_name}]
             )
-            self._set_mark(connection, f"day|{hour.date()}", None)
+            self._set_mark(connection, f"day|{hour.date()}", UNSETTLED)
         return report
 
     def customers(self, since: datetime) -> set[str]:

@@ -546,6 +546,22 @@ def test_a_ledger_that_was_restored_or_lost_takes_over_what_stripe_shows(world: 
     assert billing.adopt_all(world.config, world.clock) == []
 
 
+def test_a_ledger_takes_over_usage_of_a_day_that_has_none_any_more(world: QuickWorld) -> None:
+    before = {("a", "cus_a", SEVEN - DAY): 1}
+    world.usage = {**before}
+    world.run()
+    back_up(world)
+    world.usage["a", "cus_a", SEVEN] = 7
+    world.run()
+    restore(world)
+    world.usage = {**before}
+    world.now += 3 * HOUR
+    world.publish()
+    billing.adopt_all(world.config, world.clock)
+    settle(world)
+    assert world.totals("cus_a") == {SEVEN - DAY: 1, SEVEN: 0}
+
+
 def test_adopting_an_hour_takes_back_what_was_not_sent_yet_and_leaves_alone_what_is_in_doubt(world: World) -> None:
     world.run()
     world.usage["a", "cus_a", SEVEN] = 9
