@@ -8,7 +8,7 @@ a meter is, Stripe says; the hourly totals in the end are the same.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -68,6 +68,8 @@ class Recorded:
     """None: nothing was ever taken."""
     is_sure: bool = True
     """False: a later total was given up as lost, and may have arrived all the same."""
+    is_awaited: bool = False
+    """Stripe took what stands, and was not seen to show it yet."""
 
 
 @dataclass(frozen=True)
@@ -135,11 +137,14 @@ def record(revisions: Iterable[tuple[str, datetime, int, int, ReportState, datet
     found: dict[CustomerHour, Recorded] = {}
     for customer, hour, revision, units, state, decided_at in revisions:
         before = found.get((customer, hour))
-        stands, is_sure = (before.stands, before.is_sure) if before else (None, True)
-        if state in STANDS:
-            stands, is_sure = units, True
-        is_sure = is_sure and state is not ReportState.LOST
-        found[customer, hour] = Recorded(revision, state, units, decided_at, stands, is_sure)
+        now = Recorded(revision, state, units, decided_at, units, is_awaited=state is ReportState.SENT)
+        if state not in STANDS:
+            stands, is_sure, is_awaited = (
+                (before.stands, before.is_sure, before.is_awaited) if before else (None, True, False)
+            )
+            is_sure = is_sure and state is not ReportState.LOST
+            now = replace(now, stands=stands, is_sure=is_sure, is_awaited=is_awaited)
+        found[customer, hour] = now
     return found
 
 
@@ -181,6 +186,9 @@ def _decide(made: Plan, customer: str, hour: datetime, units: int, before: Recor
     is_repeated = before is not None and before.units == units
     if not 0 <= units <= MAX_UNITS:
         reason = "is no plausible total"
+    if reason and before and before.is_awaited:
+        made.is_settled = False  # it is late anyway, and how much is missing shows when Stripe has added up
+        return
     if reason:
         is_ours = terms.live_since is not None and hour >= terms.live_since
         if is_ours and not (before and is_repeated and before.state in BY_HAND):
