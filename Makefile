@@ -4,7 +4,7 @@ PYTHON ?= $(shell for v in python3.13 python3.12 python3.11 python3; do \
 BIN := .venv/bin
 ON_ALL_CORES := --numprocesses auto --dist loadfile
 
-.PHONY: run demo test coverage test-clients lint fmt docs picture bench lock clean
+.PHONY: run demo test coverage test-clients billing-faults lint fmt docs picture bench lock clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
 	@exec $(BIN)/headroom ui
@@ -21,6 +21,9 @@ coverage: .venv/ready ## the same, a third slower
 # Installs real client libraries from PyPI and npm into a cache outside the repository, and drives them.
 test-clients: .venv/ready
 	$(BIN)/python -m pytest tests/clients -m clients -rs
+
+billing-faults: .venv/ready ## random weeks of billing with faults, and a table of what happened; SEEDS=300
+	@$(BIN)/python -m tests.billing_faults $(SEEDS)
 
 lint: .venv/ready
 	$(BIN)/ruff check orchestration tests

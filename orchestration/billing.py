@@ -468,7 +468,7 @@ def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: 
 
 
 def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
-    """Take what Stripe shows for what was reported, in all hours that can still be billed: after the ledger was lost,
+    """Take what Stripe shows for what was reported, in all hours that usage is compared for: after the ledger was lost,
     or restored from a backup. Not sooner than three hours after the last report was sent, for Stripe adds up late.
 
     The hours that were different; the next plan sends what they lack.
@@ -482,7 +482,7 @@ def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
         meter = connected(config, ledger)
         if meter is None:
             raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
-        start, end = utc_hour(config.now() - HORIZON), utc_hour(warehouse.data_quality(config.published)["as_of"])
+        start, end = utc_hour(config.now() - LOOK_BACK), utc_hour(warehouse.data_quality(config.published)["as_of"])
         with warehouse.billable_usage(config.published, start, end) as usage:
             customers = ledger.customers(start) | {c for day in usage.days() for c, _, _ in usage.hours(day) if c}
         adopted = []

@@ -63,7 +63,7 @@ class World:
             "STRIPE_API_BASE": self.stripe.url,
             "HEADROOM_STRIPE_REQUESTS_PER_SECOND": 100_000,
         }
-        return Settings(**{**defaults, **self.settings})
+        return Settings(**{**defaults, **self.settings}, _env_file=None)
 
     @property
     def ledger(self) -> MeterLedger:

@@ -32,6 +32,8 @@ UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
 ROWS = 10_000
 """Read at a time, where all of a day are."""
 PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD)
+UNSETTLED = "unsettled"
+"""In place of a day's fingerprint: it is planned again, even if no usage is left of it."""
 UNSENT = (ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
 """What a plan may take back."""
 
@@ -97,10 +99,9 @@ class MeterLedger:
         with self.ledger.transaction() as connection:
             self._set_mark(connection, name, value)
 
-    def _set_mark(self, connection: sa.Connection, name: str, value: str | None) -> None:
+    def _set_mark(self, connection: sa.Connection, name: str, value: str) -> None:
         connection.execute(sa.delete(marks).where(marks.c.name == self._named(name)))
-        if value is not None:
-            connection.execute(sa.insert(marks).values(name=self._named(name), value=value))
+        connection.execute(sa.insert(marks).values(name=self._named(name), value=value))
 
     def _named(self, name: str) -> str:
         return f"stripe|{self.env}|{self.event_name}|{name}"
@@ -157,7 +158,7 @@ class MeterLedger:
             connection.execute(sa.insert(meter_reports), [self._row(report, at) for report in plan.reports])
         if plan.superseded or plan.reports:
             self._note_changed(connection, {day})
-        self._set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else None)
+        self._set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else UNSETTLED)
 
     def _row(self, report: MeterReport, at: datetime) -> dict[str, Any]:
         counts = {"attempts": 0, "answered_errors": 0, "checks": 0}
@@ -248,7 +249,7 @@ class MeterLedger:
                 sa.insert(meter_reports), [{**asdict(report), "env": self.env, "meter": self.event_name}]
             )
             self._note_changed(connection, {hour.date()})
-            self._set_mark(connection, f"day|{hour.date()}", None)
+            self._set_mark(connection, f"day|{hour.date()}", UNSETTLED)
         return report
 
     def customers(self, since: datetime) -> set[str]:

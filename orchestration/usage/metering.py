@@ -69,6 +69,8 @@ class Recorded:
     """None: nothing was ever taken."""
     is_sure: bool = True
     """False: a later total was given up as lost, and may have arrived all the same."""
+    is_awaited: bool = False
+    """Stripe took what stands, and was not seen to show it yet."""
 
 
 @dataclass(frozen=True)
@@ -141,11 +143,14 @@ def record(
     found: dict[CustomerHour, Recorded] = {}
     for customer, hour, revision, units, value, state, decided_at in revisions:
         before = found.get((customer, hour))
-        stands, is_sure = (before.stands, before.is_sure) if before else (None, True)
+        stands, is_sure, is_awaited = (
+            (before.stands, before.is_sure, before.is_awaited) if before else (None, True, False)
+        )
         if state in STANDS:
-            stands, is_sure = units if mode is Mode.TOTAL else (stands or 0) + value, True
+            stands = units if mode is Mode.TOTAL else (stands or 0) + value
+            is_sure, is_awaited = True, state is ReportState.SENT
         is_sure = is_sure and state is not ReportState.LOST
-        found[customer, hour] = Recorded(revision, state, units, value, decided_at, stands, is_sure)
+        found[customer, hour] = Recorded(revision, state, units, value, decided_at, stands, is_sure, is_awaited)
     return found
 
 
@@ -187,6 +192,9 @@ def _decide(made: Plan, customer: str, hour: datetime, units: int, before: Recor
     is_repeated = before is not None and before.units == units
     if not 0 <= units <= MAX_UNITS:
         reason = "is no plausible total"
+    if reason and before and before.is_awaited:
+        made.is_settled = False  # it is late anyway, and how much is missing shows when Stripe has added up
+        return
     if reason:
         is_ours = terms.live_since is not None and hour >= terms.live_since
         if is_ours and not (before and is_repeated and before.state in BY_HAND):

@@ -120,6 +120,7 @@ def test_late_usage_of_last_month_is_billed_within_grace_and_held_when_the_invoi
 
     world.now = datetime(2026, 12, 1, 1, 30, tzinfo=UTC)
     world.usage["a", "cus_a", last_hour] = 5
+    world.look()
     world.run()
     assert world.totals("cus_a")[last_hour] == 2
     assert world.problems() == {("cus_a", last_hour): "+3 units are not billed: its invoice is final"}
@@ -127,12 +128,24 @@ def test_late_usage_of_last_month_is_billed_within_grace_and_held_when_the_invoi
 
 def test_usage_that_stripe_takes_no_more_is_held(world: World) -> None:
     world.run()
+    settle(world, 1)
     world.now += 34 * DAY + HOUR
     world.usage["b", "cus_b", SEVEN] = 4
     outcome = world.run()
     assert outcome.planned.change.held == 1
     assert world.totals("cus_b") == {SEVEN: 1}
     assert world.problems() == {("cus_b", SEVEN): "+3 units are not billed: Stripe takes no usage older than 34 days"}
+
+
+def test_what_is_held_is_what_stripe_did_not_take(world: World) -> None:
+    """It was in doubt when it became too late; that it was never taken shows only afterwards."""
+    world.stripe.then(LOST_BEFORE)
+    world.run()
+    world.now += 36 * DAY
+    world.usage["a", "cus_a", SEVEN] = 4
+    settle(world, 1, 1, 1, 1, 24, 1, 24, 1)
+    assert world.totals("cus_a") == {}
+    assert world.problems()["cus_a", SEVEN] == "+4 units are not billed: Stripe takes no usage older than 34 days"
 
 
 def test_usage_that_was_final_before_the_first_report_is_not_headrooms(world: World) -> None:
@@ -144,6 +157,7 @@ def test_usage_that_was_final_before_the_first_report_is_not_headrooms(world: Wo
 
 def test_what_was_held_is_no_problem_any_more_when_the_usage_is_as_it_was_billed(world: World) -> None:
     world.run()
+    settle(world, 1)
     world.now += 34 * DAY + HOUR
     world.usage["b", "cus_b", SEVEN] = 4
     world.run()
@@ -173,6 +187,7 @@ def test_an_account_that_moved_is_billed_to_its_new_customer(world: World) -> No
 def test_an_account_that_moved_leaves_a_final_invoice_as_it_is(world: World) -> None:
     """Its former customer has no account left whose period would say so."""
     world.run()
+    settle(world, 1)
     world.now = datetime(2026, 12, 3, 8, 5, tzinfo=UTC)
     world.usage = {("a", "cus_b", SEVEN): 7, ("b", "cus_b", SEVEN): 1}
     world.run()
@@ -544,6 +559,22 @@ def test_a_ledger_that_was_restored_or_lost_takes_over_what_stripe_shows(world: 
     settle(world)
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SIX: 0, SEVEN: 1})
     assert billing.adopt_all(world.config, world.clock) == []
+
+
+def test_a_ledger_takes_over_usage_of_a_day_that_has_none_any_more(world: QuickWorld) -> None:
+    before = {("a", "cus_a", SEVEN - DAY): 1}
+    world.usage = {**before}
+    world.run()
+    back_up(world)
+    world.usage["a", "cus_a", SEVEN] = 7
+    world.run()
+    restore(world)
+    world.usage = {**before}
+    world.now += 3 * HOUR
+    world.publish()
+    billing.adopt_all(world.config, world.clock)
+    settle(world)
+    assert world.totals("cus_a") == {SEVEN - DAY: 1, SEVEN: 0}
 
 
 def test_adopting_an_hour_takes_back_what_was_not_sent_yet_and_leaves_alone_what_is_in_doubt(world: World) -> None:

@@ -1,0 +1,472 @@
+"""Random weeks of billing, each from a seed: usage that comes late or is corrected, accounts that move, customers that
+are deleted, a warehouse rebuilt with other numbers, a ledger restored from a backup; lost answers, errors, a Stripe
+that is down or adds up late, clocks that differ, kills, and two runs at once. However they went: what Stripe bills of
+each customer and hour is what was used, or a row of the ledger names that hour and says what is wrong.
+
+Planning, the ledger, sending, the SDK and its bytes are the real ones; Stripe is on loopback, the clock is moved by
+hand. As a program it goes through as many seeds as it is told, and prints what happened: `make billing-faults`.
+"""
+
+import os
+import random
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from functools import cache, partial
+from pathlib import Path
+from types import FrameType, SimpleNamespace
+from typing import Any
+from unittest import mock
+
+from orchestration import billing
+from orchestration.channels import stripe as stripe_channel
+from orchestration.delivery import ledger as ledger_module
+from orchestration.delivery import meter_ledger, reporter
+from orchestration.delivery.ledger import BusyError, Ledger
+from orchestration.delivery.meter_ledger import Report
+from orchestration.delivery.reporter import StoppedError
+from orchestration.settings import Settings
+from orchestration.usage import metering
+from orchestration.usage.metering import ReportState
+from orchestration.usage.periods import utc_hour
+from tests.billing_world import DAY, HOUR, QuickWorld, World, quick
+from tests.fake_stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
+from tests.fakes import (
+    CUT_OFF_AFTER,
+    ERROR_AFTER,
+    ERROR_BEFORE,
+    GARBLED_AFTER,
+    LOST_AFTER,
+    LOST_BEFORE,
+    PORTAL_BEFORE,
+    Fault,
+    rate_limited,
+)
+
+MODES = {"totals": "hour", "differences": None}
+"""The event_time_window of the meter."""
+STARTS = [
+    datetime(2026, 11, 10, 8, 5, tzinfo=UTC),
+    datetime(2026, 11, 29, 20, 5, tzinfo=UTC),
+    datetime(2026, 11, 30, 20, 50, tzinfo=UTC),
+]
+FAULTS: dict[str, Fault] = {
+    "request lost": LOST_BEFORE,
+    "answer lost": LOST_AFTER,
+    "500, nothing done": FAILED_BEFORE,
+    "500, done": FAILED_AFTER,
+    "502, nothing done": ERROR_BEFORE,
+    "502, done": ERROR_AFTER,
+    "answer cut off": CUT_OFF_AFTER,
+    "answer garbled": GARBLED_AFTER,
+    "login page": PORTAL_BEFORE,
+    "429": replace(FAILED_BEFORE, status=429, headers={"Retry-After": "30"}),
+    "429 by a proxy": rate_limited(30),
+}
+READS = ["/v1/billing/meters", "/v1/customers", "/v2/core/events"]
+LINES = 700
+"""About as many as a run has that sends a few reports."""
+FILES = {each.__file__ for each in (billing, reporter, meter_ledger, metering, stripe_channel)}
+ORDER = ["seeds", "happened", "fault", "runs", "stripe", "hours"]
+UNSETTLED = (ReportState.PREPARED, ReportState.SENDING, ReportState.SENT, ReportState.LOST)
+PATIENCE = 14
+"""Rounds of recovery at most."""
+
+
+class KilledError(BaseException):
+    """Stands for SIGKILL: nothing in the code under test catches it."""
+
+
+class Inline:
+    """Sends in the thread of its caller, so that a seed is the same every time."""
+
+    def __init__(self, workers: int) -> None:
+        pass
+
+    def __enter__(self) -> "Inline":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    map = staticmethod(map)
+
+
+def at_line(line: int, files: set[str], act: Callable[[], object]) -> Callable[[FrameType, str, object], Any]:
+    """A trace function that acts once, before that many lines of the files were run."""
+    left = line
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        nonlocal left
+        if frame.f_code.co_filename not in files:
+            return None
+        if event == "line":
+            left -= 1
+            if left == 0:
+                act()
+        return trace
+
+    return trace
+
+
+class Weeks(QuickWorld):
+    """The schedule of one seed."""
+
+    def __init__(self, seed: int, folder: Path, stripe: FakeStripe, mode: str) -> None:
+        super().__init__(folder, stripe)
+        self.random, self.mode, self.tally = random.Random(f"{seed} {mode}"), mode, Counter[str]()
+        self.now = self.random.choice(STARTS)
+        self.began = self.now - DAY
+        self.ahead = timedelta()
+        """Of our clock before Stripe's."""
+        self.calls: dict[tuple[str, datetime], int] = {}
+        self.customers: dict[str, list[tuple[datetime, str]]] = {}
+        """Of each account, with the hour from which on."""
+        self.rebuilt: dict[tuple[str, datetime], int] = {}
+        """What the warehouse said before it was rebuilt wrongly."""
+        self._settings: Settings | None = None
+        stripe.add_meter("api-calls", MODES[mode])
+        for account, customer in {"a1": "cus_a", "a2": "cus_a", "b": "cus_b", "c": "cus_c"}.items():
+            self.customers[account] = [(self.now - 400 * DAY, customer)]
+            self.calls[account, utc_hour(self.now) - HOUR] = self.random.randint(1, 9)
+        for customer in "abcde":
+            stripe.add_customer(f"cus_{customer}")
+        self.publish()
+
+    # What World does, sooner
+
+    def clock(self) -> datetime:
+        return self.now + self.ahead
+
+    @property
+    def config(self) -> Settings:
+        self._settings = self._settings or super().config
+        return self._settings.model_copy(update={"fixed_now": self.clock()})
+
+    def publish(self) -> None:
+        self.usage = {(a, self.customer(a, hour), hour): units for (a, hour), units in self.calls.items()}
+        super().publish()
+
+    def customer(self, account: str, hour: datetime) -> str:
+        return next(customer for since, customer in reversed(self.customers[account]) if since <= hour)
+
+    # What happens
+
+    def disturb(self) -> None:
+        report(self)  # the first hour that is billed
+        self.close()
+        self.backup()
+        steps = self.random.randint(5, 9)
+        jump = self.random.choice([None, None, self.random.choice([10 * DAY, 30 * DAY, 34 * DAY, 36 * DAY])])
+        jumps_at = self.random.randrange(steps)
+        for step in range(steps):
+            self.pass_time(jump if jump and step == jumps_at else None)
+            for _ in range(self.random.choice([0, 0, 1, 1, 2])):
+                often, seldom = [self.late, self.corrected], [self.moved, self.deleted, self.rebuild, self.restore]
+                self.random.choice([*often, *often, *seldom])()
+            if self.random.random() < 0.8:
+                self.publish()
+            self.trouble()
+            self.disturbed(partial(report, self))
+            if self.random.random() < 0.5:
+                self.disturbed(partial(look, self))
+            if self.random.random() < 0.3:
+                self.disturbed(partial(note, self))
+            if self.random.random() < 0.3:
+                self.backup()
+
+    def pass_time(self, jump: timedelta | None) -> None:
+        hours = self.random.choice([1, 1, 1, 2, 3, 5, 23, 24, 25, self.random.randint(1, 30)])
+        before = self.now
+        self.now += jump or timedelta(hours=hours, minutes=self.random.choice([0, 0, 7, 50]))
+        if self.random.random() < 0.3:
+            self.ahead = timedelta(minutes=self.random.randint(-10, 10))
+        for _ in range(self.random.randint(1, 4)):
+            hour = utc_hour(before + self.random.random() * min(self.now - before, 5 * HOUR))
+            self.call(self.random.choice(list(self.customers)), hour, self.random.randint(1, 40))
+
+    def call(self, account: str, hour: datetime, units: int) -> None:
+        self.calls[account, hour] = self.calls.get((account, hour), 0) + units
+
+    def late(self) -> None:
+        self.tally["happened: usage came late"] += 1
+        account, hour = self.random.choice(list(self.calls))
+        self.call(account, hour, self.random.randint(1, 20))
+
+    def corrected(self) -> None:
+        self.tally["happened: usage corrected downwards"] += 1
+        key = self.random.choice(list(self.calls))
+        self.calls[key] = self.random.choice([0, self.calls[key] // 2])
+
+    def moved(self) -> None:
+        self.tally["happened: account moved to another customer"] += 1
+        account = self.random.choice(list(self.customers))
+        since = utc_hour(self.now) - self.random.choice([0, 2, 30, 2000]) * HOUR
+        kept = [each for each in self.customers[account] if each[0] < since]
+        self.customers[account] = [*kept, (since, self.random.choice(["cus_b", "cus_d", "cus_e"]))]
+
+    def deleted(self) -> None:
+        """A customer is deleted at Stripe, or the accounts file names the one that replaces it."""
+        self.tally["happened: customer deleted at Stripe, or replaced"] += 1
+        if self.stripe.has_customer("cus_c"):
+            self.stripe.delete_customer("cus_c")
+        else:
+            self.customers["c"] = [(self.now - 400 * DAY, "cus_d")]
+
+    def rebuild(self) -> None:
+        """The warehouse says other numbers, by far; the next time that is repaired, or they were right."""
+        self.tally["happened: warehouse rebuilt with other numbers, or repaired"] += 1
+        if self.rebuilt:
+            if self.random.random() < 0.5:
+                self.calls |= self.rebuilt
+            self.rebuilt = {}
+        else:
+            keys = self.random.sample(list(self.calls), 2)
+            self.rebuilt = {key: self.calls[key] for key in keys}
+            self.calls |= {key: self.calls[key] + 5_000 for key in keys}
+
+    def backup(self) -> None:
+        Ledger(self.config.ledger_url).close()  # whole, in one file
+        for path in self.folder.glob("ledger.sqlite*"):
+            if not path.name.endswith("lock"):
+                shutil.copy(path, self.folder / f"backup-{path.name}")
+
+    def restore(self) -> None:
+        """The ledger as it was hours ago; whoever restores it waits for Stripe to add up, and takes its totals over."""
+        self.tally["happened: ledger restored from a backup"] += 1
+        for path in self.folder.glob("ledger.sqlite*"):
+            if not path.name.endswith("lock"):
+                path.unlink()
+        for path in self.folder.glob("backup-ledger.sqlite*"):
+            shutil.copy(path, self.folder / path.name.removeprefix("backup-"))
+        self.now += 3 * HOUR
+        self.stripe.calm()
+        self.stripe.is_down = False
+        billing.adopt_all(self.config, self.clock)
+        self.close()
+
+    def trouble(self) -> None:
+        self.stripe.calm()
+        self.stripe.is_down = self.random.random() < 0.15
+        self.tally["happened: Stripe down during a run"] += self.stripe.is_down
+        self.stripe.metering.settle()
+        self.stripe.lag = self.random.choice([0, 0, 30, 600])
+        self.stripe.summary_lag = self.random.choice([0, 0, 600, 5_400])
+        for _ in range(self.random.choice([0, 0, 1, 1, 2, 3])):
+            kind = self.random.choice(list(FAULTS))
+            path = self.random.choice([*[METER_EVENTS] * 5, *READS])
+            self.stripe.then(*[FAULTS[kind]] * self.random.choice([1, 1, 1, 4]), path=path)
+            self.tally[f"fault: {kind}"] += 1
+
+    def disturbed(self, what: Callable[[], object]) -> None:
+        """Something that is killed somewhere, or that another run comes across, or neither."""
+        event, line = self.random.choice(["kill", "kill", "another", "nothing"]), self.random.randrange(1, LINES)
+        act = {"kill": self.kill, "another": self.another}.get(event)
+        files = FILES if event == "kill" else {reporter.__file__}
+        trace = at_line(line if event == "kill" else line // 5 + 1, files, act) if act else None
+        before = sys.gettrace()  # of whoever measures coverage
+        sys.settrace(trace or before)
+        threading.settrace(trace or before)  # type: ignore[arg-type]
+        try:
+            what()
+        except KilledError:
+            pass
+        finally:
+            sys.settrace(before)
+            threading.settrace(before)  # type: ignore[arg-type]
+            self.close()
+
+    def kill(self) -> None:
+        self.tally["runs: killed"] += 1
+        raise KilledError
+
+    def another(self) -> None:
+        report(self)
+
+    # How it ends
+
+    def recover(self) -> None:
+        """Runs with nothing in their way, and somebody who reads what they say, until nothing waits any more."""
+        self.stripe.calm()
+        self.stripe.metering.settle()
+        self.stripe.is_down, self.stripe.lag, self.stripe.summary_lag = False, 10, 600
+        self.ahead = timedelta()
+        is_quiet = False
+        for number in range(PATIENCE):
+            self.now += [HOUR, HOUR, 2 * HOUR, 21 * HOUR][number % 4]
+            self.publish()
+            report(self, approves=True)
+            self.now += timedelta(minutes=20)
+            note(self)
+            look(self)
+            was_quiet, is_quiet = is_quiet, not any(total["state"] in UNSETTLED for total in self.ledger.totals())
+            if was_quiet and is_quiet:
+                break
+        self.tally["runs: to recover"] += number + 1
+        self.now += DAY
+
+    def check(self) -> None:
+        """Every hour of every customer is right, or said to be wrong; and none of those is right."""
+        truth: dict[tuple[str, datetime], int] = {}
+        for (_, customer, hour), units in self.usage.items():
+            truth[str(customer), hour] = truth.get((str(customer), hour), 0) + units
+        shown = {(customer, hour): units for customer in map("cus_{}".format, "abcde")
+                 for hour, units in self.totals(customer).items()}  # fmt: skip
+        ledger = self.ledger
+        for customer in {key[0] for key in truth}:
+            sent = [row for row in ledger.of_customer(customer, self.began, self.now) if row.attempts]
+            self.tally["stripe: corrections sent"] += sum(row.revision > 1 for row in sent)
+        said = {(row.stripe_customer_id, row.hour_start): row for row in ledger.problems()}
+        said |= {
+            (row.stripe_customer_id, row.hour_start): row for row in ledger.due(self.now, 1_000) if row.is_in_doubt
+        }
+        wrong = []
+        for key in sorted(truth.keys() | shown.keys() | said.keys()):
+            wanted, found, row = truth.get(key, 0), shown.get(key, 0), said.get(key)
+            if not wanted and not self.stripe.has_customer(key[0]):
+                found = 0  # what was counted before a customer was deleted is not billed either
+            self.tally["hours: compared"] += 1
+            if wanted == found and row is None:
+                self.tally["hours: equal"] += 1
+            elif row is not None and self.explains(row, wanted, found):
+                self.tally[f"hours: reported, {row.state}: {kind(row)}"] += 1
+            else:
+                self.tally["hours: unexplained"] += 1
+                wrong.append(f"{key[0]}, {key[1]:%d %b %H} h: used {wanted}, billed {found}; the ledger says:")
+                wrong += [f"    {each.revision}: {each.units} ({each.value:+}) {each.state} since {each.finished_at};"
+                          f" Stripe showed {each.stripe_units}: {each.error}"
+                          for each in ledger.of_customer(key[0], key[1], key[1] + HOUR)]  # fmt: skip
+        assert not wrong, "\n".join(wrong)
+
+    def explains(self, row: Report, wanted: int, found: int) -> bool:
+        """Whether a row says what the difference is."""
+        if not row.error or row.units != wanted:
+            return False
+        if not self.stripe.has_customer(row.stripe_customer_id):
+            return True
+        if row.state is ReportState.HELD and row.stripe_units is None:
+            return wanted != found and row.error.startswith(f"{wanted - found:+,} units ")
+        return wanted != found and row.stripe_units in (None, found)
+
+
+def kind(row: Report) -> str:
+    """What a row says, without customers, hours and numbers."""
+    said = re.sub(r"cus_\w+|[+-]?[\d,]+|`[^`]*`", "…", str(row.error))
+    return said.partition(":")[0]
+
+
+def report(weeks: Weeks, approves: bool = False) -> None:
+    """The hourly run; what Stripe or the guard stops, the next one does."""
+    weeks.tally["runs: planned and sent"] += 1
+    try:
+        outcome = billing.report_usage(weeks.config, weeks.clock)
+        if outcome.planned.refusal:
+            weeks.tally["runs: waited for approval"] += 1
+            if approves or weeks.random.random() < 0.3:
+                seal = outcome.planned.change.seal
+                outcome = billing.report_usage(weeks.config, weeks.clock, approved=seal)
+                assert not outcome.planned.refusal
+        weeks.tally["runs: stopped by Stripe"] += bool(outcome.sent and outcome.sent.stopped)
+    except BusyError:
+        weeks.tally["runs: met another, told so"] += 1
+    except StoppedError:
+        weeks.tally["runs: stopped by Stripe"] += 1
+
+
+def look(weeks: Weeks) -> None:
+    with suppress(BusyError, StoppedError):
+        billing.look_back(weeks.config, weeks.clock)
+        weeks.tally["runs: comparisons with Stripe's totals"] += 1
+
+
+def note(weeks: Weeks) -> None:
+    with suppress(BusyError, StoppedError):
+        weeks.tally["stripe: rejections noted"] += len(billing.note_rejections(weeks.config, weeks.clock))
+
+
+def go_through(seed: int, mode: str, folder: Path) -> Counter[str]:
+    """One schedule.
+
+    :raises AssertionError: an hour is billed wrongly, and nothing says so; the seed is in a note.
+    """
+    pool = ThreadPoolExecutor if seed % 5 == 0 else Inline
+    with FakeStripe() as stripe, mock.patch.object(reporter, "ThreadPoolExecutor", pool):
+        weeks = Weeks(seed, folder, stripe, mode)
+        try:
+            with quick(weeks):
+                weeks.disturb()
+                weeks.recover()
+                weeks.check()
+        except BaseException as error:
+            error.add_note(f"seed {seed}, {mode}")
+            raise
+        weeks.tally["stripe: requests"] += len(stripe.requests)
+        weeks.tally["stripe: events taken"] += len(stripe.events)
+        weeks.tally[f"seeds: {mode}"] += 1
+    return weeks.tally
+
+
+def report_of(task: tuple[int, str]) -> tuple[Counter[str], str]:
+    """What happened in one schedule, and what is wrong with it."""
+    seed, mode = task
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder, "ledger.sqlite").write_bytes(empty_ledger())
+        try:
+            return go_through(seed, mode, Path(folder)), ""
+        except AssertionError as error:
+            return Counter({"hours: unexplained": 1}), f"seed {seed}, {mode}: {error}"
+
+
+@cache
+def empty_ledger() -> bytes:
+    """To copy: making one takes longer than a run."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "ledger.sqlite")
+        Ledger(f"sqlite:///{path}").close()
+        return path.read_bytes()
+
+
+def main(seeds: int) -> int:
+    """Go through so many schedules, half of them in each mode, and print what happened."""
+    began, tally, wrong = time.monotonic(), Counter[str](), []
+    tasks = [(seed, mode) for seed in range(seeds // 2) for mode in MODES]
+    with ProcessPoolExecutor() as pool:
+        for found, error in pool.map(report_of, tasks, chunksize=5):
+            tally += found
+            wrong += [error] if error else []
+    tally["hours: unexplained"] += 0
+    lines = [f"{len(tasks)} random weeks of billing in {time.monotonic() - began:.0f} s"]
+    group = ""
+    for name, number in sorted(tally.items(), key=lambda item: (ORDER.index(item[0].partition(":")[0]), item[0])):
+        if group != (group := name.partition(": ")[0]):
+            lines += ["", group]
+        lines.append(f"  {name.partition(': ')[2]:<82}{number:>8,}")
+    sys.stdout.write("\n".join([*lines, "", *wrong, ""]))
+    return 1 if wrong else 0
+
+
+def run_until_killed(folder: str, url: str, key: str, now: str, line: str) -> None:
+    """A process that ends with SIGKILL before that many lines were run."""
+    world = World(Path(folder), SimpleNamespace(url=url, key=key))  # type: ignore[arg-type]
+    world.now = datetime.fromisoformat(now)
+    trace = at_line(int(line), {*FILES, ledger_module.__file__}, lambda: os.kill(os.getpid(), signal.SIGKILL))
+    sys.settrace(trace)
+    threading.settrace(trace)
+    billing.report_usage(world.config, world.clock)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) > 2:
+        run_until_killed(*sys.argv[1:])
+    else:
+        sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 300))
