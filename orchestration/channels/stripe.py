@@ -29,6 +29,10 @@ _NO_METER = "No active meter"
 _ERROR_EVENTS = ["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
 
 
+CATCHING_UP_SECONDS = 0.1
+"""Turns that were missed, while outcomes were written, are made up for this long back."""
+
+
 class Pace:
     """Lets requests through at an even rate, whoever makes them, and none while Stripe asks to wait."""
 
@@ -45,7 +49,7 @@ class Pace:
     def wait(self) -> None:
         with self._lock:
             now = self._clock()
-            turn = max(self._next, now)
+            turn = max(self._next, now - CATCHING_UP_SECONDS)
             self._next = turn + self._interval
         if turn > now:
             self._sleep(turn - now)

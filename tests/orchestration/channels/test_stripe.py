@@ -292,30 +292,31 @@ def test_run_stops_when_stripe_puts_off_for_ever(stripe: FakeStripe, meter: Stri
 
 
 def test_pace_is_even_whoever_asks_and_stands_still_while_stripe_asks_to_wait(time: Time) -> None:
-    pace = Pace(4, lambda: time.now, time.sleep)
-    for _ in range(3):
-        pace.wait()
-    assert time.slept == [0.25, 0.25]
-    time.now += 10  # no turns are saved up
-    pace.wait()
-    pace.wait()
-    assert time.slept == [0.25] * 3
+    pace = Pace(20, lambda: time.now, time.sleep)
+
+    def slept(turns: int) -> list[float]:
+        time.slept.clear()
+        for _ in range(turns):
+            pace.wait()
+        return time.slept
+
+    assert slept(5) == [0.05, 0.05]  # two turns before the first, which were missed
+    time.now += 10  # no more than these are saved up
+    assert slept(5) == [0.05, 0.05]
     pace.hold(5)
     pace.hold(2)
-    pace.wait()
-    pace.wait()
-    assert time.slept == [0.25] * 3 + [5, 0.25]
+    assert slept(3) == [5, 0.05, 0.05]
 
 
 def test_pace_gives_each_thread_a_turn_of_its_own() -> None:
     slept: list[float] = []
-    pace = Pace(2, lambda: 0.0, slept.append)
+    pace = Pace(2, lambda: 100.0, slept.append)
     threads = [threading.Thread(target=pace.wait) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(slept) == [n / 2 for n in range(1, 8)]
+    assert sorted(slept) == pytest.approx([n / 2 - 0.1 for n in range(1, 8)])
 
 
 # Reading back
