@@ -31,25 +31,34 @@ _NO_METER = "No active meter"
 _ERROR_EVENTS = ["v1.billing.meter.error_report_triggered", "v1.billing.meter.no_meter_found"]
 
 
+CATCHING_UP_SECONDS = 0.1
+"""Turns that were missed, while outcomes were written, are made up for this long back."""
+
+
 class Pace:
     """Lets requests through at an even rate, whoever makes them, and none while Stripe asks to wait."""
 
-    def __init__(self, per_second: float, sleep: Callable[[float], object] = time.sleep) -> None:
-        self._interval, self._sleep = 1 / per_second, sleep
+    def __init__(
+        self,
+        per_second: float,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._interval, self._clock, self._sleep = 1 / per_second, clock, sleep
         self._next = 0.0
         self._lock = threading.Lock()
 
     def wait(self) -> None:
         with self._lock:
-            now = time.monotonic()
-            turn = max(self._next, now)
+            now = self._clock()
+            turn = max(self._next, now - CATCHING_UP_SECONDS)
             self._next = turn + self._interval
         if turn > now:
             self._sleep(turn - now)
 
     def hold(self, seconds: float) -> None:
         with self._lock:
-            self._next = max(self._next, time.monotonic() + seconds)
+            self._next = max(self._next, self._clock() + seconds)
 
 
 @dataclass(frozen=True)
@@ -117,7 +126,7 @@ class StripeMeter:
         for _ in range(PATIENCE):
             self._pace.wait()
             try:
-                self._client.v1.billing.meter_events.create(parameters, options)
+                answer: Any = self._client.v1.billing.meter_events.create(parameters, options)
             except stripe.StripeError as error:
                 status, message = error.http_status, str(error.user_message or "")
                 if status == 429:
@@ -130,13 +139,15 @@ class StripeMeter:
                     raise StoppedError(refusal(error, what)) from None
                 elif status == 400 and _NO_METER in message:
                     raise StoppedError(f"{_CODES['no_meter']} (Stripe: {message})") from None
-                elif isinstance(error, stripe.InvalidRequestError) and status in (400, 402, 404):
+                elif status in (400, 402, 404):
                     raise RefusedError(f"Stripe refused it: {message}") from None
                 else:
                     raise InDoubtError(f"no answer from Stripe ({type(error).__name__}) for {what}") from None
             except NO_ANSWER as error:
                 raise InDoubtError(f"no answer from Stripe ({type(error).__name__}) for {what}") from None
             else:
+                if getattr(answer, "identifier", None) != report.identifier:
+                    raise InDoubtError(f"an answer that is not Stripe's for {what}")
                 return
         raise StoppedError("Stripe takes no more requests for the moment (HTTP 429); the next run goes on")
 
@@ -171,14 +182,9 @@ class StripeMeter:
         """What Stripe found wrong with reports of any meter, oldest first, from `since` on."""
         found = []
         asked: Any = {"types": _ERROR_EVENTS, "created": {"gte": f"{since:%Y-%m-%dT%H:%M:%SZ}"}, "limit": 100}
-        listed = self._asked("error events", self._client.v2.core.events.list, asked)
-        while True:
-            for event in listed.data:
-                full = self._asked(f"event {event.id}", self._client.v2.core.events.retrieve, event.id)
-                found += _rejections(full)
-            if not listed.next_page_url:
-                break
-            listed = self._asked("error events", listed.next_page)
+        events = self._client.v2.core.events
+        for event in self._asked("error events", lambda: [*events.list(asked).auto_paging_iter()]):
+            found += _rejections(self._asked(f"event {event.id}", events.retrieve, event.id))
         return sorted(found, key=lambda rejection: (rejection.created, rejection.event_id))
 
     def _find(self) -> Any:

@@ -84,11 +84,16 @@ class Sent:
 
     taken: int = 0
     refused: int = 0
-    in_doubt: int = 0
+    doubtful: set[str] = field(default_factory=set)
+    """Identifiers of those in doubt."""
     stopped: str = ""
     """Why it ended before all were sent."""
     refusals: list[Report] = field(default_factory=list)
     """The first few."""
+
+    @property
+    def in_doubt(self) -> int:
+        return len(self.doubtful)
 
 
 def send_due(
@@ -112,12 +117,12 @@ def send_due(
                 for batch in _batches(_looked_up(ledger, meter, clock, since)):
                     _send(ledger, meter, clock, pool, batch, outcome)
             for _ in range(PASSES):
-                outcome.in_doubt, before, size = 0, clock(), 1
+                before, size = clock(), 1
                 while batch := ledger.due(before, size, since):
                     _send(ledger, meter, clock, pool, batch, outcome)
                     progress(outcome)
                     size = min(size * 2, BATCH)
-                if not outcome.in_doubt:
+                if not outcome.doubtful:
                     break
         except StoppedError as error:
             outcome.stopped = str(error)
@@ -179,7 +184,8 @@ def _send(
     outcome.refused += len(refused)
     outcome.refusals = [*outcome.refusals, *refused][:SAME_ANSWER]
     doubtful = [report for report in done if report.is_in_doubt]
-    outcome.in_doubt += len(doubtful)
+    outcome.doubtful -= former.keys()
+    outcome.doubtful |= {report.identifier for report in doubtful}
     if problems:
         raise problems[0]
     if len(doubtful) == len(done) and (len(done) > 1 or not (outcome.taken or outcome.refused)):
@@ -268,7 +274,7 @@ def confirm(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime], re
     waiting = ledger.unconfirmed(clock() - LAG)
     for number, (customer, (first, last)) in enumerate(waiting.items()):
         pages = -(-int((last + HOUR - first) / HOUR) // HOURS_OF_A_PAGE)
-        if outcome.reads + pages + 1 > reads:
+        if outcome.reads + pages + (pages > 1) > reads:
             outcome.customers_left = len(waiting) - number
             break
         try:

@@ -14,6 +14,7 @@ import pytest
 
 from orchestration import billing
 from orchestration.channels import stripe as stripe_channel
+from orchestration.channels import stripe_client
 from orchestration.delivery.ledger import BusyError
 from orchestration.delivery.reporter import StoppedError
 from orchestration.usage.metering import ReportState
@@ -659,3 +660,73 @@ def test_a_machine_ten_minutes_off_reports_what_the_marts_closed(world: World) -
         assert world.totals("cus_a")[hour] == 5
     assert world.look(after=HOUR).confirmed
     assert world.problems() == {}
+
+
+# What waits, moves or is adopted
+
+
+def test_what_waited_until_its_invoice_was_final_is_held_and_not_sent(world: World) -> None:
+    """Stripe is down for a day and a half, across the end of the month; its first report stays in doubt."""
+    last = datetime(2026, 11, 30, 22, tzinfo=UTC)
+    world.now = last + HOUR + timedelta(minutes=5)
+    world.usage = {("a", "cus_a", last - 24 * HOUR): 5, ("b", "cus_b", last): 3}
+    world.stripe.then(*[LOST_BEFORE] * 9)
+    assert world.run().sent
+    world.now = datetime(2026, 12, 2, 6, 5, tzinfo=UTC)
+    world.stripe.calm()
+    world.run()
+
+    assert world.totals("cus_b") == {}
+    [problem] = [each for each in world.ledger.problems() if each.stripe_customer_id == "cus_b"]
+    assert (problem.state, problem.error) == (ReportState.HELD, "+3 units are not billed: its invoice is final")
+
+
+def test_same_refusal_of_every_report_stops_the_run(world: World) -> None:
+    for number in range(60):
+        world.stripe.add_customer(f"cus_{number}")
+        world.usage[f"a{number}", f"cus_{number}", SEVEN] = 1
+    body = '{"error": {"type": "invalid_request_error", "message": "Your account is closed."}}'
+    world.stripe.then(*[Fault(status=400, body=body)] * 99)
+
+    outcome = world.run()
+    assert outcome.sent
+    assert outcome.sent.stopped == "Stripe refuses whatever it is sent: Stripe refused it: Your account is closed."
+    assert world.stripe.events == []
+
+
+def test_usage_that_moved_to_the_right_customer_is_no_problem_any_more(world: World) -> None:
+    world.usage = {("a", "cus_a", SEVEN): 5}
+    world.stripe.then(Fault(status=400, body='{"error": {"type": "invalid_request_error", "message": "No."}}'))
+    world.run()
+    assert len(world.ledger.problems()) == 1
+    world.usage = {("a", "cus_b", SEVEN): 5}
+    world.run()
+
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({}, {SEVEN: 5})
+    assert world.ledger.problems() == []
+    assert world.ledger.open_days() == set()
+
+
+def test_adopted_total_is_what_the_next_report_is_made_from(world: World) -> None:
+    world.usage = {("a", "cus_a", SEVEN): 5}
+    world.run()
+    world.usage = {("a", "cus_a", SEVEN): 9}
+    hour = int(SEVEN.timestamp())
+    post(world, "by-hand", "2", hour)
+    shown = world.totals("cus_a")[SEVEN]
+    adopted = billing.adopt(world.config, lambda: world.now, "cus_a", SEVEN)
+    assert adopted.units == shown != 5
+    world.run()
+    world.run()
+
+    assert world.totals("cus_a") == {SEVEN: 9}
+
+
+def post(world: World, identifier: str, value: str, at: int) -> None:
+    """Somebody else reports to the meter."""
+    client = stripe_client.connect(world.config)
+    assert client
+    payload = {"stripe_customer_id": "cus_a", "value": value}
+    client.v1.billing.meter_events.create(
+        {"event_name": "api-calls", "identifier": identifier, "payload": payload, "timestamp": at}
+    )

@@ -137,7 +137,7 @@ def test_day_is_planned_once_its_plan_is_settled(reports: MeterLedger) -> None:
     commit(reports)
     assert reports.planned_days() == {TODAY: "mark"}
     commit(reports, is_settled=False)
-    assert reports.planned_days() == {}
+    assert reports.planned_days() == {TODAY: "unsettled"}
 
 
 @pytest.mark.parametrize("state", S)
@@ -240,7 +240,7 @@ def test_adopted_report_is_a_further_revision_and_its_day_is_planned_anew(report
     assert of(reports) == [row, adopted]
     assert (adopted.revision, adopted.units, adopted.value, adopted.state) == (2, 7, 7 - row.units, S.CONFIRMED)
     assert reports.problems() == []
-    assert reports.planned_days() == {}
+    assert reports.planned_days() == {TODAY: "unsettled"}
 
 
 def test_unconfirmed_begin_with_the_customer_that_waits_longest(reports: MeterLedger) -> None:

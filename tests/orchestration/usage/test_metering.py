@@ -235,8 +235,8 @@ def test_record_keeps_the_newest_revision_and_what_stands() -> None:
 
     sent, refused = ReportState.SENT, ReportState.REFUSED
     for mode, values in by_mode.items():
-        assert found(mode, sent, sent, sent) == Recorded(3, sent, 7, values[-1], NOW, 7)
-        assert found(mode, sent, sent, refused) == Recorded(3, refused, 7, values[-1], NOW, 9)
+        assert found(mode, sent, sent, sent) == Recorded(3, sent, 7, values[-1], NOW, 7, is_awaited=True)
+        assert found(mode, sent, sent, refused) == Recorded(3, refused, 7, values[-1], NOW, 9, is_awaited=True)
         assert found(mode, refused, refused, refused) == Recorded(3, refused, 7, values[-1], NOW, None)
     assert found(TOTAL, refused, sent, ReportState.PREPARED).stands == 9
     assert found(DELTA, refused, sent, ReportState.PREPARED).stands == 4  # it was refused after the next was taken
