@@ -164,7 +164,6 @@ class Weeks(QuickWorld):
 
     def disturb(self) -> None:
         report(self)  # the first hour that is billed
-        self.close()
         self.backup()
         steps = self.random.randint(5, 9)
         jump = self.random.choice([None, None, self.random.choice([10 * DAY, 30 * DAY, 34 * DAY, 36 * DAY])])
@@ -236,7 +235,7 @@ class Weeks(QuickWorld):
             self.calls |= {key: self.calls[key] + 5_000 for key in keys}
 
     def backup(self) -> None:
-        Ledger(self.config.ledger_url).close()  # whole, in one file
+        self.close()  # so that all of it is in one file
         for path in self.folder.glob("ledger.sqlite*"):
             if not path.name.endswith("lock"):
                 shutil.copy(path, self.folder / f"backup-{path.name}")
@@ -244,6 +243,7 @@ class Weeks(QuickWorld):
     def restore(self) -> None:
         """The ledger as it was hours ago; whoever restores it waits for Stripe to add up, and takes its totals over."""
         self.tally["happened: ledger restored from a backup"] += 1
+        self.close()
         for path in self.folder.glob("ledger.sqlite*"):
             if not path.name.endswith("lock"):
                 path.unlink()
@@ -253,7 +253,6 @@ class Weeks(QuickWorld):
         self.stripe.calm()
         self.stripe.is_down = False
         billing.adopt_all(self.config, self.clock)
-        self.close()
 
     def trouble(self) -> None:
         self.stripe.calm()
@@ -280,11 +279,10 @@ class Weeks(QuickWorld):
         try:
             what()
         except KilledError:
-            pass
+            self.close()
         finally:
             sys.settrace(before)
             threading.settrace(before)  # type: ignore[arg-type]
-            self.close()
 
     def kill(self) -> None:
         self.tally["runs: killed"] += 1

@@ -126,7 +126,7 @@ class QuickWorld(World):
     def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
         super().__init__(folder, stripe, **settings)
         self._memory = duckdb.connect()
-        self._ledgers: list[Ledger] = []
+        self._opened: Ledger | None = None
 
     @contextmanager
     def connected(self, _: Path) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -135,16 +135,17 @@ class QuickWorld(World):
             yield connection
 
     def open_ledger(self, url: str) -> Ledger:
-        self._ledgers.append(Ledger(url))
-        return self._ledgers[-1]
+        self._opened = self._opened or Ledger(url)
+        return self._opened
 
     def publish(self) -> None:
         self.write(self._memory)
 
     def close(self) -> None:
         """As the end of a process does."""
-        while self._ledgers:
-            self._ledgers.pop().close()
+        if self._opened:
+            self._opened.close()
+            self._opened = None
 
 
 @contextmanager
