@@ -8,7 +8,7 @@ import dagster as dg
 from orchestration.defs import automation
 from orchestration.defs.billing import catalogue_at_stripe, stripe_parity, stripe_usage
 from orchestration.defs.deliver import build_usage_digest
-from orchestration.defs.ingest import ingest
+from orchestration.defs.ingest import ingest, raw_meter_reports
 from orchestration.defs.notices import critical_alert, monthly_digest, weekly_digest
 from orchestration.defs.publish import build_published_copy
 from orchestration.defs.resources import Project
@@ -24,6 +24,7 @@ def headroom() -> dg.Definitions:
     return dg.Definitions(
         assets=[
             ingest,
+            raw_meter_reports,
             models,
             build_published_copy(models, timedelta(hours=project.settings.stale_after_hours)),
             build_usage_digest(project.settings.timezone),

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import dagster as dg
 
+from orchestration import finance
 from orchestration.defs.resources import OWNERS, Project
 from orchestration.storage.accounts import ACCOUNTS, CUSTOMERS, SUBJECTS, AccountsFile
 from orchestration.storage.lake import Batch
@@ -120,6 +121,23 @@ def ingest(
         metadata = {"dagster/row_count": accepted, "rows_rejected": bad}
         yield dg.MaterializeResult(asset_key=f"raw_{name}", metadata=metadata)
     yield judge_age(latest, now, settings.stale_after_hours)
+
+
+@dg.asset(
+    group_name="ingest",
+    owners=OWNERS,
+    kinds={"python", "parquet"},
+    description=(
+        "What the ledger has of usage to Stripe, as Parquet by UTC day under `lake/meter_reports/`, for"
+        " billed_usage_hourly: one row per revision of a customer's hour. Only days that changed since the last copy"
+        " are written. If it fails, run it again; the folder may be deleted, the ledger is the truth."
+    ),
+)
+def raw_meter_reports(project: Project) -> dg.MaterializeResult[None]:
+    copied = finance.copy_ledger(project.settings)
+    return dg.MaterializeResult(
+        metadata={"days_written": copied.days, "rows_written": copied.rows, "is_whole": copied.is_whole}
+    )
 
 
 def judge_age(latest: tuple[datetime, datetime] | None, now: datetime, stale_after_hours: int) -> dg.AssetCheckResult:

@@ -51,7 +51,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         selected += [node for node, key in checks.items() if key in context.selected_asset_check_keys]
         is_all = len(selected) == len(keys) + len(checks)
         names = None if is_all else [manifest["nodes"][node]["name"] for node in selected]
-        results = dbt.build(settings.now(), settings.timezone, names)
+        results = dbt.build(settings.now(), settings.timezone, names, settings.bill_sampled)
         built = {each.unique_id: each for each in results if each.unique_id in keys and each.status == "success"}
         tables = {
             node: manifest["nodes"][node]["name"]

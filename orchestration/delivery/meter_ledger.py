@@ -13,7 +13,8 @@ previewed: there was no key. held: for people to decide, such as what comes afte
 have. What is refused or lost counts as not reported, so the next plan makes a new revision of it.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -28,6 +29,8 @@ from orchestration.usage.metering import STANDS, CustomerHour, MeterReport, Mode
 
 TABLE = meter_reports.c
 UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
+ROWS = 10_000
+"""Read at a time, where all of a day are."""
 PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD)
 UNSENT = (ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
 """What a plan may take back."""
@@ -120,7 +123,10 @@ class MeterLedger:
 
     def planned_days(self) -> dict[date, str]:
         """What was planned of each UTC day: the fingerprint of its usage."""
-        prefix = self._named("day|")
+        return self._marked_days("day|")
+
+    def _marked_days(self, name: str) -> dict[date, str]:
+        prefix = self._named(name)
         query = sa.select(marks.c.name, marks.c.value).where(marks.c.name.startswith(prefix, autoescape=True))
         with self.ledger.reading() as connection:
             rows = connection.execute(query).all()
@@ -149,6 +155,8 @@ class MeterLedger:
             )
         if plan.reports:
             connection.execute(sa.insert(meter_reports), [self._row(report, at) for report in plan.reports])
+        if plan.superseded or plan.reports:
+            self._note_changed(connection, {day})
         self._set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else None)
 
     def _row(self, report: MeterReport, at: datetime) -> dict[str, Any]:
@@ -192,12 +200,14 @@ class MeterLedger:
 
     def save(self, reports: Iterable[Report], *names: str) -> None:
         """Write these attributes of the reports, in one transaction."""
+        reports = list(reports)
         if rows := [{"key": report.identifier, **{f"to_{n}": getattr(report, n) for n in names}} for report in reports]:
             values = {name: sa.bindparam(f"to_{name}", type_=TABLE[name].type) for name in names}
             with self.ledger.transaction() as connection:
                 connection.execute(
                     sa.update(meter_reports).where(TABLE.identifier == sa.bindparam("key")).values(**values), rows
                 )
+                self._note_changed(connection, {report.hour_start.date() for report in reports})
 
     def by_identifier(self, identifier: str) -> Report | None:
         return next(iter(self._reports(TABLE.identifier == identifier)), None)
@@ -237,6 +247,7 @@ class MeterLedger:
             connection.execute(
                 sa.insert(meter_reports), [{**asdict(report), "env": self.env, "meter": self.event_name}]
             )
+            self._note_changed(connection, {hour.date()})
             self._set_mark(connection, f"day|{hour.date()}", None)
         return report
 
@@ -280,6 +291,42 @@ class MeterLedger:
         )
         with self.ledger.reading() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
+
+    # The copy in the lake
+
+    def _note_changed(self, connection: sa.Connection, days: Iterable[date]) -> None:
+        """Called in each transaction that writes reports: the copy in the lake lacks it from here on."""
+        for day in sorted(days):
+            self._set_mark(connection, f"changed|{day}", uuid.uuid4().hex)
+
+    def changed_days(self) -> dict[date, str]:
+        """UTC days of which a report was written since the copy; the text is another one with each change."""
+        return self._marked_days("changed|")
+
+    def days(self) -> list[date]:
+        """UTC days with reports."""
+        with self.ledger.reading() as connection:
+            hours = connection.scalars(sa.select(TABLE.hour_start).distinct().where(*self._ours))
+            return sorted({hour.date() for hour in hours})
+
+    def rows_of(self, day: date, columns: Sequence[str]) -> Iterator[Sequence[Sequence[Any]]]:
+        """Those columns of all revisions of a day's hours in order, so many at a time that memory is bounded."""
+        start = datetime.combine(day, time(), tzinfo=UTC)
+        query = (
+            sa.select(*(TABLE[name] for name in columns))
+            .where(*self._ours, TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
+            .order_by(TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision)
+        )
+        with self.ledger.reading() as connection:
+            yield from connection.execution_options(yield_per=ROWS).execute(query).partitions()
+
+    def note_copied(self, days: Mapping[date, str], seal: str) -> None:
+        """These changes are in the copy with that seal. What changed meanwhile is left for the next one."""
+        with self.ledger.transaction() as connection:
+            for day, value in days.items():
+                name = self._named(f"changed|{day}")
+                connection.execute(sa.delete(marks).where(marks.c.name == name, marks.c.value == value))
+            self._set_mark(connection, "copy", seal)
 
     def _reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
         columns = [column for column in TABLE if column.name not in ("env", "meter")]

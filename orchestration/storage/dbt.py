@@ -75,7 +75,9 @@ class DbtProject:
         if self not in _Worker.waiting:
             _Worker.waiting[self] = _Worker(self)
 
-    def build(self, now: datetime, timezone: str, nodes: Sequence[str] | None = None) -> list[NodeResult]:
+    def build(
+        self, now: datetime, timezone: str, nodes: Sequence[str] | None = None, bill_sampled: bool = False
+    ) -> list[NodeResult]:
         """Build or test the named `nodes` (all by default) as of `now`, in the business zone `timezone`.
 
         Waits while another process writes the warehouse. A failed test skips what depends on its model.
@@ -84,7 +86,8 @@ class DbtProject:
         """
         self.warm()
         worker = _Worker.waiting.pop(self)
-        request = {"vars": {"now": now.isoformat(), "timezone": timezone}, "nodes": nodes}
+        variables = {"now": now.isoformat(), "timezone": timezone, "bill_sampled": bill_sampled}
+        request = {"vars": variables, "nodes": nodes}
         return [NodeResult(**result) for result in worker.build(request)]
 
     def _fingerprint(self) -> str:

@@ -23,7 +23,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from orchestration.storage import batch as making
-from orchestration.storage import landing, repeats, staging
+from orchestration.storage import landing, meter_reports, repeats, staging
 from orchestration.storage.accounts import ACCOUNTS_FILES, ROWS_REJECTED_COLUMNS, AccountsFile
 from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
 from orchestration.storage.landing import LandedFile
@@ -80,6 +80,7 @@ class Lake:
                 f"{self.root} was written by an earlier Headroom, in folders that this one does not read: move it, the "
                 "warehouse and ledger.sqlite away, and run again; the landing files are then read anew."
             )
+        meter_reports.create(self.root)
         if empty.exists():
             return
         for kind in ACCOUNTS_FILES:

@@ -10,6 +10,7 @@ from orchestration import settings
 from orchestration.storage.accounts import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
 from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
 from orchestration.storage.dbt import DbtProject
+from orchestration.storage.meter_reports import METER_REPORT_COLUMNS
 
 UNITS = re.compile(
     r"(?i)\b(accounts?|calls?|currency|days?|events?|forecasts?|hours?|integer|lines?|monday|order|quota|rank|ratio|share|"
@@ -22,6 +23,7 @@ LAKE = {
     "raw_accounts": [*ACCOUNT_COLUMNS],
     "raw_subjects": [*SUBJECT_COLUMNS],
     "raw_customers": [*CUSTOMER_COLUMNS],
+    "raw_meter_reports": [*METER_REPORT_COLUMNS, "hour_date"],
 }
 
 

@@ -19,7 +19,15 @@ LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(execut
 STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
 RUNS = "{ runsOrError { ... on Runs { results { id jobName status } } } }"
 EVENTS = "query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events { __typename } } } }"
-INGESTED = ("raw_events", "raw_other_events", "rejected_lines", "raw_accounts", "raw_subjects", "raw_customers")
+INGESTED = (
+    "raw_events",
+    "raw_other_events",
+    "rejected_lines",
+    "raw_accounts",
+    "raw_subjects",
+    "raw_customers",
+    "raw_meter_reports",
+)
 
 
 class Ui:

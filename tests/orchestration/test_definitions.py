@@ -11,7 +11,15 @@ from orchestration.defs import automation
 from orchestration.defs.resources import Project
 
 GRAPH = {
-    "ingest": {"raw_events", "raw_other_events", "rejected_lines", "raw_accounts", "raw_subjects", "raw_customers"},
+    "ingest": {
+        "raw_events",
+        "raw_other_events",
+        "rejected_lines",
+        "raw_accounts",
+        "raw_subjects",
+        "raw_customers",
+        "raw_meter_reports",
+    },
     "staging": {
         "endpoint_weights",
         "meters",
@@ -22,6 +30,7 @@ GRAPH = {
         "stg_api_calls",
         "stg_customers",
         "stg_limits_reached",
+        "stg_meter_reports",
         "stg_quota_sets",
         "stg_rejected_lines",
         "stg_subjects",
@@ -30,6 +39,7 @@ GRAPH = {
     "marts": {
         "account_periods",
         "billable_usage_hourly",
+        "billed_usage_hourly",
         "cap_forecasts",
         "cap_hit_outcomes",
         "daily_usage",
