@@ -6,7 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.defs import automation
-from orchestration.defs.billing import catalogue_at_stripe, stripe_parity, stripe_usage
+from orchestration.defs.billing import catalogue_at_stripe, stripe_certificates, stripe_parity, stripe_usage
 from orchestration.defs.deliver import build_usage_digest
 from orchestration.defs.ingest import ingest, raw_meter_reports
 from orchestration.defs.notices import critical_alert, monthly_digest, weekly_digest
@@ -30,6 +30,7 @@ def headroom() -> dg.Definitions:
             build_usage_digest(project.settings.timezone),
             stripe_usage,
             stripe_parity,
+            stripe_certificates,
             weekly_digest,
             monthly_digest,
             critical_alert,

@@ -23,7 +23,7 @@ from orchestration.usage.periods import DIGEST_HOUR, latest_digest_date
 INGEST = dg.AssetSelection.groups("ingest")
 MODELS = dg.AssetSelection.groups("staging", "marts", "publish")
 DIGEST = dg.AssetSelection.assets("usage_digest")
-STRIPE = dg.AssetSelection.assets("stripe_usage", "stripe_parity")
+STRIPE = dg.AssetSelection.assets("stripe_usage", "stripe_parity", "stripe_certificates")
 CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")
 """Once a day: it reads all subscriptions."""
 NOTICES = dg.AssetSelection.assets("weekly_digest", "monthly_digest", "critical_alert")

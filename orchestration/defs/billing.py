@@ -136,6 +136,56 @@ def stripe_parity(
     )
 
 
+@dg.asset(
+    deps=["stripe_parity"],
+    group_name="deliver",
+    owners=OWNERS,
+    kinds={"stripe"},
+    description=(
+        "For each customer whose usage period has ended within the last 34 days: whether it was billed as it was"
+        " counted, hour by hour, by the marts, the ledger and Stripe. A period where all three are equal is certified,"
+        " once; an open one says which hours differ and is compared again after six hours, and once more within two"
+        " hours before its invoice is final (HEADROOM_STRIPE_GRACE_HOURS). A month takes eight of"
+        " HEADROOM_STRIPE_READS_PER_DAY. `headroom stripe statement` prints a customer's certificate.\n\n"
+        "What is open is repaired where stripe_parity, or `headroom stripe explain`, says how."
+    ),
+)
+def stripe_certificates(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+    try:
+        compared = billing.certify(project.settings, clock)
+    except BusyError as error:
+        return dg.MaterializeResult(metadata={"outcome": f"not compared: {error}"})
+    except (StoppedError, ValueError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    if compared is None:
+        return dg.MaterializeResult(metadata={"outcome": "previewed: set STRIPE_API_KEY to compare"})
+    if compared.stopped:
+        context.log.warning(compared.stopped)
+    table = [
+        dg.TableRecord(
+            {
+                "customer": each.stripe_customer_id,
+                "period": f"{each.period_start:%Y-%m-%d} to {each.period_end:%Y-%m-%d}",
+                "counted": each.units,
+                "reported": each.reported_units,
+                "Stripe": "" if each.stripe_units is None else str(each.stripe_units),
+                "invoice can change until": f"{each.final_at:%Y-%m-%d %H:%M}",
+                "what differs": each.difference or "",
+            }
+        )
+        for each in compared.open[:LISTED]
+    ]
+    return dg.MaterializeResult(
+        metadata={
+            "certified": compared.certified,
+            "open": len(compared.open),
+            "reads": compared.reads,
+            "left_for_later": compared.left,
+            **({"differences": dg.MetadataValue.table(table)} if table else {}),
+        }
+    )
+
+
 def _listed(problems: list[Report]) -> dg.MetadataValue:
     return dg.MetadataValue.table(
         [

@@ -5,7 +5,7 @@ from pathlib import Path
 import sqlalchemy as sa
 
 _FOLDER = Path(__file__).parent / "migrations"
-HEAD = "0006"
+HEAD = "0007"
 """The newest revision, so that an up-to-date ledger opens without importing Alembic (0.2 s)."""
 
 

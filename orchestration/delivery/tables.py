@@ -120,3 +120,21 @@ marks = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("value", sa.Text, nullable=False),
 )
+
+meter_certificates = sa.Table(
+    "meter_certificates",
+    metadata,
+    sa.Column("env", sa.Text, primary_key=True),
+    sa.Column("meter", sa.Text, primary_key=True),
+    sa.Column("stripe_customer_id", sa.Text, primary_key=True),
+    sa.Column("period_start", UtcDateTime, primary_key=True),
+    sa.Column("period_end", UtcDateTime, nullable=False),
+    sa.Column("final_at", UtcDateTime, nullable=False),
+    sa.Column("hours", sa.Integer, nullable=False),
+    sa.Column("units", sa.BigInteger, nullable=False),
+    sa.Column("reported_units", sa.BigInteger, nullable=False),
+    sa.Column("stripe_units", sa.BigInteger),
+    sa.Column("status", sa.String(16), nullable=False),
+    sa.Column("difference", sa.Text),
+    sa.Column("certified_at", UtcDateTime, nullable=False),
+)

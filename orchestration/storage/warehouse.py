@@ -342,12 +342,66 @@ class BillableUsage:
         window = {"end": self._end, "sampled": self._sampled, "customers": list(customers)}
         return _rows(self._connection, BILLED_PERIODS, window)
 
+    def invoiced(
+        self, ended_after: datetime, begun_before: datetime, customer: str | None = None
+    ) -> list[dict[str, Any]]:
+        """Usage periods of customers (all of them, or the one) with usage, that overlap the time between the two:
+        start, end and units. One that a changed quota splits is one.
+        """
+        window = {"ended_after": _naive(ended_after), "begun_before": _naive(begun_before)}
+        parameters = {**window, "customer": customer, "sampled": self._sampled}
+        return _rows(self._connection, INVOICED_PERIODS, parameters)
+
+    def of_customers(self, customers: Sequence[str], start: datetime, end: datetime) -> dict[str, dict[datetime, int]]:
+        """Units by customer and hour in `[start, end)`."""
+        window = {"start": _naive(start), "end": _naive(end)}
+        parameters = {**window, "customers": list(customers), "sampled": self._sampled}
+        found: dict[str, dict[datetime, int]] = {customer: {} for customer in customers}
+        for customer, hour, units in self._connection.execute(BILLED_HOURS, parameters).fetchall():
+            found[customer][hour.replace(tzinfo=UTC)] = units
+        return found
+
     def open_since(self, final_until: datetime) -> dict[str, datetime]:
         """By customer, where the first of its usage periods begins that ended after `final_until`."""
         window = {"start": self._start, "end": self._end, "final_until": _naive(final_until)}
         rows = self._connection.execute(OPEN_SINCE, window).fetchall()
         return {customer: start.replace(tzinfo=UTC) for customer, start in rows}
 
+
+BILLED_HOURS = """
+    select stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_calls) as bigint) as units
+    from billable_usage_hourly
+    where stripe_customer_id in (select unnest($customers)) and hour_start >= $start and hour_start < $end
+    group by stripe_customer_id, hour_start order by stripe_customer_id, hour_start
+"""
+
+INVOICED_PERIODS = f"""
+    with periods as (
+        select account_id, billed_from as period_start, max(period_end) as period_end
+        from ({_BILLED}) as parts
+        group by account_id, billed_from
+    ),
+    chosen as (
+        select * from periods where period_end > $ended_after and period_start < $begun_before
+    )
+    select
+        hours.stripe_customer_id,
+        chosen.period_start,
+        max(chosen.period_end) as period_end,
+        cast(sum(hours.billable_units + $sampled * hours.sampled_calls) as bigint) as units
+    from billable_usage_hourly as hours
+    inner join chosen
+        on
+            hours.account_id = chosen.account_id
+            and hours.hour_start >= chosen.period_start
+            and hours.hour_start < chosen.period_end
+    where
+        hours.hour_start >= (select min(period_start) from chosen)
+        and hours.stripe_customer_id is not null
+        and ($customer is null or hours.stripe_customer_id = $customer)
+    group by hours.stripe_customer_id, chosen.period_start
+    order by hours.stripe_customer_id, chosen.period_start
+"""
 
 BILLED_PERIODS = f"""
     select
