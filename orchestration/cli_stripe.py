@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration import billing, cli_billing, settings, terminal
+from orchestration import billing, cli_billing, cli_finance, settings, terminal
 from orchestration.cli_billing import REFUSALS
 
 stripe_app = typer.Typer(
@@ -12,6 +12,8 @@ stripe_app = typer.Typer(
 )
 for command in (cli_billing.plan, cli_billing.apply, cli_billing.problems, cli_billing.settle, cli_billing.adopt):
     stripe_app.command()(command)
+for inquiry in (cli_finance.explain, cli_finance.statement, cli_finance.statements):
+    stripe_app.command()(inquiry)
 
 
 @stripe_app.command()

@@ -270,6 +270,10 @@ class MeterLedger:
         with self.ledger.reading() as connection:
             return {customer: (first, last) for customer, first, last in connection.execute(query)}
 
+    def knows(self, customer: str) -> bool:
+        """Whether anything was ever recorded of the customer."""
+        return bool(self._reports(TABLE.stripe_customer_id == customer, limit=1))
+
     def of_customer(self, customer: str, start: datetime, end: datetime) -> list[Report]:
         """All revisions of the hours in `[start, end)`, in order."""
         window = (TABLE.stripe_customer_id == customer, TABLE.hour_start >= start, TABLE.hour_start < end)

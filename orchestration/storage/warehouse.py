@@ -102,6 +102,24 @@ def _account(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]
     raise UnknownAccountError(f"there is no account {name!r}; {advice}")
 
 
+def billed_customers(published: Path, name: str) -> list[str]:
+    """The Stripe customers that `name` stands for: one of these itself, or those of an account, by its id or name.
+
+    :raises UnknownAccountError: there is none, or the account has none; the message says what to do.
+    """
+    with _connected(published) as connection:
+        if _rows(connection, CUSTOMERS_OF, {"account_id": None, "customer": name}):
+            return [name]
+        account = _account(connection, name)
+        rows = _rows(connection, CUSTOMERS_OF, {"account_id": account["account_id"], "customer": None})
+    if not rows:
+        raise UnknownAccountError(
+            f"account {_listed([account])} has no Stripe customer: its usage is counted and not billed. Name one in the"
+            " accounts file (stripe_customer_id), or in the customers file"
+        )
+    return [row["stripe_customer_id"] for row in rows]
+
+
 UTILIZATION = """
     select * from utilization_mtd
     where severity <> 'ok'
@@ -244,6 +262,49 @@ USAGE_BY_DAY = """
 
 DATA_QUALITY = "select * from data_quality"
 
+CUSTOMERS_OF = """
+    select distinct stripe_customer_id
+    from (
+        select account_id, stripe_customer_id from stg_customers
+        union all
+        select account_id, stripe_customer_id from stg_accounts
+    ) as customers
+    where stripe_customer_id is not null and (account_id = $account_id or stripe_customer_id = $customer)
+    order by stripe_customer_id
+"""
+
+BILLED_ACCOUNTS = """
+    select
+        hours.account_id,
+        min(utilization.account_name) as account_name,
+        cast(sum(hours.calls) as bigint) as calls,
+        cast(sum(hours.billable_units) as bigint) as billable_units,
+        cast(sum(hours.sampled_calls) as bigint) as sampled_calls,
+        max(hours.last_call_at) as last_call_at
+    from billable_usage_hourly as hours
+    left join utilization_mtd as utilization
+        on hours.account_id = utilization.account_id and utilization.meter = 'api-calls'
+    where hours.stripe_customer_id = $customer and hours.hour_start >= $start and hours.hour_start < $end
+    group by hours.account_id order by billable_units desc, hours.account_id
+"""
+
+ENDPOINTS_OF_DAY = """
+    select
+        usage.account_id,
+        usage.endpoint,
+        usage.calls,
+        coalesce(
+            (
+                select arg_max(weights.weight, weights.effective_from) from endpoint_weights as weights
+                where weights.endpoint = usage.endpoint and weights.effective_from <= usage.usage_date
+            ),
+            1
+        ) as weight
+    from daily_usage_by_endpoint as usage
+    where usage.usage_date = $day and list_contains($accounts, usage.account_id)
+    order by usage.account_id, usage.calls desc, usage.endpoint
+"""
+
 BILLABLE_DAYS = """
     select
         cast(hour_start as date) as usage_date,
@@ -361,6 +422,15 @@ class BillableUsage:
             found[customer][hour.replace(tzinfo=UTC)] = units
         return found
 
+    def accounts(self, customer: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
+        """What each account of the customer used in the hours in `[start, end)`."""
+        window = {"start": _naive(start), "end": _naive(end)}
+        return _rows(self._connection, BILLED_ACCOUNTS, {**window, "customer": customer})
+
+    def endpoints(self, accounts: Sequence[str], day: date) -> list[dict[str, Any]]:
+        """What accounts called on a UTC day, and how many units a call of it is."""
+        return _rows(self._connection, ENDPOINTS_OF_DAY, {"accounts": list(accounts), "day": day})
+
     def open_since(self, final_until: datetime) -> dict[str, datetime]:
         """By customer, where the first of its usage periods begins that ended after `final_until`."""
         window = {"start": self._start, "end": self._end, "final_until": _naive(final_until)}
@@ -375,32 +445,31 @@ BILLED_HOURS = """
     group by stripe_customer_id, hour_start order by stripe_customer_id, hour_start
 """
 
+_INVOICED = f"""
+    select account_id, billed_from as period_start, max(period_end) as period_end
+    from ({_BILLED}) as parts
+    group by account_id, billed_from
+    having max(period_end) > $ended_after and billed_from < $begun_before
+"""
+
 INVOICED_PERIODS = f"""
-    with periods as (
-        select account_id, billed_from as period_start, max(period_end) as period_end
-        from ({_BILLED}) as parts
-        group by account_id, billed_from
-    ),
-    chosen as (
-        select * from periods where period_end > $ended_after and period_start < $begun_before
-    )
     select
         hours.stripe_customer_id,
-        chosen.period_start,
-        max(chosen.period_end) as period_end,
+        periods.period_start,
+        max(periods.period_end) as period_end,
         cast(sum(hours.billable_units + $sampled * hours.sampled_calls) as bigint) as units
     from billable_usage_hourly as hours
-    inner join chosen
+    inner join ({_INVOICED}) as periods
         on
-            hours.account_id = chosen.account_id
-            and hours.hour_start >= chosen.period_start
-            and hours.hour_start < chosen.period_end
+            hours.account_id = periods.account_id
+            and hours.hour_start >= periods.period_start
+            and hours.hour_start < periods.period_end
     where
-        hours.hour_start >= (select min(period_start) from chosen)
+        hours.hour_start >= (select min(period_start) from ({_INVOICED}) as all_periods)
         and hours.stripe_customer_id is not null
         and ($customer is null or hours.stripe_customer_id = $customer)
-    group by hours.stripe_customer_id, chosen.period_start
-    order by hours.stripe_customer_id, chosen.period_start
+    group by hours.stripe_customer_id, periods.period_start
+    order by hours.stripe_customer_id, periods.period_start
 """
 
 BILLED_PERIODS = f"""

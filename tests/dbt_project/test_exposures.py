@@ -16,6 +16,10 @@ QUERIES = {
     "notices": {"CAP_HITS", "CRITICAL_HARD_CAPS", "CROSSINGS", "DATA_QUALITY", "WEEKLY_CHANGES"},
     "stripe_usage": {"BILLABLE_DAYS", "BILLABLE_HOURS", "BILLABLE_UNITS", "DATA_QUALITY", "OPEN_SINCE", "_BILLED"},
     "stripe_commands": {"BILLABLE_ACCOUNTS", "BILLED_PERIODS", "PLANS", "PLAN_TIERS"},
+    "billing_statements": {
+        *("ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "CUSTOMERS_OF", "DATA_QUALITY"),
+        *("BILLED_ACCOUNTS", "BILLED_HOURS", "ENDPOINTS_OF_DAY", "INVOICED_PERIODS", "_INVOICED"),
+    },
     "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "METERS", "USAGE_BY_DAY"},
 }
 """Constants of storage/warehouse.py by whom they serve. A new one belongs to one of them, or to a new exposure."""

@@ -72,6 +72,7 @@ GRAPH = {
     "deliver": {
         "critical_alert",
         "monthly_digest",
+        "stripe_certificates",
         "stripe_parity",
         "stripe_usage",
         "usage_digest",
@@ -114,7 +115,8 @@ def test_groups_depend_only_on_the_ones_before(definitions: dg.Definitions) -> N
 def test_everything_that_is_sent_depends_on_the_published_copy(definitions: dg.Definitions) -> None:
     everything = specs(definitions)
     assert [dep.asset_key.to_user_string() for dep in everything["stripe_parity"].deps] == ["stripe_usage"]
-    for name in GRAPH["deliver"] - {"stripe_parity"}:
+    assert [dep.asset_key.to_user_string() for dep in everything["stripe_certificates"].deps] == ["stripe_parity"]
+    for name in GRAPH["deliver"] - {"stripe_parity", "stripe_certificates"}:
         assert [dep.asset_key.to_user_string() for dep in everything[name].deps] == ["published_copy"]
     marts = {dep.asset_key.to_user_string() for dep in everything["published_copy"].deps}
     assert marts == GRAPH["marts"]
@@ -122,7 +124,7 @@ def test_everything_that_is_sent_depends_on_the_published_copy(definitions: dg.D
 
 def test_jobs_run_numbers_and_deliveries_together(definitions: dg.Definitions) -> None:
     numbers = GRAPH["ingest"] | GRAPH["staging"] | GRAPH["marts"] | GRAPH["publish"]
-    stripe = {"stripe_usage", "stripe_parity"}
+    stripe = {"stripe_usage", "stripe_parity", "stripe_certificates"}
     selected = {
         job: {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}
         for job in ("refresh_job", "hourly_job", "daily_job")
