@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from orchestration.delivery import reporter
 from orchestration.delivery.certificates import Certificates
 from orchestration.delivery.ledger import Ledger
-from orchestration.delivery.meter_ledger import MeterLedger, Report, standing, units_standing
+from orchestration.delivery.meter_ledger import MeterLedger, Report, units_standing
 from orchestration.delivery.outbox import RefusedError
 from orchestration.delivery.reporter import HOUR, Looked, Sent, StoppedError
 from orchestration.settings import Settings
@@ -354,8 +354,7 @@ def _compared(
     customer, start, end = period["stripe_customer_id"], period["period_start"], period["period_end"]
     revisions = ledger.of_customer(customer, start, end)
     newest = {report.hour_start: report for report in revisions}
-    stands = {hour: report for (_, hour), report in standing(revisions).items()}
-    reported = {hour: report.units for hour, report in stands.items()}
+    reported = {hour: units for (_, hour), units in units_standing(revisions, meter.mode).items()}
     errors = {hour: report.error for hour, report in newest.items() if report.error}
     under_way = [hour for hour, report in newest.items() if _is_under_way(report, clock())]
     shown: dict[datetime, int] | None = None

@@ -17,6 +17,8 @@ from orchestration.usage.statement import BilledHour, Statement
 
 ENDPOINTS = 10
 """Listed of an account."""
+VERDICTS = 10
+"""Listed below a statement."""
 
 
 def print_explanation(explanation: Explanation) -> None:
@@ -56,8 +58,10 @@ def print_statement(statement: Statement) -> None:
     totals = (statement.counted_units, statement.reported_units, statement.stripe_units)
     table.add_row("Total", *(f"{units:,}" for units in totals), style="bold")
     console.print(table)
-    for hour in statement.unsettled:
+    for hour in statement.unsettled[:VERDICTS]:
         _print_verdict(hour)
+    if (more := len(statement.unsettled) - VERDICTS) > 0:
+        _say(f"… and {more:,} more hours that are not confirmed: --csv has a note for each")
     if statement.certificate:
         _say(statement.certificate.sentence, "green" if statement.status == "certified" else "yellow")
     else:
@@ -96,7 +100,7 @@ def _print_endpoints(endpoints: Sequence[Mapping[str, Any]], day: datetime) -> N
 def _print_revisions(revisions: Sequence[Report]) -> None:
     if not revisions:
         return
-    table = _table("Hour", "Revision", "Units", "Value sent", "Decided", "Sent", "Checked", "State", "Identifier")
+    table = _table("Hour", "Revision", "Units", "Value", "Decided", "Sent", "Checked", "State", "Identifier")
     for column in table.columns[1:4]:
         column.justify = "right"
     for report in revisions:

@@ -1,5 +1,7 @@
 """`headroom` as a person uses it: the exit status, what is printed, what is left behind."""
 
+import csv
+import io
 import shutil
 from collections.abc import Iterator
 from datetime import datetime
@@ -147,9 +149,23 @@ def test_parts_do_only_what_they_are_named_after(program: Program, stripe: FakeS
     assert program.rows("select used_mtd from utilization_mtd where account_id = 'acme'") == [{"used_mtd": "8"}]
     program.run("run", "--only", "models")
     assert program.rows("select used_mtd from utilization_mtd where account_id = 'acme'") == [{"used_mtd": "9"}]
+    billed = program.rows("select * from billed_usage_hourly order by hour_start")
+    assert [(row["hour_start"][:13], row["billable_units"], row["reported_units"], row["state"]) for row in billed] == [
+        ("2024-11-19T12", "7", "7", "sent"),
+        ("2024-11-20T06", "1", "1", "sent"),
+        ("2024-11-20T07", "1", "0", "unreported"),
+    ]
+    statement = program.run("stripe", "statement", "acme", "--csv").stdout  # reads the ledger, not its copy
+    hours = list(csv.DictReader(io.StringIO(statement)))[:-1]
+    same = ("reported_units", "state", "revisions", "identifier")
+    assert [[hour[name] for name in ("units", *same)] for hour in hours] == [
+        [row[name] for name in ("billable_units", *same)] for row in billed
+    ]
     assert sum(stripe.totals("cus_acme", "api-calls").values()) == 8
     assert "Stripe: 1 taken of 1 customer-hours" in program.run("run", "--only", "stripe").stdout
     assert sum(stripe.totals("cus_acme", "api-calls").values()) == 9
+    explained = program.run("stripe", "explain", "Acme Corp", "2024-11-20T07").stdout
+    assert "1 units counted and reported; Stripe's total is looked at later" in explained
     digest = program.run("run", "--only", "digest")
     assert "already previewed" in digest.stdout
     assert "Ingested" not in digest.stdout
