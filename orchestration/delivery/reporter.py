@@ -289,7 +289,6 @@ def _confirm(
     ledger: MeterLedger, meter: Meter, now: datetime, customer: str, start: datetime, end: datetime, outcome: Looked
 ) -> None:
     revisions = ledger.of_customer(customer, start, end)
-    newest = {(report.stripe_customer_id, report.hour_start): report for report in revisions}
     lost = {report.hour_start for report in revisions if report.state is ReportState.LOST}
     stands = standing(revisions).values()
     try:
@@ -299,8 +298,8 @@ def _confirm(
     judged = []
     for report in stands:
         if report.state not in UNCONFIRMED or not report.finished_at:
-            continue
-        if report.finished_at > now - LAG or newest[report.stripe_customer_id, report.hour_start].is_in_doubt:
+            continue  # in doubt, for one
+        if report.finished_at > now - LAG:
             continue
         units = shown.get(report.hour_start, 0)
         seen = replace(report, stripe_units=units, checks=report.checks + 1, checked_at=now)

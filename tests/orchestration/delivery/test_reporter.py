@@ -292,16 +292,16 @@ def test_stop_leaves_what_was_not_sent_as_it_was(world: World) -> None:
     def on_send(report: Report) -> None:
         nonlocal count
         count += 1
-        if count == 3:
+        if count == 5:
             raise StoppedError("the key was revoked")
 
     world.meter.on_send = on_send
     sent = world.send()
-    assert (sent.taken, sent.in_doubt, sent.stopped) == (2, 0, "the key was revoked")
+    assert (sent.taken, sent.in_doubt, sent.stopped) == (4, 0, "the key was revoked")
     rows = world.ledger.of_customer("cus_000", SEVEN - 9 * HOUR, SEVEN + HOUR)
-    assert [row.state for row in rows] == [S.SENT] * 2 + [S.PREPARED] * 7
-    assert {(row.attempts, row.first_attempt_at) for row in rows[2:]} == {(0, None)}
-    assert count == 3
+    assert [row.state for row in rows] == [S.SENT] * 4 + [S.PREPARED] * 5
+    assert {(row.attempts, row.first_attempt_at) for row in rows[4:]} == {(0, None)}
+    assert count == 5
 
 
 def test_total_is_sent_again_even_when_its_identifier_is_forgotten(world: World) -> None:
