@@ -14,13 +14,13 @@ from urllib.parse import quote
 
 from orchestration.billing import meter_ledger
 from orchestration.delivery.certificates import Certificates
-from orchestration.delivery.meter_ledger import MeterLedger, Report, standing
+from orchestration.delivery.meter_ledger import MeterLedger, Report, standing, units_standing
 from orchestration.settings import Settings
 from orchestration.storage import meter_reports, warehouse
 from orchestration.storage.lake import Lake
 from orchestration.storage.meter_reports import METER_REPORT_COLUMNS
 from orchestration.storage.warehouse import BillableUsage
-from orchestration.usage.metering import ReportState
+from orchestration.usage.metering import Mode, ReportState
 from orchestration.usage.periods import calendar_month, utc_hour
 from orchestration.usage.statement import BilledHour, Statement
 
@@ -88,9 +88,9 @@ def explain(config: Settings, name: str, start: datetime, end: datetime) -> list
             accounts = usage.accounts(customer, start, end)
             revisions = ledger.of_customer(customer, start, end)
             counted = usage.of_customers([customer], start, end)[customer]
-            hours = billed_hours(counted, revisions, as_of)
+            hours = billed_hours(counted, revisions, _mode(ledger), as_of)
             if not hours and end - start == timedelta(hours=1):
-                hours = [_billed_hour(start, 0, [], as_of)]
+                hours = [_billed_hour(start, 0, [], Mode.TOTAL, as_of)]
             endpoints = usage.endpoints([account["account_id"] for account in accounts], start.date())
             explained.append(Explanation(customer, start, end, as_of, accounts, endpoints, hours, revisions))
     return [each for each in explained if each.accounts or each.revisions] or explained[:1]
@@ -179,22 +179,24 @@ def _moment(moment: datetime | None) -> str:
     return moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else ""
 
 
-def billed_hours(counted: Mapping[datetime, int], revisions: Iterable[Report], as_of: datetime) -> list[BilledHour]:
+def billed_hours(
+    counted: Mapping[datetime, int], revisions: Iterable[Report], mode: Mode, as_of: datetime
+) -> list[BilledHour]:
     """Each hour with usage or a report, in order; `revisions` are those of one customer."""
     by_hour: dict[datetime, list[Report]] = {hour: [] for hour in counted}
     for report in revisions:
         by_hour.setdefault(report.hour_start, []).append(report)
-    return [_billed_hour(hour, counted.get(hour, 0), reports, as_of) for hour, reports in sorted(by_hour.items())]
+    return [_billed_hour(hour, counted.get(hour, 0), reports, mode, as_of) for hour, reports in sorted(by_hour.items())]
 
 
-def _billed_hour(hour: datetime, counted: int, revisions: Sequence[Report], as_of: datetime) -> BilledHour:
+def _billed_hour(hour: datetime, counted: int, revisions: Sequence[Report], mode: Mode, as_of: datetime) -> BilledHour:
     newest = revisions[-1] if revisions else None
     stands = next(iter(standing(revisions).values()), None)
     is_confirmed = stands is not None and stands.state is ReportState.CONFIRMED
     return BilledHour(
         hour_start=hour,
         counted_units=counted,
-        reported_units=stands.units if stands else 0,
+        reported_units=sum(units_standing(revisions, mode).values()),
         stripe_units=stands.stripe_units if stands else None,
         state=newest.state if newest else None,
         revisions=len(revisions),
@@ -205,6 +207,11 @@ def _billed_hour(hour: datetime, counted: int, revisions: Sequence[Report], as_o
         error=newest.error if newest else None,
         is_closed=hour < utc_hour(as_of),
     )
+
+
+def _mode(ledger: MeterLedger) -> Mode:
+    """Of the meter that was reported to last; without one nothing stands."""
+    return Mode((ledger.mark("meter") or f"none {Mode.TOTAL}").split()[-1])
 
 
 @contextmanager
@@ -242,6 +249,7 @@ def _statements(
     """Some customers at a time, so that memory is bounded."""
     if not periods:
         return
+    mode = _mode(ledger)
     certificates = Certificates(ledger).since(min(each["period_end"] for each in periods) - timedelta(days=1))
     for first in range(0, len(periods), AT_A_TIME):
         some = periods[first : first + AT_A_TIME]
@@ -250,5 +258,5 @@ def _statements(
         for each in some:
             customer, start, end = each["stripe_customer_id"], each["period_start"], each["period_end"]
             units = {hour: units for hour, units in counted[customer].items() if start <= hour < end}
-            hours = billed_hours(units, ledger.of_customer(customer, start, end), as_of)
+            hours = billed_hours(units, ledger.of_customer(customer, start, end), mode, as_of)
             yield Statement(customer, start, end, as_of, hours, certificates.get((customer, start)))

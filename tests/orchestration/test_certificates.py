@@ -14,8 +14,8 @@ from orchestration import billing
 from orchestration.billing import Compared
 from orchestration.delivery.certificates import Certificates
 from orchestration.usage.certificate import Certificate, Status
+from tests.billing_world import HOUR, World, naive
 from tests.fake_stripe import FakeStripe
-from tests.orchestration.test_billing import HOUR, World, naive
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 LAST = END - HOUR
@@ -140,8 +140,9 @@ def test_certified_period_is_compared_again_when_it_changes_before_its_invoice_i
     world.hour(END + timedelta(minutes=5))
     assert world.certify(END + HOUR).certified == 1
     world.usage["a", "cus_a", FIRST] = 6
-    world.hour(END + 2 * HOUR)
-    assert world.certify(END + 3 * HOUR).certified == 1
+    for minutes in (120, 215):  # a difference waits until what came before it must be seen
+        world.hour(END + timedelta(minutes=minutes))
+    assert world.certify(END + 4 * HOUR).certified == 1
     assert world.certificate().units == 6
 
     world.usage["a", "cus_a", FIRST] = 7

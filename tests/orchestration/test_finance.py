@@ -15,8 +15,8 @@ from typer.testing import CliRunner
 from orchestration import billing, finance
 from orchestration.cli import app
 from orchestration.finance import Copied
+from tests.billing_world import HOUR, NOW, SEVEN, World
 from tests.fake_stripe import FakeStripe
-from tests.orchestration.test_billing import HOUR, NOW, SEVEN, World
 
 DAY = timedelta(days=1)
 NAMES = {"a1": "Acme Corp", "a2": "Acme Labs", "b": "Globex", "c": "Free Rider"}
