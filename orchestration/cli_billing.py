@@ -22,10 +22,6 @@ REFUSALS = (
     warehouse.NothingPublishedError,
 )
 
-HourOption = Annotated[
-    datetime, typer.Argument(formats=["%Y-%m-%dT%H", "%Y-%m-%dT%H:%M"], help="UTC hour, such as 2026-11-20T14")
-]
-
 
 def plan(
     is_all: Annotated[
@@ -80,15 +76,28 @@ def settle(
 
 
 def adopt(
-    customer: Annotated[str, typer.Argument(help="Stripe customer, cus_…")],
-    hour: HourOption,
+    customer: Annotated[str, typer.Argument(help="Stripe customer, cus_…")] = "",
+    hour: Annotated[
+        datetime | None,
+        typer.Argument(formats=["%Y-%m-%dT%H", "%Y-%m-%dT%H:%M"], help="UTC hour, such as 2026-11-20T14"),
+    ] = None,
+    is_all: Annotated[
+        bool,
+        typer.Option("--all", help="all hours, after the ledger was lost or restored; wait three hours first"),
+    ] = False,
 ) -> None:
-    """Take Stripe's total of an hour for what was reported; the next run sends what is missing, or too much."""
+    """Take what Stripe shows for what was reported; the next run sends what is missing, or too much."""
+    if is_all == bool(customer and hour) or bool(customer) != bool(hour):
+        raise typer.BadParameter("name a customer and an hour, or --all")
+    config = settings.load()
     try:
-        report = billing.adopt(settings.load(), _clock, customer, hour.replace(tzinfo=UTC))
+        if customer and hour:
+            adopted = [billing.adopt(config, _clock, customer, hour.replace(tzinfo=UTC))]
+        else:
+            adopted = billing.adopt_all(config, _clock)
     except REFUSALS as error:
         fail(str(error))
-    terminal_billing.print_problems([report])
+    terminal_billing.print_adopted(adopted)
 
 
 def _clock() -> datetime:

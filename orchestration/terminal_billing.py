@@ -94,6 +94,13 @@ def print_problems(reports: Sequence[Report], by_hour: bool = False) -> None:
         console.print(Text(head, "bold"), Text(f"{first.state}\n  {first.error or ''}{name}"), sep="")
 
 
+def print_adopted(reports: Sequence[Report]) -> None:
+    """The hours whose total was taken from Stripe."""
+    for report in reports:
+        console.print(Text(f"{report.place}: {counted(report.units, 'unit')} at Stripe"))
+    console.print(f"{counted(len(reports), 'hour')} taken over. `headroom stripe plan` shows what is sent next.")
+
+
 @contextmanager
 def progress() -> Iterator[Callable[[Sent], None]]:
     """Shows how many reports were taken, while they are sent."""

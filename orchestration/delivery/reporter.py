@@ -272,11 +272,11 @@ def confirm(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime], re
     """
     outcome = Looked()
     waiting = ledger.unconfirmed(clock() - LAG)
-    for number, (customer, (first, last)) in enumerate(waiting.items()):
+    for customer, (first, last) in waiting.items():
         pages = -(-int((last + HOUR - first) / HOUR) // HOURS_OF_A_PAGE)
         if outcome.reads + pages + (pages > 1) > reads:
-            outcome.customers_left = len(waiting) - number
-            break
+            outcome.customers_left += 1
+            continue
         try:
             _confirm(ledger, meter, clock(), customer, first, last + HOUR, outcome)
         except StoppedError as error:
