@@ -124,6 +124,7 @@ def test_what_is_not_reported_is_told_without_asking_stripe(world: Closing) -> N
     world.hour(END + timedelta(minutes=5))
     world.now = END + timedelta(hours=GRACE, minutes=5)
     world.usage["a", "cus_a", FIRST] = 8
+    world.look()  # what is held is told when it is sure what Stripe has
     world.run()
     before = len(world.stripe.requests)
     [found] = world.certify().open
