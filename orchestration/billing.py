@@ -177,7 +177,8 @@ class _Planning:
             for day in self._open:
                 change.add(self._plan(connection, day))
         start = utc_hour(self._terms.now - HORIZON)
-        units, unbilled = self._usage.units(start)
+        final_until = self._terms.now - timedelta(hours=config.stripe_grace_hours)
+        units, unbilled = self._usage.units(start, final_until, month_start(final_until))
         refusal = change.refusal(units, config.stripe_max_change_pct, config.stripe_max_changed_customers, approved)
         return Planned(change, (start, self._end), units, unbilled, refusal)
 

@@ -337,16 +337,6 @@ BILLABLE_HOURS = """
     group by stripe_customer_id, hour_start order by stripe_customer_id, hour_start
 """
 
-BILLABLE_UNITS = """
-    select
-        cast(coalesce(sum(units) filter (where stripe_customer_id is not null), 0) as bigint),
-        cast(coalesce(sum(units) filter (where stripe_customer_id is null), 0) as bigint)
-    from (
-        select stripe_customer_id, billable_units + $sampled * sampled_calls as units
-        from billable_usage_hourly where hour_start >= $start and hour_start < $end
-    ) as hours
-"""
-
 _BILLED = """
     select
         account_id,
@@ -366,6 +356,23 @@ OPEN_SINCE = f"""
     ) as customers on periods.account_id = customers.account_id
     where periods.period_end > $final_until
     group by customers.stripe_customer_id
+"""
+
+BILLABLE_UNITS = f"""
+    select
+        cast(coalesce(sum(units) filter (where stripe_customer_id is not null), 0) as bigint),
+        cast(coalesce(sum(units) filter (where stripe_customer_id is null), 0) as bigint)
+    from (
+        select
+            hours.stripe_customer_id,
+            hours.hour_start,
+            hours.billable_units + $sampled * hours.sampled_calls as units,
+            coalesce(invoices.open_since, $others_since) as open_since
+        from billable_usage_hourly as hours
+        left join ({OPEN_SINCE}) as invoices on hours.stripe_customer_id = invoices.stripe_customer_id
+        where hours.hour_start >= $since and hours.hour_start < $end
+    ) as hours
+    where hour_start >= open_since
 """
 
 
@@ -392,10 +399,13 @@ class BillableUsage:
         rows = self._connection.execute(BILLABLE_HOURS, window).fetchall()
         return [(customer, hour.replace(tzinfo=UTC), units) for customer, hour, units in rows]
 
-    def units(self, start: datetime) -> tuple[int, int]:
-        """Units from `start` on, of customers and of accounts without one."""
-        window = {"start": _naive(start), "end": self._end, "sampled": self._sampled}
-        [row] = self._connection.execute(BILLABLE_UNITS, window).fetchall()
+    def units(self, since: datetime, final_until: datetime, others_since: datetime) -> tuple[int, int]:
+        """Units from `since` on, of customers and of accounts without one, in usage periods that ended after
+        `final_until`; of whoever has none, from `others_since` on.
+        """
+        window = {"start": self._start, "end": self._end, "final_until": _naive(final_until), "sampled": self._sampled}
+        bounds = {"since": _naive(since), "others_since": _naive(others_since)}
+        [row] = self._connection.execute(BILLABLE_UNITS, {**window, **bounds}).fetchall()
         return row[0], row[1]
 
     def periods(self, customers: Sequence[str]) -> list[dict[str, Any]]:
