@@ -200,6 +200,19 @@ def deliveries(
         terminal.fail(f"there is no delivery {show!r}; `headroom deliveries` lists the keys")
 
 
+@app.command("doctor")
+def examine() -> None:
+    """Whether all that a run needs is there and well, and what to do if not. Exit status 1 if something is needed."""
+    from orchestration import doctor
+
+    is_well = True
+    for finding in doctor.examine(_settings()):
+        terminal.print_findings([finding])
+        is_well &= not (finding.problem and finding.is_needed)
+    if not is_well:
+        raise typer.Exit(1)
+
+
 @slack_app.command("check")
 def slack_check() -> None:
     """Whether token, scopes and channels are as they must be, and what to do if not. Posts nothing."""
