@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 
-from orchestration.delivery import reporter
+from orchestration.delivery import copies, reporter
 from orchestration.delivery.certificates import Certificates
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.meter_ledger import MeterLedger, Report, units_standing
@@ -89,13 +89,20 @@ def meter_ledger(config: Settings) -> MeterLedger:
     return MeterLedger(Ledger(config.ledger_url), config.env, config.stripe_meter)
 
 
-def connected(config: Settings, ledger: MeterLedger) -> "StripeMeter | None":
-    """Stripe's meter, if a key is set, after a look whether it is the one that was reported to before.
+def connected(config: Settings, ledger: MeterLedger, adopts: bool = False) -> "StripeMeter | None":
+    """Stripe's meter, if a key is set, after a look whether it is the one that was reported to before, and whether the
+    ledger knows all that was; who `adopts` is about to tell it.
 
     :raises StoppedError, ValueError: it cannot be used; the message says what to do.
     """
     if config.stripe_api_key is None:
         return None
+    if not adopts and (since := copies.unadopted_since(ledger.ledger)):
+        raise StoppedError(
+            f"the ledger is a copy of {since:%Y-%m-%d %H:%M} UTC and does not know what was reported since. Nothing was"
+            " sent. Three hours after the last run with the ledger that was lost, `headroom stripe adopt --all` takes"
+            " what Stripe shows for what was reported; then run again"
+        )
     from orchestration.channels import stripe  # half a second, which a preview need not wait for
 
     meter = stripe.configured(config)
@@ -479,7 +486,7 @@ def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
     """
     ledger = meter_ledger(config)
     with ledger.alone():
-        meter = connected(config, ledger)
+        meter = connected(config, ledger, adopts=True)
         if meter is None:
             raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
         start, end = utc_hour(config.now() - LOOK_BACK), utc_hour(warehouse.data_quality(config.published)["as_of"])
@@ -499,6 +506,7 @@ def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
                 if shown.get(hour, 0) != stands.get(hour, 0) and not is_in_doubt:
                     known, units = stands.get(hour, 0), shown.get(hour, 0)
                     adopted.append(ledger.adopt(customer, hour, units, known, clock()))
+        copies.note_adopted(ledger.ledger)
         return adopted
 
 

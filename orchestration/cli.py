@@ -6,7 +6,8 @@ commands that run something, so that the others answer at once.
 
 import gc
 import sys
-from datetime import datetime
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -198,6 +199,31 @@ def deliveries(
         terminal.print_delivery(delivery)
     else:
         terminal.fail(f"there is no delivery {show!r}; `headroom deliveries` lists the keys")
+
+
+@app.command("backup")
+def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not exist yet")]) -> None:
+    """Ledger and lake, as they are at one moment, into a new folder; jobs may run meanwhile."""
+    from orchestration import backup
+
+    try:
+        made = backup.make(_settings(), folder.absolute(), lambda: datetime.now(UTC))
+    except (ValueError, OSError) as error:
+        terminal.fail(str(error))
+    console.print(f"{made.folder}: the ledger and {made.batches:,} batches, {made.bytes:,} bytes.", soft_wrap=True)
+
+
+@app.command("doctor")
+def examine() -> None:
+    """Whether all that a run needs is there and well, and what to do if not. Exit status 1 if something is needed."""
+    from orchestration import doctor
+
+    is_well = True
+    for finding in doctor.examine(_settings()):
+        terminal.print_findings([finding])
+        is_well &= not (finding.problem and finding.is_needed)
+    if not is_well:
+        raise typer.Exit(1)
 
 
 @slack_app.command("check")

@@ -6,6 +6,7 @@ Dagster and dbt are imported only when something runs: the other commands answer
 import os
 import time
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -79,6 +80,15 @@ def make_dagster_home(config: Settings) -> None:
     config.dagster_home.mkdir(parents=True, exist_ok=True)
     if not (config.dagster_home / "dagster.yaml").exists():
         (config.dagster_home / "dagster.yaml").write_text(DAGSTER_YAML)
+
+
+def last_heartbeat() -> datetime | None:
+    """When a daemon last said that it lives; None where none ever did. Dagster's own storage is asked."""
+    import dagster as dg
+
+    with dg.DagsterInstance.get() as instance:
+        beats = instance.get_daemon_heartbeats().values()
+        return max((datetime.fromtimestamp(beat.timestamp, UTC) for beat in beats), default=None)
 
 
 def _asset_selection(only: Part | None) -> "list[dg.AssetKey] | None":

@@ -12,6 +12,7 @@ import dagster as dg
 from orchestration.channels import slack_blocks
 from orchestration.defs.deliver import STALE, crossing_row, deliver_waiting, done, freeze, known_owners
 from orchestration.defs.resources import OWNERS, Project, clock
+from orchestration.delivery import copies
 from orchestration.delivery.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.storage import warehouse
 from orchestration.usage import critical, digest, monthly, weekly
@@ -48,6 +49,8 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
     settings, ledger = project.settings, project.ledger()
     if not settings.critical_at_once:
         return "they wait for the digest: HEADROOM_CRITICAL_AT_ONCE is not set"
+    if copies.copied_at(ledger, clock()):  # its key is its moment, by which none that was sent can be found
+        return "they wait for the digest: the ledger was restored, and does not know which were told"
     as_of = warehouse.data_quality(settings.published)["as_of"]
     caps = warehouse.query(settings.published, warehouse.CRITICAL_HARD_CAPS)
     rows = critical.candidates(warehouse.query(settings.published, warehouse.CROSSINGS), caps)

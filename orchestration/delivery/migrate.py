@@ -11,7 +11,7 @@ HEAD = "0007"
 
 def upgrade(engine: sa.Engine) -> None:
     """Run the migrations that are missing, in one transaction: two processes at once do it once."""
-    if _version(engine) == HEAD:
+    if version(engine) == HEAD:
         return
     from alembic import command
     from alembic.config import Config
@@ -23,7 +23,8 @@ def upgrade(engine: sa.Engine) -> None:
         command.upgrade(config, "head")
 
 
-def _version(engine: sa.Engine) -> str | None:
+def version(engine: sa.Engine) -> str | None:
+    """The revision that its tables are of; None where there are none."""
     with engine.connect() as connection:
         if not sa.inspect(connection).has_table("alembic_version"):
             return None

@@ -8,13 +8,16 @@
     prepared, failed ──preview──> previewed
 
 What is in doubt is looked up at the channel first; only when it is not there, and was old enough before the look that
-no living attempt could still be under way, is it claimed and sent again. Late rather than double.
+no living attempt could still be under way, is it claimed and sent again. Late rather than double. In a ledger that was
+restored from a backup nothing is known to be new: everything is looked up before it is sent.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from orchestration.delivery import copies
 from orchestration.delivery.ledger import Delivery, Ledger, State
 
 ATTEMPT_LIMIT = timedelta(seconds=60)
@@ -87,6 +90,11 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
         if delivery.state is not State.SENDING:
             ledger.finish(delivery, State.FAILED, clock(), receipt=None, error=str(error))
         raise
+    if delivery.state is not State.SENDING and (since := copies.copied_at(ledger, clock())):
+        lost = replace(delivery, attempted_at=since, address=address)
+        if (found := channel.find(lost)) is not None:
+            ledger.finish(delivery, State.SENT, clock(), found, error=None)
+            return _get(ledger, key)
     claimed = ledger.claim(delivery, clock(), address)
     if claimed is None:
         return _get(ledger, key)  # another process has it
