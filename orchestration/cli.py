@@ -259,7 +259,7 @@ def main() -> None:
             place = ".".join(str(part) for part in problem["loc"])
             terminal.print_error(f"configuration: {place + ': ' if place else ''}{problem['msg']}")
         sys.exit(2)
-    except UnusableLedgerError as error:
+    except (UnusableLedgerError, job.UnusableDagsterError) as error:
         terminal.print_error(str(error))
         sys.exit(1)
 
