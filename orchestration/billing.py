@@ -143,7 +143,7 @@ def report_usage(
     A plan that has to be approved is not recorded, and nothing is sent: see Planned.refusal. `retry` sends again what
     was refused less than a day ago.
 
-    :raises ledger.BusyError: another run does it.
+    :raises engines.BusyError: another run does it.
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
     :raises warehouse.NothingPublishedError: no run has published anything yet.
     """
@@ -253,7 +253,7 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
 def look_back(config: Settings, clock: Callable[[], datetime]) -> Looked | None:
     """Compare what Stripe took with what it shows, within the day's reads; None without a key.
 
-    :raises ledger.BusyError: another run plans or sends.
+    :raises engines.BusyError: another run plans or sends.
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
     """
     ledger = meter_ledger(config)
@@ -291,7 +291,7 @@ def certify(config: Settings, clock: Callable[[], datetime]) -> Compared | None:
     """Compare usage periods that have ended hour by hour: what was counted, what was reported, what Stripe shows. None
     without a key. Within the day's reads; those that were never compared come first.
 
-    :raises ledger.BusyError: another run plans or sends.
+    :raises engines.BusyError: another run plans or sends.
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
     :raises warehouse.NothingPublishedError: no run has published anything yet.
     """
@@ -399,7 +399,7 @@ def _is_under_way(report: Report, now: datetime) -> bool:
 def note_rejections(config: Settings, clock: Callable[[], datetime]) -> list[str]:
     """Read Stripe's error events since the last look, and refuse the reports that they name: sentences for people.
 
-    :raises ledger.BusyError: another run plans or sends, and would not know what is noted meanwhile.
+    :raises engines.BusyError: another run plans or sends, and would not know what is noted meanwhile.
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
     """
     ledger = meter_ledger(config)
@@ -453,7 +453,7 @@ def settle(config: Settings, clock: Callable[[], datetime], name: str, note: str
 def adopt(config: Settings, clock: Callable[[], datetime], customer: str, hour: datetime) -> Report:
     """Take the total that Stripe shows for the hour for what was reported: the next plan sends what is missing.
 
-    :raises ledger.BusyError: another run plans or sends.
+    :raises engines.BusyError: another run plans or sends.
     :raises LookupError: the ledger knows nothing of that hour, or its last report is in doubt.
     :raises StoppedError, ValueError, RefusedError: Stripe cannot be asked.
     """
@@ -480,7 +480,7 @@ def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
 
     The hours that were different; the next plan sends what they lack.
 
-    :raises ledger.BusyError: another run plans or sends.
+    :raises engines.BusyError: another run plans or sends.
     :raises StoppedError, ValueError: Stripe cannot be asked.
     :raises warehouse.NothingPublishedError: no run has published anything yet.
     """

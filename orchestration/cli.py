@@ -14,7 +14,10 @@ import typer
 from pydantic import ValidationError
 
 from orchestration import job, settings, terminal, ui_server
+from orchestration.cli_db import db_app
 from orchestration.cli_stripe import stripe_app
+from orchestration.delivery import engines, migrate
+from orchestration.delivery.engines import UnusableLedgerError
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.meter_ledger import MeterLedger
 from orchestration.settings import Settings
@@ -34,8 +37,7 @@ app = typer.Typer(
 slack_app = typer.Typer(help="Slack: what has to be set up there.", no_args_is_help=True)
 app.add_typer(slack_app, name="slack")
 app.add_typer(stripe_app, name="stripe")
-
-app.add_typer(stripe_app, name="stripe")
+app.add_typer(db_app, name="db")
 
 _DATE = "%Y-%m-%d"
 _PERIODS = {
@@ -49,6 +51,8 @@ _PERIODS = {
 def demo() -> None:
     """Run the whole job once and show its result; with demo events if nothing landed yet."""
     config = _settings()
+    if not config.is_production:
+        migrate.create(engines.create(config.ledger_url))
     if not config.is_production and not config.landing_url and not Folder(config.landing).scan()[0]:
         generate(accounts=300, days=60, events=150_000, seed=7)
     run(only=None)
@@ -281,6 +285,9 @@ def main() -> None:
             place = ".".join(str(part) for part in problem["loc"])
             terminal.print_error(f"configuration: {place + ': ' if place else ''}{problem['msg']}")
         sys.exit(2)
+    except (UnusableLedgerError, job.UnusableDagsterError) as error:
+        terminal.print_error(str(error))
+        sys.exit(1)
 
 
 def _settings() -> Settings:

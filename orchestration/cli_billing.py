@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from orchestration import billing, settings, terminal_billing
-from orchestration.delivery.ledger import BusyError
+from orchestration.delivery.engines import BusyError
 from orchestration.delivery.outbox import InDoubtError, RefusedError
 from orchestration.delivery.reporter import StoppedError
 from orchestration.storage import warehouse

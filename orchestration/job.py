@@ -4,6 +4,7 @@ Dagster and dbt are imported only when something runs: the other commands answer
 """
 
 import os
+import socket
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -19,13 +20,23 @@ if TYPE_CHECKING:
     import dagster as dg
 
 DAGSTER_YAML = """\
-# Written once by `headroom`; yours to change. See deploy/ for Postgres.
+# Written once by `headroom`; yours to change.
 telemetry: {enabled: false}
 nux: {enabled: false}
 run_monitoring: {enabled: true}
 concurrency: {runs: {max_concurrent_runs: 2}}
 """
-PID_TAG = "headroom/pid"
+POSTGRES_STORAGE = """\
+# Runs, events, schedules. The rest (logs of steps, this file) stays in this folder.
+storage:
+  postgres:
+    postgres_url: {env: HEADROOM_DAGSTER_POSTGRES_URL}
+"""
+PID_TAG, HOST_TAG = "headroom/pid", "headroom/host"
+
+
+class UnusableDagsterError(RuntimeError):
+    """Dagster's home or storage cannot be used as configured. The message says why and what to do."""
 
 
 class Part(StrEnum):
@@ -69,17 +80,28 @@ def run(config: Settings, only: Part | None = None) -> Outcome:
             partition_key=None if is_hourly else on,
             asset_selection=_asset_selection(only),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
-            tags={PID_TAG: str(os.getpid())},
+            tags={PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname()},
             raise_on_error=False,
         )
     return Outcome(result, on, loaded - started)
 
 
 def make_dagster_home(config: Settings) -> None:
-    """Dagster's storage and, unless there is one, its configuration."""
+    """Dagster's home and its configuration, unless somebody has one of their own there.
+
+    :raises UnusableDagsterError: theirs says nothing of the Postgres that is configured.
+    """
     config.dagster_home.mkdir(parents=True, exist_ok=True)
-    if not (config.dagster_home / "dagster.yaml").exists():
-        (config.dagster_home / "dagster.yaml").write_text(DAGSTER_YAML)
+    path, ours = config.dagster_home / "dagster.yaml", (DAGSTER_YAML, DAGSTER_YAML + POSTGRES_STORAGE)
+    wanted = ours[bool(config.postgres_dagster)]
+    found = path.read_text() if path.exists() else None
+    if found is None or (found in ours and found != wanted):
+        path.write_text(wanted)
+    elif config.postgres_dagster and "HEADROOM_DAGSTER_POSTGRES_URL" not in found:
+        raise UnusableDagsterError(
+            f"HEADROOM_DAGSTER_POSTGRES_URL is set, but {path} is of your own and does not use it: add\n"
+            f"{POSTGRES_STORAGE}or delete the file, and run again"
+        )
 
 
 def last_heartbeat() -> datetime | None:
@@ -116,7 +138,8 @@ def _instance(config: Settings) -> "dg.DagsterInstance":
     status = dg.DagsterRunStatus
     alive = dg.RunsFilter(statuses=[status.NOT_STARTED, status.STARTING, status.STARTED])
     for dagster_run in instance.get_runs(filters=alive):
-        pid = dagster_run.tags.get(PID_TAG)
+        is_ours = dagster_run.tags.get(HOST_TAG) == socket.gethostname()  # the storage may be that of several machines
+        pid = dagster_run.tags.get(PID_TAG) if is_ours else None
         if pid and not Path("/proc", pid).exists() and not _is_running(int(pid)):
             instance.report_run_failed(dagster_run, f"process {pid} was killed")
     return instance

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
 from typing import Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import Field, SecretStr, field_validator, model_validator
@@ -21,11 +22,25 @@ class Settings(BaseSettings):
     """The configuration of one process. Relative paths are relative to the project's root."""
 
     model_config = SettingsConfigDict(
-        env_file=PROJECT_ROOT / ".env", env_ignore_empty=True, extra="ignore", populate_by_name=True
+        env_file=PROJECT_ROOT / ".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        populate_by_name=True,
+        hide_input_in_errors=True,  # what is wrong may be a secret
     )
 
     env: str = Field("local", alias="HEADROOM_ENV", description="`production` starts the schedules")
     data: Path = Field(Path("data"), alias="HEADROOM_DATA", description="lake, warehouse, ledger, Dagster")
+    postgres_ledger: SecretStr | None = Field(
+        None,
+        alias="HEADROOM_LEDGER_URL",
+        description="postgresql://user:password@host/database; default: an SQLite file in HEADROOM_DATA",
+    )
+    postgres_dagster: SecretStr | None = Field(
+        None,
+        alias="HEADROOM_DAGSTER_POSTGRES_URL",
+        description="of Dagster's runs, events and schedules; default: SQLite files in HEADROOM_DATA",
+    )
     landing_folder: Path | None = Field(
         None,
         alias="HEADROOM_LANDING",
@@ -179,6 +194,28 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no IANA time zone; use a name such as Europe/Berlin") from error
         return value
 
+    @field_validator("postgres_ledger", "postgres_dagster")
+    @classmethod
+    def _is_postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
+        # Strictly: of a password with a bare @ or / in it a piece would become the host, which messages name.
+        try:
+            parts = urlsplit(value.get_secret_value()) if value else None
+            is_good = parts is None or (
+                parts.scheme == "postgresql"
+                and parts.netloc.count("@") <= 1
+                and "@" not in parts.path
+                and len(parts.path) > 1
+                and parts.port != 0
+            )
+        except ValueError:
+            is_good = False
+        if not is_good:
+            raise ValueError(
+                "use postgresql://user:password@host:5432/database, and in the password %40 for @, %3A for :,"
+                " %2F for /, %25 for %, %23 for #, %3F for ?"
+            )
+        return value
+
     @field_validator("fixed_now")
     @classmethod
     def _clock_is_aware(cls, value: datetime | None) -> datetime | None:
@@ -263,6 +300,9 @@ class Settings(BaseSettings):
 
     @property
     def ledger_url(self) -> str:
+        """Holds a password where it is on Postgres: never for messages."""
+        if self.postgres_ledger:
+            return self.postgres_ledger.get_secret_value()
         return f"sqlite:///{self.data / 'ledger.sqlite'}"
 
     @property
@@ -278,6 +318,8 @@ class Settings(BaseSettings):
         """Write what dbt's profile and Dagster look up by themselves into this process's environment."""
         os.environ["HEADROOM_DATA"] = str(self.data)
         os.environ["DAGSTER_HOME"] = str(self.dagster_home)
+        if self.postgres_dagster:  # dagster.yaml names the variable, which may come from .env
+            os.environ["HEADROOM_DAGSTER_POSTGRES_URL"] = self.postgres_dagster.get_secret_value()
         os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
         os.environ["DO_NOT_TRACK"] = "1"
 

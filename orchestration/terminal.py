@@ -265,6 +265,14 @@ def print_deliveries(ledger: Ledger, reports: MeterLedger) -> None:
         )
 
 
+def print_migrations(place: str, steps: Sequence[str], became: str) -> None:
+    """The ledger's migrations that were run, or are missing."""
+    console.print(f"Ledger: {place}", markup=False, soft_wrap=True)
+    for step in steps:
+        console.print(f"  {step}", markup=False, soft_wrap=True)
+    console.print(f"{len(steps)} migrations {became}" if steps else "up to date", markup=False)
+
+
 def print_findings(findings: Sequence[Finding]) -> None:
     """What the check of a channel has found, a line each."""
     for finding in findings:

@@ -32,7 +32,8 @@ from orchestration import billing
 from orchestration.channels import stripe as stripe_channel
 from orchestration.delivery import ledger as ledger_module
 from orchestration.delivery import meter_ledger, reporter
-from orchestration.delivery.ledger import BusyError, Ledger
+from orchestration.delivery.engines import BusyError
+from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.meter_ledger import Report
 from orchestration.delivery.reporter import StoppedError
 from orchestration.settings import Settings

@@ -2,9 +2,13 @@
 
 import gc
 import os
+import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.postgres import Postgres, running
 
 NAMES = ("SLACK_BOT_TOKEN", "SLACK_API_URL", "STRIPE_API_KEY", "STRIPE_API_BASE", "DAGSTER_HOME")
 
@@ -31,6 +35,27 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "landing").mkdir(parents=True)
     monkeypatch.setenv("HEADROOM_DATA", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """A server. Where none can be started, the tests that need one are skipped and say why."""
+    try:
+        server = running()
+        started = server.__enter__()
+    except (OSError, subprocess.CalledProcessError) as error:
+        pytest.skip(f"no Postgres: {error}")
+    yield started
+    server.__exit__(None, None, None)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A ledger without rows, on each of the databases that it can be in."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.ledger()
 
 
 def pytest_unconfigure() -> None:

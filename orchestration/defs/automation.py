@@ -14,7 +14,7 @@ from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.deliver import deliver_waiting, stale_key
 from orchestration.defs.notices import KINDS
 from orchestration.defs.resources import Project, clock
-from orchestration.delivery.ledger import BusyError
+from orchestration.delivery.engines import BusyError
 from orchestration.digest import digest_key
 from orchestration.storage import warehouse
 from orchestration.usage.digest_words import is_stale

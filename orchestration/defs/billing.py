@@ -7,7 +7,7 @@ import dagster as dg
 from orchestration import billing
 from orchestration.billing import Outcome
 from orchestration.defs.resources import OWNERS, Project, clock
-from orchestration.delivery.ledger import BusyError
+from orchestration.delivery.engines import BusyError
 from orchestration.delivery.meter_ledger import Report
 from orchestration.delivery.outbox import RefusedError
 from orchestration.delivery.reporter import Sent, StoppedError

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from orchestration.delivery import migrate
+from orchestration.delivery import engines, migrate
 from orchestration.usage.findings import Finding
 
 
@@ -16,28 +16,28 @@ def exists(url: str) -> bool:
 
 def examine(url: str) -> Finding:
     """Whether the ledger opens, is of a version that this Headroom knows, and, of SQLite, whole in every page."""
-    address, subject = sa.make_url(url), "ledger"
+    subject = "ledger"
     if not exists(url):
         return Finding(f"{subject}: none yet; the first run makes it")
-    engine = sa.create_engine(address)
+    engine = engines.create(url)
     damage: list[str] = []
     try:
-        version = migrate.version(engine)
-        if engine.dialect.name == "sqlite":
+        migrate.version(engine)
+        if engines.is_sqlite(engine):
             with engine.connect() as connection:
                 damage = list(connection.exec_driver_sql("pragma integrity_check").scalars())
+        else:
+            migrate.require_newest(engine)
+    except engines.UnusableLedgerError as error:
+        return Finding(subject, str(error))
     except sa.exc.SQLAlchemyError as error:
         damage = [str(getattr(error, "orig", error)).strip().partition("\n")[0]]
     finally:
         engine.dispose()
-    place = address.render_as_string(hide_password=True)
     if damage not in ([], ["ok"]):
         return Finding(
-            subject, f"{place} cannot be relied on ({damage[0]}): stop the jobs, and restore a backup of it (README)"
-        )
-    if version and version > migrate.HEAD:
-        return Finding(
             subject,
-            f"{place} is of a newer Headroom (tables {version}, this one knows {migrate.HEAD}): update this one",
+            f"{engines.place(engine)} cannot be relied on ({damage[0]}): stop the jobs, and restore a backup of it"
+            " (README)",
         )
     return Finding(f"{subject} opens and is whole")

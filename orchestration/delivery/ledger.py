@@ -1,20 +1,20 @@
 """The ledger: what was ingested, decided, and sent. The README beside this file has its states and invariants.
 
-Every decision is committed here before it has an effect, in one transaction with what it was based on. SQLite by
-default; nothing here is particular to it but the connection settings.
+Every decision is committed here before it has an effect, in one transaction with what it was based on. What differs
+between SQLite and Postgres is in engines.py.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
 import sqlalchemy as sa
-from filelock import FileLock, Timeout
 
-from orchestration.delivery import migrate
+from orchestration.delivery import engines, migrate
+from orchestration.delivery.engines import UnusableLedgerError
 from orchestration.delivery.tables import (
     announced_crossings,
     channel_users,
@@ -31,10 +31,6 @@ class State(StrEnum):
     SENT = "sent"
     PREVIEWED = "previewed"
     FAILED = "failed"
-
-
-class BusyError(RuntimeError):
-    """Another process does the same; nothing was done here."""
 
 
 @dataclass(frozen=True)
@@ -60,27 +56,33 @@ class Delivery:
 
 
 class Ledger:
-    """Opens the ledger at `url`, creating or migrating an SQLite file as needed."""
+    """Opens the ledger at `url`. An SQLite file is created or migrated as needed; Postgres by `headroom db upgrade`.
+
+    :raises UnusableLedgerError: it cannot be reached, or its tables are not those of this version.
+    """
 
     def __init__(self, url: str) -> None:
-        address = sa.make_url(url)
-        self._engine = sa.create_engine(address)
-        opening: AbstractContextManager[object] = nullcontext()
-        if address.get_backend_name() == "sqlite":
-            _configure_sqlite(self._engine)
-            # SQLite does not wait for another process that switches the same new file to WAL: 1 open in 60 failed.
-            # The lock makes the folder, too.
-            opening = FileLock(f"{address.database}.lock")
-        with opening:
+        self._engine = engines.create(url)
+        self._alone: sa.Connection | None = None
+        if engines.is_sqlite(self._engine):
             migrate.upgrade(self._engine)
+        else:
+            migrate.require_newest(self._engine)
 
     def close(self) -> None:
         self._engine.dispose()
 
     @contextmanager
     def transaction(self) -> Iterator[sa.Connection]:
-        """One write transaction; other writers wait."""
-        with self._engine.begin() as connection:
+        """One write transaction; other writers wait.
+
+        While `alone` lasts it is made on the connection that holds that lock: who has lost the lock cannot write.
+        """
+        if self._alone is not None and self._alone.invalidated:  # SQLAlchemy would open another one, without the lock
+            raise UnusableLedgerError("the connection to the ledger was lost, and with it the lock; run again")
+        opened = self._engine.connect() if self._alone is None else nullcontext(self._alone)
+        with opened as connection, connection.begin():
+            engines.begin_writing(connection)
             yield connection
 
     @contextmanager
@@ -95,15 +97,11 @@ class Ledger:
 
         :raises BusyError: another one does.
         """
-        lock = FileLock(f"{self._engine.url.database}.{name}.lock")
-        try:
-            lock.acquire(timeout=0)
-        except Timeout:
-            raise BusyError(f"another run has {name} in hand") from None
-        try:
-            yield
-        finally:
-            lock.release()
+        with engines.alone(self._engine, name) as self._alone:
+            try:
+                yield
+            finally:
+                self._alone = None
 
     # Landing files
 
@@ -309,22 +307,3 @@ def _crossing_key(row: Mapping[str, Any]) -> dict[str, Any]:
 def _delivery(row: Any) -> Delivery:
     values = dict(row._mapping)
     return Delivery(**{**values, "state": State(values["state"])})
-
-
-def _configure_sqlite(engine: sa.Engine) -> None:
-    @sa.event.listens_for(engine, "connect")
-    def connect(connection: Any, _: object) -> None:
-        connection.isolation_level = None  # the driver would begin transactions late and not for DDL
-        cursor = connection.cursor()
-        for pragma in (
-            "busy_timeout = 60000",
-            "journal_mode = wal",
-            "synchronous = full",
-            "foreign_keys = on",
-        ):
-            cursor.execute(f"pragma {pragma}")
-
-    @sa.event.listens_for(engine, "begin")
-    def begin(connection: sa.Connection) -> None:
-        # Immediate: what a transaction has read must still be true when it writes.
-        connection.exec_driver_sql("begin immediate")

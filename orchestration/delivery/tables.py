@@ -27,75 +27,93 @@ class UtcDateTime(sa.TypeDecorator[datetime]):
         return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
 
 
+_NUL = "\ufffe"
+
+
+class Text(sa.TypeDecorator[str]):
+    """Text of any characters. Ids of accounts are whatever their sender says, and Postgres has no NUL in a text: there
+    it is kept as a code that is no character.
+    """
+
+    impl = sa.Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return value.replace("\0", _NUL) if value and dialect.name == "postgresql" else value
+
+    def process_result_value(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        return value.replace(_NUL, "\0") if value and dialect.name == "postgresql" else value
+
+
 metadata = sa.MetaData()
 
 landed_files = sa.Table(
     "landed_files",
     metadata,
-    sa.Column("path", sa.Text, primary_key=True),
+    sa.Column("path", Text, primary_key=True),
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("mtime_ns", sa.BigInteger, nullable=False),
     sa.Column("inode", sa.BigInteger, nullable=False),
     sa.Column("sha256", sa.String(64), nullable=False),
-    sa.Column("origin", sa.Text, nullable=False),
+    sa.Column("origin", Text, nullable=False),
     sa.Column("read_bytes", sa.BigInteger, nullable=False),
     sa.Column("read_lines", sa.BigInteger, nullable=False),
     sa.Column("is_complete", sa.Boolean, nullable=False),
-    sa.Column("copy_of", sa.Text),
+    sa.Column("copy_of", Text),
     sa.Column("batch", sa.Integer, nullable=False),
     sa.Column("stored_bytes", sa.BigInteger, nullable=False),
-    sa.Column("damage", sa.Text),
+    sa.Column("damage", Text),
 )
 
 deliveries = sa.Table(
     "deliveries",
     metadata,
-    sa.Column("key", sa.Text, primary_key=True),
-    sa.Column("channel", sa.Text, nullable=False),
+    sa.Column("key", Text, primary_key=True),
+    sa.Column("channel", Text, nullable=False),
     sa.Column("payload", sa.JSON, nullable=False),
     sa.Column("state", sa.String(16), nullable=False),
     sa.Column("attempts", sa.Integer, nullable=False),
     sa.Column("created_at", UtcDateTime, nullable=False),
     sa.Column("attempted_at", UtcDateTime),
     sa.Column("finished_at", UtcDateTime),
-    sa.Column("receipt", sa.Text),
-    sa.Column("error", sa.Text),
-    sa.Column("parent", sa.Text),
-    sa.Column("address", sa.Text),
-    sa.Column("permalink", sa.Text),
+    sa.Column("receipt", Text),
+    sa.Column("error", Text),
+    sa.Column("parent", Text),
+    sa.Column("address", Text),
+    sa.Column("permalink", Text),
 )
 
 channel_users = sa.Table(
     "channel_users",
     metadata,
-    sa.Column("channel", sa.Text, primary_key=True),
-    sa.Column("email", sa.Text, primary_key=True),
-    sa.Column("user_id", sa.Text, nullable=False),
+    sa.Column("channel", Text, primary_key=True),
+    sa.Column("email", Text, primary_key=True),
+    sa.Column("user_id", Text, nullable=False),
     sa.Column("found_at", UtcDateTime, nullable=False),
 )
 
 announced_crossings = sa.Table(
     "announced_crossings",
     metadata,
-    sa.Column("env", sa.Text, primary_key=True),
-    sa.Column("account_id", sa.Text, primary_key=True),
-    sa.Column("meter", sa.Text, primary_key=True),
+    sa.Column("env", Text, primary_key=True),
+    sa.Column("account_id", Text, primary_key=True),
+    sa.Column("meter", Text, primary_key=True),
     sa.Column("period_start", UtcDateTime, primary_key=True),
     sa.Column("quota", sa.BigInteger, primary_key=True),
-    sa.Column("threshold", sa.Text, primary_key=True),
+    sa.Column("threshold", Text, primary_key=True),
     sa.Column("crossed_at", UtcDateTime, nullable=False),
     sa.Column("detected_at", UtcDateTime, nullable=False),
     sa.Column("outcome", sa.String(16), nullable=False),
-    sa.Column("delivery_key", sa.Text, sa.ForeignKey("deliveries.key"), nullable=False),
-    sa.Column("withdrawn_by", sa.Text),
+    sa.Column("delivery_key", Text, sa.ForeignKey("deliveries.key"), nullable=False),
+    sa.Column("withdrawn_by", Text),
 )
 
 meter_reports = sa.Table(
     "meter_reports",
     metadata,
-    sa.Column("env", sa.Text, primary_key=True),
-    sa.Column("meter", sa.Text, primary_key=True),
-    sa.Column("stripe_customer_id", sa.Text, primary_key=True),
+    sa.Column("env", Text, primary_key=True),
+    sa.Column("meter", Text, primary_key=True),
+    sa.Column("stripe_customer_id", Text, primary_key=True),
     sa.Column("hour_start", UtcDateTime, primary_key=True),
     sa.Column("revision", sa.Integer, primary_key=True),
     sa.Column("units", sa.BigInteger, nullable=False),
@@ -108,7 +126,7 @@ meter_reports = sa.Table(
     sa.Column("first_attempt_at", UtcDateTime),
     sa.Column("attempted_at", UtcDateTime),
     sa.Column("finished_at", UtcDateTime),
-    sa.Column("error", sa.Text),
+    sa.Column("error", Text),
     sa.Column("stripe_units", sa.BigInteger),
     sa.Column("checks", sa.Integer, nullable=False),
     sa.Column("checked_at", UtcDateTime),
@@ -117,16 +135,16 @@ meter_reports = sa.Table(
 marks = sa.Table(
     "marks",
     metadata,
-    sa.Column("name", sa.Text, primary_key=True),
-    sa.Column("value", sa.Text, nullable=False),
+    sa.Column("name", Text, primary_key=True),
+    sa.Column("value", Text, nullable=False),
 )
 
 meter_certificates = sa.Table(
     "meter_certificates",
     metadata,
-    sa.Column("env", sa.Text, primary_key=True),
-    sa.Column("meter", sa.Text, primary_key=True),
-    sa.Column("stripe_customer_id", sa.Text, primary_key=True),
+    sa.Column("env", Text, primary_key=True),
+    sa.Column("meter", Text, primary_key=True),
+    sa.Column("stripe_customer_id", Text, primary_key=True),
     sa.Column("period_start", UtcDateTime, primary_key=True),
     sa.Column("period_end", UtcDateTime, nullable=False),
     sa.Column("final_at", UtcDateTime, nullable=False),
@@ -135,6 +153,6 @@ meter_certificates = sa.Table(
     sa.Column("reported_units", sa.BigInteger, nullable=False),
     sa.Column("stripe_units", sa.BigInteger),
     sa.Column("status", sa.String(16), nullable=False),
-    sa.Column("difference", sa.Text),
+    sa.Column("difference", Text),
     sa.Column("certified_at", UtcDateTime, nullable=False),
 )

@@ -15,7 +15,7 @@ import pytest
 from orchestration import billing
 from orchestration.channels import stripe as stripe_channel
 from orchestration.channels import stripe_client
-from orchestration.delivery.ledger import BusyError
+from orchestration.delivery.engines import BusyError
 from orchestration.delivery.reporter import StoppedError
 from orchestration.usage.metering import ReportState
 from tests.billing_world import DAY, HOUR, NOW, SEVEN, QuickWorld, World, quick

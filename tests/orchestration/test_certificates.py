@@ -16,6 +16,7 @@ from orchestration.delivery.certificates import Certificates
 from orchestration.usage.certificate import Certificate, Status
 from tests.billing_world import HOUR, World, naive
 from tests.fake_stripe import FakeStripe
+from tests.postgres import Postgres
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 LAST = END - HOUR
@@ -62,13 +63,21 @@ class Closing(World):
         return Certificates(self.ledger).since(START - timedelta(days=365))[customer, start]
 
 
-@pytest.fixture(params=["hour", None], ids=["totals", "differences"])
+@pytest.fixture(
+    params=[("hour", "sqlite"), (None, "sqlite"), ("hour", "postgres")],
+    ids=["totals", "differences", "totals, ledger on Postgres"],
+)
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Closing]:
+    window, database = request.param
     with FakeStripe() as stripe:
-        stripe.add_meter("api-calls", request.param)
+        stripe.add_meter("api-calls", window)
         for customer in ("cus_a", "cus_b"):
             stripe.add_customer(customer)
-        yield Closing(tmp_path, stripe)
+        closing = Closing(tmp_path, stripe)
+        if database == "postgres":
+            server: Postgres = request.getfixturevalue("postgres")
+            closing.settings["HEADROOM_LEDGER_URL"] = server.ledger()
+        yield closing
 
 
 def test_period_is_certified_once_when_counted_reported_and_shown_agree(world: Closing) -> None:

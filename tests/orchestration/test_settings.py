@@ -1,9 +1,10 @@
 """The environment: defaults, refusals, and where relative paths lead."""
 
+import os
 from pathlib import Path
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from orchestration.settings import PROJECT_ROOT, load
 
@@ -87,3 +88,46 @@ def test_example_file_names_every_variable() -> None:
     example = (PROJECT_ROOT / ".env.example").read_text()
     for field in Settings.model_fields.values():
         assert f"\n{field.alias}=" in example, field.alias
+
+
+PASSWORD = "s3cr3t"
+
+
+@pytest.mark.parametrize("name", ["HEADROOM_LEDGER_URL", "HEADROOM_DAGSTER_POSTGRES_URL"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"{PASSWORD}",
+        f"mysql://u:{PASSWORD}@host/db",
+        f"postgresql://u:x@{PASSWORD}@host/db",
+        f"postgresql://u:/{PASSWORD}@host/db",
+        f"postgresql://u:1/{PASSWORD}@host/db",
+        f"postgresql://u:{PASSWORD}@host:port/db",
+        f"postgresql://u:{PASSWORD}@host/",
+    ],
+)
+def test_url_of_postgres_is_refused_in_a_sentence_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, name: str, url: str
+) -> None:
+    monkeypatch.setenv(name, url)
+    with pytest.raises(ValidationError, match=r"use postgresql://user:password@host:5432/database") as caught:
+        load()
+    assert name in str(caught.value)
+    assert PASSWORD not in str(caught.value)
+
+
+def test_ledger_is_on_postgres_where_that_is_set(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().ledger_url == f"sqlite:///{data / 'ledger.sqlite'}"
+    monkeypatch.setenv("HEADROOM_LEDGER_URL", f"postgresql://u:{PASSWORD}%40@host/db")
+    assert load().ledger_url == f"postgresql://u:{PASSWORD}%40@host/db"
+    assert PASSWORD not in repr(load())
+
+
+def test_storage_of_dagster_is_exported_for_dagster_yaml(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = load()
+    monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", "set by a test before, and unset after it")
+    config.postgres_dagster = SecretStr("postgresql://host/db")
+    for name in ("DAGSTER_HOME", "DBT_SEND_ANONYMOUS_USAGE_STATS", "DO_NOT_TRACK"):
+        monkeypatch.setenv(name, "")
+    config.export()
+    assert os.environ["HEADROOM_DAGSTER_POSTGRES_URL"] == "postgresql://host/db"

@@ -9,8 +9,10 @@ import os
 import random
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
@@ -45,6 +47,7 @@ from tests.fakes import (
     rate_limited,
     refused,
 )
+from tests.postgres import Postgres
 
 EIGHT = datetime(2026, 11, 20, 8, tzinfo=UTC)
 DAYS = 3
@@ -140,9 +143,9 @@ def decide(ledger: Ledger, on: date, seed: int, now: datetime) -> None:
         )
 
 
-def run(folder: Path, url: str, day: int, seed: int, clock: Callable[[], datetime]) -> None:
+def run(database: str, url: str, day: int, seed: int, clock: Callable[[], datetime]) -> None:
     """The digest's run on that day, from the decision on: what waits, then the digest and its replies."""
-    ledger = Ledger(f"sqlite:///{folder}/ledger.sqlite")
+    ledger = Ledger(database)
     channel = SlackChannel("xoxb-fake-token", {"sales": "C0DIGEST"}, url)
     try:
         decide(ledger, EIGHT.date() + timedelta(days=day), seed, clock())
@@ -159,14 +162,14 @@ def run(folder: Path, url: str, day: int, seed: int, clock: Callable[[], datetim
 class Morning:
     """One schedule: the world of a seed, and what happens in it."""
 
-    def __init__(self, seed: int, folder: Path, slack: FakeSlack) -> None:
-        self.random, self.folder, self.slack, self.seed = random.Random(seed), folder, slack, seed
+    def __init__(self, seed: int, database: str, slack: FakeSlack) -> None:
+        self.random, self.database, self.slack, self.seed = random.Random(seed), database, slack, seed
         self.now, self.day = EIGHT, 0
         slack.clock = lambda: self.now.timestamp()
         slack.page_size = 2
 
     def run(self) -> None:
-        run(self.folder, self.slack.url, self.day, self.seed, lambda: self.now)
+        run(self.database, self.slack.url, self.day, self.seed, lambda: self.now)
 
     def disturbed_run(self) -> None:
         """A run that is killed somewhere, or that another one comes across, or neither."""
@@ -213,7 +216,7 @@ class Morning:
             self.run()
 
     def check(self) -> None:
-        ledger = Ledger(f"sqlite:///{self.folder}/ledger.sqlite")
+        ledger = Ledger(self.database)
         found = ledger.deliveries()
         ledger.close()
         states = {delivery.key: delivery.state for delivery in found}
@@ -256,7 +259,8 @@ def quick_disk() -> Iterator[None]:
     """No waiting for the disk, most of the time that a run takes: here processes end, power does not fail."""
 
     def hurry(connection: Any, *_: object) -> None:
-        connection.execute("pragma synchronous = off")
+        if isinstance(connection, sqlite3.Connection):
+            connection.execute("pragma synchronous = off")
 
     sa.event.listen(sa.pool.Pool, "checkout", hurry)
     yield
@@ -278,17 +282,33 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlack]:
         yield server
 
 
-@pytest.mark.parametrize("block", range(10), ids=lambda block: f"seeds from {20 * block}")
+@pytest.fixture
+def new_ledger(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) -> Callable[[], str]:
+    """Makes a ledger and returns its URL."""
+    if request.param == "postgres":
+        server: Postgres = request.getfixturevalue("postgres")
+        return server.ledger
+
+    def copied() -> str:
+        folder = tempfile.mkdtemp(dir=tmp_path)  # a killed one leaves more than one file
+        return f"sqlite:///{shutil.copy(empty_ledger, folder)}"
+
+    return copied
+
+
+@pytest.mark.parametrize(
+    ("new_ledger", "seeds"),
+    [*(("sqlite", range(first, first + 20)) for first in range(0, 200, 20)), ("postgres", range(6))],
+    indirect=["new_ledger"],
+    ids=str,
+)
 def test_every_part_stands_in_the_channel_once_and_in_order_whatever_happened(
-    slack: FakeSlack, empty_ledger: Path, tmp_path: Path, block: int
+    slack: FakeSlack, new_ledger: Callable[[], str], seeds: range
 ) -> None:
-    for seed in range(20 * block, 20 * block + 20):
-        folder = tmp_path / str(seed)
-        folder.mkdir()
-        shutil.copy(empty_ledger, folder)
+    for seed in seeds:
         slack.calm()
         slack.clear()
-        morning = Morning(seed, folder, slack)
+        morning = Morning(seed, new_ledger(), slack)
         try:
             morning.disturb()
             morning.recover()
@@ -301,17 +321,18 @@ def test_every_part_stands_in_the_channel_once_and_in_order_whatever_happened(
 # Killed, for real. Run as a program, this file is the processes that are.
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize(
+    ("new_ledger", "seed"), [("sqlite", 1), ("sqlite", 2), ("postgres", 1)], indirect=["new_ledger"]
+)
 def test_every_part_stands_in_the_channel_once_and_in_order_when_processes_were_killed(
-    slack: FakeSlack, empty_ledger: Path, tmp_path: Path, seed: int
+    slack: FakeSlack, new_ledger: Callable[[], str], seed: int
 ) -> None:
-    shutil.copy(empty_ledger, tmp_path)
-    morning = Morning(seed, tmp_path, slack)
+    morning = Morning(seed, new_ledger(), slack)
     ends = []
     for day in range(DAYS):
         morning.now = EIGHT + day * timedelta(days=1)
         line = morning.random.randrange(1, 2 * LINES)
-        arguments = (tmp_path, slack.url, day, seed, morning.now.isoformat(), line)
+        arguments = (morning.database, slack.url, day, seed, morning.now.isoformat(), line)
         ends.append(
             subprocess.run([sys.executable, __file__, *map(str, arguments)], timeout=60, check=False).returncode
         )
@@ -322,11 +343,11 @@ def test_every_part_stands_in_the_channel_once_and_in_order_when_processes_were_
     assert ends.count(-signal.SIGKILL) >= 2
 
 
-def run_until_killed(folder: str, url: str, day: str, seed: str, now: str, line: str) -> None:
+def run_until_killed(database: str, url: str, day: str, seed: str, now: str, line: str) -> None:
     slack_blocks.MAX_ITEMS = 3
     files = {outbox.__file__, ledger_module.__file__, slack_module.__file__}
     sys.settrace(at_line(int(line), files, lambda: os.kill(os.getpid(), signal.SIGKILL)))
-    run(Path(folder), url, int(day), int(seed), lambda: datetime.fromisoformat(now))
+    run(database, url, int(day), int(seed), lambda: datetime.fromisoformat(now))
 
 
 if __name__ == "__main__":

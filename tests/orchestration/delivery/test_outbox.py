@@ -12,13 +12,15 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+import sqlalchemy as sa
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from orchestration.delivery import engines, outbox
 from orchestration.delivery import ledger as ledger_module
-from orchestration.delivery import outbox
 from orchestration.delivery.ledger import Delivery, Ledger, State
 from orchestration.delivery.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
+from orchestration.delivery.tables import deliveries
 
 KEY = "local|digest|2026-11-20"
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -82,15 +84,11 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    ledger = Ledger(url(tmp_path))
+def ledger(ledger_url: str) -> Iterator[Ledger]:
+    ledger = Ledger(ledger_url)
     prepare(ledger, KEY)
     yield ledger
     ledger.close()
-
-
-def url(folder: Path) -> str:
-    return f"sqlite:///{folder / 'ledger.sqlite'}"
 
 
 def prepare(ledger: Ledger, *keys: str) -> None:
@@ -484,12 +482,12 @@ EVENTS = st.sampled_from(["sent", "refused", "lost before", "lost after", "previ
 
 
 @given(events=st.lists(EVENTS, max_size=12))
-@settings(deadline=None, max_examples=60)
-def test_delivery_arrives_once_when_anything_goes_wrong_in_any_order(
-    tmp_path_factory: pytest.TempPathFactory, events: list[str]
-) -> None:
-    folder, clock, channel = tmp_path_factory.mktemp("ledger"), Clock(), FakeChannel()
-    ledger = Ledger(url(folder))
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_delivery_arrives_once_when_anything_goes_wrong_in_any_order(ledger_url: str, events: list[str]) -> None:
+    clock, channel = Clock(), FakeChannel()
+    ledger = Ledger(ledger_url)
+    with ledger.transaction() as connection:
+        connection.execute(sa.delete(deliveries))
     prepare(ledger, KEY)
     for event in [*events, "wait", "sent"]:
         clock.move(SECOND)
@@ -498,7 +496,7 @@ def test_delivery_arrives_once_when_anything_goes_wrong_in_any_order(
             continue
         if event == "restart":
             ledger.close()
-            ledger = Ledger(url(folder))
+            ledger = Ledger(ledger_url)
             continue
         errors = {"refused": RefusedError("refused"), "lost before": InDoubtError("?"), "lost after": InDoubtError("?")}
         channel.before = fail(errors[event]) if event in ("refused", "lost before") else lambda: None
@@ -528,10 +526,10 @@ def run_as_program(*arguments: object) -> str:
     return process.stdout
 
 
-def test_delivery_is_sent_once_when_processes_race(tmp_path: Path) -> None:
-    run_as_program("race", tmp_path)
+def test_delivery_is_sent_once_when_processes_race(ledger_url: str, tmp_path: Path) -> None:
+    run_as_program("race", ledger_url, tmp_path)
 
-    ledger = Ledger(url(tmp_path))
+    ledger = Ledger(ledger_url)
     keys = [delivery.key for delivery in ledger.deliveries()]
     assert len(keys) == RACES
     assert Counter(FileChannel(tmp_path).lines()) == Counter(keys)
@@ -539,11 +537,15 @@ def test_delivery_is_sent_once_when_processes_race(tmp_path: Path) -> None:
     ledger.close()
 
 
-@pytest.mark.parametrize("kills", [1, 2])
-def test_delivery_arrives_once_when_the_process_is_killed_at_any_line(tmp_path: Path, kills: int) -> None:
-    killed = run_as_program("kill", tmp_path, kills).splitlines()
+@pytest.mark.parametrize(
+    ("ledger_url", "kills"), [("sqlite", 1), ("sqlite", 2), ("postgres", 1)], indirect=["ledger_url"]
+)
+def test_delivery_arrives_once_when_the_process_is_killed_at_any_line(
+    ledger_url: str, tmp_path: Path, kills: int
+) -> None:
+    killed = run_as_program("kill", ledger_url, tmp_path, kills).splitlines()
 
-    ledger, channel = Ledger(url(tmp_path)), FileChannel(tmp_path)
+    ledger, channel = Ledger(ledger_url), FileChannel(tmp_path)
     keys = [delivery.key for delivery in ledger.deliveries() if delivery.key in killed]
     assert len(keys) == len(killed) > 25  # lines of deliver, claim, send and finish
     states = Counter(delivery.state for delivery in ledger.deliveries() if delivery.key in killed)
@@ -592,14 +594,14 @@ class FileChannel:
         return self._path.read_text().splitlines() if self._path.exists() else []
 
 
-def race(folder: Path) -> None:
+def race(url: str, folder: Path) -> None:
     keys = [f"race {number}" for number in range(RACES)]
-    ledger = Ledger(url(folder))
+    ledger = Ledger(url)
     prepare(ledger, *keys)
     ledger.close()
     context = get_context("fork")
     barrier = context.Barrier(RACERS, timeout=30)
-    processes = [context.Process(target=_deliver_each, args=(folder, keys, barrier)) for _ in range(RACERS)]
+    processes = [context.Process(target=_deliver_each, args=(url, folder, keys, barrier)) for _ in range(RACERS)]
     for process in processes:
         process.start()
     for process in processes:
@@ -608,8 +610,8 @@ def race(folder: Path) -> None:
         sys.exit(1)
 
 
-def _deliver_each(folder: Path, keys: list[str], barrier: Any) -> None:
-    ledger, channel = Ledger(url(folder)), FileChannel(folder)
+def _deliver_each(url: str, folder: Path, keys: list[str], barrier: Any) -> None:
+    ledger, channel = Ledger(url), FileChannel(folder)
     for key in keys:
         barrier.wait()
         try:
@@ -619,27 +621,27 @@ def _deliver_each(folder: Path, keys: list[str], barrier: Any) -> None:
     ledger.close()
 
 
-def kill_at_each_line(folder: Path, kills: int) -> None:
+def kill_at_each_line(url: str, folder: Path, kills: int) -> None:
     """For line 1, 2, 3, … of a delivery: run it in a process that dies there, `kills` times, a while apart.
 
     Prints the keys whose process died; ends with the first that lived.
     """
     for line in range(1, 1000):
         key = f"killed at line {line}"
-        ledger = Ledger(url(folder))
+        ledger = Ledger(url)
         prepare(ledger, key)
         ledger.close()  # SQLite's connections must not be carried over a fork
         for kill in range(kills):
-            status = _fork_and_die(folder, key, line, NOW - (kills - 1 - kill) * 2 * ATTEMPT_LIMIT)
+            status = _fork_and_die(url, folder, key, line, NOW - (kills - 1 - kill) * 2 * ATTEMPT_LIMIT)
             if kill == 0 and status == 0:
                 return
         print(key, flush=True)  # noqa: T201 - the answer to the parent
 
 
-def _fork_and_die(folder: Path, key: str, line: int, now: datetime) -> int:
+def _fork_and_die(url: str, folder: Path, key: str, line: int, now: datetime) -> int:
     process = os.fork()
     if process == 0:
-        ledger, channel = Ledger(url(folder)), FileChannel(folder)
+        ledger, channel = Ledger(url), FileChannel(folder)
         _kill_at(line)
         deliver(ledger, key, channel, lambda: now)
         os._exit(0)
@@ -650,7 +652,7 @@ def _fork_and_die(folder: Path, key: str, line: int, now: datetime) -> int:
 
 
 def _kill_at(line: int) -> None:
-    files = {outbox.__file__, ledger_module.__file__, __file__}
+    files = {outbox.__file__, ledger_module.__file__, engines.__file__, __file__}
     lines_left = line
 
     def trace(frame: FrameType, event: str, _: object) -> Any:
@@ -667,8 +669,8 @@ def _kill_at(line: int) -> None:
 
 
 if __name__ == "__main__":
-    program, directory, *numbers = sys.argv[1:]
+    program, database, directory, *numbers = sys.argv[1:]
     if program == "race":
-        race(Path(directory))
+        race(database, Path(directory))
     else:
-        kill_at_each_line(Path(directory), *map(int, numbers))
+        kill_at_each_line(database, Path(directory), *map(int, numbers))

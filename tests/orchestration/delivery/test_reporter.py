@@ -5,7 +5,6 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -108,8 +107,8 @@ class World:
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+def world(ledger_url: str) -> Iterator[World]:
+    ledger = Ledger(ledger_url)
     yield World(MeterLedger(ledger, "local", "api-calls"))
     ledger.close()
 
