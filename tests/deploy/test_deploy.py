@@ -19,7 +19,9 @@ import dagster as dg
 import pytest
 import yaml
 from dagster._core.instance.config import dagster_instance_config
+from prometheus_client.parser import text_string_to_metric_families
 
+from orchestration.collector.metrics import Metrics
 from orchestration.settings import PROJECT_ROOT, Settings
 
 DEPLOY = PROJECT_ROOT / "deploy"
@@ -262,3 +264,23 @@ def test_webserver_shows_what_the_code_server_loaded(started: Started) -> None:
 
     assert node["location"]["name"] == "headroom"
     assert {"daily_job", "hourly_job", "refresh_job"} <= {job["name"] for job in node["jobs"]}
+
+
+def test_every_metric_of_the_dashboard_exists() -> None:
+    metrics = Metrics()
+    metrics.requests["/batch/", 200] += 1
+    metrics.refused["key"] += 1
+    families = list(text_string_to_metric_families(metrics.text().decode()))
+    samples = {sample.name for family in families for sample in family.samples}
+    labels = {label for family in families for sample in family.samples for label in sample.labels}
+    panels = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
+    queries = [target["expr"] for panel in panels for target in panel["targets"]]
+    asked = {name for query in queries for name in re.findall(r"headroom_\w+", query)}
+
+    assert asked <= samples
+    assert {family.name for family in families} == {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in asked}
+    assert {
+        label for query in queries for group in re.findall(r"by \(([^)]+)\)", query) for label in group.split(", ")
+    } <= (labels)
+    for panel in panels:
+        assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
