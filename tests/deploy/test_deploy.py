@@ -284,3 +284,24 @@ def test_every_metric_of_the_dashboard_exists() -> None:
     } <= (labels)
     for panel in panels:
         assert panel["datasource"] == {"type": "prometheus", "uid": "${datasource}"}
+
+
+def test_chart_values_are_of_the_same_system() -> None:
+    values = read("values.yaml")
+    [deployment] = values["dagster-user-deployments"]["deployments"]
+    containers = [deployment, *deployment["initContainers"], *deployment["sidecarContainers"]]
+    code, collector = SERVICES["code"]["command"], SERVICES["collector"]["command"]
+
+    assert ["-m", "orchestration.definitions"] == deployment["codeServerArgs"] == code[7:9]
+    assert [str(deployment["port"]), deployment["name"]] == [code[6], code[10]]
+    assert deployment["sidecarContainers"][0]["command"] == collector
+    assert deployment["initContainers"][0]["command"] == shlex.split(SERVICES["migrate"]["command"][2].split(";")[0])
+    assert all(each["volumeMounts"] == [{"name": "data", "mountPath": "/data"}] for each in containers)
+    image = deployment["image"]
+    assert {each["image"] for each in containers[1:]} == {f"{image['repository']}:{image['tag']}"}
+    assert SERVICES["code"]["image"] == f"headroom:{image['tag']}"
+    assert set(deployment["env"]) <= VARIABLES
+    assert deployment["deploymentStrategy"] == {"type": "Recreate"}
+    assert values["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]["maxConcurrentRuns"] == 1
+    launcher = values["runLauncher"]["config"]["customRunLauncher"]
+    assert getattr(dg, launcher["class"]) is dg.DefaultRunLauncher
