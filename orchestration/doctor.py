@@ -119,7 +119,7 @@ def _newest_call(config: Settings) -> Finding:
     except duckdb.Error as error:
         return Finding(
             subject,
-            f"cannot be read ({_first_line(error)}): put the file that it names back from a backup (`headroom backup`)",
+            f"cannot be read ({_first_line(error)}): if it fails again, put the file that it names back from a backup",
         )
     if latest is None:
         return Finding(subject, f"no call has come yet: land files in {config.landing}, then `headroom run`")
