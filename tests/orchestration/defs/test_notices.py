@@ -25,7 +25,7 @@ from orchestration.channels import slack as slack_module
 from orchestration.defs.deliver import deliver_waiting, prepare_digest
 from orchestration.defs.notices import critical_alert, decide_critical, monthly_digest, weekly_digest
 from orchestration.defs.resources import Project
-from orchestration.delivery import ledger
+from orchestration.delivery import copies, ledger
 from orchestration.delivery.ledger import State
 from orchestration.delivery.tables import deliveries
 from orchestration.settings import PROJECT_ROOT
@@ -318,6 +318,18 @@ def test_critical_crossings_wait_for_the_digest_unless_the_setting_is_on(
     publish_critical(data)
 
     assert "HEADROOM_CRITICAL_AT_ONCE is not set" in run(critical_alert)
+    assert not slack.messages
+
+
+def test_critical_crossings_wait_for_the_digest_when_the_ledger_was_restored(data: Path, slack: FakeSlack) -> None:
+    publish_critical(data)
+    ledger, url = data / "ledger.sqlite", Project().settings.ledger_url
+    copies.copy(url, data / "copy.sqlite", datetime.now(UTC))
+    for path in data.glob("ledger.sqlite*"):
+        path.unlink()
+    (data / "copy.sqlite").rename(ledger)
+
+    assert "the ledger was restored" in run(critical_alert)
     assert not slack.messages
 
 
