@@ -38,11 +38,11 @@ def upgrade(engine: sa.Engine) -> list[str]:
 
 
 def create(engine: sa.Engine) -> None:
-    """Make the tables where there are none at all.
+    """Make the tables where there are none at all. An SQLite ledger does so by itself, its folder too, when opened.
 
     :raises UnusableLedgerError: see upgrade.
     """
-    if version(engine) is None:
+    if not engines.is_sqlite(engine) and version(engine) is None:
         upgrade(engine)
 
 

@@ -225,3 +225,10 @@ def test_announced_crossings_stay_announced_when_the_ledger_knew_only_percentage
     ledger.close()
 
     assert announced == {("acme", "api-calls", datetime(2026, 11, 1, tzinfo=UTC), 1000, "80%")}
+
+
+def test_create_leaves_a_ledger_that_is_not_there_yet_to_whoever_opens_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'not' / 'there' / 'ledger.sqlite'}"
+    migrate.create(engines.create(url))
+    assert list(tmp_path.iterdir()) == []
+    Ledger(url).close()
