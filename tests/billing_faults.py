@@ -24,8 +24,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import cache, partial
 from pathlib import Path
-from types import FrameType, SimpleNamespace
-from typing import Any
+from types import SimpleNamespace
 from unittest import mock
 
 from orchestration import billing
@@ -53,6 +52,7 @@ from tests.fakes import (
     Fault,
     rate_limited,
 )
+from tests.killing import KilledError, at_line
 
 MODES = {"totals": "hour", "differences": None}
 """The event_time_window of the meter."""
@@ -85,10 +85,6 @@ PATIENCE = 14
 """Rounds of recovery at most."""
 
 
-class KilledError(BaseException):
-    """Stands for SIGKILL: nothing in the code under test catches it."""
-
-
 class Inline:
     """Sends in the thread of its caller, so that a seed is the same every time."""
 
@@ -102,23 +98,6 @@ class Inline:
         pass
 
     map = staticmethod(map)
-
-
-def at_line(line: int, files: set[str], act: Callable[[], object]) -> Callable[[FrameType, str, object], Any]:
-    """A trace function that acts once, before that many lines of the files were run."""
-    left = line
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        if frame.f_code.co_filename not in files:
-            return None
-        if event == "line":
-            left -= 1
-            if left == 0:
-                act()
-        return trace
-
-    return trace
 
 
 class Weeks(QuickWorld):

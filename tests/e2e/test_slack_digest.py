@@ -7,7 +7,7 @@ import dagster as dg
 import pytest
 
 from tests.builders import land, make_event, make_quota
-from tests.e2e.program import DAY, SLACK_TOKEN, Program, duplicate_an_event, finish
+from tests.e2e.program import DAY, SLACK_TOKEN, Program, duplicate_an_event
 from tests.fakes import LOST_AFTER, FakeSlack
 
 
@@ -56,6 +56,14 @@ def once(accounts: dict[int, int]) -> dict[str, int]:
         notes = [f"{key(day)}:{n}" for n in range(1, number + 1)]
         counts |= dict.fromkeys([key(day), *notes, *pictures, *([f"{name}.csv"] if number else [])], 1)
     return counts
+
+
+def run_twice_at_once(program: Program, *arguments: str, **environment: str) -> None:
+    """Two runs, of which the one that finds the other at work may end in doubt."""
+    both = [program.start("run", *arguments, **environment) for _ in range(2)]
+    ends = [process.communicate(timeout=300) for process in both]
+    assert min({process.returncode for process in both}) == 0, ends
+    assert all("attempt" in stderr for process, (_, stderr) in zip(both, ends, strict=True) if process.returncode), ends
 
 
 def accounts_in(message: dict[str, object]) -> list[str]:
@@ -171,12 +179,8 @@ def test_digest_is_posted_once_when_its_answer_is_lost(program: Program, slack: 
 def test_digest_is_posted_once_when_two_run_at_the_same_time(program: Program, slack: FakeSlack) -> None:
     call_once(program, "2024-11-26T06:00:00Z")
     use_up(program, "eta", "2024-11-25T09:00:00Z")
-    both = [program.start("run", HEADROOM_NOW=morning(26)) for _ in range(2)]
-    ends = [process.communicate(timeout=300) for process in both]
+    run_twice_at_once(program, HEADROOM_NOW=morning(26))
 
-    # the one that finds the other at work may end in doubt
-    assert min({process.returncode for process in both}) == 0, ends
-    assert all("attempt" in stderr for process, (_, stderr) in zip(both, ends, strict=True) if process.returncode), ends
     assert slack.counts() == once({20: 1, 21: 1, 24: 2, 25: 1, 26: 1})
     assert accounts_in(slack.messages[-1]) == ["eta"]
 
@@ -203,9 +207,7 @@ def test_reply_that_is_refused_fails_the_run_and_comes_with_the_next_digest(prog
 
 
 def test_week_is_told_once_from_real_figures(program: Program, slack: FakeSlack) -> None:
-    both = [program.start("run", "--only", "notices", HEADROOM_NOW=morning(28)) for _ in range(2)]
-    for process in both:
-        finish(process)
+    run_twice_at_once(program, "--only", "notices", HEADROOM_NOW=morning(28))
     again = program.run("run", "--only", "notices", HEADROOM_NOW=morning(28))
 
     counts = slack.counts()

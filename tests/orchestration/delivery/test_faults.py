@@ -18,7 +18,6 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from types import FrameType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -47,6 +46,7 @@ from tests.fakes import (
     rate_limited,
     refused,
 )
+from tests.killing import KilledError, at_line
 from tests.postgres import Postgres
 
 EIGHT = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -63,27 +63,6 @@ METHODS = [
 ]
 LINES = 220
 """About as many as a run has, in the outbox and the channel, that sends a whole digest."""
-
-
-class KilledError(BaseException):
-    """Stands for SIGKILL: nothing in the code under test catches it."""
-
-
-def at_line(line: int, files: set[str], act: Callable[[], object]) -> Callable[[FrameType, str, object], Any]:
-    """A trace function that acts once, before that many lines of the files were run."""
-    left = line
-
-    def trace(frame: FrameType, event: str, _: object) -> Any:
-        nonlocal left
-        if frame.f_code.co_filename not in files:
-            return None
-        if event == "line":
-            left -= 1
-            if left == 0:
-                act()
-        return trace
-
-    return trace
 
 
 @dataclass(frozen=True)
