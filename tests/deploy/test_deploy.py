@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -207,10 +208,10 @@ class Started:
         for process in self.processes.values():
             process.terminate()
         for process in self.processes.values():
-            try:
-                process.wait(30)
-            finally:
-                kill_group(process.pid)
+            with suppress(subprocess.TimeoutExpired):  # a Dagster server may take longer than a test wants to wait
+                process.wait(10)
+            kill_group(process.pid)
+            process.wait()
 
 
 def kill_group(leader: int) -> None:
