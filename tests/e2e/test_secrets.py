@@ -1,0 +1,143 @@
+"""A full run of everything that knows a secret, ways to fail included: none of the secrets is anywhere afterwards."""
+
+import base64
+import json
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from urllib.parse import quote
+
+import pytest
+import sqlalchemy as sa
+
+from orchestration.settings import Settings
+from tests.builders import make_event
+from tests.e2e.program import NOBODY, NOW, SLACK_TOKEN, STRIPE_KEY, Program
+from tests.e2e.test_run import land_small
+from tests.fake_stripe import FakeStripe
+from tests.fakes import FakeSlack, refused
+from tests.orchestration.collector import loopback
+from tests.postgres import Postgres
+
+PASSWORD = "marked/POSTGRES@secret:1138"
+COLLECTOR_KEY = "marked-COLLECTOR-secret-2187"
+WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"marked-WEBHOOK-secret-3263").decode()
+DSN = f"postgresql://postgres:{quote(PASSWORD, safe='')}@"
+
+
+def spellings(secret: str) -> set[bytes]:
+    """As it is, as it stands in an address, and as a header has it."""
+    encoded = base64.b64encode(secret.encode()).rstrip(b"=")
+    return {secret.encode(), quote(secret, safe="").encode(), encoded}
+
+
+SECRETS = {
+    "SLACK_BOT_TOKEN": SLACK_TOKEN,
+    "STRIPE_API_KEY": STRIPE_KEY,
+    "HEADROOM_LEDGER_URL": PASSWORD,
+    "HEADROOM_DAGSTER_POSTGRES_URL": PASSWORD,
+    "HEADROOM_COLLECT_KEYS": COLLECTOR_KEY,
+    "HEADROOM_COLLECT_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+}
+
+
+@pytest.fixture
+def program(tmp_path: Path, postgres: Postgres) -> Iterator[Program]:
+    urls = {name: postgres.database().replace("postgresql://postgres@", DSN) for name in ("ledger", "dagster")}
+    with FakeSlack() as slack, FakeStripe() as stripe:
+        stripe.keys[STRIPE_KEY] = None
+        stripe.clock = datetime.fromisoformat(NOW).timestamp
+        stripe.add_meter("api-calls", "hour")
+        stripe.add_customer("cus_acme")
+        program = Program(
+            tmp_path,
+            {
+                "STRIPE_API_KEY": STRIPE_KEY,
+                "STRIPE_API_BASE": stripe.url,
+                "HEADROOM_LEDGER_URL": urls["ledger"],
+                "HEADROOM_DAGSTER_POSTGRES_URL": urls["dagster"],
+                "HEADROOM_COLLECT_KEYS": COLLECTOR_KEY,
+                "HEADROOM_COLLECT_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+            },
+        )
+        program.with_slack(slack)
+        slack.then(refused("invalid_auth"))
+        yield program
+
+
+def test_every_secret_setting_is_marked_here() -> None:
+    secret = {field.alias for field in Settings.model_fields.values() if "SecretStr" in str(field.annotation)}
+
+    assert secret == set(SECRETS)
+
+
+def test_no_secret_is_printed_logged_or_stored(program: Program) -> None:
+    land_small(program)
+    nowhere = {"HEADROOM_LEDGER_URL": f"{DSN}127.0.0.1:9/headroom"}
+    ends = [
+        program.run("db", "upgrade"),
+        program.run("run", status=1),  # Slack refuses the token
+        program.run("run"),
+        program.run("run", "--only", "stripe", status=1, STRIPE_API_BASE=NOBODY, HEADROOM_NOW="2024-11-20T10:30:00Z"),
+        program.run("stripe", "check", status=1, STRIPE_API_KEY=f"{STRIPE_KEY}_revoked"),
+        program.run("deliveries", status=1, **nowhere),
+        program.run("db", "upgrade", status=1, **nowhere),
+        program.run("doctor", status=1),
+        program.run("deliveries"),
+        collected(program),
+    ]
+
+    printed = "".join(each if isinstance(each, str) else each.stdout + each.stderr for each in ends).encode()
+    stored = b"\n".join(path.read_bytes() for path in program.files())
+    rows = b"\n".join(
+        stored_in(program.environment[name]) for name in ("HEADROOM_LEDGER_URL", "HEADROOM_DAGSTER_POSTGRES_URL")
+    )
+    assert b"Acme" in printed
+    assert b"acme" in stored
+    assert b"usage_digest" in rows
+    for name, secret in SECRETS.items():
+        for spelling in spellings(secret):
+            for where, content in {"printed": printed, "in a file": stored, "in Postgres": rows}.items():
+                assert spelling not in content, f"{name} is {where}: {context(content, spelling)!r}"
+
+
+def collected(program: Program) -> str:
+    """What the collector says of an event, of a wrong key and of a wrong signature."""
+    names = ("HEADROOM_COLLECT_KEYS", "HEADROOM_COLLECT_WEBHOOK_SECRETS", "HEADROOM_LANDING")
+    collector = loopback.Program(program.data, {name: program.environment[name] for name in names})
+    event = json.dumps(make_event("acme", NOW)).encode()
+    signature = {"webhook-id": "msg_1", "webhook-timestamp": str(int(time.time())), "webhook-signature": "v1,AAAA"}
+    with collector.running() as port:
+        answers = [
+            loopback.request(port, "/v1/events", event, headers)
+            for headers in ({"X-API-Key": COLLECTOR_KEY}, {"X-API-Key": f"{COLLECTOR_KEY}x"}, signature)
+        ]
+        metrics = loopback.request(port, "/metrics", method="GET")
+        collector.stop()
+    assert [answer.status for answer in answers] == [200, 401, 401]
+    return collector.log + str(answers).replace(f"{COLLECTOR_KEY}x", "") + metrics.body.decode()
+
+
+def stored_in(url: str) -> bytes:
+    """Every row of every table there, as text."""
+    engine = sa.create_engine(url)
+    with engine.connect() as connection:
+        tables = connection.execute(
+            sa.text(
+                "select format('%I.%I', table_schema, table_name) from information_schema.tables"
+                " where table_schema not in ('pg_catalog', 'information_schema') and table_type = 'BASE TABLE'"
+            )
+        ).scalars()
+        rows = [
+            row
+            for table in tables.all()
+            for row in connection.execute(sa.text(f"select each::text from {table} as each")).scalars()
+        ]
+    engine.dispose()
+    return "\n".join(rows).encode()
+
+
+def context(content: bytes, spelling: bytes) -> bytes:
+    at = content.index(spelling)
+    return content[max(at - 200, 0) : at]
