@@ -257,7 +257,7 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlack]:
         yield server
 
 
-@pytest.mark.parametrize("block", range(10), ids=lambda block: f"seeds from {20 * block}")
+@pytest.mark.parametrize("block", range(5), ids=lambda block: f"seeds from {20 * block}")
 def test_every_part_stands_in_the_channel_once_and_in_order_whatever_happened(
     slack: FakeSlack, empty_ledger: Path, tmp_path: Path, block: int
 ) -> None:
