@@ -85,7 +85,7 @@ def test_digest_is_posted_once_when_slack_refuses_first(program: Program, slack:
     assert f"{key(20)}     failed" in program.run("deliveries").stdout
     slack.is_member = True
 
-    sent = program.run("run")
+    sent = program.run("run", "--only", "digest")
 
     link = f"https://example.slack.com/archives/{slack.channel}/p{slack.messages[0]['ts'].replace('.', '')}"
     assert f"UTC ({link})." in sent.stdout.replace("\n", "")
@@ -240,7 +240,7 @@ def test_stale_data_is_told_to_the_data_team_once_and_the_digest_made_when_it_is
     land(program.landing, "even_more_quotas.ndjson", make_quota("theta", 5, "2024-11-01T00:00:00Z"))
     use_up(program, "theta", "2024-11-30T08:10:00Z")
     program.run("run", HEADROOM_NOW="2024-11-30T09:10:00Z")
-    program.run("run", HEADROOM_NOW="2024-11-30T10:10:00Z")
+    program.run("run", "--only", "digest", HEADROOM_NOW="2024-11-30T10:10:00Z")
 
     assert slack.messages[-1]["channel"] == slack.channel
     assert slack.messages[-1]["text"].startswith("1 account crossed 80 % since Thu 28 Nov 08:00. First: theta.")

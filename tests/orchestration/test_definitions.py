@@ -81,6 +81,20 @@ GRAPH = {
 }
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One for all, so that dbt parses once."""
+    folder = tmp_path_factory.mktemp("data")
+    (folder / "landing").mkdir()
+    return folder
+
+
+@pytest.fixture
+def data(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HEADROOM_DATA", str(folder))
+    return folder
+
+
 @pytest.fixture
 def definitions(data: Path) -> dg.Definitions:
     return headroom()

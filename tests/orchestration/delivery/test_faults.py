@@ -277,7 +277,7 @@ def new_ledger(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Pat
 
 @pytest.mark.parametrize(
     ("new_ledger", "seeds"),
-    [*(("sqlite", range(first, first + 20)) for first in range(0, 200, 20)), ("postgres", range(6))],
+    [*(("sqlite", range(first, first + 20)) for first in range(0, 100, 20)), ("postgres", range(6))],
     indirect=["new_ledger"],
     ids=str,
 )
