@@ -5,7 +5,7 @@ BIN := .venv/bin
 # In the order of the files, the end-to-end ones before the many small ones: no core waits for a long file at the end.
 ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: run demo test coverage test-clients billing-faults lint fmt docs picture bench lock clean
+.PHONY: run demo test coverage test-clients billing-faults lint fmt docs picture bench lock audit clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
 	@exec $(BIN)/headroom ui
@@ -54,6 +54,10 @@ bench: .venv/ready
 lock: .venv/ready
 	$(BIN)/uv pip compile pyproject.toml --extra dev --universal --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-strip-extras --no-header --quiet --output-file requirements.lock
+
+# Needs the package index's own list of advisories, which mirrors often lack: then it fails and says so.
+audit: .venv/ready ## known vulnerabilities of what requirements.lock pins
+	$(BIN)/uv tool run pip-audit --strict --disable-pip --require-hashes --requirement requirements.lock
 
 # uv installs in seconds what pip takes over a minute for; where it cannot (a private index that only pip's
 # configuration knows), pip does it from the same file.
