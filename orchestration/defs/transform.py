@@ -33,6 +33,9 @@ class Translator(DagsterDbtTranslator):
 def build_models(project: Project) -> dg.AssetsDefinition:
     """The dbt assets; parses the dbt project first where it changed."""
     manifest, translator = project.dbt().manifest(), Translator()
+    for node in manifest["nodes"].values():
+        if node["resource_type"] == "test":  # what it means and what to do, where its failure shows
+            node["meta"] = {"description": node["description"].strip() or None, **node.get("meta", {})}
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="models", exclude="resource_type:unit_test")
     def models(context: dg.AssetExecutionContext, project: Project) -> Iterator[Any]:

@@ -9,6 +9,7 @@ import pytest
 from orchestration.definitions import headroom
 from orchestration.defs import automation
 from orchestration.defs.resources import Project
+from orchestration.settings import PROJECT_ROOT
 
 GRAPH = {
     "ingest": {
@@ -155,6 +156,15 @@ def test_dbt_tests_are_blocking_checks(definitions: dg.Definitions) -> None:
     assert {"daily_usage_adds_up_to_the_calls", "calls_are_distinct", "crossings_agree_with_utilization"} <= set(checks)
     informing = {"calls_are_recent", "billed_as_counted", "catalogue_at_stripe"}
     assert {name for name, check in checks.items() if not check.blocking} == informing
+
+
+def test_check_of_our_own_says_what_it_means(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    sql = {path.stem for path in (PROJECT_ROOT / "dbt_project" / "data-tests").glob("*.sql")}
+    said = {key.name: graph.get_check_spec(key).description or "" for key in _checks(definitions)}
+    assert len(sql & set(said)) >= 17
+    for name in {"calls_are_recent", "billed_as_counted", "catalogue_at_stripe"} | sql & set(said):
+        assert len(said[name]) > 60, name
 
 
 def test_catalogue_is_compared_once_a_day(definitions: dg.Definitions) -> None:
