@@ -3,19 +3,18 @@
 The asset, the sensor and the commands call this; each step can be repeated, and be killed, at any line.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
 from orchestration.delivery import copies, reporter
-from orchestration.delivery.certificates import Certificates
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.meter_ledger import MeterLedger, Report, units_standing
 from orchestration.delivery.outbox import RefusedError
@@ -24,18 +23,12 @@ from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.storage.warehouse import BillableUsage
 from orchestration.usage import pricing
-from orchestration.usage.catalogue import Catalogue, Step, catalogue, compare
-from orchestration.usage.certificate import Certificate, Status, differences, is_due
-from orchestration.usage.findings import Finding
 from orchestration.usage.metering import HORIZON, METER, Change, Mode, Plan, ReportState, Terms, plan
 from orchestration.usage.periods import month_start, utc_hour
 
 if TYPE_CHECKING:
     from orchestration.channels.stripe import Rejection, StripeMeter
-    from orchestration.channels.stripe_client import StripeClient
 
-PERIODS = 100
-"""Usage periods whose hours are in memory at a time."""
 LOOK_BACK = timedelta(days=92)
 """How far back usage is compared with the ledger: what came too late to be billed is listed."""
 
@@ -190,7 +183,7 @@ class _Planning:
         return Planned(change, (start, self._end), units, unbilled, refusal)
 
     def in_money(self, change: Change) -> list[CustomerChange]:
-        plans = {plan.name: plan for plan in _plans(self._config) if plan.meter == METER}
+        catalogued = {plan.name: plan for plan in plans(self._config) if plan.meter == METER}
         added: dict[str, dict[date, int]] = {}
         for (customer, day), units in change.units.items():
             added.setdefault(customer, {})[day] = units
@@ -201,7 +194,7 @@ class _Planning:
             more = sum(units for day, units in added[customer].items() if first <= day < end)
             if not more:
                 continue
-            plan = plans.get(period["plan"])
+            plan = catalogued.get(period["plan"])
             changes.append(
                 CustomerChange(
                     customer,
@@ -261,139 +254,20 @@ def look_back(config: Settings, clock: Callable[[], datetime]) -> Looked | None:
         meter = connected(config, ledger)
         if meter is None:
             return None
-        looked = reporter.confirm(ledger, meter, clock, _reads_left(config, ledger, clock))
-        _note_reads(ledger, clock, looked.reads)
+        looked = reporter.confirm(ledger, meter, clock, reads_left(config, ledger, clock))
+        note_reads(ledger, clock, looked.reads)
         return looked
 
 
-def _reads_left(config: Settings, ledger: MeterLedger, clock: Callable[[], datetime]) -> int:
+def reads_left(config: Settings, ledger: MeterLedger, clock: Callable[[], datetime]) -> int:
+    """How often Stripe's totals may still be read today (UTC)."""
     return config.stripe_reads_per_day - int(ledger.mark(f"reads|{clock():%Y-%m-%d}") or 0)
 
 
-def _note_reads(ledger: MeterLedger, clock: Callable[[], datetime], reads: int) -> None:
+def note_reads(ledger: MeterLedger, clock: Callable[[], datetime], reads: int) -> None:
+    """They were read so many times more."""
     today = f"reads|{clock():%Y-%m-%d}"
     ledger.remember(today, str(int(ledger.mark(today) or 0) + reads))
-
-
-@dataclass
-class Compared:
-    """What a comparison of whole usage periods has found."""
-
-    certified: int = 0
-    open: list[Certificate] = field(default_factory=list)
-    reads: int = 0
-    left: int = 0
-    """Periods that are due and were not compared: the reads were used up."""
-    stopped: str = ""
-
-
-def certify(config: Settings, clock: Callable[[], datetime]) -> Compared | None:
-    """Compare usage periods that have ended hour by hour: what was counted, what was reported, what Stripe shows. None
-    without a key. Within the day's reads; those that were never compared come first.
-
-    :raises engines.BusyError: another run plans or sends.
-    :raises StoppedError, ValueError: Stripe cannot be used as configured.
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
-    """
-    ledger, since = meter_ledger(config), config.now() - HORIZON
-    certificates, outcome = Certificates(ledger), Compared()
-    with ledger.alone():
-        meter, live_since = connected(config, ledger), ledger.live_since()
-        if meter is None:
-            return None
-        # A period whose last hour was not closed at the last build is not whole yet.
-        end = min(utc_hour(warehouse.data_quality(config.published)["as_of"]), utc_hour(config.now()))
-        former, reads = certificates.since(since), _reads_left(config, ledger, clock)
-        with warehouse.billable_usage(config.published, since, end, config.bill_sampled) as usage:
-            due = [
-                period
-                for period in usage.invoiced(since, end)
-                if live_since and live_since < period["period_end"] <= end
-                if is_due(former.get(_key(period)), period["units"], clock())
-            ]
-            due.sort(key=lambda period: former[_key(period)].certified_at if _key(period) in former else since)
-            for number, (period, counted) in enumerate(_with_usage(usage, due)):
-                pages = -(-int((period["period_end"] - period["period_start"]) / HOUR) // 100)
-                outcome.left = len(due) - number
-                if outcome.reads + pages > reads:
-                    break
-                try:
-                    found = _compared(config, ledger, meter, period, counted, clock)
-                except StoppedError as error:
-                    outcome.stopped = str(error)
-                    break
-                outcome.left -= 1
-                outcome.reads += pages if found.stripe_units is not None else 0
-                certificates.save(found)
-                if found.status is Status.CERTIFIED:
-                    outcome.certified += 1
-                else:
-                    outcome.open.append(found)
-        _note_reads(ledger, clock, outcome.reads)
-    return outcome
-
-
-def _with_usage(
-    usage: BillableUsage, periods: Sequence[Mapping[str, Any]]
-) -> Iterator[tuple[Mapping[str, Any], dict[datetime, int]]]:
-    """Each period with its units by hour, some of them read at a time."""
-    for first in range(0, len(periods), PERIODS):
-        some = periods[first : first + PERIODS]
-        start, end = min(each["period_start"] for each in some), max(each["period_end"] for each in some)
-        counted = usage.of_customers([each["stripe_customer_id"] for each in some], start, end)
-        for each in some:
-            hours = counted[each["stripe_customer_id"]]
-            yield each, {h: units for h, units in hours.items() if each["period_start"] <= h < each["period_end"]}
-
-
-def _key(period: Mapping[str, Any]) -> tuple[str, datetime]:
-    return period["stripe_customer_id"], period["period_start"]
-
-
-def _compared(
-    config: Settings,
-    ledger: MeterLedger,
-    meter: "StripeMeter",
-    period: Mapping[str, Any],
-    counted: Mapping[datetime, int],
-    clock: Callable[[], datetime],
-) -> Certificate:
-    """:raises StoppedError: Stripe could not be asked."""
-    customer, start, end = period["stripe_customer_id"], period["period_start"], period["period_end"]
-    revisions = ledger.of_customer(customer, start, end)
-    newest = {report.hour_start: report for report in revisions}
-    reported = {hour: units for (_, hour), units in units_standing(revisions, meter.mode).items()}
-    errors = {hour: report.error for hour, report in newest.items() if report.error}
-    under_way = [hour for hour, report in newest.items() if _is_under_way(report, clock())]
-    shown: dict[datetime, int] | None = None
-    difference = differences(counted, reported, "reported", errors)
-    if not difference and under_way:
-        difference = f"{len(under_way):,} hours are being reported, and compared by a later run"
-    elif not difference:
-        try:
-            shown = meter.hourly_totals(customer, start, end)
-            difference = differences(counted, shown, "shown by Stripe", errors)
-        except RefusedError as error:
-            shown, difference = {}, str(error)
-    return Certificate(
-        stripe_customer_id=customer,
-        period_start=start,
-        period_end=end,
-        final_at=end + timedelta(hours=config.stripe_grace_hours),
-        hours=len({*counted, *reported, *(shown or {})}),
-        units=sum(counted.values()),
-        reported_units=sum(reported.values()),
-        stripe_units=None if shown is None else sum(shown.values()),
-        status=Status.OPEN if difference else Status.CERTIFIED,
-        difference=difference or None,
-        certified_at=clock(),
-    )
-
-
-def _is_under_way(report: Report, now: datetime) -> bool:
-    if report.state is ReportState.SENT:
-        return report.finished_at is None or now - report.finished_at < reporter.LAG
-    return report.state in (ReportState.PREPARED, ReportState.SENDING)
 
 
 def note_rejections(config: Settings, clock: Callable[[], datetime]) -> list[str]:
@@ -510,56 +384,10 @@ def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
         return adopted
 
 
-def make_catalogue(config: Settings) -> Iterator[Step]:
-    """Make what is missing of our plans at Stripe, one step after the other.
-
-    :raises ValueError, RefusedError, InDoubtError: what was made stays; repeat it to make the rest.
-    """
-    from orchestration.channels import stripe_catalogue
-
-    yield from stripe_catalogue.apply(_client(config), wanted_catalogue(config))
-
-
-def compare_catalogue(config: Settings) -> list[Step]:
-    """What stands at Stripe of our plans, what is missing, and what Stripe has no price for.
-
-    :raises ValueError, RefusedError: Stripe cannot be asked.
-    """
-    from orchestration.channels import stripe_catalogue
-
-    wanted = wanted_catalogue(config)
-    return list(compare(wanted, stripe_catalogue.standing(_client(config), wanted)))
-
-
-def check(config: Settings) -> list[Finding]:
-    """Whether all that is done at Stripe would succeed and be billed. Changes nothing.
-
-    :raises ValueError: there is no key, or none that can be used.
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
-    """
-    from orchestration.channels import stripe_check
-
-    client, accounts = _client(config), warehouse.query(config.published, warehouse.BILLABLE_ACCOUNTS)
-    return stripe_check.check(client, config, wanted_catalogue(config), accounts, config.now())
-
-
-def wanted_catalogue(config: Settings) -> Catalogue:
-    """What should stand at Stripe, by the plans of the published copy.
+def plans(config: Settings) -> list[pricing.Plan]:
+    """Of the published copy.
 
     :raises warehouse.NothingPublishedError: no run has published anything yet.
     """
-    return catalogue(_plans(config), config.stripe_meter)
-
-
-def _plans(config: Settings) -> list[pricing.Plan]:
     rows, tiers = (warehouse.query(config.published, sql) for sql in (warehouse.PLANS, warehouse.PLAN_TIERS))
     return pricing.plans(rows, tiers)
-
-
-def _client(config: Settings) -> "StripeClient":
-    from orchestration.channels import stripe_client
-
-    client = stripe_client.connect(config)
-    if client is None:
-        raise ValueError("STRIPE_API_KEY is not set: what would be sent is recorded, `headroom stripe plan` shows it")
-    return client

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration import billing, cli_billing, cli_finance, settings, terminal
+from orchestration import catalogue, cli_billing, cli_finance, settings, terminal
 from orchestration.cli_billing import REFUSALS
 
 stripe_app = typer.Typer(
@@ -25,9 +25,9 @@ def bootstrap(
     """Meter, products and prices of our plans at Stripe: what stands, what is missing, what Stripe has no price for."""
     try:
         if is_applied:
-            for step in billing.make_catalogue(settings.load()):
+            for step in catalogue.make(settings.load()):
                 terminal.print_made(step)
-        terminal.print_steps(billing.compare_catalogue(settings.load()))
+        terminal.print_steps(catalogue.standing(settings.load()))
     except REFUSALS as error:
         terminal.fail(str(error))
 
@@ -36,7 +36,7 @@ def bootstrap(
 def check() -> None:
     """Whether key, permissions, meter, clock, prices and subscriptions are as they must be. Changes nothing."""
     try:
-        findings = billing.check(settings.load())
+        findings = catalogue.check(settings.load())
     except REFUSALS as error:
         terminal.fail(str(error))
     terminal.print_findings(findings)

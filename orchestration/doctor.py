@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
-from orchestration import billing, job
+from orchestration import catalogue, job
 from orchestration.delivery import inspection
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.outbox import RefusedError
@@ -186,7 +186,7 @@ def _stripe(config: Settings) -> Iterator[Finding]:
         yield _preview("Stripe", "STRIPE_API_KEY", config)
         return
     try:
-        yield from _of("Stripe", billing.check(config))
+        yield from _of("Stripe", catalogue.check(config))
     except (ValueError, RefusedError, warehouse.NothingPublishedError, duckdb.Error) as error:
         yield Finding("Stripe", str(error))
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from orchestration import billing
+from orchestration import billing, catalogue, certificates
 from orchestration.billing import Outcome
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.delivery.engines import BusyError
@@ -152,7 +152,7 @@ def stripe_parity(
 )
 def stripe_certificates(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
     try:
-        compared = billing.certify(project.settings, clock)
+        compared = certificates.certify(project.settings, clock)
     except BusyError as error:
         return dg.MaterializeResult(metadata={"outcome": f"not compared: {error}"})
     except (StoppedError, ValueError) as error:
@@ -217,7 +217,7 @@ def catalogue_at_stripe(project: Project) -> dg.AssetCheckResult:
     if settings.stripe_api_key is None:
         return dg.AssetCheckResult(passed=True, metadata={"outcome": "not asked: STRIPE_API_KEY is not set"})
     try:
-        findings = [finding for finding in billing.check(settings) if finding.problem]
+        findings = [finding for finding in catalogue.check(settings) if finding.problem]
     except (StoppedError, RefusedError, ValueError) as error:
         return dg.AssetCheckResult(passed=False, metadata={"outcome": str(error)})
     needed = any(finding.is_needed for finding in findings)

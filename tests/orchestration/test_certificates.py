@@ -10,8 +10,8 @@ from typing import Any
 import duckdb
 import pytest
 
-from orchestration import billing
-from orchestration.billing import Compared
+from orchestration import billing, certificates
+from orchestration.certificates import Compared
 from orchestration.delivery.certificates import Certificates
 from orchestration.usage.certificate import Certificate, Status
 from tests.billing_world import HOUR, World, naive
@@ -49,7 +49,7 @@ class Closing(World):
     def certify(self, at: datetime | None = None, **settings: Any) -> Compared:
         self.now = at or self.now
         self.settings |= settings
-        compared = billing.certify(self.config, lambda: self.now)
+        compared = certificates.certify(self.config, lambda: self.now)
         assert compared
         return compared
 
@@ -219,4 +219,4 @@ def test_without_a_key_nothing_is_compared(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5}
     world.publish()
     config = world.config.model_copy(update={"stripe_api_key": None})
-    assert billing.certify(config, lambda: world.now) is None
+    assert certificates.certify(config, lambda: world.now) is None

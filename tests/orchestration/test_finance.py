@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from orchestration import billing, finance
+from orchestration import billing, certificates, finance
 from orchestration.cli import app
 from orchestration.finance import Copied
 from tests.billing_world import HOUR, NOW, SEVEN, World
@@ -307,7 +307,7 @@ def test_statement_shows_its_certificate(world: World, monkeypatch: pytest.Monke
         connection.execute(
             "update account_periods set period_start = timestamp '2026-11-01', period_end = timestamp '2026-12-01'"
         )
-    compared = billing.certify(world.config, lambda: world.now)
+    compared = certificates.certify(world.config, lambda: world.now)
     assert compared
     assert compared.certified == 1
     monkeypatch.setenv("HEADROOM_NOW", world.now.isoformat())

@@ -9,7 +9,7 @@ import pytest
 from stripe import StripeClient
 from typer.testing import CliRunner, Result
 
-from orchestration.billing import wanted_catalogue
+from orchestration.catalogue import wanted
 from orchestration.channels import stripe_catalogue, stripe_check
 from orchestration.channels.stripe_check import catalogue_findings
 from orchestration.cli import app
@@ -27,7 +27,7 @@ runner = CliRunner()
 @pytest.fixture
 def made(published: Path, stripe: CatalogueStripe, client: StripeClient) -> Iterator[CatalogueStripe]:
     """A Stripe with our catalogue, and cus_1."""
-    for _ in stripe_catalogue.apply(client, wanted_catalogue(load())):
+    for _ in stripe_catalogue.apply(client, wanted(load())):
         pass
     stripe.add_customer("cus_1")
     stripe.requests.clear()
@@ -46,7 +46,7 @@ def add_account(published: Path, account: str, customer: str | None = "cus_1", *
 def findings(client: StripeClient) -> list[Finding]:
     config = load()
     accounts = warehouse.query(config.published, warehouse.BILLABLE_ACCOUNTS)
-    return catalogue_findings(client, wanted_catalogue(config), accounts)
+    return catalogue_findings(client, wanted(config), accounts)
 
 
 def problems(client: StripeClient) -> list[str]:
