@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from orchestration import job, settings, terminal, ui_server
 from orchestration.cli_db import db_app
+from orchestration.cli_postgres import postgres_app
 from orchestration.cli_stripe import stripe_app
 from orchestration.delivery import engines, migrate
 from orchestration.delivery.engines import UnusableLedgerError
@@ -38,6 +39,7 @@ slack_app = typer.Typer(help="Slack: what has to be set up there.", no_args_is_h
 app.add_typer(slack_app, name="slack")
 app.add_typer(stripe_app, name="stripe")
 app.add_typer(db_app, name="db")
+app.add_typer(postgres_app, name="postgres")
 
 _DATE = "%Y-%m-%d"
 _PERIODS = {

@@ -10,6 +10,7 @@ from orchestration.defs.billing import catalogue_at_stripe, stripe_certificates,
 from orchestration.defs.deliver import build_usage_digest
 from orchestration.defs.ingest import ingest, raw_meter_reports
 from orchestration.defs.notices import critical_alert, monthly_digest, weekly_digest
+from orchestration.defs.postgres import postgres_tables
 from orchestration.defs.publish import build_published_copy
 from orchestration.defs.resources import Project
 from orchestration.defs.transform import build_models
@@ -34,6 +35,7 @@ def headroom() -> dg.Definitions:
             weekly_digest,
             monthly_digest,
             critical_alert,
+            postgres_tables,
         ],
         asset_checks=[catalogue_at_stripe],
         jobs=automation.JOBS,

@@ -42,6 +42,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield _daemon(config)
     yield from _slack(config)
     yield from _stripe(config)
+    yield from _postgres(config)
 
 
 def _configuration(config: Settings) -> Iterator[Finding]:
@@ -189,6 +190,16 @@ def _stripe(config: Settings) -> Iterator[Finding]:
         yield from _of("Stripe", catalogue.check(config))
     except (ValueError, RefusedError, warehouse.NothingPublishedError, duckdb.Error) as error:
         yield Finding("Stripe", str(error))
+
+
+def _postgres(config: Settings) -> Iterator[Finding]:
+    from orchestration.channels import postgres
+
+    try:
+        if tables := postgres.configured(config):
+            yield from _of("Postgres", tables.check(config.published))
+    except (ValueError, warehouse.NothingPublishedError, duckdb.Error) as error:
+        yield Finding("Postgres", str(error))
 
 
 def _preview(subject: str, variable: str, config: Settings) -> Finding:

@@ -47,6 +47,7 @@ class Part(StrEnum):
     DIGEST = "digest"
     STRIPE = "stripe"
     NOTICES = "notices"
+    POSTGRES = "postgres"
 
 
 @dataclass(frozen=True)
@@ -125,6 +126,7 @@ def _asset_selection(only: Part | None) -> "list[dg.AssetKey] | None":
         Part.DIGEST: automation.DIGEST,
         Part.STRIPE: automation.STRIPE,
         Part.NOTICES: automation.NOTICES,
+        Part.POSTGRES: automation.POSTGRES,
     }[only]
     return sorted(selection.resolve(headroom().resolve_asset_graph()))
 

@@ -41,6 +41,16 @@ class Settings(BaseSettings):
         alias="HEADROOM_DAGSTER_POSTGRES_URL",
         description="of Dagster's runs, events and schedules; default: SQLite files in HEADROOM_DATA",
     )
+    destination: SecretStr | None = Field(
+        None,
+        alias="HEADROOM_DESTINATION_URL",
+        description="of the Postgres that rows of the marts are delivered to; without: nothing is",
+    )
+    destination_tables: Path | None = Field(
+        None,
+        alias="HEADROOM_DESTINATION_TABLES",
+        description="TOML, which rows go into which tables there; default: destination.toml in HEADROOM_DATA",
+    )
     landing_folder: Path | None = Field(
         None,
         alias="HEADROOM_LANDING",
@@ -194,7 +204,7 @@ class Settings(BaseSettings):
             raise ValueError(f"{value!r} is no IANA time zone; use a name such as Europe/Berlin") from error
         return value
 
-    @field_validator("postgres_ledger", "postgres_dagster")
+    @field_validator("postgres_ledger", "postgres_dagster", "destination")
     @classmethod
     def _is_postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
         # Strictly: of a password with a bare @ or / in it a piece would become the host, which messages name.
@@ -233,6 +243,7 @@ class Settings(BaseSettings):
     def _paths_are_absolute(self) -> Self:
         self.data = _absolute(self.data)
         self.landing_folder = _absolute(self.landing_folder) if self.landing_folder else None
+        self.destination_tables = _absolute(self.destination_tables) if self.destination_tables else None
         self.accounts = _absolute(self.accounts) if self.accounts else None
         self.subjects = _absolute(self.subjects) if self.subjects else None
         self.customers = _absolute(self.customers) if self.customers else None
@@ -266,6 +277,10 @@ class Settings(BaseSettings):
     @property
     def customers_csv(self) -> Path:
         return self.customers or self.data / "customers.csv"
+
+    @property
+    def destination_tables_file(self) -> Path:
+        return self.destination_tables or self.data / "destination.toml"
 
     @property
     def lake(self) -> Path:

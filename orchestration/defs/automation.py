@@ -26,6 +26,7 @@ DIGEST = dg.AssetSelection.assets("usage_digest")
 STRIPE = dg.AssetSelection.assets("stripe_usage", "stripe_parity", "stripe_certificates")
 CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")
 """Once a day: it reads all subscriptions."""
+POSTGRES = dg.AssetSelection.assets("postgres_tables")
 NOTICES = dg.AssetSelection.assets("weekly_digest", "monthly_digest", "critical_alert")
 
 refresh_job = dg.define_asset_job(
@@ -33,12 +34,12 @@ refresh_job = dg.define_asset_job(
 )
 hourly_job = dg.define_asset_job(
     "hourly_job",
-    (INGEST | MODELS | STRIPE | NOTICES) - dg.AssetSelection.checks(CATALOGUE),
+    (INGEST | MODELS | STRIPE | NOTICES | POSTGRES) - dg.AssetSelection.checks(CATALOGUE),
     description="Fresh numbers, the hour's usage for Stripe, and the notices that are due.",
 )
 daily_job = dg.define_asset_job(
     "daily_job",
-    INGEST | MODELS | STRIPE | DIGEST,
+    INGEST | MODELS | STRIPE | DIGEST | POSTGRES,
     description="The whole job: fresh numbers, Stripe, the digest.",
 )
 IN_PROGRESS = [

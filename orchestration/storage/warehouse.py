@@ -54,6 +54,27 @@ def query(published: Path, sql: str, parameters: Parameters | None = None) -> li
         return _rows(connection, sql, parameters)
 
 
+def columns(published: Path) -> dict[str, dict[str, str]]:
+    """The columns of each published table with their types, in order."""
+    found: dict[str, dict[str, str]] = {}
+    for row in query(published, _COLUMNS):
+        found.setdefault(row["table_name"], {})[row["column_name"]] = row["data_type"]
+    return found
+
+
+def chunks(
+    published: Path, table: str, names: Sequence[str], order: Sequence[str] = (), size: int = 10_000
+) -> Iterator[list[tuple[Any, ...]]]:
+    """These columns of all rows of a published table, so many rows at a time; of one build, whatever is published
+    meanwhile.
+    """
+    selected, by = (", ".join(f'"{name}"' for name in columns) for columns in (names, order))
+    with _connected(published) as connection:
+        connection.execute(f'select {selected} from main."{table}" {"order by " if by else ""}{by}')
+        while rows := connection.fetchmany(size):
+            yield [tuple(map(_aware, row)) for row in rows]
+
+
 def inspect(warehouse: Path, tables: Sequence[str]) -> tuple[dict[str, int], dict[str, Any]]:
     """Rows of the named tables right after a build, and the row of data_quality where it is one of them."""
     with (
@@ -261,6 +282,14 @@ USAGE_BY_DAY = """
 """
 
 DATA_QUALITY = "select * from data_quality"
+
+_COLUMNS = """
+    select columns.table_name, columns.column_name, columns.data_type
+    from duckdb_columns() as columns
+    semi join duckdb_tables() as tables using (database_name, schema_name, table_name)
+    where columns.database_name = current_database() and columns.schema_name = 'main'
+    order by columns.table_name, columns.column_index
+"""
 
 CUSTOMERS_OF = """
     select distinct stripe_customer_id

@@ -73,6 +73,7 @@ GRAPH = {
     "deliver": {
         "critical_alert",
         "monthly_digest",
+        "postgres_tables",
         "stripe_certificates",
         "stripe_parity",
         "stripe_usage",
@@ -146,8 +147,8 @@ def test_jobs_run_numbers_and_deliveries_together(definitions: dg.Definitions) -
     }
     assert selected == {
         "refresh_job": numbers,
-        "hourly_job": numbers | stripe | {"weekly_digest", "monthly_digest", "critical_alert"},
-        "daily_job": numbers | stripe | {"usage_digest"},
+        "hourly_job": numbers | stripe | {"weekly_digest", "monthly_digest", "critical_alert", "postgres_tables"},
+        "daily_job": numbers | stripe | {"usage_digest", "postgres_tables"},
     }
 
 

@@ -196,6 +196,17 @@ def test_doctor_checks_slack_with_its_own_check(house: Path, monkeypatch: pytest
         assert f"FAILS Slack: channel {slack.channel} (sales, cs, engineering, data): invite the bot" in examine(1)
 
 
+def test_doctor_checks_the_tables_of_a_postgres_with_their_own_check(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADROOM_DESTINATION_URL", "postgresql://u:s3cr3t@127.0.0.1:1/db")
+    assert "FAILS Postgres: " in examine(1)
+    (house / "destination.toml").write_text('[t]\ncopy = "data_quality"')
+    said = examine(1)
+    assert "FAILS Postgres: Postgres: database db at 127.0.0.1 cannot be written" in said
+    assert "s3cr3t" not in said
+
+
 def test_doctor_checks_stripe_with_its_own_check(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_API_KEY", "sk_live_1")
     assert "FAILS Stripe: STRIPE_API_KEY is a live key and" in examine(1)

@@ -93,7 +93,7 @@ def test_example_file_names_every_variable() -> None:
 PASSWORD = "s3cr3t"
 
 
-@pytest.mark.parametrize("name", ["HEADROOM_LEDGER_URL", "HEADROOM_DAGSTER_POSTGRES_URL"])
+@pytest.mark.parametrize("name", ["HEADROOM_LEDGER_URL", "HEADROOM_DAGSTER_POSTGRES_URL", "HEADROOM_DESTINATION_URL"])
 @pytest.mark.parametrize(
     "url",
     [

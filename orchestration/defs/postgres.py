@@ -1,0 +1,53 @@
+"""Published marts to tables of the user's own Postgres."""
+
+import dagster as dg
+
+from orchestration.channels import postgres
+from orchestration.channels.postgres import UnusableDestinationError
+from orchestration.defs.resources import OWNERS, Project
+
+LISTED = 20
+"""Refused rows that are listed one by one."""
+
+
+@dg.asset(
+    deps=["published_copy"],
+    group_name="deliver",
+    owners=OWNERS,
+    kinds={"postgres"},
+    description=(
+        "Rows of the marts in tables of your own Postgres, as `destination.toml` says: crossings and reported limits"
+        " are delivered, each row once and as it was then; other marts are copied, replaced as a whole. Nothing is"
+        " created or altered there.\n\n"
+        "If it fails, the message says which table needs what; `headroom postgres check` says the same without"
+        " writing. Run it again as often as you like: a delivered row is known by its delivery key, which is unique"
+        " in its table. Rows that a table refuses, by a constraint or a trigger of its own, are listed; the others"
+        " are delivered, and those are tried again with each run.\n\n"
+        "Without HEADROOM_DESTINATION_URL nothing is delivered."
+    ),
+)
+def postgres_tables(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+    settings = project.settings
+    try:
+        tables = postgres.configured(settings)
+        if tables is None:
+            return dg.MaterializeResult(metadata={"outcome": "nothing delivered: HEADROOM_DESTINATION_URL is not set"})
+        written = tables.write(settings.published)
+    except (UnusableDestinationError, ValueError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    lines = ["| table | mart | new | known | refused |", "|---|---|---|---|---|"]
+    for each in written:
+        to = each.destination
+        lines.append(f"| {to.table} | {to.mart} | {each.rows:,} | {each.known:,} | {len(each.refused):,} |")
+    metadata: dict[str, dg.MetadataValue] = {
+        "rows": dg.MetadataValue.int(sum(each.rows for each in written)),
+        "tables": dg.MetadataValue.md("\n".join(lines)),
+    }
+    refused = [f"- {each.destination.table}: {row}" for each in written for row in each.refused]
+    if refused:
+        raise dg.Failure(
+            f"{len(refused):,} rows were refused by their table, all others are there:\n" + "\n".join(refused[:LISTED]),
+            metadata=metadata,
+            allow_retries=False,
+        )
+    return dg.MaterializeResult(metadata=metadata)

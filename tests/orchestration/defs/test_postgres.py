@@ -1,0 +1,77 @@
+"""The asset that writes into tables of the user's own Postgres, and the commands that prepare it."""
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+import sqlalchemy as sa
+from typer.testing import CliRunner
+
+from orchestration import cli
+from orchestration.defs.postgres import postgres_tables
+from orchestration.defs.resources import Project
+from tests.orchestration.channels.test_postgres import publish
+from tests.postgres import Postgres
+
+TABLES = '[hits]\ndeliver = "usage_limit_hits"\n'
+
+
+def materialize() -> str:
+    """The table of what was written, or why nothing was."""
+    result = dg.materialize(
+        [postgres_tables],
+        resources={"project": Project()},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
+    if not result.success:
+        data = result.failure_data_for_node("postgres_tables")
+        assert data
+        return str(data.user_failure_data.description if data.user_failure_data else data.error)
+    metadata = result.asset_materializations_for_node("postgres_tables")[0].metadata
+    return str(metadata["tables" if "tables" in metadata else "outcome"].value).rpartition("\n")[2]
+
+
+def headroom(*arguments: str) -> tuple[int, str]:
+    result = CliRunner().invoke(cli.app, ["postgres", *arguments])
+    return result.exit_code, result.output
+
+
+def test_nothing_is_delivered_unless_a_database_is_named(data: Path) -> None:
+    assert materialize() == "nothing delivered: HEADROOM_DESTINATION_URL is not set"
+    assert headroom("check")[0] == 1
+
+
+def test_rows_are_delivered_once_however_often_it_is_materialized(
+    data: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.database()
+    monkeypatch.setenv("HEADROOM_DESTINATION_URL", url)
+    assert "destination.toml: No such file or directory. It says which rows" in materialize()
+    (data / "destination.toml").write_text(TABLES)
+    assert "does not exist yet: `headroom run` builds" in headroom("--print-ddl")[1]
+    publish(data / "published.duckdb")
+    assert "nothing was written" in materialize()
+    status, said = headroom("check")
+    assert (status, "`headroom postgres --print-ddl` shows it" in said) == (1, True)
+
+    engine = sa.create_engine(url, poolclass=sa.NullPool)
+    status, statement = headroom("--print-ddl")
+    assert status == 0
+    with engine.begin() as database:
+        database.exec_driver_sql(statement)
+        database.exec_driver_sql("alter table hits add check (event_id <> 'event 2')")
+    assert headroom("check") == (0, "ok      hits takes each row of usage_limit_hits, 5 columns\n")
+
+    refused = (
+        '1 rows were refused by their table, all others are there:\n- hits: , event 2: new row for relation "hits"'
+    )
+    assert materialize().startswith(refused)
+    with engine.begin() as database:
+        database.exec_driver_sql("alter table hits drop constraint hits_event_id_check")
+    assert [materialize(), materialize()] == [
+        "| hits | usage_limit_hits | 1 | 2 | 0 |",
+        "| hits | usage_limit_hits | 0 | 3 | 0 |",
+    ]
+    with engine.begin() as database:
+        assert database.exec_driver_sql("select count(*) from hits").scalar() == 3
