@@ -37,6 +37,7 @@ SECRETS = {
     "STRIPE_API_KEY": STRIPE_KEY,
     "HEADROOM_LEDGER_URL": PASSWORD,
     "HEADROOM_DAGSTER_POSTGRES_URL": PASSWORD,
+    "HEADROOM_DESTINATION_URL": PASSWORD,
     "HEADROOM_COLLECT_KEYS": COLLECTOR_KEY,
     "HEADROOM_COLLECT_WEBHOOK_SECRETS": WEBHOOK_SECRET,
 }
@@ -44,7 +45,8 @@ SECRETS = {
 
 @pytest.fixture
 def program(tmp_path: Path, postgres: Postgres) -> Iterator[Program]:
-    urls = {name: postgres.database().replace("postgresql://postgres@", DSN) for name in ("ledger", "dagster")}
+    names = ("HEADROOM_LEDGER_URL", "HEADROOM_DAGSTER_POSTGRES_URL", "HEADROOM_DESTINATION_URL")
+    urls = {name: postgres.database().replace("postgresql://postgres@", DSN) for name in names}
     with FakeSlack() as slack, FakeStripe() as stripe:
         stripe.keys[STRIPE_KEY] = None
         stripe.clock = datetime.fromisoformat(NOW).timestamp
@@ -55,8 +57,7 @@ def program(tmp_path: Path, postgres: Postgres) -> Iterator[Program]:
             {
                 "STRIPE_API_KEY": STRIPE_KEY,
                 "STRIPE_API_BASE": stripe.url,
-                "HEADROOM_LEDGER_URL": urls["ledger"],
-                "HEADROOM_DAGSTER_POSTGRES_URL": urls["dagster"],
+                **urls,
                 "HEADROOM_COLLECT_KEYS": COLLECTOR_KEY,
                 "HEADROOM_COLLECT_WEBHOOK_SECRETS": WEBHOOK_SECRET,
             },
@@ -74,10 +75,12 @@ def test_every_secret_setting_is_marked_here() -> None:
 
 def test_no_secret_is_printed_logged_or_stored(program: Program) -> None:
     land_small(program)
+    (program.data / "destination.toml").write_text('["public.usage"]\ncopy = "utilization_mtd"\n')
     nowhere = {"HEADROOM_LEDGER_URL": f"{DSN}127.0.0.1:9/headroom"}
     ends = [
         program.run("db", "upgrade"),
-        program.run("run", status=1),  # Slack refuses the token
+        program.run("run", status=1),  # Slack refuses the token, and the destination has no table
+        make_table(program),
         program.run("run"),
         program.run("run", "--only", "stripe", status=1, STRIPE_API_BASE=NOBODY, HEADROOM_NOW="2024-11-20T10:30:00Z"),
         program.run("stripe", "check", status=1, STRIPE_API_KEY=f"{STRIPE_KEY}_revoked"),
@@ -90,12 +93,11 @@ def test_no_secret_is_printed_logged_or_stored(program: Program) -> None:
 
     printed = "".join(each if isinstance(each, str) else each.stdout + each.stderr for each in ends).encode()
     stored = b"\n".join(path.read_bytes() for path in program.files())
-    rows = b"\n".join(
-        stored_in(program.environment[name]) for name in ("HEADROOM_LEDGER_URL", "HEADROOM_DAGSTER_POSTGRES_URL")
-    )
+    rows = b"\n".join(stored_in(url) for name, url in program.environment.items() if SECRETS.get(name) == PASSWORD)
     assert b"Acme" in printed
     assert b"acme" in stored
     assert b"usage_digest" in rows
+    assert b"Acme Corp" in rows
     for name, secret in SECRETS.items():
         for spelling in spellings(secret):
             for where, content in {"printed": printed, "in a file": stored, "in Postgres": rows}.items():
@@ -117,6 +119,15 @@ def collected(program: Program) -> str:
         collector.stop()
     assert [answer.status for answer in answers] == [200, 401, 401]
     return collector.log + str(answers).replace(f"{COLLECTOR_KEY}x", "") + metrics.body.decode()
+
+
+def make_table(program: Program) -> str:
+    said = program.run("postgres", "--print-ddl").stdout
+    engine = sa.create_engine(program.environment["HEADROOM_DESTINATION_URL"])
+    with engine.begin() as connection:
+        connection.exec_driver_sql(said)
+    engine.dispose()
+    return said
 
 
 def stored_in(url: str) -> bytes:
