@@ -13,7 +13,7 @@ from orchestration.storage import warehouse
 from tests.e2e.program import NOW, Program, kill
 from tests.fakes import FakeSlack
 
-KILLS = 5
+KILLS = 4
 TABLES = {
     "daily_usage": "*",
     "utilization_mtd": "*",
