@@ -3,8 +3,8 @@
 A batch is one folder, `batches/000001/`, with `calls/event_date=…/*.parquet`, `others.parquet` (quotas and limits),
 `rejected.parquet` and `manifest.json` (which bytes of which landing files it holds); a file without rows is not
 there. It is written elsewhere, synced, and moved in: a batch is there as a whole or not at all, so a kill at any
-moment leaves nothing half counted. Batches are immutable; the warehouse can be rebuilt from them alone, and landing
-files may be deleted once read.
+moment leaves nothing half counted. Files are immutable; when there are many small ones, one takes the place of several
+(`compaction.py`). The warehouse can be rebuilt from them alone, and landing files may be deleted once read.
 
 How a batch is made is in `batch.py`, the rules are in `usage/events.py`, `accounts.py` reads the files of accounts.
 """
@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +23,7 @@ import pyarrow as pa
 from filelock import FileLock
 
 from orchestration.storage import batch as making
-from orchestration.storage import landing, meter_reports, repeats, staging
+from orchestration.storage import compaction, landing, meter_reports, repeats, staging
 from orchestration.storage.accounts import ACCOUNTS_FILES, ROWS_REJECTED_COLUMNS, AccountsFile
 from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
 from orchestration.storage.landing import LandedFile
@@ -142,7 +142,7 @@ class Lake:
         Lines that are good now count as if they had been good when they came, those that are not stay in quarantine.
         """
         number, generation = self._next()
-        files = [str(path) for path in sorted(self._batches.glob("[0-9]*/rejected.parquet"))]
+        files = [str(path) for path in sorted(self._batches.glob("[0-9]*/rejected*.parquet"))]
         rejected = f"from read_parquet([{', '.join(map(literal, files))}]) where generation = {generation}"
         kept = ", ".join(f"'{reason}'" for reason in KEPT_AS_THEY_ARE)
         with self._connect() as connection:
@@ -158,6 +158,22 @@ class Lake:
                 f"insert into refused_besides select {columns} from ({rejected} and reason in ({kept}))"
             ).fetchall()
             return self._commit(connection, Batch(number, now.isoformat(), generation=generation + 1), now)
+
+    def compact(self, no_build: AbstractContextManager[object]) -> int:
+        """Make one of the small files of each day that has too many; how many files it was of. Call inside `writing()`.
+
+        `no_build` is entered for the moment in which no build may read the lake. What it raises ends the compaction.
+
+        :raises OSError, duckdb.Error: that was not possible; nothing was changed.
+        """
+        groups = compaction.crowded(self._batches)
+        if groups:
+            tree = self._staging / "batches"
+            self._staging.mkdir(exist_ok=True)
+            with self._connect() as connection:
+                compaction.merge(connection, groups, self._batches, tree, no_build)
+            shutil.rmtree(tree)
+        return sum(map(len, groups))
 
     def latest_call(self, now: datetime) -> tuple[datetime, datetime] | None:
         """When the latest call that counts at `now` happened, and when the one that came last came; None without any.

@@ -102,8 +102,7 @@ def _stored_near(connection: duckdb.DuckDBPyConnection, batches: Path) -> list[l
         for folder in (batch / "calls").glob("event_date=*"):
             if folder.name in names:
                 calls += sorted(str(path) for path in folder.iterdir())
-        if (batch / "others.parquet").exists():
-            others.append(str(batch / "others.parquet"))
+        others += sorted(str(path) for path in batch.glob("others*.parquet"))
     return [files for files in (calls, others) if files]
 
 

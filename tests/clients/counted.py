@@ -29,7 +29,7 @@ def in_lake(data: Path) -> list[Counted]:
     pipeline.ingest(data, data / "landing", datetime.now(UTC) + timedelta(minutes=1))
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
-        rejected = _read(connection, "reason, line", data / "lake" / "batches" / "*" / "rejected.parquet")
+        rejected = _read(connection, "reason, line", data / "lake" / "batches" / "*" / "rejected*.parquet")
         assert not rejected, rejected
         calls = _read(
             connection, "account_id, event_id, event_at", data / "lake" / "batches" / "*" / "calls" / "*" / "*.parquet"

@@ -1,12 +1,20 @@
-"""The check on raw_events: how old the newest call is, and what a person is told."""
+"""The ingest asset: its check of how old the newest call is, and when it makes few files of many."""
 
 from datetime import timedelta
+from logging import getLogger
+from pathlib import Path
 
 import dagster as dg
 import pytest
+from filelock import FileLock
 
-from orchestration.defs.ingest import judge_age
-from tests.builders import NOW
+from orchestration import settings
+from orchestration.defs import ingest as ingest_module
+from orchestration.defs.ingest import ingest, judge_age
+from orchestration.defs.resources import Project
+from orchestration.storage import compaction
+from tests.builders import NOW, land, make_event, make_quota
+from tests.orchestration.storage.world import World
 
 
 @pytest.mark.parametrize(("seconds", "is_recent"), [(0, True), (26 * 3600 - 1, True), (26 * 3600, False)])
@@ -31,3 +39,45 @@ def test_check_warns_when_no_call_has_ever_come() -> None:
     result = judge_age(None, NOW, stale_after_hours=26)
     assert not result.passed
     assert result.description == "no call has come yet"
+
+
+def merged(data: Path, number: int) -> int:
+    """Ingest one more file; how many files of the lake it made one of."""
+    land(data / "landing", f"{number}.ndjson", make_event(uuid=f"event {number}"))
+    result = dg.materialize(
+        [ingest],
+        resources={"project": Project()},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+    )
+    return int(result.asset_materializations_for_node("ingest")[0].metadata["lake_files_merged"].value)  # type: ignore[arg-type]
+
+
+def test_ingest_makes_few_files_of_many_when_no_build_reads_them(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "FILES", 1)
+    monkeypatch.setenv("HEADROOM_NOW", NOW.isoformat())
+    assert merged(data, 1) == 0
+    with FileLock(settings.load().warehouse.with_suffix(".lock")), monkeypatch.context() as patch:  # as a build does
+        patch.setattr(ingest_module, "BUILD_SECONDS", 0)
+        assert merged(data, 2) == 0
+
+    def refuse(*_: object) -> None:
+        raise OSError(22, "these folders cannot be exchanged here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(compaction, "_exchange", refuse)
+        assert merged(data, 3) == 0
+    assert merged(data, 4) == 4
+
+
+def test_files_of_a_day_stay_few_however_often_it_is_ingested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "FILES", 2)
+    world, days = World(tmp_path), [f"2026-11-{day:02}" for day in range(1, 10)]
+    for number in range(1, 10):
+        calls = [make_event(at=f"{day}T12:00:00Z", uuid=f"{day} {number}") for day in days]
+        world.land(*calls, make_quota(uuid=f"quota {number}"), "no event", name=f"{number}.ndjson")
+        batches = world.ingest()
+        with world.lake.writing():
+            ingest_module._compact(world.lake, batches, tmp_path / "warehouse.duckdb", getLogger())
+        for kind in (*(f"calls/event_date={day}/*.parquet" for day in days), "others*.parquet", "rejected*.parquet"):
+            assert len(list(world.lake.root.glob(f"batches/*/{kind}"))) <= 2 * 2 + 1, (number, kind)
+    assert len(world.calls()) == 9 * 9

@@ -58,7 +58,7 @@ class World:
         return self.rows(columns, "batches/*/calls/*/*.parquet")
 
     def events(self, columns: str = "event_id") -> list[Any]:
-        return self.rows(columns, "batches/*/calls/*/*.parquet", "batches/*/others.parquet")
+        return self.rows(columns, "batches/*/calls/*/*.parquet", "batches/*/others*.parquet")
 
     def rejected(self, columns: str = "line_number, reason") -> list[Any]:
         """The quarantine as readers see it: what the last replay left, and what came after it."""
@@ -67,7 +67,7 @@ class World:
             connection.execute("set TimeZone = 'UTC'")
             found = connection.execute(
                 f"select {columns} from {every} where generation = last and reason is not null order by all",
-                [[str(self.lake.root / "batches/*/rejected.parquet")]],
+                [[str(self.lake.root / "batches/*/rejected*.parquet")]],
             ).fetchall()
         return [row[0] if len(row) == 1 else row for row in found]
 
