@@ -45,6 +45,12 @@ USERS = f"""<clickhouse>
     </users>
     <quotas><default></default></quotas>
 </clickhouse>"""
+SERVE = """
+    SYSTEM START LISTEN HTTP;
+    SYSTEM START LISTEN TCP;
+    SELECT sleepEachRow(3) FROM numbers(100000000)
+    SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0 FORMAT Null
+"""
 START_SECONDS = 60
 FETCH_SECONDS = 600
 
@@ -158,9 +164,7 @@ def _start(library: Path, node: Node, cluster: list[Node], user_files: Path) -> 
         f"--http_port={node.http_port}",
         f"--tcp_port={node.tcp_port}",
         f"--config-file={config}",
-        "--query=SYSTEM START LISTEN HTTP; SYSTEM START LISTEN TCP; "
-        "SELECT sleepEachRow(3) FROM numbers(100000000) SETTINGS max_block_size = 1, "
-        "function_sleep_max_microseconds_per_block = 0 FORMAT Null",
+        f"--query={SERVE}",
     ]
     with (node.folder / "log").open("wb") as log:
         return subprocess.Popen(
@@ -222,7 +226,8 @@ if __name__ == "__main__" and len(sys.argv) > 1:
     sys.exit(_serve(sys.argv[1], sys.argv[2:]))
 elif __name__ == "__main__":
     with running() as started:
-        for each in started:
-            print(f"http://127.0.0.1:{each.http_port} native {each.tcp_port} in {each.folder}")
-        print("\n".join(f"export {name}={value}" for name, value in started[0].environment().items()), flush=True)
+        lines = [f"# http {each.http_port}, native {each.tcp_port}, in {each.folder}" for each in started]
+        lines += [f"export {name}={value}" for name, value in started[0].environment().items()]
+        sys.stdout.write("\n".join([*lines, ""]))
+        sys.stdout.flush()
         signal.pause()
