@@ -98,7 +98,7 @@ class Node:
 
 @contextmanager
 def running(nodes: int = 2, user_files: Path | None = None) -> Iterator[list[Node]]:
-    """So many nodes of one cluster; `user_files` is the only folder that their file() reads (the lake).
+    """So many nodes of one cluster; `user_files` is the folder that their file() reads (the lake).
 
     :raises NoClickHouseError: it cannot be fetched here, or does not start.
     """
@@ -155,6 +155,7 @@ def fetch() -> Path:
 
 
 def _start(library: Path, node: Node, cluster: list[Node], user_files: Path) -> subprocess.Popen[bytes]:
+    user_files.mkdir(exist_ok=True)
     users, config = node.folder / "users.xml", node.folder / "config.xml"
     users.write_text(USERS)
     config.write_text(_config(cluster, users, user_files))
@@ -172,7 +173,7 @@ def _start(library: Path, node: Node, cluster: list[Node], user_files: Path) -> 
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            cwd=node.folder,
+            cwd=user_files,  # this engine reads relative paths from here, and absolute ones unconfined
             start_new_session=True,  # Ctrl-C is for the tests, which then end it
         )
 
