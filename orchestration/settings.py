@@ -241,7 +241,7 @@ class Settings(BaseSettings):
                 " shards, and in the password %40 for @, %3A for :, %2F for /, %25 for %, %23 for #, %3F for ?"
             )
         if find_spec("dbt.adapters.clickhouse") is None:
-            raise ValueError("dbt-clickhouse is not installed: pip install 'headroom[clickhouse]', or unset it")
+            raise ValueError("dbt-clickhouse is not installed: pip install '.[clickhouse]' in the clone, or unset it")
         return value
 
     @field_validator("fixed_now")

@@ -6,6 +6,7 @@ there is in `clickhouse_load.py`, how its marts are published in `clickhouse_pub
 
 import http.client
 import json
+import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -22,6 +23,7 @@ CONNECT_SECONDS = 10
 ANSWER_SECONDS = 3600
 """No answer is waited for longer. The longest is that of a first load, in pieces of at most ten million calls."""
 CHUNK_BYTES = 2**20
+SAID_ON_THE_WAY = re.compile(rb"Code: (\d+)\..*?\(version", re.DOTALL)
 NEEDED = {
     "join_use_nulls": "1",
     "aggregate_functions_null_for_empty": "1",
@@ -32,6 +34,7 @@ NEEDED = {
 """Settings of the user's profile: a view is evaluated under those of whoever asks, not those of a session."""
 NODE_AWAY = "start that node, or take it out of the cluster in the server's configuration"
 ADVICE = {
+    60: "`headroom run --only models` makes it",
     107: "HEADROOM_CLICKHOUSE_LAKE has to say where the server finds the lake: mount or copy it there",
     210: NODE_AWAY,
     209: NODE_AWAY,
@@ -125,11 +128,13 @@ class ClickHouse:
         wanted = {"default_format": "Parquet", "output_format_parquet_date_as_uint16": 0}
         with self._answer(sql, wanted) as answer, target.open("wb") as file:
             last = b""
-            while chunk := self._read(answer, CHUNK_BYTES):
+            while chunk := self._piece(answer):
                 file.write(chunk)
-                last = (last + chunk)[-1000:]
+                last = (last + chunk)[-2000:]
         if not last.endswith(b"PAR1"):  # what went wrong on the way is said where the end of the file would be
-            raise self._refusal(0, last.partition(b"__exception__")[2].decode(errors="replace") or "it broke off")
+            said = SAID_ON_THE_WAY.search(last)
+            code, words = (int(said[1]), said[0].decode(errors="replace")) if said else (210, "its answer broke off")
+            raise self._refusal(code, words)
 
     def everywhere(self, sql: str) -> None:
         """Have every node of the cluster carry it out, one after the other; tables are named with their database.
@@ -226,9 +231,18 @@ class ClickHouse:
                 raise self._refusal(code, self._read(answer).decode(errors="replace"))
             yield answer
 
-    def _read(self, answer: http.client.HTTPResponse, size: int | None = None) -> bytes:
+    def _read(self, answer: http.client.HTTPResponse) -> bytes:
         try:
-            return answer.read(size)
+            return answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise self._away(error) from None
+
+    def _piece(self, answer: http.client.HTTPResponse) -> bytes:
+        """The next piece; of an answer that breaks off, what had come."""
+        try:
+            return answer.read(CHUNK_BYTES)
+        except http.client.IncompleteRead as error:
+            return error.partial
         except (OSError, http.client.HTTPException) as error:
             raise self._away(error) from None
 
@@ -240,4 +254,5 @@ class ClickHouse:
 
     def _refusal(self, code: int | None, words: str) -> ClickHouseError:
         advice = ADVICE.get(code or 0, "see the server's log")
-        return ClickHouseError(f"{self.place}: {' '.join(words.split())[:500]}: {advice}")
+        what = " ".join(words.partition("(version")[0].split())
+        return ClickHouseError(f"{self.place}: {what[:500]}: {advice}")

@@ -30,11 +30,11 @@ def publish(
             with duckdb.connect(str(staging), config={**CONFIG}) as connection:
                 connection.execute("set TimeZone = 'UTC'")
                 for table, types in columns.items():
-                    server.download(f"select {', '.join(types)} from {table}", part)
-                    typed = ", ".join(f"cast({name} as {kind}) as {name}" for name, kind in types.items())
-                    connection.execute(
-                        f"create table {table} as select {typed} from read_parquet({literal(str(part))})"
-                    )
+                    names = ", ".join(f'"{name}"' for name in types)
+                    server.download(f"select {names} from {table}", part)
+                    typed = ", ".join(f'cast("{name}" as {kind}) as "{name}"' for name, kind in types.items())
+                    rows_there = f"select {typed} from read_parquet({literal(str(part))})"
+                    connection.execute(f"create table {table} as {rows_there}")
                     [[rows[table]]] = connection.execute(f"select count(*) from {table}").fetchall()
             staging.replace(published)
     finally:

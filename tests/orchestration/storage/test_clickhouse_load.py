@@ -250,10 +250,6 @@ def test_refusals_say_what_to_do(nodes: list[Node], lake: Lake) -> None:
         ClickHouseError, match=r"knows no cluster nothing \(it knows .*headroom.*\): correct \?cluster="
     ):
         load(reached(nodes[0], "refused", cluster="nothing"), lake)
-    with pytest.raises(
-        ClickHouseError, match=r"127.0.0.1:9 does not answer \(.*refused\): start it, or correct HEADROOM"
-    ):
-        load(ClickHouse(SecretStr("http://u:p@127.0.0.1:9/database")), lake)
 
 
 def test_profile_without_the_settings_is_refused(lake: Lake, monkeypatch: pytest.MonkeyPatch) -> None:
