@@ -10,6 +10,7 @@ from orchestration.channels.preview import PreviewChannel
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.outbox import Channel
 from orchestration.settings import Settings
+from orchestration.storage.clickhouse import ClickHouse
 from orchestration.storage.dbt import DbtProject
 from orchestration.storage.lake import Lake
 from orchestration.storage.places import Places
@@ -35,6 +36,11 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
         config = self.settings
         config.export()
         return DbtProject(*config.dbt_places)
+
+    def clickhouse(self) -> ClickHouse | None:
+        """Where the marts are built; None where that is the DuckDB file."""
+        url = self.settings.clickhouse_url
+        return ClickHouse(url) if url else None
 
     def ledger(self) -> Ledger:
         return Ledger(self.settings.ledger_url)
