@@ -48,16 +48,20 @@ toInt64OrNull(
 
 {% macro clickhouse__iso_weekday(date_expression) %}toInt32(toDayOfWeek({{ date_expression }})){% endmacro %}
 
+{# Every row is divided, those that a `case` leaves out as well: by null in place of 0. The remainder by a 64 bit number
+   has 64 bits. #}
 {% macro clickhouse__percentage(part, whole) -%}
 (
-    toDecimal128(intDiv(toInt128({{ part }}) * 100, {{ whole }}), 0)
-    + toDecimal128(intDiv((toInt128({{ part }}) * 100 % {{ whole }}) * 1000000, {{ whole }}), 0)
+    toDecimal128(intDiv(toInt128({{ part }}) * 100, nullif({{ whole }}, 0)), 0)
+    + toDecimal128(
+        intDiv(toInt128(toInt128({{ part }}) * 100 % nullif({{ whole }}, 0)) * 1000000, nullif({{ whole }}, 0)), 0
+    )
     * toDecimal128('0.000001', 6)
 )
 {%- endmacro %}
 
 {% macro clickhouse__ratio(part, whole) -%}
-(toDecimal128(intDiv(toInt128({{ part }}) * 1000000, {{ whole }}), 0) * toDecimal128('0.000001', 6))
+(toDecimal128(intDiv(toInt128({{ part }}) * 1000000, nullif({{ whole }}, 0)), 0) * toDecimal128('0.000001', 6))
 {%- endmacro %}
 
 {% macro clickhouse__rounded(expression) -%}
@@ -71,7 +75,7 @@ toInt64OrNull(
 )
 {%- endmacro %}
 
-{% macro clickhouse__ceiling_division(part, whole) %}intDiv({{ part }} + {{ whole }} - 1, {{ whole }}){% endmacro %}
+{% macro clickhouse__ceiling_division(part, whole) %}intDiv({{ part }} + {{ whole }} - 1, nullif({{ whole }}, 0)){% endmacro %}
 
 {% macro clickhouse__hours_between(start, end) %}age('hour', {{ start }}, {{ end }}){% endmacro %}
 
@@ -111,7 +115,7 @@ arrayJoin(
 {%- endmacro %}
 
 {% macro clickhouse__weighted_mean(value, weight) -%}
-toInt64(intDiv(sum(toInt128({{ value }}) * {{ weight }}), sum({{ weight }})))
+toInt64(intDiv(sum(toInt128({{ value }}) * {{ weight }}), nullif(sum({{ weight }}), 0)))
 {%- endmacro %}
 
 {% macro clickhouse__quantile(expression, share) -%}
@@ -136,3 +140,18 @@ alter table {{ relation }} update {{ changes }} where true settings mutations_sy
     {%- call statement("_") -%}{{ sql }}{%- endcall -%}
     {{ return(sql) }}
 {% endmacro %}
+
+{# What dbt_project.yml sets for models holds for tests, too. #}
+{% macro clickhouse__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
+{{ dbt_clickhouse.clickhouse__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) }} {{ clickhouse__settings() }}
+{%- endmacro %}
+
+{% macro clickhouse__get_unit_test_sql(main_sql, expected_fixture_sql, expected_column_names) -%}
+{{ dbt.default__get_unit_test_sql(main_sql, expected_fixture_sql, expected_column_names) }} {{ clickhouse__settings() }}
+{%- endmacro %}
+
+{% macro clickhouse__get_empty_subquery_sql(select_sql, select_sql_header=none) -%}
+{{ dbt.default__get_empty_subquery_sql(select_sql, select_sql_header) }} {{ clickhouse__settings() }}
+{%- endmacro %}
+
+{% macro clickhouse__settings() %}settings prefer_column_name_to_alias = 1, prefer_global_in_and_join = 1{% endmacro %}
