@@ -42,6 +42,7 @@ ADVICE = {
     279: NODE_AWAY,
     291: "the lake must lie under the server's user_files_path: set that, or HEADROOM_CLICKHOUSE_LAKE",
     497: "grant it to the user of HEADROOM_CLICKHOUSE_URL, at the server",
+    499: "HEADROOM_CLICKHOUSE_LAKE has to name the lake in its bucket, and the server needs credentials for that",
     516: "correct user and password in HEADROOM_CLICKHOUSE_URL",
 }
 """What to do, by the server's number for what happened."""

@@ -17,9 +17,11 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import boto3
 import duckdb
 import pytest
 from clickhouse_driver import Client
+from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from orchestration import doctor, settings
@@ -42,8 +44,11 @@ _numbers = count(1)
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Node]]:
     try:
-        with running(2) as started:
-            yield started
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("AWS_ACCESS_KEY_ID", "test")  # for objects, a server has credentials of its own
+            patched.setenv("AWS_SECRET_ACCESS_KEY", "test")
+            with running(2) as started:
+                yield started
     except NoClickHouseError as error:
         pytest.skip(f"no ClickHouse: {error}")
 
@@ -133,6 +138,24 @@ def test_load_needs_no_cluster(nodes: list[Node], lake: Lake) -> None:
     assert server.ask("select engine from system.tables where database = 'alone' and name = 'raw_events'") == [
         {"engine": "MergeTree"}
     ]
+
+
+def test_load_reads_a_lake_in_a_bucket(server: ClickHouse, lake: Lake) -> None:
+    store = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    store.start()
+    try:
+        endpoint = "http://{}:{}".format(*store.get_host_and_port())
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        client = boto3.client("s3", endpoint_url=endpoint, **keys)
+        client.create_bucket(Bucket="usage")
+        for path in lake.root.rglob("*.parquet"):
+            client.upload_file(str(path), "usage", f"lake/{path.relative_to(lake.root).as_posix()}")
+        clickhouse_load.load(server, lake, f"{endpoint}/usage/lake", lake.root / ".build", print)
+        assert_equal(server, lake)
+        with pytest.raises(ClickHouseError, match="HEADROOM_CLICKHOUSE_LAKE has to name the lake in its bucket"):
+            clickhouse_load.load(server, lake, f"{endpoint}/usage/nothing", lake.root / ".build", print)
+    finally:
+        store.stop()
 
 
 def test_everything_is_loaded_anew_when_the_lake_is_another_one(server: ClickHouse, data: Path, lake: Lake) -> None:
