@@ -4,6 +4,7 @@ The tests follow one another on the same nodes, each in a database of its own; t
 """
 
 import contextlib
+import http.client
 import json
 import re
 import shutil
@@ -16,6 +17,7 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import boto3
 import duckdb
@@ -247,6 +249,25 @@ def test_load_that_was_killed_while_calls_came_in_is_put_right_by_the_next(
     load(server, lake)
     found = f"select count() as rows, uniqExact(event_id) as ids from raw_events where batch = {manifest.number}"
     assert server.ask(found) == [{"rows": calls, "ids": calls}]
+
+
+def test_load_ends_what_a_killed_build_had_asked_for(nodes: list[Node], server: ClickHouse, lake: Lake) -> None:
+    """It would write into a mart while the next build does."""
+    load(server, lake)
+    server.ask("create table mart engine = MergeTree order by tuple() as select 1 as x")
+    query = urlencode({"database": server.address.database, "function_sleep_max_microseconds_per_block": 0})
+    headers = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": PASSWORD, "User-Agent": "dbt-clickhouse/1.10.3"}
+    build = http.client.HTTPConnection("127.0.0.1", nodes[0].http_port)
+    build.request("POST", f"/?{query}", "insert into mart select sleepEachRow(3) from numbers(1000)", headers)
+    running = "select query from system.processes where query like 'insert into mart %'"
+    while not server.ask(running):
+        pass
+    build.close()
+    assert server.ask(running)
+
+    load(server, lake)
+    assert not server.ask(running)
+    assert server.ask("select count() as rows from mart") == [{"rows": 1}]
 
 
 def test_load_says_so_when_the_server_has_another_lake(server: ClickHouse, data: Path, lake: Lake) -> None:
