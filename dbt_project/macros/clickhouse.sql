@@ -143,7 +143,7 @@ alter table {{ relation }} update {{ changes }} where true settings mutations_sy
 
 {# What dbt_project.yml sets for models holds for tests, too. #}
 {% macro clickhouse__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) -%}
-{{ dbt_clickhouse.clickhouse__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) }} {{ clickhouse__settings() }}
+{{ dbt.clickhouse__get_test_sql(main_sql, fail_calc, warn_if, error_if, limit) }} {{ clickhouse__settings() }}
 {%- endmacro %}
 
 {% macro clickhouse__get_unit_test_sql(main_sql, expected_fixture_sql, expected_column_names) -%}
