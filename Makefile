@@ -5,7 +5,7 @@ BIN := .venv/bin
 # In the order of the files, the end-to-end ones before the many small ones: no core waits for a long file at the end.
 ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: run demo test coverage test-clients billing-faults lint fmt docs picture bench lock audit clean
+.PHONY: run demo test coverage test-clients test-clickhouse billing-faults lint fmt docs picture bench lock audit clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
 	@exec $(BIN)/headroom ui
@@ -22,6 +22,10 @@ coverage: .venv/ready ## the same, a third slower
 # Installs real client libraries from PyPI and npm into a cache outside the repository, and drives them.
 test-clients: .venv/ready
 	$(BIN)/python -m pytest tests/clients -m clients -rs
+
+# Fetches ClickHouse's engine once (560 MB, from npm) into a cache outside the repository, and starts two nodes of it.
+test-clickhouse: .venv/ready
+	$(BIN)/python -m pytest tests -m clickhouse -rs
 
 billing-faults: .venv/ready ## random weeks of billing with faults, and a table of what happened; SEEDS=300
 	@$(BIN)/python -m tests.billing_faults $(SEEDS)

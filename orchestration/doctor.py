@@ -16,7 +16,8 @@ from orchestration.delivery import inspection
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.outbox import RefusedError
 from orchestration.settings import Settings
-from orchestration.storage import warehouse
+from orchestration.storage import clickhouse_load, warehouse
+from orchestration.storage.clickhouse import ClickHouse, ClickHouseError
 from orchestration.storage.lake import Lake
 from orchestration.storage.landing import LandedFile
 from orchestration.storage.places import Places
@@ -38,6 +39,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield ledger
     yield from _landing(config, is_ledger_usable=not ledger.problem)
     yield _newest_call(config)
+    yield from _clickhouse(config)
     yield from _published(config)
     yield _daemon(config)
     yield from _slack(config)
@@ -133,6 +135,20 @@ def _newest_call(config: Settings) -> Finding:
     return Finding(
         f"{subject}: the newest call is {_age(now, latest[0])} old, the last came {_age(now, latest[1])} ago", problem
     )
+
+
+def _clickhouse(config: Settings) -> Iterator[Finding]:
+    if config.clickhouse_url is None:
+        return
+    server = ClickHouse(config.clickhouse_url)
+    try:
+        yield from server.examine()
+        behind = clickhouse_load.lag(server, Lake(config.lake), config.lake_at_clickhouse)
+    except ClickHouseError as error:
+        yield Finding("ClickHouse", str(error))
+        return
+    words = f"{behind:,} batches of the lake wait for the next run" if behind else "it has the whole lake"
+    yield Finding(f"ClickHouse: {words}")
 
 
 def _published(config: Settings) -> Iterator[Finding]:

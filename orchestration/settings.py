@@ -5,8 +5,10 @@ Headroom may want to change it; numbers that define what a figure means belong t
 """
 
 import os
+import re
 from datetime import UTC, datetime
 from functools import cached_property
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -16,6 +18,8 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+# Strictly: of a password with a bare @ or / in it a piece would become the host, which messages name.
+CLICKHOUSE_URL = re.compile(r"https?://([^\s:/?#@]+(:[^\s:/?#@]*)?@)?[\w.-]+(:\d+)?/[A-Za-z_]\w*(\?cluster=[\w.-]+)?")
 
 
 class Settings(BaseSettings):
@@ -50,6 +54,16 @@ class Settings(BaseSettings):
         None,
         alias="HEADROOM_DESTINATION_TABLES",
         description="TOML, which rows go into which tables there; default: destination.toml in HEADROOM_DATA",
+    )
+    clickhouse_url: SecretStr | None = Field(
+        None,
+        alias="HEADROOM_CLICKHOUSE_URL",
+        description="http://user:password@host:8123/database?cluster=name: builds the marts there; default: DuckDB",
+    )
+    clickhouse_lake: str | None = Field(
+        None,
+        alias="HEADROOM_CLICKHOUSE_LAKE",
+        description="the lake as that server finds it, a folder, s3://… or https://…; default: where it is here",
     )
     landing_folder: Path | None = Field(
         None,
@@ -226,6 +240,20 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("clickhouse_url")
+    @classmethod
+    def _is_clickhouse_url(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is None:
+            return None
+        if not CLICKHOUSE_URL.fullmatch(value.get_secret_value()):
+            raise ValueError(
+                "use http://user:password@host:8123/database or https://…, ?cluster=name behind it where there are"
+                " shards, and in the password %40 for @, %3A for :, %2F for /, %25 for %, %23 for #, %3F for ?"
+            )
+        if find_spec("dbt.adapters.clickhouse") is None:
+            raise ValueError("dbt-clickhouse is not installed: pip install '.[clickhouse]' in the clone, or unset it")
+        return value
+
     @field_validator("fixed_now")
     @classmethod
     def _clock_is_aware(cls, value: datetime | None) -> datetime | None:
@@ -291,6 +319,15 @@ class Settings(BaseSettings):
         return self.data / "warehouse.duckdb"
 
     @property
+    def lake_at_clickhouse(self) -> str:
+        return (self.clickhouse_lake or str(self.lake)).rstrip("/")
+
+    @property
+    def build_lock(self) -> Path:
+        """Held by whoever builds the marts, on either engine, or must not be disturbed by a build."""
+        return self.warehouse.with_suffix(".lock")
+
+    @property
     def published(self) -> Path:
         return self.data / "published.duckdb"
 
@@ -325,9 +362,10 @@ class Settings(BaseSettings):
         return self.data / "dagster"
 
     @property
-    def dbt_places(self) -> tuple[Path, Path, Path]:
-        """The dbt project, the folder for its manifest and compiled SQL, and the warehouse it builds."""
-        return PROJECT_ROOT / "dbt_project", self.data / "dbt", self.warehouse
+    def dbt_places(self) -> tuple[Path, Path, Path, SecretStr | None]:
+        """The dbt project, the folder for its manifest and compiled SQL, the warehouse, or ClickHouse in its place."""
+        target = self.data / ("dbt_clickhouse" if self.clickhouse_url else "dbt")
+        return PROJECT_ROOT / "dbt_project", target, self.warehouse, self.clickhouse_url
 
     def export(self) -> None:
         """Write what dbt's profile and Dagster look up by themselves into this process's environment."""

@@ -25,4 +25,4 @@ where
     (aggregation = 'sum' and meter <> 'api-calls')
     or (quota_policy = 'reset' and meter <> 'api-calls')
     or unit is null
-    or meter <> lower(replace(meter, '_', '-'))
+    or meter <> {{ meter_of('meter') }}

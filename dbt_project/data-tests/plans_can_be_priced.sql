@@ -22,7 +22,7 @@
     ("has_tiers <> (pricing in ('graduated', 'volume'))",
         "needs tiers in plan_tiers.csv with graduated or volume, and must have none otherwise"),
 ] %}
-with recursive plans as (
+with recursive catalogue as (
     select * from {{ ref('plans') }}
 ),
 
@@ -38,7 +38,7 @@ one_way_up as (
         plan,
         meter,
         min(next_plan) as next_plan
-    from plans
+    from catalogue
     group by plan, meter
 ),
 
@@ -74,23 +74,48 @@ cycles as (
 
 facts as (
     select
-        plans.*,
-        count(*) over (partition by plans.plan, plans.meter) as row_count,
-        min(plans.base_price) over (partition by plans.plan) as lowest_base_price,
-        max(plans.base_price) over (partition by plans.plan) as highest_base_price,
-        min(plans.currency) over () as first_currency,
+        catalogue.plan as plan,
+        catalogue.meter as meter,
+        catalogue.base_price,
+        catalogue.currency,
+        catalogue.included_units,
+        catalogue.pricing,
+        catalogue.unit_price,
+        catalogue.package_units,
+        catalogue.package_price,
+        catalogue.limit_kind,
+        catalogue.rate_limit_per_second,
+        catalogue.next_plan as next_plan,
+        count(*) over (partition by catalogue.plan, catalogue.meter) as row_count,
+        min(catalogue.base_price) over (partition by catalogue.plan) as lowest_base_price,
+        max(catalogue.base_price) over (partition by catalogue.plan) as highest_base_price,
+        min(catalogue.currency) over () as first_currency,
         higher.plan is not null as has_next_plan,
         cycles.plan is not null as leads_back,
         tiered.plan is not null as has_tiers
-    from plans
-    left join one_way_up as higher on plans.next_plan = higher.plan and plans.meter = higher.meter
-    left join cycles on plans.plan = cycles.plan and plans.meter = cycles.meter
-    left join tiered on plans.plan = tiered.plan and plans.meter = tiered.meter
+    from catalogue
+    left join one_way_up as higher on catalogue.next_plan = higher.plan and catalogue.meter = higher.meter
+    left join cycles on catalogue.plan = cycles.plan and catalogue.meter = cycles.meter
+    left join tiered on catalogue.plan = tiered.plan and catalogue.meter = tiered.meter
+),
+
+-- A problem is a row here and a condition below, so that facts is read once: in a union ClickHouse does not find what
+-- is recursive.
+problems as (
+    {% for condition, problem in problems %}
+        select
+            {{ loop.index }} as number,
+            '{{ problem }}' as problem
+        {% if not loop.last %}union all{% endif %}
+    {% endfor %}
 )
 
-{% for condition, problem in problems %}
-    select distinct 'The plan ' || plan || ' {{ problem }}.' as problem
-    from facts
-    where {{ condition }}
-    {% if not loop.last %}union all{% endif %}
-{% endfor %}
+select distinct 'The plan ' || facts.plan || ' ' || problems.problem || '.' as problem
+from facts
+cross join problems
+where
+    case problems.number
+        {% for condition, problem in problems %}
+            when {{ loop.index }} then {{ condition }}
+        {% endfor %}
+    end

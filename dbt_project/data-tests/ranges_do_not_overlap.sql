@@ -21,7 +21,8 @@ with ranges as (
 followed as (
     select
         *,
-        lead(valid_from) over (partition by model_name, id order by valid_from, valid_until) as next_valid_from
+        lead({{ nullable('valid_from') }}) over (partition by model_name, id order by valid_from, valid_until)
+            as next_valid_from
     from ranges
 )
 

@@ -34,5 +34,9 @@
     cast(floor(({{ days }} + 5 - ({{ weekday }} - {{ as_of_weekday() }} + 6) % 7) / 7.0) as integer)
 {%- endmacro %}
 
+{# Bounds of what has no beginning or no end. #}
+{% macro since_ever() %}{{ return(modules.datetime.datetime(1970, 1, 1)) }}{% endmacro %}
+{% macro for_ever() %}{{ return(modules.datetime.datetime(9999, 12, 31)) }}{% endmacro %}
+
 {# SQL: the hours of a day as rows, 0 to 23. #}
 {% macro hours_of_day() %}(values ({{ range(24) | join("), (") }})){% endmacro %}

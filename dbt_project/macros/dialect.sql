@@ -1,5 +1,5 @@
 {# Everything that differs between engines, and nothing else. A model that needs an engine's own function gets a
-   macro here, with a `default__` (DuckDB) and, where it differs, a `clickhouse__` version. #}
+   macro here, with a `default__` (DuckDB) and, where it differs, a `clickhouse__` version in clickhouse.sql. #}
 
 {% macro utc_timestamp(expression) %}{{ return(adapter.dispatch('utc_timestamp')(expression)) }}{% endmacro %}
 {# A lake timestamp as a timestamp without zone that reads in UTC, whatever the session's zone is. By its microseconds:
@@ -12,6 +12,14 @@
 
 {% macro utc_literal(moment) %}{{ return(adapter.dispatch('utc_literal')(moment)) }}{% endmacro %}
 {% macro default__utc_literal(moment) %}timestamp '{{ moment.strftime("%Y-%m-%d %H:%M:%S.%f") }}'{% endmacro %}
+
+{% macro midnight(date_expression) %}{{ return(adapter.dispatch('midnight')(date_expression)) }}{% endmacro %}
+{# The first moment of a UTC day. #}
+{% macro default__midnight(date_expression) %}cast({{ date_expression }} as timestamp){% endmacro %}
+
+{% macro nullable(expression) %}{{ return(adapter.dispatch('nullable')(expression)) }}{% endmacro %}
+{# What lag() and lead() look at, where the engine must be told that there may be no such row. #}
+{% macro default__nullable(expression) %}{{ expression }}{% endmacro %}
 
 {% macro business_date(expression) %}{{ return(adapter.dispatch('business_date')(expression)) }}{% endmacro %}
 {# The calendar day of the business zone on which a UTC timestamp falls. #}
@@ -37,6 +45,10 @@ cast(unnest(generate_series({{ first_date }}, {{ last_date }}, interval 1 day)) 
 
 {% macro json_text(column, field) %}{{ return(adapter.dispatch('json_text')(column, field)) }}{% endmacro %}
 {% macro default__json_text(column, field) %}json_extract_string({{ column }}, '$.{{ field }}'){% endmacro %}
+
+{% macro meter_of(metric) %}{{ return(adapter.dispatch('meter_of')(metric)) }}{% endmacro %}
+{# The name of the meter that a sender's metric is of. #}
+{% macro default__meter_of(metric) %}lower(replace({{ metric }}, '_', '-')){% endmacro %}
 
 {% macro whole_number(text) %}{{ return(adapter.dispatch('whole_number')(text)) }}{% endmacro %}
 {# The text as an integer where it is a whole number of at most 18 digits (12, 12.0), else null. #}
@@ -64,6 +76,11 @@ cast(case when regexp_full_match({{ text }}, '[0-9]{1,18}(\.0+)?') then split_pa
 {% macro default__ratio(part, whole) -%}
 (cast(cast({{ part }} as hugeint) * 1000000 // {{ whole }} as decimal(18, 0)) * cast(0.000001 as decimal(7, 6)))
 {%- endmacro %}
+
+{% macro rounded(expression) %}{{ return(adapter.dispatch('rounded')(expression)) }}{% endmacro %}
+{# A floating number as a decimal with six places, half a step away from zero. A decimal, so that sums do not depend on
+   the order in which threads add up. #}
+{% macro default__rounded(expression) %}cast({{ expression }} as decimal(24, 6)){% endmacro %}
 
 {% macro ceiling_division(part, whole) %}{{ return(adapter.dispatch('ceiling_division')(part, whole)) }}{% endmacro %}
 {# The smallest integer that is not below part / whole; both are positive integers. #}
@@ -116,6 +133,14 @@ cast(sum(cast({{ weight }} as hugeint) * ({{ weight }} - 1) * {{ units }} * {{ u
 {% macro default__rows_fingerprint(relation) -%}
 md5(string_agg(cast({{ relation }} as varchar), '' order by cast({{ relation }} as varchar)))
 {%- endmacro %}
+
+{% macro replaced_table(relation) %}{{ return(adapter.dispatch('replaced_table')(relation)) }}{% endmacro %}
+{# What stands before the query whose rows are the table from now on, at once and as a whole. #}
+{% macro default__replaced_table(relation) %}create or replace table {{ relation }} as{% endmacro %}
+
+{% macro changed_rows(relation, changes) %}{{ return(adapter.dispatch('changed_rows')(relation, changes)) }}{% endmacro %}
+{# A statement that changes all rows, and is done when it answers. #}
+{% macro default__changed_rows(relation, changes) %}update {{ relation }} set {{ changes }}{% endmacro %}
 
 {% macro lake_folder() %}{{ return(graph.sources["source.headroom.lake.raw_events"].meta.folder) }}{% endmacro %}
 

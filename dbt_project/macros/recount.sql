@@ -51,7 +51,7 @@
     {%- if progress and not missing and not flags.FULL_REFRESH -%}
         {%- set last = run_query("select * from " ~ progress).rows -%}
         {%- if last and last[0].version == version and last[0].lake == (lake_fingerprint(last[0].seen_batch) or none) -%}
-            {%- set since = [last[0].counted_until, counted_until()] | min -%}
+            {%- set since = [last[0].counted_until.replace(tzinfo=none), counted_until()] | min -%}
             {%- do plan.update({
                 "is_full": false,
                 "since": since.date().isoformat(),
@@ -98,12 +98,14 @@
     {%- if execute and recount_progress() -%}
         {%- set plan = recount_plan() -%}
         {%- if plan.is_full -%}
-            delete from {{ recount_progress() }}
+            delete from {{ recount_progress() }} where true
         {%- else -%}
-            update {{ recount_progress() }} set
-                seen_batch = {{ plan.last_batch }},
-                lake = '{{ plan.lake }}',
-                counted_until = least(counted_until, {{ utc_literal(counted_until()) }})
+            {%- set changes = [
+                "seen_batch = " ~ plan.last_batch,
+                "lake = '" ~ plan.lake ~ "'",
+                "counted_until = least(counted_until, " ~ utc_literal(counted_until()) ~ ")",
+            ] -%}
+            {{ changed_rows(recount_progress(), changes | join(", ")) }}
         {%- endif -%}
     {%- endif -%}
 {% endmacro %}
@@ -126,7 +128,7 @@
     {%- endfor -%}
     {%- if passed | length == needed | length -%}
         {%- set plan = recount_plan() -%}
-        create or replace table {{ target.schema }}.recount_progress as
+        {{ replaced_table(target.schema ~ ".recount_progress") }}
         select
             cast({{ plan.last_batch }} as bigint) as last_batch,
             cast({{ plan.last_batch }} as bigint) as seen_batch,
@@ -134,7 +136,7 @@
             {{ utc_literal(counted_until()) }} as counted_until,
             '{{ plan.version }}' as version
     {%- elif failed | selectattr("status", "equalto", "fail") | list and recount_progress() -%}
-        delete from {{ recount_progress() }}
+        delete from {{ recount_progress() }} where true
     {%- endif -%}
 {% endmacro %}
 

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import dagster as dg
 
-from orchestration.defs.resources import OWNERS, Project
-from orchestration.storage import warehouse
+from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
+from orchestration.storage import clickhouse_publish, warehouse
 
 
 def build_published_copy(models: dg.AssetsDefinition, stale_after: timedelta) -> dg.AssetsDefinition:
@@ -29,8 +29,13 @@ def build_published_copy(models: dg.AssetsDefinition, stale_after: timedelta) ->
         ),
     )
     def published_copy(project: Project) -> dg.MaterializeResult[None]:
-        settings = project.settings
-        rows = warehouse.publish(settings.warehouse, settings.published)
+        settings, clickhouse = project.settings, project.clickhouse()
+        if clickhouse:
+            columns = project.dbt().published_columns()
+            with failing_in_a_sentence():
+                rows = clickhouse_publish.publish(clickhouse, columns, settings.published, settings.build_lock)
+        else:
+            rows = warehouse.publish(settings.warehouse, settings.published)
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(str(settings.published)),

@@ -7,8 +7,8 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
-from orchestration.defs.resources import OWNERS, Project
-from orchestration.storage import warehouse
+from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
+from orchestration.storage import clickhouse_load, warehouse
 from orchestration.storage.dbt import NodeResult
 
 FIGURES = {
@@ -39,7 +39,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="models", exclude="resource_type:unit_test")
     def models(context: dg.AssetExecutionContext, project: Project) -> Iterator[Any]:
-        settings, dbt = project.settings, project.dbt()
+        settings, dbt, clickhouse = project.settings, project.dbt(), project.clickhouse()
         keys = {
             unique_id: translator.get_asset_spec(manifest, unique_id, None).key
             for unique_id, node in manifest["nodes"].items()
@@ -53,15 +53,21 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         selected = [node for node, key in keys.items() if key in context.selected_asset_keys]
         selected += [node for node, key in checks.items() if key in context.selected_asset_check_keys]
         is_all = len(selected) == len(keys) + len(checks)
-        names = None if is_all else [manifest["nodes"][node]["name"] for node in selected]
-        results = dbt.build(settings.now(), settings.timezone, names, settings.bill_sampled)
+        wanted = None if is_all else [manifest["nodes"][node]["name"] for node in selected]
+        if clickhouse:
+            seen_at, lock = settings.lake_at_clickhouse, settings.build_lock
+            with failing_in_a_sentence():
+                clickhouse_load.load(clickhouse, project.lake(), seen_at, lock, context.log.info)
+        results = dbt.build(settings.now(), settings.timezone, wanted, settings.bill_sampled)
         built = {each.unique_id: each for each in results if each.unique_id in keys and each.status == "success"}
         tables = {
             node: manifest["nodes"][node]["name"]
             for node in built
             if manifest["nodes"][node]["config"]["materialized"] in ("table", "incremental", "seed")
         }
-        rows, quality = warehouse.inspect(settings.warehouse, list(tables.values()))
+        names = list(tables.values())
+        with failing_in_a_sentence():
+            rows, quality = clickhouse.inspect(names) if clickhouse else warehouse.inspect(settings.warehouse, names)
         for unique_id, result in built.items():
             name = manifest["nodes"][unique_id]["name"]
             metadata: dict[str, Any] = {"seconds": result.seconds}

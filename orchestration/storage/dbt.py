@@ -17,6 +17,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from filelock import FileLock
+from pydantic import SecretStr
+
+from orchestration.storage import clickhouse
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,15 @@ class NodeResult:
 
 @dataclass(frozen=True)
 class DbtProject:
-    """The dbt project, the folder for what dbt writes beside the warehouse, and the warehouse file."""
+    """The dbt project, the folder for what dbt writes beside the warehouse, and the warehouse file.
+
+    Where there is a ClickHouse, the models are built there, and of the file only the lock beside it is used.
+    """
 
     folder: Path
     target: Path
     warehouse: Path
+    clickhouse_url: SecretStr | None = None
 
     @property
     def parse_lock(self) -> FileLock:
@@ -69,6 +76,16 @@ class DbtProject:
         with self.parse_lock:
             content: dict[str, Any] = json.loads((self.target / "manifest.json").read_bytes())
         return content
+
+    def published_columns(self) -> dict[str, dict[str, str]]:
+        """DuckDB's type of each column of what is published, by table: of everything whose columns have types."""
+        nodes = [node for node in self.manifest()["nodes"].values() if node["resource_type"] in ("model", "seed")]
+        typed = {
+            node["name"]: node["config"].get("column_types")
+            or {name: column["data_type"] for name, column in node["columns"].items()}
+            for node in nodes
+        }
+        return {name: columns for name, columns in sorted(typed.items()) if columns and all(columns.values())}
 
     def warm(self) -> None:
         """Start dbt ahead of `build`, which this process will call soon. It ends with this process."""
@@ -113,6 +130,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
+            env={**os.environ, **clickhouse.environment(project.clickhouse_url)},
         )
 
     def wait_until_ready(self) -> None:

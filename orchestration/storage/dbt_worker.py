@@ -20,7 +20,8 @@ from orchestration.storage.dbt import DbtProject
 
 
 def main() -> None:
-    project = DbtProject(*(Path(argument) for argument in sys.argv[1:4]))
+    folder, target, warehouse = (Path(argument) for argument in sys.argv[1:4])
+    project = DbtProject(folder, target, warehouse)
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever dbt prints must not look like an answer
 
     def answer(content: dict[str, Any]) -> None:

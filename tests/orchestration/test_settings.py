@@ -116,6 +116,44 @@ def test_url_of_postgres_is_refused_in_a_sentence_without_its_password(
     assert PASSWORD not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"{PASSWORD}",
+        f"clickhouse://u:{PASSWORD}@host/database",
+        f"http://u:x@{PASSWORD}@host/database",
+        f"http://u:/{PASSWORD}@host/database",
+        f"http://u:{PASSWORD}@host:port/database",
+        f"http://u:{PASSWORD}@host",
+        f"http://u:{PASSWORD}@host/data-base",
+        f"http://u:{PASSWORD}@host/database?cluser=main",
+    ],
+)
+def test_url_of_clickhouse_is_refused_in_a_sentence_without_its_password(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("HEADROOM_CLICKHOUSE_URL", url)
+    with pytest.raises(ValidationError, match=r"HEADROOM_CLICKHOUSE_URL\n.*use http://user:password@host") as caught:
+        load()
+    assert PASSWORD not in str(caught.value)
+
+
+def test_clickhouse_is_refused_in_a_sentence_where_its_adapter_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("HEADROOM_CLICKHOUSE_URL", f"http://u:{PASSWORD}@host/database")
+    assert PASSWORD not in repr(load())
+    monkeypatch.setattr("orchestration.settings.find_spec", lambda name: None)
+    with pytest.raises(ValidationError, match=r"dbt-clickhouse is not installed: pip install '\.\[clickhouse\]'"):
+        load()
+
+
+def test_engines_do_not_share_what_dbt_writes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    on_duckdb = load().dbt_places
+    monkeypatch.setenv("HEADROOM_CLICKHOUSE_URL", "http://host/database")
+    assert load().dbt_places[1] != on_duckdb[1]
+
+
 def test_ledger_is_on_postgres_where_that_is_set(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load().ledger_url == f"sqlite:///{data / 'ledger.sqlite'}"
     monkeypatch.setenv("HEADROOM_LEDGER_URL", f"postgresql://u:{PASSWORD}%40@host/db")

@@ -26,7 +26,7 @@ first_quotas as (
 -- What the accounts file says, and since when there is anything to count.
 terms as (
     select
-        known_accounts.account_id,
+        known_accounts.account_id as account_id,
         coalesce(accounts.period_kind, 'month') as period_kind,
         accounts.period_anchor,
         accounts.period_ends_on,
@@ -112,7 +112,7 @@ dates as (
         account_id,
         first_date,
         case when period_anchor <= {{ date_literal(as_of()) }} then period_anchor else first_date end as start_date,
-        date '9999-12-31' as end_date,
+        cast(null as date) as end_date,
         'lifetime' as period_source
     from terms
     where period_kind = 'lifetime'
@@ -121,19 +121,19 @@ dates as (
 periods as (
     select
         account_id,
-        cast(start_date as timestamp) as period_start,
-        cast(end_date as timestamp) as period_end,
+        {{ midnight('start_date') }} as period_start,
+        coalesce({{ midnight('end_date') }}, {{ utc_literal(for_ever()) }}) as period_end,
         period_source
     from dates
     where
         start_date <= {{ date_literal(as_of()) }}
-        and end_date > first_date
+        and (end_date is null or end_date > first_date)
 ),
 
 -- Where the policy is reset, a changed quota of calls starts usage anew, from the hour in which it took effect.
 resets as (
     select distinct
-        periods.account_id,
+        periods.account_id as account_id,
         date_trunc('hour', history.effective_at) as period_start,
         periods.period_end,
         'quota change' as period_source
@@ -161,7 +161,8 @@ bounded as (
         account_id,
         period_start,
         coalesce(
-            lead(period_start) over (partition by account_id, period_end order by period_start), period_end
+            lead({{ nullable('period_start') }}) over (partition by account_id, period_end order by period_start),
+            period_end
         ) as period_end,
         period_source
     from parts

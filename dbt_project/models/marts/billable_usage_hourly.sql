@@ -26,8 +26,8 @@ customers as (
     select
         accounts.account_id,
         accounts.stripe_customer_id,
-        timestamp '1970-01-01 00:00:00' as valid_from,
-        timestamp '9999-12-31 00:00:00' as valid_until
+        {{ utc_literal(since_ever()) }} as valid_from,
+        {{ utc_literal(for_ever()) }} as valid_until
     from accounts
     where accounts.account_id not in (select ranges.account_id from ranges)
 ),

@@ -49,11 +49,11 @@ reported as (
         newest.revisions,
         newest.error,
         standing.units as reported_units,
-        standing.identifier,
-        standing.first_attempt_at,
+        standing.identifier as identifier,
+        standing.first_attempt_at as first_attempt_at,
         case when standing.state <> 'sending' then standing.finished_at end as sent_at,
         case when standing.state = 'confirmed' then standing.checked_at end as confirmed_at,
-        standing.stripe_units
+        standing.stripe_units as stripe_units
     from newest
     left join standing
         on

@@ -56,8 +56,8 @@ forecasts as (
 
 facts as (
     select
-        quotas.account_id,
-        quotas.meter,
+        quotas.account_id as account_id,
+        quotas.meter as meter,
         quotas.period_start,
         quotas.period_end,
         quotas.period_source,
@@ -141,8 +141,10 @@ projected as (
                 when timed.is_gauge then timed.used_mtd
                 else
                     timed.used_complete
-                    + greatest(timed.used_mtd - timed.used_complete, floor(timed.expected_today_units + 0.5))
-                    + floor(timed.expected_later_units + 0.5)
+                    + greatest(
+                        timed.used_mtd - timed.used_complete, cast(floor(timed.expected_today_units + 0.5) as bigint)
+                    )
+                    + cast(floor(timed.expected_later_units + 0.5) as bigint)
             end as bigint
         ) as projected_eom,
         choices.mean_abs_error_pct,

@@ -50,7 +50,7 @@ used as (
 -- Limited quotas that were in force in the period and are not above its usage: few, and only they are looked into.
 reachable as (
     select
-        history.account_id,
+        history.account_id as account_id,
         history.quota_version,
         history.quota,
         history.plan,
@@ -79,7 +79,7 @@ cumulated as (
 
 reached as (
     select
-        reachable.account_id,
+        reachable.account_id as account_id,
         reachable.quota_version,
         greatest(min(cumulated.hour_start), max(reachable.effective_at)) as hit_from
     from cumulated
@@ -95,13 +95,13 @@ reached as (
 -- The first version that the account came up against. Its moment is exact where threshold_crossings has it.
 hits as (
     select
-        reachable.account_id,
-        reachable.quota_version,
-        reachable.quota,
+        reachable.account_id as account_id,
+        reachable.quota_version as quota_version,
+        reachable.quota as quota,
         reachable.plan,
-        reachable.period_start,
-        reachable.period_end,
-        reachable.used,
+        reachable.period_start as period_start,
+        reachable.period_end as period_end,
+        reachable.used as used,
         coalesce(crossings.crossed_at, reached.hit_from) as hit_at,
         crossings.crossed_at is not null as is_hit_at_exact
     from reachable
@@ -125,7 +125,7 @@ hits as (
 -- What the quota was later, null being the highest of all.
 later_quotas as (
     select
-        hits.account_id,
+        hits.account_id as account_id,
         min(case when coalesce(history.quota, hits.quota + 1) > hits.quota then history.effective_at end) as raised_at,
         min(case when history.quota < hits.quota then history.effective_at end) as lowered_at,
         max(case when history.effective_until is null and history.quota < hits.quota then 1 else 0 end) as is_lower_now
@@ -184,7 +184,15 @@ answers as (
 
 facts as (
     select
-        hits.*,
+        hits.account_id as account_id,
+        hits.quota_version,
+        hits.quota as quota,
+        hits.plan as plan,
+        hits.period_start,
+        hits.period_end,
+        hits.used,
+        hits.hit_at,
+        hits.is_hit_at_exact,
         quotas_at_end.quota as quota_at_end,
         quotas_now.quota as quota_now,
         quotas_now.plan as plan_now,

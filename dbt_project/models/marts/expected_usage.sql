@@ -52,7 +52,7 @@ weekdays as (
         account_id,
         iso_weekday,
         -- decimals, so that sums do not depend on the order in which threads add up
-        cast(avg(units) as decimal(24, 6)) as weekday_mean
+        {{ rounded('avg(units)') }} as weekday_mean
     from days
     where days_ago <= 28
     group by account_id, iso_weekday
@@ -69,18 +69,16 @@ shapes as (
 
 final as (
     select
-        methods.account_id,
+        methods.account_id as account_id,
         cast(all_weekdays.iso_weekday as integer) as iso_weekday,
         cast(methods.history_days as integer) as history_days,
         methods.forecast_method,
         cast(case when methods.history_days >= 3 then methods.level_7d end as double) as level_7d,
-        cast(
-            case methods.forecast_method
-                when 'level' then methods.level_7d
-                when 'level and weekday shape' then methods.level_7d * coalesce(shapes.shape_ratio, 0)
-                when 'linear of complete days' then methods.period_mean
-            end as decimal(24, 6)
-        ) as expected_units
+        case methods.forecast_method
+            when 'level' then {{ rounded('methods.level_7d') }}
+            when 'level and weekday shape' then {{ rounded('methods.level_7d * coalesce(shapes.shape_ratio, 0)') }}
+            when 'linear of complete days' then {{ rounded('methods.period_mean') }}
+        end as expected_units
     from methods
     cross join (values (1), (2), (3), (4), (5), (6), (7)) as all_weekdays (iso_weekday)
     left join shapes

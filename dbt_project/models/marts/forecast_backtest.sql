@@ -39,7 +39,7 @@ weekdays as (
         days.account_id,
         days.iso_weekday,
         points.forecast_on,
-        cast(avg(case when days.usage_date < points.forecast_on then days.units end) as decimal(24, 6)) as weekday_mean,
+        {{ rounded('avg(case when days.usage_date < points.forecast_on then days.units end)') }} as weekday_mean,
         count(case when days.usage_date < points.forecast_on then 1 end) as history_days,
         cast(count(case when days.usage_date >= points.forecast_on then 1 end) as integer) as later_days,
         sum(case when days.usage_date >= points.forecast_on then days.units else 0 end) as later_units,

@@ -16,7 +16,7 @@ backtest as (
     select
         *,
         forecast_method = 'level and weekday shape' as is_default,
-        cast((actual_units - used_then) / nullif(forecast_units - used_then, 0) as decimal(24, 6)) as rest_ratio
+        {{ rounded('(actual_units - used_then) / nullif(forecast_units - used_then, 0)') }} as rest_ratio
     from {{ ref('forecast_backtest') }}
 ),
 
@@ -39,7 +39,7 @@ ranked as (
         row_number() over (
             partition by errors.account_id
             order by
-                errors.abs_error_pct * case when errors.is_default then 0.8 else 1 end,
+                errors.abs_error_pct * cast(case when errors.is_default then 0.8 else 1 end as decimal(2, 1)),
                 not errors.is_default,
                 errors.method_order
         ) as place
@@ -123,7 +123,7 @@ everybody as (
 
 bands as (
     select
-        accounts.account_id,
+        accounts.account_id as account_id,
         coalesce(chosen.forecast_method, 'level and weekday shape') as forecast_method,
         chosen.abs_error_pct,
         coalesce(chosen.forecasts, 0) as forecasts,
@@ -139,12 +139,11 @@ final as (
     select
         account_id,
         forecast_method,
-        cast(cast(abs_error_pct as double) / forecasts as decimal(24, 6)) as mean_abs_error_pct,
+        {{ rounded('cast(abs_error_pct as double) / forecasts') }} as mean_abs_error_pct,
         cast(forecasts as integer) as forecasts,
         -- no call is taken back, and the forecast is inside of its band
-        cast(case when p10_ratio < 0 then 0 when p10_ratio > 1 then 1 else p10_ratio end as decimal(24, 6))
-            as rest_p10_ratio,
-        cast(case when p90_ratio < 1 then 1 else p90_ratio end as decimal(24, 6)) as rest_p90_ratio
+        {{ rounded('case when p10_ratio < 0 then 0 when p10_ratio > 1 then 1 else p10_ratio end') }} as rest_p10_ratio,
+        {{ rounded('case when p90_ratio < 1 then 1 else p90_ratio end') }} as rest_p90_ratio
     from bands
 )
 

@@ -62,8 +62,8 @@ measured as (
 
 final as (
     select
-        measured.account_id,
-        all_hours.hour_of_day,
+        measured.account_id as account_id,
+        all_hours.hour_of_day as hour_of_day,
         cast(lifetimes.days as integer) as days, -- noqa: RF04
         cast(coalesce(hours_of_day.calls, 0) as bigint) as calls,
         cast({{ ratio('coalesce(hours_of_day.calls, 0)', 'lifetimes.days') }} as decimal(24, 6)) as mean_calls,

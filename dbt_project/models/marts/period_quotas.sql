@@ -8,8 +8,8 @@ with numbered_periods as (
 
 scope as (
     select
-        known.account_id,
-        known.meter,
+        known.account_id as account_id,
+        known.meter as meter,
         meters.unit,
         meters.quota_policy,
         periods.period_start,
@@ -72,14 +72,14 @@ prorated as (
 
 final as (
     select
-        scope.account_id,
-        scope.meter,
-        scope.unit,
-        scope.period_start,
-        scope.period_end,
-        scope.period_source,
-        scope.is_current,
-        scope.quota_policy,
+        scope.account_id as account_id,
+        scope.meter as meter,
+        scope.unit as unit,
+        scope.period_start as period_start,
+        scope.period_end as period_end,
+        scope.period_source as period_source,
+        scope.is_current as is_current,
+        scope.quota_policy as quota_policy,
         case
             when in_force.quota_version is null then 'unknown'
             when in_force.sent_quota is null then 'unlimited'

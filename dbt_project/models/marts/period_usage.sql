@@ -2,7 +2,7 @@ with periods as (
     select
         account_id,
         period_start,
-        lag(period_start) over (partition by account_id order by period_start) as previous_start,
+        lag({{ nullable('period_start') }}) over (partition by account_id order by period_start) as previous_start,
         is_current
     from {{ ref('account_periods') }}
 ),
@@ -93,7 +93,8 @@ final as (
         ) as sample_ratio,
         cast(
             case
-                when counted.variance > 0 then 196 * sqrt(cast(counted.variance as double)) / counted.used_mtd
+                when counted.variance > 0
+                    then {{ rounded('196 * sqrt(cast(counted.variance as double)) / counted.used_mtd') }}
                 else 0
             end as decimal(24, 6)
         ) as ci95_pct,

@@ -37,6 +37,10 @@ top_endpoints as (
     qualify row_number() over (partition by account_id order by extra_calls desc, endpoint asc) = 1
 ),
 
+subjects as (
+    select distinct subject from {{ ref('stg_subjects') }}
+),
+
 -- Only of ids that the subjects file maps: without one there is nothing to tell apart, and no call is read.
 keys as (
     select
@@ -51,10 +55,10 @@ keys as (
             ) as bigint
         ) as extra_calls
     from {{ ref('stg_api_calls') }} as calls
+    inner join subjects on calls.subject = subjects.subject
     where
         calls.event_date >= {{ date_literal(days_ago(14)) }}
         and calls.event_date < {{ date_literal(days_ago(0)) }}
-        and calls.subject in (select subjects.subject from {{ ref('stg_subjects') }} as subjects)
     group by calls.account_id, calls.subject
 ),
 
@@ -69,11 +73,11 @@ top_keys as (
 
 final as (
     select
-        growing.account_id,
+        growing.account_id as account_id,
         growing.through_date,
         growing.calls_7d,
         growing.calls_before_7d,
-        growing.extra_calls,
+        growing.extra_calls as extra_calls,
         case when growing.has_known_status then growing.extra_retryable_calls end as extra_error_calls,
         cast(
             case

@@ -166,9 +166,9 @@ crossing_calls as (
 -- that is changed to below what it shows.
 crossing_readings as (
     select
-        quotas.account_id,
-        quotas.meter,
-        quotas.period_start,
+        quotas.account_id as account_id,
+        quotas.meter as meter,
+        quotas.period_start as period_start,
         thresholds.threshold,
         max_by(readings.used, readings.reading_number) as used,
         min(
@@ -228,13 +228,13 @@ reached as (
 
 final as (
     select
-        reached.account_id,
-        reached.meter,
+        reached.account_id as account_id,
+        reached.meter as meter,
         quotas.unit,
-        reached.period_start,
+        reached.period_start as period_start,
         quotas.period_end,
         quotas.quota_version,
-        reached.threshold,
+        reached.threshold as threshold,
         thresholds.threshold_pct,
         thresholds.reached_at_units,
         thresholds.severity,

@@ -38,7 +38,7 @@ last_calls as (
 
 facts as (
     select
-        momentum.account_id,
+        momentum.account_id as account_id,
         accounts.account_name,
         accounts.owner,
         momentum.days_through,

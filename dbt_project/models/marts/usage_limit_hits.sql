@@ -85,8 +85,8 @@ cumulated as (
 
 counted as (
     select
-        counted_hits.source,
-        counted_hits.event_id,
+        counted_hits.source as source, -- noqa: RF04
+        counted_hits.event_id as event_id,
         sum(case when cumulated.hour_start < counted_hits.reached_hour then cumulated.units else 0 end) as used_from,
         sum(case when cumulated.hour_start <= counted_hits.reached_hour then cumulated.units else 0 end) as used_to,
         min(
@@ -110,12 +110,23 @@ counted as (
 -- else the hour. A quota that was lowered below the count is reached when it takes effect.
 compared as (
     select
-        hits.*,
+        hits.source as source, -- noqa: RF04
+        hits.event_id as event_id,
+        hits.account_id as account_id,
+        hits.metric,
+        hits.reached_at as reached_at,
+        hits.sent_limit_text,
+        hits.sent_used_text,
+        hits.sent_limit,
+        hits.sent_used,
+        hits.plan,
+        hits.period_start as period_start,
+        hits.period_end as period_end,
         hits.meter = 'api-calls' as is_counted_here,
         meters.aggregation = 'latest' as is_gauge,
         known_accounts.account_id is not null as is_known,
-        quotas.quota_version,
-        quotas.quota,
+        quotas.quota_version as quota_version,
+        quotas.quota as quota,
         case when hits.meter = 'api-calls' then coalesce(counted.used_from, 0) end as used_from,
         case when hits.meter = 'api-calls' then coalesce(counted.used_to, 0) end as used_to,
         case

@@ -11,7 +11,8 @@ weights as (
         endpoint,
         effective_from,
         coalesce(
-            lead(effective_from) over (partition by endpoint order by effective_from), date '9999-12-31'
+            lead({{ nullable('effective_from') }}) over (partition by endpoint order by effective_from),
+            {{ date_literal(for_ever()) }}
         ) as effective_until,
         weight
     from {{ ref('endpoint_weights') }}
@@ -29,7 +30,7 @@ select
     source.sample_weight,
     coalesce(weights.weight, 1) as endpoint_weight,
     source.sample_weight * coalesce(weights.weight, 1) as units,
-    source.endpoint,
+    source.endpoint as endpoint,
     source.status,
     source.properties,
     source.batch

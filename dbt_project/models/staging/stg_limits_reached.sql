@@ -17,7 +17,7 @@ select
     {{ json_text('source.properties', 'limit') }} as sent_limit,
     {{ json_text('source.properties', 'used') }} as sent_used,
     {{ json_text('source.properties', 'plan') }} as plan,
-    coalesce(lower(replace({{ json_text('source.properties', 'metric') }}, '_', '-')), '') as meter
+    coalesce({{ meter_of(json_text('source.properties', 'metric')) }}, '') as meter
 from source
 -- few of them, and on the right side: profiles.yml
 left join subjects

@@ -16,7 +16,7 @@ select
     source.quota,
     {{ json_text('source.properties', 'plan') }} as plan,
     -- a quota without a metric is one of calls
-    coalesce(lower(replace({{ json_text('source.properties', 'metric') }}, '_', '-')), 'api-calls') as meter,
+    coalesce({{ meter_of(json_text('source.properties', 'metric')) }}, 'api-calls') as meter,
     {{ json_text('source.properties', 'used') }} as sent_used
 from source
 -- few of them, and on the right side: profiles.yml

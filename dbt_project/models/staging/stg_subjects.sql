@@ -9,6 +9,6 @@ with source as (
 select
     subject,
     account_id,
-    coalesce({{ utc_timestamp('valid_from') }}, timestamp '1970-01-01 00:00:00') as valid_from,
-    coalesce({{ utc_timestamp('valid_until') }}, timestamp '9999-12-31 00:00:00') as valid_until
+    coalesce({{ utc_timestamp('valid_from') }}, {{ utc_literal(since_ever()) }}) as valid_from,
+    coalesce({{ utc_timestamp('valid_until') }}, {{ utc_literal(for_ever()) }}) as valid_until
 from source

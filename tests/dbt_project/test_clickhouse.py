@@ -1,0 +1,287 @@
+"""The marts on two nodes of ClickHouse against those on DuckDB, from the same lake: every column of every row.
+
+The lake is the demo's, the real requests of test_real_requests.py where they are there, and what neither of them has.
+The tests follow one another: more arrives before each build but the first.
+"""
+
+import csv
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from threading import Thread
+
+import duckdb
+import pytest
+from pydantic import SecretStr
+
+from orchestration import demo
+from orchestration.settings import PROJECT_ROOT
+from orchestration.storage import clickhouse, clickhouse_load, clickhouse_publish, meter_reports
+from orchestration.storage.clickhouse import ClickHouse
+from orchestration.storage.dbt import DbtProject
+from orchestration.storage.lake import Lake
+from tests.builders import land, make_event, make_quota
+from tests.clickhouse import CLUSTER, PASSWORD, USER, NoClickHouseError, running
+from tests.dbt_project.builder import COUNTED
+from tests.pipeline import assert_built, ingest
+
+pytestmark = pytest.mark.clickhouse
+
+NOW = datetime(2026, 11, 20, 8, 17, 5, tzinfo=UTC)
+LATER = NOW + timedelta(days=1, hours=1)
+REAL_REQUESTS = Path(__file__).parents[3] / "shared" / "data" / "apache"
+NOT_COMPARED = {
+    "threshold_crossings": ["counted_by"],  # a mark of the build, with the engine's own fingerprint of stg_subjects
+}
+NOT_IN_THE_DEMO = {
+    "cycle": ("cycle", "2026-10-15", ""),
+    "reset": ("month", "", ""),
+    "trial": ("trial", "2026-10-20", "2026-11-25"),
+    "lifetime": ("lifetime", "2026-09-01", ""),
+    "old lifetime": ("lifetime", "1962-03-04", ""),
+}
+"""Accounts with usage periods of each kind: kind, anchor, end."""
+
+
+@dataclass(frozen=True)
+class Engines:
+    """The same project twice, on the same lake."""
+
+    data: Path
+    server: ClickHouse
+    on_duckdb: DbtProject
+    on_clickhouse: DbtProject
+
+    def load(self) -> None:
+        lake = Lake(self.data / "lake")
+        clickhouse_load.load(self.server, lake, str(lake.root), self.data / "load.lock", lambda _: None)
+
+    def build(self, now: datetime) -> None:
+        """Load and build all of it, with its tests, on both at once."""
+        self.load()
+        with ThreadPoolExecutor(2) as pool:
+            for results in pool.map(lambda project: project.build(now, "Europe/Berlin"), self.both):
+                assert_built(results)
+
+    @property
+    def both(self) -> tuple[DbtProject, DbtProject]:
+        return self.on_duckdb, self.on_clickhouse
+
+    def differences(self) -> dict[str, tuple[int, list[tuple[object, ...]]]]:
+        """Of each published table how many rows DuckDB has, and some that only one of both has."""
+        columns, published = self.on_clickhouse.published_columns(), self.data / "published.duckdb"
+        clickhouse_publish.publish(self.server, columns, published, self.data / "publish.lock")
+        found = {}
+        with duckdb.connect(str(published)) as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            connection.execute(f"attach '{self.on_duckdb.warehouse}' as expected (read_only)")
+            for table in columns:
+                left_out = ", ".join(NOT_COMPARED.get(table, []))
+                listed = f"* exclude ({left_out})" if left_out else "*"
+                there, here = f"select {listed} from {table}", f"select {listed} from expected.{table}"
+                [rows] = connection.execute(f"select count(*) from expected.{table}").fetchall()
+                only_one_has = connection.execute(
+                    f"""(select 'clickhouse', * from ({there} except all {here}) limit 3)
+                        union all (select 'duckdb', * from ({here} except all {there}) limit 3)"""
+                ).fetchall()
+                found[table] = (rows[0], only_one_has)
+        return found
+
+
+@pytest.fixture(scope="module")
+def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
+    data = tmp_path_factory.mktemp("engines")
+    generated(data)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HEADROOM_DATA", str(data))
+        try:
+            with running(2, user_files=data) as nodes:
+                url = SecretStr(f"http://{USER}:{PASSWORD}@127.0.0.1:{nodes[0].http_port}/marts?cluster={CLUSTER}")
+                project, other = PROJECT_ROOT / "dbt_project", data / "clickhouse"
+                engines = Engines(
+                    data,
+                    ClickHouse(url),
+                    DbtProject(project, data / "dbt", data / "warehouse.duckdb"),
+                    DbtProject(project, other / "dbt", other / "warehouse.duckdb", url),
+                )
+                for project in engines.both:
+                    project.warm()
+                yield engines
+        except NoClickHouseError as error:
+            pytest.skip(f"no ClickHouse: {error}")
+
+
+@pytest.fixture(autouse=True)
+def place(clean_environment: None, engines: Engines, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_DATA", str(engines.data))
+
+
+def generated(data: Path) -> None:
+    """A lake with something of everything."""
+    landing, accounts = data / "landing", data / "accounts.csv"
+    demo.generate(landing, accounts, now=NOW, accounts=60, days=60, events=20_000)
+    if REAL_REQUESTS.exists():
+        for file in REAL_REQUESTS.glob("*.ndjson"):
+            shutil.copy(file, landing / f"real-{file.name}")
+    with accounts.open() as file:
+        rows = list(csv.DictReader(file))
+    for name, (kind, anchor, end) in NOT_IN_THE_DEMO.items():
+        rows.append({"account_id": name, "plan": "growth", "period_kind": kind, "period_anchor": anchor})
+        rows[-1] |= {"period_ends_on": end, "stripe_customer_id": f"cus_{name.replace(' ', '_')}"}
+    with accounts.open("w") as file:
+        writer = csv.DictWriter(file, fieldnames={name: None for row in rows for name in row})
+        writer.writeheader()
+        writer.writerows(rows)
+    (data / "subjects.csv").write_text(
+        "subject,account_id,valid_from,valid_until\n"
+        "key-1,cycle,,2026-11-10T12:30:00Z\nkey-1,trial,2026-11-10T12:30:00Z,\nkey-2,čaj,2026-11-01,\n"
+    )
+    (data / "customers.csv").write_text(
+        "account_id,stripe_customer_id,valid_from,valid_until\n"
+        "cycle,cus_before,,2026-11-05T00:00:00Z\ncycle,cus_after,2026-11-05T00:00:00Z,\n"
+    )
+    names = [*NOT_IN_THE_DEMO, "key-1", "key-2", "nobody's"]
+    days = [NOW - timedelta(days=day, hours=number) for number in range(3) for day in range(50)]
+    land(
+        landing,
+        "more.ndjson",
+        *(call(name, at, minute) for name in names for at in days for minute in range(4)),
+        *(make_quota(name, 250, "2026-10-01T00:00:00Z") for name in NOT_IN_THE_DEMO),
+        make_quota("lifetime", 10**15, "2026-11-02T10:20:30.123456Z"),
+        make_quota("trial", None, "2026-11-03T00:00:00Z"),
+        make_quota("cycle", 0, "2026-11-18T07:00:00Z"),
+        {
+            "event": "usage.limit_reached",
+            "uuid": "hit",
+            "timestamp": "2026-11-15T10:00:00Z",
+            "properties": {"account_id": "reset", "metric": "API_Calls", "limit": 251, "used": "250"},
+        },
+    )
+    ingest(data, landing, NOW)
+    hour = datetime(2026, 11, 10, 12, tzinfo=UTC)
+    states = [("confirmed", 3, None), ("failed", 4, "it was refused: look"), ("sent", 5, None)]
+    reports = [
+        ("cus_after", hour, number, units, units, f"id-{number}", state, NOW, 1, NOW, NOW, error, 3, NOW)
+        for number, (state, units, error) in enumerate(states, start=1)
+    ]
+    meter_reports.write(data / "lake", hour.date(), [reports])
+
+
+def call(account: str, at: datetime, minute: int) -> dict[str, object]:
+    """One of every fifth is sampled, and statuses of all kinds are there."""
+    properties: dict[str, object] = {"account_id": account, "endpoint": f"/v1/{minute}"}
+    properties["status"] = (200, 429, 503, 404, 999)[(at.day + minute) % 5]
+    if at.day % 5 == 0:
+        properties["sample_weight"] = 10
+    moment = at + timedelta(minutes=minute, microseconds=minute)
+    return make_event(account, moment.isoformat(), properties=properties)
+
+
+def arrive(engines: Engines, name: str, *events: object, now: datetime) -> None:
+    land(engines.data / "landing", name, *events)
+    ingest(engines.data, engines.data / "landing", now)
+
+
+def test_all_marts_are_row_by_row_the_same(engines: Engines) -> None:
+    engines.build(NOW)
+    found = engines.differences()
+    assert {name: rows for name, (_, rows) in found.items() if rows} == {}
+
+    marts = {path.stem for path in (engines.on_duckdb.folder / "models" / "marts").glob("*.sql")}
+    assert marts <= set(found)
+    compared = {name for name, (rows, _) in found.items() if rows}
+    assert marts - compared == set()  # two empty tables would be the same, too
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "delete from `marts`.`hourly_usage`",
+        *("insert into `marts`.`hourly_usage`", "insert into `marts`.`daily_usage_by_endpoint`"),
+        "create or replace table marts.recount_progress",
+    ],
+)
+def test_count_is_killed_between_its_statements(engines: Engines, statement: str) -> None:
+    late = [call("reset", NOW - timedelta(days=day), len(statement)) for day in (1, 17, 40)]
+    arrive(engines, f"{len(statement)}.ndjson", *late, now=LATER)
+    engines.load()
+
+    assert killed_before(statement, engines, LATER) == -signal.SIGKILL
+
+
+def test_late_data_and_a_changed_quota_count_by_increments_alike_after_all_these_kills(engines: Engines) -> None:
+    made = engines.server.ask("select name, uuid from system.tables where database = currentDatabase()")
+    uuids = {row["name"]: row["uuid"] for row in made}
+    quota = make_quota("reset", 900, "2026-11-20T20:00:00Z")
+    arrive(engines, "late.ndjson", quota, call("new", LATER, 0), now=LATER)
+
+    engines.build(LATER + timedelta(hours=1))
+
+    assert {name: rows for name, (_, rows) in engines.differences().items() if rows} == {}
+    for table in ("hourly_usage", "daily_usage_by_endpoint"):  # counted as a whole, it would be another table
+        [kept] = engines.server.ask(f"select uuid from system.tables where name = '{table}'")
+        assert kept["uuid"] == uuids[table]
+
+
+def killed_before(statement: str, engines: Engines, now: datetime) -> int:
+    """The exit status of a build that is killed before this statement reaches the server."""
+    address = engines.server.address
+
+    class Between(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if statement in " ".join(body.decode().split()).lower():
+                os.killpg(dbt.pid, signal.SIGKILL)
+                return
+            connection = HTTPConnection(address.host, address.port)
+            connection.request("POST", self.path, body, dict(self.headers))
+            answer = connection.getresponse()
+            content = answer.read()
+            self.send_response(answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("transfer-encoding", "connection", "content-length", "keep-alive"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+            connection.close()
+
+        do_GET = do_POST  # noqa: N815
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Between)
+    Thread(target=server.serve_forever, daemon=True).start()
+    project = engines.on_clickhouse
+    dbt = subprocess.Popen(
+        [
+            *(Path(sys.executable).with_name("dbt"), "--quiet", "build", "--select", *COUNTED),
+            *("--exclude-resource-type", "unit_test", "--indirect-selection", "empty"),
+            *("--project-dir", project.folder, "--profiles-dir", project.folder, "--target-path", project.target),
+            *("--log-path", project.target, "--vars", json.dumps({"now": now.isoformat()})),
+        ],
+        env={
+            **os.environ,
+            **clickhouse.environment(project.clickhouse_url),
+            "HEADROOM_CLICKHOUSE_PORT": str(server.server_port),
+        },
+        start_new_session=True,
+    )
+    try:
+        return dbt.wait(timeout=120)
+    finally:
+        server.shutdown()
+        server.server_close()
