@@ -38,6 +38,7 @@ SECRETS = {
     "HEADROOM_LEDGER_URL": PASSWORD,
     "HEADROOM_DAGSTER_POSTGRES_URL": PASSWORD,
     "HEADROOM_DESTINATION_URL": PASSWORD,
+    "HEADROOM_CLICKHOUSE_URL": PASSWORD,
     "HEADROOM_COLLECT_KEYS": COLLECTOR_KEY,
     "HEADROOM_COLLECT_WEBHOOK_SECRETS": WEBHOOK_SECRET,
 }
@@ -86,6 +87,9 @@ def test_no_secret_is_printed_logged_or_stored(program: Program) -> None:
         program.run("stripe", "check", status=1, STRIPE_API_KEY=f"{STRIPE_KEY}_revoked"),
         program.run("deliveries", status=1, **nowhere),
         program.run("db", "upgrade", status=1, **nowhere),
+        program.run(
+            "run", status=1, HEADROOM_CLICKHOUSE_URL=f"http://default:{quote(PASSWORD, safe='')}@127.0.0.1:9/db"
+        ),
         program.run("doctor", status=1),
         program.run("deliveries"),
         collected(program),
