@@ -1,5 +1,7 @@
 """Published marts to tables of the user's own Postgres."""
 
+from collections.abc import Iterator
+
 import dagster as dg
 
 from orchestration.channels import postgres
@@ -9,29 +11,41 @@ from orchestration.defs.resources import OWNERS, Project
 LISTED = 20
 """Refused rows that are listed one by one."""
 
+ROWS_ARE_TAKEN = dg.AssetCheckSpec(
+    "rows_are_taken",
+    asset="postgres_tables",
+    description=(
+        "Warns of rows that a table of yours refuses, by a constraint or a trigger of its own, and why. All others are"
+        " delivered; these are tried again with each run. Change the constraint, or the row's account, and run again."
+    ),
+)
+
 
 @dg.asset(
     deps=["published_copy"],
     group_name="deliver",
     owners=OWNERS,
     kinds={"postgres"},
+    check_specs=[ROWS_ARE_TAKEN],
     description=(
         "Rows of the marts in tables of your own Postgres, as `destination.toml` says: crossings and reported limits"
         " are delivered, each row once and as it was then; other marts are copied, replaced as a whole. Nothing is"
         " created or altered there.\n\n"
         "If it fails, the message says which table needs what; `headroom postgres check` says the same without"
         " writing. Run it again as often as you like: a delivered row is known by its delivery key, which is unique"
-        " in its table. Rows that a table refuses, by a constraint or a trigger of its own, are listed; the others"
-        " are delivered, and those are tried again with each run.\n\n"
+        " in its table.\n\n"
         "Without HEADROOM_DESTINATION_URL nothing is delivered."
     ),
 )
-def postgres_tables(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+def postgres_tables(project: Project) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     settings = project.settings
     try:
         tables = postgres.configured(settings)
         if tables is None:
-            return dg.MaterializeResult(metadata={"outcome": "nothing delivered: HEADROOM_DESTINATION_URL is not set"})
+            outcome = {"outcome": "nothing delivered: HEADROOM_DESTINATION_URL is not set"}
+            yield dg.MaterializeResult(metadata=outcome)
+            yield judge_refused([])
+            return
         written = tables.write(settings.published)
     except (UnusableDestinationError, ValueError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
@@ -44,10 +58,16 @@ def postgres_tables(context: dg.AssetExecutionContext, project: Project) -> dg.M
         "tables": dg.MetadataValue.md("\n".join(lines)),
     }
     refused = [f"- {each.destination.table}: {row}" for each in written for row in each.refused]
-    if refused:
-        raise dg.Failure(
-            f"{len(refused):,} rows were refused by their table, all others are there:\n" + "\n".join(refused[:LISTED]),
-            metadata=metadata,
-            allow_retries=False,
-        )
-    return dg.MaterializeResult(metadata=metadata)
+    yield dg.MaterializeResult(metadata=metadata)
+    yield judge_refused(refused)
+
+
+def judge_refused(refused: list[str]) -> dg.AssetCheckResult:
+    """The outcome of rows_are_taken."""
+    words = f"{len(refused):,} rows were refused by their table, all others are there:\n" + "\n".join(refused[:LISTED])
+    return dg.AssetCheckResult(
+        check_name=ROWS_ARE_TAKEN.name,
+        passed=not refused,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=words if refused else None,
+    )

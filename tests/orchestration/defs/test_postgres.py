@@ -17,7 +17,7 @@ TABLES = '[hits]\ndeliver = "usage_limit_hits"\n'
 
 
 def materialize() -> str:
-    """The table of what was written, or why nothing was."""
+    """What was written, or why nothing was, and what the check says."""
     result = dg.materialize(
         [postgres_tables],
         resources={"project": Project()},
@@ -29,7 +29,10 @@ def materialize() -> str:
         assert data
         return str(data.user_failure_data.description if data.user_failure_data else data.error)
     metadata = result.asset_materializations_for_node("postgres_tables")[0].metadata
-    return str(metadata["tables" if "tables" in metadata else "outcome"].value).rpartition("\n")[2]
+    written = str(metadata["tables" if "tables" in metadata else "outcome"].value).rpartition("\n")[2]
+    [check] = result.get_asset_check_evaluations()
+    assert check.passed == (check.description is None)
+    return f"{written}{check.description or ''}"
 
 
 def headroom(*arguments: str) -> tuple[int, str]:
@@ -66,7 +69,7 @@ def test_rows_are_delivered_once_however_often_it_is_materialized(
     refused = (
         '1 rows were refused by their table, all others are there:\n- hits: , event 2: new row for relation "hits"'
     )
-    assert materialize().startswith(refused)
+    assert materialize().startswith(f"| hits | usage_limit_hits | 2 | 0 | 1 |{refused}")
     with engine.begin() as database:
         database.exec_driver_sql("alter table hits drop constraint hits_event_id_check")
     assert [materialize(), materialize()] == [
