@@ -30,6 +30,7 @@ def make(config: Settings, target: Path, clock: Callable[[], datetime]) -> Backu
     The lake's files are never changed, so on its own disk they are linked, which takes no space; elsewhere, copied.
 
     :raises ValueError: the folder exists, or the ledger is not in SQLite.
+    :raises LakeBucketError: the lake may lack batches that are in its bucket.
     """
     if target.exists():
         raise ValueError(f"{target} exists: name a folder that does not, such as {target}/{clock():%Y-%m-%d}")
@@ -39,7 +40,7 @@ def make(config: Settings, target: Path, clock: Callable[[], datetime]) -> Backu
     part.mkdir()
     # The ledger first: a batch that it does not know of is recorded from its manifest, one that is missing is lost.
     copies.copy(config.ledger_url, part / "ledger.sqlite", clock())
-    lake = Lake(config.lake)
+    lake = Lake(config.lake, config.lake_url)
     with lake.writing():
         shutil.copytree(
             lake.root,

@@ -52,6 +52,12 @@ class Settings(BaseSettings):
         pattern=r"^(s3|gs|az)://[^/]+",
         description="more event files: s3://bucket/prefix, gs://… or az://…; only read",
     )
+    lake_url: str | None = Field(
+        None,
+        alias="HEADROOM_LAKE_URL",
+        pattern=r"^(s3|gs|az)://[^/]+",
+        description="the lake's home in a bucket; the folder in HEADROOM_DATA is then a copy that may be lost",
+    )
     accounts: Path | None = Field(
         None, alias="HEADROOM_ACCOUNTS", description="CSV of accounts; default: accounts.csv in HEADROOM_DATA"
     )
@@ -230,6 +236,15 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _places_are_apart(self) -> Self:
+        if self.lake_url and self.landing_url and _is_below(self.lake_url, self.landing_url):
+            raise ValueError(
+                "HEADROOM_LAKE_URL is inside of HEADROOM_LANDING_URL, so that the lake would be read as new events:"
+                " give each a prefix of its own"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _paths_are_absolute(self) -> Self:
         self.data = _absolute(self.data)
         self.landing_folder = _absolute(self.landing_folder) if self.landing_folder else None
@@ -326,6 +341,10 @@ class Settings(BaseSettings):
 
 def _listed(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _is_below(url: str, parent: str) -> bool:
+    return f"{url.rstrip('/')}/".startswith(f"{parent.rstrip('/')}/")
 
 
 def _absolute(path: Path) -> Path:
