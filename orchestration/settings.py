@@ -162,6 +162,19 @@ class Settings(BaseSettings):
     collect_webhook_secrets: SecretStr | None = Field(
         None, alias="HEADROOM_COLLECT_WEBHOOK_SECRETS", description="whsec_… of Standard Webhooks, several with commas"
     )
+    collect_url: str | None = Field(
+        None,
+        alias="HEADROOM_COLLECT_URL",
+        pattern=r"^(s3|gs|az)://[^/]+",
+        description="events go into this bucket, not to the landing folder; in, or the same as, HEADROOM_LANDING_URL",
+    )
+    collect_wait_ms: int = Field(
+        1000,
+        alias="HEADROOM_COLLECT_WAIT_MS",
+        ge=1,
+        le=5_000,
+        description="for which requests wait for others, to share an object of the bucket",
+    )
     collect_seal_seconds: float = Field(
         10, alias="HEADROOM_COLLECT_SEAL_SECONDS", gt=0, description="after which a segment is handed to ingest"
     )
@@ -241,6 +254,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 "HEADROOM_LAKE_URL is inside of HEADROOM_LANDING_URL, so that the lake would be read as new events:"
                 " give each a prefix of its own"
+            )
+        if self.collect_url and self.landing_url and not _is_below(self.collect_url, self.landing_url):
+            raise ValueError(
+                "HEADROOM_COLLECT_URL is outside of HEADROOM_LANDING_URL, so that nothing would read it: put it inside"
             )
         return self
 
