@@ -220,6 +220,20 @@ def test_writer_that_is_between_look_and_put_loses_the_number(machine: Machines,
     assert (batch.number, first.events()) == (2, ["1", "another"])
 
 
+def test_of_two_that_begin_at_once_one_is_the_writer(machine: Machines, wire: Wire) -> None:
+    first, second = machine("first"), machine("second")
+
+    def race(method: str, path: str) -> None:
+        if method == "PUT":
+            wire.before = lambda method, path: None
+            second.ingest()
+
+    wire.before = race
+    with pytest.raises(LakeBucketError, match=r"is written by .*second/lake"):
+        first.ingest()
+    second.ingest()
+
+
 def test_lakes_are_never_mixed(machine: Machines, tmp_path: Path) -> None:
     first = machine("first")
     machine.land("a.ndjson", make_event(uuid="1"))
