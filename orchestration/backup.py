@@ -30,28 +30,29 @@ def make(config: Settings, target: Path, clock: Callable[[], datetime]) -> Backu
     The lake's files are never changed, so on its own disk they are linked, which takes no space; elsewhere, copied.
 
     :raises ValueError: the folder exists, or the ledger is not in SQLite.
+    :raises LakeBucketError: the lake may lack batches that are in its bucket.
     """
-    if target.exists():
-        raise ValueError(f"{target} exists: name a folder that does not, such as {target}/{clock():%Y-%m-%d}")
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir()
-    # The ledger first: a batch that it does not know of is recorded from its manifest, one that is missing is lost.
-    copies.copy(config.ledger_url, part / "ledger.sqlite", clock())
-    lake = Lake(config.lake)
-    with lake.writing():
+    lake = Lake(config.lake, config.lake_url)
+    with lake.writing():  # all of it, so that a second backup of the same name does not get into this one
+        if target.exists():
+            raise ValueError(f"{target} exists: name a folder that does not, such as {target}/{clock():%Y-%m-%d}")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f".{target.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir()
+        # The ledger first: a batch that it does not know of is recorded from its manifest, one that is missing is lost.
+        copies.copy(config.ledger_url, part / "ledger.sqlite", clock())
         shutil.copytree(
             lake.root,
             part / "lake",
             copy_function=_linked,
             ignore=shutil.ignore_patterns(".*", "meter_reports"),  # a copy of the ledger's rows
         )
-    for path in (config.accounts_csv, config.subjects_csv, config.customers_csv):
-        if path.exists():
-            shutil.copy2(path, part / f"{path.stem}.csv")
-    os.sync()
-    part.rename(target)
+        for path in (config.accounts_csv, config.subjects_csv, config.customers_csv):
+            if path.exists():
+                shutil.copy2(path, part / f"{path.stem}.csv")
+        os.sync()
+        part.rename(target)
     sizes = [path.stat().st_size for path in target.rglob("*") if path.is_file()]
     return Backup(target, len(list((target / "lake" / "batches").iterdir())), sum(sizes))
 

@@ -24,6 +24,7 @@ from orchestration.delivery.meter_ledger import MeterLedger
 from orchestration.settings import Settings
 from orchestration.storage import warehouse
 from orchestration.storage.lake import Lake
+from orchestration.storage.lake_bucket import LakeBucketError
 from orchestration.storage.places import Folder
 from orchestration.terminal import console
 from orchestration.usage import periods
@@ -38,6 +39,8 @@ app = typer.Typer(
 slack_app = typer.Typer(help="Slack: what has to be set up there.", no_args_is_help=True)
 app.add_typer(slack_app, name="slack")
 app.add_typer(stripe_app, name="stripe")
+lake_app = typer.Typer(help="The lake in a bucket (HEADROOM_LAKE_URL).", no_args_is_help=True)
+app.add_typer(lake_app, name="lake")
 app.add_typer(db_app, name="db")
 app.add_typer(postgres_app, name="postgres")
 
@@ -214,7 +217,7 @@ def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not 
 
     try:
         made = backup.make(_settings(), folder.absolute(), lambda: datetime.now(UTC))
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, LakeBucketError) as error:
         terminal.fail(str(error))
     console.print(f"{made.folder}: the ledger and {made.batches:,} batches, {made.bytes:,} bytes.", soft_wrap=True)
 
@@ -230,6 +233,22 @@ def examine() -> None:
         is_well &= not (finding.problem and finding.is_needed)
     if not is_well:
         raise typer.Exit(1)
+
+
+@lake_app.command("claim")
+def claim_lake() -> None:
+    """Let this data folder write the lake in the bucket, in place of another one, which must not run any more."""
+    config = _settings()
+    lake = Lake(config.lake, config.lake_url)
+    if lake.bucket is None:
+        terminal.fail("HEADROOM_LAKE_URL is not set: the lake is in this data folder alone, and nobody else writes it")
+    try:
+        before = lake.bucket.claim()
+    except LakeBucketError as error:
+        terminal.fail(str(error))
+    console.print(f"{lake.bucket.url} is written by this folder ({config.lake}) from now on.", soft_wrap=True)
+    if before:
+        console.print(f"Before it was {before}: there `headroom run` stops now. Go on here with `headroom run`.")
 
 
 @slack_app.command("check")
@@ -257,9 +276,12 @@ def rejected(
     """Lines that do not count, why, and what to do about it."""
     config = _settings()
     if replay:
-        lake = Lake(config.lake)
-        with lake.writing():
-            terminal.print_replay(lake.replay(config.now()))
+        lake = Lake(config.lake, config.lake_url)
+        try:
+            with lake.writing():
+                terminal.print_replay(lake.replay(config.now()))
+        except LakeBucketError as error:
+            terminal.fail(str(error))
         return
     try:
         terminal.print_rejected(config, limit)

@@ -19,6 +19,7 @@ from orchestration.settings import Settings
 from orchestration.storage import clickhouse_load, warehouse
 from orchestration.storage.clickhouse import ClickHouse, ClickHouseError
 from orchestration.storage.lake import Lake
+from orchestration.storage.lake_bucket import LakeBucket, LakeBucketError
 from orchestration.storage.landing import LandedFile
 from orchestration.storage.places import Places
 from orchestration.usage.findings import Finding
@@ -40,6 +41,8 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield from _landing(config, is_ledger_usable=not ledger.problem)
     yield _newest_call(config)
     yield from _clickhouse(config)
+    if config.lake_url:
+        yield _lake_bucket(config, config.lake_url)
     yield from _published(config)
     yield _daemon(config)
     yield from _slack(config)
@@ -149,6 +152,26 @@ def _clickhouse(config: Settings) -> Iterator[Finding]:
         return
     words = f"{behind:,} batches of the lake wait for the next run" if behind else "it has the whole lake"
     yield Finding(f"ClickHouse: {words}")
+
+
+def _lake_bucket(config: Settings, url: str) -> Finding:
+    subject = "lake's bucket"
+    try:
+        standing = LakeBucket(url, config.lake).standing()
+    except LakeBucketError as error:
+        return Finding(subject, str(error))
+    if not standing.is_writer:
+        return Finding(
+            subject,
+            f"{url} is written by {standing.writer}, and no run here reads anything: if that machine is gone,"
+            " `headroom lake claim`",
+        )
+    waiting = [
+        f"{count:,} batches wait to be {what}"
+        for count, what in ((standing.missing_here, "fetched"), (standing.missing_there, "put there"))
+        if count
+    ]
+    return Finding(f"{subject}: {'; '.join(waiting) or 'has every batch, and so has this folder'}")
 
 
 def _published(config: Settings) -> Iterator[Finding]:

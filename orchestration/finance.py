@@ -42,7 +42,7 @@ class Copied:
 def copy_ledger(config: Settings) -> Copied:
     """Bring the lake's copy of the meter reports up to the ledger: the UTC days that changed since the last copy."""
     ledger, lake = meter_ledger(config), Lake(config.lake)
-    with lake.writing():
+    with lake.locked():
         changed, sealed = ledger.changed_days(), ledger.mark("copy")
         is_whole = not sealed or sealed != meter_reports.seal(lake.root)
         days = ledger.days() if is_whole else sorted(changed)

@@ -76,6 +76,12 @@ class Settings(BaseSettings):
         pattern=r"^(s3|gs|az)://[^/]+",
         description="more event files: s3://bucket/prefix, gs://… or az://…; only read",
     )
+    lake_url: str | None = Field(
+        None,
+        alias="HEADROOM_LAKE_URL",
+        pattern=r"^(s3|gs|az)://[^/]+",
+        description="the lake's home in a bucket; the folder in HEADROOM_DATA is then a copy that may be lost",
+    )
     accounts: Path | None = Field(
         None, alias="HEADROOM_ACCOUNTS", description="CSV of accounts; default: accounts.csv in HEADROOM_DATA"
     )
@@ -180,6 +186,19 @@ class Settings(BaseSettings):
     collect_webhook_secrets: SecretStr | None = Field(
         None, alias="HEADROOM_COLLECT_WEBHOOK_SECRETS", description="whsec_… of Standard Webhooks, several with commas"
     )
+    collect_url: str | None = Field(
+        None,
+        alias="HEADROOM_COLLECT_URL",
+        pattern=r"^(s3|gs|az)://[^/]+",
+        description="events go into this bucket, not to the landing folder; in, or the same as, HEADROOM_LANDING_URL",
+    )
+    collect_wait_ms: int = Field(
+        1000,
+        alias="HEADROOM_COLLECT_WAIT_MS",
+        ge=1,
+        le=5_000,
+        description="for which requests wait for others, to share an object of the bucket",
+    )
     collect_seal_seconds: float = Field(
         10, alias="HEADROOM_COLLECT_SEAL_SECONDS", gt=0, description="after which a segment is handed to ingest"
     )
@@ -265,6 +284,19 @@ class Settings(BaseSettings):
     def _production_has_a_running_clock(self) -> Self:
         if self.is_production and self.fixed_now is not None:
             raise ValueError("HEADROOM_NOW is refused when HEADROOM_ENV=production: unset one of the two")
+        return self
+
+    @model_validator(mode="after")
+    def _places_are_apart(self) -> Self:
+        if self.lake_url and self.landing_url and _is_below(self.lake_url, self.landing_url):
+            raise ValueError(
+                "HEADROOM_LAKE_URL is inside of HEADROOM_LANDING_URL, so that the lake would be read as new events:"
+                " give each a prefix of its own"
+            )
+        if self.collect_url and self.landing_url and not _is_below(self.collect_url, self.landing_url):
+            raise ValueError(
+                "HEADROOM_COLLECT_URL is outside of HEADROOM_LANDING_URL, so that nothing would read it: put it inside"
+            )
         return self
 
     @model_validator(mode="after")
@@ -379,6 +411,10 @@ class Settings(BaseSettings):
 
 def _listed(value: str) -> list[str]:
     return [part.strip() for part in value.split(",") if part.strip()]
+
+
+def _is_below(url: str, parent: str) -> bool:
+    return f"{url.rstrip('/')}/".startswith(f"{parent.rstrip('/')}/")
 
 
 def _absolute(path: Path) -> Path:

@@ -5,9 +5,11 @@ import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests import stores
 from tests.postgres import Postgres, running
 
 NAMES = ("SLACK_BOT_TOKEN", "SLACK_API_URL", "STRIPE_API_KEY", "STRIPE_API_BASE", "DAGSTER_HOME")
@@ -56,6 +58,22 @@ def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
         return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.ledger()
+
+
+@pytest.fixture(scope="session")
+def s3_endpoint() -> Iterator[str]:
+    """An S3 server on loopback."""
+    with stores.running() as endpoint:
+        yield endpoint
+
+
+@pytest.fixture
+def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A client of the server with an empty bucket `usage`; the program's own clients speak to the server, too."""
+    for name, value in stores.variables(s3_endpoint).items():
+        monkeypatch.setenv(name, value)
+    with stores.bucket(s3_endpoint) as client:
+        yield client
 
 
 def pytest_unconfigure() -> None:

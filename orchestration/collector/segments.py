@@ -21,6 +21,7 @@ from pathlib import Path
 
 OPEN_SUFFIX = ".part"
 SUFFIX = ".ndjson"
+SEAL_BYTES = 32 * 2**20
 MAX_UNSETTLED = 8
 """Segments that could not be sealed and are tried again. Beyond that no new one is begun: the disk is not well."""
 _BUFFERS_AT_ONCE = 512
@@ -86,12 +87,25 @@ class Segment:
 class SegmentWriter:
     """Puts groups of lines into segments, and keeps going when the disk does not."""
 
-    def __init__(self, folder: Path, seal_bytes: int) -> None:
+    def __init__(self, folder: Path, seal_bytes: int = SEAL_BYTES) -> None:
         self.folder = folder
         self.segment: Segment | None = None
         self.sealed_count = 0
         self._seal_bytes = seal_bytes
         self._unsettled: list[Segment] = []
+
+    @property
+    def place(self) -> str:
+        return str(self.folder)
+
+    def prepare(self) -> None:
+        """Make the folder, and seal what killed processes left.
+
+        :raises OSError: the folder cannot be made or read.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        sync_folder(self.folder.parent)
+        recover(self.folder)
 
     @property
     def is_settled(self) -> bool:

@@ -13,7 +13,9 @@ from orchestration.collector.app import Collector
 from orchestration.collector.clients import Clients
 from orchestration.collector.keys import Keys
 from orchestration.collector.metrics import Metrics
+from orchestration.collector.objects import ObjectWriter
 from orchestration.collector.protocol import Connection
+from orchestration.collector.segments import SegmentWriter
 from orchestration.collector.spool import Spool
 from orchestration.settings import Settings
 
@@ -62,10 +64,11 @@ async def run(settings: Settings, keys: Keys, bound: socket.socket, stopping: as
     """Serve on a bound socket until the event is set; then finish what is under way, and seal.
 
     :raises OSError: the folder cannot be made or read.
+    :raises ValueError: the bucket's address cannot be used.
     """
     loop = asyncio.get_running_loop()
     figures = Metrics()
-    spool = Spool(settings.landing / FOLDER, figures, seal_seconds=settings.collect_seal_seconds)
+    spool = spool_of(settings, figures)
     clients = Clients(
         Collector(settings, keys, spool, figures),
         settings.collect_max_connections,
@@ -77,7 +80,7 @@ async def run(settings: Settings, keys: Keys, bound: socket.socket, stopping: as
     clients.tick(loop.time())
     server = await loop.create_server(lambda: Connection(clients), sock=bound, backlog=_BACKLOG)
     host, port, *_ = bound.getsockname()
-    logger.info("collecting events on http://%s:%d into %s", host, port, spool.folder)
+    logger.info("collecting events on http://%s:%d into %s", host, port, spool.place)
     while not stopping.is_set():
         clients.tick(loop.time())
         await _tick(stopping)
@@ -91,6 +94,19 @@ async def run(settings: Settings, keys: Keys, bound: socket.socket, stopping: as
         await asyncio.sleep(TICK_SECONDS / 10)
     clients.abort()
     await spool.stop()
+
+
+def spool_of(settings: Settings, figures: Metrics) -> Spool:
+    """In the landing folder, or in the bucket where one is named.
+
+    :raises ValueError: the bucket's address cannot be used.
+    """
+    writer, wait_seconds = (
+        (ObjectWriter(settings.collect_url), settings.collect_wait_ms / 1000)
+        if settings.collect_url
+        else (SegmentWriter(settings.landing / FOLDER), 0)
+    )
+    return Spool(writer, figures, seal_seconds=settings.collect_seal_seconds, wait_seconds=wait_seconds)
 
 
 async def _tick(stopping: asyncio.Event) -> None:

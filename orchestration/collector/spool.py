@@ -1,7 +1,7 @@
 """Group commit: requests put their lines here and wait until they are durable.
 
-One thread writes and syncs everything that is pending while the next group forms, so that under load one sync serves
-many requests. Files and their sealing are in `segments.py`; what a client is told, in `app.py`.
+One thread writes everything that is pending while the next group forms, so that under load one sync, or one object,
+serves many requests. What is written is in `segments.py` and `objects.py`; what a client is told, in `app.py`.
 """
 
 import asyncio
@@ -9,14 +9,15 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
+from typing import Protocol
 
 from orchestration.collector.metrics import Metrics
-from orchestration.collector.segments import Segment, SegmentWriter, recover, sync_folder
+from orchestration.collector.segments import Segment
 
-SEAL_BYTES = 32 * 2**20
 RETRY_SECONDS = 1.0
 """Between attempts to write to a disk that failed, and to seal what could not be sealed."""
+GROUP_BYTES = 4 * 2**20
+"""With so much a group waits for nothing."""
 
 logger = logging.getLogger("headroom.collector")
 
@@ -25,31 +26,58 @@ Told = Callable[[str | None], None]
 """What is called in the end: with None when the lines are durable, with what went wrong when they are not."""
 
 
+class Writer(Protocol):
+    """Where lines become durable: see `SegmentWriter`."""
+
+    @property
+    def place(self) -> str: ...
+    @property
+    def sealed_count(self) -> int: ...
+
+    @property
+    def segment(self) -> Segment | None: ...
+    @property
+    def is_settled(self) -> bool: ...
+    def prepare(self) -> None: ...
+    def commit(self, lines: Sequence[bytes]) -> None: ...
+    def probe(self) -> None: ...
+    def seal(self, segment: Segment | None = None, /) -> None: ...
+    def settle(self) -> None: ...
+
+
 class Group:
     """Lines that become durable together, and who waits for it."""
 
-    __slots__ = ("lines", "waiting")
+    __slots__ = ("began_at_seconds", "bytes", "lines", "waiting")
 
     def __init__(self) -> None:
         self.lines: list[bytes] = []
+        self.bytes = 0
         self.waiting: list[Told] = []
+        self.began_at_seconds = 0.0
 
 
 class Spool:
-    """Durable storage of lines for the event loop that `start` runs in."""
+    """Durable storage of lines for the event loop that `start` runs in.
 
-    def __init__(self, folder: Path, metrics: Metrics, *, seal_seconds: float, seal_bytes: int = SEAL_BYTES) -> None:
-        self.folder = folder
+    A group is written `wait_seconds` after its first line, or at once where that is 0 and the thread is free.
+    """
+
+    def __init__(self, writer: Writer, metrics: Metrics, *, seal_seconds: float, wait_seconds: float = 0) -> None:
         self.problem: str | None = "starting"
         """Why nothing can be stored at the moment."""
+        self.place: str = writer.place
+        """The folder or the bucket."""
         self.is_stopping = False
         """Set when the process is asked to stop; what is on its way is still stored."""
         self._metrics = metrics
         self._seal_seconds = seal_seconds
-        self._writer = SegmentWriter(folder, seal_bytes)
+        self._wait_seconds = wait_seconds
+        self._writer = writer
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
         self._loop: asyncio.AbstractEventLoop
         self._forming = Group()
+        self._waiting_for_more: asyncio.TimerHandle | None = None
         self._is_busy = False
         self._is_idle = asyncio.Event()
         self._is_closed = False
@@ -58,29 +86,44 @@ class Spool:
         self._checked_at_seconds = 0.0
 
     async def start(self) -> None:
-        """Seal what killed processes left, and see whether the disk takes something.
+        """Seal what killed processes left, and see whether the disk or the bucket takes something.
 
         :raises OSError: the folder cannot be made or read. A full disk is no error: it may have room again later.
         """
         self._loop = asyncio.get_running_loop()
-        await self._loop.run_in_executor(self._thread, self._prepare)
+        await self._loop.run_in_executor(self._thread, self._writer.prepare)
         await self._loop.run_in_executor(self._thread, self._then, self._writer.probe, self._checked)
-
-    def _prepare(self) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True)
-        sync_folder(self.folder.parent)
-        recover(self.folder)
 
     def append(self, lines: Sequence[bytes], told: Told) -> None:
         """Store the lines with the next group."""
         group = self._forming
         group.lines += lines
         group.waiting.append(told)
+        if self._wait_seconds:
+            group.bytes += sum(map(len, lines))
+            group.began_at_seconds = group.began_at_seconds or self._loop.time()
         if not self._is_busy:
             self._is_busy = True
-            self._loop.call_soon(self._commit)  # requests that are read in this turn of the loop come along
+            if self._wait_seconds:
+                self._wait_for_more()
+            else:
+                self._loop.call_soon(self._commit)  # requests that are read in this turn of the loop come along
+        elif self._waiting_for_more is not None and group.bytes >= GROUP_BYTES:
+            self._commit()
+
+    def _wait_for_more(self) -> None:
+        """Commit when the oldest request of the group has waited long enough: each object costs, also to read."""
+        group = self._forming
+        left = group.began_at_seconds + self._wait_seconds - self._loop.time()
+        if left <= 0 or group.bytes >= GROUP_BYTES:
+            self._commit()
+        else:
+            self._waiting_for_more = self._loop.call_later(left, self._commit)
 
     def _commit(self) -> None:
+        if self._waiting_for_more is not None:
+            self._waiting_for_more.cancel()
+            self._waiting_for_more = None
         group, self._forming = self._forming, Group()
         if self._is_closed:
             self._finish(group, "the collector is stopping")
@@ -101,7 +144,7 @@ class Spool:
 
     def _finish(self, group: Group, problem: str | None) -> None:
         if self._forming.waiting:
-            self._commit()
+            self._wait_for_more()
         else:
             self._is_busy = False
         for told in group.waiting:

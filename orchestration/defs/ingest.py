@@ -82,6 +82,7 @@ def ingest(
     settings.landing.mkdir(parents=True, exist_ok=True)
     place = project.landing()
     with lake.writing():
+        lake.must_have(ledger.last_batch())
         # A batch that was committed just before a kill is in the lake but not in the ledger yet.
         for batch in lake.batches(after=ledger.last_batch()):
             _record(project, batch)

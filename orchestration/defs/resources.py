@@ -28,7 +28,8 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
         return settings.load()
 
     def lake(self) -> Lake:
-        return Lake(self.settings.lake)
+        config = self.settings
+        return Lake(config.lake, config.lake_url)
 
     def landing(self) -> Places:
         """Where events arrive: the landing folder, and a bucket where one is set."""

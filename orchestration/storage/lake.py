@@ -4,7 +4,9 @@ A batch is one folder, `batches/000001/`, with `calls/event_date=…/*.parquet`,
 `rejected.parquet` and `manifest.json` (which bytes of which landing files it holds); a file without rows is not
 there. It is written elsewhere, synced, and moved in: a batch is there as a whole or not at all, so a kill at any
 moment leaves nothing half counted. Files are immutable; when there are many small ones, one takes the place of several
-(`compaction.py`). The warehouse can be rebuilt from them alone, and landing files may be deleted once read.
+(`compaction.py`). The warehouse can be rebuilt from them alone, and landing files may be deleted once read. Where the
+lake has a bucket (`lake_bucket.py`), a batch is put there before the ledger takes its files for read: of a lost disk
+nothing is missing that is not read again.
 
 How a batch is made is in `batch.py`, the rules are in `usage/events.py`, `accounts.py` reads the files of accounts.
 """
@@ -27,6 +29,7 @@ from orchestration.storage import batch as making
 from orchestration.storage import compaction, landing, meter_reports, repeats, staging
 from orchestration.storage.accounts import ACCOUNTS_FILES, ROWS_REJECTED_COLUMNS, AccountsFile
 from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
+from orchestration.storage.lake_bucket import LakeBucket
 from orchestration.storage.landing import LandedFile
 from orchestration.storage.places import Found, Place, Skipped
 from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
@@ -63,8 +66,9 @@ class Batch:
 class Lake:
     """The folder of batches. Reading needs no lock; ingesting takes one, which dies with its process."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, bucket_url: str | None = None) -> None:
         self.root = root
+        self.bucket = LakeBucket(bucket_url, root) if bucket_url else None
         self._batches = root / "batches"
         self._staging = root / ".staging"
         """What is not committed yet. Not among the batches: DuckDB's globs match hidden folders too."""
@@ -98,7 +102,18 @@ class Lake:
 
     @contextmanager
     def writing(self) -> Iterator[None]:
-        """Waits for other writers; a killed writer's lock is free at once."""
+        """The lock, and lake and bucket brought to the same batches: for whoever adds one, or copies them all.
+
+        :raises LakeBucketError: they cannot be.
+        """
+        with self.locked():
+            if self.bucket:
+                self.bucket.bring_together(self._committed)
+            yield
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Waits for other writers on this machine; a killed writer's lock is free at once."""
         self.root.mkdir(parents=True, exist_ok=True)
         with FileLock(self.root / ".lock"):
             if self._staging.exists():
@@ -116,6 +131,19 @@ class Lake:
         """A text that is another one in a lake whose batch of that number is another one; empty where there is none."""
         manifest = self._batches / f"{number:06d}" / "manifest.json"
         return hashlib.md5(manifest.read_bytes(), usedforsecurity=False).hexdigest() if manifest.exists() else ""
+
+    def must_have(self, number: int) -> None:
+        """What the ledger takes for read is in the lake.
+
+        :raises ValueError: the lake ends before this batch.
+        """
+        last = self._next()[0] - 1
+        if last < number:
+            raise ValueError(
+                f"The ledger takes the files of batch {number} for read, but the lake in {self.root} ends at {last}:"
+                " usage would be missing. Put the lake of this ledger back, from its bucket (HEADROOM_LAKE_URL) or from"
+                " a backup: see orchestration/delivery/README.md."
+            )
 
     def ingest(
         self, place: Place, known: Mapping[str, LandedFile], now: datetime, batch_bytes: int = BATCH_BYTES
@@ -216,6 +244,8 @@ class Lake:
             batch.accepted, batch.duplicates, batch.rejected = counts.accepted, counts.duplicates, counts.rejected
             batch.lines = batch.accepted + batch.duplicates + sum(batch.rejected.values())
             (folder / "manifest.json").write_text(json.dumps(asdict(batch)))
+        if self.bucket:
+            self.bucket.add(batch.number)  # before the ledger takes its files for read: this disk may be lost
         return batch
 
     def _connect(self) -> duckdb.DuckDBPyConnection:

@@ -115,12 +115,8 @@ class Bucket:
     """
 
     def __init__(self, url: str) -> None:
-        from obstore.store import from_url  # only who uses a bucket pays for the import
-
         self.url = url.rstrip("/")
-        # Its own patience is three minutes, in which no other file would be read.
-        patience: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
-        self._store: Any = from_url(self.url, retry_config=patience)
+        self._store = open_store(self.url)
         self._tags: dict[str, str | None] = {}
 
     def scan(self) -> tuple[list[Found], list[Skipped]]:
@@ -133,7 +129,7 @@ class Bucket:
         try:
             entries = [entry for page in obstore.list(self._store) for entry in page]
         except BaseError as error:
-            return [], [Skipped(self.url, f"cannot be listed: {_first_line(error)}")]
+            return [], [Skipped(self.url, f"cannot be listed: {first_line(error)}")]
         for entry in entries:
             path, parts = f"{self.url}/{entry['path']}", entry["path"].split("/")
             if any(is_unfinished(part) for part in parts):
@@ -182,7 +178,7 @@ class _Object(io.RawIOBase):
         except PreconditionError as error:
             raise OSError(errno.ESTALE, CHANGED) from error
         except BaseError as error:
-            raise OSError(errno.EIO, _first_line(error)) from error
+            raise OSError(errno.EIO, first_line(error)) from error
         buffer[: len(content)] = memoryview(content)
         self._position += len(content)
         return len(content)
@@ -207,12 +203,21 @@ class Places:
         return place.open(file)
 
 
+def open_store(url: str) -> Any:
+    """The store behind `s3://`, `gs://` or `az://`, with the prefix of the address."""
+    from obstore.store import from_url  # only who uses a bucket pays for the import
+
+    # Its own patience is three minutes, in which no other file would be read.
+    patience: Any = {"max_retries": 3, "retry_timeout": timedelta(seconds=RETRY_SECONDS)}
+    return from_url(url, retry_config=patience)
+
+
 def is_unfinished(name: str) -> bool:
     """Whether the name says that a producer is still writing the file, or that it is nobody's business."""
     return name.startswith(".") or name.endswith((".part", ".tmp"))
 
 
-def _first_line(error: BaseException) -> str:
+def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 

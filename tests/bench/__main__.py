@@ -2,8 +2,8 @@
 
 Seconds differ from machine to machine and from hour to hour; the ratios are what to compare. Each figure is the
 median of several runs, ours and the baseline's in turn. Name what to run: jobs, ingest, history, marts, collector,
-stripe, others (the last installs other tools into a folder of its own first); without a name, the first two and the
-collector.
+bucket, stripe, others (the last installs other tools into a folder of its own first); without a name, the first two
+and the collector.
 """
 
 import os
@@ -23,6 +23,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
     "jobs": jobs.bench,
     "ingest": ingest.bench,
     "collector": collector.bench,
+    "bucket": collector.bench_bucket,
     "history": history.bench,
     "marts": marts.bench,
     "others": others.bench,

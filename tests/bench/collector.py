@@ -1,4 +1,6 @@
-"""The collector's acknowledged, durable throughput against bare servers, each on the same one core."""
+"""The collector's acknowledged, durable throughput against bare servers, each on the same one core; and what it does
+without a disk, with an object store on loopback.
+"""
 
 import json
 import os
@@ -13,9 +15,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
-from tests.bench.measure import BIN, ROOT, Row
+from orchestration.storage.lake import Lake
+from orchestration.storage.places import Bucket
+from tests import stores
+from tests.bench.measure import ROOT, Row
 
 ROUNDS = 3
 SECONDS = 5
@@ -61,7 +67,47 @@ def bench(folder: Path) -> list[Row]:
     return rows
 
 
+def bench_bucket(folder: Path) -> list[Row]:
+    """No baseline: the store is a test server in Python, and the other core is its and wrk's. What counts is how long
+    a request waits, how many objects that makes, and how long they take to be read.
+    """
+    if not shutil.which("wrk"):
+        return [Row("collector, bucket", "not measured", "", "", "wrk is not installed (apt-get install wrk)")]
+    rows, body = [], json.dumps({"event": "api_call", "properties": {"account_id": "account-1"}})
+    with stores.running() as endpoint, stores.bucket(endpoint) as client:
+        os.environ.update(stores.variables(endpoint))
+        for wait_ms in (50, 250, 1000):
+            url = f"s3://{stores.BUCKET}/{wait_ms}"
+            with _collector(folder, HEADROOM_COLLECT_URL=url, HEADROOM_COLLECT_WAIT_MS=str(wait_ms)) as (port, key):
+                said = _driven(folder, port, key, body, connections=512)
+            objects = len([name for name in stores.keys(client, f"{wait_ms}/") if name.endswith(".ndjson")])
+            [latency] = re.findall(r"99%\s+(\S+)", said)
+            lake, started = Lake(folder / f"lake {wait_ms}"), time.perf_counter()
+            with lake.writing():
+                lake.ingest(Bucket(url), {}, datetime.now(UTC))
+            seconds = time.perf_counter() - started
+            rows.append(
+                Row(
+                    f"collector, bucket, single events, 512 connections, a wait of {wait_ms} ms (once)",
+                    f"{_per_second(said):,.0f} events/s, 99 % answered within {latency}",
+                    "",
+                    "",
+                    f"{objects / SECONDS:.1f} objects/s; {objects} objects are ingested in {seconds:.1f} s",
+                )
+            )
+    return rows
+
+
 def _requests_per_second(folder: Path, port: int, key: str, body: str) -> float:
+    return _per_second(_driven(folder, port, key, body))
+
+
+def _per_second(said: str) -> float:
+    return float(re.findall(r"Requests/sec:\s+([\d.]+)", said)[0])
+
+
+def _driven(folder: Path, port: int, key: str, body: str, connections: int = CONNECTIONS) -> str:
+    """What wrk says."""
     script = folder / "post.lua"
     script.write_text(
         f"wrk.method = 'POST'\nwrk.body = [==[{body}]==]\n"
@@ -70,7 +116,7 @@ def _requests_per_second(folder: Path, port: int, key: str, body: str) -> float:
     done = subprocess.run(
         [
             *_pinned(1),
-            *("wrk", "-t1", f"-c{CONNECTIONS}", f"-d{SECONDS}s", "-s", str(script)),
+            *("wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", "--timeout", "10s", "-s", str(script)),
             f"http://127.0.0.1:{port}/v1/analytics/bench/",
         ],
         capture_output=True,
@@ -79,19 +125,20 @@ def _requests_per_second(folder: Path, port: int, key: str, body: str) -> float:
     )
     if "Non-2xx" in done.stdout:
         raise SystemExit(f"the collector refused what the benchmark sent:\n{done.stdout}")
-    return float(re.findall(r"Requests/sec:\s+([\d.]+)", done.stdout)[0])
+    return done.stdout
 
 
 @contextmanager
-def _collector(folder: Path) -> Iterator[tuple[int, str]]:
+def _collector(folder: Path, **more: str) -> Iterator[tuple[int, str]]:
     port, key = _free_port(), secrets.token_hex(16)
     environment = {
         **os.environ,
         "HEADROOM_DATA": str(folder / "data"),
         "HEADROOM_COLLECT_PORT": str(port),
         "HEADROOM_COLLECT_KEYS": key,
+        **more,
     }
-    with _server([*_pinned(0), str(BIN / "headroom"), "collect"], port, environment):
+    with _server([*_pinned(0), sys.executable, "-m", "orchestration.cli", "collect"], port, environment):
         yield port, key
 
 

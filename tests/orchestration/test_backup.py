@@ -77,6 +77,31 @@ def test_each_backup_that_is_made_while_jobs_run_goes_on_to_every_event_once(dat
         assert ids(restored) == [f"event {number}" for number in range(8)]
 
 
+def test_of_two_backups_with_one_name_one_is_made(data: Path) -> None:
+    config, target, started = settings.load(), data.parent / "backup", threading.Barrier(2)
+    land(config.landing, "a.ndjson", make_event())
+    ingest(config)
+    outcomes: list[str] = []
+
+    def make() -> None:
+        started.wait()
+        try:
+            backup.make(config, target, clock)
+            outcomes.append("made")
+        except ValueError as error:
+            outcomes.append(str(error))
+
+    workers = [threading.Thread(target=make) for _ in range(2)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    refused, made = sorted(outcomes)
+    assert made == "made"
+    assert "exists: name a folder that does not" in refused
+    assert ids(Settings(HEADROOM_DATA=target)) == ["acme-2026-11-19T12:00:00Z"]
+
+
 KILLED = """
 import os, signal, sys, threading
 from datetime import UTC, datetime

@@ -47,6 +47,25 @@ def test_fixed_clock_needs_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
         load()
 
 
+@pytest.mark.parametrize("lake", ["s3://bucket/in", "s3://bucket/in/lake/"])
+def test_lake_inside_of_landing_is_refused(monkeypatch: pytest.MonkeyPatch, lake: str) -> None:
+    monkeypatch.setenv("HEADROOM_LANDING_URL", "s3://bucket/in")
+    monkeypatch.setenv("HEADROOM_LAKE_URL", "s3://bucket/in-lake")
+    load()
+    monkeypatch.setenv("HEADROOM_LAKE_URL", lake)
+    with pytest.raises(ValidationError, match="a prefix of its own"):
+        load()
+
+
+def test_collected_events_that_nothing_would_read_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_LANDING_URL", "s3://bucket/landing")
+    monkeypatch.setenv("HEADROOM_COLLECT_URL", "s3://bucket/landing/")
+    load()
+    monkeypatch.setenv("HEADROOM_COLLECT_URL", "s3://bucket/landing-too")
+    with pytest.raises(ValidationError, match="put it inside"):
+        load()
+
+
 def test_unknown_zone_is_refused_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADROOM_TIMEZONE", "Mars/Olympus")
     with pytest.raises(ValidationError, match="Mars/Olympus"):

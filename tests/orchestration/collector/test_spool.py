@@ -16,6 +16,7 @@ import pytest
 
 from orchestration.collector import spool
 from orchestration.collector.metrics import Metrics
+from orchestration.collector.segments import SegmentWriter
 from tests.orchestration.collector.loopback import (
     Collecting,
     Program,
@@ -84,7 +85,7 @@ def test_segment_is_sealed_by_age_while_nothing_comes(tmp_path: Path) -> None:
 
 
 def test_segment_is_sealed_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(spool.Spool.__init__, "__kwdefaults__", {"seal_bytes": 1000})
+    monkeypatch.setattr(SegmentWriter.__init__, "__defaults__", (1000,))
     with Collecting(settings(tmp_path)) as collector:
         for number in range(40):
             post(collector.port, numbered(number))
@@ -186,7 +187,7 @@ def test_stop_writes_what_is_pending_and_takes_nothing_more(tmp_path: Path) -> N
     told: list[str | None] = []
 
     async def run() -> None:
-        storage = spool.Spool(tmp_path / "collector", Metrics(), seal_seconds=60)
+        storage = spool.Spool(SegmentWriter(tmp_path / "collector"), Metrics(), seal_seconds=60)
         await storage.start()
         for number in range(3):
             storage.append([b'{"batch":[%d]}\n' % number], told.append)

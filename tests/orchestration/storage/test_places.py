@@ -2,13 +2,10 @@
 
 import gzip
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from orchestration.storage import places
 from orchestration.storage.places import Bucket, Places
@@ -16,32 +13,6 @@ from tests.builders import make_event
 from tests.orchestration.storage.world import World
 
 URL = "s3://usage/landing"
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    yield "http://{}:{}".format(*server.get_host_and_port())
-    server.stop()
-
-
-@pytest.fixture
-def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    for name, value in {
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "AWS_REGION": "us-east-1",
-        "AWS_ENDPOINT": endpoint,
-        "AWS_ALLOW_HTTP": "true",
-    }.items():
-        monkeypatch.setenv(name, value)
-    client = boto3.client("s3", endpoint_url=endpoint, region_name="us-east-1")
-    client.create_bucket(Bucket="usage")
-    yield client
-    for entry in client.list_objects_v2(Bucket="usage").get("Contents", []):
-        client.delete_object(Bucket="usage", Key=entry["Key"])
-    client.delete_bucket(Bucket="usage")
 
 
 def put(s3: Any, name: str, *lines: object) -> None:

@@ -16,11 +16,11 @@ from tests.builders import NOW, land
 class World:
     """A landing folder and a lake, whose manifests stand in for the ledger."""
 
-    def __init__(self, root: Path, place: Place | None = None) -> None:
+    def __init__(self, root: Path, place: Place | None = None, lake_url: str | None = None) -> None:
         self.root = root
         self.landing = root / "landing"
         self.place = place or Folder(self.landing)
-        self.lake = Lake(root / "lake")
+        self.lake = Lake(root / "lake", lake_url)
         self.skipped: list[Skipped] = []
         self.landing.mkdir(parents=True, exist_ok=True)
 
