@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from orchestration.defs.resources import OWNERS, Project
+from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
 from orchestration.storage import clickhouse_publish, warehouse
 
 
@@ -32,7 +32,8 @@ def build_published_copy(models: dg.AssetsDefinition, stale_after: timedelta) ->
         settings, clickhouse = project.settings, project.clickhouse()
         if clickhouse:
             columns = project.dbt().published_columns()
-            rows = clickhouse_publish.publish(clickhouse, columns, settings.published, settings.build_lock)
+            with failing_in_a_sentence():
+                rows = clickhouse_publish.publish(clickhouse, columns, settings.published, settings.build_lock)
         else:
             rows = warehouse.publish(settings.warehouse, settings.published)
         return dg.MaterializeResult(

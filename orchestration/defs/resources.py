@@ -1,5 +1,7 @@
 """What assets work with. The resource has no fields, so that no setting, and no secret, shows in Dagster's UI."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import dagster as dg
@@ -10,7 +12,7 @@ from orchestration.channels.preview import PreviewChannel
 from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.outbox import Channel
 from orchestration.settings import Settings
-from orchestration.storage.clickhouse import ClickHouse
+from orchestration.storage.clickhouse import ClickHouse, ClickHouseError
 from orchestration.storage.dbt import DbtProject
 from orchestration.storage.lake import Lake
 from orchestration.storage.places import Places
@@ -51,6 +53,15 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
         :raises ValueError: a token without a channel.
         """
         return slack.configured(self.settings) or PreviewChannel("Slack")
+
+
+@contextmanager
+def failing_in_a_sentence() -> Iterator[None]:
+    """A server that is away, or refuses, fails the step with what it says of that and not with a stack."""
+    try:
+        yield
+    except ClickHouseError as error:
+        raise dg.Failure(f"{error}. Nothing was published or sent", allow_retries=False) from None
 
 
 def clock() -> datetime:

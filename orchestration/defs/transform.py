@@ -7,7 +7,7 @@ import dagster as dg
 from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
-from orchestration.defs.resources import OWNERS, Project
+from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
 from orchestration.storage import clickhouse_load, warehouse
 from orchestration.storage.dbt import NodeResult
 
@@ -53,7 +53,8 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         wanted = None if is_all else [manifest["nodes"][node]["name"] for node in selected]
         if clickhouse:
             seen_at, lock = settings.lake_at_clickhouse, settings.build_lock
-            clickhouse_load.load(clickhouse, project.lake(), seen_at, lock, context.log.info)
+            with failing_in_a_sentence():
+                clickhouse_load.load(clickhouse, project.lake(), seen_at, lock, context.log.info)
         results = dbt.build(settings.now(), settings.timezone, wanted, settings.bill_sampled)
         built = {each.unique_id: each for each in results if each.unique_id in keys and each.status == "success"}
         tables = {
@@ -62,7 +63,8 @@ def build_models(project: Project) -> dg.AssetsDefinition:
             if manifest["nodes"][node]["config"]["materialized"] in ("table", "incremental", "seed")
         }
         names = list(tables.values())
-        rows, quality = clickhouse.inspect(names) if clickhouse else warehouse.inspect(settings.warehouse, names)
+        with failing_in_a_sentence():
+            rows, quality = clickhouse.inspect(names) if clickhouse else warehouse.inspect(settings.warehouse, names)
         for unique_id, result in built.items():
             name = manifest["nodes"][unique_id]["name"]
             metadata: dict[str, Any] = {"seconds": result.seconds}

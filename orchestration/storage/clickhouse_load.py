@@ -121,8 +121,10 @@ def _create(server: ClickHouse) -> None:
 
 
 def _end_statements(server: ClickHouse) -> None:
-    """Of a load that was killed, or whose answer was lost: the server would go on with them."""
-    server.everywhere(f"kill query where startsWith(initial_query_id, {_literal(_query_ids(server))}) sync")
+    """Of a load or a build that was killed, or whose answer was lost: the server would go on with them."""
+    ours = f"startsWith(initial_query_id, {_literal(_query_ids(server))})"
+    dbt = f"http_user_agent like '%dbt-clickhouse%' and current_database = '{server.address.database}'"
+    server.everywhere(f"kill query where {ours} or ({dbt}) sync")
 
 
 def _last_loaded(server: ClickHouse, lake: Lake, say: Callable[[str], object]) -> int:

@@ -4,6 +4,7 @@ The tests follow one another on the same nodes, each in a database of its own; t
 """
 
 import contextlib
+import http.client
 import json
 import re
 import shutil
@@ -16,10 +17,13 @@ from datetime import timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
+import boto3
 import duckdb
 import pytest
 from clickhouse_driver import Client
+from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from orchestration import doctor, settings
@@ -42,8 +46,11 @@ _numbers = count(1)
 @pytest.fixture(scope="module")
 def nodes() -> Iterator[list[Node]]:
     try:
-        with running(2) as started:
-            yield started
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setenv("AWS_ACCESS_KEY_ID", "test")  # for objects, a server has credentials of its own
+            patched.setenv("AWS_SECRET_ACCESS_KEY", "test")
+            with running(2) as started:
+                yield started
     except NoClickHouseError as error:
         pytest.skip(f"no ClickHouse: {error}")
 
@@ -135,6 +142,24 @@ def test_load_needs_no_cluster(nodes: list[Node], lake: Lake) -> None:
     ]
 
 
+def test_load_reads_a_lake_in_a_bucket(server: ClickHouse, lake: Lake) -> None:
+    store = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    store.start()
+    try:
+        endpoint = "http://{}:{}".format(*store.get_host_and_port())
+        keys = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
+        client = boto3.client("s3", endpoint_url=endpoint, **keys)
+        client.create_bucket(Bucket="usage")
+        for path in lake.root.rglob("*.parquet"):
+            client.upload_file(str(path), "usage", f"lake/{path.relative_to(lake.root).as_posix()}")
+        clickhouse_load.load(server, lake, f"{endpoint}/usage/lake", lake.root / ".build", print)
+        assert_equal(server, lake)
+        with pytest.raises(ClickHouseError, match="HEADROOM_CLICKHOUSE_LAKE has to name the lake in its bucket"):
+            clickhouse_load.load(server, lake, f"{endpoint}/usage/nothing", lake.root / ".build", print)
+    finally:
+        store.stop()
+
+
 def test_everything_is_loaded_anew_when_the_lake_is_another_one(server: ClickHouse, data: Path, lake: Lake) -> None:
     load(server, lake)
     lake.root.rename(data / "before")
@@ -224,6 +249,25 @@ def test_load_that_was_killed_while_calls_came_in_is_put_right_by_the_next(
     load(server, lake)
     found = f"select count() as rows, uniqExact(event_id) as ids from raw_events where batch = {manifest.number}"
     assert server.ask(found) == [{"rows": calls, "ids": calls}]
+
+
+def test_load_ends_what_a_killed_build_had_asked_for(nodes: list[Node], server: ClickHouse, lake: Lake) -> None:
+    """It would write into a mart while the next build does."""
+    load(server, lake)
+    server.ask("create table mart engine = MergeTree order by tuple() as select 1 as x")
+    query = urlencode({"database": server.address.database, "function_sleep_max_microseconds_per_block": 0})
+    headers = {"X-ClickHouse-User": USER, "X-ClickHouse-Key": PASSWORD, "User-Agent": "dbt-clickhouse/1.10.3"}
+    build = http.client.HTTPConnection("127.0.0.1", nodes[0].http_port)
+    build.request("POST", f"/?{query}", "insert into mart select sleepEachRow(3) from numbers(1000)", headers)
+    running = "select query from system.processes where query like 'insert into mart %'"
+    while not server.ask(running):
+        pass
+    build.close()
+    assert server.ask(running)
+
+    load(server, lake)
+    assert not server.ask(running)
+    assert server.ask("select count() as rows from mart") == [{"rows": 1}]
 
 
 def test_load_says_so_when_the_server_has_another_lake(server: ClickHouse, data: Path, lake: Lake) -> None:
