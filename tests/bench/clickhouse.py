@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 
 import duckdb
-from pydantic import SecretStr
 
 from orchestration.storage import clickhouse, clickhouse_load
 from orchestration.storage.clickhouse import ClickHouse
@@ -15,7 +14,7 @@ from orchestration.storage.lake import Lake
 from tests.bench import history, ingest, marts
 from tests.bench.jobs import dbt_build
 from tests.bench.measure import Row, python, row, timed, write_events
-from tests.clickhouse import CLUSTER, PASSWORD, USER, running
+from tests.clickhouse import running
 
 DAYS = 10
 ROUNDS = 3
@@ -27,7 +26,7 @@ def bench(folder: Path) -> list[Row]:
     marts.write_quotas(folder / "quotas" / "quotas.ndjson")
     python(ingest.__name__, "lake", folder / "quotas", data / "lake")
     with running(2, user_files=data) as nodes:
-        url = SecretStr(f"http://{USER}:{PASSWORD}@127.0.0.1:{nodes[0].http_port}/marts?cluster={CLUSTER}")
+        url = nodes[0].url("marts")
         environments: dict[str, dict[str, str]] = {"clickhouse": clickhouse.environment(url), "duckdb": {}}
         server = ClickHouse(url)
         seconds: dict[str, dict[str, list[float]]] = {

@@ -40,7 +40,9 @@ def write(project: Path, target: Path) -> None:
             for expected in (test["expect"] for test in content["unit_tests"]):
                 if expected.pop("format", None) == "sql":  # as rows, which dbt casts to the types of the model
                     rows = connection.sql(expected["rows"])
-                    expected["rows"] = [dict(zip(rows.columns, map(plain, row), strict=True)) for row in rows.fetchall()]
+                    expected["rows"] = [
+                        dict(zip(rows.columns, map(plain, row), strict=True)) for row in rows.fetchall()
+                    ]
             path.write_text(yaml.dump(content, Dumper=WithoutAnchors, allow_unicode=True, width=10**6))
 
 

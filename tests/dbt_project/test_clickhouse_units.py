@@ -1,8 +1,7 @@
-"""The dbt project's unit tests on ClickHouse. Apart from the others (`make test-clickhouse-units`): they take a minute or
-two, and what they tell beyond test_clickhouse.py is which rule it is that an engine breaks.
+"""The dbt unit tests on ClickHouse. Apart from the others (`make test-clickhouse-units`): they take a minute or two,
+and what they tell beyond test_clickhouse.py is which rule it is that an engine breaks.
 """
 
-import json
 import os
 import subprocess
 import sys
@@ -14,7 +13,8 @@ from orchestration.settings import PROJECT_ROOT
 from orchestration.storage import clickhouse_load
 from orchestration.storage.clickhouse import ClickHouse, environment
 from orchestration.storage.lake import Lake
-from tests.clickhouse import NoClickHouseError, running, url
+from tests.builders import NOW
+from tests.clickhouse import NoClickHouseError, running
 from tests.dbt_project import clickhouse_fixtures
 from tests.pipeline import ingest
 
@@ -28,8 +28,8 @@ def test_unit_tests_hold_on_clickhouse(data: Path, tmp_path: Path) -> None:
     ingest(data, data / "landing", NOW)
     try:
         with running(1, user_files=data) as [node]:
-            server = ClickHouse(url(node, "units", cluster=""))
-            lake = Lake(data / "lake")
+            url = node.url("units", cluster="")
+            server, lake = ClickHouse(url), Lake(data / "lake")
             clickhouse_load.load(server, lake, str(lake.root), data / "load.lock", lambda _: None)
             places = {"project-dir": "project", "profiles-dir": "project", "target-path": "t", "log-path": "l"}
             dbt = subprocess.run(
@@ -38,7 +38,7 @@ def test_unit_tests_hold_on_clickhouse(data: Path, tmp_path: Path) -> None:
                     *("--exclude", *NOT_RUN),
                     *(part for name, folder in places.items() for part in (f"--{name}", tmp_path / folder)),
                 ],
-                env={**os.environ, **environment(url(node, "units", cluster=""))},
+                env={**os.environ, **environment(url)},
                 capture_output=True,
                 text=True,
                 check=False,
