@@ -14,7 +14,7 @@ from orchestration.storage.lake import Lake
 from tests.bench import history, ingest, marts
 from tests.bench.jobs import dbt_build
 from tests.bench.measure import Row, python, row, timed, write_events
-from tests.clickhouse import running
+from tests.clickhouse import CLUSTER, running
 
 DAYS = 10
 ROUNDS = 3
@@ -51,6 +51,10 @@ def bench(folder: Path) -> list[Row]:
             for engine in environments:
                 build(engine, "rerun")
         assert_same(data / "warehouse.duckdb", server)
+        [size] = server.ask(
+            f"""select sum(bytes_on_disk) / sum(rows) as bytes from cluster({CLUSTER}, system.parts)
+                where active and table = 'raw_events_shard'"""
+        )
     calls = DAYS * history.DAY_EVENTS
     on = f"{calls:,} calls (median of {ROUNDS})"
     names = {
@@ -62,6 +66,7 @@ def bench(folder: Path) -> list[Row]:
     rows = [row(names[what], *figures.values(), "the same on DuckDB") for what, figures in seconds.items()]
     return [
         Row(f"load of {calls:,} calls (once)", f"{loaded[0]:.1f} s", "–", f"{calls / loaded[0]:,.0f} /s", "–"),
+        Row("a call on its shard", f"{size['bytes']:.0f} bytes", "–", "–", "–"),
         row(f"load of {history.HOUR_EVENTS:,} events (median of {ROUNDS})", loaded[1:], loaded[1:], "itself"),
         *rows,
     ]
