@@ -5,7 +5,8 @@ BIN := .venv/bin
 # In the order of the files, the end-to-end ones before the many small ones: no core waits for a long file at the end.
 ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: run demo test coverage test-clients test-clickhouse billing-faults lint fmt docs picture bench lock audit clean
+.PHONY: run demo test coverage test-clients test-clickhouse test-clickhouse-units billing-faults lint fmt docs picture bench lock \
+	audit clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
 	@exec $(BIN)/headroom ui
@@ -26,6 +27,9 @@ test-clients: .venv/ready
 # Fetches ClickHouse's engine once (560 MB, from npm) into a cache outside the repository, and starts two nodes of it.
 test-clickhouse: .venv/ready
 	$(BIN)/python -m pytest tests -m clickhouse -rs
+
+test-clickhouse-units: .venv/ready ## the unit tests of the models there; minutes
+	$(BIN)/python -m pytest tests/dbt_project -m clickhouse_units -rs
 
 billing-faults: .venv/ready ## random weeks of billing with faults, and a table of what happened; SEEDS=300
 	@$(BIN)/python -m tests.billing_faults $(SEEDS)

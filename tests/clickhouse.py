@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from filelock import FileLock
+from pydantic import SecretStr
 
 PACKAGE = "@chdb/lib-linux-x64-gnu@26.7.3-stable.1"  # earlier ones refuse to listen
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headroom-clickhouse"
@@ -83,17 +84,10 @@ class Node:
         except urllib.error.HTTPError as error:
             raise AssertionError(f"{error.read().decode().strip()}\n{sql}") from None
 
-    def environment(self, database: str = "default") -> dict[str, str]:
-        """The variables by which dbt and the program use this node."""
-        return {
-            "HEADROOM_WAREHOUSE": "clickhouse",
-            "HEADROOM_CLICKHOUSE_HOST": "127.0.0.1",
-            "HEADROOM_CLICKHOUSE_PORT": str(self.http_port),
-            "HEADROOM_CLICKHOUSE_USER": USER,
-            "HEADROOM_CLICKHOUSE_PASSWORD": PASSWORD,
-            "HEADROOM_CLICKHOUSE_DATABASE": database,
-            "HEADROOM_CLICKHOUSE_CLUSTER": CLUSTER,
-        }
+    def url(self, database: str, cluster: str = CLUSTER) -> SecretStr:
+        """HEADROOM_CLICKHOUSE_URL."""
+        shards = f"?cluster={cluster}" if cluster else ""
+        return SecretStr(f"http://{USER}:{PASSWORD}@127.0.0.1:{self.http_port}/{database}{shards}")
 
 
 @contextmanager
@@ -228,7 +222,7 @@ if __name__ == "__main__" and len(sys.argv) > 1:
 elif __name__ == "__main__":
     with running() as started:
         lines = [f"# http {each.http_port}, native {each.tcp_port}, in {each.folder}" for each in started]
-        lines += [f"export {name}={value}" for name, value in started[0].environment().items()]
+        lines += [f"export HEADROOM_CLICKHOUSE_URL={started[0].url('headroom').get_secret_value()}"]
         sys.stdout.write("\n".join([*lines, ""]))
         sys.stdout.flush()
         signal.pause()

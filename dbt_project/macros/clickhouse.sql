@@ -154,4 +154,4 @@ alter table {{ relation }} update {{ changes }} where true settings mutations_sy
 {{ dbt.default__get_empty_subquery_sql(select_sql, select_sql_header) }} {{ clickhouse__settings() }}
 {%- endmacro %}
 
-{% macro clickhouse__settings() %}settings prefer_column_name_to_alias = 1, prefer_global_in_and_join = 1{% endmacro %}
+{% macro clickhouse__settings() %}settings prefer_column_name_to_alias = 1{% endmacro %}

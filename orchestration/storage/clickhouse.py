@@ -23,6 +23,7 @@ CONNECT_SECONDS = 10
 ANSWER_SECONDS = 3600
 """No answer is waited for longer. The longest is that of a first load, in pieces of at most ten million calls."""
 CHUNK_BYTES = 2**20
+NATIVE_TLS_PORT = 9440
 SAID_ON_THE_WAY = re.compile(rb"Code: (\d+)\..*?\(version", re.DOTALL)
 NEEDED = {
     "join_use_nulls": "1",
@@ -140,6 +141,8 @@ class ClickHouse:
     def everywhere(self, sql: str) -> None:
         """Have every node of the cluster carry it out, one after the other; tables are named with their database.
 
+        Not by `on cluster`, which needs a Keeper: a cluster without replicas has none.
+
         :raises ClickHouseError: one is away, or refuses.
         """
         if not self.address.cluster:
@@ -154,7 +157,7 @@ class ClickHouse:
                     port=port,
                     user=self.address.user,
                     password=self.address.password,
-                    secure=self.address.is_secure,
+                    secure=port == NATIVE_TLS_PORT,  # nodes may speak plainly among themselves, behind HTTPS
                     connect_timeout=CONNECT_SECONDS,
                     send_receive_timeout=ANSWER_SECONDS,
                 ) as client:

@@ -6,9 +6,10 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import duckdb
 
@@ -44,7 +45,12 @@ def row(what: str, ours: Sequence[float], baseline: Sequence[float], against: st
     )
 
 
-def run(command: Sequence[str | Path], data: Path | None = None, cwd: Path = ROOT) -> Run:
+def run(
+    command: Sequence[str | Path],
+    data: Path | None = None,
+    cwd: Path = ROOT,
+    variables: Mapping[str, str] = MappingProxyType({}),
+) -> Run:
     """Start a process, wait for its end.
 
     :raises SystemExit: it failed; what it printed is in the message.
@@ -52,6 +58,7 @@ def run(command: Sequence[str | Path], data: Path | None = None, cwd: Path = ROO
     environment = {
         name: value for name, value in os.environ.items() if not name.startswith(("HEADROOM_", "SLACK_", "STRIPE_"))
     }
+    environment |= variables
     if data:
         environment |= {"HEADROOM_DATA": str(data), "DAGSTER_HOME": str(data / "dagster")}
     started = time.perf_counter()
@@ -68,8 +75,8 @@ def run(command: Sequence[str | Path], data: Path | None = None, cwd: Path = ROO
     return Run(seconds, usage.ru_maxrss * 1024)
 
 
-def timed(command: Sequence[str | Path], data: Path) -> float:
-    return run(command, data).seconds
+def timed(command: Sequence[str | Path], data: Path, variables: Mapping[str, str] = MappingProxyType({})) -> float:
+    return run(command, data, variables=variables).seconds
 
 
 def python(module: str, *arguments: object) -> Run:

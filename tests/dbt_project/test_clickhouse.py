@@ -22,7 +22,6 @@ from threading import Thread
 
 import duckdb
 import pytest
-from pydantic import SecretStr
 
 from orchestration import demo
 from orchestration.settings import PROJECT_ROOT
@@ -31,7 +30,7 @@ from orchestration.storage.clickhouse import ClickHouse
 from orchestration.storage.dbt import DbtProject
 from orchestration.storage.lake import Lake
 from tests.builders import land, make_event, make_quota
-from tests.clickhouse import CLUSTER, PASSWORD, USER, NoClickHouseError, running
+from tests.clickhouse import NoClickHouseError, running
 from tests.dbt_project.builder import COUNTED
 from tests.pipeline import assert_built, ingest
 
@@ -106,7 +105,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         patch.setenv("HEADROOM_DATA", str(data))
         try:
             with running(2, user_files=data) as nodes:
-                url = SecretStr(f"http://{USER}:{PASSWORD}@127.0.0.1:{nodes[0].http_port}/marts?cluster={CLUSTER}")
+                url = nodes[0].url("marts")
                 project, other = PROJECT_ROOT / "dbt_project", data / "clickhouse"
                 engines = Engines(
                     data,
@@ -195,6 +194,8 @@ def arrive(engines: Engines, name: str, *events: object, now: datetime) -> None:
 def test_all_marts_are_row_by_row_the_same(engines: Engines) -> None:
     engines.build(NOW)
     found = engines.differences()
+    for table, (count, rows) in found.items():  # pytest -rP shows it; the table in dbt_project/CLICKHOUSE.md
+        sys.stdout.write(f"| {table} | {count:,} | {len(rows)} |\n")
     assert {name: rows for name, (_, rows) in found.items() if rows} == {}
 
     marts = {path.stem for path in (engines.on_duckdb.folder / "models" / "marts").glob("*.sql")}

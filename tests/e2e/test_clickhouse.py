@@ -10,7 +10,6 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from tests.builders import land, make_event
 from tests.clickhouse import CLUSTER, PASSWORD, USER, NoClickHouseError, Node, running
 from tests.e2e.program import Program, Result, finish
 
@@ -79,17 +78,6 @@ def test_published_copy_has_the_same_tables_with_the_same_types(on_duckdb: Progr
     assert missing == {"recount_progress", *(name for name in missing if name.startswith("stg_"))}
     assert found == {name: wanted[name] for name in found}
     assert {"stg_accounts", "stg_customers", "billable_usage_hourly"} <= set(found)
-
-
-def test_next_run_counts_only_what_is_new(on_clickhouse: Program) -> None:
-    land(on_clickhouse.landing, "late.ndjson", make_event("late", "2024-11-18T12:00:00Z"))
-    result = on_clickhouse.run("run")
-    assert "Ingested 1 events from 1 new lines (0 duplicates, 0 rejected)." in result.stdout
-    assert "already previewed" in result.stdout
-    rows = on_clickhouse.rows("select usage_date, calls from daily_usage where account_id = 'late' order by usage_date")
-    assert [tuple(row.values()) for row in rows] == [("2024-11-18", "1"), ("2024-11-19", "0"), ("2024-11-20", "0")]
-    [row] = on_clickhouse.rows("select count(*) as rows from daily_usage where account_id <> 'late'")
-    assert int(row["rows"]) > 1000
 
 
 def test_what_is_wrong_at_the_server_is_said_in_a_sentence_and_publishes_nothing(on_clickhouse: Program) -> None:

@@ -70,19 +70,20 @@ weekdays as (
 -- Below 3 days of history there is no forecast, as in expected_usage.
 known as (
     select
-        account_id,
-        forecast_on,
-        sum(history_days) as history_days,
-        cast(sum(used) as bigint) as used,
-        cast(sum(used) + sum(later_units) as bigint) as actual_units,
-        sum(later_days) as later_days,
-        cast(sum(week_units) as double) / least(sum(history_days), 7) as level_7d,
-        cast(sum(used) as double) / sum(used_days) as period_mean,
+        weekdays.account_id,
+        weekdays.forecast_on,
+        sum(weekdays.history_days) as history_days,
+        cast(sum(weekdays.used) as bigint) as used,
+        cast(sum(weekdays.used) + sum(weekdays.later_units) as bigint) as actual_units,
+        sum(weekdays.later_days) as later_days,
+        cast(sum(weekdays.week_units) as double) / least(sum(weekdays.history_days), 7) as level_7d,
+        cast(sum(weekdays.used) as double) / sum(weekdays.used_days) as period_mean,
         -- the later days in days of average weight: each counts by its weekday's share
-        cast(sum(weekday_mean * later_days) as double) / nullif(cast(avg(weekday_mean) as double), 0) as shaped_days
+        cast(sum(weekdays.weekday_mean * weekdays.later_days) as double)
+        / nullif(cast(avg(weekdays.weekday_mean) as double), 0) as shaped_days
     from weekdays
-    group by account_id, forecast_on
-    having sum(history_days) >= 3 and sum(used) + sum(later_units) > 0
+    group by weekdays.account_id, weekdays.forecast_on
+    having sum(weekdays.history_days) >= 3 and sum(weekdays.used) + sum(weekdays.later_units) > 0
 ),
 
 forecasts as (

@@ -24,12 +24,12 @@ lifetimes as (
 
 days as (
     select
-        account_id,
-        usage_date,
-        sum(calls) as calls,
-        max(calls) as busiest_hour_calls
+        hours.account_id,
+        hours.usage_date,
+        sum(hours.calls) as calls,
+        max(hours.calls) as busiest_hour_calls
     from hours
-    group by account_id, usage_date
+    group by hours.account_id, hours.usage_date
 ),
 
 accounts as (
