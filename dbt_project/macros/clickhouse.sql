@@ -87,13 +87,18 @@ arrayStringConcat(arrayMap(pair -> pair.2, arraySort(groupArray(tuple({{ order }
 toDecimal128(sum(toInt128({{ weight }}) * ({{ weight }} - 1) * {{ units }} * {{ units }}), 0)
 {%- endmacro %}
 
+{# With the lake's first batch, which has no call: there is always a day. #}
 {% macro clickhouse__lake_days() %}
-    select
-        toString(event_date) as day,
-        max(batch) as last_batch
-    from {{ source('lake', 'raw_events') }}
-    group by event_date
-    order by event_date
+    select * from (
+        select
+            toString(event_date) as day,
+            max(batch) as last_batch
+        from {{ source('lake', 'raw_events') }}
+        group by event_date
+        union all
+        select '1970-01-01' as day, 0 as last_batch
+    )
+    order by day
 {% endmacro %}
 
 {% macro clickhouse__lake_fingerprint(batch) %}
