@@ -26,7 +26,7 @@ test-clients: .venv/ready
 
 # Fetches ClickHouse's engine once (560 MB, from npm) into a cache outside the repository, and starts two nodes of it.
 test-clickhouse: .venv/ready
-	$(BIN)/python -m pytest tests -m clickhouse -rs
+	$(BIN)/python -m pytest tests -m clickhouse -rs $(ON_ALL_CORES)
 
 test-clickhouse-units: .venv/ready ## the unit tests of the models there; minutes
 	$(BIN)/python -m pytest tests/dbt_project -m clickhouse_units -rs
