@@ -14,6 +14,7 @@ run: demo ## run the whole job once, show the result, then serve the UI
 demo: .venv/ready ## the same without staying
 	@$(BIN)/headroom demo
 
+# Starts a Postgres of its own; HEADROOM_TEST_POSTGRES_URL names one that runs already.
 test: .venv/ready
 	$(BIN)/python -m pytest $(ON_ALL_CORES)
 

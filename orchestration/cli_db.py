@@ -1,25 +1,33 @@
 """`headroom db`: the ledger's tables. An SQLite ledger is migrated by whatever opens it, one on Postgres only here."""
 
+from typing import Annotated
+
 import typer
 
 from orchestration import settings, terminal
 from orchestration.delivery import engines, migrate
 
-db_app = typer.Typer(help="The ledger's tables: what is missing, and making it.", no_args_is_help=True)
+db_app = typer.Typer(no_args_is_help=True)
+
+
+@db_app.callback()
+def db() -> None:
+    """The ledger's tables: what is missing, and making it."""
 
 
 @db_app.command()
-def upgrade() -> None:
+def upgrade(
+    is_check: Annotated[
+        bool, typer.Option("--check", help="show what is missing and change nothing; exit status 1 if something is")
+    ] = False,
+) -> None:
     """Bring the ledger to this version, in one transaction; in a deployment, before anything else runs."""
     engine = engines.create(settings.load().ledger_url)
-    terminal.print_migrations(engines.place(engine), migrate.upgrade(engine), "done")
-
-
-@db_app.command()
-def check() -> None:
-    """What `upgrade` would do. Changes nothing; exit status 1 if something is missing."""
-    engine = engines.create(settings.load().ledger_url)
+    place = engines.place(engine)
+    if not is_check:
+        terminal.print_migrations(place, migrate.upgrade(engine), "done")
+        return
     steps = migrate.missing(engine)
-    terminal.print_migrations(engines.place(engine), steps, "missing: run `headroom db upgrade`")
+    terminal.print_migrations(place, steps, "missing: run `headroom db upgrade`")
     if steps:
         raise typer.Exit(1)

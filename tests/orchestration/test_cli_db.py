@@ -19,7 +19,7 @@ def run(*arguments: str) -> tuple[int, str]:
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgres"])
-def test_db_check_shows_what_upgrade_then_does(
+def test_upgrade_check_shows_what_upgrade_then_does(
     data: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, database: str
 ) -> None:
     if database == "postgres":
@@ -27,7 +27,7 @@ def test_db_check_shows_what_upgrade_then_does(
         monkeypatch.setenv("HEADROOM_LEDGER_URL", server.database())
 
     for _ in range(2):
-        status, said = run("check")
+        status, said = run("upgrade", "--check")
         assert status == 1
         assert NEWEST in said
         assert "missing: run `headroom db upgrade`" in said
@@ -37,7 +37,7 @@ def test_db_check_shows_what_upgrade_then_does(
     assert NEWEST in said
     assert said.endswith("migrations done\n")
 
-    assert [run("check"), run("upgrade")] == [(0, said.split("\n")[0] + "\nup to date\n")] * 2
+    assert [run("upgrade", "--check"), run("upgrade")] == [(0, said.split("\n")[0] + "\nup to date\n")] * 2
 
 
 def test_ledger_that_was_not_upgraded_is_refused_in_a_sentence(
