@@ -3,15 +3,16 @@ channel are those of one undisturbed installation.
 """
 
 import random
+import re
 import shutil
 import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -35,84 +36,61 @@ CROSSINGS = "select account_id, threshold, outcome from announced_crossings orde
 LATER = "2024-11-21T08:00:00Z"
 
 
-@dataclass(frozen=True)
-class House:
-    """An installation, its channel, and how long its first run took."""
-
-    program: Program
-    slack: FakeSlack
-    seconds: float
+@pytest.fixture(scope="module")
+def slack() -> Iterator[FakeSlack]:
+    with FakeSlack() as server:
+        yield server
 
 
 @pytest.fixture(scope="module")
-def landing(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Demo events, and accounts.csv."""
-    folder = tmp_path_factory.mktemp("demo")
-    now = datetime.fromisoformat(NOW).astimezone(UTC)
-    demo.generate(folder / "landing", folder / "accounts.csv", now=now, accounts=30, days=25, events=5_000)
-    return folder / "landing"
-
-
-@pytest.fixture(scope="module")
-def calm(landing: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[House]:
-    """It ran once, undisturbed."""
-    with FakeSlack() as slack:
-        program = make_program(tmp_path_factory.mktemp("calm"), landing, slack)
-        started = time.monotonic()
-        program.run("run")
-        yield House(program, slack, time.monotonic() - started)
-
-
-def make_program(folder: Path, landing: Path, slack: FakeSlack) -> Program:
-    program = Program(folder)
+def program(tmp_path_factory: pytest.TempPathFactory, slack: FakeSlack) -> Program:
+    program = Program(tmp_path_factory.mktemp("kill"))
     program.with_slack(slack)
+    now = datetime.fromisoformat(NOW).astimezone(UTC)
     program.data.mkdir()
-    shutil.copytree(landing, program.landing, dirs_exist_ok=True)
-    shutil.copy(landing.parent / "accounts.csv", program.data)
+    demo.generate(program.landing, program.data / "accounts.csv", now=now, accounts=30, days=25, events=5_000)
     return program
 
 
-# The second test goes on with what the first one has compared with.
+# The second test goes on where the first one ends.
 
 
-def test_figures_reports_and_messages_are_the_same_when_runs_were_killed(
-    calm: House, landing: Path, tmp_path: Path
+def test_figures_reports_and_messages_are_the_same_when_runs_were_killed(program: Program, slack: FakeSlack) -> None:
+    started = time.monotonic()
+    program.run("run")
+    duration = 0.8 * (time.monotonic() - started)  # of the next ones, as dbt's parse is kept
+    calm = outcome(program, slack)
+    assert all(calm.values())
+    assert {"local|digest|2024-11-20", "usage-digest-local-2024-11-20.csv"} <= set(calm["counts"])
+    assert set(calm["counts"].values()) == {1}
+    forget_all(program, slack)
+
+    shares = [(number + random.Random(number).random()) / KILLS for number in range(KILLS)]
+    random.Random(7).shuffle(shares)
+    kills = 0
+    for share in shares:
+        lasted = run_and_kill(program, duration * share)
+        kills += lasted is None
+        duration = min(duration, lasted or duration)  # a machine that was busy before may not be any more
+    program.let_a_minute_pass()  # an attempt that was killed is looked up, and made again when it is old
+    program.run("run")
+
+    assert kills >= KILLS // 2
+    assert outcome(program, slack) == calm
+    assert run_statuses(program) <= {"SUCCESS", "FAILURE"}
+
+
+def test_restored_backup_counts_everything_and_posts_nothing_twice(
+    program: Program, slack: FakeSlack, tmp_path: Path
 ) -> None:
-    with FakeSlack() as slack:
-        program = make_program(tmp_path, landing, slack)
-        shares = [(number + random.Random(number).random()) / KILLS for number in range(KILLS)]
-        random.Random(7).shuffle(shares)
-        kills, duration = 0, 0.8 * calm.seconds  # in a folder that was used before, as most of the killed runs are
-        for share in shares:
-            lasted = run_and_kill(program, duration * share)
-            kills += lasted is None
-            duration = min(duration, lasted or duration)  # a machine that was busy before may not be any more
-        program.let_a_minute_pass()  # an attempt that was killed is looked up, and made again when it is old
-        program.run("run")
-
-        assert kills >= KILLS // 2
-        for table in TABLES:
-            assert rows(program, table) == rows(calm.program, table) != [], table
-        assert program.ledger(REPORTS) == calm.program.ledger(REPORTS) != []
-        assert program.ledger(CROSSINGS) == calm.program.ledger(CROSSINGS) != []
-        assert slack.counts() == calm.slack.counts()
-        assert set(slack.counts().values()) == {1}
-        assert {"local|digest|2024-11-20", "usage-digest-local-2024-11-20.csv"} <= set(slack.counts())
-        assert slack.messages[0]["blocks"] == calm.slack.messages[0]["blocks"]
-        assert files(slack) == files(calm.slack)
-        assert run_statuses(program) <= {"SUCCESS", "FAILURE"}
-
-
-def test_restored_backup_counts_everything_and_posts_nothing_twice(calm: House, tmp_path: Path) -> None:
-    program, slack = calm.program, calm.slack
     said = program.run("backup", str(tmp_path / "backups" / "monday")).stdout
-    assert "the ledger and 2 batches" in said
+    assert re.search(r"the ledger and \d+ batches", said)
     assert "exists: name a folder" in program.run("backup", str(tmp_path / "backups"), status=1).stderr
 
     hours = [datetime.fromisoformat(NOW) + timedelta(hours=hour) for hour in range(1, 23)]
     land(program.landing, "late.ndjson", *(make_event("new", f"{hour:%Y-%m-%dT%H:%M:%SZ}") for hour in hours))
     program.run("run", HEADROOM_NOW=LATER)
-    figures, posted = {table: rows(program, table) for table in TABLES}, slack.counts()
+    figures, posted = tables(program), slack.counts()
     assert {"local|digest|2024-11-20", "local|digest|2024-11-21"} <= set(posted)
     assert set(posted.values()) == {1}
 
@@ -121,7 +99,7 @@ def test_restored_backup_counts_everything_and_posts_nothing_twice(calm: House, 
     slack.requests.clear()
     restored = program.run("run", HEADROOM_NOW=LATER)
     assert "Ingested 22 events from 22 new lines" in restored.stdout
-    assert {table: rows(program, table) for table in TABLES} == figures
+    assert tables(program) == figures
     assert slack.counts() == posted
     assert "chat.postMessage" not in slack.methods()
     assert "conversations.history" in slack.methods()
@@ -142,15 +120,32 @@ def run_and_kill(program: Program, moment: float) -> float | None:
     return time.monotonic() - started
 
 
-def rows(program: Program, table: str) -> list[dict[str, object]]:
-    return program.rows(f"select {TABLES[table]} from {table} order by all")
+def forget_all(program: Program, slack: FakeSlack) -> None:
+    """As if nothing had run yet, but for dbt's parse of the models, which costs seconds."""
+    for path in program.data.iterdir():
+        if path.is_file() and path.name != "accounts.csv":
+            path.unlink()
+        elif path.is_dir() and path.name != "dbt":
+            shutil.rmtree(path)
+    slack.clear()
 
 
-def files(slack: FakeSlack) -> dict[str, bytes]:
-    """What is in the files of the thread."""
-    [thread] = slack.threads.values()
-    shared = [file for reply in thread for file in reply.get("files", ())]
-    return {file["name"]: slack.uploads[file["id"]]["content"] for file in shared}
+def outcome(program: Program, slack: FakeSlack) -> dict[str, Any]:
+    """What has come of all runs: figures, reports, verdicts, and what stands in the channel."""
+    [message], [thread] = slack.messages, slack.threads.values()
+    files = [file for reply in thread for file in reply.get("files", ())]
+    return {
+        **tables(program),
+        "reports": program.ledger(REPORTS),
+        "crossings": program.ledger(CROSSINGS),
+        "counts": slack.counts(),
+        "blocks": message["blocks"],
+        "files": {file["name"]: slack.uploads[file["id"]]["content"] for file in files},
+    }
+
+
+def tables(program: Program) -> dict[str, list[dict[str, Any]]]:
+    return {table: program.rows(f"select {TABLES[table]} from {table} order by all") for table in TABLES}
 
 
 def run_statuses(program: Program) -> set[str]:
