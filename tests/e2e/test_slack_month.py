@@ -1,5 +1,5 @@
 """The turn of a month in Berlin, by the real program: what was before the first run, what happens in the last evening,
-and what lands when the month is long over."""
+and what lands of the old month when the new one has begun."""
 
 import json
 from collections.abc import Iterator
@@ -12,6 +12,7 @@ from tests.e2e.program import Program
 from tests.fakes import FakeSlack
 
 ACCOUNTS = ("older", "acme", "later")
+VERDICTS = "select account_id, outcome from announced_crossings order by account_id, crossed_at"
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +50,9 @@ def digest(program: Program, slack: FakeSlack, day: str) -> dict[str, Any]:
 # The tests of this module are the days of one installation.
 
 
-def test_first_run_records_what_was_before_and_announces_nothing(program: Program, slack: FakeSlack) -> None:
-    assert digest(program, slack, "2024-10-31") == {}
-    assert program.ledger("select account_id, outcome from announced_crossings") == [("older", "backfill")]
-
-
-def test_crossing_of_the_last_evening_is_in_the_digest_of_the_first(program: Program, slack: FakeSlack) -> None:
+def test_first_digest_has_the_crossing_of_the_last_evening_and_not_what_was_before(
+    program: Program, slack: FakeSlack
+) -> None:
     call(program, "acme", *(f"2024-10-31T21:0{n}:00Z" for n in range(4)))  # from 22:00 on in Berlin
     call(program, "acme", *(f"2024-11-01T05:00:0{n}Z" for n in range(3)))
 
@@ -63,22 +61,19 @@ def test_crossing_of_the_last_evening_is_in_the_digest_of_the_first(program: Pro
     assert list(news) == ["acme"]
     assert (news["acme"]["used"], news["acme"]["hits_cap"]) == ("4", "period ended")
     assert news["acme"]["crossed_at"] == "31 Oct 22:03"
+    assert program.ledger(VERDICTS) == [("acme", "announced"), ("older", "backfill")]
 
 
-def test_new_month_counts_anew(program: Program, slack: FakeSlack) -> None:
+def test_new_month_counts_anew_and_a_file_of_the_old_one_is_told_as_ended(program: Program, slack: FakeSlack) -> None:
     call(program, "acme", "2024-11-01T20:00:00Z")
+    call(program, "later", *(f"2024-10-12T10:00:0{n}Z" for n in range(4)))
 
     news = digest(program, slack, "2024-11-02")
 
-    assert list(news) == ["acme"]
+    assert set(news) == {"acme", "later"}
     assert (news["acme"]["used"], news["acme"]["crossed_at"]) == ("4", "01 Nov 21:00")
     assert news["acme"]["hits_cap"] != "period ended"
-
-
-def test_file_of_a_month_that_is_over_is_recorded_and_not_announced(program: Program, slack: FakeSlack) -> None:
-    call(program, "later", *(f"2024-10-12T10:00:0{n}Z" for n in range(4)))
-
-    assert digest(program, slack, "2024-11-03") == {}
-    verdicts = program.ledger("select account_id, outcome from announced_crossings order by account_id, crossed_at")
-    assert verdicts == [("acme", "announced"), ("acme", "announced"), ("later", "backfill"), ("older", "backfill")]
+    assert (news["later"]["hits_cap"], news["later"]["crossed_at"]) == ("period ended", "12 Oct 12:00")
+    both = [("acme", "announced"), ("acme", "announced")]
+    assert program.ledger(VERDICTS) == [*both, ("later", "announced"), ("older", "backfill")]
     assert set(slack.counts().values()) == {1}

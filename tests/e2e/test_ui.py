@@ -4,6 +4,7 @@ import json
 import signal
 import socket
 import subprocess
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from urllib.request import Request, urlopen
 
 import pytest
 
-from tests.e2e.program import Program
-from tests.e2e.test_run import duplicate_an_event, land_small
+from tests.e2e.program import Program, duplicate_an_event
+from tests.e2e.test_run import land_small
 
 LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
     __typename ... on LaunchRunSuccess { run { runId } } } }"""
@@ -39,19 +40,28 @@ class Ui:
             port = probe.getsockname()[1]
         self.process = program.start("ui", HEADROOM_PORT=str(port))
         assert self.process.stdout is not None
+        self.told: list[str] = []
+        """The lines on stderr, as they come."""
+        self._listener = threading.Thread(target=self._listen)
+        self._listener.start()
         while not (line := self.process.stdout.readline()).startswith("Ready: "):
-            assert line, self.process.communicate()
+            assert line, self.told
         self.url = line.removeprefix("Ready: ").strip()
+
+    def _listen(self) -> None:
+        assert self.process.stderr is not None
+        with self.process.stderr as stderr:
+            self.told.extend(stderr)
 
     def ask(self, query: str, **variables: Any) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
         with urlopen(Request(f"{self.url}/graphql", body, {"content-type": "application/json"}), timeout=60) as answer:
             return next(iter(json.load(answer)["data"].values()))
 
-    def launch(self, job: str, assets: tuple[str, ...] = ()) -> tuple[str, str]:
-        """The id and the end of a run of a job, or of assets that are materialized on their own."""
-        selector = {"repositoryLocationName": "headroom", "repositoryName": "__repository__", "jobName": job}
-        selection = {"assetSelection": [{"path": [asset]} for asset in assets]} if assets else {}
+    def materialize(self, *assets: str) -> tuple[str, str]:
+        """The id and the end of a run of these assets alone."""
+        selector = {"repositoryLocationName": "headroom", "repositoryName": "__repository__", "jobName": "__ASSET_JOB"}
+        selection = {"assetSelection": [{"path": [asset]} for asset in assets]}
         launched = self.ask(LAUNCH, params={"selector": {**selector, **selection}, "mode": "default"})
         run = launched["run"]["runId"]
         return run, self.until(lambda: self.ask(STATUS, run=run)["status"], ("SUCCESS", "FAILURE"))
@@ -63,12 +73,14 @@ class Ui:
             time.sleep(0.2)
         return value
 
-    def stop(self, number: signal.Signals) -> tuple[str, str]:
-        """What was printed since it was ready; it has ended with status 0."""
+    def stop(self, number: signal.Signals) -> str:
+        """What was printed since it was ready, but for `told`; it has ended with status 0."""
         self.process.send_signal(number)
-        stdout, stderr = self.process.communicate(timeout=60)
-        assert self.process.returncode == 0
-        return stdout, stderr
+        assert self.process.wait(60) == 0
+        self._listener.join()
+        assert self.process.stdout is not None
+        with self.process.stdout as stdout:
+            return stdout.read()
 
 
 def processes_of(program: Program) -> list[str]:
@@ -87,24 +99,24 @@ def program(tmp_path: Path) -> Program:
 def test_terminal_is_quiet_while_runs_succeed_and_names_the_cause_when_one_fails(program: Program) -> None:
     ui = Ui(program)
     try:
-        # The sensor starts the first one, as something has landed; a person the second.
+        # The sensor starts the first one, as something has landed; a person the second, of a few assets.
         ui.until(
             lambda: [(run["jobName"], run["status"]) for run in ui.ask(RUNS)["results"]],
             ([("refresh_job", "SUCCESS")],),
         )
         good = ui.ask(RUNS)["results"][0]["id"]
-        assert ui.launch("__ASSET_JOB", INGESTED)[1] == "SUCCESS"
         events = ui.ask(EVENTS, run=good)["events"]
         duplicate_an_event(program.data / "lake" / "batches")
-        bad, status = ui.launch("hourly_job")
+        bad, status = ui.materialize(*INGESTED, "stg_api_calls")
         assert status == "FAILURE"
+        ui.until(lambda: len(ui.told) >= 4, (True,))
         assert processes_of(program)
     finally:
-        stdout, stderr = ui.stop(signal.SIGINT)
+        stdout = ui.stop(signal.SIGINT)
 
     assert stdout == ""
-    first, *reason = stderr.splitlines()
-    assert first == f"headroom: hourly_job failed at models  {ui.url}/runs/{bad}"
+    first, *reason = (line.rstrip() for line in ui.told)
+    assert first == f"headroom: __ASSET_JOB failed at models  {ui.url}/runs/{bad}"
     assert reason[0] == "  1 models or tests failed; nothing was published or sent:"
     assert reason[1].startswith("  - calls_are_distinct: Got ")
     assert reason[2].endswith("beta-2024-11-20T06:45:00Z")  # the row that the test found
@@ -121,8 +133,9 @@ def test_code_location_that_does_not_load_is_shown(program: Program, number: sig
         pytest.skip("SKIPPED: started under nohup, where a closed window is to be ignored")
     (program.data / "dbt").write_text("no folder")
     ui = Ui(program)
-    _, stderr = ui.stop(number)
+    ui.stop(number)
 
+    stderr = "".join(ui.told)
     assert " - ERROR - " in stderr
     assert "Stack Trace:" in stderr
     assert str(program.data / "dbt") in stderr

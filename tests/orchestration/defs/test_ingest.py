@@ -63,6 +63,12 @@ def test_lake_that_ends_before_its_ledger_is_refused(data: Path) -> None:
         ingested()
 
 
+def test_file_of_accounts_that_is_named_and_not_there_is_said(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_CUSTOMERS", str(data / "none.csv"))
+    with pytest.raises(dg.Failure, match=rf"HEADROOM_CUSTOMERS names {data}/none\.csv, which does not exist"):
+        ingested()
+
+
 def test_claim_without_a_bucket_says_so(data: Path) -> None:
     result = CliRunner().invoke(app, ["lake", "claim"])
     assert result.exit_code == 1
