@@ -6,7 +6,7 @@ The asset, the sensor and the commands call this; each step can be repeated, and
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import groupby
 from operator import attrgetter
@@ -227,7 +227,8 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
     end = utc_hour(warehouse.data_quality(config.published)["as_of"])
     now = config.now()
     final_until = now - timedelta(hours=config.stripe_grace_hours)
-    start = utc_hour(now - LOOK_BACK)
+    # Whole days: of hours that are not looked at, all that was reported would seem to be too much.
+    start = datetime.combine((now - LOOK_BACK).date(), time(), UTC)
     with warehouse.billable_usage(config.published, start, end, config.bill_sampled) as usage:
         terms = Terms(
             env=config.env,

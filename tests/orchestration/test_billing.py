@@ -156,6 +156,17 @@ def test_usage_that_was_final_before_the_first_report_is_not_headrooms(world: Wo
     assert world.problems() == {}
 
 
+@pytest.mark.parametrize("hours", [0, 1, 16, 17])
+def test_hours_that_are_older_than_what_is_compared_are_no_problem(world: World, hours: int) -> None:
+    """A day is compared as a whole, or not at all."""
+    world.usage["a", "cus_a", SIX] = 3
+    world.run()
+    world.look(3 * HOUR)
+    world.now = SEVEN + timedelta(days=92, hours=hours, minutes=5)
+    world.run()
+    assert world.problems() == {}
+
+
 def test_what_was_held_is_no_problem_any_more_when_the_usage_is_as_it_was_billed(world: World) -> None:
     world.run()
     settle(world, 1)
