@@ -6,7 +6,7 @@ The asset, the sensor and the commands call this; each step can be repeated, and
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from datetime import date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from itertools import groupby
 from operator import attrgetter
@@ -29,8 +29,7 @@ from orchestration.usage.periods import month_start, utc_hour
 if TYPE_CHECKING:
     from orchestration.channels.stripe import Rejection, StripeMeter
 
-LOOK_BACK = timedelta(days=92)
-"""How far back usage is compared with the ledger: what came too late to be billed is listed."""
+LOOK_BACK = timedelta(days=warehouse.LOOK_BACK_DAYS)
 
 
 @dataclass(frozen=True)
@@ -227,7 +226,10 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
     end = utc_hour(warehouse.data_quality(config.published)["as_of"])
     now = config.now()
     final_until = now - timedelta(hours=config.stripe_grace_hours)
-    start = utc_hour(now - LOOK_BACK)
+    # Whole days, and only those whose calls are kept: of hours that are not looked at, all that was reported would seem
+    # to be too much.
+    first = max((now - LOOK_BACK).date(), warehouse.kept_from(config.published))
+    start = datetime.combine(first, time(), UTC)
     with warehouse.billable_usage(config.published, start, end, config.bill_sampled) as usage:
         terms = Terms(
             env=config.env,

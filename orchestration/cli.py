@@ -155,7 +155,7 @@ def usage(
         days = _PERIODS[name](today)
     try:
         meters, rows = warehouse.usage(config.published, account, *days)
-    except (warehouse.NothingPublishedError, warehouse.UnknownAccountError) as error:
+    except (warehouse.NothingPublishedError, warehouse.UnknownAccountError, warehouse.NotKeptError) as error:
         terminal.fail(str(error))
     if as_csv:
         terminal.print_rows(rows, as_csv)

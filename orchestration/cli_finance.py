@@ -11,7 +11,7 @@ from orchestration import finance, settings, terminal_finance
 from orchestration.storage import warehouse
 from orchestration.terminal import console, fail
 
-UNKNOWN = (warehouse.UnknownAccountError, warehouse.NothingPublishedError)
+UNKNOWN = (warehouse.UnknownAccountError, warehouse.NothingPublishedError, warehouse.NotKeptError)
 Name = Annotated[str, typer.Argument(help="account id, account name, or Stripe customer (cus_…)")]
 Month = typer.Option("--period", formats=["%Y-%m"], metavar="MONTH", help="in which it began, such as 2026-11")
 

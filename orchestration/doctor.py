@@ -190,6 +190,13 @@ def _published(config: Settings) -> Iterator[Finding]:
     yield Finding(f"{subject}: counted {_age(now, quality['as_of'])} ago", problem)
     lines = quality["rejected_lines"]
     yield Finding(f"quarantine: {lines:,} lines{'; `headroom rejected` explains them' if lines else ''}")
+    if config.lake_keep_days:
+        _, held_by = warehouse.dispensable_before(config.published, now, config.lake_keep_days)
+        yield Finding(
+            f"lake: calls are kept from {warehouse.kept_from(config.published)} on",
+            held_by and f"more than HEADROOM_LAKE_KEEP_DAYS says, because of {held_by}",
+            is_needed=False,
+        )
 
 
 def _daemon(config: Settings) -> Finding:

@@ -80,7 +80,9 @@ def explain(config: Settings, name: str, start: datetime, end: datetime) -> list
 
     :raises warehouse.UnknownAccountError: nothing goes by that name; the message has the nearest ones.
     :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises warehouse.NotKeptError: the calls of that time are not kept any more.
     """
+    warehouse.must_have(config.published, start.date())
     ledger = meter_ledger(config)
     explained = []
     with _usage(config) as (usage, as_of):
@@ -103,7 +105,10 @@ def statements(config: Settings, name: str, month: datetime | None) -> list[Stat
 
     :raises warehouse.UnknownAccountError: nothing goes by that name; the message has the nearest ones.
     :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises warehouse.NotKeptError: the calls of that time are not kept any more.
     """
+    if month:
+        warehouse.must_have(config.published, month.date())
     ledger = meter_ledger(config)
     with _usage(config) as (usage, as_of):
         found: list[Statement] = []
@@ -117,7 +122,9 @@ def write_statements(config: Settings, month: datetime) -> tuple[Path, int]:
     """A CSV of each customer's billing periods that began in the month, and an index of them; the folder, and how many.
 
     :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises warehouse.NotKeptError: the calls of that time are not kept any more.
     """
+    warehouse.must_have(config.published, month.date())
     folder, count = config.data / "billing" / f"{month:%Y-%m}", 0
     folder.mkdir(parents=True, exist_ok=True)
     ledger = meter_ledger(config)

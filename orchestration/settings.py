@@ -21,6 +21,9 @@ PROJECT_ROOT = Path(__file__).resolve().parent.parent
 # Strictly: of a password with a bare @ or / in it a piece would become the host, which messages name.
 CLICKHOUSE_URL = re.compile(r"https?://([^\s:/?#@]+(:[^\s:/?#@]*)?@)?[\w.-]+(:\d+)?/[A-Za-z_]\w*(\?cluster=[\w.-]+)?")
 
+LAKE_KEEP_DAYS = 400
+"""The least that a lake may keep calls of."""
+
 
 class Settings(BaseSettings):
     """The configuration of one process. Relative paths are relative to the project's root."""
@@ -81,6 +84,11 @@ class Settings(BaseSettings):
         alias="HEADROOM_LAKE_URL",
         pattern=r"^(s3|gs|az)://[^/]+",
         description="the lake's home in a bucket; the folder in HEADROOM_DATA is then a copy that may be lost",
+    )
+    lake_keep_days: int | None = Field(
+        None,
+        alias="HEADROOM_LAKE_KEEP_DAYS",
+        description="UTC days that the lake keeps calls of, more where a usage period is longer; default: all",
     )
     accounts: Path | None = Field(
         None, alias="HEADROOM_ACCOUNTS", description="CSV of accounts; default: accounts.csv in HEADROOM_DATA"
@@ -271,6 +279,16 @@ class Settings(BaseSettings):
             )
         if find_spec("dbt.adapters.clickhouse") is None:
             raise ValueError("dbt-clickhouse is not installed: pip install '.[clickhouse]' in the clone, or unset it")
+        return value
+
+    @field_validator("lake_keep_days")
+    @classmethod
+    def _nobody_asks_for_older_calls(cls, value: int | None) -> int | None:
+        if value is not None and value < LAKE_KEEP_DAYS:
+            raise ValueError(
+                f"keep at least {LAKE_KEEP_DAYS} days: running periods, the 92 days that are compared with what was"
+                " reported to Stripe, and a year in which customers dispute what they were charged"
+            )
         return value
 
     @field_validator("fixed_now")

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,7 @@ DAY = timedelta(days=1)
 SEVEN = datetime(2026, 11, 20, 7, tzinfo=UTC)
 
 EMPTY = """
-    create or replace table data_quality (as_of timestamp);
+    create or replace table data_quality (as_of timestamp, kept_from date);
     create or replace table account_periods (
         account_id varchar, period_start timestamp, period_end timestamp, source varchar
     );
@@ -47,6 +47,7 @@ class World:
         """Units by account, its customer and hour."""
         self.sampled: dict[tuple[str, str | None, datetime], int] = {}
         """Sampled calls beside them."""
+        self.kept_from = date(1970, 1, 1)
         self.slept: list[float] = []
         """Seconds that were waited for Stripe, where nobody really does."""
         stripe.clock = lambda: self.now.timestamp()
@@ -78,7 +79,7 @@ class World:
     def write(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The marts that billing reads, as of now; accounts have calendar months."""
         connection.execute(EMPTY)
-        connection.execute("insert into data_quality values (?)", [naive(self.clock())])
+        connection.execute("insert into data_quality values (?, ?)", [naive(self.clock()), self.kept_from])
         keys = self.usage.keys() | self.sampled.keys()
         if not keys:
             return

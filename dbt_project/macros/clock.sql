@@ -34,6 +34,17 @@
     cast(floor(({{ days }} + 5 - ({{ weekday }} - {{ as_of_weekday() }} + 6) % 7) / 7.0) as integer)
 {%- endmacro %}
 
+{# SQL: the first UTC day that the lake keeps calls of; what is older does not count, whether it is removed yet or not.
+   Asked once in an invocation, and kept in the graph, which all its nodes share; unit tests have no lake. #}
+{% macro kept_from() %}
+    {%- set key = "kept_from " ~ invocation_id -%}
+    {%- if execute and model.resource_type != "unit_test" and key not in graph -%}
+        {%- set day = lake_kept_from() -%}
+        {%- do graph.update({key: modules.datetime.datetime(day.year, day.month, day.day) if day else since_ever()}) -%}
+    {%- endif -%}
+    {{ return(date_literal(graph.get(key, since_ever()))) }}
+{% endmacro %}
+
 {# Bounds of what has no beginning or no end. #}
 {% macro since_ever() %}{{ return(modules.datetime.datetime(1970, 1, 1)) }}{% endmacro %}
 {% macro for_ever() %}{{ return(modules.datetime.datetime(9999, 12, 31)) }}{% endmacro %}

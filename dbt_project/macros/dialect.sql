@@ -120,6 +120,14 @@ cast(sum(cast({{ weight }} as hugeint) * ({{ weight }} - 1) * {{ units }} * {{ u
     order by day
 {% endmacro %}
 
+{% macro lake_kept_from() %}{{ return(adapter.dispatch('lake_kept_from')()) }}{% endmacro %}
+{# The date in the source kept_from; none in a lake that an earlier version has made. #}
+{% macro default__lake_kept_from() %}
+    {%- set path = lake_folder() ~ "/kept_from.parquet" -%}
+    {%- if not run_query("select file from glob('" ~ path ~ "')").rows -%}{{ return(none) }}{%- endif -%}
+    {{ return(run_query("select kept_from from read_parquet('" ~ path ~ "')").rows[0][0]) }}
+{% endmacro %}
+
 {% macro lake_fingerprint(batch) %}{{ return(adapter.dispatch('lake_fingerprint')(batch)) }}{% endmacro %}
 {# A text that is another one in a lake whose batch of that number is not the same one; empty where it is missing. #}
 {% macro default__lake_fingerprint(batch) %}

@@ -50,7 +50,11 @@
     {%- set progress = recount_progress() -%}
     {%- if progress and not missing and not flags.FULL_REFRESH -%}
         {%- set last = run_query("select * from " ~ progress).rows -%}
-        {%- if last and last[0].version == version and last[0].lake == (lake_fingerprint(last[0].seen_batch) or none) -%}
+        {#- a lake that keeps more than it did was put back: days that had gone from the counts are there again -#}
+        {%- if
+            last and last[0].version == version and last[0].lake == (lake_fingerprint(last[0].seen_batch) or none)
+            and date_literal(last[0].kept_from) <= kept_from()
+        -%}
             {%- set since = [last[0].counted_until.replace(tzinfo=none), counted_until()] | min -%}
             {%- do plan.update({
                 "is_full": false,
@@ -72,13 +76,15 @@
 {% endmacro %}
 
 {# SQL: whether the date is on a day that this build counts again. Since the clock of the last build: events that were
-   ahead of it may count now, or, where the clock was set back, count no longer. #}
+   ahead of it may count now, or, where the clock was set back, count no longer. Days that the lake does not keep any
+   more: nothing is found of them, so they go. #}
 {% macro is_recounted(date_column) %}
     {%- set plan = recount_plan() -%}
     {%- if plan.get("is_full", true) -%} true
     {%- else -%}
         (
             {{ date_column }} >= date '{{ plan.since }}'
+            or {{ date_column }} < {{ kept_from() }}
             {%- if plan.days %} or {{ date_column }} in (date '{{ plan.days | join("', date '") }}'){% endif %}
         )
     {%- endif -%}
@@ -103,6 +109,7 @@
             {%- set changes = [
                 "seen_batch = " ~ plan.last_batch,
                 "lake = '" ~ plan.lake ~ "'",
+                "kept_from = " ~ kept_from(),
                 "counted_until = least(counted_until, " ~ utc_literal(counted_until()) ~ ")",
             ] -%}
             {{ changed_rows(recount_progress(), changes | join(", ")) }}
@@ -134,6 +141,7 @@
             cast({{ plan.last_batch }} as bigint) as seen_batch,
             '{{ plan.lake }}' as lake,
             {{ utc_literal(counted_until()) }} as counted_until,
+            {{ kept_from() }} as kept_from,
             '{{ plan.version }}' as version
     {%- elif failed | selectattr("status", "equalto", "fail") | list and recount_progress() -%}
         delete from {{ recount_progress() }} where true
@@ -172,7 +180,7 @@
 {% endmacro %}
 
 {# The table of what is remembered: the last batch counted everywhere, the last one that any count has seen and its
-   fingerprint, the clock, and the models. None before the first build that was remembered. #}
+   fingerprint, the clock, the first day that was kept, and the models. None before the first build that was remembered. #}
 {% macro recount_progress() %}
     {{ return(adapter.get_relation(target.database, target.schema, "recount_progress")) }}
 {% endmacro %}

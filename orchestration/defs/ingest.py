@@ -13,7 +13,8 @@ from filelock import FileLock, Timeout
 
 from orchestration import finance
 from orchestration.defs.resources import OWNERS, Project
-from orchestration.storage import compaction
+from orchestration.settings import Settings
+from orchestration.storage import compaction, warehouse
 from orchestration.storage.accounts import ACCOUNTS, CUSTOMERS, SUBJECTS, AccountsFile
 from orchestration.storage.lake import Batch, Lake
 from orchestration.storage.landing import LandedFile
@@ -104,7 +105,7 @@ def ingest(
             )
         }
         latest = lake.latest_call(now)
-        files_merged = _compact(lake, batches, settings.warehouse, context.log)
+        compacted = _compact(lake, batches, settings, context.log)
     for entry in skipped:
         context.log.warning(f"not read: {entry.path} {entry.reason}")
     reasons: Counter[str] = Counter()
@@ -118,7 +119,7 @@ def ingest(
             "lines": sum(batch.lines for batch in batches),
             "files": sum(len(batch.files) for batch in batches),
             "files_skipped": len(skipped),
-            "lake_files_merged": files_merged,
+            **compacted,
             "skipped": dg.MetadataValue.json([asdict(entry) for entry in skipped[:100]]),
         },
     )
@@ -175,19 +176,29 @@ def _file(kind: AccountsFile, named: Path | None, path: Path) -> Path | None:
     return None
 
 
-def _compact(lake: Lake, batches: list[Batch], warehouse: Path, log: Logger) -> int:
-    """Merge the lake's small files with each so-many-th batch: a batch adds one file to a day.
+def _compact(lake: Lake, batches: list[Batch], settings: Settings, log: Logger) -> dict[str, int | str]:
+    """Merge the lake's small files with each so-many-th batch, for a batch adds one to a day, and remove calls that
+    are older than what is kept; metadata.
 
     Not with each one: in a lake of 8,760 batches, which a year of hours has, only to look takes 0.6 s. A build that
     reads the lake is waited for; where it, or anything else, keeps it from being done, the next time will do.
     """
+    said: dict[str, int | str] = {"lake_files_merged": 0}
     if not any(batch.number % compaction.FILES == 0 for batch in batches):
-        return 0
+        return said
     try:
-        return lake.compact(FileLock(warehouse.with_suffix(".lock"), timeout=BUILD_SECONDS))
+        if settings.lake_keep_days:
+            day, held_by = warehouse.dispensable_before(settings.published, settings.now(), settings.lake_keep_days)
+            if day:
+                lake.keep_from(day)  # first, so that from now on none of these calls is let in again
+            if held_by:
+                log.info(f"HEADROOM_LAKE_KEEP_DAYS: older calls are kept because of {held_by}")
+                said["lake_held_back_by"] = held_by
+        said["lake_kept_from"] = str(lake.kept_from())
+        said["lake_files_merged"] = lake.compact(FileLock(settings.build_lock, timeout=BUILD_SECONDS))
     except (Timeout, OSError, duckdb.Error) as error:
-        log.warning(f"the lake's small files were not merged, which makes builds slower: {error}")
-        return 0
+        log.warning(f"the lake's small files were not merged, which makes builds slower, nor old ones removed: {error}")
+    return said
 
 
 def _record(project: Project, batch: Batch) -> None:

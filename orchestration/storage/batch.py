@@ -6,7 +6,7 @@ rules are in `parsing.py`; what makes a batch whole, and when it counts, in `lak
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,11 @@ REJECTED_COLUMNS = {
 }
 
 
-def judge(connection: duckdb.DuckDBPyConnection, staged: Staged, ingested_at: datetime) -> None:
+def judge(connection: duckdb.DuckDBPyConnection, staged: Staged, ingested_at: datetime, kept_from: date) -> None:
     """Make the table `judged` of lines that were looked at one by one, and the view `candidate` of all good events."""
     longest = landing.MAX_LINE_BYTES + 2**20
-    parameters = {"staged": str(staged.path), "ingested_at": ingested_at, "longest": longest}
-    connection.execute(READ_LINES, parameters).fetchall()
+    terms = {"ingested_at": ingested_at, "kept_from": kept_from}
+    connection.execute(READ_LINES, {"staged": str(staged.path), "longest": longest, **terms}).fetchall()
     [[read]] = connection.execute("select count(*) from parsed").fetchall()
     odd: list[int] | None = None
     if read == staged.lines:
@@ -75,7 +75,7 @@ def judge(connection: duckdb.DuckDBPyConnection, staged: Staged, ingested_at: da
         connection.execute("update parsed set is_judged = false").fetchall()
     connection.execute("set preserve_insertion_order = false")  # costs memory, and from here on nothing has an order
     connection.register("lines", staged.raw(odd))
-    connection.execute(JUDGE_LINES, {"ingested_at": ingested_at}).fetchall()
+    connection.execute(JUDGE_LINES, terms).fetchall()
     connection.unregister("lines")
     parts = pa.table(
         {
@@ -91,7 +91,7 @@ def judge(connection: duckdb.DuckDBPyConnection, staged: Staged, ingested_at: da
     _candidates(connection, is_one_part=len(staged.parts) == 1)
 
 
-def judge_again(connection: duckdb.DuckDBPyConnection, rejected: str, ingested_at: datetime) -> None:
+def judge_again(connection: duckdb.DuckDBPyConnection, rejected: str, ingested_at: datetime, kept_from: date) -> None:
     """The same for lines in quarantine, `rejected` being a query for them: other rules may be in force by now."""
     connection.execute(f"""
         create temp table lines as
@@ -99,7 +99,7 @@ def judge_again(connection: duckdb.DuckDBPyConnection, rejected: str, ingested_a
             landed_file, origin, line_number, arrived_at
         from ({rejected})
     """).fetchall()
-    connection.execute(JUDGE_LINES, {"ingested_at": ingested_at}).fetchall()
+    connection.execute(JUDGE_LINES, {"ingested_at": ingested_at, "kept_from": kept_from}).fetchall()
     connection.execute("create temp table parsed as select *, true as is_judged from judged where false").fetchall()
     connection.execute(
         "create temp table part as select 0 as first_seq, '' as landed_file, '' as origin, 0 as first_line"

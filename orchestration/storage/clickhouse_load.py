@@ -4,12 +4,15 @@ Calls come in by batch, each exactly once: a batch is loaded when it is in `load
 left by a load that was killed, and are removed before anything is loaded. All other sources are few rows, and are
 replaced as a whole by an exchange of tables, so that nobody ever sees one empty or half.
 
+Calls of days that the lake does not keep any more are removed.
+
 Where there is a cluster, calls lie in `raw_events_shard` on each node, by account, and `raw_events` reads all of them.
 The lake stays the truth: the database may be dropped at any time, and comes back with the next run.
 """
 
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 
 from filelock import FileLock
@@ -17,7 +20,7 @@ from filelock import FileLock
 from orchestration.storage.accounts import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
 from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
 from orchestration.storage.clickhouse import ClickHouse, ClickHouseError
-from orchestration.storage.lake import Batch, Lake
+from orchestration.storage.lake import SINCE_EVER, Batch, Lake
 from orchestration.storage.meter_reports import METER_REPORT_COLUMNS
 
 CALLS_AT_A_TIME = 10_000_000
@@ -35,7 +38,7 @@ TYPES = {
 }
 NEVER_NULL = {
     *("source", "event_id", "event_name", "account_id", "subject", "event_at", "ingested_at", "sample_weight", "batch"),
-    *("hour_start", "revision", "units", "state"),
+    *("hour_start", "revision", "units", "state", "kept_from"),
 }
 """Only such columns can be sorted by, and the others cost a byte more per row."""
 OTHERS = {
@@ -48,6 +51,7 @@ OTHERS = {
     "raw_subjects": (SUBJECT_COLUMNS, ["subjects.parquet"]),
     "raw_customers": (CUSTOMER_COLUMNS, ["customers.parquet"]),
     "raw_meter_reports": (METER_REPORT_COLUMNS, ["meter_reports/*/*.parquet"]),
+    "kept_from": ({"kept_from": "date"}, ["kept_from.parquet"]),
 }
 """All sources but the calls: their columns, and their files in the lake."""
 DAYS = {
@@ -77,6 +81,7 @@ def load(server: ClickHouse, lake: Lake, seen_at: str, lock: Path, say: Callable
             _add(server, lake, seen_at, last, batches)
             last = batches[-1].number
             say(f"ClickHouse has the lake up to batch {last}")
+        _remove_old(server, lake.kept_from())
 
 
 def lag(server: ClickHouse, lake: Lake, seen_at: str) -> int:
@@ -145,6 +150,13 @@ def _remove_half_loaded(server: ClickHouse, last: int) -> None:
         server.everywhere(f"alter table {table} delete where batch > {last} settings mutations_sync = 2")
 
 
+def _remove_old(server: ClickHouse, kept_from: date) -> None:
+    """Calls of days that the lake does not keep; until then the models leave them out."""
+    if server.ask(f"select 1 from raw_events where event_date < '{kept_from}' limit 1"):
+        table = f"{server.address.database}.{_calls_table(server)}"
+        server.everywhere(f"alter table {table} delete where event_date < '{kept_from}' settings mutations_sync = 2")
+
+
 def _replace(server: ClickHouse, table: str, columns: Mapping[str, str], sources: Sequence[str]) -> None:
     new = f"{table}__new"
     server.ask(f"drop table if exists {new}")
@@ -167,6 +179,8 @@ def _add(server: ClickHouse, lake: Lake, seen_at: str, last: int, batches: Seque
     until = batches[-1].number
     _insert(server, "raw_events", CALL_COLUMNS, f"{source} where batch > {last} and batch <= {until}")
     wanted = sum(batch.accepted for batch in batches)
+    if lake.kept_from() > SINCE_EVER:  # of older batches calls are gone
+        wanted = lake.count(last, until)
     found = _count(server, "raw_events", last) + _count(server, "raw_other_events", last, until)
     if found != wanted:
         raise ClickHouseError(

@@ -1,4 +1,5 @@
-"""Many small files of the lake, made into few: a batch adds a file to each day that it touches.
+"""Many small files of the lake, made into few, and days that are not kept removed: a batch adds a file to each day that
+it touches.
 
 Of each day, and of each other kind, the small files become one beside the newest of them, when there are too many.
 Every row says which batch brought it, and manifests stay, so nothing but the number of files is another: also the last
@@ -16,7 +17,8 @@ import os
 import shutil
 import sys
 from collections import defaultdict
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
+from datetime import date
 from pathlib import Path
 from uuid import uuid4
 
@@ -30,13 +32,25 @@ SMALL_BYTES = 32 * 2**20
 """About a million calls. Larger files cost a reader nothing, and would be written again and again."""
 
 
-def crowded(batches: Path) -> list[list[Path]]:
+def outdated(batches: Path, kept_from: date) -> bool:
+    """Whether there are calls of days that are not kept."""
+    return any(not _is_kept(folder.name, kept_from) for folder in batches.glob("[0-9]*/calls/*"))
+
+
+def _is_kept(folder: str, kept_from: date) -> bool:
+    """Of the folder of a day; that of the first batch is empty, so that there is always something to query."""
+    day = folder.removeprefix("event_date=")
+    return day == folder or day >= str(kept_from) or day == "1970-01-01"
+
+
+def crowded(batches: Path, kept_from: date) -> list[list[Path]]:
     """Groups of files to be merged, each from the oldest batch to the newest."""
     groups: defaultdict[str, list[Path]] = defaultdict(list)
     for folder in sorted(batches.glob("[0-9]*"), key=lambda path: int(path.name)):
         if int(folder.name):  # the first one is empty, so that there is always something to query
             for path in folder.glob("calls/*/*.parquet"):
-                groups[path.parent.name].append(path)
+                if _is_kept(path.parent.name, kept_from):
+                    groups[path.parent.name].append(path)
             for path in folder.glob("*.parquet"):
                 groups[_kind(path)].append(path)
     # Only where there are many files their sizes are asked for.
@@ -54,10 +68,12 @@ def merge(
     connection: duckdb.DuckDBPyConnection,
     groups: list[list[Path]],
     batches: Path,
+    kept_from: date,
     tree: Path,
     no_build: AbstractContextManager[object],
 ) -> None:
-    """Exchange `batches` for the same with one file in place of each group, made as `tree`, where the old one is then.
+    """Exchange `batches` for the same with one file in place of each group and without calls of days before
+    `kept_from`, made as `tree`, where the old one is then.
 
     :raises OSError, duckdb.Error: the disk is full, or cannot link files or exchange folders; nothing was changed.
     """
@@ -66,8 +82,13 @@ def merge(
         batches,
         tree,
         copy_function=os.link,
-        ignore=lambda folder, names: [name for name in names if Path(folder, name) in merged],
+        ignore=lambda folder, names: [
+            name for name in names if Path(folder, name) in merged or not _is_kept(name, kept_from)
+        ],
     )
+    for calls in tree.glob("[0-9]*/calls"):
+        with suppress(OSError):  # of a day that is kept
+            calls.rmdir()
     connection.execute("set preserve_insertion_order = false")  # costs memory, and no reader relies on it
     for group in groups:
         newest = tree / group[-1].relative_to(batches)

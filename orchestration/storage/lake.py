@@ -8,6 +8,9 @@ moment leaves nothing half counted. Files are immutable; when there are many sma
 lake has a bucket (`lake_bucket.py`), a batch is put there before the ledger takes its files for read: of a lost disk
 nothing is missing that is not read again.
 
+Calls of days before the one in `kept_from.parquet` are gone, or go with the next compaction. None is let in again: by
+then nobody can tell whether it was counted.
+
 How a batch is made is in `batch.py`, the rules are in `usage/events.py`, `accounts.py` reads the files of accounts.
 """
 
@@ -18,11 +21,12 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 from filelock import FileLock
 
 from orchestration.storage import batch as making
@@ -41,6 +45,9 @@ THREADS = 2
 """Each needs memory of its own to parse: with 4, twenty lines of 5 MB went beyond the limit."""
 KEPT_AS_THEY_ARE = (Rejection.INVALID_UTF8, Rejection.DAMAGED_FILE)
 """Refused lines whose bytes are not in quarantine: judging them again would judge something else."""
+KEPT_FROM = "kept_from.parquet"
+SINCE_EVER = date(1970, 1, 1)
+"""What a lake that keeps everything keeps calls from."""
 
 
 @dataclass
@@ -86,6 +93,8 @@ class Lake:
                 "warehouse and ledger.sqlite away, and run again; the landing files are then read anew."
             )
         meter_reports.create(self.root)
+        if not (self.root / KEPT_FROM).exists():
+            self._write_kept_from(SINCE_EVER)
         if empty.exists():
             return
         for kind in ACCOUNTS_FILES:
@@ -163,7 +172,7 @@ class Lake:
             return None, skipped + staged.skipped
         number, generation = self._next()
         with self._connect() as connection:
-            making.judge(connection, staged, now)
+            making.judge(connection, staged, now, self.kept_from())
             repeats.find_repeated(connection, self._batches)
             making.refuse(connection, staged, now)
             files = list(staged.files.values())
@@ -184,7 +193,7 @@ class Lake:
             [[count]] = connection.execute(f"select count(*) from ({again})").fetchall()
             if not count:
                 return None
-            making.judge_again(connection, again, now)
+            making.judge_again(connection, again, now, self.kept_from())
             repeats.find_repeated(connection, self._batches)
             making.refuse(connection, None, now)
             columns = "landed_file, origin, line_number, item, reason, line, arrived_at"
@@ -193,21 +202,51 @@ class Lake:
             ).fetchall()
             return self._commit(connection, Batch(number, now.isoformat(), generation=generation + 1), now)
 
+    def kept_from(self) -> date:
+        """The first UTC day that the lake keeps calls of."""
+        day: date = pq.read_table(self.root / KEPT_FROM)["kept_from"][0].as_py()
+        return day
+
+    def keep_from(self, day: date) -> None:
+        """Keep calls of that UTC day and later ones, never of more than so far: `compact` removes the others. Call
+        inside `writing()`.
+        """
+        if day > self.kept_from():
+            self._write_kept_from(day)
+
     def compact(self, no_build: AbstractContextManager[object]) -> int:
-        """Make one of the small files of each day that has too many; how many files it was of. Call inside `writing()`.
+        """Make one of the small files of each day that has too many, and remove calls of days that are not kept; how
+        many files became one. Call inside `writing()`.
 
         `no_build` is entered for the moment in which no build may read the lake. What it raises ends the compaction.
 
         :raises OSError, duckdb.Error: that was not possible; nothing was changed.
         """
-        groups = compaction.crowded(self._batches)
-        if groups:
+        kept_from = self.kept_from()
+        groups = compaction.crowded(self._batches, kept_from)
+        if groups or compaction.outdated(self._batches, kept_from):
             tree = self._staging / "batches"
             self._staging.mkdir(exist_ok=True)
             with self._connect() as connection:
-                compaction.merge(connection, groups, self._batches, tree, no_build)
+                compaction.merge(connection, groups, self._batches, kept_from, tree, no_build)
             shutil.rmtree(tree)
         return sum(map(len, groups))
+
+    def count(self, after: int, until: int) -> int:
+        """How many events of the batches in `(after, until]` there are."""
+        files = [
+            str(path)
+            for folder in self._batches.glob("[0-9]*")
+            if int(folder.name) > after  # rows may have been moved to that of a later batch
+            for path in (*folder.glob("calls/*/*.parquet"), *folder.glob("others*.parquet"))
+        ]
+        with self._connect() as connection:
+            [[count]] = connection.execute(
+                "select count(*) from read_parquet(?, union_by_name = true, hive_partitioning = false)"
+                " where batch > ? and batch <= ?",
+                [files, after, until],
+            ).fetchall()
+        return int(count)
 
     def latest_call(self, now: datetime) -> tuple[datetime, datetime] | None:
         """When the latest call that counts at `now` happened, and when the one that came last came; None without any.
@@ -247,6 +286,12 @@ class Lake:
         if self.bucket:
             self.bucket.add(batch.number)  # before the ledger takes its files for read: this disk may be lost
         return batch
+
+    def _write_kept_from(self, day: date) -> None:
+        staged = self.root / f".{KEPT_FROM}"
+        pq.write_table(pa.table({"kept_from": pa.array([day], pa.date32())}), staged)
+        _sync(staged)
+        staged.replace(self.root / KEPT_FROM)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
         spilled = self._staging / "spilled"

@@ -4,10 +4,10 @@
     batches/000021/….<hash>.parquet  files of a batch, named by what is in them: putting one twice changes nothing
     manifests/000021.json            which files the batch has; put last, and only where there is none
 
-The bucket keeps the files that a batch came with; in the folder, small ones become one (`compaction.py`), and a folder
-that fetches them does that anew. With its manifest a batch is in the bucket, as a whole. Files that no manifest names,
-left by a killed upload, do not count: read the bucket by its manifests. The other files of the lake's folder are made
-anew by each run.
+The bucket keeps the files that a batch came with; in the folder, small ones become one and days go that are not kept
+(`compaction.py`), and a folder that fetches them does that anew. With its manifest a batch is in the bucket, as a
+whole. Files that no manifest names, left by a killed upload, do not count: read the bucket by its manifests. The other
+files of the lake's folder are made anew by each run.
 """
 
 import hashlib

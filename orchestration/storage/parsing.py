@@ -147,7 +147,7 @@ vouched as (
             else regexp_full_match(account_id, '\d+') or try_cast(account_id as double) is null
         end
         and is_object
-        and event_at >= {_EARLIEST} and event_at < {_LATEST}
+        and event_at >= greatest({_EARLIEST}, $kept_from) and event_at < {_LATEST}
         and (weight_text is null or (
             regexp_full_match(weight_text, '\d{{1,9}}')
             and try_cast(weight_text as bigint) between 1 and {events.MAX_SAMPLE_WEIGHT}
@@ -258,6 +258,7 @@ select
         when event_name in ({_CALLS})
             and (sample_weight is null or sample_weight not between 1 and {events.MAX_SAMPLE_WEIGHT})
             then '{Rejection.INVALID_WEIGHT}'
+        when event_name in ({_CALLS}) and event_at < $kept_from then '{Rejection.TOO_OLD}'
     end as reason,
     -- of an event that has a line for itself it can be looked up there
     case when reason is not null or item > 0 then raw end as raw

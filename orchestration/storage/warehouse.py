@@ -16,6 +16,8 @@ import duckdb
 from filelock import FileLock
 
 Parameters = Sequence[object] | Mapping[str, object]
+LOOK_BACK_DAYS = 92
+"""How far back usage is compared with what was reported to Stripe: what came too late to be billed is listed."""
 
 
 class NothingPublishedError(RuntimeError):
@@ -24,6 +26,10 @@ class NothingPublishedError(RuntimeError):
 
 class UnknownAccountError(LookupError):
     """No account, or more than one, goes by that name."""
+
+
+class NotKeptError(LookupError):
+    """Calls of that day are not kept any more: nobody knows what was used."""
 
 
 def publish(warehouse: Path, published: Path) -> dict[str, int]:
@@ -91,6 +97,42 @@ def data_quality(published: Path) -> dict[str, Any]:
     return row
 
 
+def kept_from(published: Path) -> date:
+    """The first UTC day that there are figures of."""
+    return data_quality(published).get("kept_from") or date.min
+
+
+def must_have(published: Path, day: date) -> None:
+    """There are figures of that UTC day.
+
+    :raises NotKeptError: there are not; the message says what to do.
+    """
+    if day < (first := kept_from(published)):
+        raise NotKeptError(
+            f"calls of before {first} are not kept (HEADROOM_LAKE_KEEP_DAYS), so what was used on {day} cannot be told:"
+            " ask from a later day on, or restore a backup that has it into another HEADROOM_DATA and ask there"
+        )
+
+
+def dispensable_before(published: Path, now: datetime, keep_days: int) -> tuple[date | None, str]:
+    """The UTC day before which nobody needs calls any more, and which account's usage period holds it back, in words.
+
+    That is so many days before today, or before the newest call where that is older: a clock that is wrong removes
+    nothing. None where nothing was published, or there is no call.
+    """
+    try:
+        found = query(published, NEEDED_SINCE)
+    except NothingPublishedError:
+        return None, ""
+    if not found:
+        return None, ""
+    [row] = found
+    wanted = min(now, row["data_through"]).date() - timedelta(days=keep_days)
+    if row["since"] >= wanted:
+        return wanted, ""
+    return row["since"], f"account {row['account_id']}, whose usage period began on {row['since']}"
+
+
 def standing(published: Path, since: datetime) -> list[dict[str, Any]]:
     """Rows of STANDING: the accounts that a digest may speak of, with their units since the hour of `since`."""
     return query(published, STANDING, {"since": since.astimezone(UTC).replace(tzinfo=None)})
@@ -103,7 +145,9 @@ def usage(published: Path, name: str, start: date, end: date) -> tuple[list[dict
     `name` is the account's id or, in any case of its letters, its id or name.
 
     :raises UnknownAccountError: there is none, or more than one; the message names the nearest ones.
+    :raises NotKeptError: some of the days are not kept any more.
     """
+    must_have(published, start)
     with _connected(published) as connection:
         account = _account(connection, name)
         parameters = {"account_id": account["account_id"], "as_of": account["as_of"].date(), "start": start, "end": end}
@@ -385,6 +429,14 @@ OPEN_SINCE = f"""
     ) as customers on periods.account_id = customers.account_id
     where periods.period_end > $final_until
     group by customers.stripe_customer_id
+"""
+
+NEEDED_SINCE = f"""
+    select periods.account_id, cast(periods.billed_from as date) as since, quality.data_through
+    from ({_BILLED}) as periods
+    cross join data_quality as quality
+    where periods.period_end > quality.as_of - interval {LOOK_BACK_DAYS} day and quality.data_through is not null
+    order by since, periods.account_id limit 1
 """
 
 BILLABLE_UNITS = f"""

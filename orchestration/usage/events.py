@@ -48,6 +48,7 @@ class Rejection(StrEnum):
     INVALID_TIME = "invalid_time"
     INVALID_QUOTA = "invalid_quota"
     INVALID_WEIGHT = "invalid_weight"
+    TOO_OLD = "too_old"
     ID_CONFLICT = "id_conflict"
     DAMAGED_FILE = "damaged_file"
     INVALID_ROW = "invalid_account_row"
@@ -69,6 +70,10 @@ _EXPLANATIONS = {
     Rejection.INVALID_TIME: "the time cannot be read, or lies before the year 2000; send ISO 8601 with an offset",
     Rejection.INVALID_QUOTA: "the quota is not null, 0 or a whole number up to 10^15; the one before stays in force",
     Rejection.INVALID_WEIGHT: f"sample_weight is no whole number from 1 to {MAX_SAMPLE_WEIGHT}",
+    Rejection.TOO_OLD: (
+        "the call is of a day that the lake does not keep any more (HEADROOM_LAKE_KEEP_DAYS), so that nobody can tell"
+        " whether it was counted"
+    ),
     Rejection.ID_CONFLICT: "an event with this id but other content was counted before, and stays; send a new id",
     Rejection.DAMAGED_FILE: "from here on the file cannot be read, what came before counts; land it again as a whole",
     Rejection.INVALID_ROW: "the accounts file's row has no new account_id, or a number, date or period that is none",

@@ -6,8 +6,9 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
@@ -75,6 +76,24 @@ def test_each_backup_that_is_made_while_jobs_run_goes_on_to_every_event_once(dat
         for _ in range(9):
             ingest(restored)
         assert ids(restored) == [f"event {number}" for number in range(8)]
+
+
+def test_backup_has_the_days_that_were_kept_and_the_boundary(data: Path) -> None:
+    config, days = settings.load(), ["2026-11-18", "2026-11-19"]
+    land(config.landing, "a.ndjson", *(make_event(uuid=day, at=f"{day}T12:00:00Z") for day in days))
+    ingest(config)
+    older = Settings(HEADROOM_DATA=backup.make(config, data.parent / "older", clock).folder)
+    lake = Lake(config.lake)
+    with lake.writing():
+        lake.keep_from(date(2026, 11, 19))
+        lake.compact(nullcontext())
+    newer = Settings(HEADROOM_DATA=backup.make(config, data.parent / "newer", clock).folder)
+    for restored, kept in ((older, days), (newer, days[1:])):
+        assert ids(restored) == kept
+        land(restored.landing, "again.ndjson", make_event(uuid="2026-11-18", at="2026-11-18T12:00:00Z"))
+        ingest(restored)
+        assert ids(restored) == kept
+    assert str(Lake(newer.lake).kept_from()) == "2026-11-19"
 
 
 def test_of_two_backups_with_one_name_one_is_made(data: Path) -> None:

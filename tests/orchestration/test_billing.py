@@ -156,6 +156,30 @@ def test_usage_that_was_final_before_the_first_report_is_not_headrooms(world: Wo
     assert world.problems() == {}
 
 
+@pytest.mark.parametrize("hours", [0, 1, 16, 17])
+def test_hours_that_are_older_than_what_is_compared_are_no_problem(world: World, hours: int) -> None:
+    """A day is compared as a whole, or not at all."""
+    world.usage["a", "cus_a", SIX] = 3
+    world.run()
+    world.look(3 * HOUR)
+    world.now = SEVEN + timedelta(days=92, hours=hours, minutes=5)
+    world.run()
+    assert world.problems() == {}
+
+
+def test_usage_whose_calls_are_not_kept_any_more_is_not_corrected(world: World) -> None:
+    """Also where that is still sent to Stripe, as with a clock that was set back."""
+    world.run()
+    world.look(3 * HOUR)
+    billed = world.totals("cus_a")
+    world.usage, world.kept_from = {("a", "cus_a", SEVEN + DAY): 2}, (SEVEN + DAY).date()
+    world.now += DAY
+    outcome = world.run()
+    assert outcome.planned.change.corrected_units == 0
+    assert world.totals("cus_a") == {**billed, SEVEN + DAY: 2}
+    assert world.problems() == {}
+
+
 def test_what_was_held_is_no_problem_any_more_when_the_usage_is_as_it_was_billed(world: World) -> None:
     world.run()
     settle(world, 1)

@@ -48,6 +48,7 @@ def published(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     with duckdb.connect(str(path)) as connection:
         connection.execute(ACCOUNTS)
         connection.execute(DAYS)
+        connection.execute("create table data_quality as select date '2026-10-01' as kept_from")
     return path
 
 
@@ -116,6 +117,12 @@ def test_usage_says_so_when_nothing_of_the_period_was_counted(published: Path) -
     assert "Acme Corp (acme), Sat 21 Nov 2026 to Sat 21 Nov 2026, UTC days" in printed
     assert "None of these days was counted yet" in printed
     assert "0 calls" not in printed
+
+
+def test_usage_of_days_that_are_not_kept_is_refused(published: Path) -> None:
+    assert "2026-10-01,0,0,True" in usage("acme", "--last-month", "--csv").stdout
+    said = " ".join(usage("acme", "--from", "2026-09-30", status=1).stderr.split())
+    assert "calls of before 2026-10-01 are not kept (HEADROOM_LAKE_KEEP_DAYS)" in said
 
 
 @pytest.mark.parametrize("name", ["org_17", "ORG_17", "ärzte & SÖHNE"])

@@ -59,6 +59,22 @@ def examine(status: int = 0) -> str:
     return " ".join(result.stdout.split())
 
 
+def test_doctor_says_whose_usage_period_keeps_old_calls_in_the_lake(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADROOM_LAKE_KEEP_DAYS", "400")
+    with duckdb.connect(str(house / "published.duckdb")) as connection:
+        connection.execute("alter table data_quality add column data_through timestamp")
+        connection.execute("alter table data_quality add column kept_from date default '2024-05-01'")
+        connection.execute("update data_quality set data_through = as_of")
+        connection.execute(
+            """create table account_periods as select 'ever' as account_id, timestamp '2024-05-01' as period_start,
+            timestamp '9999-12-31' as period_end, 'lifetime' as source"""
+        )
+    held = "because of account ever, whose usage period began on 2024-05-01"
+    assert f"lake: calls are kept from 2024-05-01 on: more than HEADROOM_LAKE_KEEP_DAYS says, {held}" in examine()
+
+
 def test_doctor_finds_nothing_needed_when_all_is_well(house: Path) -> None:
     said = examine()
     assert "FAILS" not in said

@@ -101,6 +101,23 @@ def test_copy_has_what_the_ledger_has_and_writes_only_days_that_changed(world: W
     assert {state for *_, state in copied(world)} == {"confirmed"}
 
 
+def test_what_was_billed_for_usage_that_is_not_kept_is_refused_and_not_shown_as_nothing(world: World) -> None:
+    world.usage = {("a1", "cus_a", SEVEN): 5}
+    world.run()
+    world.usage, world.kept_from = {("a1", "cus_a", SEVEN + 31 * DAY): 2}, (SEVEN + DAY).date()
+    world.now += 31 * DAY
+    world.publish()
+    for command in (
+        ["explain", "cus_a", "2026-11-20T07"],
+        ["statement", "cus_a", "--period", "2026-11"],
+        ["statements", "--period", "2026-11"],
+    ):
+        assert "calls of before 2026-11-21 are not kept" in said(*command, status=1)
+    assert not (world.folder / "billing").exists()
+    assert "2 units" in said("explain", "cus_a", "2026-12-21T07")
+    assert "billing period 01 Dec 2026" in said("statement", "cus_a")
+
+
 def test_copy_is_made_anew_when_it_is_gone_or_of_another_ledger(world: World) -> None:
     world.usage = {("a", "cus_a", SEVEN): 5, ("a", "cus_a", SEVEN - DAY): 3}
     world.run()

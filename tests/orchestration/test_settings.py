@@ -47,6 +47,15 @@ def test_fixed_clock_needs_an_offset(monkeypatch: pytest.MonkeyPatch) -> None:
         load()
 
 
+def test_calls_that_somebody_still_asks_for_have_to_be_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().lake_keep_days is None
+    monkeypatch.setenv("HEADROOM_LAKE_KEEP_DAYS", "400")
+    assert load().lake_keep_days == 400
+    monkeypatch.setenv("HEADROOM_LAKE_KEEP_DAYS", "399")
+    with pytest.raises(ValidationError, match="a year in which customers dispute"):
+        load()
+
+
 @pytest.mark.parametrize("lake", ["s3://bucket/in", "s3://bucket/in/lake/"])
 def test_lake_inside_of_landing_is_refused(monkeypatch: pytest.MonkeyPatch, lake: str) -> None:
     monkeypatch.setenv("HEADROOM_LANDING_URL", "s3://bucket/in")

@@ -1,3 +1,4 @@
+{%- set is_cut = "(start_date < " ~ kept_from() ~ ")" if kept_from() != date_literal(since_ever()) else "false" -%}
 with known_accounts as (
     select * from {{ ref('quota_current') }}
     where meter = 'api-calls'
@@ -118,16 +119,20 @@ dates as (
     where period_kind = 'lifetime'
 ),
 
+-- Of one that began before the calls that are kept only a part can be counted: it is left out. The running one is cut
+-- off there.
 periods as (
     select
         account_id,
-        {{ midnight('start_date') }} as period_start,
+        {{ midnight('case when ' ~ is_cut ~ ' then ' ~ kept_from() ~ ' else start_date end') }} as period_start,
         coalesce({{ midnight('end_date') }}, {{ utc_literal(for_ever()) }}) as period_end,
-        period_source
+        period_source,
+        {{ is_cut }} as is_cut
     from dates
     where
         start_date <= {{ date_literal(as_of()) }}
         and (end_date is null or end_date > first_date)
+        and (not {{ is_cut }} or end_date is null or end_date > {{ date_literal(as_of()) }})
 ),
 
 -- Where the policy is reset, a changed quota of calls starts usage anew, from the hour in which it took effect.
@@ -136,7 +141,8 @@ resets as (
         periods.account_id as account_id,
         date_trunc('hour', history.effective_at) as period_start,
         periods.period_end,
-        'quota change' as period_source
+        'quota change' as period_source,
+        periods.is_cut
     from {{ ref('quota_history') }} as history
     inner join {{ ref('meters') }} as meters on history.meter = meters.meter
     inner join periods
@@ -164,7 +170,8 @@ bounded as (
             lead({{ nullable('period_start') }}) over (partition by account_id, period_end order by period_start),
             period_end
         ) as period_end,
-        period_source
+        period_source,
+        is_cut
     from parts
 ),
 
@@ -174,7 +181,8 @@ final as (
         period_start,
         period_end,
         period_source as source, -- noqa: RF04
-        period_start <= {{ utc_literal(as_of()) }} and period_end > {{ utc_literal(as_of()) }} as is_current
+        period_start <= {{ utc_literal(as_of()) }} and period_end > {{ utc_literal(as_of()) }} as is_current,
+        is_cut
     from bounded
 )
 

@@ -18,7 +18,10 @@ reports as (
         -- what Stripe has, or may have
         state in ('sending', 'sent', 'confirmed', 'mismatch') as is_standing
     from {{ ref('stg_meter_reports') }}
-    where hour_date >= {{ date_literal(days_ago(var("billed_usage_days"))) }}
+    where
+        hour_date >= {{ date_literal(days_ago(var("billed_usage_days"))) }}
+        -- what was counted of an hour before is not known any more
+        and hour_date >= {{ kept_from() }}
 ),
 
 ranked as (

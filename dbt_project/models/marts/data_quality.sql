@@ -11,7 +11,10 @@ arrivals as (
 ),
 
 rejected as (
-    select count(*) as line_count from {{ ref('events_rejected') }}
+    select
+        count(*) as line_count,
+        count(*) - count(case when rejected_at < {{ midnight(kept_from()) }} then 1 end) as kept_line_count
+    from {{ ref('events_rejected') }}
 ),
 
 unmapped as (
@@ -34,7 +37,7 @@ others as (
 lines as (
     select
         arrivals.call_count + others.event_count as accepted_count,
-        arrivals.call_count + others.event_count + rejected.line_count as line_count
+        arrivals.call_count + others.event_count + rejected.kept_line_count as line_count
     from arrivals
     cross join others
     cross join rejected
@@ -43,6 +46,7 @@ lines as (
 final as (
     select
         {{ utc_literal(as_of()) }} as as_of,
+        {{ kept_from() }} as kept_from,
         max(utilization.last_call_at) as data_through,
         max(arrivals.last_arrived_at) as last_arrived_at,
         {{ hours_between('max(utilization.last_call_at)', utc_literal(as_of())) }} as hours_since_call,

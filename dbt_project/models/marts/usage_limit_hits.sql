@@ -127,8 +127,15 @@ compared as (
         known_accounts.account_id is not null as is_known,
         quotas.quota_version as quota_version,
         quotas.quota as quota,
-        case when hits.meter = 'api-calls' then coalesce(counted.used_from, 0) end as used_from,
-        case when hits.meter = 'api-calls' then coalesce(counted.used_to, 0) end as used_to,
+        -- In a period that is not there because it began before the calls that are kept: then a quota may have been in
+        -- force, and else it is a month at most that lies across.
+        hits.period_start is null
+        and (
+            quotas.quota_version is not null
+            or hits.reached_at < {{ plus_days(midnight(kept_from()), 31) }}
+        ) as is_not_kept,
+        case when hits.meter = 'api-calls' and not is_not_kept then coalesce(counted.used_from, 0) end as used_from,
+        case when hits.meter = 'api-calls' and not is_not_kept then coalesce(counted.used_to, 0) end as used_to,
         case
             when crossings.crossed_at is not null then crossings.crossed_at
             when counted.crossing_hour is not null then greatest(counted.crossing_hour, quotas.effective_at)
@@ -164,6 +171,7 @@ judged as (
         case
             when is_gauge then 'gauge, not counted here'
             when not is_counted_here then 'metric not counted here'
+            when is_not_kept then 'calls not kept'
             when not is_known then 'account unknown'
             when quota_version is null then 'no quota in force'
             when sent_limit_text is not null and (sent_limit is null or quota is null or sent_limit <> quota)
@@ -198,13 +206,13 @@ final as (
             case
                 when sent_used > used_to then sent_used - used_to
                 when sent_used < used_from then sent_used - used_from
-                when is_counted_here and sent_used is not null then 0
+                when is_counted_here and not is_not_kept and sent_used is not null then 0
             end as bigint
         ) as used_difference,
         crossed_from,
         crossed_until,
         case
-            when not is_counted_here then 'not compared'
+            when not is_counted_here or is_not_kept then 'not compared'
             when reason is null then 'agree'
             else 'disagree'
         end as verdict,

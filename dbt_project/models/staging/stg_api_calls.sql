@@ -50,3 +50,4 @@ where
     source.event_at <= {{ lake_timestamp(utc_literal(counted_until())) }}
     -- says no more than the line before, but by it the files of later days are not even opened
     and source.event_date <= {{ date_literal(counted_until()) }}
+    and source.event_date >= {{ kept_from() }}

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import duckdb
 import pytest
 from filelock import FileLock
 from typer.testing import CliRunner
@@ -127,15 +128,47 @@ def test_ingest_makes_few_files_of_many_when_no_build_reads_them(data: Path, mon
     assert merged(data, 4) == 4
 
 
-def test_files_of_a_day_stay_few_however_often_it_is_ingested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_that_are_old_enough_go_but_none_of_a_running_period(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compaction, "FILES", 2)
-    world, days = World(tmp_path), [f"2026-11-{day:02}" for day in range(1, 10)]
+    monkeypatch.setenv("HEADROOM_NOW", NOW.isoformat())
+    monkeypatch.setenv("HEADROOM_LAKE_KEEP_DAYS", "400")
+    world = World(data)
+    world.land(*(make_event(uuid=day, at=f"{day}T12:00:00Z") for day in ("2025-10-14", "2025-10-15", "2025-10-16")))
+    batches = world.ingest()
+    config = settings.load()
+
+    def compacted() -> dict[str, int | str]:
+        with world.lake.writing():
+            return ingest_module._compact(world.lake, batches * 2, config, getLogger())
+
+    batches[0].number = 2
+    assert compacted() == {"lake_files_merged": 0, "lake_kept_from": "1970-01-01"}, "nothing was published"
+    with duckdb.connect(str(config.published)) as connection:
+        connection.execute(
+            "create table data_quality as select ?::timestamp as as_of, ?::timestamp as data_through", [NOW, NOW]
+        )
+        connection.execute(
+            """create table account_periods as select 'ever' as account_id, timestamp '2025-10-15' as period_start,
+            timestamp '9999-12-31' as period_end, 'lifetime' as source"""
+        )
+    held = "account ever, whose usage period began on 2025-10-15"
+    assert compacted() == {"lake_files_merged": 0, "lake_kept_from": "2025-10-15", "lake_held_back_by": held}
+    assert world.calls() == ["2025-10-15", "2025-10-16"]
+    with duckdb.connect(str(config.published)) as connection:
+        connection.execute("update account_periods set period_start = '2026-11-01'")
+    assert compacted() == {"lake_files_merged": 0, "lake_kept_from": "2025-10-16"}
+    assert world.calls() == ["2025-10-16"]
+
+
+def test_files_of_a_day_stay_few_however_often_it_is_ingested(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compaction, "FILES", 2)
+    world, days = World(data), [f"2026-11-{day:02}" for day in range(1, 10)]
     for number in range(1, 10):
         calls = [make_event(at=f"{day}T12:00:00Z", uuid=f"{day} {number}") for day in days]
         world.land(*calls, make_quota(uuid=f"quota {number}"), "no event", name=f"{number}.ndjson")
         batches = world.ingest()
         with world.lake.writing():
-            ingest_module._compact(world.lake, batches, tmp_path / "warehouse.duckdb", getLogger())
+            ingest_module._compact(world.lake, batches, settings.load(), getLogger())
         for kind in (*(f"calls/event_date={day}/*.parquet" for day in days), "others*.parquet", "rejected*.parquet"):
             assert len(list(world.lake.root.glob(f"batches/*/{kind}"))) <= 2 * 2 + 1, (number, kind)
     assert len(world.calls()) == 9 * 9

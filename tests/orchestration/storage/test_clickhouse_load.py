@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from datetime import timedelta
+from datetime import date, timedelta
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -166,6 +166,34 @@ def test_everything_is_loaded_anew_when_the_lake_is_another_one(server: ClickHou
     ingest(data, data / "landing", NOW + timedelta(minutes=1))
     assert load(server, lake)[0] == "the lake is another one than that in ClickHouse: everything is loaded anew"
     assert_equal(server, lake)
+
+
+def test_days_that_the_lake_does_not_keep_go_from_both_nodes(
+    server: ClickHouse, nodes: list[Node], data: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    add_batch(data, 2)
+    load(server, lake)
+    with lake.writing():
+        lake.keep_from(date(2026, 11, 2))
+    with lake.writing():
+        lake.compact(contextlib.nullcontext())
+    for removed in (0, 1):  # from no node, from one
+        with monkeypatch.context() as patched:
+            patched.setattr(Client, "execute", killed_before(Client.execute, iter(range(6 + removed))))
+            with pytest.raises(KilledError):
+                load(server, lake)
+    assert load(server, lake) == []
+    assert_equal(server, lake)
+    oldest = [node.query("select min(event_date) from raw_events_shard", server.address.database) for node in nodes]
+    assert oldest == ["2026-11-02\n", "2026-11-02\n"]
+    assert server.ask("select toString(kept_from) as day from kept_from") == [{"day": "2026-11-02"}]
+
+    add_batch(data, 3)
+    load(server, lake)
+    assert_equal(server, lake)
+    anew = reached(nodes[1], "anew")
+    load(anew, lake)
+    assert_equal(anew, lake)
 
 
 def test_load_that_was_killed_before_any_statement_is_put_right_by_the_next(

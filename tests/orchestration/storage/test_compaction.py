@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 from contextlib import nullcontext
+from datetime import date
 from pathlib import Path
 
 import pytest
 
+from orchestration.storage import batch as making
 from orchestration.storage import compaction
 from tests.builders import make_event, make_quota
 from tests.orchestration.storage.world import World
 
+KEPT_FROM = date(2026, 11, 19)
 KINDS = ("batches/*/calls/*/*.parquet", "batches/*/others*.parquet", "batches/*/rejected*.parquet")
 DAYS = ("2026-11-18", "2026-11-19")
 
@@ -45,6 +48,13 @@ def add_batch(world: World, number: int) -> None:
 
 def compact(world: World) -> int:
     with world.lake.writing():
+        return world.lake.compact(nullcontext())
+
+
+def prune(world: World) -> int:
+    """Without the first of the two days from now on."""
+    with world.lake.writing():
+        world.lake.keep_from(KEPT_FROM)
         return world.lake.compact(nullcontext())
 
 
@@ -128,6 +138,47 @@ def batch_of(path: Path) -> int:
     return int(next(part for part in path.parts if re.fullmatch("[0-9]{6}", part)))
 
 
+def test_days_that_are_not_kept_go_and_nothing_else_changes(world: World) -> None:
+    world.land(make_event(at=f"{DAYS[0]}T13:00:00Z", uuid="alone"), name="alone.ndjson")
+    world.ingest()
+    (calls, *others), said = everything(world), manifests(world)
+    assert prune(world) == 3 * 6
+    kept = world.calls("event_id")
+    assert (everything(world), manifests(world)) == ([world.rows("*", KINDS[0]), *others], said)
+    assert kept == [f"{DAYS[1]} {number}" for number in range(6)]
+    assert len(calls) == 13
+    assert files(world, KINDS[0])[1:] == [f"batches/000006/calls/event_date={DAYS[1]}/calls-….parquet"]
+    assert not (world.lake.root / "batches" / "000007" / "calls").exists(), "a folder that readers would look into"
+    assert prune(world) == 0
+    with world.lake.writing():
+        world.lake.keep_from(date(2026, 11, 18))
+    assert world.lake.kept_from() == KEPT_FROM, "the boundary never moves back"
+
+
+def test_calls_of_days_that_are_not_kept_are_refused_however_they_come(world: World) -> None:
+    """Also by a replay, and those that were refused for something else before."""
+    unknown = make_event(at=f"{DAYS[0]}T12:00:09Z", uuid="unknown", event="page_view")
+    world.land(unknown, name="unknown.ndjson")
+    world.ingest()
+    prune(world)
+    before = everything(world)[:2]
+    old = [make_event(at=f"{DAYS[0]}T{time}Z", uuid=f"{DAYS[0]} {time[-1]}") for time in ("12:00:00", "12:00:01")]
+    known = make_event(at=f"{DAYS[1]}T12:00:02Z", uuid=f"{DAYS[1]} 2")
+    world.land(old[0], old, {**old[1], "timestamp": "2026-11-19T01:59:59+02:00"}, known, name="retry.ndjson")
+    [batch] = world.ingest()
+    assert (batch.accepted, batch.duplicates, batch.rejected) == (0, 1, {"too_old": 4})
+    with pytest.MonkeyPatch.context() as patch:  # as a new rule
+        patch.setattr(making, "JUDGE_LINES", making.JUDGE_LINES.replace("('api_call', ", "('page_view', 'api_call', "))
+        replayed = world.replay()
+    assert replayed
+    assert (replayed.accepted, replayed.rejected) == (0, {"invalid_json": 6, "too_old": 5})
+    assert everything(world)[:2] == before
+
+    quota = make_quota(at=f"{DAYS[0]}T12:00:00Z")
+    world.land(quota, make_event(at=f"{DAYS[1]}T00:00:00Z", uuid="edge"), name="good.ndjson")
+    assert world.ingest()[0].accepted == 2
+
+
 def test_an_event_that_comes_again_is_still_known_when_it_was_compacted(world: World) -> None:
     compact(world)
     world.land(
@@ -163,7 +214,7 @@ def test_nothing_is_changed_when_folders_cannot_be_exchanged(world: World, monke
 
 
 SCRIPT = """
-import contextlib, json, os, shutil, signal, sys
+import contextlib, datetime, json, os, shutil, signal, sys
 from pathlib import Path
 from orchestration.storage import compaction
 from orchestration.storage.lake import Lake
@@ -186,8 +237,8 @@ def killed_at(line, copy):
 
     def trace(frame, event, _):
         nonlocal left
-        if not frame.f_code.co_filename.endswith(file) or frame.f_code.co_name == "crowded":  # which only looks
-            return None
+        if not frame.f_code.co_filename.endswith(file) or frame.f_code.co_name in ("crowded", "outdated", "_is_kept"):
+            return None  # which only look
         is_counted = file == "/shutil.py" or frame.f_lineno not in seen  # of our own lines each one, once
         if event == "line" and is_counted:
             seen.add(frame.f_lineno)
@@ -200,6 +251,7 @@ def killed_at(line, copy):
         target = Lake(copy)
         with target.writing():
             sys.settrace(trace)
+            target.keep_from(datetime.date(2026, 11, 19))
             target.compact(contextlib.nullcontext())
 
     return work
@@ -225,15 +277,23 @@ def test_every_row_is_there_once_when_a_compaction_was_killed_at_any_line(world:
         text=True,
         check=True,
     )
-    attempts, expected = json.loads(done.stdout), everything(world)
+    attempts, (before, *others) = json.loads(done.stdout), everything(world)
+    prune(world)
+    after = world.rows("*", KINDS[0])
     assert set(attempts) == {0, -signal.SIGKILL}
     assert len(attempts) > 20
     found = [World(tmp_path / "copies" / str(number)) for number in range(len(attempts))]
-    assert all(everything(each) == expected for each in found)
-    has_left = [each for each in found if len(files(each, KINDS[0])) > 3]
+    assert all(everything(each) in ([before, *others], [after, *others]) for each in found)
+    has_left = [each for each in found if len(files(each, KINDS[0])) > 2]
     assert 0 < len(has_left) < len(found), "killed before the exchange, and after it"
-    for each in (found[0], has_left[-1], found[-1]):
-        compact(each)
-        assert everything(each) == expected
-        assert len(files(each, KINDS[0])) == 3
+    assert all(each.lake.kept_from() == KEPT_FROM for each in found if each not in has_left), "it comes first"
+    undecided = [each for each in has_left if each.lake.kept_from() != KEPT_FROM]
+    assert 0 < len(undecided) < len(has_left), "killed before the boundary was there, and after it"
+    for each, refused in ((undecided[-1], "duplicates"), (has_left[-1], "rejected"), (found[-1], "rejected")):
+        each.land(make_event(at=f"{DAYS[0]}T12:00:02Z", uuid=f"{DAYS[0]} 2"), name="again.ndjson")
+        [batch] = each.ingest()
+        assert (batch.accepted, getattr(batch, refused)) == (0, 1 if refused == "duplicates" else {"too_old": 1})
+        prune(each)
+        assert each.rows("*", KINDS[0]) == after
+        assert len(files(each, KINDS[0])) == 2
         assert not list(each.lake.root.glob(".staging/batches"))

@@ -4,6 +4,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -111,6 +112,31 @@ def test_folder_and_bucket_are_the_same_lake_when_small_files_were_merged(
     assert every(second) == every(first)
     assert len(list(first.lake.root.glob("batches/*[1-9]/calls/*/*"))) == 2
     assert len(list(second.lake.root.glob("batches/*[1-9]/calls/*/*"))) == 5
+
+
+def test_days_that_are_not_kept_stay_in_the_bucket(machine: Machines, s3: Any) -> None:
+    """The folder does not fetch them again; one that was lost does, and removes them anew."""
+    first = machine("first")
+    machine.land("a.ndjson", *(make_event(uuid=day, at=f"{day}T12:00:00Z") for day in ("2026-11-18", "2026-11-19")))
+    first.ingest()
+    whole, stored = every(first), keys(s3, "lake/")
+
+    def prune(world: World) -> None:
+        with world.lake.writing():
+            world.lake.keep_from(date(2026, 11, 19))
+            assert world.lake.compact(nullcontext()) == 0
+
+    prune(first)
+    prune(first)
+    assert first.calls() == ["2026-11-19"]
+    assert keys(s3, "lake/") == stored
+
+    other = machine("other")
+    claim(other)
+    with other.lake.writing():
+        assert every(other) == whole
+    prune(other)
+    assert every(other) == every(first)
 
 
 def test_replay_is_in_the_bucket_as_well(machine: Machines) -> None:

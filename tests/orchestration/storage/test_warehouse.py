@@ -14,6 +14,7 @@ import pytest
 from orchestration.storage import warehouse
 from orchestration.storage.warehouse import NothingPublishedError, publish, query
 
+NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 CONSISTENT = (
     "select count(*) as rows, min(build) as first, max(build) as last from a union all select 1, build, build from b"
 )
@@ -305,6 +306,55 @@ def test_invoice_is_open_from_the_start_of_the_first_period_that_is_not_final(bu
 
 def test_inspect_counts_the_rows_of_the_warehouse_when_nothing_is_published(built: Path) -> None:
     assert warehouse.inspect(built, ["b", "a"]) == ({"b": 1, "a": 1000}, {})
+
+
+LIFETIME = ("ever", "2024-05-01", "9999-12-31", "lifetime")
+MONTH = ("monthly", "2026-11-01", "2026-12-01", "calendar month")
+QUOTA_CHANGE = ("reset", "2026-11-05", "9999-12-31", "quota change")
+WHOLE = ("reset", "2025-01-01", "2026-11-05", "lifetime")
+TRIED = ("tried", "2025-02-01", "2026-08-21", "trial")
+TRIED_LONG_AGO = ("tried", "2025-02-01", "2026-08-20", "trial")
+
+
+@pytest.mark.parametrize(
+    ("periods", "through", "now", "day", "held_by"),
+    [
+        ([MONTH, TRIED_LONG_AGO], "2026-11-20", NOW, "2025-10-16", ""),
+        ([MONTH, LIFETIME], "2026-11-20", NOW, "2024-05-01", "account ever, whose usage period began on 2024-05-01"),
+        ([MONTH, QUOTA_CHANGE, WHOLE], "2026-11-20", NOW, "2025-01-01", "account reset, whose usage period began on"),
+        ([MONTH, TRIED], "2026-11-20", NOW, "2025-02-01", "account tried, whose usage period began on 2025-02-01"),
+        ([MONTH], "2026-11-18", NOW + timedelta(days=9999), "2025-10-14", ""),
+        ([MONTH], "2026-12-24", NOW, "2025-10-16", ""),
+        ([MONTH], None, NOW, None, ""),
+        ([], "2026-11-20", NOW, None, ""),
+    ],
+    ids=["old enough", "lifetime", "in parts", "just ended", "wrong clock", "ahead", "no call", "no account"],
+)
+def test_calls_are_needed_for_periods_that_run_or_ended_lately(
+    built: Path,
+    published: Path,
+    periods: list[tuple[str, ...]],
+    through: str | None,
+    now: datetime,
+    day: str | None,
+    held_by: str,
+) -> None:
+    with duckdb.connect(str(built)) as connection:
+        connection.execute(
+            "create table data_quality as select timestamp '2026-11-20' as as_of, ?::timestamp as data_through",
+            [through],
+        )
+        connection.execute(
+            "create table account_periods (account_id text, period_start timestamp, period_end timestamp, source text)"
+        )
+        if periods:
+            connection.executemany("insert into account_periods values (?, ?, ?, ?)", periods)
+    assert warehouse.dispensable_before(published, now, 400) == (None, ""), "nothing was published"
+    publish(built, published)
+    found, why = warehouse.dispensable_before(published, now, 400)
+    assert (str(found) if found else None) == day
+    assert why.startswith(held_by)
+    assert bool(why) == bool(held_by)
 
 
 def test_data_quality_is_the_one_row_of_its_mart(built: Path, published: Path) -> None:
