@@ -81,25 +81,26 @@ def digest_key(env: str, on: str) -> str:
 def read_figures(settings: Settings, ledger: Ledger, on: date) -> Figures:
     """:raises warehouse.NothingPublishedError: no run has published anything yet."""
     published = settings.published
-    quality = warehouse.data_quality(published)
     reports = MeterLedger(ledger, settings.env, settings.stripe_meter)
     with ledger.transaction() as connection:
         before = ledger.last_digest_at(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
-    standing = warehouse.standing(published, digests.news_since(before, on, settings.zone))
-    facts = {(row["account_id"], row["meter"]): row for row in standing}
-    return Figures(
-        quality=quality,
-        crossings=[
-            {**(facts[row["account_id"], row["meter"]] if row["is_current_period"] else {}), **row}
-            for row in warehouse.query(published, warehouse.CROSSINGS)
-        ],
-        standing=standing,
-        endpoints=warehouse.query(published, warehouse.TOP_ENDPOINTS),
-        calls={row["account_id"]: row["calls"] for row in warehouse.query(published, warehouse.DAILY_CALLS)},
-        utilization=warehouse.query(published, warehouse.UTILIZATION),
-        before=before,
-        misbilled_hours=len(reports.problems()) if reports.live_since() else None,
-    )
+    misbilled_hours = len(reports.problems()) if reports.live_since() else None
+    with warehouse.reading(published):
+        standing = warehouse.standing(published, digests.news_since(before, on, settings.zone))
+        facts = {(row["account_id"], row["meter"]): row for row in standing}
+        return Figures(
+            quality=warehouse.data_quality(published),
+            crossings=[
+                {**(facts[row["account_id"], row["meter"]] if row["is_current_period"] else {}), **row}
+                for row in warehouse.query(published, warehouse.CROSSINGS)
+            ],
+            standing=standing,
+            endpoints=warehouse.query(published, warehouse.TOP_ENDPOINTS),
+            calls={row["account_id"]: row["calls"] for row in warehouse.query(published, warehouse.DAILY_CALLS)},
+            utilization=warehouse.query(published, warehouse.UTILIZATION),
+            before=before,
+            misbilled_hours=misbilled_hours,
+        )
 
 
 def compose_digest(

@@ -6,20 +6,19 @@ from pathlib import Path
 from orchestration import settings
 from orchestration.storage import warehouse
 from orchestration.storage.accounts import ACCOUNTS_FILES
-from orchestration.storage.dbt import DbtProject, NodeResult
+from orchestration.storage.dbt import NodeResult
 from orchestration.storage.lake import Lake
 from orchestration.storage.landing import LandedFile
 from orchestration.storage.places import Folder
+from tests.dbt_project.builder import Builder
 
 
 def build_marts(data: Path, landing: Path, now: datetime, timezone: str = "UTC") -> Path:
     """The published copy of what is in `landing`, with data/accounts.csv and its like where they are there."""
     config = settings.load()
     assert config.data == data
-    config.export()
     ingest(data, landing, now)
-    results = DbtProject(*config.dbt_places).build(now, timezone)
-    assert_built(results)
+    assert_built(Builder(data).results(now, timezone=timezone))
     warehouse.publish(config.warehouse, config.published)
     return config.published
 

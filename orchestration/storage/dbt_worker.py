@@ -28,13 +28,9 @@ def main() -> None:
         answers.write(json.dumps(content) + "\n")
         answers.flush()
 
-    arguments = ["--quiet", "--log-level", "none", "--log-level-file", "none"]
-    places = {"project-dir": project.folder, "profiles-dir": project.folder, "target-path": project.target}
-    arguments += [part for name, path in places.items() for part in (f"--{name}", str(path))]
-
     with project.parse_lock:
         is_fresh = project.is_parsed
-        parsed = dbtRunner().invoke(["parse", *arguments, *(["--no-write-json"] if is_fresh else [])])
+        parsed = parse(project, *(["--no-write-json"] if is_fresh else []))
         if not parsed.success:
             answer({"error": _message(parsed)})
             return
@@ -42,15 +38,22 @@ def main() -> None:
             project.mark_parsed()
     answer({"ready": True})
     line = sys.stdin.readline()
-    if not line:
-        return
-    request = json.loads(line)
+    if line:
+        answer(build(project, parsed.result, json.loads(line)))
+
+
+def parse(project: DbtProject, *options: str) -> dbtRunnerResult:
+    return dbtRunner().invoke(["parse", *_arguments(project), *options])
+
+
+def build(project: DbtProject, manifest: Any, request: dict[str, Any], *options: str) -> dict[str, Any]:
+    """Build what the request names; the answer to it."""
     selection = [] if request["nodes"] is None else ["--select", *request["nodes"], "--indirect-selection", "empty"]
     # A lock dies with its process; a slot of a Dagster pool outlives a killed run and blocks the next one.
     with FileLock(project.warehouse.with_suffix(".lock")):
-        built = dbtRunner(manifest=parsed.result).invoke(  # type: ignore[arg-type]
+        built = dbtRunner(manifest=manifest).invoke(
             [
-                *("build", *arguments, *selection, "--no-write-json"),
+                *("build", *_arguments(project), *selection, "--no-write-json", *options),
                 *("--exclude-resource-type", "unit_test", "exposure"),
                 *("--vars", json.dumps(request["vars"])),
             ]
@@ -61,9 +64,14 @@ def main() -> None:
 
         DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
     if built.exception or built.result is None:
-        answer({"error": _message(built)})
-        return
-    answer({"results": results})
+        return {"error": _message(built)}
+    return {"results": results}
+
+
+def _arguments(project: DbtProject) -> list[str]:
+    places = {"project-dir": project.folder, "profiles-dir": project.folder, "target-path": project.target}
+    quiet = ["--quiet", "--log-level", "none", "--log-level-file", "none"]
+    return quiet + [part for name, path in places.items() for part in (f"--{name}", str(path))]
 
 
 def _result(result: Any) -> dict[str, Any]:

@@ -25,12 +25,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
 import duckdb
-import pyarrow as pa
 import pyarrow.parquet as pq
 from filelock import FileLock
 
 from orchestration.storage import batch as making
-from orchestration.storage import compaction, landing, meter_reports, repeats, staging
+from orchestration.storage import compaction, landing, meter_reports, parquet, repeats, staging
 from orchestration.storage.accounts import ACCOUNTS_FILES, ROWS_REJECTED_COLUMNS, AccountsFile
 from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
 from orchestration.storage.lake_bucket import LakeBucket
@@ -99,14 +98,14 @@ class Lake:
             return
         for kind in ACCOUNTS_FILES:
             self.write_accounts(kind, None, rejected_at=None)
-        with self._committed(empty) as folder, duckdb.connect() as connection:
+        with self._committed(empty) as folder:
             (folder / "calls" / "event_date=1970-01-01").mkdir(parents=True)
             for columns, name in (
                 (CALL_COLUMNS, "calls/event_date=1970-01-01/empty.parquet"),
                 (OTHER_COLUMNS, "others.parquet"),
                 (REJECTED_COLUMNS, "rejected.parquet"),
             ):
-                _copy(connection, f"select {_nulls(columns)} where false", folder / name)
+                parquet.write(folder / name, columns)
             (folder / "manifest.json").write_text(json.dumps(asdict(Batch(0, ""))))
 
     @contextmanager
@@ -289,7 +288,7 @@ class Lake:
 
     def _write_kept_from(self, day: date) -> None:
         staged = self.root / f".{KEPT_FROM}"
-        pq.write_table(pa.table({"kept_from": pa.array([day], pa.date32())}), staged)
+        parquet.write(staged, {"kept_from": "date"}, [[(day,)]])
         _sync(staged)
         staged.replace(self.root / KEPT_FROM)
 
@@ -307,18 +306,14 @@ class Lake:
         :raises ValueError: the file has no header with the columns that must be there, or is no UTF-8 text.
         """
         rows, rejected = kind.read(source) if source else ([], [])
-        with duckdb.connect() as connection:
-            connection.execute("set TimeZone = 'UTC'")
-            for name, columns, content in (
-                (f"{kind.name}.parquet", kind.columns, rows),
-                (f"{kind.name}_rejected.parquet", ROWS_REJECTED_COLUMNS, [(*row, rejected_at) for row in rejected]),
-            ):
-                table = pa.table({column: [row[i] for row in content] for i, column in enumerate(columns)})
-                connection.register("content", table)
-                typed = ", ".join(f"cast({column} as {kind}) as {column}" for column, kind in columns.items())
-                _copy(connection, f"select {typed} from content", self.root / f".{name}")
-                _sync(self.root / f".{name}")
-                (self.root / f".{name}").replace(self.root / name)
+        for name, columns, content in (
+            (f"{kind.name}.parquet", kind.columns, rows),
+            (f"{kind.name}_rejected.parquet", ROWS_REJECTED_COLUMNS, [(*row, rejected_at) for row in rejected]),
+        ):
+            staged = self.root / f".{name}"
+            parquet.write(staged, columns, [content])
+            _sync(staged)
+            staged.replace(self.root / name)
         return len(rows), len(rejected)
 
     @contextmanager
@@ -334,17 +329,9 @@ class Lake:
         _sync(folder.parent)
 
 
-def _copy(connection: duckdb.DuckDBPyConnection, query: str, target: Path) -> None:
-    connection.execute(f"copy ({query}) to {literal(str(target))} (format parquet, compression zstd)")
-
-
 def _sync(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _nulls(columns: Mapping[str, str]) -> str:
-    return ", ".join(f"cast(null as {kind}) as {name}" for name, kind in columns.items())

@@ -12,8 +12,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.parquet as pq
+from orchestration.storage import parquet
 
 METER_REPORT_COLUMNS = {
     "stripe_customer_id": "varchar",
@@ -31,13 +30,6 @@ METER_REPORT_COLUMNS = {
     "stripe_units": "bigint",
     "checked_at": "timestamptz",
 }
-_TYPES = {
-    "varchar": pa.string(),
-    "timestamptz": pa.timestamp("us", tz="UTC"),
-    "integer": pa.int32(),
-    "bigint": pa.int64(),
-}
-_SCHEMA = pa.schema([(name, _TYPES[kind]) for name, kind in METER_REPORT_COLUMNS.items()])
 _EMPTY_DAY = date(1970, 1, 1)
 """Has no rows: the glob of the dbt source always finds a file, and its columns."""
 
@@ -50,15 +42,9 @@ def create(lake: Path) -> None:
 
 def write(lake: Path, day: date, chunks: Iterable[Sequence[Sequence[Any]]]) -> int:
     """Replace a day by these rows, which have METER_REPORT_COLUMNS; how many they were."""
-    target, count = _file(lake, day), 0
+    target, staged = _file(lake, day), lake / ".meter_reports.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
-    staged = lake / ".meter_reports.parquet"
-    with pq.ParquetWriter(staged, _SCHEMA, compression="zstd") as writer:
-        for rows in chunks:
-            columns = zip(*rows, strict=True)
-            arrays = [pa.array(values, field.type) for values, field in zip(columns, _SCHEMA, strict=True)]
-            writer.write_batch(pa.record_batch(arrays, schema=_SCHEMA))
-            count += len(rows)
+    count = parquet.write(staged, METER_REPORT_COLUMNS, chunks)
     descriptor = os.open(staged, os.O_RDONLY)
     try:
         os.fsync(descriptor)

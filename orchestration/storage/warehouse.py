@@ -8,6 +8,7 @@ select columns of marts.
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from contextvars import ContextVar
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,20 @@ def publish(warehouse: Path, published: Path) -> dict[str, int]:
             rows = {name: _count(connection, f'main."{name}"') for (name,) in names}
         staging.replace(published)
     return rows
+
+
+@contextmanager
+def reading(published: Path) -> Iterator[None]:
+    """Queries inside are answered from one copy, whatever is published meanwhile; and an engine is started once.
+
+    :raises NothingPublishedError: nothing was built yet.
+    """
+    with _connected(published) as connection:
+        token = _held.set((published, connection))
+        try:
+            yield
+        finally:
+            _held.reset(token)
 
 
 def query(published: Path, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
@@ -599,8 +614,15 @@ def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
+_held: ContextVar[tuple[Path, duckdb.DuckDBPyConnection] | None] = ContextVar("_held", default=None)
+
+
 @contextmanager
 def _connected(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    held = _held.get()
+    if held and held[0] == published:
+        yield held[1]
+        return
     if not published.exists():
         raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
     # Attached, not opened: opened, it would be shared with every reader in this process that still holds an older copy.

@@ -1,17 +1,26 @@
-"""dbt in a process of its own that builds as often as it is told to: the worker of production ends after one build.
+"""dbt in a process of its own that builds as often as it is told to, in any data folder: the worker of production ends
+after one build. It is started once in a test process, because to import dbt and to parse the project takes longer than
+most builds.
 
-Run as a program it is that process; `Builder` starts it. What it builds is the real project.
+Run as a program it is that process; `Builder` asks it. What it builds is the real project, by the worker's own code.
 """
 
+import atexit
+import gc
 import json
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Sequence
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import duckdb
+
+from orchestration.storage.dbt import DbtProject, NodeResult
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 COUNTED = (
@@ -26,66 +35,76 @@ class Builder:
 
     def __init__(self, data: Path) -> None:
         self.warehouse = data / "warehouse.duckdb"
-        self._process = subprocess.Popen(
-            [sys.executable, __file__, str(data)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, "HEADROOM_DATA": str(data)},
-        )
+        self._data = data
 
     def build(self, now: datetime, *nodes: str, full_refresh: bool = False) -> dict[str, str]:
         """Status by name of the built models and tests: `nodes`, or those that take part in counting."""
-        assert self._process.stdin
-        assert self._process.stdout
-        request = {"now": now.isoformat(), "nodes": nodes or COUNTED, "full_refresh": full_refresh}
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        answer: dict[str, str] = json.loads(self._process.stdout.readline())
-        return answer
+        results = self.results(now, nodes or COUNTED, full_refresh=full_refresh)
+        for result in results:
+            if result.status == "error":
+                sys.stderr.write(f"{result.unique_id}: {result.message}\n")
+        return {result.unique_id.split(".")[2]: result.status for result in results}
+
+    def results(
+        self, now: datetime, nodes: Sequence[str] | None = None, timezone: str = "UTC", full_refresh: bool = False
+    ) -> list[NodeResult]:
+        """What became of `nodes`, or of all that production builds."""
+        request = {
+            "data": str(self._data),
+            "nodes": nodes,
+            "vars": {"now": now.isoformat(), "timezone": timezone},
+            "options": ["--full-refresh"] * full_refresh,
+        }
+        process = _process()
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(json.dumps(request) + "\n")
+        process.stdin.flush()
+        answer = json.loads(process.stdout.readline())
+        assert "results" in answer, answer
+        return [NodeResult(**result) for result in answer["results"]]
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         """Rows of a query or a change in the warehouse, between two builds."""
         with duckdb.connect(str(self.warehouse)) as connection:
             return connection.execute(sql).fetchall()
 
-    def end(self) -> None:
-        assert self._process.stdin
-        assert self._process.stdout
-        self._process.stdin.close()
-        self._process.stdout.close()
-        self._process.wait()
+
+@cache
+def _process() -> "subprocess.Popen[str]":
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.dbt_project.builder"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=PROJECT.parent,
+    )
+    atexit.register(process.communicate)
+    return process
 
 
-def main(data: str) -> None:
-    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
-    from dbt.cli.main import dbtRunner
+def main(target: Path) -> None:
+    from orchestration.storage import dbt_worker
 
     answers, sys.stdout = sys.stdout, sys.stderr
-    arguments = ["--quiet", "--log-level", "none", "--log-level-file", "none"]
-    for name, place in (("project-dir", PROJECT), ("profiles-dir", PROJECT), ("target-path", f"{data}/target")):
-        arguments += [f"--{name}", str(place)]
-    parsed = dbtRunner().invoke(["parse", *arguments])
+    parsed = dbt_worker.parse(DbtProject(PROJECT, target, target), "--no-write-json")
     assert parsed.success, parsed.exception
+    manifest: Any = parsed.result
+    gc.freeze()
+    gc.enable()  # which the worker, ending after one build, does without
     for line in sys.stdin:
         request = json.loads(line)
-        built = dbtRunner(manifest=parsed.result).invoke(  # type: ignore[arg-type]
-            [
-                *("build", *arguments, "--exclude-resource-type", "unit_test", "--indirect-selection", "empty"),
-                *("--select", *request["nodes"], "--vars", json.dumps({"now": request["now"]})),
-                *(["--full-refresh"] if request["full_refresh"] else []),
-            ]
-        )
-        DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
-        assert built.result, built.exception
-        results = built.result.results  # type: ignore[union-attr]
-        statuses = {result.node.name: str(result.status) for result in results}
-        for result in results:
-            if result.status == "error":
-                sys.stderr.write(f"{result.node.name}: {result.message}\n")
-        answers.write(json.dumps(statuses) + "\n")
+        data = Path(request["data"])
+        os.environ["HEADROOM_DATA"] = str(data)
+        for name, source in manifest.sources.items():  # as models/staging/_sources.yml says where the lake is
+            for meta in (source.meta, source.config.meta, manifest.flat_graph["sources"][name]["meta"]):
+                meta["folder"] = str(data / "lake")
+        project = DbtProject(PROJECT, target, data / "warehouse.duckdb")
+        answer = dbt_worker.build(project, manifest, request, *request["options"])
+        answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    with tempfile.TemporaryDirectory() as folder:
+        main(Path(folder))

@@ -36,27 +36,24 @@ def test_marts_built_by_increments_over_a_compaction_are_those_built_anew(
             path = tmp_path / f"{kind.name}.csv"
             world.lake.write_accounts(kind, path if path.exists() else None, rejected_at=NOW)
     builder = Builder(tmp_path)
-    try:
-        assert set(builder.build(NOW, *NODES).values()) <= {"success", "pass", "no-op"}
-        with world.lake.writing():
-            assert world.lake.compact(nullcontext()) > 10
-        days = "where usage_date < date '2026-11-19'"
-        marked = "select count(*) from hourly_usage where last_arrived_at < timestamp '2000-01-01'"
-        builder.query(f"update hourly_usage set last_arrived_at = last_arrived_at - interval 100 years {days}")
-        [[old]] = builder.query(marked)
-        assert set(builder.build(NOW).values()) <= {"success", "pass", "no-op"}
-        assert builder.query(marked) == [(old,)], "no old day was counted again"
-        assert old
-        builder.query(f"update hourly_usage set last_arrived_at = last_arrived_at + interval 100 years {days}")
+    assert set(builder.build(NOW, *NODES).values()) <= {"success", "pass", "no-op"}
+    with world.lake.writing():
+        assert world.lake.compact(nullcontext()) > 10
+    days = "where usage_date < date '2026-11-19'"
+    marked = "select count(*) from hourly_usage where last_arrived_at < timestamp '2000-01-01'"
+    builder.query(f"update hourly_usage set last_arrived_at = last_arrived_at - interval 100 years {days}")
+    [[old]] = builder.query(marked)
+    assert set(builder.build(NOW).values()) <= {"success", "pass", "no-op"}
+    assert builder.query(marked) == [(old,)], "no old day was counted again"
+    assert old
+    builder.query(f"update hourly_usage set last_arrived_at = last_arrived_at + interval 100 years {days}")
 
-        [account] = builder.query("select min(account_id) from daily_usage")[0]
-        late = (make_event(account, f"2026-11-{day}T07:30:00Z", uuid=f"late {day}") for day in (15, 20))
-        world.land(*late, make_quota(account, 5), name="late.ndjson")
-        world.ingest(now=NOW)
-        assert set(builder.build(NOW, *NODES).values()) <= {"success", "pass", "no-op"}
-        by_increments = tables(builder)
-        assert set(builder.build(NOW, *NODES, full_refresh=True).values()) <= {"success", "pass", "no-op"}
-        assert tables(builder) == by_increments
-        assert len(by_increments["hourly_usage"]) > 10
-    finally:
-        builder.end()
+    [account] = builder.query("select min(account_id) from daily_usage")[0]
+    late = (make_event(account, f"2026-11-{day}T07:30:00Z", uuid=f"late {day}") for day in (15, 20))
+    world.land(*late, make_quota(account, 5), name="late.ndjson")
+    world.ingest(now=NOW)
+    assert set(builder.build(NOW, *NODES).values()) <= {"success", "pass", "no-op"}
+    by_increments = tables(builder)
+    assert set(builder.build(NOW, *NODES, full_refresh=True).values()) <= {"success", "pass", "no-op"}
+    assert tables(builder) == by_increments
+    assert len(by_increments["hourly_usage"]) > 10

@@ -46,10 +46,8 @@ EXPECTED = "+expected_usage"
 
 
 @pytest.fixture
-def builder(tmp_path: Path) -> Iterator[Builder]:
-    builder = Builder(tmp_path)
-    yield builder
-    builder.end()
+def builder(tmp_path: Path) -> Builder:
+    return Builder(tmp_path)
 
 
 def test_backtest_repeats_what_was_expected_on_the_day(tmp_path: Path, builder: Builder) -> None:

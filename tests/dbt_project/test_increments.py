@@ -4,7 +4,6 @@ gives.
 
 import random
 import shutil
-from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -50,25 +49,15 @@ COUNTS = {
 """The oracle for each recounted model: one plain query over all files."""
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Builder]]:
-    data = tmp_path_factory.mktemp("increments")
-    builder = Builder(data)
-    yield data, builder
-    builder.end()
+@pytest.fixture
+def lake(tmp_path: Path) -> Path:
+    lakes.create(tmp_path / "lake")
+    return tmp_path / "lake"
 
 
 @pytest.fixture
-def lake(place: tuple[Path, Builder]) -> Path:
-    data, _ = place
-    (data / "warehouse.duckdb").unlink(missing_ok=True)
-    lakes.create(data / "lake")
-    return data / "lake"
-
-
-@pytest.fixture
-def builder(place: tuple[Path, Builder]) -> Builder:
-    return place[1]
+def builder(tmp_path: Path) -> Builder:
+    return Builder(tmp_path)
 
 
 def built(builder: Builder, table: str = "hourly_usage") -> set[tuple[Any, ...]]:
@@ -325,17 +314,15 @@ def test_lake_that_comes_back_after_another_one_was_counted_is_counted_again(
     assert_counted(builder, lake, NOW)
 
 
-def test_late_and_early_lines_count_on_their_days_when_they_are_due(
-    place: tuple[Path, Builder], lake: Path, tmp_path: Path
-) -> None:
+def test_late_and_early_lines_count_on_their_days_when_they_are_due(tmp_path: Path, builder: Builder) -> None:
     """The same through the real lake: a call of three weeks ago lands today, and one of tomorrow waits for it."""
-    data, builder = place
+    landing = tmp_path / "landing"
     tomorrow = NOW + timedelta(days=1)
-    land(tmp_path, "1.ndjson", make_event(at="2026-11-19T12:00:00Z"), make_event(at=tomorrow.isoformat()))
-    ingest(data, tmp_path, NOW)
+    land(landing, "1.ndjson", make_event(at="2026-11-19T12:00:00Z"), make_event(at=tomorrow.isoformat()))
+    ingest(tmp_path, landing, NOW)
     assert is_well(builder.build(NOW))
-    land(tmp_path, "2.ndjson", make_event(at="2026-10-30T12:00:00Z"), make_event(at="2026-11-19T12:00:00Z"))
-    ingest(data, tmp_path, NOW)
+    land(landing, "2.ndjson", make_event(at="2026-10-30T12:00:00Z"), make_event(at="2026-11-19T12:00:00Z"))
+    ingest(tmp_path, landing, NOW)
     assert is_well(builder.build(NOW + timedelta(hours=1)))
     days = "select usage_date, sum(calls)::bigint from hourly_usage group by usage_date order by usage_date"
     assert builder.query(days) == [(date(2026, 10, 30), 1), (date(2026, 11, 19), 1)]

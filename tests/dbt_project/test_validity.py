@@ -1,6 +1,5 @@
 """Which account an id belongs to and which customer an account is billed by, through real builds."""
 
-from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -22,10 +21,8 @@ OLD = date(2026, 10, 5)
 
 
 @pytest.fixture
-def builder(data: Path) -> Iterator[Builder]:
-    builder = Builder(data)
-    yield builder
-    builder.end()
+def builder(data: Path) -> Builder:
+    return Builder(data)
 
 
 def map_subjects(data: Path, *rows: str) -> None:

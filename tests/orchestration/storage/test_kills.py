@@ -23,11 +23,13 @@ from tests.orchestration.storage.world import World
 SCRIPT = """
 import dataclasses, json, os, shutil, signal, sys, tempfile, threading, time
 from pathlib import Path
+import pyarrow.compute  # which pyarrow would import in each attempt again
 from orchestration.delivery.ledger import Ledger
 from orchestration.storage import batch as batch_module
 from orchestration.storage import content
 from orchestration.storage import lake as lake_module
 from orchestration.storage import landing as landing_module
+from orchestration.storage import parquet
 from orchestration.storage.accounts import ACCOUNTS_FILES
 from orchestration.storage.lake import Lake
 from orchestration.storage.landing import LandedFile
@@ -82,7 +84,7 @@ def killed(kind, place):
         for owner, names in (
             (Path, ("rename", "replace", "mkdir", "write_text")),
             (Ledger, ("record_files",)),
-            (lake_module, ("_copy",)),
+            (parquet, ("write",)),
         ):
             for name in names:
                 setattr(owner, name, stepping(getattr(owner, name)))

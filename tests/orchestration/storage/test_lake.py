@@ -214,9 +214,9 @@ def test_lake_can_be_queried_when_its_creation_was_killed(world: World, monkeypa
     def die(path: Path) -> None:
         raise KeyboardInterrupt
 
-    for name in ("_sync", "_copy"):
+    for owner, name in ((lake_module, "_sync"), (lake_module.parquet, "write")):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-            patch.setattr(lake_module, name, lambda *_: die(Path()))
+            patch.setattr(owner, name, lambda *_: die(Path()))
             with world.lake.writing():
                 pass
     (world.lake.root / "batches").mkdir(exist_ok=True)

@@ -85,6 +85,16 @@ def test_reader_keeps_its_copy_when_a_newer_one_is_published(built: Path, publis
         assert builds(published) == {2}
 
 
+def test_what_is_read_together_is_of_one_copy_when_a_newer_one_is_published(built: Path, published: Path) -> None:
+    publish(built, published)
+    with warehouse.reading(published):
+        assert builds(published) == {1}
+        build(built, 2)
+        publish(built, published)
+        assert builds(published) == {1}
+    assert builds(published) == {2}
+
+
 def test_readers_see_one_whole_build_when_many_are_published_beside_them(built: Path, published: Path) -> None:
     publish(built, published)
     is_over = Event()

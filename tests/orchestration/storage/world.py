@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -45,14 +46,12 @@ class World:
         return {file.path: file for batch in self.lake.batches() for file in batch.files}
 
     def rows(self, columns: str, *files: str) -> list[Any]:
-        with duckdb.connect() as connection:
-            connection.execute("set TimeZone = 'UTC'")
-            sources = [str(self.lake.root / file) for file in files]
-            found = connection.execute(
-                f"select {columns} from read_parquet(?, hive_partitioning = false, union_by_name = true) order by all",
-                [sources],
-            ).fetchall()
-        return [row[0] if len(row) == 1 else row for row in found]
+        sources = [str(self.lake.root / file) for file in files]
+        found = _engine().execute(
+            f"select {columns} from read_parquet(?, hive_partitioning = false, union_by_name = true) order by all",
+            [sources],
+        )
+        return [row[0] if len(row) == 1 else row for row in found.fetchall()]
 
     def calls(self, columns: str = "event_id") -> list[Any]:
         return self.rows(columns, "batches/*/calls/*/*.parquet")
@@ -63,16 +62,21 @@ class World:
     def rejected(self, columns: str = "line_number, reason") -> list[Any]:
         """The quarantine as readers see it: what the last replay left, and what came after it."""
         every = "(select *, max(generation) over () as last from read_parquet(?))"
-        with duckdb.connect() as connection:
-            connection.execute("set TimeZone = 'UTC'")
-            found = connection.execute(
-                f"select {columns} from {every} where generation = last and reason is not null order by all",
-                [[str(self.lake.root / "batches/*/rejected*.parquet")]],
-            ).fetchall()
-        return [row[0] if len(row) == 1 else row for row in found]
+        found = _engine().execute(
+            f"select {columns} from {every} where generation = last and reason is not null order by all",
+            [[str(self.lake.root / "batches/*/rejected*.parquet")]],
+        )
+        return [row[0] if len(row) == 1 else row for row in found.fetchall()]
 
     def accounts(self, columns: str = "*") -> list[Any]:
         return self.rows(columns, "accounts.parquet")
 
     def accounts_rejected(self) -> list[Any]:
         return self.rows("landed_file, line_number, reason", "accounts_rejected.parquet")
+
+
+@cache
+def _engine() -> duckdb.DuckDBPyConnection:
+    """One for all questions, most of which take less time than to start it."""
+    connection = duckdb.connect(config={"enable_external_file_cache": False})  # other files come in their places
+    return connection.execute("set TimeZone = 'UTC'")
