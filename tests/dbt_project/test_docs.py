@@ -18,6 +18,7 @@ UNITS = re.compile(
 )
 LAKE = {
     "raw_events": [*CALL_COLUMNS, "event_date"],
+    "kept_from": ["kept_from"],
     "raw_other_events": [*OTHER_COLUMNS],
     "rejected_lines": [*REJECTED_COLUMNS],
     "raw_accounts": [*ACCOUNT_COLUMNS],

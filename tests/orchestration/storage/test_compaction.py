@@ -221,6 +221,7 @@ from orchestration.storage.lake import Lake
 
 lake, copies = Path(sys.argv[1]), Path(sys.argv[2])
 compaction.FILES = 3
+LOOKING = "crowded", "outdated", "_is_kept", "kept_from", "_connect", "_sync"  # change nothing
 os.sync = lambda: None  # processes end here, power does not fail
 
 
@@ -237,8 +238,8 @@ def killed_at(line, copy):
 
     def trace(frame, event, _):
         nonlocal left
-        if not frame.f_code.co_filename.endswith(file) or frame.f_code.co_name in ("crowded", "outdated", "_is_kept"):
-            return None  # which only look
+        if not frame.f_code.co_filename.endswith(file) or frame.f_code.co_name in LOOKING:
+            return None
         is_counted = file == "/shutil.py" or frame.f_lineno not in seen  # of our own lines each one, once
         if event == "line" and is_counted:
             seen.add(frame.f_lineno)
