@@ -87,12 +87,12 @@ arrayStringConcat(arrayMap(pair -> pair.2, arraySort(groupArray(tuple({{ order }
 toDecimal128(sum(toInt128({{ weight }}) * ({{ weight }} - 1) * {{ units }} * {{ units }}), 0)
 {%- endmacro %}
 
-{# With the lake's first batch, which has no call: there is always a day. #}
 {% macro clickhouse__lake_kept_from() %}
     {%- set loaded = adapter.get_relation(none, target.schema, "kept_from") -%}
     {{ return(run_query("select kept_from from " ~ loaded).rows[0][0] if loaded else none) }}
 {% endmacro %}
 
+{# With the lake's first batch, which has no call: there is always a day. #}
 {% macro clickhouse__lake_days() %}
     select * from (
         select

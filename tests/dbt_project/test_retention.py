@@ -3,7 +3,6 @@ what was announced is not news again, and a lake that is put back counts as it d
 """
 
 import shutil
-from collections.abc import Iterator
 from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -33,10 +32,8 @@ MARTS = ("resource_type:seed", "resource_type:model", *COUNTED)
 
 
 @pytest.fixture
-def builder(data: Path) -> Iterator[Builder]:
-    builder = Builder(data)
-    yield builder
-    builder.end()
+def builder(data: Path) -> Builder:
+    return Builder(data)
 
 
 def build(builder: Builder, *nodes: str) -> dict[str, list[tuple[Any, ...]]]:
