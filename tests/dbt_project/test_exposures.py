@@ -20,7 +20,7 @@ QUERIES = {
         *("ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "CUSTOMERS_OF", "DATA_QUALITY"),
         *("BILLED_ACCOUNTS", "BILLED_HOURS", "ENDPOINTS_OF_DAY", "INVOICED_PERIODS"),
     },
-    "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "METERS", "USAGE_BY_DAY"},
+    "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "METERS", "NEEDED_SINCE", "USAGE_BY_DAY"},
 }
 """Constants of storage/warehouse.py by whom they serve. A new one belongs to one of them, or to a new exposure."""
 
