@@ -11,7 +11,7 @@ from tests.billing_faults import LINES, MODES, report_of
 from tests.billing_world import HOUR, SEVEN, World
 from tests.fake_stripe import FakeStripe
 
-BLOCKS, SEEDS = 3, 6
+BLOCKS, SEEDS = 3, 7
 
 
 @pytest.mark.parametrize("block", range(BLOCKS), ids=lambda block: f"seeds from {SEEDS * block}")
