@@ -22,7 +22,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
@@ -32,7 +32,6 @@ from orchestration.channels import stripe as stripe_channel
 from orchestration.delivery import ledger as ledger_module
 from orchestration.delivery import meter_ledger, reporter
 from orchestration.delivery.engines import BusyError
-from orchestration.delivery.ledger import Ledger
 from orchestration.delivery.meter_ledger import Report
 from orchestration.delivery.reporter import StoppedError
 from orchestration.settings import Settings
@@ -400,20 +399,10 @@ def report_of(task: tuple[int, str]) -> tuple[Counter[str], str]:
     """What happened in one schedule, and what is wrong with it."""
     seed, mode = task
     with tempfile.TemporaryDirectory() as folder:
-        Path(folder, "ledger.sqlite").write_bytes(empty_ledger())
         try:
             return go_through(seed, mode, Path(folder)), ""
         except AssertionError as error:
             return Counter({"hours: unexplained": 1}), f"seed {seed}, {mode}: {error}"
-
-
-@cache
-def empty_ledger() -> bytes:
-    """To copy: making one takes longer than a run."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder, "ledger.sqlite")
-        Ledger(f"sqlite:///{path}").close()
-        return path.read_bytes()
 
 
 def main(seeds: int) -> int:

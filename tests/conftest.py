@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests import stores
+from tests import ledgers, stores
 from tests.postgres import Postgres, running
 
 NAMES = ("SLACK_BOT_TOKEN", "SLACK_API_URL", "STRIPE_API_KEY", "STRIPE_API_BASE", "DAGSTER_HOME")
@@ -55,7 +55,9 @@ def postgres() -> Iterator[Postgres]:
 def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A ledger without rows, on each of the databases that it can be in."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+        path = tmp_path / "ledger.sqlite"
+        path.write_bytes(ledgers.empty())
+        return f"sqlite:///{path}"
     server: Postgres = request.getfixturevalue("postgres")
     return server.ledger()
 

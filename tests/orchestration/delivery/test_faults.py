@@ -7,9 +7,7 @@ The ledger, the outbox, slack_sdk and its bytes are the real ones; Slack is on l
 
 import os
 import random
-import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -22,7 +20,6 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-import sqlalchemy as sa
 
 from orchestration.channels import slack as slack_module
 from orchestration.channels import slack_blocks
@@ -32,6 +29,7 @@ from orchestration.delivery import outbox
 from orchestration.delivery.ledger import Ledger, State
 from orchestration.delivery.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.usage.digest import judge
+from tests import ledgers
 from tests.builders import make_digest
 from tests.fakes import (
     CUT_OFF_AFTER,
@@ -235,23 +233,8 @@ def drawn(message: dict[str, Any]) -> list[str]:
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_disk() -> Iterator[None]:
-    """No waiting for the disk, most of the time that a run takes: here processes end, power does not fail."""
-
-    def hurry(connection: Any, *_: object) -> None:
-        if isinstance(connection, sqlite3.Connection):
-            connection.execute("pragma synchronous = off")
-
-    sa.event.listen(sa.pool.Pool, "checkout", hurry)
-    yield
-    sa.event.remove(sa.pool.Pool, "checkout", hurry)
-
-
-@pytest.fixture(scope="module")
-def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A ledger to copy: making one takes longer than a morning."""
-    path = tmp_path_factory.mktemp("empty") / "ledger.sqlite"
-    Ledger(f"sqlite:///{path}").close()
-    return path
+    with ledgers.quick_disk():
+        yield
 
 
 @pytest.fixture
@@ -262,22 +245,23 @@ def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlack]:
 
 
 @pytest.fixture
-def new_ledger(request: pytest.FixtureRequest, empty_ledger: Path, tmp_path: Path) -> Callable[[], str]:
+def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], str]:
     """Makes a ledger and returns its URL."""
     if request.param == "postgres":
         server: Postgres = request.getfixturevalue("postgres")
         return server.ledger
 
     def copied() -> str:
-        folder = tempfile.mkdtemp(dir=tmp_path)  # a killed one leaves more than one file
-        return f"sqlite:///{shutil.copy(empty_ledger, folder)}"
+        path = Path(tempfile.mkdtemp(dir=tmp_path), "ledger.sqlite")  # a killed one leaves more than one file
+        path.write_bytes(ledgers.empty())
+        return f"sqlite:///{path}"
 
     return copied
 
 
 @pytest.mark.parametrize(
     ("new_ledger", "seeds"),
-    [*(("sqlite", range(first, first + 20)) for first in range(0, 100, 20)), ("postgres", range(6))],
+    [*(("sqlite", range(first, first + 20)) for first in range(0, 60, 20)), ("postgres", range(6))],
     indirect=["new_ledger"],
     ids=str,
 )
@@ -312,9 +296,8 @@ def test_every_part_stands_in_the_channel_once_and_in_order_when_processes_were_
         morning.now = EIGHT + day * timedelta(days=1)
         line = morning.random.randrange(1, 2 * LINES)
         arguments = (morning.database, slack.url, day, seed, morning.now.isoformat(), line)
-        ends.append(
-            subprocess.run([sys.executable, __file__, *map(str, arguments)], timeout=60, check=False).returncode
-        )
+        command = [sys.executable, "-m", __name__, *map(str, arguments)]
+        ends.append(subprocess.run(command, timeout=60, check=False).returncode)
 
     morning.recover()
     morning.check()

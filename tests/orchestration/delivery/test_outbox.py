@@ -21,6 +21,7 @@ from orchestration.delivery import ledger as ledger_module
 from orchestration.delivery.ledger import Delivery, Ledger, State
 from orchestration.delivery.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.delivery.tables import deliveries
+from tests import ledgers
 
 KEY = "local|digest|2026-11-20"
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -76,6 +77,12 @@ def fail(error: Exception) -> Callable[[], object]:
         raise error
 
     return raise_it
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_disk() -> Iterator[None]:
+    with ledgers.quick_disk():
+        yield
 
 
 @pytest.fixture
@@ -519,7 +526,11 @@ def test_delivery_arrives_once_when_anything_goes_wrong_in_any_order(ledger_url:
 
 def run_as_program(*arguments: object) -> str:
     process = subprocess.run(
-        [sys.executable, __file__, *map(str, arguments)], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", __name__, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
     )
     assert process.stderr == ""
     assert process.returncode == 0
@@ -626,24 +637,23 @@ def kill_at_each_line(url: str, folder: Path, kills: int) -> None:
 
     Prints the keys whose process died; ends with the first that lived.
     """
-    for line in range(1, 1000):
-        key = f"killed at line {line}"
-        ledger = Ledger(url)
-        prepare(ledger, key)
-        ledger.close()  # SQLite's connections must not be carried over a fork
+    ledger, keys = Ledger(url), [f"killed at line {line}" for line in range(1, 1000)]
+    prepare(ledger, "lived", *keys)
+    deliver(ledger, "lived", FileChannel(folder), lambda: NOW)  # so that no process has to put the statements together
+    ledger.close()  # SQLite's connections must not be carried over a fork
+    for line, key in enumerate(keys, 1):
         for kill in range(kills):
-            status = _fork_and_die(url, folder, key, line, NOW - (kills - 1 - kill) * 2 * ATTEMPT_LIMIT)
+            status = _fork_and_die(ledger, folder, key, line, NOW - (kills - 1 - kill) * 2 * ATTEMPT_LIMIT)
             if kill == 0 and status == 0:
                 return
         print(key, flush=True)  # noqa: T201 - the answer to the parent
 
 
-def _fork_and_die(url: str, folder: Path, key: str, line: int, now: datetime) -> int:
+def _fork_and_die(ledger: Ledger, folder: Path, key: str, line: int, now: datetime) -> int:
     process = os.fork()
     if process == 0:
-        ledger, channel = Ledger(url), FileChannel(folder)
         _kill_at(line)
-        deliver(ledger, key, channel, lambda: now)
+        deliver(ledger, key, FileChannel(folder), lambda: now)
         os._exit(0)
     _, status = os.waitpid(process, 0)
     if status not in (0, signal.SIGKILL):
@@ -670,7 +680,8 @@ def _kill_at(line: int) -> None:
 
 if __name__ == "__main__":
     program, database, directory, *numbers = sys.argv[1:]
-    if program == "race":
-        race(database, Path(directory))
-    else:
-        kill_at_each_line(database, Path(directory), *map(int, numbers))
+    with ledgers.quick_disk():
+        if program == "race":
+            race(database, Path(directory))
+        else:
+            kill_at_each_line(database, Path(directory), *map(int, numbers))
