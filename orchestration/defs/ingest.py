@@ -34,7 +34,9 @@ SPECS = [
         "\n\n"
         "Source: files in HEADROOM_LANDING and in the bucket HEADROOM_LANDING_URL, segments of the HTTP collector among"
         " them; each is read once, an appended one is read on. Cadence: hourly, and when files land. If a run fails"
-        " here, run it again: a batch is in the lake as a whole or not at all.",
+        " here, run it again: a batch is in the lake as a whole or not at all. Calls older than"
+        " HEADROOM_LAKE_KEEP_DAYS are removed with each 24th batch; `lake_held_back_by` says whose usage period keeps"
+        " them.",
     ),
     _spec(
         "raw_other_events",
