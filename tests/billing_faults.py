@@ -27,20 +27,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
-from orchestration import billing
-from orchestration.channels import stripe as stripe_channel
-from orchestration.delivery import ledger as ledger_module
-from orchestration.delivery import meter_ledger, reporter
-from orchestration.delivery.engines import BusyError
-from orchestration.delivery.meter_ledger import Report
-from orchestration.delivery.reporter import StoppedError
+from orchestration.billing import meter_ledger, metering, reporter
+from orchestration.billing import report as billing
+from orchestration.billing.meter_ledger import Report
+from orchestration.billing.metering import ReportState
+from orchestration.billing.reporter import StoppedError
+from orchestration.channels.stripe import meter as stripe_channel
+from orchestration.ledger import ledger as ledger_module
+from orchestration.ledger.engines import BusyError
 from orchestration.settings import Settings
-from orchestration.usage import metering
-from orchestration.usage.metering import ReportState
 from orchestration.usage.periods import utc_hour
-from tests.billing_world import DAY, HOUR, QuickWorld, World, quick
-from tests.fake_stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
-from tests.fakes import (
+from tests.fakes.slack import (
     CUT_OFF_AFTER,
     ERROR_AFTER,
     ERROR_BEFORE,
@@ -51,7 +48,9 @@ from tests.fakes import (
     Fault,
     rate_limited,
 )
-from tests.killing import KilledError, at_line
+from tests.fakes.stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
+from tests.support.billing_world import DAY, HOUR, QuickWorld, World, quick
+from tests.support.killing import KilledError, at_line
 
 MODES = {"totals": "hour", "differences": None}
 """The event_time_window of the meter."""

@@ -10,13 +10,13 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.defs.deliver import freeze
+from orchestration.defs.digest import freeze
 from orchestration.defs.resources import Project, clock
-from orchestration.delivery.ledger import State
-from orchestration.delivery.outbox import deliver
-from orchestration.usage import failures
-from orchestration.usage.failures import Failure
-from orchestration.usage.notice import Notice
+from orchestration.ledger.ledger import State
+from orchestration.ledger.outbox import deliver
+from orchestration.messages import failures
+from orchestration.messages.failures import Failure
+from orchestration.messages.message import Notice
 from orchestration.usage.periods import latest_digest_date
 
 AFTER_EIGHT = timedelta(minutes=30)

@@ -11,11 +11,11 @@ from typing import Any
 import duckdb
 import sqlalchemy as sa
 
-from orchestration import billing
-from orchestration.delivery.reporter import Sent
-from orchestration.delivery.tables import meter_reports
+from orchestration.billing import report as billing
+from orchestration.billing.metering import Mode, ReportState
+from orchestration.billing.reporter import Sent
+from orchestration.ledger.tables import meter_reports
 from orchestration.settings import Settings
-from orchestration.usage.metering import Mode, ReportState
 
 NOW = datetime.now(UTC).replace(minute=5, second=0, microsecond=0)
 HOUR = NOW.replace(minute=0) - timedelta(hours=1)
