@@ -3,11 +3,11 @@
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from orchestration.billing import report
+from orchestration.billing import report, usage_query
 from orchestration.billing.catalog_rules import Catalogue, Step, catalogue, compare
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy
 
 if TYPE_CHECKING:
     from orchestration.channels.stripe.client import StripeClient
@@ -38,18 +38,18 @@ def check(config: Settings) -> list[Finding]:
     """Whether all that is done at Stripe would succeed and be billed. Changes nothing.
 
     :raises ValueError: there is no key, or none that can be used.
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises NothingPublishedError: no run has published anything yet.
     """
     from orchestration.channels.stripe import check as stripe_check
 
-    client, accounts = _client(config), queries.query(config.published, queries.BILLABLE_ACCOUNTS)
+    client, accounts = _client(config), published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS)
     return stripe_check.check(client, config, wanted(config), accounts, config.now())
 
 
 def wanted(config: Settings) -> Catalogue:
     """What should stand at Stripe, by the plans of the published copy.
 
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises NothingPublishedError: no run has published anything yet.
     """
     return catalogue(report.plans(config), config.stripe_meter)
 

@@ -6,17 +6,17 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from orchestration.billing import report as billing
-from orchestration.billing import reporter
+from orchestration.billing import reporter, usage_query
 from orchestration.billing.certificate import Certificate, Status, differences, is_due
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.meter_ledger import MeterLedger, Report, units_standing
 from orchestration.billing.metering import HORIZON, ReportState
 from orchestration.billing.reporter import HOUR, StoppedError
+from orchestration.billing.usage_query import BillableUsage
 from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import Settings
 from orchestration.usage.periods import utc_hour
 from orchestration.warehouse import queries
-from orchestration.warehouse.queries import BillableUsage
 
 if TYPE_CHECKING:
     from orchestration.channels.stripe.meter import StripeMeter
@@ -43,7 +43,7 @@ def certify(config: Settings, clock: Callable[[], datetime]) -> Compared | None:
 
     :raises engines.BusyError: another run plans or sends.
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises NothingPublishedError: no run has published anything yet.
     """
     ledger, since = billing.meter_ledger(config), config.now() - HORIZON
     certificates, outcome = Certificates(ledger), Compared()
@@ -54,7 +54,7 @@ def certify(config: Settings, clock: Callable[[], datetime]) -> Compared | None:
         # A period whose last hour was not closed at the last build is not whole yet.
         end = min(utc_hour(queries.data_quality(config.published)["as_of"]), utc_hour(config.now()))
         former, reads = certificates.since(since), billing.reads_left(config, ledger, clock)
-        with queries.billable_usage(config.published, since, end, config.bill_sampled) as usage:
+        with usage_query.billable_usage(config.published, since, end, config.bill_sampled) as usage:
             due = [
                 period
                 for period in usage.invoiced(since, end)

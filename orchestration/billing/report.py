@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 
 import sqlalchemy as sa
 
-from orchestration.billing import reporter
+from orchestration.billing import reporter, usage_query
 from orchestration.billing.meter_ledger import MeterLedger, Report, units_standing
 from orchestration.billing.metering import HORIZON, Change, Mode, Plan, ReportState, Terms, plan
 from orchestration.billing.reporter import HOUR, Looked, Sent, StoppedError
+from orchestration.billing.usage_query import BillableUsage
 from orchestration.ledger import restored
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import RefusedError
@@ -25,13 +26,12 @@ from orchestration.settings import Settings
 from orchestration.usage import pricing
 from orchestration.usage.periods import month_start, utc_hour
 from orchestration.usage.units import METER
-from orchestration.warehouse import queries
-from orchestration.warehouse.queries import BillableUsage
+from orchestration.warehouse import published_copy, queries
 
 if TYPE_CHECKING:
     from orchestration.channels.stripe.meter import Rejection, StripeMeter
 
-LOOK_BACK = timedelta(days=queries.LOOK_BACK_DAYS)
+LOOK_BACK = timedelta(days=usage_query.LOOK_BACK_DAYS)
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def look_ahead(config: Settings) -> tuple[Planned, list[CustomerChange]]:
     """What would be planned now, and what it comes to for each customer, the largest amount first. Records nothing.
 
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises NothingPublishedError: no run has published anything yet.
     """
     ledger = meter_ledger(config)
     meter = connected(config, ledger)
@@ -139,7 +139,7 @@ def report_usage(
 
     :raises engines.BusyError: another run does it.
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises NothingPublishedError: no run has published anything yet.
     """
     ledger = meter_ledger(config)
     with ledger.alone():
@@ -232,7 +232,7 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
     # to be too much.
     first = max((now - LOOK_BACK).date(), queries.kept_from(config.published))
     start = datetime.combine(first, time(), UTC)
-    with queries.billable_usage(config.published, start, end, config.bill_sampled) as usage:
+    with usage_query.billable_usage(config.published, start, end, config.bill_sampled) as usage:
         terms = Terms(
             env=config.env,
             event_name=config.stripe_meter,
@@ -360,7 +360,7 @@ def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
 
     :raises engines.BusyError: another run plans or sends.
     :raises StoppedError, ValueError: Stripe cannot be asked.
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises NothingPublishedError: no run has published anything yet.
     """
     ledger = meter_ledger(config)
     with ledger.alone():
@@ -368,7 +368,7 @@ def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
         if meter is None:
             raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
         start, end = utc_hour(config.now() - LOOK_BACK), utc_hour(queries.data_quality(config.published)["as_of"])
-        with queries.billable_usage(config.published, start, end) as usage:
+        with usage_query.billable_usage(config.published, start, end) as usage:
             customers = ledger.customers(start) | {c for day in usage.days() for c, _, _ in usage.hours(day) if c}
         adopted = []
         for customer in sorted(customers):
@@ -391,7 +391,7 @@ def adopt_all(config: Settings, clock: Callable[[], datetime]) -> list[Report]:
 def plans(config: Settings) -> list[pricing.Plan]:
     """Of the published copy.
 
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises NothingPublishedError: no run has published anything yet.
     """
-    rows, tiers = (queries.query(config.published, sql) for sql in (queries.PLANS, queries.PLAN_TIERS))
+    rows, tiers = (published_copy.query(config.published, sql) for sql in (usage_query.PLANS, usage_query.PLAN_TIERS))
     return pricing.plans(rows, tiers)

@@ -12,18 +12,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from orchestration.billing import usage_query
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.meter_ledger import MeterLedger, Report, standing, units_standing
 from orchestration.billing.metering import Mode, ReportState
 from orchestration.billing.report import meter_ledger
 from orchestration.billing.statement import BilledHour, Statement
+from orchestration.billing.usage_query import BillableUsage
 from orchestration.lake import meter_reports
 from orchestration.lake.lake import Lake
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
 from orchestration.settings import Settings
 from orchestration.usage.periods import calendar_month, utc_hour
 from orchestration.warehouse import queries
-from orchestration.warehouse.queries import BillableUsage
 
 AT_A_TIME = 50
 """Customers whose hours are in memory together."""
@@ -79,9 +80,9 @@ def explain(config: Settings, name: str, start: datetime, end: datetime) -> list
 
     Of several customers, those with usage or a report in them.
 
-    :raises warehouse.UnknownAccountError: nothing goes by that name; the message has the nearest ones.
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
-    :raises warehouse.NotKeptError: the calls of that time are not kept any more.
+    :raises UnknownAccountError: nothing goes by that name; the message has the nearest ones.
+    :raises NothingPublishedError: no run has published anything yet.
+    :raises NotKeptError: the calls of that time are not kept any more.
     """
     queries.must_have(config.published, start.date())
     ledger = meter_ledger(config)
@@ -104,9 +105,9 @@ def statements(config: Settings, name: str, month: datetime | None) -> list[Stat
 
     A customer without usage has calendar months.
 
-    :raises warehouse.UnknownAccountError: nothing goes by that name; the message has the nearest ones.
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
-    :raises warehouse.NotKeptError: the calls of that time are not kept any more.
+    :raises UnknownAccountError: nothing goes by that name; the message has the nearest ones.
+    :raises NothingPublishedError: no run has published anything yet.
+    :raises NotKeptError: the calls of that time are not kept any more.
     """
     if month:
         queries.must_have(config.published, month.date())
@@ -122,8 +123,8 @@ def statements(config: Settings, name: str, month: datetime | None) -> list[Stat
 def write_statements(config: Settings, month: datetime) -> tuple[Path, int]:
     """A CSV of each customer's billing periods that began in the month, and an index of them; the folder, and how many.
 
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
-    :raises warehouse.NotKeptError: the calls of that time are not kept any more.
+    :raises NothingPublishedError: no run has published anything yet.
+    :raises NotKeptError: the calls of that time are not kept any more.
     """
     queries.must_have(config.published, month.date())
     folder, count = config.data / "billing" / f"{month:%Y-%m}", 0
@@ -226,7 +227,7 @@ def _mode(ledger: MeterLedger) -> Mode:
 def _usage(config: Settings) -> Iterator[tuple[BillableUsage, datetime]]:
     """Usage of all times, and when it was counted."""
     as_of = queries.data_quality(config.published)["as_of"]
-    with queries.billable_usage(config.published, EVER, as_of, config.bill_sampled) as usage:
+    with usage_query.billable_usage(config.published, EVER, as_of, config.bill_sampled) as usage:
         yield usage, as_of
 
 

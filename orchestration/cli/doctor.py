@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import duckdb
 
 from orchestration.billing import catalog as catalogue
+from orchestration.billing import usage_query
 from orchestration.cli import run
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
 from orchestration.lake.lake import Lake
@@ -22,7 +23,7 @@ from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy, queries
 from orchestration.warehouse.clickhouse import load
 from orchestration.warehouse.clickhouse.client import ClickHouse, ClickHouseError
 
@@ -180,7 +181,7 @@ def _published(config: Settings) -> Iterator[Finding]:
     subject, now = "published copy", config.now()
     try:
         quality = queries.data_quality(config.published)
-    except queries.NothingPublishedError as error:
+    except published_copy.NothingPublishedError as error:
         yield Finding(subject, str(error))
         return
     except (duckdb.Error, ValueError) as error:
@@ -193,7 +194,7 @@ def _published(config: Settings) -> Iterator[Finding]:
     lines = quality["rejected_lines"]
     yield Finding(f"quarantine: {lines:,} lines{'; `headroom rejected` explains them' if lines else ''}")
     if config.lake_keep_days:
-        _, held_by = queries.dispensable_before(config.published, now, config.lake_keep_days)
+        _, held_by = usage_query.dispensable_before(config.published, now, config.lake_keep_days)
         yield Finding(
             f"lake: calls are kept from {queries.kept_from(config.published)} on",
             held_by and f"more than HEADROOM_LAKE_KEEP_DAYS says, because of {held_by}",
@@ -236,7 +237,7 @@ def _stripe(config: Settings) -> Iterator[Finding]:
         return
     try:
         yield from _of("Stripe", catalogue.check(config))
-    except (ValueError, RefusedError, queries.NothingPublishedError, duckdb.Error) as error:
+    except (ValueError, RefusedError, published_copy.NothingPublishedError, duckdb.Error) as error:
         yield Finding("Stripe", str(error))
 
 
@@ -246,7 +247,7 @@ def _postgres(config: Settings) -> Iterator[Finding]:
     try:
         if tables := postgres.configured(config):
             yield from _of("Postgres", tables.check(config.published))
-    except (ValueError, queries.NothingPublishedError, duckdb.Error) as error:
+    except (ValueError, published_copy.NothingPublishedError, duckdb.Error) as error:
         yield Finding("Postgres", str(error))
 
 

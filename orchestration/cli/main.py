@@ -31,7 +31,7 @@ from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Ledger
 from orchestration.settings import Settings
 from orchestration.usage import periods
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy, queries
 
 app = typer.Typer(
     help="Which account comes close to its API quota, and the same count billed exactly once.",
@@ -117,8 +117,8 @@ def sql(
     import duckdb
 
     try:
-        rows = queries.query(_settings().published, query)
-    except (duckdb.Error, queries.NothingPublishedError) as error:
+        rows = published_copy.query(_settings().published, query)
+    except (duckdb.Error, published_copy.NothingPublishedError) as error:
         fail(str(error))
     print_rows(rows, as_csv)
 
@@ -157,7 +157,7 @@ def usage(
         days = _PERIODS[name](today)
     try:
         meters, rows = queries.usage(config.published, account, *days)
-    except (queries.NothingPublishedError, queries.UnknownAccountError, queries.NotKeptError) as error:
+    except (published_copy.NothingPublishedError, queries.UnknownAccountError, queries.NotKeptError) as error:
         fail(str(error))
     if as_csv:
         print_rows(rows, as_csv)
@@ -185,7 +185,7 @@ def digest(
     day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
     try:
         shown = preview_digest(config, day, print_error, redraw)
-    except queries.NothingPublishedError as error:
+    except published_copy.NothingPublishedError as error:
         fail(str(error))
     payload, replies = shown.composed.payload, shown.composed.replies
     title = f"Usage digest {day}"
@@ -252,7 +252,7 @@ def rejected(
         return
     try:
         tables.print_rejected(config, limit)
-    except queries.NothingPublishedError as error:
+    except published_copy.NothingPublishedError as error:
         fail(str(error))
 
 

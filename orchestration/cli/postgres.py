@@ -7,7 +7,7 @@ import typer
 from orchestration import settings
 from orchestration.channels.postgres import tables as destination
 from orchestration.cli.console import fail, print_findings
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy
 
 postgres_app = typer.Typer(help="Your own Postgres: whether its tables take what is delivered.", no_args_is_help=True)
 
@@ -23,7 +23,7 @@ def show(
     try:
         tables = destination.destinations(config)
         typer.echo("\n\n".join(destination.statements(config.published, tables)))
-    except (ValueError, queries.NothingPublishedError) as error:
+    except (ValueError, published_copy.NothingPublishedError) as error:
         fail(str(error))
 
 
@@ -36,7 +36,7 @@ def check() -> None:
         if tables is None:
             fail("HEADROOM_DESTINATION_URL is not set: nothing is delivered to a Postgres")
         findings = tables.check(config.published)
-    except (ValueError, queries.NothingPublishedError) as error:
+    except (ValueError, published_copy.NothingPublishedError) as error:
         fail(str(error))
     print_findings(findings)
     if any(finding.problem and finding.is_needed for finding in findings):

@@ -14,7 +14,7 @@ from orchestration.cli import stripe_tables
 from orchestration.cli.console import console, fail, print_findings
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy, queries
 
 stripe_app = typer.Typer(
     help="Stripe: what is billed, what has to stand there, and whether it does.", no_args_is_help=True
@@ -26,9 +26,9 @@ REFUSALS = (
     BusyError,
     ValueError,
     LookupError,
-    queries.NothingPublishedError,
+    published_copy.NothingPublishedError,
 )
-UNKNOWN = (queries.UnknownAccountError, queries.NothingPublishedError, queries.NotKeptError)
+UNKNOWN = (queries.UnknownAccountError, published_copy.NothingPublishedError, queries.NotKeptError)
 Name = Annotated[str, typer.Argument(help="account id, account name, or Stripe customer (cus_…)")]
 Month = typer.Option("--period", formats=["%Y-%m"], metavar="MONTH", help="in which it began, such as 2026-11")
 

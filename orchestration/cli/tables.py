@@ -21,7 +21,7 @@ from orchestration.settings import Settings
 from orchestration.usage.events import Rejection
 from orchestration.usage.formatting import format_pct, printable, sparkline
 from orchestration.usage.units import METER
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy, queries
 
 _ACCOUNT_COLUMNS = ("Account", "Severity", "Used today", "Used / quota", "Of cap", "14 days", "Hits cap", "Projected")
 _FIGURES = ("Used today", "Used / quota", "Of cap", "Projected")
@@ -91,8 +91,8 @@ def print_run(config: Settings, outcome: Outcome) -> None:
 
 def print_utilization(config: Settings, limit: int = 15) -> None:
     """The accounts that have reached a threshold, soonest cap first."""
-    rows = queries.query(config.published, queries.UTILIZATION)
-    calls = {row["account_id"]: row["calls"] for row in queries.query(config.published, queries.DAILY_CALLS)}
+    rows = published_copy.query(config.published, queries.UTILIZATION)
+    calls = {row["account_id"]: row["calls"] for row in published_copy.query(config.published, queries.DAILY_CALLS)}
     console.print(Text(f"Utilization: {len(rows):,} accounts at a threshold of their quota", "bold"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in _ACCOUNT_COLUMNS:
@@ -241,9 +241,9 @@ def print_replay(batch: Batch | None) -> None:
 def print_rejected(config: Settings, limit: int) -> None:
     """Each reason with its count and explanation, and the latest `limit` lines of it.
 
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises NothingPublishedError: no run has published anything yet.
     """
-    reasons = queries.query(
+    reasons = published_copy.query(
         config.published,
         "select reason, count(*) as lines from events_rejected group by reason order by lines desc, reason",
     )
@@ -252,7 +252,7 @@ def print_rejected(config: Settings, limit: int) -> None:
     for row in reasons:
         reason = Rejection(row["reason"])
         console.print(Text(f"{row['lines']:,} × {reason}", "bold"), Text(f"— {reason.explanation}"))
-        for line in queries.query(
+        for line in published_copy.query(
             config.published,
             """select landed_file, line_number, item, line from events_rejected where reason = ?
                order by rejected_at desc, landed_file, line_number limit ?""",

@@ -11,14 +11,13 @@ import dagster as dg
 import duckdb
 from filelock import FileLock, Timeout
 
-from orchestration.billing import statements
+from orchestration.billing import statements, usage_query
 from orchestration.defs.resources import OWNERS, Project
 from orchestration.lake import compaction
 from orchestration.lake.account_files import ACCOUNTS, CUSTOMERS, SUBJECTS, AccountsFile
 from orchestration.lake.lake import Batch, Lake
 from orchestration.lake.landing import LandedFile
 from orchestration.settings import Settings
-from orchestration.warehouse import queries
 
 BUILD_SECONDS = 60
 """For which a compaction of the lake waits for a build that reads it."""
@@ -191,7 +190,7 @@ def _compact(lake: Lake, batches: list[Batch], settings: Settings, log: Logger) 
         return said
     try:
         if settings.lake_keep_days:
-            day, held_by = queries.dispensable_before(settings.published, settings.now(), settings.lake_keep_days)
+            day, held_by = usage_query.dispensable_before(settings.published, settings.now(), settings.lake_keep_days)
             if day:
                 lake.keep_from(day)  # first, so that from now on none of these calls is let in again
             if held_by:

@@ -15,7 +15,7 @@ from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger import restored
 from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.messages import critical, crossings, monthly, weekly
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy, queries
 
 KINDS = ("weekly", "monthly", "critical", "run_failure", "failing", STALE)
 """What a notice's key begins with."""
@@ -27,7 +27,7 @@ Decide = Callable[[Project, Channel, Callable[[str], object]], str]
 def decide_weekly(project: Project, *_: object) -> str:
     settings = project.settings
     quality = queries.data_quality(settings.published)
-    changes = queries.query(settings.published, queries.WEEKLY_CHANGES)
+    changes = published_copy.query(settings.published, queries.WEEKLY_CHANGES)
     notice = weekly.compose(changes, quality["data_through"], quality["as_of"], settings.zone)
     return notice if isinstance(notice, str) else freeze(project, notice, quality["as_of"])
 
@@ -37,7 +37,7 @@ def decide_monthly(project: Project, *_: object) -> str:
     quality = queries.data_quality(settings.published)
     if not quality["accounts"]:
         return "no account is known yet"
-    outcomes = queries.query(settings.published, queries.CAP_HITS)
+    outcomes = published_copy.query(settings.published, queries.CAP_HITS)
     return freeze(project, monthly.compose(outcomes, quality["as_of"], settings.zone), quality["as_of"])
 
 
@@ -52,8 +52,8 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
     if restored.copied_at(ledger, clock()):  # its key is its moment, by which none that was sent can be found
         return "they wait for the digest: the ledger was restored, and does not know which were told"
     as_of = queries.data_quality(settings.published)["as_of"]
-    caps = queries.query(settings.published, queries.CRITICAL_HARD_CAPS)
-    rows = critical.candidates(queries.query(settings.published, queries.CROSSINGS), caps)
+    caps = published_copy.query(settings.published, queries.CRITICAL_HARD_CAPS)
+    rows = critical.candidates(published_copy.query(settings.published, queries.CROSSINGS), caps)
     users = known_owners(project, channel, rows, warn)
     with ledger.transaction() as connection:
         before = ledger.last_digest_at(connection, settings.env)

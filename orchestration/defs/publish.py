@@ -5,7 +5,7 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
-from orchestration.warehouse import queries
+from orchestration.warehouse import duckdb
 from orchestration.warehouse.clickhouse import publish
 
 
@@ -36,7 +36,7 @@ def build_published_copy(models: dg.AssetsDefinition, stale_after: timedelta) ->
             with failing_in_a_sentence():
                 rows = publish.publish(clickhouse, columns, settings.published, settings.build_lock)
         else:
-            rows = queries.publish(settings.warehouse, settings.published)
+            rows = duckdb.publish(settings.warehouse, settings.published)
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(str(settings.published)),

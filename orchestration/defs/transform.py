@@ -8,7 +8,7 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
-from orchestration.warehouse import queries
+from orchestration.warehouse import duckdb
 from orchestration.warehouse.clickhouse import load
 from orchestration.warehouse.dbt import NodeResult
 
@@ -68,7 +68,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         }
         names = list(tables.values())
         with failing_in_a_sentence():
-            rows, quality = clickhouse.inspect(names) if clickhouse else queries.inspect(settings.warehouse, names)
+            rows, quality = clickhouse.inspect(names) if clickhouse else duckdb.inspect(settings.warehouse, names)
         for unique_id, result in built.items():
             name = manifest["nodes"][unique_id]["name"]
             metadata: dict[str, Any] = {"seconds": result.seconds}

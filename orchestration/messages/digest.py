@@ -19,7 +19,7 @@ from orchestration.messages import account_wording, critical, email_draft, wordi
 from orchestration.messages import crossings as digests
 from orchestration.settings import Settings
 from orchestration.usage import units
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy, queries
 
 
 @dataclass(frozen=True)
@@ -80,25 +80,25 @@ def digest_key(env: str, on: str) -> str:
 
 
 def read_figures(settings: Settings, ledger: Ledger, on: date) -> Figures:
-    """:raises warehouse.NothingPublishedError: no run has published anything yet."""
+    """:raises NothingPublishedError: no run has published anything yet."""
     published = settings.published
     reports = MeterLedger(ledger, settings.env, settings.stripe_meter)
     with ledger.transaction() as connection:
         before = ledger.last_digest_at(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
     misbilled_hours = len(reports.problems()) if reports.live_since() else None
-    with queries.reading(published):
+    with published_copy.reading(published):
         standing = queries.standing(published, digests.news_since(before, on, settings.zone))
         facts = {(row["account_id"], row["meter"]): row for row in standing}
         return Figures(
             quality=queries.data_quality(published),
             crossings=[
                 {**(facts[row["account_id"], row["meter"]] if row["is_current_period"] else {}), **row}
-                for row in queries.query(published, queries.CROSSINGS)
+                for row in published_copy.query(published, queries.CROSSINGS)
             ],
             standing=standing,
-            endpoints=queries.query(published, queries.TOP_ENDPOINTS),
-            calls={row["account_id"]: row["calls"] for row in queries.query(published, queries.DAILY_CALLS)},
-            utilization=queries.query(published, queries.UTILIZATION),
+            endpoints=published_copy.query(published, queries.TOP_ENDPOINTS),
+            calls={row["account_id"]: row["calls"] for row in published_copy.query(published, queries.DAILY_CALLS)},
+            utilization=published_copy.query(published, queries.UTILIZATION),
             before=before,
             misbilled_hours=misbilled_hours,
         )
@@ -120,7 +120,7 @@ def compose_digest(
     """
     former = ledger.verdicts(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
     accounts = {"accounts": sorted({account for account, *_ in former})}
-    used = queries.query(settings.published, queries.USED_BY, accounts)
+    used = published_copy.query(settings.published, queries.USED_BY, accounts)
     withdrawn = digests.withdrawn(former, figures.crossings, used)
     announced = former.keys() - withdrawn
     news, verdicts = digests.judge(figures.crossings, announced, on, settings.zone, figures.before)
@@ -180,7 +180,7 @@ def preview_digest(settings: Settings, on: date, warn: Callable[[str], object], 
 
     Owners that the ledger knows as users of Slack are mentioned; a run asks Slack for the others.
 
-    :raises warehouse.NothingPublishedError: no run has published anything yet.
+    :raises NothingPublishedError: no run has published anything yet.
     """
     ledger = Ledger(settings.ledger_url)
     ids = {email: user_id for email, (user_id, _) in ledger.users("slack").items()}

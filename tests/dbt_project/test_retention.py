@@ -16,7 +16,7 @@ from orchestration.defs.digest import prepare_digest
 from orchestration.defs.resources import Project
 from orchestration.lake.lake import Lake
 from orchestration.messages.digest import compose_digest, read_figures
-from orchestration.warehouse import queries
+from orchestration.warehouse import duckdb
 from tests.dbt_project.builder import COUNTED, Builder
 from tests.support.pipeline import ingest
 
@@ -56,7 +56,7 @@ def test_marts_of_a_pruned_lake_are_those_of_one_that_never_had_the_old_calls(
     demo.generate(config.landing, config.accounts_csv, now=NOW, accounts=20, days=50, events=2_000)
     ingest(data, config.landing, NOW)
     before = build(builder)
-    queries.publish(config.warehouse, config.published)
+    duckdb.publish(config.warehouse, config.published)
     prepare_digest(project, PreviewChannel("Slack"), TODAY, "", print)
     whole = shutil.copytree(lake.root, data / "before")
 
@@ -69,7 +69,7 @@ def test_marts_of_a_pruned_lake_are_those_of_one_that_never_had_the_old_calls(
     for table in ("hourly_usage", "daily_usage_by_endpoint", "daily_usage"):
         assert before[table] != hidden[table] == pruned[table]
 
-    queries.publish(config.warehouse, config.published)
+    duckdb.publish(config.warehouse, config.published)
     ledger, tomorrow = project.ledger(), TODAY + timedelta(days=1)
     figures = read_figures(config, ledger, tomorrow)
     with ledger.transaction() as connection:

@@ -8,7 +8,7 @@ import pytest
 
 from orchestration.lake.account_files import SUBJECTS
 from orchestration.lake.lake import Lake
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy
 from tests.dbt_project import lakes
 from tests.dbt_project.builder import Builder
 from tests.dbt_project.lakes import Call
@@ -66,7 +66,7 @@ def test_everything_is_counted_again_when_a_mapping_changed_and_only_then(data: 
 
 
 def rows(published: Path, sql: str) -> list[tuple[Any, ...]]:
-    return [tuple(row.values()) for row in queries.query(published, sql)]
+    return [tuple(row.values()) for row in published_copy.query(published, sql)]
 
 
 def test_usage_moves_to_its_account_and_customer_when_it_is_mapped_late(data: Path) -> None:

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from orchestration.cli import main
 from orchestration.settings import PROJECT_ROOT
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy
 from tests.fakes.slack import FakeSlack
 
 DAY = "2024-11-20"
@@ -117,7 +117,7 @@ class Program:
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """What the published copy answers."""
-        return queries.query(self.data / "published.duckdb", query)
+        return published_copy.query(self.data / "published.duckdb", query)
 
     def ledger(self, query: str, *parameters: str) -> list[tuple[object, ...]]:
         """A statement on the ledger, past the program."""

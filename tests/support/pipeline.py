@@ -8,7 +8,7 @@ from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.lake import Lake
 from orchestration.lake.landing import LandedFile
 from orchestration.lake.sources import Folder
-from orchestration.warehouse import queries
+from orchestration.warehouse import duckdb
 from orchestration.warehouse.dbt import NodeResult
 from tests.dbt_project.builder import Builder
 
@@ -19,7 +19,7 @@ def build_marts(data: Path, landing: Path, now: datetime, timezone: str = "UTC")
     assert config.data == data
     ingest(data, landing, now)
     assert_built(Builder(data).results(now, timezone=timezone))
-    queries.publish(config.warehouse, config.published)
+    duckdb.publish(config.warehouse, config.published)
     return config.published
 
 

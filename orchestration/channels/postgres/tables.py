@@ -29,7 +29,7 @@ from orchestration.channels.postgres.mapping import (
 )
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy
 
 KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
 OPTIONS = {"TimeZone": "UTC", "lock_timeout": "60s", **{f"tcp_{name}": value for name, value in KEEPALIVES.items()}}
@@ -113,7 +113,7 @@ def statements(published: Path, tables: Sequence[Destination]) -> list[str]:
 
     :raises ValueError: a mart or a column of it does not exist.
     """
-    marts, found = queries.columns(published), []
+    marts, found = published_copy.columns(published), []
     for each in tables:
         mart = marts.get(each.mart)
         if mart is None:
@@ -155,7 +155,7 @@ class PostgresTables:
 
         :raises NothingPublishedError: nothing was built yet.
         """
-        marts, found = queries.columns(published), []
+        marts, found = published_copy.columns(published), []
         try:
             with self._connected() as connection:
                 for each in self._tables:
@@ -177,7 +177,7 @@ class PostgresTables:
         :raises UnusableDestinationError: a table cannot be written; those named before it may have been.
         :raises NothingPublishedError: nothing was built yet.
         """
-        marts = queries.columns(published)
+        marts = published_copy.columns(published)
         with self._connected() as connection:
             plans, wrong = [], []
             for each in self._tables:
@@ -236,7 +236,7 @@ def _deliver(
     table = _table(each, columns)
     insert = postgresql.insert(table).on_conflict_do_nothing(index_elements=[key]).returning(table.c[key])
     stored = sa.select(table.c[key]).where(table.c[key] == sa.func.any(sa.bindparam("keys", type_=sa.ARRAY(sa.Text))))
-    for chunk in queries.chunks(published, each.mart, names, parts):
+    for chunk in published_copy.chunks(published, each.mart, names, parts):
         rows = {}
         for values in chunk:
             row = dict(zip(names, values, strict=True))
@@ -285,7 +285,7 @@ def _copy(connection: sa.Connection, published: Path, each: Destination, columns
     connection.exec_driver_sql(f"delete from {table}")
     copy = f"copy {table} ({', '.join(map(prepare.quote_identifier, columns))}) from stdin"
     cursor = connection.connection.cursor()
-    for chunk in queries.chunks(published, each.mart, list(columns.values())):
+    for chunk in published_copy.chunks(published, each.mart, list(columns.values())):
         lines = ("\t".join(map(_field, row)) for row in chunk)
         cursor.copy_expert(copy, StringIO("\n".join(lines)))
         done.rows += len(chunk)

@@ -11,8 +11,10 @@ from threading import Event
 import duckdb
 import pytest
 
-from orchestration.warehouse import queries
-from orchestration.warehouse.queries import NothingPublishedError, publish, query
+from orchestration.billing import usage_query
+from orchestration.warehouse import published_copy, queries
+from orchestration.warehouse.duckdb import inspect, publish
+from orchestration.warehouse.published_copy import NothingPublishedError, query
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 CONSISTENT = (
@@ -75,7 +77,7 @@ def test_publish_works_when_its_folder_has_an_odd_name(tmp_path: Path) -> None:
 
 def test_reader_keeps_its_copy_when_a_newer_one_is_published(built: Path, published: Path) -> None:
     publish(built, published)
-    with queries._connected(published) as old, duckdb.connect(str(published), read_only=True) as direct:
+    with published_copy.connected(published) as old, duckdb.connect(str(published), read_only=True) as direct:
         build(built, 2)
         publish(built, published)
 
@@ -87,7 +89,7 @@ def test_reader_keeps_its_copy_when_a_newer_one_is_published(built: Path, publis
 
 def test_what_is_read_together_is_of_one_copy_when_a_newer_one_is_published(built: Path, published: Path) -> None:
     publish(built, published)
-    with queries.reading(published):
+    with published_copy.reading(published):
         assert builds(published) == {1}
         build(built, 2)
         publish(built, published)
@@ -178,7 +180,9 @@ def test_publish_takes_what_was_committed_when_the_build_was_killed(built: Path,
 def test_query_says_that_nothing_was_published_when_there_is_no_copy(published: Path) -> None:
     with pytest.raises(NothingPublishedError, match="does not exist yet"):
         query(published, "select 1")
-    nothing = queries.billable_usage(published, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC))
+    nothing = usage_query.billable_usage(
+        published, datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 11, 2, tzinfo=UTC)
+    )
     with pytest.raises(NothingPublishedError), nothing:
         pass
     assert not published.exists()
@@ -231,7 +235,7 @@ def usage(built: Path, published: Path) -> Path:
 def test_billable_usage_is_of_the_hours_from_start_to_before_end(usage: Path) -> None:
     start = datetime.fromisoformat("2026-11-19T12:00+02:00")
 
-    with queries.billable_usage(usage, start, start + timedelta(hours=1)) as found:
+    with usage_query.billable_usage(usage, start, start + timedelta(hours=1)) as found:
         assert found.hours(NINETEENTH) == [
             ("cus_1", datetime(2026, 11, 19, 10, tzinfo=UTC), 5),
             ("cus_2", datetime(2026, 11, 19, 10, tzinfo=UTC), 1),
@@ -239,14 +243,14 @@ def test_billable_usage_is_of_the_hours_from_start_to_before_end(usage: Path) ->
         ]
         assert found.hours(date(2026, 11, 18)) == []
         assert set(found.days()) == {NINETEENTH}
-    with queries.billable_usage(usage, start - timedelta(days=2), start + timedelta(days=2)) as found:
+    with usage_query.billable_usage(usage, start - timedelta(days=2), start + timedelta(days=2)) as found:
         assert [sum(hour[2] for hour in found.hours(day)) for day in found.days()] == [21, 8]
 
 
 def test_sampled_calls_are_billed_only_where_that_is_asked(usage: Path) -> None:
     start = datetime(2026, 11, 19, 10, tzinfo=UTC)
 
-    with queries.billable_usage(usage, start, start + timedelta(hours=1), bills_sampled=True) as found:
+    with usage_query.billable_usage(usage, start, start + timedelta(hours=1), bills_sampled=True) as found:
         assert [units for _, _, units in found.hours(NINETEENTH)] == [15, 1, 104]
 
 
@@ -271,7 +275,7 @@ def test_mark_of_a_day_is_another_when_its_billable_usage_is(
         with duckdb.connect(str(built)) as connection:
             connection.execute(statement)
         publish(built, published)
-        with queries.billable_usage(published, *(datetime(2026, 11, day, tzinfo=UTC) for day in (18, 21))) as found:
+        with usage_query.billable_usage(published, *(datetime(2026, 11, day, tzinfo=UTC) for day in (18, 21))) as found:
             marks.append(found.days())
     assert (marks[0][NINETEENTH] != marks[1][NINETEENTH]) == is_another
     assert marks[0][date(2026, 11, 20)] == marks[1][date(2026, 11, 20)]
@@ -296,7 +300,7 @@ def test_invoice_is_open_from_the_start_of_the_first_period_that_is_not_final(bu
     publish(built, published)
 
     def open_since(final_until: datetime) -> dict[str, datetime]:
-        with queries.billable_usage(published, datetime(2026, 9, 1, tzinfo=UTC), final_until) as found:
+        with usage_query.billable_usage(published, datetime(2026, 9, 1, tzinfo=UTC), final_until) as found:
             return found.open_since(final_until)
 
     assert open_since(datetime(2026, 11, 20, tzinfo=UTC)) == {"cus_1": datetime(2026, 11, 1, tzinfo=UTC)}
@@ -305,7 +309,7 @@ def test_invoice_is_open_from_the_start_of_the_first_period_that_is_not_final(bu
 
     def units(final_until: datetime, others: str, *, bills_sampled: bool = False) -> tuple[int, int]:
         window = datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC)
-        with queries.billable_usage(published, *window, bills_sampled) as found:
+        with usage_query.billable_usage(published, *window, bills_sampled) as found:
             return found.units(window[0], final_until, datetime.fromisoformat(f"{others}:00Z"))
 
     assert units(before, "2026-11-18T11:00") == (1 + 2 + 3 + 5 + 6, 4)
@@ -315,7 +319,7 @@ def test_invoice_is_open_from_the_start_of_the_first_period_that_is_not_final(bu
 
 
 def test_inspect_counts_the_rows_of_the_warehouse_when_nothing_is_published(built: Path) -> None:
-    assert queries.inspect(built, ["b", "a"]) == ({"b": 1, "a": 1000}, {})
+    assert inspect(built, ["b", "a"]) == ({"b": 1, "a": 1000}, {})
 
 
 LIFETIME = ("ever", "2024-05-01", "9999-12-31", "lifetime")
@@ -359,9 +363,9 @@ def test_calls_are_needed_for_periods_that_run_or_ended_lately(
         )
         if periods:
             connection.executemany("insert into account_periods values (?, ?, ?, ?)", periods)
-    assert queries.dispensable_before(published, now, 400) == (None, ""), "nothing was published"
+    assert usage_query.dispensable_before(published, now, 400) == (None, ""), "nothing was published"
     publish(built, published)
-    found, why = queries.dispensable_before(published, now, 400)
+    found, why = usage_query.dispensable_before(published, now, 400)
     assert (str(found) if found else None) == day
     assert why.startswith(held_by)
     assert bool(why) == bool(held_by)
@@ -374,4 +378,4 @@ def test_data_quality_is_the_one_row_of_its_mart(built: Path, published: Path) -
 
     quality = {"accounts": 3, "as_of": datetime(2026, 11, 20, tzinfo=UTC)}
     assert queries.data_quality(published) == quality
-    assert queries.inspect(built, ["data_quality"]) == ({"data_quality": 1}, quality)
+    assert inspect(built, ["data_quality"]) == ({"data_quality": 1}, quality)

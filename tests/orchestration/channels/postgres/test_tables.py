@@ -22,7 +22,7 @@ import sqlalchemy as sa
 from orchestration.channels.postgres import tables as channel
 from orchestration.channels.postgres.mapping import parse
 from orchestration.channels.postgres.tables import PostgresTables, UnusableDestinationError, Written, statements
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy
 from tests.fakes.postgres import Postgres
 
 TABLES = """
@@ -350,10 +350,10 @@ def kill_at_each_line(url: str, published: Path) -> None:
     """Empty tables, a write that is killed, and whole ones after the next write, for each line of the channel."""
     engine, line, outcomes = sa.create_engine(url, poolclass=sa.NullPool), 0, set()
     # Read once: a process that has DuckDB open cannot be forked, and opening it takes longer than all that is tested.
-    columns = queries.columns(published)
-    rows = {mart: next(queries.chunks(published, mart, list(names))) for mart, names in columns.items()}
-    queries.columns = lambda _: columns
-    queries.chunks = lambda _, mart, *others: iter([rows[mart]])
+    columns = published_copy.columns(published)
+    rows = {mart: next(published_copy.chunks(published, mart, list(names))) for mart, names in columns.items()}
+    published_copy.columns = lambda _: columns
+    published_copy.chunks = lambda _, mart, *others: iter([rows[mart]])
 
     def write() -> list[Written]:
         return PostgresTables(url, parse(TABLES)).write(published)

@@ -9,6 +9,7 @@ import pytest
 from stripe import StripeClient
 from typer.testing import CliRunner, Result
 
+from orchestration.billing import usage_query
 from orchestration.billing.catalog import wanted
 from orchestration.channels.stripe import catalog as stripe_catalogue
 from orchestration.channels.stripe import check as stripe_check
@@ -16,7 +17,7 @@ from orchestration.channels.stripe.check import catalogue_findings
 from orchestration.cli.main import app
 from orchestration.settings import load
 from orchestration.usage.findings import Finding
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy
 from tests.fakes.slack import Fault
 from tests.fakes.stripe_catalog import CatalogueStripe
 
@@ -46,7 +47,7 @@ def add_account(published: Path, account: str, customer: str | None = "cus_1", *
 
 def findings(client: StripeClient) -> list[Finding]:
     config = load()
-    accounts = queries.query(config.published, queries.BILLABLE_ACCOUNTS)
+    accounts = published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS)
     return catalogue_findings(client, wanted(config), accounts)
 
 
