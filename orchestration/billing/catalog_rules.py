@@ -22,7 +22,7 @@ _THOUSANDTHS = "BHD JOD KWD OMR TND"
 
 
 @dataclass(frozen=True)
-class Meter:
+class CatalogMeter:
     """How Stripe counts: the last report of each hour stands, and the hours of a period are added up."""
 
     event_name: str
@@ -71,10 +71,10 @@ class Price:
 
 
 @dataclass(frozen=True)
-class Catalogue:
+class Catalog:
     """What should stand at Stripe."""
 
-    meter: Meter
+    meter: CatalogMeter
     products: Mapping[str, Product]
     """By name of the plan."""
     prices: Sequence[Price]
@@ -85,10 +85,10 @@ class Catalogue:
 
 
 @dataclass(frozen=True)
-class Standing:
+class CatalogState:
     """What stands at Stripe of a catalogue: products by id, prices by lookup key."""
 
-    meter: Meter | None
+    meter: CatalogMeter | None
     products: Mapping[str, Product]
     prices: Mapping[str, Price]
 
@@ -106,7 +106,7 @@ class Action(StrEnum):
 class Step:
     """One part of the catalogue compared with Stripe."""
 
-    part: Meter | Product | Price | None
+    part: CatalogMeter | Product | Price | None
     subject: str
     action: Action
     words: str = ""
@@ -119,7 +119,7 @@ class Step:
         return Finding(self.subject, f"{self.words}{advice}" if self.words else "", is_needed=self.part is not None)
 
 
-def catalogue(plans: Iterable[Plan], event_name: str) -> Catalogue:
+def catalog_of(plans: Iterable[Plan], event_name: str) -> Catalog:
     """What should stand at Stripe for these plans; usage of calls is billed there, and of no other meter.
 
     :raises ValueError: a currency whose minor unit is not known for certain.
@@ -148,10 +148,10 @@ def catalogue(plans: Iterable[Plan], event_name: str) -> Catalogue:
             if _sells_overage(plan):
                 included[plan.name] = plan.included_units or 0
     sentences = {name: "; ".join(parts) for name, parts in problems.items()}
-    return Catalogue(Meter(event_name), products, prices, included, sentences)
+    return Catalog(CatalogMeter(event_name), products, prices, included, sentences)
 
 
-def compare(wanted: Catalogue, found: Standing) -> list[Step]:
+def compare(wanted: Catalog, found: CatalogState) -> list[Step]:
     """Each part of the catalogue, in the order in which they are made, then what has to be done by hand."""
     subject = f"meter {wanted.meter.event_name}"
     if found.meter is None:
@@ -258,7 +258,7 @@ def _minor(amount: Decimal, digits: int) -> Decimal:
     return amount.scaleb(digits).normalize()
 
 
-def _differences(wanted: Meter | Price, found: Meter | Price) -> str:
+def _differences(wanted: CatalogMeter | Price, found: CatalogMeter | Price) -> str:
     parts = []
     for each in fields(wanted):
         here, there = getattr(wanted, each.name), getattr(found, each.name)

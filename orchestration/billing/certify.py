@@ -3,30 +3,28 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from orchestration.billing import report as billing
-from orchestration.billing import reporter, usage_query
+from orchestration.billing import usage_query
 from orchestration.billing.certificate import Certificate, Status, differences, is_due
 from orchestration.billing.certificate_store import Certificates
-from orchestration.billing.meter_ledger import MeterLedger, Report, units_standing
-from orchestration.billing.metering import HORIZON, ReportState
-from orchestration.billing.reporter import HOUR, StoppedError
+from orchestration.billing.confirm import LAG
+from orchestration.billing.meter import Connect, Meter, StoppedError, connected
+from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, units_standing
+from orchestration.billing.metering import HORIZON, HOUR, ReportState
+from orchestration.billing.reconcile import note_reads, reads_left
 from orchestration.billing.usage_query import BillableUsage
 from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import Settings
 from orchestration.usage.periods import utc_hour
 from orchestration.warehouse import queries
 
-if TYPE_CHECKING:
-    from orchestration.channels.stripe.meter import StripeMeter
-
 PERIODS = 100
 """Usage periods whose hours are in memory at a time."""
 
 
 @dataclass
-class Compared:
+class CertifyResult:
     """What a comparison of whole usage periods has found."""
 
     certified: int = 0
@@ -37,7 +35,7 @@ class Compared:
     stopped: str = ""
 
 
-def certify(config: Settings, clock: Callable[[], datetime]) -> Compared | None:
+def certify(config: Settings, connect: Connect, clock: Callable[[], datetime]) -> CertifyResult | None:
     """Compare usage periods that have ended hour by hour: what was counted, what was reported, what Stripe shows. None
     without a key. Within the day's reads; those that were never compared come first.
 
@@ -45,15 +43,15 @@ def certify(config: Settings, clock: Callable[[], datetime]) -> Compared | None:
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
     :raises NothingPublishedError: no run has published anything yet.
     """
-    ledger, since = billing.meter_ledger(config), config.now() - HORIZON
-    certificates, outcome = Certificates(ledger), Compared()
+    ledger, since = meter_ledger(config), config.now() - HORIZON
+    certificates, outcome = Certificates(ledger), CertifyResult()
     with ledger.alone():
-        meter, live_since = billing.connected(config, ledger), ledger.live_since()
+        meter, live_since = connected(config, ledger, connect), ledger.live_since()
         if meter is None:
             return None
         # A period whose last hour was not closed at the last build is not whole yet.
         end = min(utc_hour(queries.data_quality(config.published)["as_of"]), utc_hour(config.now()))
-        former, reads = certificates.since(since), billing.reads_left(config, ledger, clock)
+        former, reads = certificates.since(since), reads_left(config, ledger, clock)
         with usage_query.billable_usage(config.published, since, end, config.bill_sampled) as usage:
             due = [
                 period
@@ -79,7 +77,7 @@ def certify(config: Settings, clock: Callable[[], datetime]) -> Compared | None:
                     outcome.certified += 1
                 else:
                     outcome.open.append(found)
-        billing.note_reads(ledger, clock, outcome.reads)
+        note_reads(ledger, clock, outcome.reads)
     return outcome
 
 
@@ -103,7 +101,7 @@ def _key(period: Mapping[str, Any]) -> tuple[str, datetime]:
 def _compared(
     config: Settings,
     ledger: MeterLedger,
-    meter: "StripeMeter",
+    meter: Meter,
     period: Mapping[str, Any],
     counted: Mapping[datetime, int],
     clock: Callable[[], datetime],
@@ -142,5 +140,5 @@ def _compared(
 
 def _is_under_way(report: Report, now: datetime) -> bool:
     if report.state is ReportState.SENT:
-        return report.finished_at is None or now - report.finished_at < reporter.LAG
+        return report.finished_at is None or now - report.finished_at < LAG
     return report.state in (ReportState.PREPARED, ReportState.SENDING)

@@ -23,9 +23,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestration.billing.metering import STANDS, CustomerHour, MeterReport, Mode, Plan, Recorded, ReportState, record
+from orchestration.billing.metering import (
+    STANDS,
+    CustomerHour,
+    DayPlan,
+    HourRecord,
+    MeterReport,
+    Mode,
+    ReportState,
+    record,
+)
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.tables import marks, meter_reports
+from orchestration.settings import Settings
 
 TABLE = meter_reports.c
 UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
@@ -133,7 +143,7 @@ class MeterLedger:
             rows = connection.execute(query).all()
         return {date.fromisoformat(name.removeprefix(prefix)): value for name, value in rows}
 
-    def recorded(self, connection: sa.Connection, day: date, mode: Mode) -> dict[CustomerHour, Recorded]:
+    def recorded(self, connection: sa.Connection, day: date, mode: Mode) -> dict[CustomerHour, HourRecord]:
         start = datetime.combine(day, time(), tzinfo=UTC)
         columns = (TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision, TABLE.units, TABLE.value, TABLE.state)
         query = (
@@ -144,7 +154,7 @@ class MeterLedger:
         rows = connection.execute(query)
         return record(((*row[:5], ReportState(row[5]), row[6]) for row in rows), mode)
 
-    def commit(self, connection: sa.Connection, day: date, fingerprint: str, plan: Plan, at: datetime) -> None:
+    def commit(self, connection: sa.Connection, day: date, fingerprint: str, plan: DayPlan, at: datetime) -> None:
         """Write a day's plan, decided at `at`, and that it was made from usage with that fingerprint."""
         if plan.superseded:
             key = (TABLE.stripe_customer_id == sa.bindparam("customer"), TABLE.hour_start == sa.bindparam("hour"))
@@ -280,6 +290,10 @@ class MeterLedger:
         window = (TABLE.stripe_customer_id == customer, TABLE.hour_start >= start, TABLE.hour_start < end)
         return self._reports(*window)
 
+    def misbilled_hours(self) -> int | None:
+        """Customer-hours that Stripe bills otherwise than they were counted; None: nothing was ever sent there."""
+        return len(self.problems()) if self.live_since() else None
+
     def totals(self) -> list[dict[str, Any]]:
         """Reports, customers and hours in the ledger by state, newest revisions and older ones alike."""
         query = (
@@ -369,3 +383,8 @@ def _is_newest() -> sa.ColumnElement[bool]:
 
 def _report(row: dict[str, Any]) -> Report:
     return Report(**{**row, "state": ReportState(row["state"])})
+
+
+def meter_ledger(config: Settings) -> MeterLedger:
+    """The reports of this environment to the meter that is configured."""
+    return MeterLedger(Ledger(config.ledger_url), config.env, config.stripe_meter)

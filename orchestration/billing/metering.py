@@ -15,6 +15,9 @@ from enum import StrEnum
 HORIZON = timedelta(days=34)
 """Stripe takes no usage older than 35 days; one of them is left for sending it."""
 RETRY_REFUSED = timedelta(hours=24)
+GIVE_UP = timedelta(hours=3)
+"""Stripe adds up late; a total that does not show for so long will not appear."""
+HOUR = timedelta(hours=1)
 MAX_UNITS = 10**15
 """Above this a meter value has more digits than Stripe takes."""
 SMALL_CHANGE = 1_000
@@ -55,7 +58,7 @@ BY_HAND = (ReportState.HELD, ReportState.SETTLED)
 
 
 @dataclass(frozen=True)
-class Recorded:
+class HourRecord:
     """What the ledger has of a customer and hour: its newest revision, and the units that stand at Stripe."""
 
     revision: int
@@ -119,7 +122,7 @@ class Terms:
 
 
 @dataclass
-class Plan:
+class DayPlan:
     """Reports to be recorded, those among the recorded that they replace unsent, and what they change."""
 
     reports: list[MeterReport] = field(default_factory=list)
@@ -133,12 +136,12 @@ class Plan:
 
 def record(
     revisions: Iterable[tuple[str, datetime, int, int, int, ReportState, datetime]], mode: Mode
-) -> dict[CustomerHour, Recorded]:
+) -> dict[CustomerHour, HourRecord]:
     """By customer and hour, from its revisions (customer, hour, revision, units, value, state, decided at) in order.
 
     Differences are added up one by one: one may be refused after the next was taken.
     """
-    found: dict[CustomerHour, Recorded] = {}
+    found: dict[CustomerHour, HourRecord] = {}
     for customer, hour, revision, units, value, state, decided_at in revisions:
         before = found.get((customer, hour))
         stands, is_sure, is_awaited = (
@@ -148,11 +151,13 @@ def record(
             stands = units if mode is Mode.TOTAL else (stands or 0) + value
             is_sure, is_awaited = True, state is ReportState.SENT
         is_sure = is_sure and state is not ReportState.LOST
-        found[customer, hour] = Recorded(revision, state, units, value, decided_at, stands, is_sure, is_awaited)
+        found[customer, hour] = HourRecord(revision, state, units, value, decided_at, stands, is_sure, is_awaited)
     return found
 
 
-def plan(desired: Iterable[tuple[str, datetime, int]], recorded: Mapping[CustomerHour, Recorded], terms: Terms) -> Plan:
+def plan(
+    desired: Iterable[tuple[str, datetime, int]], recorded: Mapping[CustomerHour, HourRecord], terms: Terms
+) -> DayPlan:
     """What makes Stripe say what `desired` (customer, hour, units) says, oldest hour first.
 
     Accounts that share a customer are added up. A customer and hour that was reported and is no longer desired is
@@ -161,13 +166,13 @@ def plan(desired: Iterable[tuple[str, datetime, int]], recorded: Mapping[Custome
     totals = dict.fromkeys(recorded, 0)
     for customer, hour, units in desired:
         totals[customer, hour] = totals.get((customer, hour), 0) + units
-    made = Plan()
+    made = DayPlan()
     for (customer, hour), units in sorted(totals.items(), key=lambda item: (item[0][1], item[0][0])):
         _decide(made, customer, hour, units, recorded.get((customer, hour)), terms)
     return made
 
 
-def _decide(made: Plan, customer: str, hour: datetime, units: int, before: Recorded | None, terms: Terms) -> None:
+def _decide(made: DayPlan, customer: str, hour: datetime, units: int, before: HourRecord | None, terms: Terms) -> None:
     stands = before.stands if before else None
     if terms.is_preview:
         if not terms.too_late(customer, hour) and (before.units != units if before else units):
@@ -216,7 +221,7 @@ def _report(
     customer: str,
     hour: datetime,
     units: int,
-    before: Recorded | None,
+    before: HourRecord | None,
     terms: Terms,
     state: ReportState,
     error: str | None = None,
@@ -230,7 +235,7 @@ def _report(
     return MeterReport(customer, hour, revision, units, _value(units, before, terms), identifier, state, error)
 
 
-def _value(units: int, before: Recorded | None, terms: Terms) -> int:
+def _value(units: int, before: HourRecord | None, terms: Terms) -> int:
     return units if terms.mode is Mode.TOTAL else units - ((before.stands if before else None) or 0)
 
 
@@ -248,7 +253,7 @@ class Change:
     corrected_customers: set[str] = field(default_factory=set)
     _seal: "hashlib._Hash" = field(default_factory=hashlib.sha256)
 
-    def add(self, made: Plan) -> None:
+    def add(self, made: DayPlan) -> None:
         for report in made.reports:
             if report.state is ReportState.HELD:
                 self.held += 1

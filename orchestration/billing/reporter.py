@@ -1,4 +1,4 @@
-"""Sends what the ledger has prepared to a meter, and finds out what became of it. Only one process at a time does.
+"""Sends what the ledger has prepared to a meter. Only one process at a time does. What became of it is in confirm.py.
 
 Claims and outcomes are committed in batches, so a kill leaves one batch in doubt. What is in doubt is sent again under
 its identifier, which Stripe takes once within a day. Later than that:
@@ -8,78 +8,29 @@ its identifier, which Stripe takes once within a day. Later than that:
   arrived; not before it was missing for another day is it lost. Whatever fits neither is held for people.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 from threading import Event
-from typing import Protocol
 
-from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger, Report, standing, units_standing
-from orchestration.billing.metering import STANDS, CustomerHour, Mode, ReportState
+from orchestration.billing.meter import AnsweredError, Meter, StoppedError
+from orchestration.billing.meter_ledger import MeterLedger, Report
+from orchestration.billing.metering import GIVE_UP, HOUR, STANDS, Mode, ReportState
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 
 IDENTIFIER_WINDOW = timedelta(hours=23)
 """Stripe's is at least 24 hours; one is for clocks that differ and for sending."""
-LAG = timedelta(minutes=15)
-"""Stripe adds up later than it answers; sooner its totals are not looked at."""
-CHECKS = 3
-"""After so many looks that do not show a total, and three hours, it will not appear."""
-GIVE_UP = timedelta(hours=3)
 BATCH = 100
-HOURS_OF_A_PAGE = 100
 PASSES = 3
 SAME_ANSWER = 20
 """So many refusals in a row, and nothing taken: it is not the reports."""
-HOUR = timedelta(hours=1)
-
-
-class StoppedError(RuntimeError):
-    """Nothing was sent, and nothing else would be: Stripe is down, or does not let us. What waits, waits."""
-
-
-class AnsweredError(InDoubtError):
-    """In doubt, and Stripe will repeat its answer to the same idempotency key."""
-
-
-class Meter(Protocol):
-    """Stripe's meter. The implementation is in `channels/stripe.py`."""
-
-    mode: Mode
-
-    def send(self, report: Report) -> None:
-        """Give the report to Stripe once.
-
-        :raises RefusedError: it was not taken, and will not be.
-        :raises InDoubtError: it may have been taken.
-        :raises StoppedError: it was not taken, and nothing would be.
-        """
-
-    def hourly_totals(self, customer: str, start: datetime, end: datetime) -> dict[datetime, int]:
-        """Stripe's totals of the hours in `[start, end)`; one without usage may be missing.
-
-        :raises RefusedError: the customer is unknown.
-        :raises StoppedError: Stripe could not be asked.
-        """
-
-    def total(self, customer: str, start: datetime, end: datetime) -> int:
-        """Stripe's total of `[start, end)`, whole hours, by one request.
-
-        :raises RefusedError: the customer is unknown.
-        :raises StoppedError: Stripe could not be asked.
-        """
-
-    def problem_of(self, customer: str) -> str:
-        """Why a customer's usage is not billed, in a sentence; empty where nothing is known.
-
-        :raises StoppedError: Stripe could not be asked.
-        """
 
 
 @dataclass
-class Sent:
+class SendResult:
     """What became of the reports of one run."""
 
     taken: int = 0
@@ -101,14 +52,14 @@ def send_due(
     meter: Meter,
     clock: Callable[[], datetime],
     workers: int = 8,
-    progress: Callable[[Sent], object] = lambda _: None,
-) -> Sent:
+    progress: Callable[[SendResult], object] = lambda _: None,
+) -> SendResult:
     """Send all that is prepared, and once more what is in doubt. One customer's reports follow each other.
 
     It begins with one report and doubles: a Stripe that is down leaves one in doubt, not thousands. `clock` is the real
     one.
     """
-    outcome = Sent()
+    outcome = SendResult()
     since = None
     with ThreadPoolExecutor(workers) as pool:
         try:
@@ -140,7 +91,7 @@ def _send(
     clock: Callable[[], datetime],
     pool: ThreadPoolExecutor,
     batch: Sequence[Report],
-    outcome: Sent,
+    outcome: SendResult,
 ) -> None:
     """:raises StoppedError: nothing more should be sent in this run."""
     by_customer = attrgetter("stripe_customer_id")
@@ -247,107 +198,3 @@ def _judged(report: Report, taken: Sequence[Report], shown: int, now: datetime) 
     if now - report.checked_at < timedelta(hours=24):
         return report
     return replace(seen, state=ReportState.LOST, finished_at=now, error="never arrived at Stripe; sent anew")
-
-
-@dataclass
-class Looked:
-    """What a look at Stripe's totals has found."""
-
-    confirmed: int = 0
-    waiting: int = 0
-    """Taken, and not shown yet."""
-    lost: int = 0
-    mismatched: int = 0
-    reads: int = 0
-    customers_left: int = 0
-    """Not looked at: the reads were used up."""
-    stopped: str = ""
-
-
-def confirm(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime], reads: int) -> Looked:
-    """Compare what Stripe took with what it shows, for as many customers as `reads` requests are enough for.
-
-    A total that Stripe never shows is lost, and planned anew; the second time, or where differences are sent, it is a
-    mismatch, which stands and is told.
-    """
-    outcome = Looked()
-    waiting = ledger.unconfirmed(clock() - LAG)
-    for customer, (first, last) in waiting.items():
-        pages = -(-int((last + HOUR - first) / HOUR) // HOURS_OF_A_PAGE)
-        if outcome.reads + pages + (pages > 1) > reads:
-            outcome.customers_left += 1
-            continue
-        try:
-            _confirm(ledger, meter, clock(), customer, first, last + HOUR, outcome)
-        except StoppedError as error:
-            outcome.stopped = str(error)
-            break
-    return outcome
-
-
-def _confirm(
-    ledger: MeterLedger, meter: Meter, now: datetime, customer: str, start: datetime, end: datetime, outcome: Looked
-) -> None:
-    revisions = ledger.of_customer(customer, start, end)
-    lost = {report.hour_start for report in revisions if report.state is ReportState.LOST}
-    stands = standing(revisions).values()
-    try:
-        shown, problem = _shown(meter, customer, start, end, units_standing(revisions, meter.mode), outcome), ""
-    except RefusedError as error:
-        shown, problem = {}, meter.problem_of(customer) or str(error)
-    judged = []
-    for report in stands:
-        if report.state not in UNCONFIRMED or not report.finished_at:
-            continue  # in doubt, for one
-        if report.finished_at > now - LAG:
-            continue
-        units = shown.get(report.hour_start, 0)
-        seen = replace(report, stripe_units=units, checks=report.checks + 1, checked_at=now)
-        if units == report.units and not problem:
-            former = [each for each in revisions if each.hour_start == report.hour_start and each.state in UNCONFIRMED]
-            judged += [replace(each, state=ReportState.CONFIRMED, error=None) for each in former if each != report]
-            judged.append(replace(seen, state=ReportState.CONFIRMED, error=None))
-            outcome.confirmed += 1
-        elif seen.checks < CHECKS or now - report.finished_at < GIVE_UP:
-            judged.append(seen)
-            outcome.waiting += 1
-        elif why := problem or _refusal(report) or meter.problem_of(customer):
-            judged.append(replace(seen, state=ReportState.REFUSED, finished_at=now, error=why))
-            outcome.lost += 1
-        elif meter.mode is Mode.TOTAL and report.hour_start not in lost:
-            said = f"Stripe shows {units:,} units after {seen.checks} looks; sent anew"
-            judged.append(replace(seen, state=ReportState.LOST, finished_at=now, error=said))
-            outcome.lost += 1
-        else:
-            judged.append(replace(seen, state=ReportState.MISMATCH, error=_mismatch(seen)))
-            outcome.mismatched += 1
-    ledger.save(judged, "state", "finished_at", "error", "stripe_units", "checks", "checked_at")
-
-
-def _shown(
-    meter: Meter, customer: str, start: datetime, end: datetime, stands: Mapping[CustomerHour, int], outcome: Looked
-) -> dict[datetime, int]:
-    """Stripe's totals by hour. Where they are more than a page, their sum is asked for first: if that is right, so are
-    they.
-    """
-    pages = -(-int((end - start) / HOUR) // HOURS_OF_A_PAGE)
-    if pages > 1:
-        outcome.reads += 1
-        if meter.total(customer, start, end) == sum(stands.values()):
-            return {hour: units for (_, hour), units in stands.items()}
-    outcome.reads += pages
-    return meter.hourly_totals(customer, start, end)
-
-
-def _refusal(report: Report) -> str:
-    """Why a report that may have been taken before was refused when it was sent again."""
-    return (report.error or "") if report.state is ReportState.SENT else ""
-
-
-def _mismatch(report: Report) -> str:
-    return (
-        f"Stripe shows {report.stripe_units:,} units where {report.units:,} were taken: something else writes to the"
-        f" meter, or an event was cancelled. `headroom stripe adopt {report.stripe_customer_id}"
-        f" {report.hour_start:%Y-%m-%dT%H}` takes Stripe's total for what was reported, and the next run sends the"
-        " difference"
-    )

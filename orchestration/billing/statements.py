@@ -14,9 +14,8 @@ from urllib.parse import quote
 
 from orchestration.billing import usage_query
 from orchestration.billing.certificate_store import Certificates
-from orchestration.billing.meter_ledger import MeterLedger, Report, standing, units_standing
+from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, standing, units_standing
 from orchestration.billing.metering import Mode, ReportState
-from orchestration.billing.report import meter_ledger
 from orchestration.billing.statement import BilledHour, Statement
 from orchestration.billing.usage_query import BillableUsage
 from orchestration.lake import meter_reports
@@ -32,7 +31,7 @@ EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
-class Copied:
+class LedgerCopyResult:
     """What a copy of the ledger's reports wrote."""
 
     days: int
@@ -41,7 +40,7 @@ class Copied:
     """Every day, for the copy that was there was none of this ledger's."""
 
 
-def copy_ledger(config: Settings) -> Copied:
+def copy_ledger(config: Settings) -> LedgerCopyResult:
     """Bring the lake's copy of the meter reports up to the ledger: the UTC days that changed since the last copy."""
     ledger, lake = meter_ledger(config), Lake(config.lake)
     with lake.locked():
@@ -56,7 +55,7 @@ def copy_ledger(config: Settings) -> Copied:
             seal = uuid.uuid4().hex
             meter_reports.set_seal(lake.root, seal)
             ledger.note_copied(changed, seal)
-    return Copied(len(days), rows, is_whole)
+    return LedgerCopyResult(len(days), rows, is_whole)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orchestration.billing.catalog_rules import Catalogue, Price
+from orchestration.billing.catalog_rules import Catalog, Price
 from orchestration.usage.findings import Finding
 from orchestration.usage.units import METER
 
@@ -34,7 +34,7 @@ def customers(accounts: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[s
 
 
 def subscription_findings(
-    wanted: Catalogue,
+    wanted: Catalog,
     accounts: Mapping[str, Sequence[Mapping[str, Any]]],
     subscriptions: Iterable[Subscription],
     gone: Collection[str] = (),
@@ -88,7 +88,7 @@ def _metering_problems(name: str, prices: Iterable[Price], metered: Sequence[tup
     return [f"has {found}: its usage is billed to nobody; add the metered price of its plan to its subscription"]
 
 
-def _plan_problems(wanted: Catalogue, owners: Iterable[Mapping[str, Any]], prices: Sequence[Price]) -> list[str]:
+def _plan_problems(wanted: Catalog, owners: Iterable[Mapping[str, Any]], prices: Sequence[Price]) -> list[str]:
     plans = sorted({owner["plan"] for owner in owners if owner["plan"] in wanted.products})
     if len(plans) > 1:
         return [f"has accounts on {' and '.join(plans)}, whose usage Stripe adds up: give each a customer of its own"]
@@ -107,7 +107,7 @@ def _plan_problems(wanted: Catalogue, owners: Iterable[Mapping[str, Any]], price
     return problems
 
 
-def _other_terms(wanted: Catalogue, customer: str, owners: Sequence[Mapping[str, Any]], price: Price) -> str:
+def _other_terms(wanted: Catalog, customer: str, owners: Sequence[Mapping[str, Any]], price: Price) -> str:
     """Where all of the customer's accounts together include other units than the price; another price may fit them."""
     plan = owners[0]["plan"]
     included = wanted.included_units.get(plan)

@@ -12,6 +12,7 @@ from orchestration.warehouse.published_copy import NothingPublishedError, connec
 
 LOOK_BACK_DAYS = 92
 """How far back usage is compared with what was reported to Stripe: what came too late to be billed is listed."""
+LOOK_BACK = timedelta(days=LOOK_BACK_DAYS)
 
 
 def dispensable_before(published: Path, now: datetime, keep_days: int) -> tuple[date | None, str]:

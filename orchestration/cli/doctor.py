@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
-from orchestration.billing import catalog as catalogue
-from orchestration.billing import usage_query
+from orchestration.billing import catalog, usage_query
+from orchestration.channels.stripe import connect_products
 from orchestration.cli import run
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
 from orchestration.lake.lake import Lake
@@ -236,7 +236,7 @@ def _stripe(config: Settings) -> Iterator[Finding]:
         yield _preview("Stripe", "STRIPE_API_KEY", config)
         return
     try:
-        yield from _of("Stripe", catalogue.check(config))
+        yield from _of("Stripe", catalog.check(config, connect_products))
     except (ValueError, RefusedError, published_copy.NothingPublishedError, duckdb.Error) as error:
         yield Finding("Stripe", str(error))
 

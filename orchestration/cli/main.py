@@ -14,9 +14,8 @@ import typer
 from pydantic import ValidationError
 
 from orchestration import settings
-from orchestration.billing.meter_ledger import MeterLedger
-from orchestration.cli import run as job
-from orchestration.cli import tables, ui_server
+from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.cli import run, tables, ui_server
 from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
 from orchestration.cli.db import db_app
 from orchestration.cli.lake import lake_app
@@ -62,21 +61,21 @@ def demo() -> None:
         migrate.create(engines.create(config.ledger_url))
     if not config.is_production and not config.landing_url and not Folder(config.landing).scan()[0]:
         generate(accounts=300, days=60, events=150_000, seed=7)
-    run(only=None)
+    run_job(only=None)
     console.print()
     tables.print_utilization(config)
 
 
-@app.command()
-def run(
-    only: Annotated[job.Part | None, typer.Option(help="run one part instead of the whole job")] = None,
+@app.command("run")
+def run_job(
+    only: Annotated[run.RunStep | None, typer.Option(help="run one part instead of the whole job")] = None,
 ) -> None:
     """Run the whole job once: ingest, marts and their checks, publish, Stripe, digest. Exit status 1 on failure."""
     config = _settings()
     gc.disable()  # a short-lived process: collecting while Dagster and dbt load costs a second of seven
-    outcome = job.run(config, only)
+    outcome = run.run(config, only)
     tables.print_run(config, outcome)
-    if not outcome.result.success:
+    if not outcome.is_success:
         gc.collect()  # a failure keeps its connections, and their library complains of that at exit
         raise typer.Exit(1)
     gc.freeze()  # nor at exit, where it costs another
@@ -176,6 +175,7 @@ def digest(
     ] = False,
 ) -> None:
     """The digest of a day as Slack gets it: as it was sent, or as it would be sent now."""
+    from orchestration.channels.slack.blocks import digest_payloads
     from orchestration.channels.slack.page import slack_page
     from orchestration.messages.digest import preview_digest
 
@@ -184,10 +184,11 @@ def digest(
         fail("a digest is sent by `headroom run`, which checks its figures first; `headroom digest --preview` shows it")
     day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
     try:
-        shown = preview_digest(config, day, print_error, redraw)
+        misbilled_hours = meter_ledger(config).misbilled_hours()
+        shown = preview_digest(config, day, "slack", digest_payloads, misbilled_hours, print_error, redraw)
     except published_copy.NothingPublishedError as error:
         fail(str(error))
-    payload, replies = shown.composed.payload, shown.composed.replies
+    payload, replies = shown.payload, shown.replies
     title = f"Usage digest {day}"
     page = config.data / "preview" / f"digest-{day}.html"
     page.parent.mkdir(parents=True, exist_ok=True)
@@ -203,7 +204,7 @@ def deliveries(
     config = _settings()
     ledger = Ledger(config.ledger_url)
     if not show:
-        tables.print_deliveries(ledger, MeterLedger(ledger, config.env, config.stripe_meter))
+        tables.print_deliveries(ledger, meter_ledger(config))
     elif delivery := ledger.delivery(show):
         tables.print_delivery(delivery)
     else:
@@ -276,7 +277,7 @@ def main() -> None:
             place = ".".join(str(part) for part in problem["loc"])
             print_error(f"configuration: {place + ': ' if place else ''}{problem['msg']}")
         sys.exit(2)
-    except (UnusableLedgerError, job.UnusableDagsterError) as error:
+    except (UnusableLedgerError, run.UnusableDagsterError) as error:
         print_error(str(error))
         sys.exit(1)
 

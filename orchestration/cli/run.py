@@ -6,11 +6,12 @@ Dagster and dbt are imported only when something runs: the other commands answer
 import os
 import socket
 import time
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from orchestration.settings import Settings
 from orchestration.usage.periods import latest_digest_date
@@ -39,7 +40,7 @@ class UnusableDagsterError(RuntimeError):
     """Dagster's home or storage cannot be used as configured. The message says why and what to do."""
 
 
-class Part(StrEnum):
+class RunStep(StrEnum):
     """What `headroom run --only` can run."""
 
     INGEST = "ingest"
@@ -51,19 +52,32 @@ class Part(StrEnum):
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """One run and how it ended."""
+class StepResult:
+    """A step that ended, in the run's order. A step that was skipped has neither seconds nor an error."""
 
-    result: "dg.ExecuteInProcessResult"
+    name: str
+    seconds: float | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """One run and how it ended, as plain data."""
+
+    run_id: str
+    is_success: bool
     on: str
     """Date of the digest, ISO 8601."""
     load_seconds: float
+    steps: Sequence[StepResult]
+    figures: Mapping[str, Mapping[str, Any]]
+    """What each asset's materialization says, by asset key and name."""
 
 
-def run(config: Settings, only: Part | None = None) -> Outcome:
+def run(config: Settings, only: RunStep | None = None) -> RunResult:
     """Run the job, or one part of it, to its end; a failed step is in the outcome, not raised."""
     started = time.perf_counter()
-    if only in (None, Part.MODELS):
+    if only in (None, RunStep.MODELS):
         DbtProject(*config.dbt_places).warm()
     import dagster as dg
 
@@ -72,7 +86,7 @@ def run(config: Settings, only: Part | None = None) -> Outcome:
     instance = _instance(config)
     on = latest_digest_date(config.now(), config.zone).isoformat()
     # a plain `headroom` is a definitions loader; calling it builds the same definitions that the UI loads
-    is_hourly = only is Part.NOTICES  # whose job has no partitions
+    is_hourly = only is RunStep.NOTICES  # whose job has no partitions
     job = headroom().resolve_job_def("hourly_job" if is_hourly else "daily_job")
     loaded = time.perf_counter()
     with dg.partition_loading_context(effective_dt=config.now()):  # a replay's clock may be ahead of the real one
@@ -84,7 +98,34 @@ def run(config: Settings, only: Part | None = None) -> Outcome:
             tags={PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname()},
             raise_on_error=False,
         )
-    return Outcome(result, on, loaded - started)
+    return RunResult(result.run_id, result.success, on, loaded - started, _steps(result), _figures(result))
+
+
+def _steps(result: "dg.ExecuteInProcessResult") -> list[StepResult]:
+    import dagster as dg
+
+    from orchestration.defs.alerts import reason
+
+    steps = []
+    for event in result.all_events:
+        if event.is_step_success:
+            steps.append(StepResult(str(event.step_key), seconds=event.step_success_data.duration_ms / 1000))
+        elif event.is_step_failure:
+            steps.append(StepResult(str(event.step_key), error=reason(event.step_failure_data)))
+        elif event.event_type is dg.DagsterEventType.STEP_SKIPPED:
+            steps.append(StepResult(str(event.step_key)))
+    return steps
+
+
+def _figures(result: "dg.ExecuteInProcessResult") -> dict[str, dict[str, Any]]:
+    import dagster as dg
+
+    figures = {}
+    for event in result.all_events:
+        if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key:
+            metadata = event.step_materialization_data.materialization.metadata
+            figures[event.asset_key.to_user_string()] = {name: entry.value for name, entry in metadata.items()}
+    return figures
 
 
 def make_dagster_home(config: Settings) -> None:
@@ -114,19 +155,19 @@ def last_heartbeat() -> datetime | None:
         return max((datetime.fromtimestamp(beat.timestamp, UTC) for beat in beats), default=None)
 
 
-def _asset_selection(only: Part | None) -> "list[dg.AssetKey] | None":
+def _asset_selection(only: RunStep | None) -> "list[dg.AssetKey] | None":
     if only is None:
         return None
     from orchestration.definitions import headroom
     from orchestration.defs import automation
 
     selection = {
-        Part.INGEST: automation.INGEST,
-        Part.MODELS: automation.MODELS,
-        Part.DIGEST: automation.DIGEST,
-        Part.STRIPE: automation.STRIPE,
-        Part.NOTICES: automation.NOTICES,
-        Part.POSTGRES: automation.POSTGRES,
+        RunStep.INGEST: automation.INGEST,
+        RunStep.MODELS: automation.MODELS,
+        RunStep.DIGEST: automation.DIGEST,
+        RunStep.STRIPE: automation.STRIPE,
+        RunStep.NOTICES: automation.NOTICES,
+        RunStep.POSTGRES: automation.POSTGRES,
     }[only]
     return sorted(selection.resolve(headroom().resolve_asset_graph()))
 

@@ -8,8 +8,10 @@ from typing import Annotated
 import typer
 
 from orchestration import settings
-from orchestration.billing import catalog, report, statements
-from orchestration.billing.reporter import StoppedError
+from orchestration.billing import catalog, reconcile, report, statements
+from orchestration.billing.meter import StoppedError
+from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.channels.stripe import connect_meter, connect_products
 from orchestration.cli import stripe_tables
 from orchestration.cli.console import console, fail, print_findings
 from orchestration.ledger.engines import BusyError
@@ -41,7 +43,7 @@ def plan(
 ) -> None:
     """What the next run would report: customers, units, money. Changes nothing."""
     try:
-        planned, changes = report.look_ahead(settings.load())
+        planned, changes = report.look_ahead(settings.load(), connect_meter)
     except REFUSALS as error:
         fail(str(error))
     stripe_tables.print_plan(planned, changes, None if is_all else stripe_tables.LISTED)
@@ -58,7 +60,7 @@ def apply(
     config = settings.load()
     try:
         with stripe_tables.progress() as progress:
-            outcome = report.report_usage(config, _clock, approve, is_retried, progress)
+            outcome = report.report_usage(config, connect_meter, _clock, approve, is_retried, progress)
     except REFUSALS as error:
         fail(str(error))
     stripe_tables.print_outcome(outcome)
@@ -73,7 +75,7 @@ def problems(
     by_hour: Annotated[bool, typer.Option("--hours", help="each hour, with the identifier of its report")] = False,
 ) -> None:
     """Customer-hours that are not billed as they were counted, why, and what to do."""
-    stripe_tables.print_problems(report.meter_ledger(settings.load()).problems(), by_hour)
+    stripe_tables.print_problems(meter_ledger(settings.load()).problems(), by_hour)
 
 
 @stripe_app.command()
@@ -83,7 +85,7 @@ def settle(
 ) -> None:
     """Note that people have dealt with what was held or refused."""
     try:
-        reports = report.settle(settings.load(), _clock, name, note)
+        reports = reconcile.settle(settings.load(), _clock, name, note)
     except REFUSALS as error:
         fail(str(error))
     stripe_tables.print_problems(reports)
@@ -107,9 +109,9 @@ def adopt(
     config = settings.load()
     try:
         if customer and hour:
-            adopted = [report.adopt(config, _clock, customer, hour.replace(tzinfo=UTC))]
+            adopted = [reconcile.adopt(config, connect_meter, _clock, customer, hour.replace(tzinfo=UTC))]
         else:
-            adopted = report.adopt_all(config, _clock)
+            adopted = reconcile.adopt_all(config, connect_meter, _clock)
     except REFUSALS as error:
         fail(str(error))
     stripe_tables.print_adopted(adopted)
@@ -171,9 +173,9 @@ def bootstrap(
     """Meter, products and prices of our plans at Stripe: what stands, what is missing, what Stripe has no price for."""
     try:
         if is_applied:
-            for step in catalog.make(settings.load()):
+            for step in catalog.make(settings.load(), connect_products):
                 stripe_tables.print_made(step)
-        stripe_tables.print_steps(catalog.standing(settings.load()))
+        stripe_tables.print_steps(catalog.standing(settings.load(), connect_products))
     except REFUSALS as error:
         fail(str(error))
 
@@ -182,7 +184,7 @@ def bootstrap(
 def check() -> None:
     """Whether key, permissions, meter, clock, prices and subscriptions are as they must be. Changes nothing."""
     try:
-        findings = catalog.check(settings.load())
+        findings = catalog.check(settings.load(), connect_products)
     except REFUSALS as error:
         fail(str(error))
     print_findings(findings)

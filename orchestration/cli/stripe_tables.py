@@ -14,8 +14,8 @@ from rich.text import Text
 
 from orchestration.billing.catalog_rules import Action, Step
 from orchestration.billing.meter_ledger import Report
-from orchestration.billing.report import CustomerChange, Outcome, Planned
-from orchestration.billing.reporter import Sent
+from orchestration.billing.report import CustomerChange, ReportPlan, ReportResult
+from orchestration.billing.reporter import SendResult
 from orchestration.billing.statement import BilledHour, Statement
 from orchestration.billing.statements import Explanation
 from orchestration.cli.console import console
@@ -29,7 +29,7 @@ VERDICTS = 10
 """Listed below a statement."""
 
 
-def print_plan(planned: Planned, changes: Sequence[CustomerChange], limit: int | None) -> None:
+def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: int | None) -> None:
     """A line for each customer and period, and what it comes to."""
     change, (start, end) = planned.change, planned.window
     if not change.reports:
@@ -73,7 +73,7 @@ def print_plan(planned: Planned, changes: Sequence[CustomerChange], limit: int |
         console.print(Text(f"Has to be approved: {planned.refusal}", "bold yellow"))
 
 
-def print_outcome(outcome: Outcome) -> None:
+def print_outcome(outcome: ReportResult) -> None:
     change, sent = outcome.planned.change, outcome.sent
     if sent is None:
         console.print(f"Recorded {change.reports:,} customer-hours as a preview: set STRIPE_API_KEY to send.")
@@ -113,12 +113,12 @@ def print_adopted(reports: Sequence[Report]) -> None:
 
 
 @contextmanager
-def progress() -> Iterator[Callable[[Sent], None]]:
+def progress() -> Iterator[Callable[[SendResult], None]]:
     """Shows how many reports were taken, while they are sent."""
     with Progress(TextColumn("{task.description}"), console=console, transient=True) as display:
         task = display.add_task("Asking Stripe …")
 
-        def show(sent: Sent) -> None:
+        def show(sent: SendResult) -> None:
             display.update(
                 task, description=f"{sent.taken:,} taken, {sent.refused:,} refused, {sent.in_doubt:,} in doubt"
             )

@@ -13,7 +13,7 @@ from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.channels.preview import SEVERITY_STYLES, print_digest
 from orchestration.channels.slack.blocks import message_text
 from orchestration.cli.console import console, print_error
-from orchestration.cli.run import Outcome
+from orchestration.cli.run import RunResult
 from orchestration.lake.lake import Batch
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.messages.account_wording import hits_cap, name_of
@@ -27,65 +27,54 @@ _ACCOUNT_COLUMNS = ("Account", "Severity", "Used today", "Used / quota", "Of cap
 _FIGURES = ("Used today", "Used / quota", "Of cap", "Projected")
 
 
-def print_run(config: Settings, outcome: Outcome) -> None:
+def print_run(config: Settings, outcome: RunResult) -> None:
     """Seconds of each step, failures, and what was ingested, announced and recorded for Stripe."""
-    import dagster as dg
-
-    from orchestration.defs.alerts import reason
-
-    result = outcome.result
     steps = []
-    for event in result.all_events:
-        if event.is_step_success:
-            steps.append(f"{event.step_key} {event.step_success_data.duration_ms / 1000:.1f} s")
-        elif event.is_step_failure:
-            steps.append(f"{event.step_key} FAILED")
-            print_error(f"{event.step_key} failed: {reason(event.step_failure_data)}")
-        elif event.event_type is dg.DagsterEventType.STEP_SKIPPED:
-            steps.append(f"{event.step_key} skipped")
+    for step in outcome.steps:
+        if step.error is not None:
+            steps.append(f"{step.name} FAILED")
+            print_error(f"{step.name} failed: {step.error}")
+        else:
+            steps.append(f"{step.name} skipped" if step.seconds is None else f"{step.name} {step.seconds:.1f} s")
     console.print(Text(f"load {outcome.load_seconds:.1f} s · {' · '.join(steps)}", "dim"))
-    if not result.success:
-        print_error(f"run {result.run_id}: `headroom ui` shows its log; what did not run waits for the next run")
-    figures: dict[str, Any] = {
-        event.asset_key.to_user_string(): event.step_materialization_data.materialization.metadata
-        for event in result.all_events
-        if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION and event.asset_key
-    }
+    if not outcome.is_success:
+        print_error(f"run {outcome.run_id}: `headroom ui` shows its log; what did not run waits for the next run")
+    figures = outcome.figures
     if raw := figures.get("raw_events"):
-        refused = figures["rejected_lines"]["events_rejected"].value
-        for entry in raw["skipped"].value:
+        refused = figures["rejected_lines"]["events_rejected"]
+        for entry in raw["skipped"]:
             path = entry["path"] if "://" in entry["path"] else config.landing / entry["path"]
             print_error(f"not read: {path} {entry['reason']}")
         console.print(
-            f"Ingested {raw['events_accepted'].value:,} events from {raw['lines'].value:,} new lines"
-            f" ({raw['duplicates'].value:,} duplicates, {refused:,} rejected)."
+            f"Ingested {raw['events_accepted']:,} events from {raw['lines']:,} new lines"
+            f" ({raw['duplicates']:,} duplicates, {refused:,} rejected)."
         )
     if digest := figures.get("usage_digest"):
         console.print()
-        sentence = digest["outcome"].value
+        sentence = digest["outcome"]
         if sentence.startswith("nothing"):
             console.print(f"Digest of {outcome.on}: {sentence}", markup=False)
         elif sentence.startswith("already"):
             console.print(f"Digest of {outcome.on}: {sentence}. Nothing is announced twice.")
         else:
-            delivery = Ledger(config.ledger_url).delivery(digest["key"].value)
+            delivery = Ledger(config.ledger_url).delivery(digest["key"])
             if delivery:
                 print_digest(console, delivery.payload["digest"])
             console.print(Text(f"{sentence[0].upper()}{sentence[1:]}.", "dim"))
     for name in ("weekly_digest", "monthly_digest", "critical_alert"):
         if notice := figures.get(name):
-            console.print(f"{name}: {notice['outcome'].value}.")
-            if "key" in notice and (delivery := Ledger(config.ledger_url).delivery(notice["key"].value)):
+            console.print(f"{name}: {notice['outcome']}.")
+            if "key" in notice and (delivery := Ledger(config.ledger_url).delivery(notice["key"])):
                 print_delivery(delivery)
     if stripe := figures.get("stripe_usage"):
         if "reports" not in stripe:
-            console.print(f"Stripe: {stripe['outcome'].value}.")
+            console.print(f"Stripe: {stripe['outcome']}.")
             return
-        verb = f"{stripe['taken'].value:,} taken of" if "taken" in stripe else "would send"
+        verb = f"{stripe['taken']:,} taken of" if "taken" in stripe else "would send"
         console.print(
-            f"Stripe: {verb} {stripe['reports'].value:,} customer-hours of {stripe['customers'].value:,} customers"
-            f" ({stripe['units_in_window'].value:,} units that can be billed,"
-            f" {stripe['units_without_customer'].value:,} more without a Stripe customer)."
+            f"Stripe: {verb} {stripe['reports']:,} customer-hours of {stripe['customers']:,} customers"
+            f" ({stripe['units_in_window']:,} units that can be billed,"
+            f" {stripe['units_without_customer']:,} more without a Stripe customer)."
         )
 
 

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import dagster as dg
 
-from orchestration.billing import report
+from orchestration.billing import reconcile
+from orchestration.channels.stripe import connect_meter
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.digest import deliver_waiting, stale_key
 from orchestration.defs.notices import KINDS
@@ -162,7 +163,7 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         if not settings.stripe_api_key:
             return dg.SkipReason("STRIPE_API_KEY is not set")
         try:
-            told = report.note_rejections(settings, clock)
+            told = reconcile.note_rejections(settings, connect_meter, clock)
         except BusyError as error:
             return dg.SkipReason(f"not looked: {error}")
         for sentence in told:

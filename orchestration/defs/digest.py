@@ -9,6 +9,7 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 
+from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.preview import digest_text
 from orchestration.channels.slack import blocks
 from orchestration.channels.slack.channel import SlackChannel
@@ -16,10 +17,9 @@ from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger.ledger import Delivery, State
 from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.ledger.users import mentions
-from orchestration.messages import crossings as digests
-from orchestration.messages import wording
+from orchestration.messages import crossings, wording
 from orchestration.messages.digest import compose_digest, digest_key, read_figures
-from orchestration.messages.message import Notice
+from orchestration.messages.message import Message
 from orchestration.usage.periods import digest_due_at, latest_digest_date
 from orchestration.warehouse import queries
 
@@ -149,7 +149,7 @@ def require_figures_of_the_morning(quality: Mapping[str, Any], on: date, zone: Z
         )
 
 
-def freeze(project: Project, notice: Notice, at: datetime) -> str:
+def freeze(project: Project, notice: Message, at: datetime) -> str:
     """Write the notice, decided at `at`, into the ledger, unless one of its key is there; the key."""
     key, ledger = f"{project.settings.env}|{notice.key}", project.ledger()
     with ledger.transaction() as connection:
@@ -164,7 +164,7 @@ def tell_data_team(project: Project, channel: Channel, on: date, line: str, now:
 
     :raises dagster.Failure: the line could not be delivered. The notices sensor tries again.
     """
-    notice = Notice(f"{STALE}|{on}", audience="data", title=f"No usage digest yet, {on}", headline=line)
+    notice = Message(f"{STALE}|{on}", audience="data", title=f"No usage digest yet, {on}", headline=line)
     try:
         deliver(project.ledger(), freeze(project, notice, now), channel, clock)
     except (RefusedError, InDoubtError) as error:
@@ -177,18 +177,20 @@ def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, wa
     Owners are looked up at Slack before it, those of all crossings: it is the transaction that tells which are news.
     """
     settings, ledger = project.settings, project.ledger()
-    figures, key = read_figures(settings, ledger, on), digest_key(settings.env, on.isoformat())
+    figures = read_figures(settings, ledger, on, meter_ledger(settings).misbilled_hours())
+    key = digest_key(settings.env, on.isoformat())
     as_of = figures.quality["as_of"]
     users = known_owners(project, channel, figures.crossings, warn)
     with ledger.transaction() as connection:
         if ledger.delivery(key, connection):
             return  # another run was faster
-        composed = compose_digest(figures, ledger, connection, settings, on, users, warn, run_id)
-        ledger.prepare(connection, key, "slack", composed.payload, as_of, composed.replies)
+        content = compose_digest(figures, ledger, connection, settings, on, warn, run_id)
+        message, replies = blocks.digest_payloads(content.digest, content.table, settings.env, users)
+        ledger.prepare(connection, key, "slack", message, as_of, replies)
         ledger.record_crossings(
-            connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in composed.verdicts]
+            connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in content.verdicts]
         )
-        withdrawn = [_key_columns(settings.env, each) for each in composed.withdrawn]
+        withdrawn = [_key_columns(settings.env, each) for each in content.withdrawn]
         ledger.withdraw_crossings(connection, withdrawn, key)
 
 
@@ -201,7 +203,7 @@ def known_owners(
     return mentions(project.ledger(), "slack", {row["owner"] for row in rows}, channel.user_id, clock(), warn)
 
 
-def crossing_row(env: str, verdict: digests.Verdict, key: str, as_of: datetime) -> dict[str, Any]:
+def crossing_row(env: str, verdict: crossings.Verdict, key: str, as_of: datetime) -> dict[str, Any]:
     """A row of the ledger: the verdict, and the delivery that announces it."""
     return {
         **_key_columns(env, verdict.key),
@@ -212,7 +214,7 @@ def crossing_row(env: str, verdict: digests.Verdict, key: str, as_of: datetime) 
     }
 
 
-def _key_columns(env: str, key: digests.CrossingKey) -> dict[str, Any]:
+def _key_columns(env: str, key: crossings.CrossingKey) -> dict[str, Any]:
     account_id, meter, period_start, quota, threshold = key
     return {
         "env": env,

@@ -28,7 +28,7 @@ def decide_weekly(project: Project, *_: object) -> str:
     settings = project.settings
     quality = queries.data_quality(settings.published)
     changes = published_copy.query(settings.published, queries.WEEKLY_CHANGES)
-    notice = weekly.compose(changes, quality["data_through"], quality["as_of"], settings.zone)
+    notice = weekly.weekly_message(changes, quality["data_through"], quality["as_of"], settings.zone)
     return notice if isinstance(notice, str) else freeze(project, notice, quality["as_of"])
 
 
@@ -38,7 +38,7 @@ def decide_monthly(project: Project, *_: object) -> str:
     if not quality["accounts"]:
         return "no account is known yet"
     outcomes = published_copy.query(settings.published, queries.CAP_HITS)
-    return freeze(project, monthly.compose(outcomes, quality["as_of"], settings.zone), quality["as_of"])
+    return freeze(project, monthly.monthly_message(outcomes, quality["as_of"], settings.zone), quality["as_of"])
 
 
 def decide_critical(project: Project, channel: Channel, warn: Callable[[str], object]) -> str:
@@ -64,7 +64,7 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
         news, verdicts = crossings.judge(rows, announced, on, settings.zone, before)
         if not news:
             return "no hard quota was crossed since the last digest"
-        notice = critical.compose(news, as_of, settings.zone)
+        notice = critical.critical_message(news, as_of, settings.zone)
         key = f"{settings.env}|{notice.key}"
         if ledger.delivery(key, connection):
             return "they wait for the digest: there was a notice at this moment"  # the clock stands still

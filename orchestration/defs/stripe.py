@@ -4,11 +4,12 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from orchestration.billing import catalog, certify
-from orchestration.billing import report as billing
-from orchestration.billing.meter_ledger import Report
-from orchestration.billing.report import Outcome
-from orchestration.billing.reporter import Sent, StoppedError
+from orchestration.billing import catalog, certify, reconcile, report
+from orchestration.billing.meter import StoppedError
+from orchestration.billing.meter_ledger import Report, meter_ledger
+from orchestration.billing.report import ReportResult
+from orchestration.billing.reporter import SendResult
+from orchestration.channels.stripe import connect_meter, connect_products
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import RefusedError
@@ -43,11 +44,13 @@ class StripeRun(dg.Config):
     ),
 )
 def stripe_usage(context: dg.AssetExecutionContext, config: StripeRun, project: Project) -> dg.MaterializeResult[None]:
-    def progress(sent: Sent) -> None:
+    def progress(sent: SendResult) -> None:
         context.log.info(f"{sent.taken:,} reports taken, {sent.refused:,} refused, {sent.in_doubt:,} in doubt")
 
     try:
-        outcome = billing.report_usage(project.settings, clock, config.approve, config.retry_refused, progress)
+        outcome = report.report_usage(
+            project.settings, connect_meter, clock, config.approve, config.retry_refused, progress
+        )
     except BusyError as error:
         return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {error}, and sends what is new"})
     except (StoppedError, RefusedError, ValueError) as error:
@@ -64,7 +67,7 @@ def stripe_usage(context: dg.AssetExecutionContext, config: StripeRun, project: 
     return dg.MaterializeResult(metadata=metadata)
 
 
-def _figures(outcome: Outcome) -> dict[str, dg.MetadataValue]:
+def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
     planned, sent = outcome.planned, outcome.sent
     change, (start, end) = planned.change, planned.window
     figures = {
@@ -113,13 +116,13 @@ def stripe_parity(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     try:
-        looked = billing.look_back(project.settings, clock)
+        looked = reconcile.look_back(project.settings, connect_meter, clock)
     except BusyError as error:
         context.log.info(f"not compared: {error}")
         looked = None
     except (StoppedError, ValueError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    problems = billing.meter_ledger(project.settings).problems(LISTED + 1)
+    problems = meter_ledger(project.settings).problems(LISTED + 1)
     figures = {}
     if looked:
         names = ("confirmed", "waiting", "lost", "mismatched", "reads", "customers_left")
@@ -153,7 +156,7 @@ def stripe_parity(
 )
 def stripe_certificates(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
     try:
-        compared = certify.certify(project.settings, clock)
+        compared = certify.certify(project.settings, connect_meter, clock)
     except BusyError as error:
         return dg.MaterializeResult(metadata={"outcome": f"not compared: {error}"})
     except (StoppedError, ValueError) as error:
@@ -218,7 +221,7 @@ def catalogue_at_stripe(project: Project) -> dg.AssetCheckResult:
     if settings.stripe_api_key is None:
         return dg.AssetCheckResult(passed=True, metadata={"outcome": "not asked: STRIPE_API_KEY is not set"})
     try:
-        findings = [finding for finding in catalog.check(settings) if finding.problem]
+        findings = [finding for finding in catalog.check(settings, connect_products) if finding.problem]
     except (StoppedError, RefusedError, ValueError) as error:
         return dg.AssetCheckResult(passed=False, metadata={"outcome": str(error)})
     needed = any(finding.is_needed for finding in findings)

@@ -20,7 +20,7 @@ Row = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
-class Morning:
+class DigestDay:
     """The day of a digest, and what came before it."""
 
     on: date
@@ -83,7 +83,7 @@ def waiting(row: Row) -> str:
     return f"{row['limit_kind']} limit" if row["limit_kind"] else ""
 
 
-def progress(row: Row, morning: Morning) -> list[str]:
+def progress(row: Row, morning: DigestDay) -> list[str]:
     """How much came since the last digest, in points of the quota, and how the period goes against the one before."""
     words = []
     if row["used_since"] is not None:
@@ -112,7 +112,7 @@ def offer(row: Row) -> str:
     return words
 
 
-def caveats(row: Row, morning: Morning) -> list[str]:
+def caveats(row: Row, morning: DigestDay) -> list[str]:
     """What one should know before one calls."""
     words = []
     if row["is_retry_storm"]:
@@ -145,7 +145,7 @@ def endpoints_note(endpoints: Sequence[Row]) -> str:
     return "\n".join(lines)
 
 
-def letter(row: Row, on: date) -> dict[str, Any]:
+def email_context(row: Row, on: date) -> dict[str, Any]:
     """What the template of the draft to the customer may name: the account's own numbers, and nothing of ours."""
     return {
         "account": account_name(row),

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 
 from orchestration.messages.account_wording import hits_cap, threshold_name
 from orchestration.messages.crossings import CrossingKey
-from orchestration.messages.message import LINES, Line, Notice, Section, account_name
+from orchestration.messages.message import LINES, Line, Message, Section, account_name
 from orchestration.usage.formatting import counted, format_pct
 
 
@@ -24,11 +24,11 @@ def candidates(crossings: Sequence[Mapping[str, Any]], caps: Sequence[Mapping[st
     ]
 
 
-def compose(news: Sequence[Mapping[str, Any]], as_of: datetime, zone: ZoneInfo) -> Notice:
+def critical_message(news: Sequence[Mapping[str, Any]], as_of: datetime, zone: ZoneInfo) -> Message:
     """The notice of crossings, most urgent first, found at `as_of`."""
     at = as_of.astimezone(zone)
     first, others = news[0], f" and {counted(len(news) - 1, 'other')}" if len(news) > 1 else ""
-    return Notice(
+    return Message(
         key=f"critical|{as_of:%Y-%m-%dT%H:%M:%SZ}",
         audience="sales",
         title="Hard quota, critical",

@@ -1,7 +1,7 @@
-"""The digest of a day as it would be sent: figures of the published copy, memory of the ledger, words, blocks.
+"""The digest of a day as plain data: figures of the published copy, memory of the ledger, words.
 
-The asset that sends and the command that shows draw it here, so that what people see is what Slack gets. Nothing is
-recorded or sent, and Slack is not asked.
+The asset that sends it and the command that shows it both make it here, so that people see what the channel gets. How
+a channel draws it comes in as a parameter. Nothing is recorded or sent, and no channel is asked.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -12,11 +12,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestration.billing.meter_ledger import MeterLedger
-from orchestration.channels.slack import blocks
 from orchestration.ledger.ledger import Delivery, Ledger, State
-from orchestration.messages import account_wording, critical, email_draft, wording
-from orchestration.messages import crossings as digests
+from orchestration.messages import account_wording, critical, crossings, email_draft, wording
 from orchestration.settings import Settings
 from orchestration.usage import units
 from orchestration.warehouse import published_copy, queries
@@ -39,20 +36,31 @@ class Figures:
 
 
 @dataclass(frozen=True)
-class Composed:
-    """A digest's payloads, and what is to be recorded with them: verdicts, and former ones that no longer hold."""
+class DigestContent:
+    """What a digest says, and what is to be recorded with it: verdicts, and former ones that no longer hold."""
 
-    payload: dict[str, Any]
-    replies: list[dict[str, Any]]
-    verdicts: Sequence[digests.Verdict] = ()
-    withdrawn: Sequence[digests.CrossingKey] = ()
+    digest: dict[str, Any]
+    """JSON-ready."""
+    table: Sequence[Mapping[str, Any]]
+    """All accounts at a threshold, for a file."""
+    verdicts: Sequence[crossings.Verdict]
+    withdrawn: Sequence[crossings.CrossingKey]
+
+
+Render = Callable[
+    [Mapping[str, Any], Sequence[Mapping[str, Any]], str, Mapping[str, str]],
+    tuple[dict[str, Any], list[dict[str, Any]]],
+]
+"""How a channel draws a digest: digest, table, environment, the channel's users of owners by e-mail address. Gives the
+payload of the message, and those of the replies in its thread."""
 
 
 @dataclass(frozen=True)
 class Preview:
     """What the channel gets, or got, and how far that is."""
 
-    composed: Composed
+    payload: dict[str, Any]
+    replies: Sequence[dict[str, Any]]
     delivery: Delivery | None
     """What the ledger has of it; None if it was not decided yet, or is drawn again."""
     at: datetime
@@ -79,15 +87,13 @@ def digest_key(env: str, on: str) -> str:
     return f"{env}|digest|{on}"
 
 
-def read_figures(settings: Settings, ledger: Ledger, on: date) -> Figures:
+def read_figures(settings: Settings, ledger: Ledger, on: date, misbilled_hours: int | None) -> Figures:
     """:raises NothingPublishedError: no run has published anything yet."""
     published = settings.published
-    reports = MeterLedger(ledger, settings.env, settings.stripe_meter)
     with ledger.transaction() as connection:
         before = ledger.last_digest_at(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
-    misbilled_hours = len(reports.problems()) if reports.live_since() else None
     with published_copy.reading(published):
-        standing = queries.standing(published, digests.news_since(before, on, settings.zone))
+        standing = queries.standing(published, crossings.news_since(before, on, settings.zone))
         facts = {(row["account_id"], row["meter"]): row for row in standing}
         return Figures(
             quality=queries.data_quality(published),
@@ -110,21 +116,20 @@ def compose_digest(
     connection: sa.Connection,
     settings: Settings,
     on: date,
-    users: Mapping[str, str],
     warn: Callable[[str], object],
     run_id: str | None = None,
-) -> Composed:
+) -> DigestContent:
     """The digest of `on`. What it announced itself, if it was decided before, is still its news.
 
-    `users` are the Slack users of owners. In a transaction: it is the ledger that tells which crossings are news.
+    In a transaction: it is the ledger that tells which crossings are news.
     """
     former = ledger.verdicts(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
     accounts = {"accounts": sorted({account for account, *_ in former})}
     used = published_copy.query(settings.published, queries.USED_BY, accounts)
-    withdrawn = digests.withdrawn(former, figures.crossings, used)
+    withdrawn = crossings.withdrawn(former, figures.crossings, used)
     announced = former.keys() - withdrawn
-    news, verdicts = digests.judge(figures.crossings, announced, on, settings.zone, figures.before)
-    digest = wording.compose(
+    news, verdicts = crossings.judge(figures.crossings, announced, on, settings.zone, figures.before)
+    digest = wording.digest_content(
         news,
         figures.standing,
         announced,
@@ -136,17 +141,16 @@ def compose_digest(
         figures.before,
         _links(settings.ui_url, run_id),
     )
-    told = [crossing for crossing in withdrawn if former[crossing] == digests.Outcome.ANNOUNCED]
+    told = [crossing for crossing in withdrawn if former[crossing] == crossings.Outcome.ANNOUNCED]
     digest["footer"].append(wording.parity(figures.misbilled_hours))
     if line := wording.withdrawal(told, used):
         digest["footer"].insert(0, line)
     told_before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
     digest["told"] = critical.told(figures.crossings, told_before, settings.zone)
-    for item, row in zip(digest["items"][: blocks.DETAILED], news, strict=False):
+    for item, row in zip(digest["items"][: wording.DETAILED], news, strict=False):
         if row["is_current_period"]:
             item["notes"] = _notes(row, figures.endpoints, settings.templates, on, warn)
-    payload, replies = blocks.digest_payloads(digest, digests.table(figures.utilization), settings.env, users)
-    return Composed(payload, replies, verdicts, withdrawn)
+    return DigestContent(digest, crossings.table(figures.utilization), verdicts, withdrawn)
 
 
 def _notes(
@@ -160,7 +164,7 @@ def _notes(
     called = [endpoint for endpoint in endpoints if endpoint["account_id"] == row["account_id"]]
     note = account_wording.endpoints_note(called) if row["meter"] == units.METER else ""
     try:
-        draft = f"Draft, not sent:\n\n{email_draft.draft(account_wording.letter(row, on), templates)}"
+        draft = f"Draft, not sent:\n\n{email_draft.draft(account_wording.email_context(row, on), templates)}"
     except email_draft.DraftError as error:  # a text that somebody edits does not hold up the digest
         warn(str(error))
         draft = str(error)
@@ -175,22 +179,31 @@ def _links(ui_url: str | None, run_id: str | None) -> dict[str, str]:
     return {**run, "definition of the figures": f"{root}/assets/utilization_mtd"}
 
 
-def preview_digest(settings: Settings, on: date, warn: Callable[[str], object], redraw: bool = False) -> Preview:
+def preview_digest(
+    settings: Settings,
+    on: date,
+    channel: str,
+    render: Render,
+    misbilled_hours: int | None,
+    warn: Callable[[str], object],
+    redraw: bool = False,
+) -> Preview:
     """The digest of `on` as it was decided, for sending never changes it; else, or to `redraw` it, as of now.
 
-    Owners that the ledger knows as users of Slack are mentioned; a run asks Slack for the others.
+    Owners that the ledger knows as users of the channel are mentioned; a run asks the channel for the others.
 
     :raises NothingPublishedError: no run has published anything yet.
     """
     ledger = Ledger(settings.ledger_url)
-    ids = {email: user_id for email, (user_id, _) in ledger.users("slack").items()}
+    ids = {email: user_id for email, (user_id, _) in ledger.users(channel).items()}
     emails = {user_id: email for email, user_id in ids.items()}
     key = digest_key(settings.env, on.isoformat())
     if not redraw and (delivery := ledger.delivery(key)):
-        frozen = Composed(delivery.payload, [part.payload for part in ledger.parts(key)])
         at = delivery.finished_at or delivery.created_at
-        return Preview(frozen, delivery, at.astimezone(settings.zone), emails)
-    figures = read_figures(settings, ledger, on)
+        replies = [part.payload for part in ledger.parts(key)]
+        return Preview(delivery.payload, replies, delivery, at.astimezone(settings.zone), emails)
+    figures = read_figures(settings, ledger, on, misbilled_hours)
     with ledger.transaction() as connection:
-        composed = compose_digest(figures, ledger, connection, settings, on, ids, warn)
-    return Preview(composed, None, figures.quality["as_of"].astimezone(settings.zone), emails)
+        content = compose_digest(figures, ledger, connection, settings, on, warn)
+    payload, drawn = render(content.digest, content.table, settings.env, ids)
+    return Preview(payload, drawn, None, figures.quality["as_of"].astimezone(settings.zone), emails)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
-from orchestration.messages.message import Line, Notice, Section
+from orchestration.messages.message import Line, Message, Section
 from orchestration.usage.formatting import counted
 
 DEFAULT_AUDIENCE = "data"
@@ -27,12 +27,12 @@ class Failure:
     """Of the assets that failed, such as team:data."""
 
 
-def alert(failure: Failure, audiences: Iterable[str]) -> Notice:
+def alert(failure: Failure, audiences: Iterable[str]) -> Message:
     """The notice of a job's first failure since it succeeded; for the same streak it always has the same key."""
     name = "run by hand" if failure.job.startswith("__") else failure.job
     lines = [f"{step + ': ' if step else ''}{reason}" for step, reason in failure.reasons.items()]
     more = [f"… and {counted(len(lines) - STEPS, 'more step')}"] if len(lines) > STEPS else []
-    return Notice(
+    return Message(
         key=f"run_failure|{failure.job}|{failure.last_success or 'never'}",
         audience=audience(failure.owners, audiences),
         title=f"{name} failed",
@@ -48,14 +48,14 @@ def audience(owners: Iterable[str], audiences: Iterable[str]) -> str:
     return min(teams & known, default=DEFAULT_AUDIENCE)
 
 
-def morning(failing: Mapping[str, datetime], waiting: int, on: date, now: datetime, zone: ZoneInfo) -> Notice:
+def morning(failing: Mapping[str, datetime], waiting: int, on: date, now: datetime, zone: ZoneInfo) -> Message:
     """The daily line: jobs that failed and have not succeeded since, by when their newest run failed."""
     at = now.astimezone(zone)
     jobs = ", ".join(f"{job} (last {since.astimezone(zone):%d %b %H:%M})" for job, since in sorted(failing.items()))
     headline = f"Still failing: {jobs}." if jobs else "Nothing is left failed."
     if waiting:
         headline += f" {counted(waiting, 'message')} not sent yet: `headroom deliveries` says why."
-    return Notice(
+    return Message(
         key=f"failing|{on}",
         audience=DEFAULT_AUDIENCE,
         title=f"Runs, {at:%d %b %H:%M %Z}",

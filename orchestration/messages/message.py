@@ -27,7 +27,7 @@ class Section:
 
 
 @dataclass(frozen=True)
-class Notice:
+class Message:
     """What is said, before anybody knows how it looks."""
 
     key: str

@@ -6,7 +6,7 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from orchestration.messages.message import Line, Notice, account_name, sections
+from orchestration.messages.message import Line, Message, account_name, sections
 from orchestration.usage.formatting import counted
 from orchestration.usage.periods import digest_due_at, last_calendar_month, latest_digest_date
 
@@ -24,7 +24,7 @@ COLUMNS = [
 ]
 
 
-def compose(outcomes: Sequence[Mapping[str, Any]], as_of: datetime, zone: ZoneInfo) -> Notice:
+def monthly_message(outcomes: Sequence[Mapping[str, Any]], as_of: datetime, zone: ZoneInfo) -> Message:
     """The notice of the calendar month (UTC) before the last 8am.
 
     It is about the accounts whose last period ended in that month or since: the 1st ends a calendar month's. The clock
@@ -41,7 +41,7 @@ def compose(outcomes: Sequence[Mapping[str, Any]], as_of: datetime, zone: ZoneIn
         gained = sum((row["plan_delta_mrr"] or Decimal(0) for row in rows), Decimal(0))
         money = f" Plans changed by {gained:+,.2f} a month." if gained else ""
         headline = f"{month}: {counted(len(rows), 'account')} hit the quota: {'; '.join(counts)}.{money}"
-    return Notice(
+    return Message(
         key=f"monthly|{first:%Y-%m}",
         audience="sales",
         title=f"Quotas that were hit, {month}",

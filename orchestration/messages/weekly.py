@@ -5,7 +5,7 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from orchestration.messages.message import Line, Notice, account_name, sections
+from orchestration.messages.message import Line, Message, account_name, sections
 from orchestration.usage.formatting import counted, format_pct
 from orchestration.usage.periods import digest_due_at, latest_digest_date
 
@@ -17,9 +17,9 @@ COLUMNS = [
 ]
 
 
-def compose(
+def weekly_message(
     changes: Sequence[Mapping[str, Any]], data_through: datetime | None, as_of: datetime, zone: ZoneInfo
-) -> Notice | str:
+) -> Message | str:
     """The notice of the week that `changes` is about, or why it is not due.
 
     It is due at the first 8am of the business zone after the week, whose days are UTC: on Monday, east of UTC+8 on
@@ -42,7 +42,7 @@ def compose(
     if counts:
         first = next(row for rows in groups.values() for row in rows)
         headline = f"Week {week}: {', '.join(counts)}. First to look at: {account_name(first)}."
-    return Notice(
+    return Message(
         key=f"weekly|{year}-W{week:02}",
         audience="cs",
         title=f"Week {week}, {span}",

@@ -11,18 +11,20 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from orchestration.messages import account_wording as words
-from orchestration.messages.account_wording import Morning, Row, hits_cap, threshold_name
+from orchestration.messages.account_wording import DigestDay, Row, hits_cap, threshold_name
 from orchestration.messages.crossings import CrossingKey, news_since, urgency
 from orchestration.usage.formatting import counted, format_pct, sparkline
 from orchestration.usage.units import METER
 
+DETAILED = 3
+"""Accounts with notes and a picture below the message."""
 LISTED = 5
 """Accounts of each list below the news; the others are counted, and in the file."""
 NAME_CHARACTERS = 60
 """Of a name within a sentence, so that a long one does not push out the rest."""
 
 
-def compose(
+def digest_content(
     news: Sequence[Row],
     standing: Sequence[Row],
     announced: Collection[CrossingKey],
@@ -40,7 +42,7 @@ def compose(
     running period; `standing` are all accounts that may be spoken of, `announced` the crossings that had a verdict
     before, `links` addresses by their words.
     """
-    morning = Morning(on, zone, news_since(previous_cutoff, on, zone), is_first=previous_cutoff is None)
+    morning = DigestDay(on, zone, news_since(previous_cutoff, on, zone), is_first=previous_cutoff is None)
     told = {(row["account_id"], row["meter"]) for row in news}
     others = [row for row in standing if (row["account_id"], row["meter"]) not in told]
     resolved = [row for row in others if _is_resolved(row, announced, morning)]
@@ -104,7 +106,7 @@ def parity(misbilled_hours: int | None) -> str:
     return "Stripe: billed as counted"
 
 
-def _headline(news: Sequence[Row], used_up: Sequence[Row], morning: Morning) -> str:
+def _headline(news: Sequence[Row], used_up: Sequence[Row], morning: DigestDay) -> str:
     since = morning.moment(morning.since)
     if not news:
         still = f" {counted(len(used_up), 'account')} still over the quota." if used_up else ""
@@ -158,7 +160,7 @@ def _all(count: int) -> str:
     return "the one with a known price takes" if count == 1 else f"all {count:,} with a known price take"
 
 
-def _item(row: Row, calls: Sequence[int], morning: Morning) -> dict[str, Any]:
+def _item(row: Row, calls: Sequence[int], morning: DigestDay) -> dict[str, Any]:
     is_calls, is_current = row["meter"] == METER, row["is_current_period"]
     lines = [words.progress(row, morning), [words.waiting(row), words.offer(row)]] if is_current else []
     return {
@@ -189,7 +191,7 @@ def _list(title: str, rows: Sequence[Row], line: Callable[[Row], str]) -> dict[s
     return {"title": title, "lines": [line(row) for row in rows[:LISTED]], "more": max(len(rows) - LISTED, 0)}
 
 
-def _known(row: Row, morning: Morning) -> str:
+def _known(row: Row, morning: DigestDay) -> str:
     """What is no news: how far the account is, and for a cap ahead, when it is hit and when the contract ends."""
     facts = [words.figures(row)]
     if words.hits_cap_is_ahead(row):
@@ -197,7 +199,7 @@ def _known(row: Row, morning: Morning) -> str:
     return "; ".join([f"{_short(row)}: {', '.join(facts)}{_mrr(row)}", *words.caveats(row, morning)])
 
 
-def _resolved(row: Row, morning: Morning) -> str:
+def _resolved(row: Row, morning: DigestDay) -> str:
     quota = f"{row['quota']:,}" if row["quota"] is not None else row["quota_state"]
     stands = f", now {format_pct(row['pct_of_cap'])}" if row["pct_of_cap"] is not None else ""
     before = f"{row['previous_quota']:,} to " if row["previous_quota"] is not None else ""
@@ -222,7 +224,7 @@ def _is_dropping(row: Row) -> bool:
     return bool(row["momentum_word"] == "dropping")
 
 
-def _is_resolved(row: Row, announced: Collection[CrossingKey], morning: Morning) -> bool:
+def _is_resolved(row: Row, announced: Collection[CrossingKey], morning: DigestDay) -> bool:
     """Whether a quota that was raised since then left behind what had been crossed in the period."""
     is_new = row["quota_since"] is not None and row["quota_since"] >= morning.since
     if not is_new or row["severity"] not in (None, "ok", "watch"):

@@ -71,13 +71,13 @@ def test_marts_of_a_pruned_lake_are_those_of_one_that_never_had_the_old_calls(
 
     duckdb.publish(config.warehouse, config.published)
     ledger, tomorrow = project.ledger(), TODAY + timedelta(days=1)
-    figures = read_figures(config, ledger, tomorrow)
+    figures = read_figures(config, ledger, tomorrow, None)
     with ledger.transaction() as connection:
         told = {key[2].date() for key in ledger.verdicts(connection, config.env)}
-        digest = compose_digest(figures, ledger, connection, config, tomorrow, {}, print)
+        digest = compose_digest(figures, ledger, connection, config, tomorrow, print)
     assert told == {date(2026, 10, 1), date(2026, 11, 1)}
     assert {row["period_start"].date() for row in figures.crossings} == {date(2026, 11, 1)}
-    assert (digest.verdicts, digest.withdrawn, digest.payload["digest"]["items"]) == ([], [], [])
+    assert (digest.verdicts, digest.withdrawn, digest.digest["items"]) == ([], [], [])
 
     shutil.rmtree(lake.root)
     whole.rename(lake.root)

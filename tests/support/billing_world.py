@@ -10,9 +10,10 @@ from unittest import mock
 
 import duckdb
 
-from orchestration.billing import report
-from orchestration.billing.meter_ledger import MeterLedger
-from orchestration.billing.reporter import Looked
+from orchestration.billing import reconcile, report
+from orchestration.billing.confirm import ReconcileResult
+from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
+from orchestration.channels.stripe import connect_meter
 from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger.ledger import Ledger
 from orchestration.settings import Settings
@@ -68,7 +69,7 @@ class World:
 
     @property
     def ledger(self) -> MeterLedger:
-        return report.meter_ledger(self.config)
+        return meter_ledger(self.config)
 
     def publish(self) -> None:
         path = self.config.published
@@ -98,13 +99,13 @@ class World:
             [list(column) for column in zip(*months, strict=True)],
         )
 
-    def run(self, **options: Any) -> report.Outcome:
+    def run(self, **options: Any) -> report.ReportResult:
         self.publish()
-        return report.report_usage(self.config, self.clock, **options)
+        return report.report_usage(self.config, connect_meter, self.clock, **options)
 
-    def look(self, after: timedelta = timedelta()) -> Looked:
+    def look(self, after: timedelta = timedelta()) -> ReconcileResult:
         self.now += after
-        looked = report.look_back(self.config, self.clock)
+        looked = reconcile.look_back(self.config, connect_meter, self.clock)
         assert looked
         return looked
 

@@ -71,7 +71,7 @@ class UnusableDestinationError(RuntimeError):
 
 
 @dataclass
-class Written:
+class TableResult:
     """What became of one table."""
 
     destination: Destination
@@ -171,7 +171,7 @@ class PostgresTables:
             return [Finding("Postgres", str(error))]
         return found
 
-    def write(self, published: Path) -> list[Written]:
+    def write(self, published: Path) -> list[TableResult]:
         """Deliver and copy: each table in a transaction of its own, once it was seen that all can take it.
 
         :raises UnusableDestinationError: a table cannot be written; those named before it may have been.
@@ -229,9 +229,9 @@ class PostgresTables:
 
 def _deliver(
     connection: sa.Connection, published: Path, each: Destination, columns: Mapping[str, str], names: list[str]
-) -> Written:
+) -> TableResult:
     """Insert the rows that the table does not know; in one order, so that two runs at once wait for each other."""
-    done, parts = Written(each), KEYS[each.mart]
+    done, parts = TableResult(each), KEYS[each.mart]
     key = next(name for name, source in columns.items() if source == DELIVERY_KEY)
     table = _table(each, columns)
     insert = postgresql.insert(table).on_conflict_do_nothing(index_elements=[key]).returning(table.c[key])
@@ -252,7 +252,7 @@ def _deliver(
 
 
 def _insert(
-    connection: sa.Connection, insert: Any, columns: Mapping[str, str], rows: list[dict[str, Any]], done: Written
+    connection: sa.Connection, insert: Any, columns: Mapping[str, str], rows: list[dict[str, Any]], done: TableResult
 ) -> list[tuple[dict[str, Any], str]]:
     """The rows that the table refuses, each with the reason. The others are inserted, unless another run just has."""
     if not rows:
@@ -277,9 +277,9 @@ def _insert(
     return []
 
 
-def _copy(connection: sa.Connection, published: Path, each: Destination, columns: Mapping[str, str]) -> Written:
+def _copy(connection: sa.Connection, published: Path, each: Destination, columns: Mapping[str, str]) -> TableResult:
     """Replace all rows. The lock lets readers pass, and a second run only when this one is over."""
-    done, prepare = Written(each), connection.dialect.identifier_preparer
+    done, prepare = TableResult(each), connection.dialect.identifier_preparer
     table = prepare.format_table(_table(each, ()))
     connection.exec_driver_sql(f"lock table {table} in share row exclusive mode")
     connection.exec_driver_sql(f"delete from {table}")

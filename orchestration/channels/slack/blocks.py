@@ -18,14 +18,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from orchestration.channels.slack import chart
-from orchestration.messages.message import LINES, Notice, Section
+from orchestration.messages.message import LINES, Message, Section
+from orchestration.messages.wording import DETAILED
 
 CHARACTERS = 10_000
 """Of all blocks together, as JSON: above some 13,000 Slack answers msg_blocks_too_long, whatever else is respected."""
 MAX_BLOCKS = 50
 """Slack's, of one message."""
-DETAILED = 3
-"""Accounts with notes and a picture in the thread."""
 NOTE_CHARACTERS = 750
 """Of one section of a note: even if each takes twelve as JSON, it has room in a message."""
 LINE_CHARACTERS = 280
@@ -89,7 +88,7 @@ def digest_message(
 
 
 def notice_payloads(
-    notice: Notice, env: str, mentions: Mapping[str, str]
+    notice: Message, env: str, mentions: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The payloads of a notice and of the file in its thread. `mentions` are the Slack users of owners.
 

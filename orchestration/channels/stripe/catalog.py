@@ -15,12 +15,12 @@ import stripe
 
 from orchestration.billing.catalog_rules import (
     Action,
-    Catalogue,
-    Meter,
+    Catalog,
+    CatalogMeter,
+    CatalogState,
     Price,
     PriceTier,
     Product,
-    Standing,
     Step,
     compare,
 )
@@ -36,7 +36,7 @@ _DOUBT = "what is made stays; run `headroom stripe bootstrap --apply` again, whi
 NOTHING_CHANGED = "nothing was changed; run again"
 
 
-def standing(client: stripe.StripeClient, wanted: Catalogue) -> Standing:
+def standing(client: stripe.StripeClient, wanted: Catalog) -> CatalogState:
     """What stands at Stripe of the catalogue.
 
     :raises RefusedError: Stripe did not say; the message says what to do.
@@ -58,7 +58,7 @@ def standing(client: stripe.StripeClient, wanted: Catalogue) -> Standing:
             for each in client.v1.prices.list(params).auto_paging_iter():
                 price = as_price(each, meters)
                 prices[price.lookup_key] = price
-    return Standing(named[0] if named else None, products, prices)
+    return CatalogState(named[0] if named else None, products, prices)
 
 
 def meters_by_id(client: stripe.StripeClient) -> dict[str, stripe.billing.Meter]:
@@ -66,7 +66,7 @@ def meters_by_id(client: stripe.StripeClient) -> dict[str, stripe.billing.Meter]
     return {meter.id: meter for meter in client.v1.billing.meters.list({"limit": PAGE}).auto_paging_iter()}
 
 
-def apply(client: stripe.StripeClient, wanted: Catalogue) -> Iterator[Step]:
+def apply(client: stripe.StripeClient, wanted: Catalog) -> Iterator[Step]:
     """Makes what is missing, one step after the other, each told when it is done.
 
     :raises RefusedError: a step was refused, or a meter of that name counts in another way; those before it stay.
@@ -75,14 +75,14 @@ def apply(client: stripe.StripeClient, wanted: Catalogue) -> Iterator[Step]:
     found = standing(client, wanted)
     steps = compare(wanted, found)
     for step in steps:
-        if isinstance(step.part, Meter) and step.action is Action.BY_HAND:
+        if isinstance(step.part, CatalogMeter) and step.action is Action.BY_HAND:
             raise RefusedError(f"{step.subject}: {step.words}")
     meter_id = found.meter.id if found.meter else ""
     for step in steps:
         if step.action not in (Action.MAKE, Action.REPLACE):
             continue
         with explained(f"the {step.subject}", _DOUBT):
-            if isinstance(step.part, Meter):
+            if isinstance(step.part, CatalogMeter):
                 meter_id = _create(client.v1.billing.meters.create, _meter_params(step.part)).id
             elif isinstance(step.part, Product):
                 _create(client.v1.products.create, {"id": step.part.id, "name": step.part.name})
@@ -107,8 +107,8 @@ def _create(create: Callable[[Any, Any], Any], params: Mapping[str, Any], replac
     raise AssertionError
 
 
-def _meter(meter: stripe.billing.Meter) -> Meter:
-    return Meter(
+def _meter(meter: stripe.billing.Meter) -> CatalogMeter:
+    return CatalogMeter(
         event_name=meter.event_name,
         event_time_window=meter.event_time_window,
         formula=meter.default_aggregation.formula,
@@ -118,7 +118,7 @@ def _meter(meter: stripe.billing.Meter) -> Meter:
     )
 
 
-def _meter_params(meter: Meter) -> dict[str, Any]:
+def _meter_params(meter: CatalogMeter) -> dict[str, Any]:
     return {
         "display_name": meter.event_name,
         "event_name": meter.event_name,

@@ -7,17 +7,18 @@ from typing import Any
 
 import stripe
 
-from orchestration.billing.catalog_rules import Catalogue, compare
+from orchestration.billing.catalog_rules import Catalog, CatalogState, Step, compare
 from orchestration.billing.subscriptions import LIVE, Subscription, customers, subscription_findings
 from orchestration.channels.stripe.catalog import (
     NOTHING_CHANGED,
     PAGE,
+    apply,
     as_price,
     id_of,
     meters_by_id,
     standing,
 )
-from orchestration.channels.stripe.client import explained, is_live
+from orchestration.channels.stripe.client import connect, explained, is_live
 from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
@@ -29,7 +30,7 @@ CLOCK_SECONDS, MAX_CLOCK_SECONDS = 60, 300
 
 
 def catalogue_findings(
-    client: stripe.StripeClient, wanted: Catalogue, accounts: Iterable[Mapping[str, Any]]
+    client: stripe.StripeClient, wanted: Catalog, accounts: Iterable[Mapping[str, Any]]
 ) -> list[Finding]:
     """Where the catalogue and Stripe differ, and how the customers of the accounts are billed.
 
@@ -50,7 +51,7 @@ def catalogue_findings(
 def check(
     client: stripe.StripeClient,
     config: Settings,
-    wanted: Catalogue,
+    wanted: Catalog,
     accounts: Iterable[Mapping[str, Any]],
     now: datetime,
 ) -> list[Finding]:
@@ -144,3 +145,29 @@ def _subscriptions(client: stripe.StripeClient) -> Iterator[Subscription]:
     for each in client.v1.subscriptions.list({"limit": PAGE}).auto_paging_iter():
         prices = tuple(as_price(item.price, meters) for item in each.items.auto_paging_iter())
         yield Subscription(each.id, id_of(each.customer), each.status, each.billing_cycle_anchor, prices)
+
+
+class StripeProducts:
+    """What billing asks of Stripe's products and prices, through one client."""
+
+    def __init__(self, client: stripe.StripeClient) -> None:
+        self._client = client
+
+    def standing(self, wanted: Catalog) -> CatalogState:
+        return standing(self._client, wanted)
+
+    def apply(self, wanted: Catalog) -> Iterator[Step]:
+        return apply(self._client, wanted)
+
+    def check(
+        self, config: Settings, wanted: Catalog, accounts: Iterable[Mapping[str, Any]], now: datetime
+    ) -> list[Finding]:
+        return check(self._client, config, wanted, accounts, now)
+
+
+def configured(config: Settings) -> StripeProducts:
+    """:raises ValueError: there is no key, or none that can be used."""
+    client = connect(config)
+    if client is None:
+        raise ValueError("STRIPE_API_KEY is not set: what would be sent is recorded, `headroom stripe plan` shows it")
+    return StripeProducts(client)

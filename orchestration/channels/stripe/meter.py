@@ -7,15 +7,14 @@ events and in the totals. What its error answers mean here is said in `send`.
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 import stripe
 
+from orchestration.billing.meter import AnsweredError, MeterError, StoppedError
 from orchestration.billing.meter_ledger import Report
 from orchestration.billing.metering import Mode
-from orchestration.billing.reporter import AnsweredError, StoppedError
 from orchestration.channels.stripe import client as stripe_client
 from orchestration.channels.stripe.client import refusal
 from orchestration.ledger.outbox import InDoubtError, RefusedError
@@ -59,23 +58,6 @@ class Pace:
     def hold(self, seconds: float) -> None:
         with self._lock:
             self._next = max(self._next, self._clock() + seconds)
-
-
-@dataclass(frozen=True)
-class Rejection:
-    """What Stripe found wrong with reports that it had taken."""
-
-    identifier: str
-    """Of one such report; empty where Stripe does not name it."""
-    code: str
-    count: int
-    """How many it stands for."""
-    event_id: str
-    created: str
-
-    @property
-    def sentence(self) -> str:
-        return _CODES.get(self.code, f"Stripe did not count it ({self.code}): look the code up in its documentation")
 
 
 _CODES = {
@@ -178,14 +160,14 @@ class StripeMeter:
             return f"customer {customer} was deleted at Stripe: its usage is not billed; name the one that replaces it"
         return ""
 
-    def rejections(self, since: datetime) -> list[Rejection]:
+    def errors(self, since: datetime) -> list[MeterError]:
         """What Stripe found wrong with reports of any meter, oldest first, from `since` on."""
         found = []
         asked: Any = {"types": _ERROR_EVENTS, "created": {"gte": f"{since:%Y-%m-%dT%H:%M:%SZ}"}, "limit": 100}
         events = self._client.v2.core.events
         for event in self._asked("error events", lambda: [*events.list(asked).auto_paging_iter()]):
-            found += _rejections(self._asked(f"event {event.id}", events.retrieve, event.id))
-        return sorted(found, key=lambda rejection: (rejection.created, rejection.event_id))
+            found += _errors(self._asked(f"event {event.id}", events.retrieve, event.id))
+        return sorted(found, key=lambda error: (error.created, error.event_id))
 
     def _find(self) -> Any:
         page: Any = {"status": "active", "limit": 100}
@@ -237,17 +219,23 @@ def _retry_after(error: stripe.StripeError) -> float:
     return min(int(asked), LONGEST_WAIT_SECONDS) if asked.isdecimal() else 1
 
 
-def _rejections(event: Any) -> list[Rejection]:
+def _errors(event: Any) -> list[MeterError]:
     """One for each report that the event names, and one for those of a kind that it only counts."""
     found = []
     for kind in event.data.reason.error_types:
+        code = str(kind.code)
+        unknown = f"Stripe did not count it ({code}): look the code up in its documentation"
+        rest = {
+            "code": code,
+            "event_id": str(event.id),
+            "created": str(event.created),
+            "sentence": _CODES.get(code, unknown),
+        }
         # the idempotency key that was sent: identifier-number
         named = [str(sample.request.identifier).rpartition("-")[0] for sample in kind.sample_errors]
-        found += [Rejection(name, str(kind.code), 1, str(event.id), str(event.created)) for name in named]
+        found += [MeterError(name, count=1, **rest) for name in named]
         if kind.error_count > len(named):
-            found.append(
-                Rejection("", str(kind.code), kind.error_count - len(named), str(event.id), str(event.created))
-            )
+            found.append(MeterError("", count=kind.error_count - len(named), **rest))
     return found
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.billing.catalog_rules import Catalogue, Price, PriceTier, catalogue
+from orchestration.billing.catalog_rules import Catalog, Price, PriceTier, catalog_of
 from orchestration.usage.pricing import Plan, Tier, price
 
 TIERS = (Tier(10, Decimal("0.5")), Tier(20, Decimal("0.25"), Decimal(3)), Tier(None, Decimal("0.000000000001")))
@@ -17,7 +17,7 @@ def make_plan(**fields: Any) -> Plan:
     return Plan(**{**given, "included_units": 100, "limit_kind": "soft", "pricing": "none", **fields})
 
 
-def metered(wanted: Catalogue) -> Price:
+def metered(wanted: Catalog) -> Price:
     [found] = [price for price in wanted.prices if price.meter]
     return found
 
@@ -53,7 +53,7 @@ def test_stripe_charges_what_the_plan_does_or_the_plan_is_said_to_be_inexpressib
     fields: dict[str, Any], included: int | None
 ) -> None:
     plan = make_plan(**fields, included_units=included)
-    wanted = catalogue([plan], "calls")
+    wanted = catalog_of([plan], "calls")
     if wanted.inexpressible:
         assert included and (fields["pricing"] == "package" or len(fields["tiers"]) == 2)
         assert [each.lookup_key for each in wanted.prices] == ["headroom_pro_base"]
@@ -85,7 +85,7 @@ def test_stripe_charges_what_the_plan_does_or_the_plan_is_said_to_be_inexpressib
     ],
 )
 def test_what_stripe_has_no_price_for_is_said_and_not_approximated(fields: dict[str, Any], said: str) -> None:
-    wanted = catalogue([make_plan(**fields)], "calls")
+    wanted = catalog_of([make_plan(**fields)], "calls")
     assert wanted.inexpressible["pro"].startswith(said)
     assert [each.lookup_key for each in wanted.prices] == ["headroom_pro_base"]
 
@@ -95,29 +95,29 @@ def test_what_stripe_has_no_price_for_is_said_and_not_approximated(fields: dict[
 )
 def test_amounts_are_in_the_minor_unit(currency: str, base: str, unit: str) -> None:
     plan = make_plan(currency=currency, pricing="flat", unit_price=Decimal("0.000000000001"))
-    fixed, counted = catalogue([plan], "calls").prices
+    fixed, counted = catalog_of([plan], "calls").prices
     assert fixed == Price("headroom_pro_base", "headroom_pro", currency.lower(), unit_amount=Decimal(base))
     assert counted.tiers == (PriceTier(100, Decimal(0)), PriceTier(None, Decimal(unit)))
 
 
 def test_yen_have_no_minor_unit() -> None:
     plan = make_plan(currency="JPY", base_price=Decimal("500.00"), pricing="flat", unit_price=Decimal("0.25"))
-    fixed, counted = catalogue([plan], "calls").prices
+    fixed, counted = catalog_of([plan], "calls").prices
     assert (fixed.unit_amount, counted.tiers[1].unit_amount) == (Decimal(500), Decimal("0.25"))
-    half = catalogue([make_plan(currency="JPY", base_price=Decimal("499.50"))], "calls")
+    half = catalog_of([make_plan(currency="JPY", base_price=Decimal("499.50"))], "calls")
     assert half.inexpressible == {"pro": "its base price 499.50 has parts of JPY's least unit"}
     with pytest.raises(ValueError, match="UGX"):
-        catalogue([make_plan(currency="UGX")], "calls")
+        catalog_of([make_plan(currency="UGX")], "calls")
 
 
 def test_plan_of_two_meters_is_one_product_with_one_base_price() -> None:
-    wanted = catalogue([make_plan(), make_plan(meter="seats")], "calls")
+    wanted = catalog_of([make_plan(), make_plan(meter="seats")], "calls")
     assert [each.lookup_key for each in wanted.prices] == ["headroom_pro_base", "headroom_pro_api-calls"]
     assert [each.id for each in wanted.products.values()] == ["headroom_pro"]
 
 
 def test_ids_of_plans_are_told_apart_whatever_their_names() -> None:
     names = ["pro", "Pro", "pro plus", "pro-plus", "pro/plus", "Größe", "x" * 300]
-    ids = [each.id for each in catalogue([make_plan(name=name) for name in names], "calls").products.values()]
+    ids = [each.id for each in catalog_of([make_plan(name=name) for name in names], "calls").products.values()]
     assert len(set(ids)) == len(names)
     assert all(len(each) < 70 and each.isascii() and " " not in each for each in ids)

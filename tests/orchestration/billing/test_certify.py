@@ -10,11 +10,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from orchestration.billing import certify as certificates
-from orchestration.billing import report
+from orchestration.billing import certify, reconcile
 from orchestration.billing.certificate import Certificate, Status
 from orchestration.billing.certificate_store import Certificates
-from orchestration.billing.certify import Compared
+from orchestration.billing.certify import CertifyResult
+from orchestration.channels.stripe import connect_meter
 from tests.fakes.postgres import Postgres
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import HOUR, World, naive
@@ -47,10 +47,10 @@ class Closing(World):
                 [(account, naive(start), naive(end), source) for account, start, end, source in set(rows)],
             )
 
-    def certify(self, at: datetime | None = None, **settings: Any) -> Compared:
+    def certify(self, at: datetime | None = None, **settings: Any) -> CertifyResult:
         self.now = at or self.now
         self.settings |= settings
-        compared = certificates.certify(self.config, lambda: self.now)
+        compared = certify.certify(self.config, connect_meter, lambda: self.now)
         assert compared
         return compared
 
@@ -58,7 +58,7 @@ class Closing(World):
         """What the hourly job does, up to the certificates."""
         self.now = at
         self.run()
-        report.look_back(self.config, lambda: self.now)
+        reconcile.look_back(self.config, connect_meter, lambda: self.now)
 
     def certificate(self, customer: str = "cus_a", start: datetime = START) -> Certificate:
         return Certificates(self.ledger).since(START - timedelta(days=365))[customer, start]
@@ -84,7 +84,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Closing]:
 def test_period_is_certified_once_when_counted_reported_and_shown_agree(world: Closing) -> None:
     world.usage = {("a1", "cus_a", FIRST): 5, ("a2", "cus_a", FIRST): 2, ("a1", "cus_a", LAST): 9}
     world.hour(LAST + timedelta(minutes=5))
-    assert world.certify() == Compared(), "the period still runs"
+    assert world.certify() == CertifyResult(), "the period still runs"
 
     world.hour(END + timedelta(minutes=5))
     assert [each.difference for each in world.certify().open] == [
@@ -105,7 +105,7 @@ def test_period_is_certified_once_when_counted_reported_and_shown_agree(world: C
     assert "before the invoice became final (2026-12-01 06:00)" in found.sentence
 
     world.hour(END + timedelta(hours=30))
-    assert world.certify() == Compared()
+    assert world.certify() == CertifyResult()
 
 
 def test_difference_at_stripe_is_told_by_the_hour_and_looked_at_again(world: Closing) -> None:
@@ -119,10 +119,10 @@ def test_difference_at_stripe_is_told_by_the_hour_and_looked_at_again(world: Clo
     assert compared.certified == 1
     assert [each.difference for each in compared.open] == ["2026-11-01 10:00 UTC: 5 counted, 4 shown by Stripe"]
     assert "Not certified" in world.certificate().sentence
-    assert world.certify(at + 2 * HOUR) == Compared(), "too early"
+    assert world.certify(at + 2 * HOUR) == CertifyResult(), "too early"
     assert world.certify(END + timedelta(hours=GRACE - 1)).reads == 8, "once more before the invoice is final"
-    assert world.certify(END + timedelta(hours=GRACE - 1, minutes=5)) == Compared()
-    assert world.certify(END + timedelta(hours=GRACE + 1)) == Compared(), "looked at less than six hours ago"
+    assert world.certify(END + timedelta(hours=GRACE - 1, minutes=5)) == CertifyResult()
+    assert world.certify(END + timedelta(hours=GRACE + 1)) == CertifyResult(), "looked at less than six hours ago"
     for event in world.stripe.events:
         event.payload["value"] = "5" if event.payload["value"] == "4" else "1"
     assert world.certify(END + timedelta(hours=GRACE + 5)).certified == 1
@@ -158,7 +158,7 @@ def test_certified_period_is_compared_again_when_it_changes_before_its_invoice_i
 
     world.usage["a", "cus_a", FIRST] = 7
     world.hour(END + timedelta(hours=GRACE + 1))
-    assert world.certify() == Compared(), "what was billed stays certified"
+    assert world.certify() == CertifyResult(), "what was billed stays certified"
     assert world.certificate().units == 6
 
 
@@ -167,7 +167,7 @@ def test_period_that_a_changed_quota_splits_is_one(world: Closing) -> None:
     world.periods = [("a", START, middle, "calendar month"), ("a", middle, END, "quota change")]
     world.usage = {("a", "cus_a", FIRST): 5, ("a", "cus_a", LAST): 6}
     world.hour(middle + timedelta(hours=1))
-    assert world.certify() == Compared()
+    assert world.certify() == CertifyResult()
     world.hour(END + timedelta(minutes=5))
     assert world.certify(END + HOUR).certified == 1
     assert (world.certificate().period_end, world.certificate().units) == (END, 11)
@@ -177,11 +177,11 @@ def test_reads_are_shared_with_the_hourly_comparison(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5, ("b", "cus_b", FIRST): 1}
     world.hour(END + timedelta(minutes=5))
     world.now = END + HOUR
-    report.look_back(world.config, lambda: world.now)  # two reads
+    reconcile.look_back(world.config, connect_meter, lambda: world.now)  # two reads
 
     compared = world.certify(HEADROOM_STRIPE_READS_PER_DAY=12)
     assert (compared.certified, compared.reads, compared.left) == (1, 8, 1)
-    assert world.certify() == Compared(left=1)
+    assert world.certify() == CertifyResult(left=1)
     assert world.certify(END + timedelta(days=1)).certified == 1
 
 
@@ -213,11 +213,11 @@ def test_periods_from_before_the_first_report_are_not_headrooms_to_certify(world
     world.periods = [("a", october, START, "calendar month"), ("a", START, END, "calendar month")]
     world.usage = {("a", "cus_a", october + HOUR): 5, ("a", "cus_a", FIRST): 1}
     world.hour(START + timedelta(days=2))
-    assert world.certify() == Compared()
+    assert world.certify() == CertifyResult()
 
 
 def test_without_a_key_nothing_is_compared(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5}
     world.publish()
     config = world.config.model_copy(update={"stripe_api_key": None})
-    assert certificates.certify(config, lambda: world.now) is None
+    assert certify.certify(config, connect_meter, lambda: world.now) is None

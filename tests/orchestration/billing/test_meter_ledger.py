@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestration.billing.meter_ledger import MeterLedger, Report, standing
-from orchestration.billing.metering import MeterReport, Mode, Plan, Recorded, ReportState
+from orchestration.billing.metering import DayPlan, HourRecord, MeterReport, Mode, ReportState
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.ledger import Ledger
 
@@ -47,7 +47,7 @@ def report(customer: str = "cus_1", hour: datetime = SEVEN, revision: int = 1, *
 
 
 def commit(reports: MeterLedger, *rows: MeterReport, **plan: Any) -> None:
-    made = Plan(list(rows), **plan)
+    made = DayPlan(list(rows), **plan)
     with reports.ledger.transaction() as connection:
         reports.commit(connection, TODAY, "mark", made, NOW)
 
@@ -116,9 +116,9 @@ def test_recorded_is_what_the_plan_needs_of_a_utc_day(reports: MeterLedger) -> N
     with reports.ledger.reading() as connection:
         found = reports.recorded(connection, TODAY, Mode.TOTAL)
         assert reports.recorded(connection, YESTERDAY, Mode.DELTA) == {
-            ("cus_1", row.hour_start): Recorded(1, S.PREPARED, 10, 10, NOW, None)
+            ("cus_1", row.hour_start): HourRecord(1, S.PREPARED, 10, 10, NOW, None)
         }
-    assert found == {("cus_1", midnight): Recorded(2, S.REFUSED, 20, 10, decided, 10)}
+    assert found == {("cus_1", midnight): HourRecord(2, S.REFUSED, 20, 10, decided, 10)}
 
 
 @pytest.mark.parametrize("state", S)

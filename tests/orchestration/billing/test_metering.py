@@ -14,10 +14,10 @@ from orchestration.billing.metering import (
     SMALL_CHANGE,
     Change,
     CustomerHour,
+    DayPlan,
+    HourRecord,
     MeterReport,
     Mode,
-    Plan,
-    Recorded,
     ReportState,
     Terms,
     plan,
@@ -37,17 +37,17 @@ def terms(mode: Mode = TOTAL, **fields: Any) -> Terms:
 
 def recorded(
     state: ReportState, units: int, stands: int | None, decided_at: datetime = NOW, mode: Mode = TOTAL
-) -> Recorded:
+) -> HourRecord:
     value = units if mode is TOTAL else units - (stands or 0)
-    return Recorded(3, state, units, value, decided_at, stands)
+    return HourRecord(3, state, units, value, decided_at, stands)
 
 
-def planned(units: int, before: Recorded | None, of: Terms, hour: datetime = HOUR) -> Plan:
+def planned(units: int, before: HourRecord | None, of: Terms, hour: datetime = HOUR) -> DayPlan:
     key = ("cus_a", hour)
     return plan([(*key, units)], {key: before} if before else {}, of)
 
 
-def only(made: Plan) -> MeterReport:
+def only(made: DayPlan) -> MeterReport:
     [report] = made.reports
     return report
 
@@ -65,7 +65,7 @@ def test_hours_are_reported_in_order_and_accounts_of_a_customer_added_up() -> No
 
 
 def test_nothing_is_reported_when_there_is_nothing_to_bill() -> None:
-    assert plan([("a", HOUR, 0)], {}, terms()) == Plan()
+    assert plan([("a", HOUR, 0)], {}, terms()) == DayPlan()
 
 
 @pytest.mark.parametrize(("mode", "value"), [(TOTAL, 9), (DELTA, 4)])
@@ -78,7 +78,7 @@ def test_correction_is_a_new_revision_with_the_total_or_the_difference(
     report = only(made)
     assert (report.revision, report.units, report.value, report.state) == (4, 9, value, ReportState.PREPARED)
     assert made.corrected == {KEY: (5, 9)}
-    assert planned(5, recorded(state, 5, 5), terms(mode)) == Plan()
+    assert planned(5, recorded(state, 5, 5), terms(mode)) == DayPlan()
 
 
 @pytest.mark.parametrize(("mode", "value"), [(TOTAL, 0), (DELTA, -5)])
@@ -86,21 +86,21 @@ def test_hour_that_is_no_longer_desired_is_reported_with_nothing(mode: Mode, val
     made = plan([], {KEY: recorded(ReportState.CONFIRMED, 5, 5)}, terms(mode))
 
     assert (only(made).units, only(made).value) == (0, value)
-    assert plan([], {KEY: recorded(ReportState.CONFIRMED, 0, 0)}, terms(mode)) == Plan()
+    assert plan([], {KEY: recorded(ReportState.CONFIRMED, 0, 0)}, terms(mode)) == DayPlan()
 
 
 def test_hour_in_doubt_gets_no_second_revision_and_is_planned_again_when_its_units_changed() -> None:
     before = recorded(ReportState.SENDING, 5, 5)
 
-    assert planned(5, before, terms()) == Plan()
-    assert planned(6, before, terms()) == Plan(is_settled=False)
+    assert planned(5, before, terms()) == DayPlan()
+    assert planned(6, before, terms()) == DayPlan(is_settled=False)
 
 
 def test_prepared_report_waits_and_gives_way_when_the_units_changed() -> None:
     before = recorded(ReportState.PREPARED, 5, 3)
 
-    assert planned(5, before, terms()) == Plan()
-    assert planned(3, before, terms()) == Plan(superseded=[KEY])
+    assert planned(5, before, terms()) == DayPlan()
+    assert planned(3, before, terms()) == DayPlan(superseded=[KEY])
     made = planned(6, before, terms(DELTA))
     assert (made.superseded, only(made).value, made.corrected) == ([KEY], 3, {KEY: (3, 6)})
 
@@ -108,7 +108,7 @@ def test_prepared_report_waits_and_gives_way_when_the_units_changed() -> None:
 def test_prepared_difference_gives_way_when_what_it_is_a_difference_to_changed() -> None:
     before = recorded(ReportState.PREPARED, 5, 3, mode=DELTA)
 
-    assert planned(5, before, terms(DELTA)) == Plan()
+    assert planned(5, before, terms(DELTA)) == DayPlan()
     made = planned(5, replace(before, stands=None), terms(DELTA))
     assert (made.superseded, only(made).value) == ([KEY], 5)
 
@@ -122,10 +122,10 @@ def test_prepared_report_is_held_when_it_became_too_late() -> None:
 
 @pytest.mark.parametrize("stands", [None, 2])
 def test_refused_report_is_repeated_after_a_day_or_when_asked_or_with_other_units(stands: int | None) -> None:
-    def refused(hours: float) -> Recorded:
+    def refused(hours: float) -> HourRecord:
         return recorded(ReportState.REFUSED, 5, stands, NOW - timedelta(hours=hours))
 
-    assert planned(5, refused(23.99), terms()) == Plan(is_settled=False)
+    assert planned(5, refused(23.99), terms()) == DayPlan(is_settled=False)
     for made in (
         planned(5, refused(24), terms()),
         planned(5, refused(0), terms(retry=True)),
@@ -143,14 +143,14 @@ def test_lost_report_is_made_anew_at_once(mode: Mode) -> None:
 @pytest.mark.parametrize("state", [ReportState.REFUSED, ReportState.LOST, ReportState.HELD])
 @pytest.mark.parametrize(("units", "stands"), [(0, None), (4, 4)])
 def test_problem_is_over_when_what_stands_is_what_should(state: ReportState, units: int, stands: int | None) -> None:
-    assert planned(units, recorded(state, 5, stands), terms()) == Plan(superseded=[KEY])
+    assert planned(units, recorded(state, 5, stands), terms()) == DayPlan(superseded=[KEY])
 
 
 @pytest.mark.parametrize("state", [ReportState.HELD, ReportState.SETTLED])
 def test_what_people_decide_is_planned_again_only_with_other_units(state: ReportState) -> None:
     for is_late in (False, True):
         of = terms(final_before={"cus_a": NOW} if is_late else {})
-        assert planned(5, recorded(state, 5, None), of) == Plan()
+        assert planned(5, recorded(state, 5, None), of) == DayPlan()
         assert only(planned(6, recorded(state, 5, None), of)).units == 6
 
 
@@ -172,7 +172,7 @@ def test_hours_are_held_once_their_invoice_is_final_or_stripe_takes_them_no_more
 
 @pytest.mark.parametrize("since", [None, HOUR + timedelta(hours=1)])
 def test_what_was_final_before_anything_was_reported_is_not_told(since: datetime | None) -> None:
-    assert planned(5, None, terms(live_since=since, final_before={"cus_a": NOW})) == Plan()
+    assert planned(5, None, terms(live_since=since, final_before={"cus_a": NOW})) == DayPlan()
 
 
 @pytest.mark.parametrize("units", [-1, MAX_UNITS + 1])
@@ -190,15 +190,15 @@ def test_preview_records_what_it_would_report_once_and_nothing_that_is_too_late(
     of = terms(is_preview=True)
 
     assert only(planned(5, None, of)).state is ReportState.PREVIEWED
-    assert planned(0, None, of) == planned(5, recorded(ReportState.PREVIEWED, 5, None), of) == Plan()
+    assert planned(0, None, of) == planned(5, recorded(ReportState.PREVIEWED, 5, None), of) == DayPlan()
     assert only(planned(0, recorded(ReportState.PREVIEWED, 5, None), of)).units == 0
-    assert planned(5, None, replace(of, final_before={"cus_a": NOW})) == Plan()
+    assert planned(5, None, replace(of, final_before={"cus_a": NOW})) == DayPlan()
     assert only(planned(5, recorded(ReportState.PREVIEWED, 5, None), terms())).value == 5  # with a key, it is sent
 
 
 @pytest.mark.parametrize("mode", Mode)
 def test_identifier_names_environment_meter_customer_hour_and_revision(mode: Mode) -> None:
-    def identifier(customer: str = "cus_a", hour: datetime = HOUR, before: Recorded | None = None, **of: Any) -> str:
+    def identifier(customer: str = "cus_a", hour: datetime = HOUR, before: HourRecord | None = None, **of: Any) -> str:
         key = (customer, hour)
         return only(plan([(*key, 5)], {key: before} if before else {}, terms(mode, **of))).identifier
 
@@ -223,7 +223,7 @@ def test_identifier_names_a_total_and_no_difference() -> None:
 def test_record_keeps_the_newest_revision_and_what_stands() -> None:
     by_mode = {TOTAL: (5, 9, 7), DELTA: (5, 4, -2)}
 
-    def found(mode: Mode, *states: ReportState) -> Recorded:
+    def found(mode: Mode, *states: ReportState) -> HourRecord:
         values = by_mode[mode]
         return record(
             (
@@ -235,9 +235,9 @@ def test_record_keeps_the_newest_revision_and_what_stands() -> None:
 
     sent, refused = ReportState.SENT, ReportState.REFUSED
     for mode, values in by_mode.items():
-        assert found(mode, sent, sent, sent) == Recorded(3, sent, 7, values[-1], NOW, 7, is_awaited=True)
-        assert found(mode, sent, sent, refused) == Recorded(3, refused, 7, values[-1], NOW, 9, is_awaited=True)
-        assert found(mode, refused, refused, refused) == Recorded(3, refused, 7, values[-1], NOW, None)
+        assert found(mode, sent, sent, sent) == HourRecord(3, sent, 7, values[-1], NOW, 7, is_awaited=True)
+        assert found(mode, sent, sent, refused) == HourRecord(3, refused, 7, values[-1], NOW, 9, is_awaited=True)
+        assert found(mode, refused, refused, refused) == HourRecord(3, refused, 7, values[-1], NOW, None)
     assert found(TOTAL, refused, sent, ReportState.PREPARED).stands == 9
     assert found(DELTA, refused, sent, ReportState.PREPARED).stands == 4  # it was refused after the next was taken
     assert found(DELTA, sent, refused, sent).stands == 3
@@ -253,14 +253,14 @@ class Stripe:
         self.mode = mode
         self.rows: dict[str, MeterReport] = {}
 
-    def recorded(self) -> dict[CustomerHour, Recorded]:
+    def recorded(self) -> dict[CustomerHour, HourRecord]:
         rows = sorted(self.rows.values(), key=lambda row: row.revision)
         return record(
             ((*row.key, row.revision, row.units, row.value, row.state, NOW - timedelta(days=2)) for row in rows),
             self.mode,
         )
 
-    def plan(self, desired: list[tuple[str, datetime, int]]) -> Plan:
+    def plan(self, desired: list[tuple[str, datetime, int]]) -> DayPlan:
         made = plan(desired, self.recorded(), terms(self.mode))
         for row in self.rows.values():
             if row.key in made.superseded and row.state is not ReportState.SENT:
@@ -301,7 +301,7 @@ def test_what_stands_is_what_is_desired_in_the_end_whatever_became_of_reports(
             stripe.rows[row.identifier] = replace(row, state=ReportState.SENT)
 
     assert stripe.totals() == {key: units for key, units in days[-1].items() if units}
-    assert stripe.plan([(*key, units) for key, units in days[-1].items()]) == Plan()
+    assert stripe.plan([(*key, units) for key, units in days[-1].items()]) == DayPlan()
     for key in stripe.recorded():
         revisions = sorted(row.revision for row in stripe.rows.values() if row.key == key)
         assert revisions == list(range(1, len(revisions) + 1))
@@ -315,7 +315,7 @@ def change(*corrections: tuple[str, int, int], mode: Mode = TOTAL) -> Change:
     found = Change()
     keys = [(customer, HOUR) for customer, _, _ in corrections]
     before = {
-        key: Recorded(1, ReportState.CONFIRMED, stands, stands, NOW, stands)
+        key: HourRecord(1, ReportState.CONFIRMED, stands, stands, NOW, stands)
         for key, (_, stands, _) in zip(keys, corrections, strict=True)
         if stands
     }

@@ -12,10 +12,11 @@ from typing import Any
 
 import pytest
 
-from orchestration.billing import report
+from orchestration.billing import reconcile, report
+from orchestration.billing.meter import StoppedError
 from orchestration.billing.metering import ReportState
-from orchestration.billing.reporter import StoppedError
 from orchestration.channels.stripe import client as stripe_client
+from orchestration.channels.stripe import connect_meter
 from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger.engines import BusyError
 from tests.fakes.slack import CUT_OFF_AFTER, GARBLED_AFTER, LOST_AFTER, LOST_BEFORE, Fault
@@ -195,7 +196,7 @@ def test_what_was_refused_is_no_problem_any_more_when_there_was_no_such_usage(wo
     world.stripe.delete_customer("cus_b")
     world.run()
     world.now += HOUR
-    report.note_rejections(world.config, world.clock)
+    reconcile.note_rejections(world.config, connect_meter, world.clock)
     assert list(world.problems()) == [("cus_b", SEVEN)]
     del world.usage["b", "cus_b", SEVEN]
     world.run()
@@ -384,11 +385,11 @@ def test_two_runs_at_once_send_each_hour_once(world: World) -> None:
 
     world.publish()
     world.stripe.before = hold
-    first = threading.Thread(target=report.report_usage, args=(world.config, world.clock))
+    first = threading.Thread(target=report.report_usage, args=(world.config, connect_meter, world.clock))
     first.start()
     assert arrived.wait(30)
     with pytest.raises(BusyError, match="another run has stripe in hand"):
-        report.report_usage(world.config, world.clock)
+        report.report_usage(world.config, connect_meter, world.clock)
     goes_on.set()
     first.join()
     assert len(world.stripe.events) == 2
@@ -421,11 +422,11 @@ def test_a_deleted_customer_is_found_by_the_error_events(world: World) -> None:
     world.stripe.delete_customer("cus_a")
     world.run()
     world.now += timedelta(minutes=1)
-    told = report.note_rejections(world.config, world.clock)
+    told = reconcile.note_rejections(world.config, connect_meter, world.clock)
     sentence = "Stripe knows no such customer: correct stripe_customer_id in the accounts file"
     assert told == [f"cus_a, 2026-11-20 07:00 UTC: {sentence}"]
     assert world.problems() == {("cus_a", SEVEN): sentence}
-    assert report.note_rejections(world.config, world.clock) == []
+    assert reconcile.note_rejections(world.config, connect_meter, world.clock) == []
 
 
 def test_more_rejections_than_stripe_names_are_told_once(world: World) -> None:
@@ -434,9 +435,9 @@ def test_more_rejections_than_stripe_names_are_told_once(world: World) -> None:
     world.usage["a", "cus_a", SIX] = 7
     world.run()
     world.now += timedelta(minutes=1)
-    told = report.note_rejections(world.config, world.clock)
+    told = reconcile.note_rejections(world.config, connect_meter, world.clock)
     assert [sentence for sentence in told if sentence.startswith("1 more reports: ")]
-    assert report.note_rejections(world.config, world.clock) == []
+    assert reconcile.note_rejections(world.config, connect_meter, world.clock) == []
 
 
 def test_a_meter_that_was_archived_after_it_took_usage_is_told_and_made_good(world: World) -> None:
@@ -459,9 +460,9 @@ def test_a_meter_that_was_archived_after_it_took_usage_is_told_and_made_good(wor
 def noted(world: World) -> list[str]:
     """The sensor's look, which needs the meter."""
     with pytest.raises(StoppedError, match="no active meter"):
-        report.note_rejections(world.config, world.clock)
+        reconcile.note_rejections(world.config, connect_meter, world.clock)
     reactivate(world)
-    return report.note_rejections(world.config, world.clock)
+    return reconcile.note_rejections(world.config, connect_meter, world.clock)
 
 
 def test_a_total_that_never_appears_is_told_or_sent_anew(world: World) -> None:
@@ -477,7 +478,7 @@ def test_a_total_that_never_appears_is_told_or_sent_anew(world: World) -> None:
         assert world.problems() == {}
         return
     assert world.problems()["cus_a", SEVEN].startswith("Stripe shows 0 units where 7 were taken: something else writes")
-    report.adopt(world.config, world.clock, "cus_a", SEVEN)
+    reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     settle(world)
     assert world.totals("cus_a") == {SEVEN: 7}
     assert world.problems() == {}
@@ -558,7 +559,7 @@ def test_a_ledger_that_was_restored_and_usage_that_changed_meanwhile_are_right_o
         assert world.totals("cus_a") == {SEVEN: 12}
         return
     assert world.problems()["cus_a", SEVEN].startswith("Stripe shows 9 units where 12 were taken")
-    report.adopt(world.config, world.clock, "cus_a", SEVEN)
+    reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     settle(world)
     assert world.totals("cus_a") == {SEVEN: 12}
     assert world.problems() == {}
@@ -576,14 +577,14 @@ def test_a_ledger_that_was_restored_or_lost_takes_over_what_stripe_shows(world: 
     del world.usage["b", "cus_b", SIX]
     world.now += 3 * HOUR
     world.publish()
-    adopted = report.adopt_all(world.config, world.clock)
+    adopted = reconcile.adopt_all(world.config, connect_meter, world.clock)
     assert [(row.stripe_customer_id, row.hour_start, row.units) for row in adopted] == [
         ("cus_a", SEVEN, 9),
         ("cus_b", SIX, 4),
     ]
     settle(world)
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SIX: 0, SEVEN: 1})
-    assert report.adopt_all(world.config, world.clock) == []
+    assert reconcile.adopt_all(world.config, connect_meter, world.clock) == []
 
 
 def test_a_ledger_takes_over_usage_of_a_day_that_has_none_any_more(world: QuickWorld) -> None:
@@ -597,7 +598,7 @@ def test_a_ledger_takes_over_usage_of_a_day_that_has_none_any_more(world: QuickW
     world.usage = {**before}
     world.now += 3 * HOUR
     world.publish()
-    report.adopt_all(world.config, world.clock)
+    reconcile.adopt_all(world.config, connect_meter, world.clock)
     settle(world)
     assert world.totals("cus_a") == {SEVEN - DAY: 1, SEVEN: 0}
 
@@ -608,13 +609,13 @@ def test_adopting_an_hour_takes_back_what_was_not_sent_yet_and_leaves_alone_what
     world.stripe.then(LOST_BEFORE)
     world.run()
     with pytest.raises(LookupError, match="in doubt"):
-        report.adopt(world.config, world.clock, "cus_a", SEVEN)
+        reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     world.now += timedelta(minutes=1)
     world.run()
     world.usage["a", "cus_a", SEVEN] = 12
     world.stripe.then(*[RATE_LIMITED] * stripe_channel.PATIENCE)
     world.run()
-    report.adopt(world.config, world.clock, "cus_a", SEVEN)
+    reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     settle(world)
     assert world.totals("cus_a") == {SEVEN: 12}
     assert world.problems() == {}
@@ -738,7 +739,7 @@ def test_adopted_total_is_what_the_next_report_is_made_from(world: World) -> Non
     hour = int(SEVEN.timestamp())
     post(world, "by-hand", "2", hour)
     shown = world.totals("cus_a")[SEVEN]
-    adopted = report.adopt(world.config, lambda: world.now, "cus_a", SEVEN)
+    adopted = reconcile.adopt(world.config, connect_meter, lambda: world.now, "cus_a", SEVEN)
     assert adopted.units == shown != 5
     world.run()
     world.run()

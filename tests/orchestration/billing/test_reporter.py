@@ -9,22 +9,11 @@ from typing import Any
 
 import pytest
 
+from orchestration.billing.confirm import CHECKS, LAG, ReconcileResult, confirm
+from orchestration.billing.meter import AnsweredError, StoppedError
 from orchestration.billing.meter_ledger import MeterLedger, Report
-from orchestration.billing.metering import MeterReport, Mode, Plan, ReportState
-from orchestration.billing.reporter import (
-    BATCH,
-    CHECKS,
-    GIVE_UP,
-    IDENTIFIER_WINDOW,
-    LAG,
-    SAME_ANSWER,
-    AnsweredError,
-    Looked,
-    Sent,
-    StoppedError,
-    confirm,
-    send_due,
-)
+from orchestration.billing.metering import GIVE_UP, DayPlan, MeterReport, Mode, ReportState
+from orchestration.billing.reporter import BATCH, IDENTIFIER_WINDOW, SAME_ANSWER, SendResult, send_due
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 
@@ -91,12 +80,12 @@ class World:
             state = fields.get("state", S.PREPARED)
             rows.append(MeterReport(customer, hour, revision, units, value, name, state))
         with self.ledger.ledger.transaction() as connection:
-            self.ledger.commit(connection, SEVEN.date(), "mark", Plan(rows), self.now)
+            self.ledger.commit(connection, SEVEN.date(), "mark", DayPlan(rows), self.now)
 
-    def send(self, **options: Any) -> Sent:
+    def send(self, **options: Any) -> SendResult:
         return send_due(self.ledger, self.meter, lambda: self.now, **options)
 
-    def confirm(self, reads: int = 100) -> Looked:
+    def confirm(self, reads: int = 100) -> ReconcileResult:
         return confirm(self.ledger, self.meter, lambda: self.now, reads)
 
     def row(self, customer: str = "cus_1", hour: datetime = SEVEN) -> Report:
@@ -133,10 +122,10 @@ def customers(number: int) -> list[tuple[str, datetime]]:
 def test_reports_are_sent_once_and_recorded_as_sent(world: World) -> None:
     world.prepare(("cus_1", SEVEN), ("cus_2", SEVEN), ("cus_1", SEVEN - HOUR))
 
-    assert world.send() == Sent(taken=3)
+    assert world.send() == SendResult(taken=3)
     row = world.row()
     assert (row.state, row.attempts, row.attempted_at, row.finished_at, row.error) == (S.SENT, 1, NOW, NOW, None)
-    assert world.send() == Sent()
+    assert world.send() == SendResult()
     assert len(world.meter.taken) == 3
 
 
@@ -144,7 +133,7 @@ def test_batches_double_so_that_a_stripe_that_is_down_leaves_few_in_doubt(world:
     world.prepare(*customers(300))
     sizes: list[int] = []
 
-    def progress(sent: Sent) -> None:
+    def progress(sent: SendResult) -> None:
         sizes.append(sent.taken - sum(sizes))
 
     world.send(progress=progress)
@@ -232,7 +221,7 @@ def test_report_without_an_answer_stays_in_doubt_and_is_sent_again_under_its_ide
 
     world.meter.on_send = lambda _: None
     world.now += HOUR
-    assert world.send() == Sent(taken=1)
+    assert world.send() == SendResult(taken=1)
     assert world.meter.taken[-1].identifier == doubtful.identifier
     row = world.row("cus_2")
     assert (row.state, row.attempts, row.first_attempt_at, row.error) == (S.SENT, 2, NOW, None)
@@ -339,7 +328,7 @@ def test_old_difference_in_doubt_that_stripe_shows_was_taken(raw: World) -> None
     doubtful(raw)
     raw.meter.totals["cus_1", SEVEN] = 5
 
-    assert raw.send() == Sent()
+    assert raw.send() == SendResult()
     row = raw.row()
     assert (row.state, row.stripe_units, row.finished_at, row.checked_at) == (S.SENT, 5, NOW, NOW)
 
@@ -348,7 +337,7 @@ def test_old_difference_in_doubt_is_lost_only_when_it_was_missing_for_a_day(raw:
     doubtful(raw)
     for hours, state in ((0, S.SENDING), (23.9, S.SENDING), (24, S.LOST)):
         raw.now = NOW + timedelta(hours=hours)
-        assert raw.send() == Sent()
+        assert raw.send() == SendResult()
         assert raw.row().state is state
         assert raw.row().checked_at == NOW
     assert raw.row().error == "never arrived at Stripe; sent anew"
@@ -396,7 +385,7 @@ def test_late_difference_for_an_old_hour_is_sent_after_a_look_and_not_if_it_is_t
     raw.prepare(("cus_1", OLD), ("cus_2", OLD))
     raw.meter.totals["cus_2", OLD] = 5
 
-    assert raw.send() == Sent(taken=1)
+    assert raw.send() == SendResult(taken=1)
     assert raw.meter.totals == {("cus_1", OLD): 5, ("cus_2", OLD): 5}
     assert {raw.row(name, OLD).state for name in ("cus_1", "cus_2")} == {S.SENT}
     assert len(raw.meter.reads) == 2
@@ -425,7 +414,7 @@ def test_nothing_is_sent_when_old_differences_cannot_be_looked_up(raw: World) ->
     raw.prepare(("cus_1", OLD), ("cus_2", SEVEN))
     raw.meter.is_down = True
 
-    assert raw.send() == Sent(stopped="Stripe is down")
+    assert raw.send() == SendResult(stopped="Stripe is down")
     assert raw.row("cus_2").state is S.PREPARED
 
 
@@ -443,12 +432,12 @@ def test_total_that_stripe_shows_is_confirmed_after_its_lag(world: World, mode: 
     sent(world, ("cus_1", SEVEN), ("cus_1", SEVEN - HOUR), ("cus_2", SEVEN))
 
     world.now = NOW + LAG
-    assert world.confirm() == Looked()
+    assert world.confirm() == ReconcileResult()
     world.now += timedelta(seconds=1)
-    assert world.confirm() == Looked(confirmed=3, reads=2)
+    assert world.confirm() == ReconcileResult(confirmed=3, reads=2)
     row = world.row()
     assert (row.state, row.stripe_units, row.checks, row.checked_at) == (S.CONFIRMED, 5, 1, world.now)
-    assert world.confirm() == Looked()
+    assert world.confirm() == ReconcileResult()
 
 
 def test_older_revisions_of_an_hour_are_confirmed_with_the_newest(world: World) -> None:
@@ -465,10 +454,10 @@ def test_total_that_does_not_appear_is_sent_anew_once_and_a_mismatch_then(world:
     world.meter.totals.clear()
     for looks in range(1, CHECKS):
         world.now += GIVE_UP
-        assert world.confirm() == Looked(waiting=1, reads=1)
+        assert world.confirm() == ReconcileResult(waiting=1, reads=1)
         assert world.row().checks == looks
     world.now += HOUR
-    assert world.confirm() == Looked(lost=1, reads=1)
+    assert world.confirm() == ReconcileResult(lost=1, reads=1)
     assert (world.row().state, world.row().error) == (S.LOST, "Stripe shows 0 units after 3 looks; sent anew")
 
     sent(world, revision=2)
@@ -476,7 +465,7 @@ def test_total_that_does_not_appear_is_sent_anew_once_and_a_mismatch_then(world:
     for _ in range(CHECKS):
         world.now += GIVE_UP
         looked = world.confirm()
-    assert looked == Looked(mismatched=1, reads=1)
+    assert looked == ReconcileResult(mismatched=1, reads=1)
     assert world.row().state is S.MISMATCH
     assert "Stripe shows 1,234 units where 5 were taken" in str(world.row().error)
     world.meter.totals["cus_1", SEVEN] = 5  # it comes right
@@ -527,11 +516,11 @@ def test_hour_with_a_revision_in_doubt_or_just_taken_is_left_alone(world: World)
     world.ledger.claim([world.row()], NOW)
     world.meter.totals["cus_1", SEVEN] = 9
     world.now += HOUR
-    assert world.confirm() == Looked(reads=1)
+    assert world.confirm() == ReconcileResult(reads=1)
     assert [row.state for row in world.ledger.of_customer("cus_1", SEVEN, SEVEN + HOUR)] == [S.SENT, S.SENDING]
 
     world.change(world.row(), state=S.SENT, finished_at=world.now)
-    assert world.confirm() == Looked(reads=1)
+    assert world.confirm() == ReconcileResult(reads=1)
 
 
 def test_reads_are_spent_on_those_that_wait_longest_and_count_their_pages(world: World) -> None:
@@ -540,9 +529,9 @@ def test_reads_are_spent_on_those_that_wait_longest_and_count_their_pages(world:
     sent(world, ("cus_1", first), ("cus_1", SEVEN), ("cus_2", SEVEN), ("cus_3", SEVEN), ("cus_4", SEVEN))
     world.now += HOUR
 
-    assert world.confirm(reads=2) == Looked(confirmed=2, reads=2, customers_left=2)
+    assert world.confirm(reads=2) == ReconcileResult(confirmed=2, reads=2, customers_left=2)
     assert [read[0] for read in world.meter.reads] == ["cus_2", "cus_3"]
-    assert world.confirm(reads=3) == Looked(confirmed=3, reads=2)
+    assert world.confirm(reads=3) == ReconcileResult(confirmed=3, reads=2)
     assert world.meter.reads[2:] == [("cus_1", first, SEVEN + HOUR), ("cus_4", SEVEN, SEVEN + HOUR)]
 
 
@@ -552,7 +541,7 @@ def test_hours_of_several_pages_are_compared_one_by_one_when_their_sum_is_wrong(
     world.meter.totals["cus_1", SEVEN] += 1
     world.now += HOUR
 
-    assert world.confirm() == Looked(confirmed=1, waiting=1, reads=3)
+    assert world.confirm() == ReconcileResult(confirmed=1, waiting=1, reads=3)
     assert (world.row(hour=first).state, world.row().stripe_units) == (S.CONFIRMED, 6)
 
 
@@ -561,5 +550,5 @@ def test_look_ends_when_stripe_cannot_be_asked(world: World) -> None:
     world.now += HOUR
     world.meter.is_down = True
 
-    assert world.confirm() == Looked(reads=1, stopped="Stripe is down")
+    assert world.confirm() == ReconcileResult(reads=1, stopped="Stripe is down")
     assert world.row().checks == 0

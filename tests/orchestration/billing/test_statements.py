@@ -12,9 +12,10 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from orchestration.billing import certify, statements
-from orchestration.billing import report as billing
-from orchestration.billing.statements import Copied
+from orchestration.billing import certify, reconcile, statements
+from orchestration.billing.meter_ledger import MeterLedger
+from orchestration.billing.statements import LedgerCopyResult
+from orchestration.channels.stripe import connect_meter
 from orchestration.cli.main import app
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import HOUR, NOW, SEVEN, World
@@ -78,17 +79,17 @@ def copied(world: World) -> list[tuple[str, int, int, str]]:
 
 
 def test_copy_has_what_the_ledger_has_and_writes_only_days_that_changed(world: World) -> None:
-    assert statements.copy_ledger(world.config) == Copied(days=0, rows=0, is_whole=True)
+    assert statements.copy_ledger(world.config) == LedgerCopyResult(days=0, rows=0, is_whole=True)
     assert copied(world) == []
 
     world.usage = {("a", "cus_a", SEVEN): 5, ("a", "cus_a", SEVEN - DAY): 3, ("b", "cus_b", SEVEN): 1}
     world.run()
-    assert statements.copy_ledger(world.config) == Copied(days=2, rows=3, is_whole=False)
-    assert statements.copy_ledger(world.config) == Copied(days=0, rows=0, is_whole=False)
+    assert statements.copy_ledger(world.config) == LedgerCopyResult(days=2, rows=3, is_whole=False)
+    assert statements.copy_ledger(world.config) == LedgerCopyResult(days=0, rows=0, is_whole=False)
 
     world.usage["a", "cus_a", SEVEN] = 6
     world.run()
-    assert statements.copy_ledger(world.config) == Copied(days=1, rows=3, is_whole=False)
+    assert statements.copy_ledger(world.config) == LedgerCopyResult(days=1, rows=3, is_whole=False)
     assert copied(world) == [
         ("cus_a", 1, 3, "sent"),
         ("cus_a", 1, 5, "sent"),
@@ -97,7 +98,7 @@ def test_copy_has_what_the_ledger_has_and_writes_only_days_that_changed(world: W
     ]
 
     world.now += HOUR
-    billing.look_back(world.config, lambda: world.now)
+    reconcile.look_back(world.config, connect_meter, lambda: world.now)
     statements.copy_ledger(world.config)
     assert {state for *_, state in copied(world)} == {"confirmed"}
 
@@ -141,7 +142,7 @@ def test_copy_is_made_anew_when_it_is_gone_or_of_another_ledger(world: World) ->
     for path in world.folder.glob("ledger.sqlite*"):
         path.unlink()
     backup.rename(world.folder / "ledger.sqlite")
-    assert statements.copy_ledger(world.config) == Copied(days=2, rows=2, is_whole=True)
+    assert statements.copy_ledger(world.config) == LedgerCopyResult(days=2, rows=2, is_whole=True)
     assert [units for _, _, units, _ in copied(world)] == [3, 5]
 
 
@@ -160,15 +161,15 @@ def test_change_during_a_copy_is_left_for_the_next(world: World, monkeypatch: py
     world.usage = {("a", "cus_a", SEVEN): 5}
     statements.copy_ledger(world.config)
     world.run()
-    rows_of = billing.MeterLedger.rows_of
+    rows_of = MeterLedger.rows_of
 
-    def meanwhile(ledger: billing.MeterLedger, *arguments: object) -> object:
+    def meanwhile(ledger: MeterLedger, *arguments: object) -> object:
         yield from rows_of(ledger, *arguments)  # type: ignore[arg-type]
         world.usage["a", "cus_a", SEVEN] = 6
         world.run()
 
     with monkeypatch.context() as patch:
-        patch.setattr(billing.MeterLedger, "rows_of", meanwhile)
+        patch.setattr(MeterLedger, "rows_of", meanwhile)
         statements.copy_ledger(world.config)
     assert len(copied(world)) == 1
     statements.copy_ledger(world.config)
@@ -178,7 +179,7 @@ def test_change_during_a_copy_is_left_for_the_next(world: World, monkeypatch: py
 def confirmed(world: World) -> None:
     world.run()
     world.now += HOUR
-    billing.look_back(world.config, lambda: world.now)
+    reconcile.look_back(world.config, connect_meter, lambda: world.now)
 
 
 @pytest.mark.parametrize("name", ["a1", "acme corp", "cus_a", "a2"])
@@ -325,7 +326,7 @@ def test_statement_shows_its_certificate(world: World, monkeypatch: pytest.Monke
         connection.execute(
             "update account_periods set period_start = timestamp '2026-11-01', period_end = timestamp '2026-12-01'"
         )
-    compared = certify.certify(world.config, lambda: world.now)
+    compared = certify.certify(world.config, connect_meter, lambda: world.now)
     assert compared
     assert compared.certified == 1
     monkeypatch.setenv("HEADROOM_NOW", world.now.isoformat())

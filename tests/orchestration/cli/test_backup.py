@@ -15,8 +15,9 @@ import duckdb
 import pytest
 
 from orchestration import settings
-from orchestration.billing import report
-from orchestration.billing.reporter import StoppedError
+from orchestration.billing import reconcile
+from orchestration.billing.meter import StoppedError
+from orchestration.channels.stripe import connect_meter
 from orchestration.cli import backup
 from orchestration.lake.lake import Lake
 from orchestration.lake.landing import LandedFile
@@ -220,7 +221,7 @@ def test_a_copy_reports_nothing_to_stripe_until_it_has_adopted(tmp_path: Path, w
             world.run()
         assert len(stripe.events) == sent
         world.now += 3 * HOUR
-        assert [row.units for row in report.adopt_all(world.config, world.clock)] == [9]
+        assert [row.units for row in reconcile.adopt_all(world.config, connect_meter, world.clock)] == [9]
         world.run()
         assert world.totals("cus_a") == {SEVEN: 12}
         assert len(stripe.events) == sent + 1

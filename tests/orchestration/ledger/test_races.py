@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestration.billing.meter_ledger import MeterLedger
-from orchestration.billing.metering import MeterReport, Mode, Plan, ReportState
+from orchestration.billing.metering import DayPlan, MeterReport, Mode, ReportState
 from orchestration.ledger.engines import BusyError, UnusableLedgerError
 from orchestration.ledger.ledger import Ledger, State
 from orchestration.ledger.tables import announced_crossings, deliveries, meter_reports
@@ -61,7 +61,7 @@ def plan(ledger: Ledger, number: int, racer: int) -> None:
         known = reports.recorded(connection, NOW.date(), Mode.TOTAL).get(customer)
         revision = known.revision + 1 if known else 1
         report = MeterReport(*customer, revision, 1, 1, f"revision {revision}", ReportState.PREPARED)
-        reports.commit(connection, NOW.date(), "mark", Plan([report]), NOW)
+        reports.commit(connection, NOW.date(), "mark", DayPlan([report]), NOW)
 
 
 def raced(how: Callable[[Ledger, int, int], None], url: str) -> Ledger:

@@ -7,13 +7,14 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from orchestration.messages import account_wording
 from orchestration.messages import account_wording as words
-from orchestration.messages.account_wording import Morning
+from orchestration.messages.account_wording import DigestDay
 from tests.support.builders import NOVEMBER, make_standing
 
 FRIDAY = date(2026, 11, 20)
 BERLIN = ZoneInfo("Europe/Berlin")
-MORNING = Morning(FRIDAY, BERLIN, since=datetime(2026, 11, 19, 7, tzinfo=UTC))
+MORNING = DigestDay(FRIDAY, BERLIN, since=datetime(2026, 11, 19, 7, tzinfo=UTC))
 PRICED = {
     "next_plan": "scale",
     "currency": "USD",
@@ -175,7 +176,7 @@ def test_caveat_is_left_out_when_it_is_not(fields: dict[str, Any]) -> None:
 
 
 def test_nothing_is_late_on_the_first_day() -> None:
-    first = Morning(FRIDAY, BERLIN, MORNING.since, is_first=True)
+    first = DigestDay(FRIDAY, BERLIN, MORNING.since, is_first=True)
 
     assert words.caveats(make_standing(late_calls_24h=5), first) == []
 
@@ -197,12 +198,15 @@ def test_endpoints_have_their_share_of_all_calls() -> None:
 def test_letter_has_nothing_of_ours() -> None:
     row = make_standing(mrr=Decimal(7_777), csm="omar", severity="critical", recommended_action="Call today")
 
-    assert not {"mrr", "csm", "severity"} & set(words.letter(row, FRIDAY))
-    assert "7777" not in str(words.letter(row, FRIDAY)).replace(",", "")
+    assert not {"mrr", "csm", "severity"} & set(account_wording.email_context(row, FRIDAY))
+    assert "7777" not in str(account_wording.email_context(row, FRIDAY)).replace(",", "")
 
 
 def test_letter_says_when_the_cap_is_hit_only_if_it_is_ahead() -> None:
-    assert words.letter(make_standing(), FRIDAY)["hits_cap"] == "Friday, 27 November"
-    assert words.letter(make_standing(used_mtd=1_000_000), FRIDAY)["hits_cap"] == ""
-    assert words.letter(make_standing(hits_cap_in_period=False), FRIDAY)["hits_cap"] == ""
-    assert words.letter(make_standing(period_end=datetime(9999, 1, 1, tzinfo=UTC)), FRIDAY)["period_ends"] == ""
+    assert account_wording.email_context(make_standing(), FRIDAY)["hits_cap"] == "Friday, 27 November"
+    assert account_wording.email_context(make_standing(used_mtd=1_000_000), FRIDAY)["hits_cap"] == ""
+    assert account_wording.email_context(make_standing(hits_cap_in_period=False), FRIDAY)["hits_cap"] == ""
+    assert (
+        account_wording.email_context(make_standing(period_end=datetime(9999, 1, 1, tzinfo=UTC)), FRIDAY)["period_ends"]
+        == ""
+    )

@@ -46,10 +46,10 @@ def test_preview_tells_how_far_a_digest_is(
         ledger.finish(delivery, state, NOW + timedelta(hours=1), None, "invite the bot")
     ledger.close()
 
-    shown = preview_digest(config, DAY, warn=print)
+    shown = preview_digest(config, DAY, "slack", digest_payloads, None, warn=print)
 
     assert shown.status == status
-    assert (shown.composed.payload, shown.composed.replies) == (payload, replies)
+    assert (shown.payload, shown.replies) == (payload, replies)
 
 
 def test_preview_says_what_to_do_when_nothing_was_published(data: Path) -> None:

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
-from orchestration.messages.account_wording import letter
+from orchestration.messages.account_wording import email_context
 from orchestration.messages.email_draft import NAME, DraftError, draft
 from tests.support.builders import make_standing
 
 
 def letter_of(**fields: Any) -> dict[str, Any]:
-    return letter(make_standing(account_name="Acme & Söhne <R&D>", **fields), date(2026, 11, 20))
+    return email_context(make_standing(account_name="Acme & Söhne <R&D>", **fields), date(2026, 11, 20))
 
 
 def folder_with(tmp_path: Path, template: str) -> Path:

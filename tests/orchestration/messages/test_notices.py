@@ -10,7 +10,7 @@ import pytest
 from orchestration.messages import critical, failures, monthly, weekly
 from orchestration.messages.crossings import CrossingKey
 from orchestration.messages.failures import Failure
-from orchestration.messages.message import Notice
+from orchestration.messages.message import Message
 from tests.support.builders import make_cap_hit, make_change, make_hard_crossing
 
 UTC_ZONE = ZoneInfo("UTC")
@@ -19,17 +19,17 @@ FIRST = datetime(2026, 11, 1, 8, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def text(notice: Notice | str) -> dict[str, list[str]]:
+def text(notice: Message | str) -> dict[str, list[str]]:
     """The lines by heading."""
-    assert isinstance(notice, Notice)
+    assert isinstance(notice, Message)
     return {section.heading: [line.text for line in section.lines] for section in notice.sections}
 
 
 # Weekly
 
 
-def this_week(*changes: dict[str, Any], as_of: datetime = MONDAY, through: datetime | None = MONDAY) -> Notice | str:
-    return weekly.compose(changes, through, as_of, UTC_ZONE)
+def this_week(*changes: dict[str, Any], as_of: datetime = MONDAY, through: datetime | None = MONDAY) -> Message | str:
+    return weekly.weekly_message(changes, through, as_of, UTC_ZONE)
 
 
 def test_week_names_who_may_be_leaving_first() -> None:
@@ -41,7 +41,7 @@ def test_week_names_who_may_be_leaving_first() -> None:
         make_change("e", ""),
     )
 
-    assert isinstance(notice, Notice)
+    assert isinstance(notice, Message)
     assert (notice.key, notice.audience) == ("weekly|2026-W46", "cs")
     assert notice.headline == "Week 46: 1 dropping, 1 dormant, 1 growing, 1 new. First to look at: Cedar."
     assert text(notice) == {
@@ -56,7 +56,7 @@ def test_week_names_who_may_be_leaving_first() -> None:
 def test_quiet_week_is_one_line() -> None:
     notice = this_week(make_change("a", ""))
 
-    assert isinstance(notice, Notice)
+    assert isinstance(notice, Message)
     assert (notice.headline, notice.sections, notice.table) == ("Week 46: no account changed by much.", [], [])
 
 
@@ -75,15 +75,15 @@ def test_quiet_week_is_one_line() -> None:
 def test_week_is_due_at_the_first_eight_after_it_until_the_next_one_is_over(
     zone: str, as_of: datetime, is_due: bool
 ) -> None:
-    notice = weekly.compose([make_change("a", "")], MONDAY, as_of, ZoneInfo(zone))
+    notice = weekly.weekly_message([make_change("a", "")], MONDAY, as_of, ZoneInfo(zone))
 
-    assert isinstance(notice, Notice) is is_due
+    assert isinstance(notice, Message) is is_due
 
 
 def test_week_waits_for_a_call_of_its_last_day() -> None:
     sunday = datetime(2026, 11, 15, tzinfo=UTC)
 
-    assert isinstance(this_week(make_change("a", ""), through=sunday), Notice)
+    assert isinstance(this_week(make_change("a", ""), through=sunday), Message)
     assert "2026-11-14" in str(this_week(make_change("a", ""), through=sunday - timedelta(seconds=1)))
     assert this_week() == "no account called before the end of the last week"
 
@@ -92,7 +92,7 @@ def test_week_waits_for_a_call_of_its_last_day() -> None:
 
 
 def test_month_says_what_became_of_each_and_what_the_plans_changed_by() -> None:
-    notice = monthly.compose(
+    notice = monthly.monthly_message(
         [
             make_cap_hit("a", "upgraded", plan_now="scale", plan_delta_mrr=Decimal("1491.00")),
             make_cap_hit("b", "absorbed", throttled_calls=4, calls_from_hit_day=90, mrr=Decimal(50)),
@@ -133,7 +133,7 @@ def test_month_says_what_became_of_each_and_what_the_plans_changed_by() -> None:
     ],
 )
 def test_month_is_about_the_periods_that_ended_in_it(period_end: datetime, is_told: bool) -> None:
-    notice = monthly.compose([make_cap_hit("a", "as before", period_end=period_end)], FIRST, UTC_ZONE)
+    notice = monthly.monthly_message([make_cap_hit("a", "as before", period_end=period_end)], FIRST, UTC_ZONE)
 
     assert len(notice.table) == is_told
     assert (notice.headline == "October 2026: no account hit its quota.") is not is_told
@@ -150,7 +150,7 @@ def test_month_is_about_the_periods_that_ended_in_it(period_end: datetime, is_to
     ],
 )
 def test_month_is_due_at_the_first_eight_after_it(zone: str, as_of: datetime, key: str) -> None:
-    assert monthly.compose([], as_of, ZoneInfo(zone)).key == key
+    assert monthly.monthly_message([], as_of, ZoneInfo(zone)).key == key
 
 
 # Critical
@@ -180,7 +180,7 @@ def test_critical_notice_says_whom_to_call_when_and_why() -> None:
             "b", recommended_action=None, owner=None, used=96, threshold="95%", pct_of_cap=Decimal("96.0")
         ),
     ]
-    notice = critical.compose(rows, datetime(2026, 11, 20, 14, 5, 7, tzinfo=UTC), UTC_ZONE)
+    notice = critical.critical_message(rows, datetime(2026, 11, 20, 14, 5, 7, tzinfo=UTC), UTC_ZONE)
 
     assert (notice.key, notice.audience) == ("critical|2026-11-20T14:05:07Z", "sales")
     assert notice.headline == "Acme and 1 other: its quota is used up, more is refused. Call today."

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestration.messages.wording import compose, parity, stale_line
+from orchestration.messages.wording import digest_content, parity, stale_line
 from tests.support.builders import NOVEMBER, QUALITY, make_crossing, make_standing
 
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -24,7 +24,7 @@ def digest(
     links: dict[str, str] | None = None,
     **quality: Any,
 ) -> dict[str, Any]:
-    return compose(
+    return digest_content(
         news,
         [*news, *standing],
         announced,

@@ -21,7 +21,7 @@ import sqlalchemy as sa
 
 from orchestration.channels.postgres import tables as channel
 from orchestration.channels.postgres.mapping import parse
-from orchestration.channels.postgres.tables import PostgresTables, UnusableDestinationError, Written, statements
+from orchestration.channels.postgres.tables import PostgresTables, TableResult, UnusableDestinationError, statements
 from orchestration.warehouse import published_copy
 from tests.fakes.postgres import Postgres
 
@@ -314,7 +314,7 @@ def test_readers_never_see_a_copy_empty_or_half(world: World) -> None:
 # Killed and racing, for real.
 
 
-def killed_at(line: int, write: Callable[[], list[Written]]) -> Callable[[], object]:
+def killed_at(line: int, write: Callable[[], list[TableResult]]) -> Callable[[], object]:
     """The write, that ends before the so-maniest line of the channel that it has not run before."""
     seen: set[int] = set()
 
@@ -355,7 +355,7 @@ def kill_at_each_line(url: str, published: Path) -> None:
     published_copy.columns = lambda _: columns
     published_copy.chunks = lambda _, mart, *others: iter([rows[mart]])
 
-    def write() -> list[Written]:
+    def write() -> list[TableResult]:
         return PostgresTables(url, parse(TABLES)).write(published)
 
     def counts() -> list[int]:

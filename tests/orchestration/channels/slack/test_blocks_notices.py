@@ -8,15 +8,15 @@ from orchestration.channels.slack.blocks import digest_message, message_text, no
 from orchestration.channels.slack.channel import SlackChannel
 from orchestration.ledger.ledger import Ledger, State
 from orchestration.ledger.outbox import deliver, deliver_parts
-from orchestration.messages.message import Line, Notice, sections
+from orchestration.messages.message import Line, Message, sections
 from tests.fakes.slack import FakeSlack
 from tests.support.builders import NOW, make_digest
 
 NAMES = ["Acme", "<!channel>" * 30, "🦊" * 300, "株式会社" * 100, "<https://evil.example|x>\n*b*"]
 
 
-def make_notice(name: str = "Acme", lines: int = 1, owner: str = "", groups: int = 1) -> Notice:
-    return Notice(
+def make_notice(name: str = "Acme", lines: int = 1, owner: str = "", groups: int = 1) -> Message:
+    return Message(
         key="weekly|2026-W46",
         audience="sales",
         title=f"Week 46 {name}",
@@ -70,7 +70,7 @@ def test_owner_of_a_line_is_mentioned_by_the_user_id_alone() -> None:
 
 
 def test_one_line_is_a_title_and_the_sentence_of_the_notification() -> None:
-    payload, replies = notice_payloads(Notice("failing|x", "data", "Runs", "Nothing is left failed."), "local", {})
+    payload, replies = notice_payloads(Message("failing|x", "data", "Runs", "Nothing is left failed."), "local", {})
 
     assert message_text(payload["message"]) == "Runs\nNothing is left failed."
     assert (payload["audience"], payload["message"]["text"], replies) == ("data", "Nothing is left failed.", [])

@@ -12,7 +12,7 @@ import pytest
 import stripe as sdk
 from typer.testing import CliRunner, Result
 
-from orchestration.billing.catalog_rules import Catalogue, catalogue, compare
+from orchestration.billing.catalog_rules import Catalog, catalog_of, compare
 from orchestration.channels.stripe import catalog
 from orchestration.channels.stripe import client as stripe_client
 from orchestration.cli.main import app
@@ -39,16 +39,16 @@ PLANS = [
     Plan("use", "api-calls", "USD", Decimal(5), 0, "soft", "package", package_units=1_000, package_price=Decimal(2)),
     Plan("large", "api-calls", "USD", Decimal(5), 10**6, "soft", "package", package_units=10, package_price=Decimal(1)),
 ]
-WANTED = catalogue(PLANS, "api-calls")
+WANTED = catalog_of(PLANS, "api-calls")
 PRICES = "/v1/prices"
 runner = CliRunner()
 
 
-def apply(client: sdk.StripeClient, wanted: Catalogue = WANTED) -> list[str]:
+def apply(client: sdk.StripeClient, wanted: Catalog = WANTED) -> list[str]:
     return [step.subject for step in catalog.apply(client, wanted)]
 
 
-def actions(client: sdk.StripeClient, wanted: Catalogue = WANTED) -> dict[str, str]:
+def actions(client: sdk.StripeClient, wanted: Catalog = WANTED) -> dict[str, str]:
     """What is left to do, and why, by subject."""
     steps = compare(wanted, catalog.standing(client, wanted))
     return {step.subject: f"{step.action}: {step.words}" for step in steps if step.action != "stands"}
@@ -104,8 +104,8 @@ def test_no_telemetry_is_sent_and_nothing_is_repeated(stripe: CatalogueStripe, c
     assert sdk.enable_telemetry is False
 
 
-def changed(**fields: Any) -> Catalogue:
-    return catalogue([replace(plan, **fields) if plan.name == "pro" else plan for plan in PLANS], "api-calls")
+def changed(**fields: Any) -> Catalog:
+    return catalog_of([replace(plan, **fields) if plan.name == "pro" else plan for plan in PLANS], "api-calls")
 
 
 def test_changed_price_is_a_new_one_and_the_old_one_stays(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
@@ -161,7 +161,7 @@ def test_packages_that_are_rounded_down_are_not_ours(stripe: CatalogueStripe, cl
 
 def test_more_prices_than_one_request_can_ask_for(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
     plans = [replace(PLANS[1], name=f"plan-{number}") for number in range(8)]
-    wanted = catalogue(plans, "api-calls")
+    wanted = catalog_of(plans, "api-calls")
     assert len(apply(client, wanted)) == 25
     assert actions(client, wanted) == {}
 
