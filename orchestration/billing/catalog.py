@@ -18,7 +18,7 @@ from orchestration.warehouse import published_copy
 class Products(Protocol):
     """The vendor's products and prices. The implementation is in `channels/stripe/`."""
 
-    def standing(self, wanted: Catalog) -> CatalogState:
+    def state(self, wanted: Catalog) -> CatalogState:
         """What stands there of the catalogue.
 
         :raises RefusedError: the vendor did not say; the message says what to do.
@@ -49,13 +49,13 @@ def make(config: Settings, connect: ConnectProducts) -> Iterator[Step]:
     yield from connect(config).apply(wanted(config))
 
 
-def standing(config: Settings, connect: ConnectProducts) -> list[Step]:
+def catalog_steps(config: Settings, connect: ConnectProducts) -> list[Step]:
     """What stands at Stripe of our plans, what is missing, and what Stripe has no price for.
 
     :raises ValueError, RefusedError: Stripe cannot be asked.
     """
     ours = wanted(config)
-    return list(compare(ours, connect(config).standing(ours)))
+    return list(compare(ours, connect(config).state(ours)))
 
 
 def check(config: Settings, connect: ConnectProducts) -> list[Finding]:

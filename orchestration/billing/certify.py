@@ -10,7 +10,7 @@ from orchestration.billing.certificate import Certificate, Status, differences, 
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.confirm import LAG
 from orchestration.billing.meter import Connect, Meter, StoppedError, connected
-from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, units_standing
+from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, units_at_stripe
 from orchestration.billing.metering import HORIZON, HOUR, ReportState
 from orchestration.billing.reconcile import note_reads, reads_left
 from orchestration.billing.usage_query import BillableUsage
@@ -110,7 +110,7 @@ def _compared(
     customer, start, end = period["stripe_customer_id"], period["period_start"], period["period_end"]
     revisions = ledger.of_customer(customer, start, end)
     newest = {report.hour_start: report for report in revisions}
-    reported = {hour: units for (_, hour), units in units_standing(revisions, meter.mode).items()}
+    reported = {hour: units for (_, hour), units in units_at_stripe(revisions, meter.mode).items()}
     errors = {hour: report.error for hour, report in newest.items() if report.error}
     under_way = [hour for hour, report in newest.items() if _is_under_way(report, clock())]
     shown: dict[datetime, int] | None = None

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from orchestration.billing.meter import Meter, StoppedError
-from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger, Report, standing, units_standing
+from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger, Report, reports_at_stripe, units_at_stripe
 from orchestration.billing.metering import GIVE_UP, HOUR, CustomerHour, Mode, ReportState
 from orchestration.ledger.outbox import RefusedError
 
@@ -66,9 +66,9 @@ def _confirm(
 ) -> None:
     revisions = ledger.of_customer(customer, start, end)
     lost = {report.hour_start for report in revisions if report.state is ReportState.LOST}
-    stands = standing(revisions).values()
+    stands = reports_at_stripe(revisions).values()
     try:
-        shown, problem = _shown(meter, customer, start, end, units_standing(revisions, meter.mode), outcome), ""
+        shown, problem = _shown(meter, customer, start, end, units_at_stripe(revisions, meter.mode), outcome), ""
     except RefusedError as error:
         shown, problem = {}, meter.problem_of(customer) or str(error)
     judged = []

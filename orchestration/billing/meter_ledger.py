@@ -359,7 +359,7 @@ class MeterLedger:
             return [_report(dict(row._mapping)) for row in connection.execute(query)]
 
 
-def units_standing(reports: Iterable[Report], mode: Mode) -> dict[CustomerHour, int]:
+def units_at_stripe(reports: Iterable[Report], mode: Mode) -> dict[CustomerHour, int]:
     """What Stripe has of each customer and hour, as far as is known, from revisions in order."""
     taken = [report for report in reports if report.state in STANDS]
     if mode is Mode.TOTAL:
@@ -370,7 +370,7 @@ def units_standing(reports: Iterable[Report], mode: Mode) -> dict[CustomerHour, 
     return sums
 
 
-def standing(reports: Iterable[Report]) -> dict[CustomerHour, Report]:
+def reports_at_stripe(reports: Iterable[Report]) -> dict[CustomerHour, Report]:
     """The newest report of each customer and hour that Stripe has, or may have, from revisions in order."""
     return {report.key: report for report in reports if report.state in STANDS}
 

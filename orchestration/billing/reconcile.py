@@ -12,7 +12,7 @@ from operator import attrgetter
 from orchestration.billing import usage_query
 from orchestration.billing.confirm import ReconcileResult, confirm
 from orchestration.billing.meter import Connect, MeterError, connected
-from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, units_standing
+from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, units_at_stripe
 from orchestration.billing.metering import HOUR, ReportState
 from orchestration.billing.usage_query import LOOK_BACK
 from orchestration.ledger import restored
@@ -123,7 +123,7 @@ def adopt(config: Settings, connect: Connect, clock: Callable[[], datetime], cus
                 f"the last report of {customer} for {hour:%Y-%m-%d %H:%M} UTC is in doubt: the next runs find out"
             )
         units = meter.hourly_totals(customer, hour, hour + HOUR).get(hour, 0)
-        known = units_standing(revisions, meter.mode).get((customer, hour), 0)
+        known = units_at_stripe(revisions, meter.mode).get((customer, hour), 0)
         return ledger.adopt(customer, hour, units, known, clock())
 
 
@@ -149,7 +149,7 @@ def adopt_all(config: Settings, connect: Connect, clock: Callable[[], datetime])
         for customer in sorted(customers):
             revisions = ledger.of_customer(customer, start, end)
             newest = {report.hour_start: report for report in revisions}
-            stands = {hour: units for (_, hour), units in units_standing(revisions, meter.mode).items()}
+            stands = {hour: units for (_, hour), units in units_at_stripe(revisions, meter.mode).items()}
             try:
                 shown = meter.hourly_totals(customer, start, end)
             except RefusedError:

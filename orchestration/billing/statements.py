@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from orchestration.billing import usage_query
 from orchestration.billing.certificate_store import Certificates
-from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, standing, units_standing
+from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, reports_at_stripe, units_at_stripe
 from orchestration.billing.metering import Mode, ReportState
 from orchestration.billing.statement import BilledHour, Statement
 from orchestration.billing.usage_query import BillableUsage
@@ -199,12 +199,12 @@ def billed_hours(
 
 def _billed_hour(hour: datetime, counted: int, revisions: Sequence[Report], mode: Mode, as_of: datetime) -> BilledHour:
     newest = revisions[-1] if revisions else None
-    stands = next(iter(standing(revisions).values()), None)
+    stands = next(iter(reports_at_stripe(revisions).values()), None)
     is_confirmed = stands is not None and stands.state is ReportState.CONFIRMED
     return BilledHour(
         hour_start=hour,
         counted_units=counted,
-        reported_units=sum(units_standing(revisions, mode).values()),
+        reported_units=sum(units_at_stripe(revisions, mode).values()),
         stripe_units=stands.stripe_units if stands else None,
         state=newest.state if newest else None,
         revisions=len(revisions),

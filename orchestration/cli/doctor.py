@@ -17,7 +17,7 @@ from orchestration.cli import run
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
 from orchestration.lake.lake import Lake
 from orchestration.lake.landing import LandedFile
-from orchestration.lake.sources import Places
+from orchestration.lake.sources import Sources
 from orchestration.ledger import check
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import RefusedError
@@ -100,7 +100,7 @@ def _free_space(config: Settings) -> Finding:
 def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
     try:
         config.landing.mkdir(parents=True, exist_ok=True)
-        found, skipped = Places(config.landing, config.landing_url).scan()
+        found, skipped = Sources(config.landing, config.landing_url).scan()
     except (OSError, ValueError) as error:
         yield Finding("landing", f"cannot be looked at ({error}): set HEADROOM_LANDING, HEADROOM_LANDING_URL")
         return
@@ -160,18 +160,18 @@ def _clickhouse(config: Settings) -> Iterator[Finding]:
 def _lake_bucket(config: Settings, url: str) -> Finding:
     subject = "lake's bucket"
     try:
-        standing = LakeBucket(url, config.lake).standing()
+        state = LakeBucket(url, config.lake).state()
     except LakeBucketError as error:
         return Finding(subject, str(error))
-    if not standing.is_writer:
+    if not state.is_writer:
         return Finding(
             subject,
-            f"{url} is written by {standing.writer}, and no run here reads anything: if that machine is gone,"
+            f"{url} is written by {state.writer}, and no run here reads anything: if that machine is gone,"
             " `headroom lake claim`",
         )
     waiting = [
         f"{count:,} batches wait to be {what}"
-        for count, what in ((standing.missing_here, "fetched"), (standing.missing_there, "put there"))
+        for count, what in ((state.missing_here, "fetched"), (state.missing_there, "put there"))
         if count
     ]
     return Finding(f"{subject}: {'; '.join(waiting) or 'has every batch, and so has this folder'}")

@@ -175,7 +175,7 @@ def bootstrap(
         if is_applied:
             for step in catalog.make(settings.load(), connect_products):
                 stripe_tables.print_made(step)
-        stripe_tables.print_steps(catalog.standing(settings.load(), connect_products))
+        stripe_tables.print_steps(catalog.catalog_steps(settings.load(), connect_products))
     except REFUSALS as error:
         fail(str(error))
 

@@ -136,9 +136,9 @@ def print_explanation(explanation: Explanation) -> None:
     for hour in hours:
         if hour.stripe_units is not None:
             _say(f"Stripe showed {hour.stripe_units:,} units for {hour.hour_start:%H:%M} at the last look.")
-    odd = [hour for hour in hours if not hour.is_settled]
-    if odd or len(hours) == 1:
-        for hour in odd or hours:
+    unsettled = [hour for hour in hours if not hour.is_settled]
+    if unsettled or len(hours) == 1:
+        for hour in unsettled or hours:
             _print_verdict(hour)
     else:
         units = sum(hour.counted_units for hour in hours)

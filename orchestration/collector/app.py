@@ -21,8 +21,8 @@ import orjson
 
 from orchestration.collector import answers, bodies, cloudevents, metrics, otlp
 from orchestration.collector.answers import Answer, RefusedError
-from orchestration.collector.batches import Batch
 from orchestration.collector.keys import Keys, Proof
+from orchestration.collector.parsed_body import ParsedBody
 from orchestration.collector.spool import Spool
 from orchestration.settings import Settings
 
@@ -176,7 +176,7 @@ class Collector:
         self.figures.requests[request.route.template, answer.status] += 1
         request.reply(answer)
 
-    def _parse(self, request: Request, raw: bytes) -> Batch:
+    def _parse(self, request: Request, raw: bytes) -> ParsedBody:
         headers, proof = request.headers, request.proof
         if proof is Proof.SIGNATURE:
             self._keys.check_signature(headers, raw, time.time())
@@ -199,7 +199,7 @@ class Collector:
                 raise
             if request.route.is_sdk:
                 raise RefusedError(400, "compression", "the compressed body is damaged or incomplete") from None
-            return Batch(bad_lines=[raw])  # syslog-ng repeats a 4xx for ever
+            return ParsedBody(bad_lines=[raw])  # syslog-ng repeats a 4xx for ever
         if proof is Proof.IN_BODY:
             self._keys.check_body(batch.root)
         key = headers.get(b"idempotency-key") or (headers.get(b"webhook-id") if proof is Proof.SIGNATURE else None)

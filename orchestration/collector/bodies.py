@@ -12,7 +12,7 @@ from typing import Any
 import orjson
 
 from orchestration.collector.answers import RefusedError, too_large, unavailable
-from orchestration.collector.batches import TOO_DEEP, Batch
+from orchestration.collector.parsed_body import TOO_DEEP, ParsedBody
 from orchestration.usage import events as usage
 
 GZIP_MAGIC = b"\x1f\x8b"
@@ -98,7 +98,7 @@ def body_too_large(limit_bytes: int) -> RefusedError:
     )
 
 
-def parse(body: bytes, *, is_sdk: bool, max_events: int) -> Batch:
+def parse(body: bytes, *, is_sdk: bool, max_events: int) -> ParsedBody:
     """The events of a body: an object, an array, an object with a `batch`, or one JSON value a line.
 
     :raises RefusedError: there are more events than `max_events`; or `is_sdk` and it is not JSON.
@@ -109,7 +109,7 @@ def parse(body: bytes, *, is_sdk: bool, max_events: int) -> Batch:
         root = orjson.loads(body)
     except orjson.JSONDecodeError:
         if not body or body.isspace():
-            return Batch()
+            return ParsedBody()
         try:
             root = json.loads(body.decode(errors="surrogateescape"), parse_constant=lambda _: None)
         except (ValueError, RecursionError):
@@ -121,21 +121,21 @@ def parse(body: bytes, *, is_sdk: bool, max_events: int) -> Batch:
     if kind is dict:
         events = root.get("batch")
         if type(events) is not list:
-            return Batch(body, [root], root=root)
-        batch = Batch(b"", events, is_array=True, root=root)
+            return ParsedBody(body, [root], root=root)
+        batch = ParsedBody(b"", events, is_array=True, root=root)
         batch.rewrite()  # without the key that stands beside it
     elif kind is list:
-        batch = Batch(body, root, is_array=True)
+        batch = ParsedBody(body, root, is_array=True)
     elif is_sdk:
         raise _no_events()
     else:
-        return Batch(body, [root])
+        return ParsedBody(body, [root])
     if len(batch.events) > max_events:
         raise too_many(max_events)
     return batch
 
 
-def _lines(body: bytes, max_events: int) -> Batch:
+def _lines(body: bytes, max_events: int) -> ParsedBody:
     """One value a line; what is none is kept beside the others."""
     if body.count(b"\n") > max_events:
         raise too_many(max_events)
@@ -149,10 +149,10 @@ def _lines(body: bytes, max_events: int) -> Batch:
         except orjson.JSONDecodeError:
             if line and not line.isspace():
                 bad.append(line)
-    return Batch(b",".join(good), events, bad_lines=bad)
+    return ParsedBody(b",".join(good), events, bad_lines=bad)
 
 
-def _repaired(root: Any, max_events: int) -> Batch:
+def _repaired(root: Any, max_events: int) -> ParsedBody:
     """A body with NaN, half a surrogate or bytes that are no UTF-8 in it: Python's clients call the first two JSON.
 
     They become null and U+FFFD. An event that would be another's then, or another event, is kept as a bad line.
@@ -176,7 +176,7 @@ def _repaired(root: Any, max_events: int) -> Batch:
             good.append(mended)
         else:
             bad.append(json.dumps(event).encode())  # half a surrogate is written as such, which is no JSON
-    batch = Batch(events=good, bad_lines=bad, root=root)
+    batch = ParsedBody(events=good, bad_lines=bad, root=root)
     batch.rewrite()
     return batch
 

@@ -9,13 +9,13 @@ from urllib.parse import unquote
 
 import orjson
 
-from orchestration.collector.batches import Batch
+from orchestration.collector.parsed_body import ParsedBody
 
 VERSION_HEADER = b"ce-specversion"
 _DATA_FIELDS = ("data", "data_base64")
 
 
-def parse_binary(headers: Mapping[bytes, bytes], body: bytes) -> Batch:
+def parse_binary(headers: Mapping[bytes, bytes], body: bytes) -> ParsedBody:
     """The event as structured mode would have sent it; data that is not JSON becomes text."""
     event: dict[str, object] = {}
     for header, value in headers.items():
@@ -32,7 +32,7 @@ def parse_binary(headers: Mapping[bytes, bytes], body: bytes) -> Batch:
             event["data"] = body.decode(errors="backslashreplace")
             body = orjson.dumps(event["data"])
         text = b'%b,"data":%b}' % (text[:-1], body)
-    return Batch(text, [event])
+    return ParsedBody(text, [event])
 
 
 def _attribute(value: bytes) -> str:

@@ -14,8 +14,8 @@ from opentelemetry.proto.common.v1.common_pb2 import AnyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 
 from orchestration.collector.answers import Answer, RefusedError
-from orchestration.collector.batches import Batch
 from orchestration.collector.bodies import too_many
+from orchestration.collector.parsed_body import ParsedBody
 
 PROTOBUF = b"application/x-protobuf"
 ID_ATTRIBUTE = "log.record.uid"
@@ -24,7 +24,7 @@ _ANSWERS = {False: Answer(200, b"", content_type=PROTOBUF), True: Answer(200, b"
 """An empty ExportLogsServiceResponse, by whether the request is JSON."""
 
 
-def parse_logs(body: bytes, content_type: bytes, max_events: int) -> Batch:
+def parse_logs(body: bytes, content_type: bytes, max_events: int) -> ParsedBody:
     """The log records of an ExportLogsServiceRequest.
 
     :raises RefusedError: it is none, or there are too many.
@@ -43,7 +43,7 @@ def parse_logs(body: bytes, content_type: bytes, max_events: int) -> Batch:
     ]
     if len(records) > max_events:
         raise too_many(max_events)
-    batch = Batch(events=[_event(record) for record in records], answer=_ANSWERS[is_json])
+    batch = ParsedBody(events=[_event(record) for record in records], answer=_ANSWERS[is_json])
     batch.rewrite()
     return batch
 

@@ -52,7 +52,7 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
     if restored.copied_at(ledger, clock()):  # its key is its moment, by which none that was sent can be found
         return "they wait for the digest: the ledger was restored, and does not know which were told"
     as_of = queries.data_quality(settings.published)["as_of"]
-    caps = published_copy.query(settings.published, queries.CRITICAL_HARD_CAPS)
+    caps = published_copy.query(settings.published, queries.CRITICAL_HARD_LIMITS)
     rows = critical.candidates(published_copy.query(settings.published, queries.CROSSINGS), caps)
     users = known_owners(project, channel, rows, warn)
     with ledger.transaction() as connection:

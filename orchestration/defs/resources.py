@@ -10,7 +10,7 @@ from orchestration import settings
 from orchestration.channels.preview import PreviewChannel
 from orchestration.channels.slack import channel
 from orchestration.lake.lake import Lake
-from orchestration.lake.sources import Places
+from orchestration.lake.sources import Sources
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import Channel
 from orchestration.settings import Settings
@@ -31,9 +31,9 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
         config = self.settings
         return Lake(config.lake, config.lake_url)
 
-    def landing(self) -> Places:
+    def landing(self) -> Sources:
         """Where events arrive: the landing folder, and a bucket where one is set."""
-        return Places(self.settings.landing, self.settings.landing_url)
+        return Sources(self.settings.landing, self.settings.landing_url)
 
     def dbt(self) -> DbtProject:
         config = self.settings

@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from orchestration.lake import landing
-from orchestration.lake.batch_lines import Staged
+from orchestration.lake.batch_lines import BatchLines
 from orchestration.lake.event_sql import JUDGE_LINES, READ_LINES
 from orchestration.usage.events import API_CALL, Rejection
 
@@ -62,19 +62,19 @@ REJECTED_COLUMNS = {
 }
 
 
-def judge(connection: duckdb.DuckDBPyConnection, staged: Staged, ingested_at: datetime, kept_from: date) -> None:
+def judge(connection: duckdb.DuckDBPyConnection, staged: BatchLines, ingested_at: datetime, kept_from: date) -> None:
     """Make the table `judged` of lines that were looked at one by one, and the view `candidate` of all good events."""
     longest = landing.MAX_LINE_BYTES + 2**20
     terms = {"ingested_at": ingested_at, "kept_from": kept_from}
     connection.execute(READ_LINES, {"staged": str(staged.path), "longest": longest, **terms}).fetchall()
     [[read]] = connection.execute("select count(*) from parsed").fetchall()
-    odd: list[int] | None = None
+    unvouched: list[int] | None = None
     if read == staged.lines:
-        odd = column_of(connection, "select rowid from parsed where not is_judged order by rowid")
+        unvouched = column_of(connection, "select rowid from parsed where not is_judged order by rowid")
     else:  # the reader has another notion of a line: nothing that it says can be placed
         connection.execute("update parsed set is_judged = false").fetchall()
     connection.execute("set preserve_insertion_order = false")  # costs memory, and from here on nothing has an order
-    connection.register("lines", staged.raw(odd))
+    connection.register("lines", staged.raw(unvouched))
     connection.execute(JUDGE_LINES, terms).fetchall()
     connection.unregister("lines")
     parts = pa.table(
@@ -133,7 +133,7 @@ def _candidates(connection: duckdb.DuckDBPyConnection, is_one_part: bool) -> Non
     """).fetchall()
 
 
-def refuse(connection: duckdb.DuckDBPyConnection, staged: Staged | None, ingested_at: datetime) -> None:
+def refuse(connection: duckdb.DuckDBPyConnection, staged: BatchLines | None, ingested_at: datetime) -> None:
     """Make the view `refused`: what was judged bad, conflicts with their lines, and where files are damaged."""
     # the time of arrival is that of an event without a time, also when it is judged again
     columns = "landed_file, origin, line_number, item, reason, line, arrived_at"

@@ -13,11 +13,11 @@ import pyarrow as pa
 
 from orchestration.lake import landing
 from orchestration.lake.landing import LandedFile
-from orchestration.lake.sources import Place, Skipped
+from orchestration.lake.sources import Skipped, Source
 
 
 @dataclass(frozen=True)
-class Part:
+class LineRun:
     """Staged lines in a row that are lines in a row of one file."""
 
     first_seq: int
@@ -36,11 +36,11 @@ class Block:
 
 
 @dataclass
-class Staged:
+class BatchLines:
     """The new lines of a batch, one after the other in one file; line numbers of it, `seq`, start at 0."""
 
     path: Path
-    parts: list[Part] = field(default_factory=list)
+    parts: list[LineRun] = field(default_factory=list)
     blocks: list[Block] = field(default_factory=list)
     lines: int = 0
     files: dict[str, LandedFile] = field(default_factory=dict)
@@ -106,9 +106,9 @@ _LINES = pa.schema(
 )
 
 
-def stage(place: Place, plan: Iterable[LandedFile | Skipped], path: Path, limit_bytes: int) -> Staged:
+def stage(source: Source, plan: Iterable[LandedFile | Skipped], path: Path, limit_bytes: int) -> BatchLines:
     """Copy about `limit_bytes` of new lines of the planned files to `path`."""
-    staged, size_bytes = Staged(path), 0
+    staged, size_bytes = BatchLines(path), 0
     with path.open("wb", buffering=0) as stream:
         for entry in plan:
             if isinstance(entry, Skipped):
@@ -118,9 +118,9 @@ def stage(place: Place, plan: Iterable[LandedFile | Skipped], path: Path, limit_
                 staged.files[entry.path] = entry
                 continue
             try:
-                for state, pieces in landing.read(place, entry, limit_bytes - size_bytes):
+                for state, pieces in landing.read(source, entry, limit_bytes - size_bytes):
                     for piece in pieces:
-                        staged.parts.append(Part(staged.lines, entry, piece.first_line))
+                        staged.parts.append(LineRun(staged.lines, entry, piece.first_line))
                         staged.blocks.append(Block(staged.lines, piece.count, size_bytes, len(piece.lines)))
                         stream.write(piece.lines)
                         staged.lines += piece.count
@@ -136,9 +136,9 @@ def stage(place: Place, plan: Iterable[LandedFile | Skipped], path: Path, limit_
     return staged
 
 
-def _merged(parts: Iterable[Part]) -> Iterator[Part]:
+def _merged(parts: Iterable[LineRun]) -> Iterator[LineRun]:
     """The parts, those that go on where the one before ended put together with it."""
-    last: Part | None = None
+    last: LineRun | None = None
     for part in parts:
         if (
             last is None

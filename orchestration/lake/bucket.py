@@ -51,7 +51,7 @@ class StoredFile:
 
 
 @dataclass(frozen=True)
-class Standing:
+class BucketState:
     """How the folder and the bucket stand to each other."""
 
     writer: str | None
@@ -108,14 +108,14 @@ class LakeBucket:
             self._put_writer("overwrite")
             return holder[1] if holder else None
 
-    def standing(self) -> Standing:
+    def state(self) -> BucketState:
         """Changes nothing.
 
         :raises LakeBucketError: the store does not answer.
         """
         with self._explained():
             holder, here, there = self._holder(), self._here(), self._there()
-            return Standing(
+            return BucketState(
                 holder[1] if holder else None,
                 holder is None or holder[0] == self._own_name(),
                 len(there - here),

@@ -13,7 +13,7 @@ from typing import BinaryIO
 
 from orchestration.lake import readers
 from orchestration.lake.readers import CutShortError, DamagedError
-from orchestration.lake.sources import CHANGED, Found, Place
+from orchestration.lake.sources import CHANGED, Source, SourceFile
 
 CHUNK_BYTES = 2**20
 """Read at a time. Below, the calls cost more than the bytes; above, only memory grows."""
@@ -69,24 +69,24 @@ def is_by_row(path: str) -> bool:
 
 
 @contextmanager
-def opened(place: Place, file: Found) -> Iterator[Content]:
+def opened(source: Source, file: SourceFile) -> Iterator[Content]:
     """The content of `file`.
 
     :raises OSError: it cannot be read, or changed meanwhile.
     """
-    with place.open(file) as stored:
+    with source.open(file) as stored:
         yield Content(_decoded(file, stored))
 
 
 @contextmanager
-def opened_stored(place: Place, file: Found, offset: int = 0) -> Iterator[Content]:
+def opened_stored(source: Source, file: SourceFile, offset: int = 0) -> Iterator[Content]:
     """The bytes of `file` as they are stored, from `offset` on."""
-    with place.open(file) as stored:
+    with source.open(file) as stored:
         stored.seek(offset)
         yield Content(_stored(stored, file.stored_bytes - offset))
 
 
-def _decoded(file: Found, stored: BinaryIO) -> Iterator[bytes]:
+def _decoded(file: SourceFile, stored: BinaryIO) -> Iterator[bytes]:
     is_settled = time.time_ns() - file.mtime_ns > SETTLED_SECONDS * 10**9
     name, pieces = file.path, _stored(stored, file.stored_bytes)
     try:

@@ -34,7 +34,7 @@ from orchestration.lake.account_files import ACCOUNTS_FILES, ROWS_REJECTED_COLUM
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
 from orchestration.lake.bucket import LakeBucket
 from orchestration.lake.landing import LandedFile
-from orchestration.lake.sources import Found, Place, Skipped
+from orchestration.lake.sources import Skipped, Source, SourceFile
 from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
 
 BATCH_BYTES = 256 * 2**20
@@ -78,7 +78,7 @@ class Lake:
         self._batches = root / "batches"
         self._staging = root / ".staging"
         """What is not committed yet. Not among the batches: DuckDB's globs match hidden folders too."""
-        self._scan: tuple[list[Found], list[Skipped]] | None = None
+        self._scan: tuple[list[SourceFile], list[Skipped]] | None = None
 
     def create(self) -> None:
         """Make an empty lake that can be queried: its files then always match the globs of the dbt sources.
@@ -154,7 +154,7 @@ class Lake:
             )
 
     def ingest(
-        self, place: Place, known: Mapping[str, LandedFile], now: datetime, batch_bytes: int = BATCH_BYTES
+        self, place: Source, known: Mapping[str, LandedFile], now: datetime, batch_bytes: int = BATCH_BYTES
     ) -> tuple[Batch | None, list[Skipped]]:
         """Commit the next batch of what landed in `place` since `known`; None where nothing new is there.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from orchestration.lake import content
 from orchestration.lake.content import CHUNK_BYTES
-from orchestration.lake.sources import CHANGED, Found, Place, Skipped
+from orchestration.lake.sources import CHANGED, Skipped, Source, SourceFile
 
 MAX_LINE_BYTES = 8 * 2**20
 """Of a longer line only the beginning is kept, made unreadable, so that it lands in quarantine and not in memory."""
@@ -46,10 +46,10 @@ class LandedFile:
     """What is wrong behind `size_bytes`; null where the content is whole."""
 
     @property
-    def found(self) -> Found:
-        return Found(self.path, self.stored_bytes, self.mtime_ns, self.inode)
+    def found(self) -> SourceFile:
+        return SourceFile(self.path, self.stored_bytes, self.mtime_ns, self.inode)
 
-    def is_in_place(self, file: Found | None) -> bool:
+    def is_in_place(self, file: SourceFile | None) -> bool:
         """Whether `file`, which is at its path now, is this file, perhaps grown."""
         return file is not None and file.stored_bytes >= self.stored_bytes and file.inode == self.inode
 
@@ -63,7 +63,9 @@ class Piece:
     lines: bytes
 
 
-def plan(place: Place, found: Iterable[Found], known: Mapping[str, LandedFile]) -> Iterator[LandedFile | Skipped]:
+def plan(
+    source: Source, found: Iterable[SourceFile], known: Mapping[str, LandedFile]
+) -> Iterator[LandedFile | Skipped]:
     """The files of a scan with something to read or to remember, each looked at when its turn comes.
 
     A file that grew, under its name or a new one, is read on from where it was; one whose beginning changed is a
@@ -96,7 +98,7 @@ def plan(place: Place, found: Iterable[Found], known: Mapping[str, LandedFile]) 
         if not content.is_plain(path):
             earlier += [each for each in moved if path.startswith(each.path)]  # a log that was compressed
         try:
-            seen, beginnings = _examined(place, file, {each.size_bytes for each in earlier})
+            seen, beginnings = _examined(source, file, {each.size_bytes for each in earlier})
         except OSError as error:
             yield Skipped(path, f"cannot be read: {error.strerror}")
             continue
@@ -118,22 +120,22 @@ def plan(place: Place, found: Iterable[Found], known: Mapping[str, LandedFile]) 
         if seen.sha256 in planned or (twin and not twin.is_complete and twin.is_in_place(there.get(twin.path))):
             continue
         planned.add(seen.sha256)
-        source = twin or next((each for each in earlier if beginnings.get(each.size_bytes) == each.sha256), None)
-        if source:
-            is_copy = source is twin and twin.is_complete
+        former = twin or next((each for each in earlier if beginnings.get(each.size_bytes) == each.sha256), None)
+        if former:
+            is_copy = former is twin and twin.is_complete
             seen = replace(
                 seen,
                 # Two files that go on from one content have different lines with the same numbers.
-                origin=source.origin if owners.setdefault(source.origin, path) == path else seen.origin,
-                read_bytes=source.read_bytes,
-                read_lines=source.read_lines,
+                origin=former.origin if owners.setdefault(former.origin, path) == path else seen.origin,
+                read_bytes=former.read_bytes,
+                read_lines=former.read_lines,
                 is_complete=is_copy,
-                copy_of=source.path if is_copy else None,
+                copy_of=former.path if is_copy else None,
             )
         yield seen
 
 
-def read(place: Place, file: LandedFile, limit_bytes: int) -> Iterator[tuple[LandedFile, list[Piece]]]:
+def read(source: Source, file: LandedFile, limit_bytes: int) -> Iterator[tuple[LandedFile, list[Piece]]]:
     """The lines behind `file.read_bytes`, about `limit_bytes` of them, with the state after each chunk.
 
     Stops at the size that was planned, so that a file that grows meanwhile is read on next time.
@@ -147,9 +149,9 @@ def read(place: Place, file: LandedFile, limit_bytes: int) -> Iterator[tuple[Lan
     start: list[bytes] = []  # of a line whose end was not seen yet
     start_bytes = 0
     with (
-        content.opened_stored(place, file.found, position)
+        content.opened_stored(source, file.found, position)
         if content.is_plain(file.path)
-        else content.opened(place, file.found) as stream
+        else content.opened(source, file.found) as stream
     ):
         if not content.is_plain(file.path):
             stream.skip_lines(file.read_lines)
@@ -207,7 +209,7 @@ def _pieces(first_line: int, count: int, lines: bytes) -> list[Piece]:
     return pieces
 
 
-def _examined(place: Place, file: Found, sizes: Iterable[int]) -> tuple[LandedFile, dict[int, str]]:
+def _examined(source: Source, file: SourceFile, sizes: Iterable[int]) -> tuple[LandedFile, dict[int, str]]:
     """The file as a new one, and the hashes of its beginnings of the given sizes.
 
     :raises OSError: as `content.opened`.
@@ -216,7 +218,7 @@ def _examined(place: Place, file: Found, sizes: Iterable[int]) -> tuple[LandedFi
     marks = sorted(sizes, reverse=True)
     # whether rows can be read to the end shows when they are read
     look = content.opened_stored if content.is_by_row(file.path) else content.opened
-    with look(place, file) as stream:
+    with look(source, file) as stream:
         while True:
             while marks and marks[-1] <= position:
                 beginnings[marks.pop()] = whole.hexdigest()

@@ -25,7 +25,7 @@ CHANGED = "it changed meanwhile; the next run looks again"
 
 
 @dataclass(frozen=True)
-class Found:
+class SourceFile:
     """One file as it lies there: enough to see later that it is the same one."""
 
     path: str
@@ -44,12 +44,12 @@ class Skipped:
     reason: str
 
 
-class Place(Protocol):
-    def scan(self) -> tuple[list[Found], list[Skipped]]:
+class Source(Protocol):
+    def scan(self) -> tuple[list[SourceFile], list[Skipped]]:
         """The files there, by path, and what else lies there. Opens nothing."""
         ...
 
-    def open(self, file: Found) -> BinaryIO:
+    def open(self, file: SourceFile) -> BinaryIO:
         """The stored bytes, seekable.
 
         :raises OSError: it cannot be read, or is another or a shorter file by now.
@@ -63,8 +63,8 @@ class Folder:
     def __init__(self, root: Path) -> None:
         self.root = root
 
-    def scan(self) -> tuple[list[Found], list[Skipped]]:
-        found: list[Found] = []
+    def scan(self) -> tuple[list[SourceFile], list[Skipped]]:
+        found: list[SourceFile] = []
         skipped: list[Skipped] = []
 
         def skip(path: str, reason: str) -> None:
@@ -96,10 +96,10 @@ class Folder:
                 elif not _is_utf8(relative):
                     skip(relative, "its name is not UTF-8: rename it")
                 else:
-                    found.append(Found(relative, status.st_size, status.st_mtime_ns, _inode(status)))
+                    found.append(SourceFile(relative, status.st_size, status.st_mtime_ns, _inode(status)))
         return sorted(found, key=lambda file: file.path), skipped
 
-    def open(self, file: Found) -> BinaryIO:
+    def open(self, file: SourceFile) -> BinaryIO:
         stream = (self.root / file.path).open("rb", buffering=0)
         status = os.fstat(stream.fileno())
         if _inode(status) != file.inode or status.st_size < file.stored_bytes:
@@ -119,12 +119,12 @@ class Bucket:
         self._store = open_store(self.url)
         self._tags: dict[str, str | None] = {}
 
-    def scan(self) -> tuple[list[Found], list[Skipped]]:
+    def scan(self) -> tuple[list[SourceFile], list[Skipped]]:
         """As of any place; a bucket that cannot be listed is reported and holds up nothing else."""
         import obstore
         from obstore.exceptions import BaseError
 
-        found: list[Found] = []
+        found: list[SourceFile] = []
         skipped: list[Skipped] = []
         try:
             entries = [entry for page in obstore.list(self._store) for entry in page]
@@ -140,10 +140,10 @@ class Bucket:
             modified = int(entry["last_modified"].timestamp() * 1e9)
             self._tags[path] = entry["e_tag"]
             identity = hashlib.sha256((entry["e_tag"] or str(modified)).encode()).hexdigest()
-            found.append(Found(path, entry["size"], modified, int(identity[:15], 16)))
+            found.append(SourceFile(path, entry["size"], modified, int(identity[:15], 16)))
         return sorted(found, key=lambda file: file.path), skipped
 
-    def open(self, file: Found) -> BinaryIO:
+    def open(self, file: SourceFile) -> BinaryIO:
         stored = _Object(self._store, file.path.removeprefix(self.url + "/"), file.stored_bytes, self._tags[file.path])
         return cast(BinaryIO, io.BufferedReader(stored, buffer_size=RANGE_BYTES))
 
@@ -184,23 +184,23 @@ class _Object(io.RawIOBase):
         return len(content)
 
 
-class Places:
+class Sources:
     """Several places as one: the landing folder, and a bucket where one is set."""
 
     def __init__(self, folder: Path, bucket_url: str | None = None) -> None:
         self._folder = Folder(folder)
         self._bucket = Bucket(bucket_url) if bucket_url else None
 
-    def scan(self) -> tuple[list[Found], list[Skipped]]:
+    def scan(self) -> tuple[list[SourceFile], list[Skipped]]:
         found, skipped = self._folder.scan()
         if self._bucket:
             more_found, more_skipped = self._bucket.scan()
             found, skipped = found + more_found, skipped + more_skipped
         return found, skipped
 
-    def open(self, file: Found) -> BinaryIO:
-        place: Place = self._bucket if self._bucket and "://" in file.path else self._folder
-        return place.open(file)
+    def open(self, file: SourceFile) -> BinaryIO:
+        source: Source = self._bucket if self._bucket and "://" in file.path else self._folder
+        return source.open(file)
 
 
 def open_store(url: str) -> Any:

@@ -1,8 +1,8 @@
 """What is said of one account: when its quota is used up, what comes of waiting, what moving up means for the customer,
 and what to be careful about.
 
-`row` is one of `warehouse.standing`. Figures come ready from there and are only put into words; what is not known is
-left out. Which accounts are spoken of, and the sentences about all of them, are in digest_words.py.
+`row` is one of `queries.digest_accounts`. Figures come ready from there and are only put into words; what is not known
+is left out. Which accounts are spoken of, and the sentences about all of them, are in wording.py.
 """
 
 from collections.abc import Mapping, Sequence

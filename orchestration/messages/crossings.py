@@ -83,15 +83,15 @@ def judge(
 
 
 def withdrawn(
-    told: Collection[CrossingKey], crossings: Sequence[Mapping[str, Any]], standings: Sequence[Mapping[str, Any]]
+    told: Collection[CrossingKey], crossings: Sequence[Mapping[str, Any]], accounts: Sequence[Mapping[str, Any]]
 ) -> list[CrossingKey]:
     """Which of the crossings `told` do not stand any more, because the running period's usage was corrected.
 
-    `crossings` are those that judge was given; `standings` have period_start, quota and used of the accounts' running
+    `crossings` are those that judge was given; `accounts` have period_start, quota and used of the accounts' running
     periods. A crossing of another quota than the one in force was true in its time, and so is one of a closed period.
     """
     stand = {_key(row) for row in crossings}
-    used = {(row["account_id"], row["meter"], row["period_start"], row["quota"]): row["used"] for row in standings}
+    used = {(row["account_id"], row["meter"], row["period_start"], row["quota"]): row["used"] for row in accounts}
     return sorted(key for key in told if key not in stand and key[:4] in used and 100 * used[key[:4]] < _height(key))
 
 

@@ -26,7 +26,7 @@ class Figures:
     quality: Mapping[str, Any]
     crossings: Sequence[Mapping[str, Any]]
     """With what stands of their accounts, where they are of the running period."""
-    standing: Sequence[Mapping[str, Any]]
+    accounts: Sequence[Mapping[str, Any]]
     calls: Mapping[str, Sequence[int]]
     endpoints: Sequence[Mapping[str, Any]]
     utilization: Sequence[Mapping[str, Any]]
@@ -93,15 +93,15 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, misbilled_hours: 
     with ledger.transaction() as connection:
         before = ledger.last_digest_at(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
     with published_copy.reading(published):
-        standing = queries.standing(published, crossings.news_since(before, on, settings.zone))
-        facts = {(row["account_id"], row["meter"]): row for row in standing}
+        accounts = queries.digest_accounts(published, crossings.news_since(before, on, settings.zone))
+        facts = {(row["account_id"], row["meter"]): row for row in accounts}
         return Figures(
             quality=queries.data_quality(published),
             crossings=[
                 {**(facts[row["account_id"], row["meter"]] if row["is_current_period"] else {}), **row}
                 for row in published_copy.query(published, queries.CROSSINGS)
             ],
-            standing=standing,
+            accounts=accounts,
             endpoints=published_copy.query(published, queries.TOP_ENDPOINTS),
             calls={row["account_id"]: row["calls"] for row in published_copy.query(published, queries.DAILY_CALLS)},
             utilization=published_copy.query(published, queries.UTILIZATION),
@@ -131,7 +131,7 @@ def compose_digest(
     news, verdicts = crossings.judge(figures.crossings, announced, on, settings.zone, figures.before)
     digest = wording.digest_content(
         news,
-        figures.standing,
+        figures.accounts,
         announced,
         figures.calls,
         figures.quality,

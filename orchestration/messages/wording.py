@@ -26,7 +26,7 @@ NAME_CHARACTERS = 60
 
 def digest_content(
     news: Sequence[Row],
-    standing: Sequence[Row],
+    accounts: Sequence[Row],
     announced: Collection[CrossingKey],
     calls: Mapping[str, Sequence[int]],
     quality: Mapping[str, Any],
@@ -38,20 +38,20 @@ def digest_content(
 ) -> dict[str, Any]:
     """The digest as JSON-ready data.
 
-    `news` are rows as `judge` returns them, with the account's row of `standing` in them where the crossing is of the
-    running period; `standing` are all accounts that may be spoken of, `announced` the crossings that had a verdict
+    `news` are rows as `judge` returns them, with the account's row of `accounts` in them where the crossing is of the
+    running period; `accounts` are all accounts that may be spoken of, `announced` the crossings that had a verdict
     before, `links` addresses by their words.
     """
     morning = DigestDay(on, zone, news_since(previous_cutoff, on, zone), is_first=previous_cutoff is None)
     told = {(row["account_id"], row["meter"]) for row in news}
-    others = [row for row in standing if (row["account_id"], row["meter"]) not in told]
+    others = [row for row in accounts if (row["account_id"], row["meter"]) not in told]
     resolved = [row for row in others if _is_resolved(row, announced, morning)]
     used_up = sorted((row for row in others if _is_used_up(row)), key=urgency)
     # A quiet day is one line: what stands since yesterday is no reason to read on.
     lists = [_list("Resolved: the quota was raised", resolved, lambda row: _resolved(row, morning))]
     if news or resolved:
         before_renewal = sorted((row for row in others if _hits_before_renewal(row)), key=urgency)
-        dropping = sorted((row for row in standing if _is_dropping(row)), key=_revenue)
+        dropping = sorted((row for row in accounts if _is_dropping(row)), key=_revenue)
         lists = [
             _list("Already over the quota", used_up, lambda row: _known(row, morning)),
             _list("Will use up the quota before the renewal", before_renewal, lambda row: _known(row, morning)),

@@ -43,9 +43,9 @@ def must_have(published: Path, day: date) -> None:
         )
 
 
-def standing(published: Path, since: datetime) -> list[dict[str, Any]]:
+def digest_accounts(published: Path, since: datetime) -> list[dict[str, Any]]:
     """Rows of STANDING: the accounts that a digest may speak of, with their units since the hour of `since`."""
-    return query(published, STANDING, {"since": since.astimezone(UTC).replace(tzinfo=None)})
+    return query(published, DIGEST_ACCOUNTS, {"since": since.astimezone(UTC).replace(tzinfo=None)})
 
 
 def usage(published: Path, name: str, start: date, end: date) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -122,7 +122,7 @@ CROSSINGS = """
 """
 
 
-STANDING = """
+DIGEST_ACCOUNTS = """
     select
         utilization.*,
         overage.currency, overage.cost_of_waiting, overage.projected_overage_value, overage.next_plan_delta,
@@ -183,7 +183,7 @@ DAILY_CALLS = """
 """
 
 
-CRITICAL_HARD_CAPS = """
+CRITICAL_HARD_LIMITS = """
     select account_id, meter, recommended_action from utilization_mtd
     where severity = 'critical' and limit_kind = 'hard'
 """

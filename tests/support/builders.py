@@ -90,7 +90,7 @@ QUALITY = {
 
 
 def make_standing(account: str = "acme", **fields: Any) -> dict[str, Any]:
-    """A row of `warehouse.standing` on the morning of 20 November, 8am in Berlin; `fields` replace."""
+    """A row of `queries.digest_accounts` on the morning of 20 November, 8am in Berlin; `fields` replace."""
     return {
         "account_id": account,
         "account_name": None,

@@ -36,7 +36,7 @@ _DOUBT = "what is made stays; run `headroom stripe bootstrap --apply` again, whi
 NOTHING_CHANGED = "nothing was changed; run again"
 
 
-def standing(client: stripe.StripeClient, wanted: Catalog) -> CatalogState:
+def catalog_state(client: stripe.StripeClient, wanted: Catalog) -> CatalogState:
     """What stands at Stripe of the catalogue.
 
     :raises RefusedError: Stripe did not say; the message says what to do.
@@ -72,7 +72,7 @@ def apply(client: stripe.StripeClient, wanted: Catalog) -> Iterator[Step]:
     :raises RefusedError: a step was refused, or a meter of that name counts in another way; those before it stay.
     :raises InDoubtError: a step may have been done or not; the next call finds out.
     """
-    found = standing(client, wanted)
+    found = catalog_state(client, wanted)
     steps = compare(wanted, found)
     for step in steps:
         if isinstance(step.part, CatalogMeter) and step.action is Action.BY_HAND:

@@ -14,9 +14,9 @@ from orchestration.channels.stripe.catalog import (
     PAGE,
     apply,
     as_price,
+    catalog_state,
     id_of,
     meters_by_id,
-    standing,
 )
 from orchestration.channels.stripe.client import connect, explained, is_live
 from orchestration.ledger.outbox import RefusedError
@@ -38,7 +38,7 @@ def catalogue_findings(
     """
     by_customer = customers(accounts)
     try:
-        findings = [step.finding for step in compare(wanted, standing(client, wanted))]
+        findings = [step.finding for step in compare(wanted, catalog_state(client, wanted))]
         with explained("the subscriptions", NOTHING_CHANGED, RefusedError):
             subscriptions = list(_subscriptions(client))
         served = {subscription.customer for subscription in subscriptions if subscription.status in LIVE}
@@ -153,8 +153,8 @@ class StripeProducts:
     def __init__(self, client: stripe.StripeClient) -> None:
         self._client = client
 
-    def standing(self, wanted: Catalog) -> CatalogState:
-        return standing(self._client, wanted)
+    def state(self, wanted: Catalog) -> CatalogState:
+        return catalog_state(self._client, wanted)
 
     def apply(self, wanted: Catalog) -> Iterator[Step]:
         return apply(self._client, wanted)

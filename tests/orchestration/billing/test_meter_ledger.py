@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestration.billing.meter_ledger import MeterLedger, Report, standing
+from orchestration.billing.meter_ledger import MeterLedger, Report, reports_at_stripe
 from orchestration.billing.metering import DayPlan, HourRecord, MeterReport, Mode, ReportState
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.ledger import Ledger
@@ -276,7 +276,7 @@ def test_totals_count_reports_customers_and_hours_by_state(reports: MeterLedger)
 def test_standing_is_the_newest_revision_that_stripe_may_have(reports: MeterLedger) -> None:
     commit(reports, *(report(revision=n, state=s) for n, s in enumerate((S.SENT, S.SENDING, S.REFUSED, S.HELD), 1)))
 
-    assert {key: row.revision for key, row in standing(of(reports)).items()} == {("cus_1", SEVEN): 2}
+    assert {key: row.revision for key, row in reports_at_stripe(of(reports)).items()} == {("cus_1", SEVEN): 2}
 
 
 HOLDER = """

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orchestration.collector import bodies
 from orchestration.collector.answers import RefusedError
-from orchestration.collector.batches import Batch
+from orchestration.collector.parsed_body import ParsedBody
 
 LIMIT = 100_000
 VALUES = st.recursive(
@@ -34,17 +34,17 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
-def parse(body: bytes, *, is_sdk: bool = False, max_events: int = 10_000) -> Batch:
+def parse(body: bytes, *, is_sdk: bool = False, max_events: int = 10_000) -> ParsedBody:
     return bodies.parse(body, is_sdk=is_sdk, max_events=max_events)
 
 
-def lines(batch: Batch) -> list[dict[str, Any]]:
+def lines(batch: ParsedBody) -> list[dict[str, Any]]:
     written = batch.lines(b"2026-11-20T08:00:00.000000Z")
     assert all(line.endswith(b"\n") and line.count(b"\n") == 1 and b"\r" not in line for line in written)
     return [json.loads(line) for line in written]
 
 
-def events(batch: Batch) -> list[Any]:
+def events(batch: ParsedBody) -> list[Any]:
     return [event for line in lines(batch) for event in line.get("batch", [])]
 
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from orchestration.lake import batch as batch_module
 from orchestration.lake import content, landing
 from orchestration.lake import lake as lake_module
-from orchestration.lake.sources import SUFFIXES, Folder, Found, Skipped
+from orchestration.lake.sources import SUFFIXES, Folder, Skipped, SourceFile
 from tests.orchestration.lake.world import World
 from tests.support.builders import NOW, make_event
 
@@ -85,7 +85,7 @@ def test_ingestion_ends_when_a_half_read_file_became_unreadable(world: World, mo
     world.land(make_event(uuid="other"), name="b.ndjson")
     opened = Folder.open
 
-    def refuse(folder: Folder, file: Found) -> Any:
+    def refuse(folder: Folder, file: SourceFile) -> Any:
         if file.path == "a.ndjson":
             raise PermissionError(13, "Permission denied")
         return opened(folder, file)

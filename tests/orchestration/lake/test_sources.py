@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from orchestration.lake import sources
-from orchestration.lake.sources import Bucket, Places
+from orchestration.lake.sources import Bucket, Sources
 from tests.orchestration.lake.world import World
 from tests.support.builders import make_event
 
@@ -75,7 +75,7 @@ def test_object_is_left_for_the_next_run_when_it_is_replaced_between_two_ranges(
 
 
 def test_folder_and_bucket_are_read_as_one(s3: Any, tmp_path: Path) -> None:
-    world = World(tmp_path, Places(tmp_path / "landing", URL))
+    world = World(tmp_path, Sources(tmp_path / "landing", URL))
     world.land(make_event(uuid="local"))
     put(s3, "a.ndjson", make_event(uuid="remote"))
     world.ingest()
@@ -84,7 +84,7 @@ def test_folder_and_bucket_are_read_as_one(s3: Any, tmp_path: Path) -> None:
 
 
 def test_folder_is_read_when_the_bucket_cannot_be_listed(s3: Any, tmp_path: Path) -> None:
-    world = World(tmp_path, Places(tmp_path / "landing", "s3://nobodys/landing"))
+    world = World(tmp_path, Sources(tmp_path / "landing", "s3://nobodys/landing"))
     world.land(make_event(uuid="local"))
     world.ingest()
 
@@ -97,7 +97,7 @@ def test_folder_is_read_when_the_bucket_cannot_be_listed(s3: Any, tmp_path: Path
 def test_bucket_that_does_not_answer_is_given_up_soon(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr(sources, "RETRY_SECONDS", 0.1)
-    found, [skipped] = Places(tmp_path, URL).scan()
+    found, [skipped] = Sources(tmp_path, URL).scan()
 
     assert found == []
     assert skipped.reason.startswith("cannot be listed: ")
@@ -111,5 +111,5 @@ def test_other_stores_are_spoken_to_as_well(url: str, monkeypatch: pytest.Monkey
 
 def test_no_key_of_a_store_is_in_what_is_reported(s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "marked-secret-4711")
-    _, [skipped] = Places(tmp_path, "s3://nobodys/landing").scan()
+    _, [skipped] = Sources(tmp_path, "s3://nobodys/landing").scan()
     assert "4711" not in skipped.reason

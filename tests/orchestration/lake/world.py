@@ -10,14 +10,14 @@ import duckdb
 
 from orchestration.lake.lake import BATCH_BYTES, Batch, Lake
 from orchestration.lake.landing import LandedFile
-from orchestration.lake.sources import Folder, Place, Skipped
+from orchestration.lake.sources import Folder, Skipped, Source
 from tests.support.builders import NOW, land
 
 
 class World:
     """A landing folder and a lake, whose manifests stand in for the ledger."""
 
-    def __init__(self, root: Path, place: Place | None = None, lake_url: str | None = None) -> None:
+    def __init__(self, root: Path, place: Source | None = None, lake_url: str | None = None) -> None:
         self.root = root
         self.landing = root / "landing"
         self.place = place or Folder(self.landing)

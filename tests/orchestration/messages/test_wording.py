@@ -18,7 +18,7 @@ THURSDAY = DUE - timedelta(days=1)
 
 def digest(
     *news: dict[str, Any],
-    standing: tuple[dict[str, Any], ...] = (),
+    accounts: tuple[dict[str, Any], ...] = (),
     announced: frozenset[Any] = frozenset(),
     previous: datetime | None = THURSDAY,
     links: dict[str, str] | None = None,
@@ -26,7 +26,7 @@ def digest(
 ) -> dict[str, Any]:
     return digest_content(
         news,
-        [*news, *standing],
+        [*news, *accounts],
         announced,
         {"acme": [0, 5, 10]},
         {**QUALITY, **quality},
@@ -123,7 +123,7 @@ def test_headline_leaves_out_revenue_where_no_price_is_known() -> None:
 
 def test_quiet_day_is_one_line() -> None:
     over = make_standing("over", used_mtd=1_000_000)
-    quiet = digest(standing=(over, make_standing("near", renewal_on=date(2027, 1, 1))))
+    quiet = digest(accounts=(over, make_standing("near", renewal_on=date(2027, 1, 1))))
 
     assert quiet["headline"] == "No account crossed a threshold since yesterday 08:00. 1 account still over the quota."
     assert (quiet["items"], quiet["sections"], quiet["date"]) == ([], [], "2026-11-20")
@@ -222,7 +222,7 @@ def test_accounts_over_the_quota_are_listed_unless_they_are_news() -> None:
     old = make_standing("old", used_mtd=1_500_000, mrr=Decimal("45.5"), snoozed_until=date(2026, 12, 3))
     unread = make_standing("unread", meter="seats", used_mtd=None, hits_cap_in_period=None)
     endless = make_standing("endless", quota_state="unlimited", quota=None, hits_cap_in_period=None)
-    shown = digest(news, standing=(old, unread, endless))
+    shown = digest(news, accounts=(old, unread, endless))
 
     assert sections(shown) == {
         "Already over the quota": ["old: 1,500,000 / 1,000,000 (81.2 %), MRR 45.50; snoozed until 03 Dec"]
@@ -231,7 +231,7 @@ def test_accounts_over_the_quota_are_listed_unless_they_are_news() -> None:
 
 def test_list_has_five_accounts_and_says_how_many_more() -> None:
     over = tuple(make_standing(f"a{n}", used_mtd=1_000_000, mrr=Decimal(n)) for n in range(8))
-    [section] = digest(make_crossing(), standing=over)["sections"]
+    [section] = digest(make_crossing(), accounts=over)["sections"]
 
     assert [line.partition(":")[0] for line in section["lines"]] == ["a7", "a6", "a5", "a4", "a3"]
     assert section["more"] == 3
@@ -245,7 +245,7 @@ def test_caps_before_the_renewal_are_listed() -> None:
         make_standing("not in this period", renewal_on=date(2027, 1, 1), hits_cap_in_period=False),
     )
 
-    assert sections(digest(make_crossing(), standing=(near, *other))) == {
+    assert sections(digest(make_crossing(), accounts=(near, *other))) == {
         "Will use up the quota before the renewal": [
             "near: 812,345 / 1,000,000 (81.2 %), Fri 27 Nov, renews 28 Nov 2026, MRR 9.00"
         ]
@@ -258,7 +258,7 @@ def test_dropping_accounts_are_listed_for_customer_success() -> None:
         make_standing("large", momentum_word="dropping", momentum_7d=Decimal(-51), mrr=Decimal(900), csm="omar"),
     )
 
-    assert sections(digest(make_crossing(), standing=rows)) == {
+    assert sections(digest(make_crossing(), accounts=rows)) == {
         "Dropping: less than half the calls of the week before": [
             "large: -51.0 % in 7 days, MRR 900.00, CSM omar",
             "small: -80.3 % in 7 days",
@@ -292,7 +292,7 @@ def test_raised_quota_is_told_once_even_on_a_day_without_news() -> None:
     )
     announced = {key(row["account_id"], 500_000) for row in rows if not row["account_id"].startswith("had")}
     announced.add(key("had crossed last month", 500_000, NOVEMBER - timedelta(days=31)))
-    shown = digest(standing=rows, announced=frozenset(announced))
+    shown = digest(accounts=rows, announced=frozenset(announced))
 
     assert sections(shown)["Resolved: the quota was raised"] == [
         "raised: 500,000 to 1,000,000 on 19 Nov, now 45.0 %, MRR 9.00",

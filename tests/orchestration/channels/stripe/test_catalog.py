@@ -50,7 +50,7 @@ def apply(client: sdk.StripeClient, wanted: Catalog = WANTED) -> list[str]:
 
 def actions(client: sdk.StripeClient, wanted: Catalog = WANTED) -> dict[str, str]:
     """What is left to do, and why, by subject."""
-    steps = compare(wanted, catalog.standing(client, wanted))
+    steps = compare(wanted, catalog.catalog_state(client, wanted))
     return {step.subject: f"{step.action}: {step.words}" for step in steps if step.action != "stands"}
 
 

@@ -26,7 +26,7 @@ MAX_ID_BYTES = 200
 TOO_DEEP = b"an event that was nested too deeply to be kept"
 
 
-class Batch:
+class ParsedBody:
     """Events, the text they were sent as, and lines that are no events."""
 
     __slots__ = ("answer", "bad_lines", "events", "is_array", "root", "text")

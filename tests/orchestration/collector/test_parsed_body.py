@@ -5,15 +5,15 @@ from typing import Any
 
 import pytest
 
-from orchestration.collector.batches import Batch
 from orchestration.collector.bodies import parse
+from orchestration.collector.parsed_body import ParsedBody
 
 
-def written(batch: Batch) -> list[Any]:
+def written(batch: ParsedBody) -> list[Any]:
     return [json.loads(line).get("batch") for line in batch.lines(b"now")]
 
 
-def read(body: bytes) -> Batch:
+def read(body: bytes) -> ParsedBody:
     return parse(body, is_sdk=False, max_events=100)
 
 
@@ -61,4 +61,4 @@ def test_fields_for_keys_are_dropped_whatever_is_in_them() -> None:
 
 
 def test_nothing_is_written_for_nothing() -> None:
-    assert Batch().lines(b"now") == []
+    assert ParsedBody().lines(b"now") == []
