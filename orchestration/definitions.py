@@ -6,13 +6,13 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.defs import automation
-from orchestration.defs.billing import catalogue_at_stripe, stripe_certificates, stripe_parity, stripe_usage
-from orchestration.defs.deliver import build_usage_digest
+from orchestration.defs.digest import build_usage_digest
 from orchestration.defs.ingest import ingest, raw_meter_reports
 from orchestration.defs.notices import critical_alert, monthly_digest, weekly_digest
 from orchestration.defs.postgres import postgres_tables
 from orchestration.defs.publish import build_published_copy
 from orchestration.defs.resources import Project
+from orchestration.defs.stripe import catalogue_at_stripe, stripe_certificates, stripe_parity, stripe_usage
 from orchestration.defs.transform import build_models
 
 

@@ -27,20 +27,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
-from orchestration import billing
-from orchestration.channels import stripe as stripe_channel
-from orchestration.delivery import ledger as ledger_module
-from orchestration.delivery import meter_ledger, reporter
-from orchestration.delivery.engines import BusyError
-from orchestration.delivery.meter_ledger import Report
-from orchestration.delivery.reporter import StoppedError
+from orchestration.billing import confirm, meter, meter_ledger, metering, reconcile, report, reporter
+from orchestration.billing.meter import StoppedError
+from orchestration.billing.meter_ledger import Report
+from orchestration.billing.metering import ReportState
+from orchestration.channels.stripe import connect_meter
+from orchestration.channels.stripe import meter as stripe_channel
+from orchestration.ledger import ledger as ledger_module
+from orchestration.ledger.engines import BusyError
 from orchestration.settings import Settings
-from orchestration.usage import metering
-from orchestration.usage.metering import ReportState
 from orchestration.usage.periods import utc_hour
-from tests.billing_world import DAY, HOUR, QuickWorld, World, quick
-from tests.fake_stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
-from tests.fakes import (
+from tests.fakes.slack import (
     CUT_OFF_AFTER,
     ERROR_AFTER,
     ERROR_BEFORE,
@@ -51,7 +48,9 @@ from tests.fakes import (
     Fault,
     rate_limited,
 )
-from tests.killing import KilledError, at_line
+from tests.fakes.stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
+from tests.support.billing_world import DAY, HOUR, QuickWorld, World, quick
+from tests.support.killing import KilledError, at_line
 
 MODES = {"totals": "hour", "differences": None}
 """The event_time_window of the meter."""
@@ -77,7 +76,8 @@ FAULTS: dict[str, Fault] = {
 READS = ["/v1/billing/meters", "/v1/customers", "/v2/core/events"]
 LINES = 700
 """About as many as a run has that sends a few reports."""
-FILES = {each.__file__ for each in (billing, reporter, meter_ledger, metering, stripe_channel)}
+SENDING = {reporter.__file__, confirm.__file__}
+FILES = SENDING | {each.__file__ for each in (report, reconcile, meter, meter_ledger, metering, stripe_channel)}
 ORDER = ["seeds", "happened", "fault", "runs", "stripe", "hours"]
 UNSETTLED = (ReportState.PREPARED, ReportState.SENDING, ReportState.SENT, ReportState.LOST)
 PATIENCE = 14
@@ -143,7 +143,7 @@ class Weeks(QuickWorld):
     # What happens
 
     def disturb(self) -> None:
-        report(self)  # the first hour that is billed
+        report_hourly(self)  # the first hour that is billed
         self.backup()
         steps = self.random.randint(5, 9)
         jump = self.random.choice([None, None, self.random.choice([10 * DAY, 30 * DAY, 34 * DAY, 36 * DAY])])
@@ -232,7 +232,7 @@ class Weeks(QuickWorld):
         self.now += 3 * HOUR
         self.stripe.calm()
         self.stripe.is_down = False
-        billing.adopt_all(self.config, self.clock)
+        reconcile.adopt_all(self.config, connect_meter, self.clock)
 
     def trouble(self) -> None:
         self.stripe.calm()
@@ -252,7 +252,7 @@ class Weeks(QuickWorld):
         """Something that is killed somewhere, or that another run comes across, or neither."""
         event, line = self.random.choice(["kill", "kill", "another", "nothing"]), self.random.randrange(1, LINES)
         act = {"kill": self.kill, "another": self.another}.get(event)
-        files = FILES if event == "kill" else {reporter.__file__}
+        files = FILES if event == "kill" else SENDING
         trace = at_line(line if event == "kill" else line // 5 + 1, files, act) if act else None
         before = sys.gettrace()  # of whoever measures coverage
         sys.settrace(trace or before)
@@ -270,7 +270,7 @@ class Weeks(QuickWorld):
         raise KilledError
 
     def another(self) -> None:
-        report(self)
+        report_hourly(self)
 
     # How it ends
 
@@ -284,7 +284,7 @@ class Weeks(QuickWorld):
         for number in range(PATIENCE):
             self.now += [HOUR, HOUR, 2 * HOUR, 21 * HOUR][number % 4]
             self.publish()
-            report(self, approves=True)
+            report_hourly(self, approves=True)
             self.now += timedelta(minutes=20)
             note(self)
             look(self)
@@ -344,16 +344,16 @@ def kind(row: Report) -> str:
     return said.partition(":")[0]
 
 
-def report(weeks: Weeks, approves: bool = False) -> None:
+def report_hourly(weeks: Weeks, approves: bool = False) -> None:
     """The hourly run; what Stripe or the guard stops, the next one does."""
     weeks.tally["runs: planned and sent"] += 1
     try:
-        outcome = billing.report_usage(weeks.config, weeks.clock)
+        outcome = report.report_usage(weeks.config, connect_meter, weeks.clock)
         if outcome.planned.refusal:
             weeks.tally["runs: waited for approval"] += 1
             if approves or weeks.random.random() < 0.3:
                 seal = outcome.planned.change.seal
-                outcome = billing.report_usage(weeks.config, weeks.clock, approved=seal)
+                outcome = report.report_usage(weeks.config, connect_meter, weeks.clock, approved=seal)
                 assert not outcome.planned.refusal
         weeks.tally["runs: stopped by Stripe"] += bool(outcome.sent and outcome.sent.stopped)
     except BusyError:
@@ -364,13 +364,15 @@ def report(weeks: Weeks, approves: bool = False) -> None:
 
 def look(weeks: Weeks) -> None:
     with suppress(BusyError, StoppedError):
-        billing.look_back(weeks.config, weeks.clock)
+        reconcile.look_back(weeks.config, connect_meter, weeks.clock)
         weeks.tally["runs: comparisons with Stripe's totals"] += 1
 
 
 def note(weeks: Weeks) -> None:
     with suppress(BusyError, StoppedError):
-        weeks.tally["stripe: rejections noted"] += len(billing.note_rejections(weeks.config, weeks.clock))
+        weeks.tally["stripe: rejections noted"] += len(
+            reconcile.note_rejections(weeks.config, connect_meter, weeks.clock)
+        )
 
 
 def go_through(seed: int, mode: str, folder: Path) -> Counter[str]:
@@ -431,7 +433,7 @@ def run_until_killed(folder: str, url: str, key: str, now: str, line: str) -> No
     trace = at_line(int(line), {*FILES, ledger_module.__file__}, lambda: os.kill(os.getpid(), signal.SIGKILL))
     sys.settrace(trace)
     threading.settrace(trace)
-    billing.report_usage(world.config, world.clock)
+    report.report_usage(world.config, connect_meter, world.clock)
 
 
 if __name__ == "__main__":

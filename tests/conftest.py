@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from tests import ledgers, stores
-from tests.postgres import Postgres, running
+from tests.fakes import stores
+from tests.fakes.postgres import Postgres, running
+from tests.support import ledgers
 
 NAMES = ("SLACK_BOT_TOKEN", "SLACK_API_URL", "STRIPE_API_KEY", "STRIPE_API_BASE", "DAGSTER_HOME")
 

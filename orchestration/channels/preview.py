@@ -1,6 +1,5 @@
 """The channel without credentials: sends nothing, shows what would have been sent."""
 
-import re
 from io import StringIO
 from typing import Any, Literal
 
@@ -9,7 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.delivery.ledger import Delivery
+from orchestration.ledger.ledger import Delivery
+from orchestration.usage.formatting import printable
 
 SEVERITY_STYLES = {"critical": "bold red", "high": "red", "warm": "yellow", "watch": "cyan"}
 NAMES = ("Account", "Owner")
@@ -95,8 +95,3 @@ def digest_text(digest: dict[str, Any]) -> str:
     stream = StringIO()
     print_digest(Console(file=stream, width=160, color_system=None), digest)
     return stream.getvalue()
-
-
-def printable(text: str) -> str:
-    """Names are data: their control characters do not reach the terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", text)

@@ -10,13 +10,13 @@ from typing import Any
 
 import dagster as dg
 
-from orchestration.defs.deliver import freeze
+from orchestration.defs.digest import freeze
 from orchestration.defs.resources import Project, clock
-from orchestration.delivery.ledger import State
-from orchestration.delivery.outbox import deliver
-from orchestration.usage import failures
-from orchestration.usage.failures import Failure
-from orchestration.usage.notice import Notice
+from orchestration.ledger.ledger import State
+from orchestration.ledger.outbox import deliver
+from orchestration.messages import failures
+from orchestration.messages.failures import Failure
+from orchestration.messages.message import Message
 from orchestration.usage.periods import latest_digest_date
 
 AFTER_EIGHT = timedelta(minutes=30)
@@ -74,7 +74,7 @@ def tell_what_fails(project: Project, instance: dg.DagsterInstance, jobs: Iterab
     return tell(project, failures.morning(failing, waiting, on, settings.now(), settings.zone))
 
 
-def tell(project: Project, notice: Notice) -> State:
+def tell(project: Project, notice: Message) -> State:
     """Freeze and deliver it, and whatever happens, do not raise: it waits in the ledger, or is in the log."""
     try:
         return deliver(project.ledger(), freeze(project, notice, project.settings.now()), project.slack(), clock).state

@@ -9,16 +9,17 @@ from datetime import timedelta
 
 import dagster as dg
 
-from orchestration import billing
+from orchestration.billing import reconcile
+from orchestration.channels.stripe import connect_meter
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
-from orchestration.defs.deliver import deliver_waiting, stale_key
+from orchestration.defs.digest import deliver_waiting, stale_key
 from orchestration.defs.notices import KINDS
 from orchestration.defs.resources import Project, clock
-from orchestration.delivery.engines import BusyError
-from orchestration.digest import digest_key
-from orchestration.storage import warehouse
-from orchestration.usage.digest_words import is_stale
+from orchestration.ledger.engines import BusyError
+from orchestration.messages.digest import digest_key
+from orchestration.messages.wording import is_stale
 from orchestration.usage.periods import DIGEST_HOUR, latest_digest_date
+from orchestration.warehouse import queries
 
 INGEST = dg.AssetSelection.groups("ingest")
 MODELS = dg.AssetSelection.groups("staging", "marts", "publish")
@@ -103,7 +104,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
                 )
         on = latest_digest_date(now, settings.zone).isoformat()
         if ledger.delivery(stale_key(settings.env, on)) and not ledger.delivery(digest_key(settings.env, on)):
-            quality = warehouse.data_quality(settings.published)
+            quality = queries.data_quality(settings.published)
             if not is_stale(quality, settings.stale_after_hours):
                 requests.append(dg.RunRequest(run_key=f"{on}|fresh|{quality['as_of'].isoformat()}", partition_key=on))
         return requests or dg.SkipReason("no digest is waiting")
@@ -162,7 +163,7 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         if not settings.stripe_api_key:
             return dg.SkipReason("STRIPE_API_KEY is not set")
         try:
-            told = billing.note_rejections(settings, clock)
+            told = reconcile.note_rejections(settings, connect_meter, clock)
         except BusyError as error:
             return dg.SkipReason(f"not looked: {error}")
         for sentence in told:

@@ -11,13 +11,13 @@ import dagster as dg
 import duckdb
 from filelock import FileLock, Timeout
 
-from orchestration import finance
+from orchestration.billing import statements, usage_query
 from orchestration.defs.resources import OWNERS, Project
+from orchestration.lake import compaction
+from orchestration.lake.account_files import ACCOUNTS, CUSTOMERS, SUBJECTS, AccountsFile
+from orchestration.lake.lake import Batch, Lake
+from orchestration.lake.landing import LandedFile
 from orchestration.settings import Settings
-from orchestration.storage import compaction, warehouse
-from orchestration.storage.accounts import ACCOUNTS, CUSTOMERS, SUBJECTS, AccountsFile
-from orchestration.storage.lake import Batch, Lake
-from orchestration.storage.landing import LandedFile
 
 BUILD_SECONDS = 60
 """For which a compaction of the lake waits for a build that reads it."""
@@ -147,7 +147,7 @@ def ingest(
     ),
 )
 def raw_meter_reports(project: Project) -> dg.MaterializeResult[None]:
-    copied = finance.copy_ledger(project.settings)
+    copied = statements.copy_ledger(project.settings)
     return dg.MaterializeResult(
         metadata={"days_written": copied.days, "rows_written": copied.rows, "is_whole": copied.is_whole}
     )
@@ -190,7 +190,7 @@ def _compact(lake: Lake, batches: list[Batch], settings: Settings, log: Logger) 
         return said
     try:
         if settings.lake_keep_days:
-            day, held_by = warehouse.dispensable_before(settings.published, settings.now(), settings.lake_keep_days)
+            day, held_by = usage_query.dispensable_before(settings.published, settings.now(), settings.lake_keep_days)
             if day:
                 lake.keep_from(day)  # first, so that from now on none of these calls is let in again
             if held_by:

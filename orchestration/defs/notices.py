@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import dagster as dg
 
-from orchestration.channels import slack_blocks
-from orchestration.defs.deliver import STALE, crossing_row, deliver_waiting, done, freeze, known_owners
+from orchestration.channels.slack import blocks
+from orchestration.defs.digest import STALE, crossing_row, deliver_waiting, done, freeze, known_owners
 from orchestration.defs.resources import OWNERS, Project, clock
-from orchestration.delivery import copies
-from orchestration.delivery.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
-from orchestration.storage import warehouse
-from orchestration.usage import critical, digest, monthly, weekly
+from orchestration.ledger import restored
+from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
+from orchestration.messages import critical, crossings, monthly, weekly
+from orchestration.warehouse import published_copy, queries
 
 KINDS = ("weekly", "monthly", "critical", "run_failure", "failing", STALE)
 """What a notice's key begins with."""
@@ -26,19 +26,19 @@ Decide = Callable[[Project, Channel, Callable[[str], object]], str]
 
 def decide_weekly(project: Project, *_: object) -> str:
     settings = project.settings
-    quality = warehouse.data_quality(settings.published)
-    changes = warehouse.query(settings.published, warehouse.WEEKLY_CHANGES)
-    notice = weekly.compose(changes, quality["data_through"], quality["as_of"], settings.zone)
+    quality = queries.data_quality(settings.published)
+    changes = published_copy.query(settings.published, queries.WEEKLY_CHANGES)
+    notice = weekly.weekly_message(changes, quality["data_through"], quality["as_of"], settings.zone)
     return notice if isinstance(notice, str) else freeze(project, notice, quality["as_of"])
 
 
 def decide_monthly(project: Project, *_: object) -> str:
     settings = project.settings
-    quality = warehouse.data_quality(settings.published)
+    quality = queries.data_quality(settings.published)
     if not quality["accounts"]:
         return "no account is known yet"
-    outcomes = warehouse.query(settings.published, warehouse.CAP_HITS)
-    return freeze(project, monthly.compose(outcomes, quality["as_of"], settings.zone), quality["as_of"])
+    outcomes = published_copy.query(settings.published, queries.CAP_HITS)
+    return freeze(project, monthly.monthly_message(outcomes, quality["as_of"], settings.zone), quality["as_of"])
 
 
 def decide_critical(project: Project, channel: Channel, warn: Callable[[str], object]) -> str:
@@ -49,11 +49,11 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
     settings, ledger = project.settings, project.ledger()
     if not settings.critical_at_once:
         return "they wait for the digest: HEADROOM_CRITICAL_AT_ONCE is not set"
-    if copies.copied_at(ledger, clock()):  # its key is its moment, by which none that was sent can be found
+    if restored.copied_at(ledger, clock()):  # its key is its moment, by which none that was sent can be found
         return "they wait for the digest: the ledger was restored, and does not know which were told"
-    as_of = warehouse.data_quality(settings.published)["as_of"]
-    caps = warehouse.query(settings.published, warehouse.CRITICAL_HARD_CAPS)
-    rows = critical.candidates(warehouse.query(settings.published, warehouse.CROSSINGS), caps)
+    as_of = queries.data_quality(settings.published)["as_of"]
+    caps = published_copy.query(settings.published, queries.CRITICAL_HARD_CAPS)
+    rows = critical.candidates(published_copy.query(settings.published, queries.CROSSINGS), caps)
     users = known_owners(project, channel, rows, warn)
     with ledger.transaction() as connection:
         before = ledger.last_digest_at(connection, settings.env)
@@ -61,14 +61,14 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
             return "the first digest has still to come"
         announced = ledger.announced(connection, settings.env)
         on = as_of.astimezone(settings.zone).date()
-        news, verdicts = digest.judge(rows, announced, on, settings.zone, before)
+        news, verdicts = crossings.judge(rows, announced, on, settings.zone, before)
         if not news:
             return "no hard quota was crossed since the last digest"
-        notice = critical.compose(news, as_of, settings.zone)
+        notice = critical.critical_message(news, as_of, settings.zone)
         key = f"{settings.env}|{notice.key}"
         if ledger.delivery(key, connection):
             return "they wait for the digest: there was a notice at this moment"  # the clock stands still
-        message, replies = slack_blocks.notice_payloads(notice, settings.env, users)
+        message, replies = blocks.notice_payloads(notice, settings.env, users)
         ledger.prepare(connection, key, "slack", message, as_of, replies)
         ledger.record_crossings(connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in verdicts])
     return key
@@ -102,7 +102,7 @@ def build(name: str, kind: str, decide: Decide, description: str) -> dg.AssetsDe
         except (RefusedError, InDoubtError) as error:
             raise dg.Failure(str(error), metadata={"key": key}, allow_retries=False) from None
         is_repeated = before is not None and before.state == delivery.state
-        text = slack_blocks.message_text(delivery.payload["message"])
+        text = blocks.message_text(delivery.payload["message"])
         context.log.info(f"{key}: {done(delivery)}\n{text}")
         return dg.MaterializeResult(
             metadata={

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 
 import dagster as dg
 
-from orchestration.channels import postgres
-from orchestration.channels.postgres import UnusableDestinationError
+from orchestration.channels.postgres import tables as postgres
+from orchestration.channels.postgres.tables import UnusableDestinationError
 from orchestration.defs.resources import OWNERS, Project
 
 LISTED = 20

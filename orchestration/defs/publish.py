@@ -5,7 +5,8 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
-from orchestration.storage import clickhouse_publish, warehouse
+from orchestration.warehouse import duckdb
+from orchestration.warehouse.clickhouse import publish
 
 
 def build_published_copy(models: dg.AssetsDefinition, stale_after: timedelta) -> dg.AssetsDefinition:
@@ -33,9 +34,9 @@ def build_published_copy(models: dg.AssetsDefinition, stale_after: timedelta) ->
         if clickhouse:
             columns = project.dbt().published_columns()
             with failing_in_a_sentence():
-                rows = clickhouse_publish.publish(clickhouse, columns, settings.published, settings.build_lock)
+                rows = publish.publish(clickhouse, columns, settings.published, settings.build_lock)
         else:
-            rows = warehouse.publish(settings.warehouse, settings.published)
+            rows = duckdb.publish(settings.warehouse, settings.published)
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(str(settings.published)),

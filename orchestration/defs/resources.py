@@ -7,15 +7,15 @@ from datetime import UTC, datetime
 import dagster as dg
 
 from orchestration import settings
-from orchestration.channels import slack
 from orchestration.channels.preview import PreviewChannel
-from orchestration.delivery.ledger import Ledger
-from orchestration.delivery.outbox import Channel
+from orchestration.channels.slack import channel
+from orchestration.lake.lake import Lake
+from orchestration.lake.sources import Places
+from orchestration.ledger.ledger import Ledger
+from orchestration.ledger.outbox import Channel
 from orchestration.settings import Settings
-from orchestration.storage.clickhouse import ClickHouse, ClickHouseError
-from orchestration.storage.dbt import DbtProject
-from orchestration.storage.lake import Lake
-from orchestration.storage.places import Places
+from orchestration.warehouse.clickhouse.client import ClickHouse, ClickHouseError
+from orchestration.warehouse.dbt import DbtProject
 
 OWNERS = ["team:data"]
 
@@ -53,7 +53,7 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
 
         :raises ValueError: a token without a channel.
         """
-        return slack.configured(self.settings) or PreviewChannel("Slack")
+        return channel.configured(self.settings) or PreviewChannel("Slack")
 
 
 @contextmanager

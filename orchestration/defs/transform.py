@@ -8,8 +8,9 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
-from orchestration.storage import clickhouse_load, warehouse
-from orchestration.storage.dbt import NodeResult
+from orchestration.warehouse import duckdb
+from orchestration.warehouse.clickhouse import load
+from orchestration.warehouse.dbt import NodeResult
 
 FIGURES = {
     "utilization_mtd": ("accounts", "accounts_over_80_pct", "accounts_without_quota"),
@@ -57,7 +58,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         if clickhouse:
             seen_at, lock = settings.lake_at_clickhouse, settings.build_lock
             with failing_in_a_sentence():
-                clickhouse_load.load(clickhouse, project.lake(), seen_at, lock, context.log.info)
+                load.load(clickhouse, project.lake(), seen_at, lock, context.log.info)
         results = dbt.build(settings.now(), settings.timezone, wanted, settings.bill_sampled)
         built = {each.unique_id: each for each in results if each.unique_id in keys and each.status == "success"}
         tables = {
@@ -67,7 +68,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         }
         names = list(tables.values())
         with failing_in_a_sentence():
-            rows, quality = clickhouse.inspect(names) if clickhouse else warehouse.inspect(settings.warehouse, names)
+            rows, quality = clickhouse.inspect(names) if clickhouse else duckdb.inspect(settings.warehouse, names)
         for unique_id, result in built.items():
             name = manifest["nodes"][unique_id]["name"]
             metadata: dict[str, Any] = {"seconds": result.seconds}

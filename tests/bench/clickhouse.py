@@ -8,13 +8,14 @@ from pathlib import Path
 
 import duckdb
 
-from orchestration.storage import clickhouse, clickhouse_load
-from orchestration.storage.clickhouse import ClickHouse
-from orchestration.storage.lake import Lake
+from orchestration.lake.lake import Lake
+from orchestration.warehouse.clickhouse import client
+from orchestration.warehouse.clickhouse import load as clickhouse_load
+from orchestration.warehouse.clickhouse.client import ClickHouse
 from tests.bench import history, ingest, marts
 from tests.bench.jobs import dbt_build
 from tests.bench.measure import Row, python, row, timed, write_events
-from tests.clickhouse import CLUSTER, running
+from tests.fakes.clickhouse import CLUSTER, running
 
 DAYS = 10
 ROUNDS = 3
@@ -27,7 +28,7 @@ def bench(folder: Path) -> list[Row]:
     python(ingest.__name__, "lake", folder / "quotas", data / "lake")
     with running(2, user_files=data) as nodes:
         url = nodes[0].url("marts")
-        environments: dict[str, dict[str, str]] = {"clickhouse": clickhouse.environment(url), "duckdb": {}}
+        environments: dict[str, dict[str, str]] = {"clickhouse": client.environment(url), "duckdb": {}}
         server = ClickHouse(url)
         seconds: dict[str, dict[str, list[float]]] = {
             what: {engine: [] for engine in environments} for what in ("start", "models", "tests", "rerun")

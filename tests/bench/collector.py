@@ -18,10 +18,10 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestration.storage.lake import Lake
-from orchestration.storage.places import Bucket
-from tests import stores
+from orchestration.lake.lake import Lake
+from orchestration.lake.sources import Bucket
 from tests.bench.measure import ROOT, Row
+from tests.fakes import stores
 
 ROUNDS = 3
 SECONDS = 5
@@ -138,7 +138,7 @@ def _collector(folder: Path, **more: str) -> Iterator[tuple[int, str]]:
         "HEADROOM_COLLECT_KEYS": key,
         **more,
     }
-    with _server([*_pinned(0), sys.executable, "-m", "orchestration.cli", "collect"], port, environment):
+    with _server([*_pinned(0), sys.executable, "-m", "orchestration.cli.main", "collect"], port, environment):
         yield port, key
 
 

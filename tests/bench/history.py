@@ -9,8 +9,8 @@ from pathlib import Path
 
 import duckdb
 
-from orchestration.storage.batch import CALL_COLUMNS
-from orchestration.storage.lake import Batch, Lake
+from orchestration.lake.batch import CALL_COLUMNS
+from orchestration.lake.lake import Batch, Lake
 from tests.bench import ingest
 from tests.bench.measure import BIN, Row, python, timed, write_events
 

@@ -47,9 +47,9 @@ def seconds_of(lake: Path) -> float:
 def into_lake(landing: Path, lake: Path) -> None:
     from datetime import UTC, datetime
 
-    from orchestration.storage.lake import Lake
-    from orchestration.storage.landing import LandedFile
-    from orchestration.storage.places import Folder
+    from orchestration.lake.lake import Lake
+    from orchestration.lake.landing import LandedFile
+    from orchestration.lake.sources import Folder
 
     known: dict[str, LandedFile] = {}
     store = Lake(lake)

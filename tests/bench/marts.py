@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from orchestration.storage import warehouse
+from orchestration.warehouse import queries
 from tests.bench import history, ingest
 from tests.bench.jobs import dbt_build
 from tests.bench.measure import ROOT, Row, python, row, timed
@@ -53,7 +53,7 @@ def bench_reading(folder: Path, built: Path) -> list[Row]:
     wants them.
     """
     page = "select account_id, used_mtd, quota, pct_of_cap, hits_cap_on from utilization_mtd order by pct_of_cap desc"
-    milliseconds: dict[str, dict[int, float]] = {f"{page} nulls last": {}, warehouse.UTILIZATION: {}}
+    milliseconds: dict[str, dict[int, float]] = {f"{page} nulls last": {}, queries.UTILIZATION: {}}
     for accounts in READ_ACCOUNTS:
         copy = folder / f"published-{accounts}.duckdb"
         with duckdb.connect(str(copy)) as connection:

@@ -11,11 +11,13 @@ from typing import Any
 import duckdb
 import sqlalchemy as sa
 
-from orchestration import billing
-from orchestration.delivery.reporter import Sent
-from orchestration.delivery.tables import meter_reports
+from orchestration.billing import report
+from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.metering import Mode, ReportState
+from orchestration.billing.reporter import SendResult
+from orchestration.channels.stripe import connect_meter
+from orchestration.ledger.tables import meter_reports
 from orchestration.settings import Settings
-from orchestration.usage.metering import Mode, ReportState
 
 NOW = datetime.now(UTC).replace(minute=5, second=0, microsecond=0)
 HOUR = NOW.replace(minute=0) - timedelta(hours=1)
@@ -44,7 +46,7 @@ def publish(config: Settings, rows: str) -> None:
         )
 
 
-def report(step: str, home: Path, url: str, accounts: int, billed: int, per_second: float) -> dict[str, float]:
+def report_step(step: str, home: Path, url: str, accounts: int, billed: int, per_second: float) -> dict[str, float]:
     """Seconds of the plan with its commit, and of the sending."""
     config = settings(home, STRIPE_API_KEY=KEY, STRIPE_API_BASE=url, HEADROOM_STRIPE_REQUESTS_PER_SECOND=per_second)
     more = "case when i % 100 = 0 then 1 else 0 end" if step == "corrected" else "0"
@@ -56,12 +58,12 @@ def report(step: str, home: Path, url: str, accounts: int, billed: int, per_seco
     )
     moments = [time.perf_counter()]
 
-    def progress(sent: Sent) -> None:
+    def progress(sent: SendResult) -> None:
         if len(moments) == 1:
             moments.append(time.perf_counter())
 
     started = time.perf_counter()
-    outcome = billing.report_usage(config, lambda: datetime.now(UTC), progress=progress)
+    outcome = report.report_usage(config, connect_meter, lambda: datetime.now(UTC), progress=progress)
     ended = time.perf_counter()
     expected = {"first": billed, "again": 0, "corrected": billed // 100}[step]
     assert outcome.sent, outcome
@@ -94,7 +96,7 @@ def send_bare(url: str, count: int) -> dict[str, float]:
 def plan_over_history(home: Path, rows: int) -> dict[str, float]:
     """Seconds of a plan when nothing changed, when one day did, and when one of the reports is in doubt."""
     config = settings(home)
-    ledger = billing.meter_ledger(config)
+    ledger = meter_ledger(config)
     customers = rows // HOURS
 
     def usage(first_day: int) -> str:
@@ -139,7 +141,7 @@ def plan_over_history(home: Path, rows: int) -> dict[str, float]:
 
 def _plan(config: Settings) -> float:
     started = time.perf_counter()
-    with billing._planning(config, billing.meter_ledger(config), Mode.TOTAL) as planning:
+    with report._planning(config, meter_ledger(config), Mode.TOTAL) as planning:
         planning.look_ahead("")
         planning.commit()
     return time.perf_counter() - started
@@ -153,7 +155,7 @@ def main(step: str, home: str, *arguments: str) -> None:
         found = send_bare(rest[0], int(rest[2]))
     else:
         url, accounts, billed, per_second = rest
-        found = report(step, Path(home), url, int(accounts), int(billed), float(per_second))
+        found = report_step(step, Path(home), url, int(accounts), int(billed), float(per_second))
     Path(figures).write_text(json.dumps(found))
 
 

@@ -3,7 +3,7 @@
 import sys
 
 from tests.bench.stripe_run import customer
-from tests.fake_stripe import FakeStripe
+from tests.fakes.stripe import FakeStripe
 
 if __name__ == "__main__":
     with FakeStripe() as stripe:

@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import duckdb
 
-from tests import pipeline
 from tests.orchestration.collector import loopback
+from tests.support import pipeline
 
 
 class Counted(NamedTuple):

@@ -20,7 +20,7 @@ from typing import Any
 
 import duckdb
 
-from orchestration.storage.dbt import DbtProject, NodeResult
+from orchestration.warehouse.dbt import DbtProject, NodeResult
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 COUNTED = (
@@ -84,7 +84,7 @@ def _process() -> "subprocess.Popen[str]":
 
 
 def main(target: Path) -> None:
-    from orchestration.storage import dbt_worker
+    from orchestration.warehouse import dbt_worker
 
     answers, sys.stdout = sys.stdout, sys.stderr
     parsed = dbt_worker.parse(DbtProject(PROJECT, target, target), "--no-write-json")

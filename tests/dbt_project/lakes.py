@@ -10,8 +10,8 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS
-from orchestration.storage.lake import Lake
+from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS
+from orchestration.lake.lake import Lake
 
 
 @dataclass(frozen=True)

@@ -24,15 +24,17 @@ import duckdb
 import pytest
 
 from orchestration import demo
+from orchestration.lake import meter_reports
+from orchestration.lake.lake import Lake
 from orchestration.settings import PROJECT_ROOT
-from orchestration.storage import clickhouse, clickhouse_load, clickhouse_publish, meter_reports
-from orchestration.storage.clickhouse import ClickHouse
-from orchestration.storage.dbt import DbtProject
-from orchestration.storage.lake import Lake
-from tests.builders import land, make_event, make_quota
-from tests.clickhouse import NoClickHouseError, running
+from orchestration.warehouse.clickhouse import client, publish
+from orchestration.warehouse.clickhouse import load as clickhouse_load
+from orchestration.warehouse.clickhouse.client import ClickHouse
+from orchestration.warehouse.dbt import DbtProject
 from tests.dbt_project.builder import COUNTED
-from tests.pipeline import assert_built, ingest
+from tests.fakes.clickhouse import NoClickHouseError, running
+from tests.support.builders import land, make_event, make_quota
+from tests.support.pipeline import assert_built, ingest
 
 pytestmark = pytest.mark.clickhouse
 
@@ -79,7 +81,7 @@ class Engines:
     def differences(self) -> dict[str, tuple[int, list[tuple[object, ...]]]]:
         """Of each published table how many rows DuckDB has, and some that only one of both has."""
         columns, published = self.on_clickhouse.published_columns(), self.data / "published.duckdb"
-        clickhouse_publish.publish(self.server, columns, published, self.data / "publish.lock")
+        publish.publish(self.server, columns, published, self.data / "publish.lock")
         found = {}
         with duckdb.connect(str(published)) as connection:
             connection.execute("set TimeZone = 'UTC'")
@@ -276,7 +278,7 @@ def killed_before(statement: str, engines: Engines, now: datetime) -> int:
         ],
         env={
             **os.environ,
-            **clickhouse.environment(project.clickhouse_url),
+            **client.environment(project.clickhouse_url),
             "HEADROOM_CLICKHOUSE_PORT": str(server.server_port),
         },
         start_new_session=True,

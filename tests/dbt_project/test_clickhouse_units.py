@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from orchestration.lake.lake import Lake
 from orchestration.settings import PROJECT_ROOT
-from orchestration.storage import clickhouse_load
-from orchestration.storage.clickhouse import ClickHouse, environment
-from orchestration.storage.lake import Lake
-from tests.builders import NOW
-from tests.clickhouse import NoClickHouseError, running
+from orchestration.warehouse.clickhouse import load
+from orchestration.warehouse.clickhouse.client import ClickHouse, environment
 from tests.dbt_project import clickhouse_fixtures
-from tests.pipeline import ingest
+from tests.fakes.clickhouse import NoClickHouseError, running
+from tests.support.builders import NOW
+from tests.support.pipeline import ingest
 
 pytestmark = pytest.mark.clickhouse_units
 NOT_RUN = {"without_a_subjects_file_every_id_is_an_account"}
@@ -30,7 +30,7 @@ def test_unit_tests_hold_on_clickhouse(data: Path, tmp_path: Path) -> None:
         with running(1, user_files=data) as [node]:
             url = node.url("units", cluster="")
             server, lake = ClickHouse(url), Lake(data / "lake")
-            clickhouse_load.load(server, lake, str(lake.root), data / "load.lock", lambda _: None)
+            load.load(server, lake, str(lake.root), data / "load.lock", lambda _: None)
             places = {"project-dir": "project", "profiles-dir": "project", "target-path": "t", "log-path": "l"}
             dbt = subprocess.run(
                 [

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from orchestration import demo
-from orchestration.storage import compaction
-from orchestration.storage.accounts import ACCOUNTS_FILES
-from tests.builders import make_event, make_quota
+from orchestration.lake import compaction
+from orchestration.lake.account_files import ACCOUNTS_FILES
 from tests.dbt_project.builder import COUNTED, Builder
-from tests.orchestration.storage.world import World
+from tests.orchestration.lake.world import World
+from tests.support.builders import make_event, make_quota
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 NODES = (*COUNTED, "+threshold_crossings")

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from orchestration import demo
-from orchestration.storage import warehouse
-from tests.pipeline import build_marts
+from orchestration.warehouse import published_copy
+from tests.support.pipeline import build_marts
 
 NOW = datetime(2026, 11, 20, 8, 17, 5, tzinfo=UTC)
 CALLS_USED = "select * from utilization_mtd where meter = 'api-calls'"
@@ -27,7 +27,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[demo.Truth, Path]:
 
 def test_daily_usage_is_the_truth(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(published, "select account_id, usage_date, calls from daily_usage where calls > 0")
+    rows = published_copy.query(published, "select account_id, usage_date, calls from daily_usage where calls > 0")
     counted = {(row["account_id"], row["usage_date"]): row["calls"] for row in rows}
     assert counted == {
         (account.account_id, day): calls for account in truth.accounts for day, calls in account.calls_by_date.items()
@@ -36,7 +36,7 @@ def test_daily_usage_is_the_truth(built: tuple[demo.Truth, Path]) -> None:
 
 def test_daily_usage_has_no_holes(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(
+    rows = published_copy.query(
         published,
         """select account_id, min(usage_date) as first, max(usage_date) as last, count(*) as days
            from daily_usage group by account_id""",
@@ -51,7 +51,7 @@ def test_daily_usage_has_no_holes(built: tuple[demo.Truth, Path]) -> None:
 
 def test_utilization_is_the_truth(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = {row["account_id"]: row for row in warehouse.query(published, CALLS_USED)}
+    rows = {row["account_id"]: row for row in published_copy.query(published, CALLS_USED)}
     assert set(rows) == {account.account_id for account in truth.accounts}
     for account in truth.accounts:
         row = rows[account.account_id]
@@ -66,7 +66,7 @@ def test_utilization_is_the_truth(built: tuple[demo.Truth, Path]) -> None:
 
 def test_crossings_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(
+    rows = published_copy.query(
         published,
         """select account_id, threshold_pct from threshold_crossings
            where meter = 'api-calls' and period_start = (select max(period_start) from utilization_mtd)""",
@@ -78,7 +78,7 @@ def test_crossings_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
 
 def test_seats_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(published, "select * from utilization_mtd where meter <> 'api-calls'")
+    rows = published_copy.query(published, "select * from utilization_mtd where meter <> 'api-calls'")
     assert {row["account_id"]: (row["used_mtd"], row["quota"]) for row in rows} == {
         account.account_id: account.seats for account in truth.accounts if account.seats
     }
@@ -89,7 +89,7 @@ def test_seats_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
 
 def test_momentum_is_the_truth(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = {row["account_id"]: row for row in warehouse.query(published, "select * from momentum")}
+    rows = {row["account_id"]: row for row in published_copy.query(published, "select * from momentum")}
     callers = [account for account in truth.accounts if account.calls_by_date]
     assert set(rows) == {account.account_id for account in callers}
     words = Counter[tuple[str, str]]()
@@ -118,7 +118,7 @@ def change(now: int, before: int) -> Decimal | None:
 
 def test_top_accounts_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(published, "select * from top_accounts_30d order by volume_rank")
+    rows = published_copy.query(published, "select * from top_accounts_30d order by volume_rank")
     callers = [account for account in truth.accounts if account.calls_by_date]
     ranked = sorted(callers, key=lambda account: (-calls_between(account, 30, 0), account.account_id))
     assert [row["account_id"] for row in rows] == [account.account_id for account in ranked]
@@ -133,13 +133,13 @@ def test_top_accounts_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
 
 def test_every_refused_line_is_in_quarantine_with_its_reason(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(published, "select reason, count(*) as lines from events_rejected group by reason")
+    rows = published_copy.query(published, "select reason, count(*) as lines from events_rejected group by reason")
     assert {row["reason"]: row["lines"] for row in rows} == dict(truth.rejected)
 
 
 def test_limit_hits_are_the_demo_senders_notices(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(published, "select * from usage_limit_hits where metric = 'api-calls'")
+    rows = published_copy.query(published, "select * from usage_limit_hits where metric = 'api-calls'")
     assert {row["account_id"]: row["quota"] for row in rows} == {
         account.account_id: account.quota for account in truth.accounts if 100 in account.crossed
     }
@@ -153,7 +153,7 @@ def test_limit_hits_are_the_demo_senders_notices(built: tuple[demo.Truth, Path])
 
 def test_backtest_compares_with_the_true_month(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(published, "select account_id, period_start, actual_units from forecast_backtest")
+    rows = published_copy.query(published, "select account_id, period_start, actual_units from forecast_backtest")
     months = {
         account.account_id: sum(calls for day, calls in account.calls_by_date.items() if day.month == 10)
         for account in truth.accounts
@@ -166,7 +166,7 @@ def test_backtest_compares_with_the_true_month(built: tuple[demo.Truth, Path]) -
 
 def test_cap_hits_are_the_months_at_their_quota(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
-    rows = warehouse.query(published, "select account_id, used, outcome from cap_hit_outcomes")
+    rows = published_copy.query(published, "select account_id, used, outcome from cap_hit_outcomes")
     reached = {}
     for account in truth.accounts:
         used = sum(calls for day, calls in account.calls_by_date.items() if day.month == 10)
@@ -192,10 +192,10 @@ def test_endpoints_weeks_and_hours_add_up_to_the_truth(built: tuple[demo.Truth, 
         ((8, 14), "select account_id, calls_before_7d as calls from error_rates where calls_before_7d > 0"),
         ((1, 28), "select account_id, sum(calls)::bigint as calls from hourly_profile group by account_id"),
     ):
-        counted = {row["account_id"]: row["calls"] for row in warehouse.query(published, query)}
+        counted = {row["account_id"]: row["calls"] for row in published_copy.query(published, query)}
         assert counted == of_last(*days), query
     growing = {
-        row["account_id"]: row["extra_calls"] for row in warehouse.query(published, "select * from retry_storms")
+        row["account_id"]: row["extra_calls"] for row in published_copy.query(published, "select * from retry_storms")
     }
     before = of_last(8, 14)
     extra = {account: calls - before.get(account, 0) for account, calls in of_last(1, 7).items()}

@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from orchestration import settings
-from orchestration.storage.accounts import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
-from orchestration.storage.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
-from orchestration.storage.dbt import DbtProject
-from orchestration.storage.meter_reports import METER_REPORT_COLUMNS
+from orchestration.lake.account_files import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
+from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
+from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
+from orchestration.warehouse.dbt import DbtProject
 
 UNITS = re.compile(
     r"(?i)\b(accounts?|calls?|currency|days?|events?|forecasts?|hours?|integer|lines?|monday|order|quota|rank|ratio|share|"

@@ -8,8 +8,8 @@ import duckdb
 import pytest
 
 from orchestration import settings
-from orchestration.storage import warehouse
-from orchestration.storage.dbt import DbtProject
+from orchestration.warehouse import queries as warehouse
+from orchestration.warehouse.dbt import DbtProject
 
 QUERIES = {
     "usage_digest": {"CROSSINGS", "STANDING", "USED_BY", "TOP_ENDPOINTS", "DAILY_CALLS", "DATA_QUALITY"},

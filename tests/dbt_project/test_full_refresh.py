@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from orchestration import demo
-from orchestration.storage import warehouse
-from tests.pipeline import build_marts
+from orchestration.warehouse import published_copy
+from tests.support.pipeline import build_marts
 
 NOW = datetime(2026, 11, 20, 8, 17, 5, tzinfo=UTC)
 TABLES = """select table_name from duckdb_tables() where database_name = current_database()
@@ -43,8 +43,8 @@ def test_every_table_is_the_same_after_many_builds_and_after_one(
 
 
 def contents(published: Path) -> dict[str, list[tuple[Any, ...]]]:
-    names = [row["table_name"] for row in warehouse.query(published, TABLES)]
+    names = [row["table_name"] for row in published_copy.query(published, TABLES)]
     return {
-        name: [tuple(row.values()) for row in warehouse.query(published, f'select * from "{name}" order by all')]
+        name: [tuple(row.values()) for row in published_copy.query(published, f'select * from "{name}" order by all')]
         for name in names
     }

@@ -11,11 +11,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from tests.builders import land, make_event
 from tests.dbt_project import lakes
 from tests.dbt_project.builder import COUNTED, Builder
 from tests.dbt_project.lakes import Call
-from tests.pipeline import ingest
+from tests.support.builders import land, make_event
+from tests.support.pipeline import ingest
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 CALLS = """(

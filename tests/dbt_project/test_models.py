@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 from orchestration import settings
-from orchestration.storage.lake import Lake
+from orchestration.lake.lake import Lake
 
 
 def test_unit_tests_and_contracts_hold_on_an_empty_lake(data: Path) -> None:

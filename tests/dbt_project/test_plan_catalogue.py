@@ -17,10 +17,10 @@ import jinja2
 import pytest
 
 from orchestration import settings
-from orchestration.storage.dbt import DbtProject
-from orchestration.storage.lake import Lake
+from orchestration.lake.lake import Lake
 from orchestration.usage import pricing
 from orchestration.usage.pricing import price, with_quota
+from orchestration.warehouse.dbt import DbtProject
 from tests.dbt_project.builder import PROJECT
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)

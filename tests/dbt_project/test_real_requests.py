@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from orchestration.storage import warehouse
-from tests.pipeline import build_marts
+from orchestration.warehouse import published_copy
+from tests.support.pipeline import build_marts
 
 DATA = Path(__file__).parents[3] / "shared" / "data" / "apache"
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -35,7 +35,7 @@ def expected() -> dict[str, Any]:
 
 
 def test_calls_accounts_and_errors_are_the_counted_ones(published: Path, expected: dict[str, Any]) -> None:
-    [row] = warehouse.query(
+    [row] = published_copy.query(
         published,
         """select count(*) as calls, count(distinct account_id) as accounts, min(event_at) as first,
                   max(event_at) as last, count(*) filter (status >= 400) as errors from stg_api_calls""",
@@ -50,7 +50,7 @@ def test_calls_accounts_and_errors_are_the_counted_ones(published: Path, expecte
 
 
 def test_top_accounts_are_the_counted_ones(published: Path, expected: dict[str, Any]) -> None:
-    rows = warehouse.query(
+    rows = published_copy.query(
         published,
         """select account_id, count(*) as calls, count(distinct event_date) as active_days,
                   max(event_at) as last_call_at, count(*) filter (status >= 400) as errors
@@ -69,7 +69,7 @@ def test_top_accounts_are_the_counted_ones(published: Path, expected: dict[str, 
 
 
 def test_top_accounts_30d_ranks_as_counted(published: Path, expected: dict[str, Any]) -> None:
-    rows = warehouse.query(published, "select * from top_accounts_30d order by volume_rank")
+    rows = published_copy.query(published, "select * from top_accounts_30d order by volume_rank")
     assert len(rows) == expected["accounts"]
     assert sum(row["calls"] for row in rows) == expected["events"]
     top = sorted(expected["top20"], key=lambda account: (-account["calls"], account["account"]))
@@ -84,14 +84,14 @@ def test_top_accounts_30d_ranks_as_counted(published: Path, expected: dict[str, 
 
 
 def test_daily_usage_is_the_counted_one_by_utc_day(published: Path, expected: dict[str, Any]) -> None:
-    rows = warehouse.query(published, "select account_id, usage_date, calls from daily_usage where calls > 0")
+    rows = published_copy.query(published, "select account_id, usage_date, calls from daily_usage where calls > 0")
     counted = {f"{row['account_id']} {row['usage_date']}": row["calls"] for row in rows}
     assert counted == expected["calls_per_account_per_day"]["UTC"]
 
 
 def test_calls_by_day_are_the_counted_ones_in_every_zone(published: Path, expected: dict[str, Any]) -> None:
     for zone, days in expected["calls_per_account_per_day"].items():
-        rows = warehouse.query(
+        rows = published_copy.query(
             published,
             """select account_id, cast((event_at at time zone 'UTC') at time zone ? as date) as day, count(*) as calls
                from stg_api_calls group by all""",
@@ -101,7 +101,7 @@ def test_calls_by_day_are_the_counted_ones_in_every_zone(published: Path, expect
 
 
 def test_billable_hours_are_the_counted_ones(published: Path, expected: dict[str, Any]) -> None:
-    rows = warehouse.query(published, "select account_id, hour_start, billable_units from billable_usage_hourly")
+    rows = published_copy.query(published, "select account_id, hour_start, billable_units from billable_usage_hourly")
     hours: dict[str, dict[str, int]] = {}
     by_hour_of_day: Counter[str] = Counter()
     for row in rows:
@@ -113,14 +113,14 @@ def test_billable_hours_are_the_counted_ones(published: Path, expected: dict[str
 
 
 def test_hours_of_the_day_are_the_counted_ones(published: Path, expected: dict[str, Any]) -> None:
-    rows = warehouse.query(
+    rows = published_copy.query(
         published, "select hour_of_day, sum(calls)::bigint as calls from hourly_profile group by hour_of_day"
     )
     assert {f"{row['hour_of_day']:02d}": row["calls"] for row in rows} == expected["hour_of_day"]
 
 
 def test_error_rates_are_the_counted_ones(published: Path, expected: dict[str, Any]) -> None:
-    rows = {row["account_id"]: row for row in warehouse.query(published, "select * from error_rates")}
+    rows = {row["account_id"]: row for row in published_copy.query(published, "select * from error_rates")}
     assert len(rows) == expected["accounts"]
     for account in expected["top20"]:
         row = rows[account["account"]]
@@ -129,12 +129,12 @@ def test_error_rates_are_the_counted_ones(published: Path, expected: dict[str, A
 
 
 def test_used_mtd_is_the_counted_month(published: Path, expected: dict[str, Any]) -> None:
-    rows = warehouse.query(published, "select account_id, used_mtd from utilization_mtd")
+    rows = published_copy.query(published, "select account_id, used_mtd from utilization_mtd")
     assert {f"{row['account_id']} 2026-11": row["used_mtd"] for row in rows} == expected["calls_per_account_per_month"]
 
 
 def test_endpoints_are_the_counted_ones(published: Path, expected: dict[str, Any]) -> None:
-    rows = warehouse.query(
+    rows = published_copy.query(
         published, "select endpoint, sum(calls)::bigint as calls from daily_usage_by_endpoint group by endpoint"
     )
     counted = {row["endpoint"]: row["calls"] for row in rows}
@@ -142,7 +142,7 @@ def test_endpoints_are_the_counted_ones(published: Path, expected: dict[str, Any
 
 
 def test_utilization_decides_every_edge_as_counted(published: Path) -> None:
-    rows = {row["account_id"]: row for row in warehouse.query(published, "select * from utilization_mtd")}
+    rows = {row["account_id"]: row for row in published_copy.query(published, "select * from utilization_mtd")}
     states = {"zero": "blocked", "null": "unlimited", "negative": "unknown", "not a number": "unknown"}
     for edge in json.loads((DATA / "expected-utilization.json").read_text()):
         row = rows[edge["account"]]
@@ -157,7 +157,7 @@ def test_utilization_decides_every_edge_as_counted(published: Path) -> None:
 
 
 def test_unusable_quotas_are_in_quarantine_with_their_line(published: Path) -> None:
-    rows = warehouse.query(published, "select landed_file, reason, line from events_rejected order by line_number")
+    rows = published_copy.query(published, "select landed_file, reason, line from events_rejected order by line_number")
     assert [(row["landed_file"], row["reason"]) for row in rows] == [("quotas.ndjson", "invalid_quota")] * 2
     assert "-100" in rows[0]["line"]
     assert '"unlimited"' in rows[1]["line"]

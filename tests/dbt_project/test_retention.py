@@ -12,13 +12,13 @@ import pytest
 
 from orchestration import demo, settings
 from orchestration.channels.preview import PreviewChannel
-from orchestration.defs.deliver import prepare_digest
+from orchestration.defs.digest import prepare_digest
 from orchestration.defs.resources import Project
-from orchestration.digest import compose_digest, read_figures
-from orchestration.storage import warehouse
-from orchestration.storage.lake import Lake
+from orchestration.lake.lake import Lake
+from orchestration.messages.digest import compose_digest, read_figures
+from orchestration.warehouse import duckdb
 from tests.dbt_project.builder import COUNTED, Builder
-from tests.pipeline import ingest
+from tests.support.pipeline import ingest
 
 NOW = datetime(2026, 11, 20, 8, 17, 5, tzinfo=UTC)
 TODAY = NOW.date()
@@ -56,7 +56,7 @@ def test_marts_of_a_pruned_lake_are_those_of_one_that_never_had_the_old_calls(
     demo.generate(config.landing, config.accounts_csv, now=NOW, accounts=20, days=50, events=2_000)
     ingest(data, config.landing, NOW)
     before = build(builder)
-    warehouse.publish(config.warehouse, config.published)
+    duckdb.publish(config.warehouse, config.published)
     prepare_digest(project, PreviewChannel("Slack"), TODAY, "", print)
     whole = shutil.copytree(lake.root, data / "before")
 
@@ -69,15 +69,15 @@ def test_marts_of_a_pruned_lake_are_those_of_one_that_never_had_the_old_calls(
     for table in ("hourly_usage", "daily_usage_by_endpoint", "daily_usage"):
         assert before[table] != hidden[table] == pruned[table]
 
-    warehouse.publish(config.warehouse, config.published)
+    duckdb.publish(config.warehouse, config.published)
     ledger, tomorrow = project.ledger(), TODAY + timedelta(days=1)
-    figures = read_figures(config, ledger, tomorrow)
+    figures = read_figures(config, ledger, tomorrow, None)
     with ledger.transaction() as connection:
         told = {key[2].date() for key in ledger.verdicts(connection, config.env)}
-        digest = compose_digest(figures, ledger, connection, config, tomorrow, {}, print)
+        digest = compose_digest(figures, ledger, connection, config, tomorrow, print)
     assert told == {date(2026, 10, 1), date(2026, 11, 1)}
     assert {row["period_start"].date() for row in figures.crossings} == {date(2026, 11, 1)}
-    assert (digest.verdicts, digest.withdrawn, digest.payload["digest"]["items"]) == ([], [], [])
+    assert (digest.verdicts, digest.withdrawn, digest.digest["items"]) == ([], [], [])
 
     shutil.rmtree(lake.root)
     whole.rename(lake.root)

@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from orchestration.storage import warehouse
-from orchestration.storage.accounts import SUBJECTS
-from orchestration.storage.lake import Lake
-from tests.builders import land, make_event, make_quota
+from orchestration.lake.account_files import SUBJECTS
+from orchestration.lake.lake import Lake
+from orchestration.warehouse import published_copy
 from tests.dbt_project import lakes
 from tests.dbt_project.builder import Builder
 from tests.dbt_project.lakes import Call
-from tests.pipeline import build_marts
+from tests.support.builders import land, make_event, make_quota
+from tests.support.pipeline import build_marts
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 HEADER = "subject,account_id,valid_from,valid_until"
@@ -66,7 +66,7 @@ def test_everything_is_counted_again_when_a_mapping_changed_and_only_then(data: 
 
 
 def rows(published: Path, sql: str) -> list[tuple[Any, ...]]:
-    return [tuple(row.values()) for row in warehouse.query(published, sql)]
+    return [tuple(row.values()) for row in published_copy.query(published, sql)]
 
 
 def test_usage_moves_to_its_account_and_customer_when_it_is_mapped_late(data: Path) -> None:

@@ -181,7 +181,7 @@ class Started:
         program, *arguments = command
         binaries = Path(sys.executable).parent
         first = {
-            "headroom": [sys.executable, "-m", "orchestration.cli"],
+            "headroom": [sys.executable, "-m", "orchestration.cli.main"],
             "python": [sys.executable],
         }.get(program, [str(binaries / program)])
         words = " ".join(shlex.quote(argument) for argument in arguments)

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 from tests.e2e.browser import open_browser
 from tests.e2e.program import Program
-from tests.fakes import FakeSlack
+from tests.fakes.slack import FakeSlack
 
 DAY = "2026-11-20"
 HEIGHT = 920

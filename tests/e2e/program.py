@@ -17,10 +17,10 @@ from unittest.mock import patch
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from orchestration import cli
+from orchestration.cli import main
 from orchestration.settings import PROJECT_ROOT
-from orchestration.storage import warehouse
-from tests.fakes import FakeSlack
+from orchestration.warehouse import published_copy
+from tests.fakes.slack import FakeSlack
 
 DAY = "2024-11-20"
 """Long past: Dagster knows no partitions beyond the real clock."""
@@ -85,7 +85,7 @@ class Program:
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
         """Start `headroom` in a process group of its own."""
         return subprocess.Popen(
-            [sys.executable, "-m", "orchestration.cli", *arguments],
+            [sys.executable, "-m", "orchestration.cli.main", *arguments],
             cwd=PROJECT_ROOT,
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,
@@ -108,7 +108,7 @@ class Program:
             redirect_stderr(stderr),
         ):
             try:
-                cli.main()
+                main.main()
             except SystemExit as error:
                 end = error.code if isinstance(error.code, int) else 0
         result = Result(end, stdout.getvalue(), stderr.getvalue())
@@ -117,7 +117,7 @@ class Program:
 
     def rows(self, query: str) -> list[dict[str, Any]]:
         """What the published copy answers."""
-        return warehouse.query(self.data / "published.duckdb", query)
+        return published_copy.query(self.data / "published.duckdb", query)
 
     def ledger(self, query: str, *parameters: str) -> list[tuple[object, ...]]:
         """A statement on the ledger, past the program."""

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 import duckdb
 import pytest
 
-from tests.clickhouse import CLUSTER, PASSWORD, USER, NoClickHouseError, Node, running
 from tests.e2e.program import Program, Result, finish
+from tests.fakes.clickhouse import CLUSTER, PASSWORD, USER, NoClickHouseError, Node, running
 
 pytestmark = pytest.mark.clickhouse
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import land, make_event, make_quota
 from tests.e2e.browser import Browser, open_browser
 from tests.e2e.program import DAY, Program
-from tests.fakes import FakeSlack
+from tests.fakes.slack import FakeSlack
+from tests.support.builders import land, make_event, make_quota
 
 KEY = f"local|digest|{DAY}"
 NAMES = {

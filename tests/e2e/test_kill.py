@@ -17,9 +17,9 @@ from typing import Any
 import pytest
 
 from orchestration import demo
-from tests.builders import land, make_event
 from tests.e2e.program import NOW, Program, kill
-from tests.fakes import FakeSlack
+from tests.fakes.slack import FakeSlack
+from tests.support.builders import land, make_event
 
 KILLS = 4
 TABLES = {

@@ -8,10 +8,10 @@ from decimal import Decimal
 
 import pytest
 
-from tests.builders import land, make_event, make_quota
 from tests.e2e.program import DAY, NOW, STRIPE_KEY, Program, duplicate_an_event
-from tests.fake_stripe import FakeStripe
-from tests.fakes import FakeSlack
+from tests.fakes.slack import FakeSlack
+from tests.fakes.stripe import FakeStripe
+from tests.support.builders import land, make_event, make_quota
 
 ACCOUNTS = """\
 account_id,name,owner,plan,mrr,stripe_customer_id

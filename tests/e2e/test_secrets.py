@@ -12,13 +12,13 @@ import pytest
 import sqlalchemy as sa
 
 from orchestration.settings import Settings
-from tests.builders import make_event
 from tests.e2e.program import NOBODY, NOW, SLACK_TOKEN, STRIPE_KEY, Program
 from tests.e2e.test_run import land_small
-from tests.fake_stripe import FakeStripe
-from tests.fakes import FakeSlack, refused
+from tests.fakes.postgres import Postgres
+from tests.fakes.slack import FakeSlack, refused
+from tests.fakes.stripe import FakeStripe
 from tests.orchestration.collector import loopback
-from tests.postgres import Postgres
+from tests.support.builders import make_event
 
 PASSWORD = "marked/POSTGRES@secret:1138"
 COLLECTOR_KEY = "marked-COLLECTOR-secret-2187"

@@ -6,9 +6,9 @@ from datetime import datetime, timedelta
 import dagster as dg
 import pytest
 
-from tests.builders import land, make_event, make_quota
 from tests.e2e.program import DAY, SLACK_TOKEN, Program
-from tests.fakes import LOST_AFTER, FakeSlack
+from tests.fakes.slack import LOST_AFTER, FakeSlack
+from tests.support.builders import land, make_event, make_quota
 
 
 @pytest.fixture(scope="module")

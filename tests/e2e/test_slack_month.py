@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from tests.builders import land, make_event, make_quota
 from tests.e2e.program import Program
-from tests.fakes import FakeSlack
+from tests.fakes.slack import FakeSlack
+from tests.support.builders import land, make_event, make_quota
 
 ACCOUNTS = ("older", "acme", "later")
 VERDICTS = "select account_id, outcome from announced_crossings order by account_id, crossed_at"

@@ -12,7 +12,7 @@ from uuid import UUID
 import pytest
 
 from orchestration.demo import STORIES, THRESHOLDS, Truth, generate
-from orchestration.storage.accounts import ACCOUNT_COLUMNS
+from orchestration.lake.account_files import ACCOUNT_COLUMNS
 
 NOWS = [
     datetime(2026, 11, 20, 8, 0, tzinfo=UTC),

@@ -7,9 +7,9 @@ import duckdb
 import pytest
 from stripe import StripeClient
 
-from orchestration.channels import stripe_client
+from orchestration.channels.stripe import client as stripe_client
 from orchestration.settings import PROJECT_ROOT, load
-from tests.fake_stripe_catalogue import CatalogueStripe
+from tests.fakes.stripe_catalog import CatalogueStripe
 
 TABLES = """
     create table stg_accounts (

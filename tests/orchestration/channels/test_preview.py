@@ -6,9 +6,9 @@ import pytest
 from rich.console import Console
 
 from orchestration.channels.preview import PreviewChannel, digest_text, print_digest
-from orchestration.delivery.ledger import Ledger, State
-from orchestration.delivery.outbox import deliver
-from tests.builders import NOW
+from orchestration.ledger.ledger import Ledger, State
+from orchestration.ledger.outbox import deliver
+from tests.support.builders import NOW
 
 ITEM = {
     "account_id": "acme",

@@ -17,7 +17,8 @@ import pytest
 
 from orchestration.collector import objects, spool
 from orchestration.collector.metrics import Metrics
-from orchestration.storage.places import Bucket
+from orchestration.lake.sources import Bucket
+from tests.fakes.stores import Wire, content, keys, variables
 from tests.orchestration.collector.loopback import (
     PATIENCE_SECONDS,
     Collecting,
@@ -29,8 +30,7 @@ from tests.orchestration.collector.loopback import (
 )
 from tests.orchestration.collector.test_server import Sender
 from tests.orchestration.collector.test_spool import numbered, readiness
-from tests.orchestration.storage.world import World
-from tests.stores import Wire, content, keys, variables
+from tests.orchestration.lake.world import World
 
 URL = "s3://usage/landing/collected"
 KILLS = 3

@@ -8,8 +8,8 @@ from jsonschema import Draft202012Validator
 
 from orchestration.collector.app import SCHEMA
 from orchestration.usage import events
-from tests.builders import make_event, make_quota
 from tests.orchestration.collector.loopback import Collecting, request
+from tests.support.builders import make_event, make_quota
 
 DOCUMENT: dict[str, Any] = json.loads(SCHEMA.read_text())
 DEFINITIONS: dict[str, Any] = DOCUMENT["$defs"]

@@ -15,14 +15,14 @@ import dagster as dg
 import duckdb
 import pytest
 
-from orchestration.defs import deliver
+from orchestration.defs import digest
 from orchestration.defs.automation import build_schedules
 from orchestration.defs.resources import Project
-from orchestration.delivery.ledger import Delivery, Ledger
+from orchestration.ledger.ledger import Delivery, Ledger
 from orchestration.usage.periods import calendar_month, latest_digest_date
-from tests.builders import land, make_event, make_quota
-from tests.fakes import FakeSlack
-from tests.pipeline import build_marts
+from tests.fakes.slack import FakeSlack
+from tests.support.builders import land, make_event, make_quota
+from tests.support.pipeline import build_marts
 
 BUILT_AT = datetime(2024, 11, 20, 8, tzinfo=UTC)
 """Long past: Dagster knows no partitions beyond the real clock."""
@@ -56,7 +56,7 @@ class Office:
         self.now = BUILT_AT
         self.instance = dg.DagsterInstance.ephemeral()
         slack.clock = lambda: self.now.timestamp()
-        patch.setattr(deliver, "clock", lambda: self.now)
+        patch.setattr(digest, "clock", lambda: self.now)
         patch.setenv("HEADROOM_DATA", str(data))
         patch.setenv("SLACK_BOT_TOKEN", slack.token)
         patch.setenv("SLACK_API_URL", slack.url)
@@ -103,7 +103,7 @@ class Office:
         settings = Project().settings
         on = days or (latest_digest_date(self.now, settings.zone).isoformat(),)
         return dg.materialize(
-            [deliver.build_usage_digest(settings.timezone)],
+            [digest.build_usage_digest(settings.timezone)],
             partition_key=on[0] if len(on) == 1 else None,
             tags=dict(zip(RANGE, on, strict=True)) if len(on) == 2 else None,
             instance=self.instance,

@@ -11,9 +11,9 @@ from orchestration.defs import alerts
 from orchestration.defs.alerts import alert_failed_run, last_success, run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.automation import build_sensors
 from orchestration.defs.resources import Project
-from orchestration.delivery.ledger import State
-from orchestration.usage.failures import Failure
-from tests.fakes import FakeSlack
+from orchestration.ledger.ledger import State
+from orchestration.messages.failures import Failure
+from tests.fakes.slack import FakeSlack
 
 REASON = "<!channel> *b* " + "x" * 5000
 is_broken = True

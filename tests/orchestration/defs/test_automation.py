@@ -10,8 +10,8 @@ import pytest
 
 from orchestration.defs.automation import build_schedules, landing_sensor
 from orchestration.defs.resources import Project
-from orchestration.delivery.ledger import State
-from tests.builders import NOW, land, make_event
+from orchestration.ledger.ledger import State
+from tests.support.builders import NOW, land, make_event
 
 
 def tick(instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult | dg.SkipReason:

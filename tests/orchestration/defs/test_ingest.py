@@ -14,14 +14,14 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from orchestration import settings
-from orchestration.cli import app
+from orchestration.cli.main import app
 from orchestration.defs import ingest as ingest_module
 from orchestration.defs.ingest import ingest, judge_age
 from orchestration.defs.resources import Project
-from orchestration.storage import compaction
-from orchestration.storage.lake_bucket import LakeBucketError
-from tests.builders import NOW, land, make_event, make_quota
-from tests.orchestration.storage.world import World
+from orchestration.lake import compaction
+from orchestration.lake.bucket import LakeBucketError
+from tests.orchestration.lake.world import World
+from tests.support.builders import NOW, land, make_event, make_quota
 
 
 def ingested() -> int:

@@ -21,17 +21,17 @@ import pyarrow as pa
 import pytest
 import sqlalchemy as sa
 
-from orchestration.channels import slack as slack_module
-from orchestration.defs.deliver import deliver_waiting, prepare_digest
+from orchestration.channels.slack import channel as slack_module
+from orchestration.defs.digest import deliver_waiting, prepare_digest
 from orchestration.defs.notices import critical_alert, decide_critical, monthly_digest, weekly_digest
 from orchestration.defs.resources import Project
-from orchestration.delivery import copies, ledger
-from orchestration.delivery.ledger import State
-from orchestration.delivery.tables import deliveries
+from orchestration.ledger import ledger, restored
+from orchestration.ledger.ledger import State
+from orchestration.ledger.tables import deliveries
 from orchestration.settings import PROJECT_ROOT
-from tests import builders
-from tests.builders import make_cap_hit, make_change, make_hard_crossing, make_standing
-from tests.fakes import LOST_AFTER, FakeSlack
+from tests.fakes.slack import LOST_AFTER, FakeSlack
+from tests.support import builders
+from tests.support.builders import make_cap_hit, make_change, make_hard_crossing, make_standing
 
 CRITICAL = "local|critical|2026-11-20T14:05:00Z"
 MONDAY = datetime(2026, 11, 16, 8, 5, tzinfo=UTC)
@@ -324,7 +324,7 @@ def test_critical_crossings_wait_for_the_digest_unless_the_setting_is_on(
 def test_critical_crossings_wait_for_the_digest_when_the_ledger_was_restored(data: Path, slack: FakeSlack) -> None:
     publish_critical(data)
     ledger, url = data / "ledger.sqlite", Project().settings.ledger_url
-    copies.copy(url, data / "copy.sqlite", datetime.now(UTC))
+    restored.copy(url, data / "copy.sqlite", datetime.now(UTC))
     for path in data.glob("ledger.sqlite*"):
         path.unlink()
     (data / "copy.sqlite").rename(ledger)

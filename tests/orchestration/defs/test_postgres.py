@@ -7,11 +7,11 @@ import pytest
 import sqlalchemy as sa
 from typer.testing import CliRunner
 
-from orchestration import cli
+from orchestration.cli import main
 from orchestration.defs.postgres import postgres_tables
 from orchestration.defs.resources import Project
-from tests.orchestration.channels.test_postgres import publish
-from tests.postgres import Postgres
+from tests.fakes.postgres import Postgres
+from tests.orchestration.channels.postgres.test_tables import publish
 
 TABLES = '[hits]\ndeliver = "usage_limit_hits"\n'
 
@@ -36,7 +36,7 @@ def materialize() -> str:
 
 
 def headroom(*arguments: str) -> tuple[int, str]:
-    result = CliRunner().invoke(cli.app, ["postgres", *arguments])
+    result = CliRunner().invoke(main.app, ["postgres", *arguments])
     return result.exit_code, result.output
 
 

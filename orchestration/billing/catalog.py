@@ -1,0 +1,85 @@
+"""Our plans as products and prices at Stripe: making them, and whether what stands there bills what is counted.
+
+The rules are in catalog_rules.py. Stripe comes in as a parameter, which `defs/` and `cli/` give.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import datetime
+from typing import Any, Protocol
+
+from orchestration.billing import usage_query
+from orchestration.billing.catalog_rules import Catalog, CatalogState, Step, catalog_of, compare
+from orchestration.settings import Settings
+from orchestration.usage import pricing
+from orchestration.usage.findings import Finding
+from orchestration.warehouse import published_copy
+
+
+class Products(Protocol):
+    """The vendor's products and prices. The implementation is in `channels/stripe/`."""
+
+    def standing(self, wanted: Catalog) -> CatalogState:
+        """What stands there of the catalogue.
+
+        :raises RefusedError: the vendor did not say; the message says what to do.
+        """
+
+    def apply(self, wanted: Catalog) -> Iterator[Step]:
+        """Makes what is missing, one step after the other, each told when it is done.
+
+        :raises RefusedError: a step was refused; those before it stay.
+        :raises InDoubtError: a step may have been done or not; the next call finds out.
+        """
+
+    def check(
+        self, config: Settings, wanted: Catalog, accounts: Iterable[Mapping[str, Any]], now: datetime
+    ) -> list[Finding]:
+        """Whether all that is done there would succeed and be billed. Changes nothing."""
+
+
+ConnectProducts = Callable[[Settings], Products]
+"""Gives them as the environment configures them; raises ValueError where there is no key, or none that can be used."""
+
+
+def make(config: Settings, connect: ConnectProducts) -> Iterator[Step]:
+    """Make what is missing of our plans at Stripe, one step after the other.
+
+    :raises ValueError, RefusedError, InDoubtError: what was made stays; repeat it to make the rest.
+    """
+    yield from connect(config).apply(wanted(config))
+
+
+def standing(config: Settings, connect: ConnectProducts) -> list[Step]:
+    """What stands at Stripe of our plans, what is missing, and what Stripe has no price for.
+
+    :raises ValueError, RefusedError: Stripe cannot be asked.
+    """
+    ours = wanted(config)
+    return list(compare(ours, connect(config).standing(ours)))
+
+
+def check(config: Settings, connect: ConnectProducts) -> list[Finding]:
+    """Whether all that is done at Stripe would succeed and be billed. Changes nothing.
+
+    :raises ValueError: there is no key, or none that can be used.
+    :raises NothingPublishedError: no run has published anything yet.
+    """
+    products, accounts = connect(config), published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS)
+    return products.check(config, wanted(config), accounts, config.now())
+
+
+def wanted(config: Settings) -> Catalog:
+    """What should stand at Stripe, by the plans of the published copy.
+
+    :raises NothingPublishedError: no run has published anything yet.
+    """
+    return catalog_of(plans(config), config.stripe_meter)
+
+
+def plans(config: Settings) -> list[pricing.Plan]:
+    """Of the published copy.
+
+    :raises NothingPublishedError: no run has published anything yet.
+    """
+    rows, tiers = (published_copy.query(config.published, sql) for sql in (usage_query.PLANS, usage_query.PLAN_TIERS))
+    return pricing.plans(rows, tiers)

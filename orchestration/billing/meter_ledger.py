@@ -1,0 +1,390 @@
+"""The ledger's meter reports: what was decided for each customer and hour, what Stripe took, what it shows.
+
+A revision's units and value are written once. Its state moves:
+
+    prepared ──claim──> sending ──taken──> sent ──Stripe shows the total──> confirmed
+        │                  │ ├─refused──> refused         ├──it never does───> lost, then mismatch
+        │                  │ └─not sent─> prepared        └──refused later───> refused
+        └─superseded       └─no answer, or killed: in doubt, stays sending
+
+    refused, held ──no longer wanted──> superseded
+
+previewed: there was no key. held: for people to decide, such as what comes after the invoice is final; settled: they
+have. What is refused or lost counts as not reported, so the next plan makes a new revision of it.
+"""
+
+import uuid
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, date, datetime, time, timedelta
+from hashlib import sha256
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestration.billing.metering import (
+    STANDS,
+    CustomerHour,
+    DayPlan,
+    HourRecord,
+    MeterReport,
+    Mode,
+    ReportState,
+    record,
+)
+from orchestration.ledger.ledger import Ledger
+from orchestration.ledger.tables import marks, meter_reports
+from orchestration.settings import Settings
+
+TABLE = meter_reports.c
+UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
+ROWS = 10_000
+"""Read at a time, where all of a day are."""
+PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD)
+UNSETTLED = "unsettled"
+"""In place of a day's fingerprint: it is planned again, even if no usage is left of it."""
+UNSENT = (ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
+"""What a plan may take back."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A row of the ledger."""
+
+    stripe_customer_id: str
+    hour_start: datetime
+    revision: int
+    units: int
+    value: int
+    identifier: str
+    state: ReportState
+    created_at: datetime
+    attempts: int = 0
+    answered_errors: int = 0
+    """How often Stripe answered with an error of its own: it repeats such an answer to the same idempotency key."""
+    first_attempt_at: datetime | None = None
+    attempted_at: datetime | None = None
+    finished_at: datetime | None = None
+    error: str | None = None
+    stripe_units: int | None = None
+    """The hour's total that Stripe showed at the last check."""
+    checks: int = 0
+    checked_at: datetime | None = None
+
+    @property
+    def key(self) -> CustomerHour:
+        return self.stripe_customer_id, self.hour_start
+
+    @property
+    def place(self) -> str:
+        return f"{self.stripe_customer_id}, {self.hour_start:%Y-%m-%d %H:%M} UTC"
+
+    @property
+    def is_in_doubt(self) -> bool:
+        return self.state is ReportState.SENDING
+
+
+class MeterLedger:
+    """Reports of one environment to one meter (its event name at Stripe)."""
+
+    def __init__(self, ledger: Ledger, env: str, event_name: str) -> None:
+        self.ledger, self.env, self.event_name = ledger, env, event_name
+        self._ours = (TABLE.env == env, TABLE.meter == event_name)
+
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """:raises BusyError: another process plans or sends reports."""
+        with self.ledger.alone("stripe"):
+            yield
+
+    # What is remembered
+
+    def mark(self, name: str) -> str | None:
+        with self.ledger.reading() as connection:
+            value: str | None = connection.scalar(sa.select(marks.c.value).where(marks.c.name == self._named(name)))
+        return value
+
+    def remember(self, name: str, value: str) -> None:
+        with self.ledger.transaction() as connection:
+            self._set_mark(connection, name, value)
+
+    def _set_mark(self, connection: sa.Connection, name: str, value: str) -> None:
+        connection.execute(sa.delete(marks).where(marks.c.name == self._named(name)))
+        connection.execute(sa.insert(marks).values(name=self._named(name), value=value))
+
+    def _named(self, name: str) -> str:
+        return f"stripe|{self.env}|{self.event_name}|{name}"
+
+    # Planning
+
+    def live_since(self) -> datetime | None:
+        """The first hour that was reported, or was to be."""
+        query = sa.select(sa.func.min(TABLE.hour_start)).where(*self._ours, TABLE.state != ReportState.PREVIEWED)
+        with self.ledger.reading() as connection:
+            first: datetime | None = connection.scalar(query)
+        return first
+
+    def open_days(self) -> set[date]:
+        """UTC days with hours that are planned again though their usage stays the same: what waited may be too late."""
+        unsettled = (ReportState.PREPARED, ReportState.SENDING, ReportState.REFUSED, ReportState.LOST)
+        query = sa.select(TABLE.hour_start).distinct().where(*self._ours, TABLE.state.in_(unsettled), _is_newest())
+        with self.ledger.reading() as connection:
+            return {hour.date() for (hour,) in connection.execute(query)}
+
+    def planned_days(self) -> dict[date, str]:
+        """What was planned of each UTC day: the fingerprint of its usage."""
+        return self._marked_days("day|")
+
+    def _marked_days(self, name: str) -> dict[date, str]:
+        prefix = self._named(name)
+        query = sa.select(marks.c.name, marks.c.value).where(marks.c.name.startswith(prefix, autoescape=True))
+        with self.ledger.reading() as connection:
+            rows = connection.execute(query).all()
+        return {date.fromisoformat(name.removeprefix(prefix)): value for name, value in rows}
+
+    def recorded(self, connection: sa.Connection, day: date, mode: Mode) -> dict[CustomerHour, HourRecord]:
+        start = datetime.combine(day, time(), tzinfo=UTC)
+        columns = (TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision, TABLE.units, TABLE.value, TABLE.state)
+        query = (
+            sa.select(*columns, sa.func.coalesce(TABLE.finished_at, TABLE.created_at, type_=TABLE.created_at.type))
+            .where(*self._ours, TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
+            .order_by(TABLE.revision)
+        )
+        rows = connection.execute(query)
+        return record(((*row[:5], ReportState(row[5]), row[6]) for row in rows), mode)
+
+    def commit(self, connection: sa.Connection, day: date, fingerprint: str, plan: DayPlan, at: datetime) -> None:
+        """Write a day's plan, decided at `at`, and that it was made from usage with that fingerprint."""
+        if plan.superseded:
+            key = (TABLE.stripe_customer_id == sa.bindparam("customer"), TABLE.hour_start == sa.bindparam("hour"))
+            connection.execute(
+                sa.update(meter_reports)
+                .where(*self._ours, *key, _is_newest(), sa.or_(*(TABLE.state == state for state in UNSENT)))
+                .values(state=ReportState.SUPERSEDED),
+                [{"customer": customer, "hour": hour} for customer, hour in plan.superseded],
+            )
+        if plan.reports:
+            connection.execute(sa.insert(meter_reports), [self._row(report, at) for report in plan.reports])
+        if plan.superseded or plan.reports:
+            self._note_changed(connection, {day})
+        self._set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else UNSETTLED)
+
+    def _row(self, report: MeterReport, at: datetime) -> dict[str, Any]:
+        counts = {"attempts": 0, "answered_errors": 0, "checks": 0}
+        return {**asdict(report), "env": self.env, "meter": self.event_name, "created_at": at, **counts}
+
+    # Sending
+
+    def due(self, before: datetime, limit: int, since: datetime | None = None) -> list[Report]:
+        """Reports to be sent, oldest hour first: those that are prepared, and when there are none those in doubt whose
+        last attempt was `before` that moment. `since`: only of hours, and first attempts, from then on.
+        """
+        prepared, doubtful = TABLE.state == ReportState.PREPARED, TABLE.state == ReportState.SENDING
+        doubtful = sa.and_(doubtful, TABLE.attempted_at < before)
+        if since:
+            prepared = sa.and_(prepared, TABLE.hour_start >= since)
+            doubtful = sa.and_(doubtful, TABLE.first_attempt_at >= since)
+        return self._reports(prepared, limit=limit) or self._reports(doubtful, limit=limit)
+
+    def old(self, since: datetime) -> list[Report]:
+        """Those that `due` leaves out because of `since`."""
+        prepared = sa.and_(TABLE.state == ReportState.PREPARED, TABLE.hour_start < since)
+        return self._reports(
+            sa.or_(prepared, sa.and_(TABLE.state == ReportState.SENDING, TABLE.first_attempt_at < since))
+        )
+
+    def claim(self, reports: Sequence[Report], at: datetime) -> list[Report]:
+        """Note an attempt to send each of them, before it is made. `at` is the real clock."""
+        claimed = [
+            replace(
+                report,
+                state=ReportState.SENDING,
+                attempts=report.attempts + 1,
+                first_attempt_at=report.first_attempt_at or at,
+                attempted_at=at,
+            )
+            for report in reports
+        ]
+        self.save(claimed, "state", "attempts", "first_attempt_at", "attempted_at")
+        return claimed
+
+    def save(self, reports: Iterable[Report], *names: str) -> None:
+        """Write these attributes of the reports, in one transaction."""
+        reports = list(reports)
+        if rows := [{"key": report.identifier, **{f"to_{n}": getattr(report, n) for n in names}} for report in reports]:
+            values = {name: sa.bindparam(f"to_{name}", type_=TABLE[name].type) for name in names}
+            with self.ledger.transaction() as connection:
+                connection.execute(
+                    sa.update(meter_reports).where(TABLE.identifier == sa.bindparam("key")).values(**values), rows
+                )
+                self._note_changed(connection, {report.hour_start.date() for report in reports})
+
+    def by_identifier(self, identifier: str) -> Report | None:
+        return next(iter(self._reports(TABLE.identifier == identifier)), None)
+
+    # Looking
+
+    def problems(self, limit: int | None = None) -> list[Report]:
+        """Hours whose newest revision is not billed as it should be, and says why in its error; oldest first."""
+        return self._reports(TABLE.state.in_(PROBLEMS), _is_newest(), limit=limit)
+
+    def adopt(self, customer: str, hour: datetime, units: int, known: int, at: datetime) -> Report:
+        """Take what Stripe shows in place of the units `known` to stand there: a further revision of the hour, also in
+        place of one that waits to be sent; and its day is planned anew.
+        """
+        key = (TABLE.stripe_customer_id == customer, TABLE.hour_start == hour)
+        with self.ledger.transaction() as connection:
+            last = connection.scalar(sa.select(sa.func.max(TABLE.revision)).where(*self._ours, *key)) or 0
+            name = "|".join([self.env, self.event_name, customer, hour.isoformat(), str(last + 1)])
+            report = Report(
+                customer,
+                hour,
+                last + 1,
+                units,
+                value=units - known,
+                identifier=f"adopted-{sha256(name.encode()).hexdigest()[:40]}",
+                state=ReportState.CONFIRMED,
+                created_at=at,
+                finished_at=at,
+                error="taken from Stripe's total",
+                stripe_units=units,
+                checked_at=at,
+            )
+            is_waiting = TABLE.state == ReportState.PREPARED
+            connection.execute(
+                sa.update(meter_reports).where(*self._ours, *key, is_waiting).values(state=ReportState.SUPERSEDED)
+            )
+            connection.execute(
+                sa.insert(meter_reports), [{**asdict(report), "env": self.env, "meter": self.event_name}]
+            )
+            self._note_changed(connection, {hour.date()})
+            self._set_mark(connection, f"day|{hour.date()}", UNSETTLED)
+        return report
+
+    def customers(self, since: datetime) -> set[str]:
+        """Those with reports of hours from then on."""
+        query = sa.select(TABLE.stripe_customer_id).distinct().where(*self._ours, TABLE.hour_start >= since)
+        with self.ledger.reading() as connection:
+            return set(connection.scalars(query))
+
+    def unconfirmed(self, taken_before: datetime) -> dict[str, tuple[datetime, datetime]]:
+        """Customers with reports that Stripe took before that moment and has not been seen to show: the first hour of
+        those and the last, the customer that waits longest first.
+        """
+        query = (
+            sa.select(TABLE.stripe_customer_id, sa.func.min(TABLE.hour_start), sa.func.max(TABLE.hour_start))
+            .where(*self._ours, TABLE.state.in_(UNCONFIRMED), TABLE.finished_at < taken_before)
+            .group_by(TABLE.stripe_customer_id)
+            .order_by(sa.func.min(sa.func.coalesce(TABLE.checked_at, TABLE.finished_at)), TABLE.stripe_customer_id)
+        )
+        with self.ledger.reading() as connection:
+            return {customer: (first, last) for customer, first, last in connection.execute(query)}
+
+    def knows(self, customer: str) -> bool:
+        """Whether anything was ever recorded of the customer."""
+        return bool(self._reports(TABLE.stripe_customer_id == customer, limit=1))
+
+    def of_customer(self, customer: str, start: datetime, end: datetime) -> list[Report]:
+        """All revisions of the hours in `[start, end)`, in order."""
+        window = (TABLE.stripe_customer_id == customer, TABLE.hour_start >= start, TABLE.hour_start < end)
+        return self._reports(*window)
+
+    def misbilled_hours(self) -> int | None:
+        """Customer-hours that Stripe bills otherwise than they were counted; None: nothing was ever sent there."""
+        return len(self.problems()) if self.live_since() else None
+
+    def totals(self) -> list[dict[str, Any]]:
+        """Reports, customers and hours in the ledger by state, newest revisions and older ones alike."""
+        query = (
+            sa.select(
+                TABLE.state,
+                sa.func.count().label("reports"),
+                sa.func.count(TABLE.stripe_customer_id.distinct()).label("customers"),
+                sa.func.min(TABLE.hour_start).label("first_hour"),
+                sa.func.max(TABLE.hour_start).label("last_hour"),
+            )
+            .where(*self._ours)
+            .group_by(TABLE.state)
+            .order_by(TABLE.state)
+        )
+        with self.ledger.reading() as connection:
+            return [dict(row._mapping) for row in connection.execute(query)]
+
+    # The copy in the lake
+
+    def _note_changed(self, connection: sa.Connection, days: Iterable[date]) -> None:
+        """Called in each transaction that writes reports: the copy in the lake lacks it from here on."""
+        for day in sorted(days):
+            self._set_mark(connection, f"changed|{day}", uuid.uuid4().hex)
+
+    def changed_days(self) -> dict[date, str]:
+        """UTC days of which a report was written since the copy; the text is another one with each change."""
+        return self._marked_days("changed|")
+
+    def days(self) -> list[date]:
+        """UTC days with reports."""
+        with self.ledger.reading() as connection:
+            hours = connection.scalars(sa.select(TABLE.hour_start).distinct().where(*self._ours))
+            return sorted({hour.date() for hour in hours})
+
+    def rows_of(self, day: date, columns: Sequence[str]) -> Iterator[Sequence[Sequence[Any]]]:
+        """Those columns of all revisions of a day's hours in order, so many at a time that memory is bounded."""
+        start = datetime.combine(day, time(), tzinfo=UTC)
+        query = (
+            sa.select(*(TABLE[name] for name in columns))
+            .where(*self._ours, TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
+            .order_by(TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision)
+        )
+        with self.ledger.reading() as connection:
+            yield from connection.execution_options(yield_per=ROWS).execute(query).partitions()
+
+    def note_copied(self, days: Mapping[date, str], seal: str) -> None:
+        """These changes are in the copy with that seal. What changed meanwhile is left for the next one."""
+        with self.ledger.transaction() as connection:
+            for day, value in days.items():
+                name = self._named(f"changed|{day}")
+                connection.execute(sa.delete(marks).where(marks.c.name == name, marks.c.value == value))
+            self._set_mark(connection, "copy", seal)
+
+    def _reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
+        columns = [column for column in TABLE if column.name not in ("env", "meter")]
+        query = (
+            sa.select(*columns)
+            .where(*self._ours, *conditions)
+            .order_by(TABLE.hour_start, TABLE.stripe_customer_id, TABLE.revision)
+            .limit(limit)
+        )
+        with self.ledger.reading() as connection:
+            return [_report(dict(row._mapping)) for row in connection.execute(query)]
+
+
+def units_standing(reports: Iterable[Report], mode: Mode) -> dict[CustomerHour, int]:
+    """What Stripe has of each customer and hour, as far as is known, from revisions in order."""
+    taken = [report for report in reports if report.state in STANDS]
+    if mode is Mode.TOTAL:
+        return {report.key: report.units for report in taken}
+    sums: dict[CustomerHour, int] = {}
+    for report in taken:
+        sums[report.key] = sums.get(report.key, 0) + report.value
+    return sums
+
+
+def standing(reports: Iterable[Report]) -> dict[CustomerHour, Report]:
+    """The newest report of each customer and hour that Stripe has, or may have, from revisions in order."""
+    return {report.key: report for report in reports if report.state in STANDS}
+
+
+def _is_newest() -> sa.ColumnElement[bool]:
+    newer = meter_reports.alias()
+    same = (newer.c[name] == TABLE[name] for name in ("env", "meter", "stripe_customer_id", "hour_start"))
+    return ~sa.exists().where(*same, newer.c.revision > TABLE.revision)
+
+
+def _report(row: dict[str, Any]) -> Report:
+    return Report(**{**row, "state": ReportState(row["state"])})
+
+
+def meter_ledger(config: Settings) -> MeterLedger:
+    """The reports of this environment to the meter that is configured."""
+    return MeterLedger(Ledger(config.ledger_url), config.env, config.stripe_meter)

@@ -1,0 +1,163 @@
+"""What became of the usage at Stripe: confirming it, noting what Stripe refuses later, and what people decide of it.
+
+The assets, the sensor and the commands call this. Planning and sending is in report.py.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import datetime, timedelta
+from itertools import groupby
+from operator import attrgetter
+
+from orchestration.billing import usage_query
+from orchestration.billing.confirm import ReconcileResult, confirm
+from orchestration.billing.meter import Connect, MeterError, connected
+from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, units_standing
+from orchestration.billing.metering import HOUR, ReportState
+from orchestration.billing.usage_query import LOOK_BACK
+from orchestration.ledger import restored
+from orchestration.ledger.outbox import RefusedError
+from orchestration.settings import Settings
+from orchestration.usage.periods import utc_hour
+from orchestration.warehouse import queries
+
+
+def look_back(config: Settings, connect: Connect, clock: Callable[[], datetime]) -> ReconcileResult | None:
+    """Compare what Stripe took with what it shows, within the day's reads; None without a key.
+
+    :raises engines.BusyError: another run plans or sends.
+    :raises StoppedError, ValueError: Stripe cannot be used as configured.
+    """
+    ledger = meter_ledger(config)
+    with ledger.alone():
+        meter = connected(config, ledger, connect)
+        if meter is None:
+            return None
+        looked = confirm(ledger, meter, clock, reads_left(config, ledger, clock))
+        note_reads(ledger, clock, looked.reads)
+        return looked
+
+
+def reads_left(config: Settings, ledger: MeterLedger, clock: Callable[[], datetime]) -> int:
+    """How often Stripe's totals may still be read today (UTC)."""
+    return config.stripe_reads_per_day - int(ledger.mark(f"reads|{clock():%Y-%m-%d}") or 0)
+
+
+def note_reads(ledger: MeterLedger, clock: Callable[[], datetime], reads: int) -> None:
+    """They were read so many times more."""
+    today = f"reads|{clock():%Y-%m-%d}"
+    ledger.remember(today, str(int(ledger.mark(today) or 0) + reads))
+
+
+def note_rejections(config: Settings, connect: Connect, clock: Callable[[], datetime]) -> list[str]:
+    """Read Stripe's error events since the last look, and refuse the reports that they name: sentences for people.
+
+    :raises engines.BusyError: another run plans or sends, and would not know what is noted meanwhile.
+    :raises StoppedError, ValueError: Stripe cannot be used as configured.
+    """
+    ledger = meter_ledger(config)
+    with ledger.alone():
+        meter = connected(config, ledger, connect)
+        if meter is None:
+            return []
+        # The moment of the newest events that were seen, and which these are: there may be more of the same moment.
+        moment, *seen = (ledger.mark("events") or (clock() - timedelta(days=1)).isoformat()).split()
+        told: list[str] = []
+        for event_id, rejections in groupby(meter.errors(datetime.fromisoformat(moment)), attrgetter("event_id")):
+            if event_id in seen:
+                continue
+            for rejection in rejections:
+                told += _noted(ledger, rejection, clock())
+            moment, seen = rejection.created, [event_id, *(seen if rejection.created == moment else ())]
+            ledger.remember("events", " ".join([moment, *seen]))
+        return told
+
+
+def _noted(ledger: MeterLedger, rejection: MeterError, now: datetime) -> list[str]:
+    if not rejection.identifier:
+        return [f"{rejection.count:,} more reports: {rejection.sentence}"]
+    report = ledger.by_identifier(rejection.identifier)
+    if report is None or report.state not in (ReportState.SENDING, ReportState.SENT, ReportState.MISMATCH):
+        return []
+    refused = replace(report, state=ReportState.REFUSED, finished_at=now, error=rejection.sentence)
+    ledger.save([refused], "state", "finished_at", "error")
+    return [f"{report.stripe_customer_id}, {report.hour_start:%Y-%m-%d %H:%M} UTC: {rejection.sentence}"]
+
+
+def settle(config: Settings, clock: Callable[[], datetime], name: str, note: str) -> list[Report]:
+    """People have dealt with what was held or refused, and say how: it is no problem any more, and not sent.
+
+    `name` is a report's identifier, or a customer for all of its own.
+
+    :raises LookupError: there is no such report among the problems.
+    """
+    ledger = meter_ledger(config)
+    found = [
+        replace(each, state=ReportState.SETTLED, finished_at=clock(), error=f"{note} (was: {each.error})")
+        for each in ledger.problems()
+        if name in (each.identifier, each.stripe_customer_id) and each.state is not ReportState.MISMATCH
+    ]
+    if not found:
+        raise LookupError(f"{name} has nothing that was held or refused: `headroom stripe problems` lists what was")
+    ledger.save(found, "state", "finished_at", "error")
+    return found
+
+
+def adopt(config: Settings, connect: Connect, clock: Callable[[], datetime], customer: str, hour: datetime) -> Report:
+    """Take the total that Stripe shows for the hour for what was reported: the next plan sends what is missing.
+
+    :raises engines.BusyError: another run plans or sends.
+    :raises LookupError: the ledger knows nothing of that hour, or its last report is in doubt.
+    :raises StoppedError, ValueError, RefusedError: Stripe cannot be asked.
+    """
+    ledger = meter_ledger(config)
+    with ledger.alone():
+        meter = connected(config, ledger, connect)
+        if meter is None:
+            raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
+        revisions = ledger.of_customer(customer, hour, hour + HOUR)
+        if not revisions:
+            raise LookupError(f"nothing was reported of {customer} for {hour:%Y-%m-%d %H:%M} UTC")
+        if revisions[-1].is_in_doubt:
+            raise LookupError(
+                f"the last report of {customer} for {hour:%Y-%m-%d %H:%M} UTC is in doubt: the next runs find out"
+            )
+        units = meter.hourly_totals(customer, hour, hour + HOUR).get(hour, 0)
+        known = units_standing(revisions, meter.mode).get((customer, hour), 0)
+        return ledger.adopt(customer, hour, units, known, clock())
+
+
+def adopt_all(config: Settings, connect: Connect, clock: Callable[[], datetime]) -> list[Report]:
+    """Take what Stripe shows for what was reported, in all hours that usage is compared for: after the ledger was lost,
+    or restored from a backup. Not sooner than three hours after the last report was sent, for Stripe adds up late.
+
+    The hours that were different; the next plan sends what they lack.
+
+    :raises engines.BusyError: another run plans or sends.
+    :raises StoppedError, ValueError: Stripe cannot be asked.
+    :raises NothingPublishedError: no run has published anything yet.
+    """
+    ledger = meter_ledger(config)
+    with ledger.alone():
+        meter = connected(config, ledger, connect, adopts=True)
+        if meter is None:
+            raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
+        start, end = utc_hour(config.now() - LOOK_BACK), utc_hour(queries.data_quality(config.published)["as_of"])
+        with usage_query.billable_usage(config.published, start, end) as usage:
+            customers = ledger.customers(start) | {c for day in usage.days() for c, _, _ in usage.hours(day) if c}
+        adopted = []
+        for customer in sorted(customers):
+            revisions = ledger.of_customer(customer, start, end)
+            newest = {report.hour_start: report for report in revisions}
+            stands = {hour: units for (_, hour), units in units_standing(revisions, meter.mode).items()}
+            try:
+                shown = meter.hourly_totals(customer, start, end)
+            except RefusedError:
+                continue  # nothing of an unknown customer is billed; its reports will say so
+            for hour in sorted(stands.keys() | shown.keys()):
+                is_in_doubt = hour in newest and newest[hour].is_in_doubt
+                if shown.get(hour, 0) != stands.get(hour, 0) and not is_in_doubt:
+                    known, units = stands.get(hour, 0), shown.get(hour, 0)
+                    adopted.append(ledger.adopt(customer, hour, units, known, clock()))
+        restored.note_adopted(ledger.ledger)
+        return adopted

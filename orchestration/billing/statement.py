@@ -1,0 +1,106 @@
+"""What is said of a billed hour: what was counted, what was reported, what Stripe shows, and why they differ. Pure."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from orchestration.billing.certificate import Certificate
+from orchestration.billing.metering import ReportState
+
+TROUBLED = (ReportState.REFUSED, ReportState.LOST, ReportState.HELD, ReportState.SETTLED, ReportState.MISMATCH)
+
+
+@dataclass(frozen=True)
+class BilledHour:
+    """A customer's UTC hour, as the mart billed_usage_hourly has it; with what the ledger says now."""
+
+    hour_start: datetime
+    counted_units: int
+    reported_units: int
+    """What stands at Stripe by the newest report that it took, or may have taken; 0 without one."""
+    stripe_units: int | None
+    """None: not looked at since that report."""
+    state: ReportState | None
+    """Of the newest revision; None where there is none."""
+    revisions: int
+    identifier: str | None
+    first_attempt_at: datetime | None
+    sent_at: datetime | None
+    confirmed_at: datetime | None
+    error: str | None
+    is_closed: bool
+    """Whether the hour had ended at the last build."""
+
+    @property
+    def is_settled(self) -> bool:
+        """Counted, reported and shown by Stripe, or nothing at all."""
+        is_nothing = not (self.state or self.counted_units)
+        is_confirmed = self.state is ReportState.CONFIRMED and self.counted_units == self.reported_units
+        return is_nothing or is_confirmed
+
+    @property
+    def verdict(self) -> str:
+        """The hour in a sentence."""
+        counted, reported = f"{self.counted_units:,} units counted", f"{self.reported_units:,}"
+        if self.state is None and not self.counted_units:
+            return "no unit counted, and nothing reported"
+        if not self.is_closed:
+            return f"{counted} so far; an hour is reported after the first build behind its end"
+        if self.state is None:
+            return (
+                f"{counted}, nothing reported: the next run reports it, or holds it where it comes too late; usage from"
+                " before the first report is not billed by Headroom"
+            )
+        if self.state is ReportState.PREVIEWED:
+            return f"{counted}, nothing sent: STRIPE_API_KEY is not set"
+        if self.state in TROUBLED:
+            return f"{counted}, {reported} reported ({self.state}): {self.error}"
+        if self.state is ReportState.SENDING:
+            return f"{counted}, {reported} sent and in doubt ({self.error or 'no answer yet'}); the next run settles it"
+        if self.state is ReportState.PREPARED:
+            return f"{counted}, {reported} reported; what is missing waits to be sent by the next run"
+        if self.counted_units != self.reported_units:
+            more = self.counted_units - self.reported_units
+            return f"{counted} now, {reported} reported: {more:+,} since then, which the next run reports"
+        if self.state is ReportState.CONFIRMED:
+            return f"{counted}, reported and confirmed by Stripe"
+        if self.stripe_units is None:
+            return f"{counted} and reported; Stripe's total is looked at later"
+        return f"{counted} and reported; Stripe showed {self.stripe_units:,} at the last look, and is looked at again"
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A customer's hours with usage or a report in a billing period."""
+
+    stripe_customer_id: str
+    period_start: datetime
+    period_end: datetime
+    as_of: datetime
+    """When the usage was counted; the reports are as they are now."""
+    hours: Sequence[BilledHour]
+    certificate: Certificate | None
+
+    @property
+    def counted_units(self) -> int:
+        return sum(hour.counted_units for hour in self.hours)
+
+    @property
+    def reported_units(self) -> int:
+        return sum(hour.reported_units for hour in self.hours)
+
+    @property
+    def stripe_units(self) -> int:
+        """Of the hours that Stripe was looked at for."""
+        return sum(hour.stripe_units or 0 for hour in self.hours)
+
+    @property
+    def unsettled(self) -> list[BilledHour]:
+        return [hour for hour in self.hours if not hour.is_settled]
+
+    @property
+    def status(self) -> str:
+        """In a word: running, certified, open, or not compared yet."""
+        if self.certificate:
+            return str(self.certificate.status)
+        return "running" if self.as_of < self.period_end else "not compared"

@@ -1,0 +1,308 @@
+"""Slack: posting a message, a reply or a file once, finding it again. The only importer of slack_sdk.
+
+Slack has no idempotency key for posts. Each message carries the delivery's key as metadata, and each file has a name
+of its own, so that an attempt without an answer can be looked up in the channel's history or in the thread. Only what
+Slack says clearly counts as a refusal; whatever else comes back, or nothing, leaves the attempt in doubt.
+"""
+
+import base64
+import re
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from http.client import HTTPException
+from typing import Any
+
+from slack_sdk import WebClient
+from slack_sdk.errors import SlackApiError, SlackClientError
+from slack_sdk.http_retry import HttpRequest, HttpResponse, RetryState
+from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
+
+from orchestration.ledger.ledger import Delivery
+from orchestration.ledger.outbox import InDoubtError, RefusedError
+from orchestration.settings import Settings
+from orchestration.usage.findings import Finding
+
+EVENT_TYPE = "headroom_delivery"
+TIMEOUT_SECONDS = 10
+MAX_WAIT_SECONDS = 8
+"""Longest Retry-After that is waited for. With it, two tries stay below half of the outbox's ATTEMPT_LIMIT: a process
+that waited longer would post while another one, which found nothing, posts too."""
+LOOK_BACK = timedelta(days=1)
+"""How much of the history before an attempt is searched: Slack's clock and ours may differ by hours."""
+UPLOAD_SECONDS = 8
+"""Of each of an upload's three requests, none of which is repeated: together below half of ATTEMPT_LIMIT, too."""
+DEFAULT_AUDIENCE = "sales"
+
+_TOO_LARGE = (
+    "Slack does not take what this version has composed: `headroom deliveries` has the message, tell those who need it"
+    " and update Headroom; the digests of later days do not wait for it"
+)
+_REMEDIES = {
+    "not_in_channel": "invite the bot to the channel (/invite @headroom) and run again",
+    "channel_not_found": "set HEADROOM_SLACK_CHANNEL to the channel's id (C…), and invite the bot if it is private",
+    "invalid_auth": "SLACK_BOT_TOKEN is not valid: copy the bot token (xoxb-…) from the app's OAuth page",
+    "not_authed": "SLACK_BOT_TOKEN is empty: copy the bot token (xoxb-…) from the app's OAuth page",
+    "account_inactive": "the bot's user was deactivated: install the app again and set its new token",
+    "token_revoked": "the token was revoked: install the app again and set its new token",
+    "missing_scope": "add the scope {needed} to the app and install it again; `headroom slack check` lists all of them",
+    "is_archived": "unarchive the channel, or set another one",
+    "restricted_action": "the workspace lets only some people post there: ask its admin to add the app, or set another"
+    " channel",
+    "msg_too_long": _TOO_LARGE,
+    "msg_blocks_too_long": _TOO_LARGE,
+    "invalid_blocks": _TOO_LARGE,
+    "thread_not_found": "the message that it replies to was deleted",
+    "ratelimited": "it takes no more messages for the moment; run again in a minute",
+}
+_IN_DOUBT = ("fatal_error", "internal_error", "service_unavailable")
+"""Slack about the first two: it is possible that some aspect of the operation succeeded."""
+
+
+NOT_ALLOWED = "is not among HEADROOM_SLACK_ALLOWED_CHANNELS: add it there, or set another channel"
+SHARED = (
+    "is shared with another company: set another channel, or add its id to HEADROOM_SLACK_SHARED_CHANNELS if they may"
+    " read this"
+)
+SCOPES = {
+    "chat:write": "post",
+    "files:write": "add the table of all accounts to the thread",
+    "users:read.email": "mention owners; without it they are named",
+    "users:read": "mention owners; without it they are named",
+}
+"""What for. Which of channels:… and groups:… are needed depends on the channels."""
+OPTIONAL_SCOPES = ("users:read.email", "users:read")
+
+
+class _ShortWait(RateLimitErrorRetryHandler):
+    """Repeats what Slack refused with 429, the one failure that is safe to repeat, if the wait is short."""
+
+    def _can_retry(
+        self,
+        *,
+        state: RetryState,
+        request: HttpRequest,
+        response: HttpResponse | None = None,
+        error: Exception | None = None,
+    ) -> bool:
+        if response is None or response.status_code != 429:
+            return False
+        wait = response.headers.get("Retry-After", ["1"])[0]
+        return wait.isdecimal() and int(wait) <= MAX_WAIT_SECONDS
+
+
+class SlackChannel:
+    """Posts to the channel of a delivery's audience, or into the thread of its parent.
+
+    `channels` are channel ids by audience. If any are `allowed`, no other is posted to; a channel that is shared with
+    another company is posted to only if it is among `shared`. `base_url` is another address of the API, for tests.
+    """
+
+    name = "Slack"
+    is_preview = False
+
+    def __init__(
+        self,
+        token: str,
+        channels: Mapping[str, str],
+        base_url: str | None = None,
+        allowed: Collection[str] = (),
+        shared: Collection[str] = (),
+    ) -> None:
+        """:raises ValueError: the token cannot be sent, and would be shown by the error of whoever tried."""
+        if not re.fullmatch("[!-~]+", token.strip()):
+            raise ValueError("SLACK_BOT_TOKEN contains spaces, line breaks or other signs that no token has")
+        self._channels, self._allowed, self._shared = channels, allowed, shared
+        address = (base_url or WebClient.BASE_URL).rstrip("/") + "/"
+        # The default handlers repeat a post whose answer was lost, which posts twice.
+        self._client = WebClient(
+            token=token,
+            timeout=TIMEOUT_SECONDS,
+            retry_handlers=[_ShortWait(max_retry_count=1)],
+            base_url=address,
+        )
+        self._uploads = WebClient(token=token, timeout=UPLOAD_SECONDS, retry_handlers=[], base_url=address)
+
+    def address(self, delivery: Delivery, parent: Delivery | None) -> str:
+        """A channel id, or channel id/ts of the message that it replies to."""
+        if parent is not None:
+            return str(parent.receipt)
+        channel = self._channels[delivery.payload.get("audience", DEFAULT_AUDIENCE)]
+        if self._allowed and channel not in self._allowed:
+            raise RefusedError(f"channel {channel} {NOT_ALLOWED}")
+        if channel not in self._shared and is_shared(self._info(channel)):
+            raise RefusedError(f"channel {channel} {SHARED}")
+        return channel
+
+    def send(self, delivery: Delivery) -> str:
+        channel, _, parent_ts = str(delivery.address).partition("/")
+        doubt = f"{delivery.key} may have been posted; the next run looks before it posts again"
+        with self._explained(f"channel {channel}", doubt):
+            if file := delivery.payload.get("file"):
+                uploaded = self._uploads.files_upload_v2(
+                    channel=channel,
+                    thread_ts=parent_ts,
+                    filename=file["name"],
+                    title=file["title"],
+                    alt_txt=file.get("alt_text"),
+                    content=base64.b64decode(file["base64"]) if "base64" in file else file["content"],
+                )
+                return f"{channel}/{uploaded['files'][0]['id']}"
+            message = delivery.payload["message"]
+            answer = self._client.chat_postMessage(
+                channel=channel,
+                thread_ts=parent_ts or None,
+                text=_escaped(message["text"]),
+                blocks=message.get("blocks"),
+                mrkdwn=False,
+                unfurl_links=False,
+                unfurl_media=False,
+                metadata={"event_type": EVENT_TYPE, "event_payload": {"key": delivery.key}},
+            )
+            return f"{channel}/{answer['ts']}"
+
+    def find(self, delivery: Delivery) -> str | None:
+        if delivery.attempted_at is None:
+            return None
+        # without an address it was attempted by a version that knew one channel
+        channel, _, parent_ts = str(delivery.address or self._channels[DEFAULT_AUDIENCE]).partition("/")
+        oldest = f"{(delivery.attempted_at - LOOK_BACK).timestamp():.6f}"
+        cursor: str | None = None
+        while True:
+            page_of: dict[str, Any] = {"channel": channel, "include_all_metadata": True, "limit": 200, "cursor": cursor}
+            with self._explained(
+                f"channel {channel}", f"{delivery.key} could not be looked up; the next run tries again"
+            ):
+                if parent_ts:
+                    page = self._client.conversations_replies(ts=parent_ts, **page_of)
+                else:
+                    page = self._client.conversations_history(oldest=oldest, **page_of)
+            messages: list[dict[str, Any]] = page.get("messages", [])
+            for message in messages:
+                if _is_of(message, delivery):
+                    return f"{channel}/{message['ts']}"
+            cursor = (page.get("response_metadata") or {}).get("next_cursor")
+            if not cursor:
+                return None
+
+    def permalink(self, delivery: Delivery) -> str:
+        """The address of a message that was sent, for a browser.
+
+        :raises RefusedError: Slack did not say.
+        """
+        channel, _, ts = str(delivery.receipt).partition("/")
+        with self._explained(f"the link to {delivery.key}", "the next run asks again", RefusedError):
+            return str(self._client.chat_getPermalink(channel=channel, message_ts=ts)["permalink"])
+
+    def user_id(self, email: str) -> str | None:
+        """The user with that address; None where there is none, or only a deactivated one.
+
+        :raises RefusedError: Slack did not say.
+        """
+        with self._explained("a user's address", "nothing was sent", RefusedError):
+            try:
+                user = str(self._client.users_lookupByEmail(email=email)["user"]["id"])
+            except SlackApiError as error:
+                if error.response.get("error") == "users_not_found":
+                    return None
+                raise
+        return user if re.fullmatch("[A-Z0-9]+", user) else None
+
+    def check(self) -> list[Finding]:
+        """Whether all that Headroom does at Slack would succeed: token, scopes, channels. Posts nothing."""
+        try:
+            with self._explained("the token", "run again", RefusedError):
+                answer = self._client.auth_test()
+        except RefusedError as error:
+            return [Finding("token", str(error))]
+        findings = [Finding(f"token of {answer.get('user')} at {answer.get('team')}")]
+        headers = {name.lower(): value for name, value in answer.headers.items()}
+        scopes = set(re.split(r"[,\s]+", headers.get("x-oauth-scopes", "")))
+        for scope, use in SCOPES.items():
+            problem = "" if scope in scopes else f"add it to the app and install it again: it is needed to {use}"
+            findings.append(Finding(f"scope {scope}", problem, is_needed=scope not in OPTIONAL_SCOPES))
+        for channel in dict.fromkeys(self._channels.values()):
+            readers = [audience for audience, name in self._channels.items() if name == channel]
+            findings.append(Finding(f"channel {channel} ({', '.join(readers)})", self._problems(channel, scopes)))
+        return findings
+
+    def _problems(self, channel: str, scopes: Collection[str]) -> str:
+        try:
+            info = self._info(channel)
+        except RefusedError as error:
+            return str(error)
+        history = "groups:history" if info.get("is_private") else "channels:history"
+        problems = {
+            NOT_ALLOWED: self._allowed and channel not in self._allowed,
+            SHARED: channel not in self._shared and is_shared(info),
+            _REMEDIES["is_archived"]: info.get("is_archived"),
+            _REMEDIES["not_in_channel"]: not info.get("is_member"),
+            f"add the scope {history} to the app: it is needed to look up what was posted": history not in scopes,
+        }
+        return "; ".join(sentence for sentence, is_true in problems.items() if is_true)
+
+    def _info(self, channel: str) -> dict[str, Any]:
+        """:raises RefusedError: Slack did not say."""
+        with self._explained(f"channel {channel}", "nothing was sent; run again", RefusedError):
+            info: dict[str, Any] = self._client.conversations_info(channel=channel)["channel"]
+        return info
+
+    @contextmanager
+    def _explained(self, what: str, doubt: str, otherwise: type[Exception] = InDoubtError) -> Iterator[None]:
+        """Turns the SDK's errors into sentences about `what`; `otherwise` is raised where Slack did not clearly refuse.
+
+        None quotes the SDK: its texts can hold headers and bodies.
+        """
+        try:
+            yield
+        except SlackApiError as error:
+            status, code = error.response.status_code, str(error.response.get("error"))
+            # The SDK puts its own sentence in place of the code where an answer is cut off or no JSON.
+            is_refusal = re.fullmatch("[a-z_]+", code) and code not in _IN_DOUBT and status < 500
+            if status != 429 and not is_refusal:
+                reason = code if code in _IN_DOUBT else f"HTTP {status}"
+                raise otherwise(f"Slack failed ({reason}): {doubt}") from None
+            code = "ratelimited" if status == 429 else code
+            remedy = _REMEDIES.get(code, "look the code up in Slack's documentation of the method")
+            needed = str(error.response.get("needed", "that Slack's documentation of the method names"))
+            raise RefusedError(f"Slack refused with {code!r} for {what}: {remedy.format(needed=needed)}") from None
+        except (SlackClientError, HTTPException, OSError, ValueError, LookupError) as error:
+            raise otherwise(f"no usable answer from Slack ({type(error).__name__}): {doubt}") from None
+
+
+def configured(config: Settings) -> SlackChannel | None:
+    """Slack as the environment configures it; None without a token.
+
+    :raises ValueError: a token without a channel, or one that cannot be sent.
+    """
+    if config.slack_bot_token is None:
+        return None
+    if not config.slack_channel:
+        raise ValueError("SLACK_BOT_TOKEN is set but HEADROOM_SLACK_CHANNEL is not: name the channel's id (C…)")
+    return SlackChannel(
+        config.slack_bot_token.get_secret_value(),
+        config.slack_channels,
+        config.slack_api_url,
+        allowed=config.slack_allowed_channels,
+        shared=config.slack_shared_channels,
+    )
+
+
+def is_shared(channel: Mapping[str, Any]) -> bool:
+    """Whether another company reads the channel (Slack Connect) or is invited to; workspaces of one company may."""
+    with_others = channel.get("is_ext_shared") or channel.get("is_pending_ext_shared")
+    return bool(with_others or (channel.get("is_shared") and not channel.get("is_org_shared")))
+
+
+def _is_of(message: Mapping[str, Any], delivery: Delivery) -> bool:
+    """Whether the message is that delivery: a file by its name, for an upload has no metadata."""
+    if file := delivery.payload.get("file"):
+        return file["name"] in [shown.get("name") for shown in message.get("files", ())]
+    metadata = message.get("metadata") or {}
+    key = (metadata.get("event_payload") or {}).get("key")
+    return metadata.get("event_type") == EVENT_TYPE and key == delivery.key
+
+
+def _escaped(text: str) -> str:
+    """For the text outside of blocks, the one place where Slack looks for mentions and links."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

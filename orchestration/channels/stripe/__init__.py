@@ -1,0 +1,32 @@
+"""Stripe: the only importer of its SDK. Importing this package costs nothing; the SDK takes half a second.
+
+What `defs/` and `cli/` hand to billing is here: how it reaches the meter, and products and prices.
+"""
+
+from typing import TYPE_CHECKING
+
+from orchestration.settings import Settings
+
+if TYPE_CHECKING:
+    from orchestration.channels.stripe.check import StripeProducts
+    from orchestration.channels.stripe.meter import StripeMeter
+
+
+def connect_meter(config: Settings) -> "StripeMeter":
+    """Stripe's meter as the environment configures it.
+
+    :raises StoppedError, ValueError: it cannot be used; the message says what to do.
+    """
+    from orchestration.channels.stripe import meter
+
+    return meter.configured(config)
+
+
+def connect_products(config: Settings) -> "StripeProducts":
+    """Stripe's products and prices. Nothing is asked yet.
+
+    :raises ValueError: there is no key, or none that can be used; the message says what to do.
+    """
+    from orchestration.channels.stripe import check
+
+    return check.configured(config)

@@ -1,0 +1,173 @@
+"""Whether what Headroom does at Stripe would succeed and be billed. Changes nothing there."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
+
+import stripe
+
+from orchestration.billing.catalog_rules import Catalog, CatalogState, Step, compare
+from orchestration.billing.subscriptions import LIVE, Subscription, customers, subscription_findings
+from orchestration.channels.stripe.catalog import (
+    NOTHING_CHANGED,
+    PAGE,
+    apply,
+    as_price,
+    id_of,
+    meters_by_id,
+    standing,
+)
+from orchestration.channels.stripe.client import connect, explained, is_live
+from orchestration.ledger.outbox import RefusedError
+from orchestration.settings import Settings
+from orchestration.usage.findings import Finding
+
+LOOKED_UP = 100
+"""Customers without a subscription that are asked for, one request each; the others are told without the reason."""
+CLOCK_SECONDS, MAX_CLOCK_SECONDS = 60, 300
+"""By how much the clocks may differ: Stripe refuses reports from more than five minutes ahead."""
+
+
+def catalogue_findings(
+    client: stripe.StripeClient, wanted: Catalog, accounts: Iterable[Mapping[str, Any]]
+) -> list[Finding]:
+    """Where the catalogue and Stripe differ, and how the customers of the accounts are billed.
+
+    `accounts` are rows of warehouse.BILLABLE_ACCOUNTS.
+    """
+    by_customer = customers(accounts)
+    try:
+        findings = [step.finding for step in compare(wanted, standing(client, wanted))]
+        with explained("the subscriptions", NOTHING_CHANGED, RefusedError):
+            subscriptions = list(_subscriptions(client))
+        served = {subscription.customer for subscription in subscriptions if subscription.status in LIVE}
+        gone = _gone(client, [customer for customer in by_customer if customer not in served][:LOOKED_UP])
+    except RefusedError as error:
+        return [Finding("catalogue at Stripe", str(error))]
+    return findings + subscription_findings(wanted, by_customer, subscriptions, gone)
+
+
+def check(
+    client: stripe.StripeClient,
+    config: Settings,
+    wanted: Catalog,
+    accounts: Iterable[Mapping[str, Any]],
+    now: datetime,
+) -> list[Finding]:
+    """Whether all that Headroom does at Stripe would succeed and be billed: key, permissions, clock, catalogue,
+    subscriptions. Changes nothing.
+    """
+    findings = [_key_finding(config)]
+    reads: dict[str, Callable[[Any], stripe.StripeObject]] = {
+        "meters": client.v1.billing.meters.list,
+        "products": client.v1.products.list,
+        "prices": client.v1.prices.list,
+        "subscriptions": client.v1.subscriptions.list,
+        "customers": client.v1.customers.list,
+    }
+    for name, read in reads.items():
+        try:
+            with explained(f"reading {name}", NOTHING_CHANGED, RefusedError):
+                answer = read({"limit": 1})
+        except RefusedError as error:
+            findings.append(Finding(f"reading {name}", str(error)))
+            if "HTTP 403" not in str(error):  # without a key that holds, or an answer, all the others fail alike
+                return findings
+        else:
+            findings.append(Finding(f"reading {name}"))
+            if name == "meters":
+                findings.append(_clock_finding(answer, now))
+    findings.append(_reporting_finding(client))
+    findings.append(
+        Finding(
+            f"grace period: HEADROOM_STRIPE_GRACE_HOURS assumes {config.stripe_grace_hours} h; Stripe's API does not"
+            " show it, compare with Invoice finalization grace period in its Dashboard's invoice settings"
+        )
+    )
+    if any(finding.problem for finding in findings if finding.subject.startswith("reading")):
+        return findings
+    return findings + catalogue_findings(client, wanted, accounts)
+
+
+def _key_finding(config: Settings) -> Finding:
+    if config.is_production and not is_live(config):
+        return Finding("key", "is a test key, and HEADROOM_ENV is production: nobody is billed", is_needed=False)
+    return Finding(f"{'live' if is_live(config) else 'test'} key")
+
+
+def _clock_finding(answer: stripe.StripeObject, now: datetime) -> Finding:
+    """By the Date of the answer, which has no parts of a second."""
+    response: Any = answer.last_response
+    try:
+        at = parsedate_to_datetime(response.headers["Date"]).astimezone(UTC)
+    except (LookupError, TypeError, ValueError):
+        return Finding("clock", "Stripe's answer has no time to compare it with", is_needed=False)
+    seconds = abs(now - at).total_seconds()
+    if seconds <= CLOCK_SECONDS:
+        return Finding("clock")
+    words = f"is {seconds:.0f} seconds {'ahead of' if now > at else 'behind'} Stripe's: set it by NTP"
+    return Finding("clock", words, is_needed=seconds > MAX_CLOCK_SECONDS)
+
+
+def _reporting_finding(client: stripe.StripeClient) -> Finding:
+    """Whether the key may report usage: by a report without anything in it, which cannot count."""
+    subject = "reporting usage"
+    try:
+        with explained(subject, NOTHING_CHANGED, RefusedError):
+            try:
+                client.raw_request("post", "/v1/billing/meter_events")
+            except stripe.InvalidRequestError:
+                return Finding(subject)
+    except RefusedError as error:
+        return Finding(subject, str(error))
+    return Finding(subject, "Stripe took a report without anything in it", is_needed=False)
+
+
+def _gone(client: stripe.StripeClient, candidates: Iterable[str]) -> set[str]:
+    """Those among them that Stripe does not know, or has deleted."""
+    gone = set()
+    for customer in candidates:
+        with explained(f"customer {customer}", NOTHING_CHANGED, RefusedError):
+            try:
+                if getattr(client.v1.customers.retrieve(customer), "deleted", False):
+                    gone.add(customer)
+            except stripe.InvalidRequestError as error:
+                if error.code != "resource_missing":
+                    raise
+                gone.add(customer)
+    return gone
+
+
+def _subscriptions(client: stripe.StripeClient) -> Iterator[Subscription]:
+    """All that are not canceled, in pages: one request for a hundred of them."""
+    meters = meters_by_id(client)
+    for each in client.v1.subscriptions.list({"limit": PAGE}).auto_paging_iter():
+        prices = tuple(as_price(item.price, meters) for item in each.items.auto_paging_iter())
+        yield Subscription(each.id, id_of(each.customer), each.status, each.billing_cycle_anchor, prices)
+
+
+class StripeProducts:
+    """What billing asks of Stripe's products and prices, through one client."""
+
+    def __init__(self, client: stripe.StripeClient) -> None:
+        self._client = client
+
+    def standing(self, wanted: Catalog) -> CatalogState:
+        return standing(self._client, wanted)
+
+    def apply(self, wanted: Catalog) -> Iterator[Step]:
+        return apply(self._client, wanted)
+
+    def check(
+        self, config: Settings, wanted: Catalog, accounts: Iterable[Mapping[str, Any]], now: datetime
+    ) -> list[Finding]:
+        return check(self._client, config, wanted, accounts, now)
+
+
+def configured(config: Settings) -> StripeProducts:
+    """:raises ValueError: there is no key, or none that can be used."""
+    client = connect(config)
+    if client is None:
+        raise ValueError("STRIPE_API_KEY is not set: what would be sent is recorded, `headroom stripe plan` shows it")
+    return StripeProducts(client)

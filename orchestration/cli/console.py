@@ -1,0 +1,66 @@
+"""The terminal that every command prints to: the console, error lines, rows of a query, findings of a check."""
+
+import csv
+import sys
+from collections.abc import Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, NoReturn
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from orchestration.usage.findings import Finding
+
+console = Console(width=None if sys.stdout.isatty() else 170, soft_wrap=False, highlight=False)
+
+
+def print_error(message: str) -> None:
+    """A sentence on stderr, in red."""
+    print_log(f"headroom: {message}", "red")
+
+
+def fail(message: str) -> NoReturn:
+    """Ends the command with that sentence and exit status 1."""
+    print_error(message)
+    raise typer.Exit(1)
+
+
+def print_log(line: str, style: str) -> None:
+    """A line on stderr, however long."""
+    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(line, style))
+
+
+def print_rows(rows: list[dict[str, Any]], as_csv: bool) -> None:
+    """The answer to a query, as a table or as CSV."""
+    if as_csv:
+        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer.writerow(rows[0] if rows else [])
+        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+        return
+    table = Table(*(rows[0] if rows else []), box=box.SIMPLE_HEAD, pad_edge=False)
+    for row in rows:
+        table.add_row(*(Text(_cell(value)) for value in row.values()))
+    console.print(table)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    return str(value)
+
+
+def print_findings(findings: Sequence[Finding]) -> None:
+    """What the check of a channel has found, a line each."""
+    for finding in findings:
+        mark = "ok" if not finding.problem else "FAILS" if finding.is_needed else "missing"
+        style = {"ok": "green", "FAILS": "bold red", "missing": "yellow"}[mark]
+        problem = f": {finding.problem}" if finding.problem else ""
+        console.print(Text(f"{mark:8}", style), Text(f"{finding.subject}{problem}"), sep="")

@@ -1,0 +1,34 @@
+"""`headroom db`: the ledger's tables. An SQLite ledger is migrated by whatever opens it, one on Postgres only here."""
+
+from typing import Annotated
+
+import typer
+
+from orchestration import settings
+from orchestration.cli import tables
+from orchestration.ledger import engines, migrate
+
+db_app = typer.Typer(no_args_is_help=True)
+
+
+@db_app.callback()
+def db() -> None:
+    """The ledger's tables: what is missing, and making it."""
+
+
+@db_app.command()
+def upgrade(
+    is_check: Annotated[
+        bool, typer.Option("--check", help="show what is missing and change nothing; exit status 1 if something is")
+    ] = False,
+) -> None:
+    """Bring the ledger to this version, in one transaction; in a deployment, before anything else runs."""
+    engine = engines.create(settings.load().ledger_url)
+    place = engines.place(engine)
+    if not is_check:
+        tables.print_migrations(place, migrate.upgrade(engine), "done")
+        return
+    steps = migrate.missing(engine)
+    tables.print_migrations(place, steps, "missing: run `headroom db upgrade`")
+    if steps:
+        raise typer.Exit(1)

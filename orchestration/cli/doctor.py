@@ -1,0 +1,275 @@
+"""`headroom doctor`: whether everything that a run needs is there and well, and what to do where it is not.
+
+Each check is of the part that knows how; here they are put together. Nothing is sent, and nothing is changed but what
+every command does: folders are made, and an older ledger is brought to this version.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import duckdb
+
+from orchestration.billing import catalog, usage_query
+from orchestration.channels.stripe import connect_products
+from orchestration.cli import run
+from orchestration.lake.bucket import LakeBucket, LakeBucketError
+from orchestration.lake.lake import Lake
+from orchestration.lake.landing import LandedFile
+from orchestration.lake.sources import Places
+from orchestration.ledger import check
+from orchestration.ledger.ledger import Ledger
+from orchestration.ledger.outbox import RefusedError
+from orchestration.settings import Settings
+from orchestration.usage.findings import Finding
+from orchestration.warehouse import published_copy, queries
+from orchestration.warehouse.clickhouse import load
+from orchestration.warehouse.clickhouse.client import ClickHouse, ClickHouseError
+
+BATCH_BYTES = 2**30
+"""What a batch may need of the disk for a moment: 256 MB of lines, what is spilled while they are judged, Parquet."""
+HEARTBEAT = timedelta(minutes=5)
+"""The daemon writes one each half minute."""
+LISTED = 10
+
+
+def examine(config: Settings) -> Iterator[Finding]:
+    """One finding after the other, what the others need first."""
+    yield from _configuration(config)
+    yield _folder(config)
+    yield _free_space(config)
+    ledger = check.examine(config.ledger_url)
+    yield ledger
+    yield from _landing(config, is_ledger_usable=not ledger.problem)
+    yield _newest_call(config)
+    yield from _clickhouse(config)
+    if config.lake_url:
+        yield _lake_bucket(config, config.lake_url)
+    yield from _published(config)
+    yield _daemon(config)
+    yield from _slack(config)
+    yield from _stripe(config)
+    yield from _postgres(config)
+
+
+def _configuration(config: Settings) -> Iterator[Finding]:
+    yield Finding(f"configuration: HEADROOM_ENV={config.env}, HEADROOM_DATA={config.data}")
+    named = {
+        "ACCOUNTS": config.accounts,
+        "SUBJECTS": config.subjects,
+        "CUSTOMERS": config.customers,
+        "TEMPLATES": config.templates,
+    }
+    for name, path in named.items():
+        if path and not path.exists():
+            yield Finding(
+                f"HEADROOM_{name}", f"names {path}, which does not exist: put it there, or unset the variable"
+            )
+    if config.fixed_now:
+        words = f"HEADROOM_NOW holds it at {config.now():%Y-%m-%d %H:%M} UTC: unset it, except for tests and replays"
+        yield Finding("clock", words, is_needed=False)
+
+
+def _folder(config: Settings) -> Finding:
+    subject = "data folder"
+    try:
+        config.data.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=config.data):
+            return Finding(f"{subject} can be written")
+    except OSError as error:
+        return Finding(
+            subject, f"cannot be written ({error.strerror}): let this user write to {config.data}, or set HEADROOM_DATA"
+        )
+
+
+def _free_space(config: Settings) -> Finding:
+    there = next(folder for folder in (config.data, *config.data.parents) if folder.is_dir())
+    free = shutil.disk_usage(there).free
+    needed = BATCH_BYTES + (config.warehouse.stat().st_size if config.warehouse.is_file() else 0)
+    subject = f"free space: {_gigabytes(free)}"
+    if free >= needed:
+        return Finding(subject)
+    return Finding(
+        subject,
+        f"the next run may need {_gigabytes(needed)}, for a batch and a copy of the warehouse: free some, or move"
+        f" {config.data} to a larger disk and set HEADROOM_DATA",
+    )
+
+
+def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
+    try:
+        config.landing.mkdir(parents=True, exist_ok=True)
+        found, skipped = Places(config.landing, config.landing_url).scan()
+    except (OSError, ValueError) as error:
+        yield Finding("landing", f"cannot be looked at ({error}): set HEADROOM_LANDING, HEADROOM_LANDING_URL")
+        return
+    for entry in skipped[:LISTED]:
+        # what cannot be read may hold events, what is of another kind hardly does
+        yield Finding(f"landing: {entry.path}", f"{entry.reason}", is_needed="cannot be" in entry.reason)
+    if len(skipped) > LISTED:
+        yield Finding("landing", f"{len(skipped) - LISTED:,} more that are not read", is_needed=False)
+    if is_ledger_usable and check.exists(config.ledger_url):
+        ledger = Ledger(config.ledger_url)
+        known = {file["path"]: LandedFile(**file) for file in ledger.landed_files()}
+        ledger.close()
+        whole = {path: file.found for path, file in known.items() if file.is_complete}
+        found = [file for file in found if whole.get(file.path) != file]
+    waiting = sum(1 for file in found if file.stored_bytes)
+    yield Finding(f"landing: {waiting:,} files wait to be read" if waiting else "landing: everything is read")
+
+
+def _newest_call(config: Settings) -> Finding:
+    subject, now = "lake", config.now()
+    if not (config.lake / "batches").exists():
+        return Finding(f"{subject}: none yet; the first run makes it")
+    try:
+        latest = Lake(config.lake).latest_call(now)
+    except duckdb.Error as error:
+        return Finding(
+            subject,
+            f"cannot be read ({_first_line(error)}): if it fails again, put the file that it names back from a backup",
+        )
+    if latest is None:
+        return Finding(subject, f"no call has come yet: land files in {config.landing}, then `headroom run`")
+    problem = ""
+    if now - latest[0] >= timedelta(hours=config.stale_after_hours):
+        problem = (
+            f"that is stale (HEADROOM_STALE_AFTER_HOURS={config.stale_after_hours}), no digest is decided: look at the"
+            " producer where nothing arrives, at what waits in landing where nothing was read"
+        )
+    return Finding(
+        f"{subject}: the newest call is {_age(now, latest[0])} old, the last came {_age(now, latest[1])} ago", problem
+    )
+
+
+def _clickhouse(config: Settings) -> Iterator[Finding]:
+    if config.clickhouse_url is None:
+        return
+    server = ClickHouse(config.clickhouse_url)
+    try:
+        yield from server.examine()
+        behind = load.lag(server, Lake(config.lake), config.lake_at_clickhouse)
+    except ClickHouseError as error:
+        yield Finding("ClickHouse", str(error))
+        return
+    words = f"{behind:,} batches of the lake wait for the next run" if behind else "it has the whole lake"
+    yield Finding(f"ClickHouse: {words}")
+
+
+def _lake_bucket(config: Settings, url: str) -> Finding:
+    subject = "lake's bucket"
+    try:
+        standing = LakeBucket(url, config.lake).standing()
+    except LakeBucketError as error:
+        return Finding(subject, str(error))
+    if not standing.is_writer:
+        return Finding(
+            subject,
+            f"{url} is written by {standing.writer}, and no run here reads anything: if that machine is gone,"
+            " `headroom lake claim`",
+        )
+    waiting = [
+        f"{count:,} batches wait to be {what}"
+        for count, what in ((standing.missing_here, "fetched"), (standing.missing_there, "put there"))
+        if count
+    ]
+    return Finding(f"{subject}: {'; '.join(waiting) or 'has every batch, and so has this folder'}")
+
+
+def _published(config: Settings) -> Iterator[Finding]:
+    subject, now = "published copy", config.now()
+    try:
+        quality = queries.data_quality(config.published)
+    except published_copy.NothingPublishedError as error:
+        yield Finding(subject, str(error))
+        return
+    except (duckdb.Error, ValueError) as error:
+        yield Finding(subject, f"cannot be read ({_first_line(error)}): `headroom run --only models` makes it anew")
+        return
+    problem = ""
+    if now - quality["as_of"] >= timedelta(hours=config.stale_after_hours):
+        problem = "no run has come this far since: `headroom run` says what stops it, `headroom ui` has the failed runs"
+    yield Finding(f"{subject}: counted {_age(now, quality['as_of'])} ago", problem)
+    lines = quality["rejected_lines"]
+    yield Finding(f"quarantine: {lines:,} lines{'; `headroom rejected` explains them' if lines else ''}")
+    if config.lake_keep_days:
+        _, held_by = usage_query.dispensable_before(config.published, now, config.lake_keep_days)
+        yield Finding(
+            f"lake: calls are kept from {queries.kept_from(config.published)} on",
+            held_by and f"more than HEADROOM_LAKE_KEEP_DAYS says, because of {held_by}",
+            is_needed=False,
+        )
+
+
+def _daemon(config: Settings) -> Finding:
+    subject = "Dagster's daemon"
+    if not (config.dagster_home / "dagster.yaml").exists():
+        return Finding(f"{subject}: Dagster has no storage yet; the first run makes it")
+    try:
+        at = run.last_heartbeat()
+    except Exception as error:  # noqa: BLE001 - storage of any kind may fail in any way, and the other checks go on
+        return Finding(subject, f"Dagster's storage cannot be read ({_first_line(error)}): see {config.dagster_home}")
+    if at and abs(datetime.now(UTC) - at) < HEARTBEAT:
+        return Finding(f"{subject} runs")
+    since = f"since {at:%Y-%m-%d %H:%M} UTC" if at else "yet"
+    words = f"has not run {since}, and nothing is started by itself: `headroom ui` runs it, or `dagster-daemon run`"
+    return Finding(subject, words, is_needed=config.is_production)
+
+
+def _slack(config: Settings) -> Iterator[Finding]:
+    from orchestration.channels.slack import channel as slack
+
+    try:
+        channel = slack.configured(config)
+    except ValueError as error:
+        yield Finding("Slack", str(error))
+        return
+    if channel is None:
+        yield _preview("Slack", "SLACK_BOT_TOKEN", config)
+    else:
+        yield from _of("Slack", channel.check())
+
+
+def _stripe(config: Settings) -> Iterator[Finding]:
+    if config.stripe_api_key is None:
+        yield _preview("Stripe", "STRIPE_API_KEY", config)
+        return
+    try:
+        yield from _of("Stripe", catalog.check(config, connect_products))
+    except (ValueError, RefusedError, published_copy.NothingPublishedError, duckdb.Error) as error:
+        yield Finding("Stripe", str(error))
+
+
+def _postgres(config: Settings) -> Iterator[Finding]:
+    from orchestration.channels.postgres import tables as postgres
+
+    try:
+        if tables := postgres.configured(config):
+            yield from _of("Postgres", tables.check(config.published))
+    except (ValueError, published_copy.NothingPublishedError, duckdb.Error) as error:
+        yield Finding("Postgres", str(error))
+
+
+def _preview(subject: str, variable: str, config: Settings) -> Finding:
+    if config.is_production:
+        return Finding(subject, f"nothing is sent in production: set {variable}", is_needed=False)
+    return Finding(f"{subject}: a preview, {variable} is not set")
+
+
+def _of(channel: str, findings: list[Finding]) -> Iterator[Finding]:
+    for finding in findings:
+        yield Finding(f"{channel}: {finding.subject}", finding.problem, finding.is_needed)
+
+
+def _age(now: datetime, at: datetime) -> str:
+    hours = max(now - at, timedelta()) // timedelta(hours=1)
+    return f"{hours} h" if hours < 72 else f"{hours // 24} days"
+
+
+def _gigabytes(count: int) -> str:
+    return f"{count / 2**30:,.1f} GiB"
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]

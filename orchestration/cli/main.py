@@ -1,0 +1,292 @@
+"""`headroom` in the shell: the jobs that the schedules start, and what they left behind, for people.
+
+Commands call; what they print is in tables.py, what they run elsewhere. Dagster and dbt are imported only by the
+commands that run something, so that the others answer at once.
+"""
+
+import gc
+import sys
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from pydantic import ValidationError
+
+from orchestration import settings
+from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.cli import run, tables, ui_server
+from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
+from orchestration.cli.db import db_app
+from orchestration.cli.lake import lake_app
+from orchestration.cli.postgres import postgres_app
+from orchestration.cli.slack import slack_app
+from orchestration.cli.stripe import stripe_app
+from orchestration.lake.bucket import LakeBucketError
+from orchestration.lake.lake import Lake
+from orchestration.lake.sources import Folder
+from orchestration.ledger import engines, migrate
+from orchestration.ledger.engines import UnusableLedgerError
+from orchestration.ledger.ledger import Ledger
+from orchestration.settings import Settings
+from orchestration.usage import periods
+from orchestration.warehouse import published_copy, queries
+
+app = typer.Typer(
+    help="Which account comes close to its API quota, and the same count billed exactly once.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+app.add_typer(slack_app, name="slack")
+app.add_typer(stripe_app, name="stripe")
+app.add_typer(lake_app, name="lake")
+app.add_typer(db_app, name="db")
+app.add_typer(postgres_app, name="postgres")
+
+_DATE = "%Y-%m-%d"
+_PERIODS = {
+    "last week": periods.last_iso_week,
+    "this month": periods.calendar_month,
+    "last month": periods.last_calendar_month,
+}
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole job once and show its result; with demo events if nothing landed yet."""
+    config = _settings()
+    if not config.is_production:
+        migrate.create(engines.create(config.ledger_url))
+    if not config.is_production and not config.landing_url and not Folder(config.landing).scan()[0]:
+        generate(accounts=300, days=60, events=150_000, seed=7)
+    run_job(only=None)
+    console.print()
+    tables.print_utilization(config)
+
+
+@app.command("run")
+def run_job(
+    only: Annotated[run.RunStep | None, typer.Option(help="run one part instead of the whole job")] = None,
+) -> None:
+    """Run the whole job once: ingest, marts and their checks, publish, Stripe, digest. Exit status 1 on failure."""
+    config = _settings()
+    gc.disable()  # a short-lived process: collecting while Dagster and dbt load costs a second of seven
+    outcome = run.run(config, only)
+    tables.print_run(config, outcome)
+    if not outcome.is_success:
+        gc.collect()  # a failure keeps its connections, and their library complains of that at exit
+        raise typer.Exit(1)
+    gc.freeze()  # nor at exit, where it costs another
+
+
+@app.command()
+def ui() -> None:
+    """Serve Dagster's UI with schedules and sensors on 127.0.0.1, until Ctrl-C."""
+    raise typer.Exit(ui_server.serve(_settings()))
+
+
+@app.command()
+def generate(
+    accounts: Annotated[int, typer.Option(min=1)] = 300,
+    days: Annotated[int, typer.Option(min=1, help="days of history, today included")] = 60,
+    events: Annotated[int, typer.Option(min=1, help="about how many API calls")] = 150_000,
+    seed: int = 7,
+) -> None:
+    """Write demo events into the landing folder, and an accounts file unless there is one."""
+    from orchestration import demo as generator
+
+    config = _settings()
+    accounts_csv = config.data / "accounts.csv" if config.accounts is None else config.data / "demo-accounts.csv"
+    truth = generator.generate(
+        config.landing, accounts_csv, now=config.now(), accounts=accounts, days=days, events=events, seed=seed
+    )
+    console.print(
+        f"Generated {truth.lines:,} demo lines of {len(truth.accounts):,} accounts over {days} days in {config.landing}"
+    )
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="for example: select * from utilization_mtd")],
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV instead of a table")] = False,
+) -> None:
+    """Ask the published copy of the marts; never waits for a running job."""
+    import duckdb
+
+    try:
+        rows = published_copy.query(_settings().published, query)
+    except (duckdb.Error, published_copy.NothingPublishedError) as error:
+        fail(str(error))
+    print_rows(rows, as_csv)
+
+
+@app.command()
+def usage(
+    account: Annotated[str, typer.Argument(help="its id, or its name in any case of its letters")],
+    last_week: Annotated[bool, typer.Option("--last-week", help="the ISO week before this one, from Monday")] = False,
+    this_month: Annotated[bool, typer.Option("--this-month", help="this is the default")] = False,
+    last_month: Annotated[bool, typer.Option("--last-month", help="the whole calendar month before this one")] = False,
+    first: Annotated[
+        datetime | None, typer.Option("--from", formats=[_DATE], metavar="DATE", help="first day, such as 2026-11-16")
+    ] = None,
+    last: Annotated[
+        datetime | None, typer.Option("--to", formats=[_DATE], metavar="DATE", help="last day, included; else today")
+    ] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each day")] = False,
+) -> None:
+    """How much an account (its id or its name) used, day by day in UTC, from the published copy."""
+    config = _settings()
+    today = config.now().date()
+    flags = {"last week": last_week, "this month": this_month, "last month": last_month}
+    asked = [name for name, is_asked in flags.items() if is_asked]
+    if len(asked) + bool(first or last) > 1:
+        raise typer.BadParameter("one period at a time: --last-week, --this-month, --last-month, or --from and --to")
+    if last and not first:
+        raise typer.BadParameter("--to needs a --from")
+    if first:
+        name = ""
+        try:
+            days = periods.days_between(first.date(), last.date() if last else today, today)
+        except ValueError as error:
+            raise typer.BadParameter(str(error)) from error
+    else:
+        name = asked[0] if asked else "this month"
+        days = _PERIODS[name](today)
+    try:
+        meters, rows = queries.usage(config.published, account, *days)
+    except (published_copy.NothingPublishedError, queries.UnknownAccountError, queries.NotKeptError) as error:
+        fail(str(error))
+    if as_csv:
+        print_rows(rows, as_csv)
+    else:
+        tables.print_usage(meters, name, days, rows)
+
+
+@app.command()
+def digest(
+    preview: Annotated[bool, typer.Option("--preview", help="show it here and as a page; sends nothing")] = False,
+    on: Annotated[
+        datetime | None, typer.Option("--date", formats=[_DATE], metavar="DATE", help="its day; else the latest")
+    ] = None,
+    redraw: Annotated[
+        bool, typer.Option("--redraw", help="anew, with figures and templates of now, even if it was decided")
+    ] = False,
+) -> None:
+    """The digest of a day as Slack gets it: as it was sent, or as it would be sent now."""
+    from orchestration.channels.slack.blocks import digest_payloads
+    from orchestration.channels.slack.page import slack_page
+    from orchestration.messages.digest import preview_digest
+
+    config = _settings()
+    if not preview:
+        fail("a digest is sent by `headroom run`, which checks its figures first; `headroom digest --preview` shows it")
+    day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
+    try:
+        misbilled_hours = meter_ledger(config).misbilled_hours()
+        shown = preview_digest(config, day, "slack", digest_payloads, misbilled_hours, print_error, redraw)
+    except published_copy.NothingPublishedError as error:
+        fail(str(error))
+    payload, replies = shown.payload, shown.replies
+    title = f"Usage digest {day}"
+    page = config.data / "preview" / f"digest-{day}.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(slack_page(title, shown.status, payload, replies, shown.users, shown.at), encoding="utf-8")
+    tables.print_preview(payload["digest"], replies, shown.status, page)
+
+
+@app.command()
+def deliveries(
+    show: Annotated[str | None, typer.Option(help="print the stored message of one key")] = None,
+) -> None:
+    """What was sent, what waits, what is in doubt."""
+    config = _settings()
+    ledger = Ledger(config.ledger_url)
+    if not show:
+        tables.print_deliveries(ledger, meter_ledger(config))
+    elif delivery := ledger.delivery(show):
+        tables.print_delivery(delivery)
+    else:
+        fail(f"there is no delivery {show!r}; `headroom deliveries` lists the keys")
+
+
+@app.command("backup")
+def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not exist yet")]) -> None:
+    """Ledger and lake, as they are at one moment, into a new folder; jobs may run meanwhile."""
+    from orchestration.cli import backup
+
+    try:
+        made = backup.make(_settings(), folder.absolute(), lambda: datetime.now(UTC))
+    except (ValueError, OSError, LakeBucketError) as error:
+        fail(str(error))
+    console.print(f"{made.folder}: the ledger and {made.batches:,} batches, {made.bytes:,} bytes.", soft_wrap=True)
+
+
+@app.command("doctor")
+def examine() -> None:
+    """Whether all that a run needs is there and well, and what to do if not. Exit status 1 if something is needed."""
+    from orchestration.cli import doctor
+
+    is_well = True
+    for finding in doctor.examine(_settings()):
+        print_findings([finding])
+        is_well &= not (finding.problem and finding.is_needed)
+    if not is_well:
+        raise typer.Exit(1)
+
+
+@app.command()
+def rejected(
+    limit: Annotated[int, typer.Option(min=0, help="lines shown of each reason")] = 5,
+    replay: Annotated[bool, typer.Option("--replay", help="judge them again, under the rules of today")] = False,
+) -> None:
+    """Lines that do not count, why, and what to do about it."""
+    config = _settings()
+    if replay:
+        lake = Lake(config.lake, config.lake_url)
+        try:
+            with lake.writing():
+                tables.print_replay(lake.replay(config.now()))
+        except LakeBucketError as error:
+            fail(str(error))
+        return
+    try:
+        tables.print_rejected(config, limit)
+    except published_copy.NothingPublishedError as error:
+        fail(str(error))
+
+
+@app.command()
+def collect() -> None:
+    """Take events over HTTP on 127.0.0.1, until Ctrl-C: what is acknowledged is on disk, for ingest to find."""
+    from orchestration.collector.server import serve
+
+    try:
+        serve(_settings())
+    except ValueError as error:
+        fail(str(error))
+
+
+def main() -> None:
+    """Entry point: configuration errors are printed as sentences, not as tracebacks."""
+    try:
+        app()
+    except ValidationError as error:
+        for problem in error.errors():
+            place = ".".join(str(part) for part in problem["loc"])
+            print_error(f"configuration: {place + ': ' if place else ''}{problem['msg']}")
+        sys.exit(2)
+    except (UnusableLedgerError, run.UnusableDagsterError) as error:
+        print_error(str(error))
+        sys.exit(1)
+
+
+def _settings() -> Settings:
+    config = settings.load()
+    config.export()
+    return config
+
+
+if __name__ == "__main__":
+    main()

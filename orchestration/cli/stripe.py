@@ -1,0 +1,196 @@
+"""`headroom stripe`: what would be sent, sending it, why it was billed so, and whether Stripe is set up for it."""
+
+import csv
+import sys
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+import typer
+
+from orchestration import settings
+from orchestration.billing import catalog, reconcile, report, statements
+from orchestration.billing.meter import StoppedError
+from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.channels.stripe import connect_meter, connect_products
+from orchestration.cli import stripe_tables
+from orchestration.cli.console import console, fail, print_findings
+from orchestration.ledger.engines import BusyError
+from orchestration.ledger.outbox import InDoubtError, RefusedError
+from orchestration.warehouse import published_copy, queries
+
+stripe_app = typer.Typer(
+    help="Stripe: what is billed, what has to stand there, and whether it does.", no_args_is_help=True
+)
+REFUSALS = (
+    StoppedError,
+    RefusedError,
+    InDoubtError,
+    BusyError,
+    ValueError,
+    LookupError,
+    published_copy.NothingPublishedError,
+)
+UNKNOWN = (queries.UnknownAccountError, published_copy.NothingPublishedError, queries.NotKeptError)
+Name = Annotated[str, typer.Argument(help="account id, account name, or Stripe customer (cus_…)")]
+Month = typer.Option("--period", formats=["%Y-%m"], metavar="MONTH", help="in which it began, such as 2026-11")
+
+
+@stripe_app.command()
+def plan(
+    is_all: Annotated[
+        bool, typer.Option("--all", help="all customers, not only those with the largest amounts")
+    ] = False,
+) -> None:
+    """What the next run would report: customers, units, money. Changes nothing."""
+    try:
+        planned, changes = report.look_ahead(settings.load(), connect_meter)
+    except REFUSALS as error:
+        fail(str(error))
+    stripe_tables.print_plan(planned, changes, None if is_all else stripe_tables.LISTED)
+
+
+@stripe_app.command()
+def apply(
+    approve: Annotated[str, typer.Option(help="code of a plan that changes more than the limits allow")] = "",
+    is_retried: Annotated[
+        bool, typer.Option("--retry-refused", help="also what was refused within the last day")
+    ] = False,
+) -> None:
+    """What the hourly job does: record what is new, and send it."""
+    config = settings.load()
+    try:
+        with stripe_tables.progress() as progress:
+            outcome = report.report_usage(config, connect_meter, _clock, approve, is_retried, progress)
+    except REFUSALS as error:
+        fail(str(error))
+    stripe_tables.print_outcome(outcome)
+    if outcome.planned.refusal:
+        fail(outcome.planned.refusal)
+    if outcome.sent and outcome.sent.stopped:
+        fail(f"{outcome.sent.stopped}. What was not sent is recorded; the next run sends it.")
+
+
+@stripe_app.command()
+def problems(
+    by_hour: Annotated[bool, typer.Option("--hours", help="each hour, with the identifier of its report")] = False,
+) -> None:
+    """Customer-hours that are not billed as they were counted, why, and what to do."""
+    stripe_tables.print_problems(meter_ledger(settings.load()).problems(), by_hour)
+
+
+@stripe_app.command()
+def settle(
+    name: Annotated[str, typer.Argument(help="identifier of a report, or cus_… for all of a customer")],
+    note: Annotated[str, typer.Option(help="what was done about it, such as: credit note CN-17")],
+) -> None:
+    """Note that people have dealt with what was held or refused."""
+    try:
+        reports = reconcile.settle(settings.load(), _clock, name, note)
+    except REFUSALS as error:
+        fail(str(error))
+    stripe_tables.print_problems(reports)
+
+
+@stripe_app.command()
+def adopt(
+    customer: Annotated[str, typer.Argument(help="Stripe customer, cus_…")] = "",
+    hour: Annotated[
+        datetime | None,
+        typer.Argument(formats=["%Y-%m-%dT%H", "%Y-%m-%dT%H:%M"], help="UTC hour, such as 2026-11-20T14"),
+    ] = None,
+    is_all: Annotated[
+        bool,
+        typer.Option("--all", help="all hours, after the ledger was lost or restored; wait three hours first"),
+    ] = False,
+) -> None:
+    """Take what Stripe shows for what was reported; the next run sends what is missing, or too much."""
+    if is_all == bool(customer and hour) or bool(customer) != bool(hour):
+        raise typer.BadParameter("name a customer and an hour, or --all")
+    config = settings.load()
+    try:
+        if customer and hour:
+            adopted = [reconcile.adopt(config, connect_meter, _clock, customer, hour.replace(tzinfo=UTC))]
+        else:
+            adopted = reconcile.adopt_all(config, connect_meter, _clock)
+    except REFUSALS as error:
+        fail(str(error))
+    stripe_tables.print_adopted(adopted)
+
+
+@stripe_app.command()
+def explain(
+    name: Name,
+    when: Annotated[str, typer.Argument(metavar="HOUR", help="UTC: 2026-11-20T14; or a whole day: 2026-11-20")],
+) -> None:
+    """Why a customer was billed what it was billed in an hour: calls, reports, Stripe's total, and a verdict."""
+    try:
+        start = datetime.strptime(when, "%Y-%m-%dT%H" if "T" in when else "%Y-%m-%d").replace(tzinfo=UTC)
+    except ValueError:
+        raise typer.BadParameter(f"{when!r} is no UTC hour such as 2026-11-20T14, and no date") from None
+    end = start + (timedelta(hours=1) if "T" in when else timedelta(days=1))
+    try:
+        explained = statements.explain(settings.load(), name, start, end)
+    except UNKNOWN as error:
+        fail(str(error))
+    for explanation in explained:
+        stripe_tables.print_explanation(explanation)
+
+
+@stripe_app.command()
+def statement(
+    name: Name,
+    month: Annotated[datetime | None, Month] = None,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each hour, and the total")] = False,
+) -> None:
+    """Every billed hour of a customer's billing period, the running one by default: units, reports, Stripe's total."""
+    try:
+        found = statements.statements(settings.load(), name, month.replace(tzinfo=UTC) if month else None)
+    except UNKNOWN as error:
+        fail(str(error))
+    for each in found:
+        if as_csv:
+            csv.writer(sys.stdout, lineterminator="\n").writerows(statements.table(each))
+        else:
+            stripe_tables.print_statement(each)
+
+
+@stripe_app.command("statements")
+def write_statements(month: Annotated[datetime, Month]) -> None:
+    """A CSV for each customer's billing periods that began in a month, and an index with totals and status."""
+    try:
+        folder, count = statements.write_statements(settings.load(), month.replace(tzinfo=UTC))
+    except UNKNOWN as error:
+        fail(str(error))
+    console.print(f"Wrote {count:,} statements and index.csv into {folder}", soft_wrap=True)
+
+
+@stripe_app.command()
+def bootstrap(
+    is_applied: Annotated[
+        bool, typer.Option("--apply/--plan", help="make what is missing; or only show it, which is the default")
+    ] = False,
+) -> None:
+    """Meter, products and prices of our plans at Stripe: what stands, what is missing, what Stripe has no price for."""
+    try:
+        if is_applied:
+            for step in catalog.make(settings.load(), connect_products):
+                stripe_tables.print_made(step)
+        stripe_tables.print_steps(catalog.standing(settings.load(), connect_products))
+    except REFUSALS as error:
+        fail(str(error))
+
+
+@stripe_app.command()
+def check() -> None:
+    """Whether key, permissions, meter, clock, prices and subscriptions are as they must be. Changes nothing."""
+    try:
+        findings = catalog.check(settings.load(), connect_products)
+    except REFUSALS as error:
+        fail(str(error))
+    print_findings(findings)
+    if any(finding.problem and finding.is_needed for finding in findings):
+        raise typer.Exit(1)
+
+
+def _clock() -> datetime:
+    return datetime.now(UTC)

@@ -1,0 +1,263 @@
+"""What the `headroom stripe` commands print: plans, outcomes, problems, explanations, statements."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+
+from rich import box
+from rich.progress import Progress, TextColumn
+from rich.table import Table
+from rich.text import Text
+
+from orchestration.billing.catalog_rules import Action, Step
+from orchestration.billing.meter_ledger import Report
+from orchestration.billing.report import CustomerChange, ReportPlan, ReportResult
+from orchestration.billing.reporter import SendResult
+from orchestration.billing.statement import BilledHour, Statement
+from orchestration.billing.statements import Explanation
+from orchestration.cli.console import console
+from orchestration.usage.formatting import counted, printable
+
+LISTED = 20
+"""Customers of a plan, and refusals of a run."""
+ENDPOINTS = 10
+"""Listed of an account."""
+VERDICTS = 10
+"""Listed below a statement."""
+
+
+def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: int | None) -> None:
+    """A line for each customer and period, and what it comes to."""
+    change, (start, end) = planned.change, planned.window
+    if not change.reports:
+        console.print(f"Nothing to report: all usage until {end:%Y-%m-%d %H:%M} UTC is in the ledger.")
+    else:
+        console.print(
+            f"Would report {change.reports:,} customer-hours of {len(change.hours):,} customers, usage of"
+            f" {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC."
+        )
+        table = Table("Customer", "Account", "Period from", "Units before", "Units", "Overage before", "Overage")
+        table.box = box.SIMPLE_HEAD
+        for column in table.columns[3:]:
+            column.justify = "right"
+        for each in changes[:limit]:
+            name = each.account_name + (f" and {each.accounts - 1} more" if each.accounts > 1 else "")
+            table.add_row(
+                Text(each.stripe_customer_id),
+                Text(name),
+                f"{each.period_start:%Y-%m-%d}",
+                f"{each.units_before:,}",
+                f"{each.units:,}",
+                _amount(each.amount_before, each.currency),
+                _amount(each.amount, each.currency),
+            )
+        console.print(table)
+        if limit is not None and len(changes) > limit:
+            console.print(f"… and {len(changes) - limit:,} more: headroom stripe plan --all")
+        for currency in sorted({each.currency for each in changes if each.amount is not None}):
+            more = sum((each.added for each in changes if each.currency == currency), Decimal(0))
+            console.print(f"Overage by it, at the catalogue's prices: {more:+,.2f} {currency}")
+    if change.corrected_units:
+        console.print(
+            f"Corrections: {change.corrected_units:,} units of {len(change.corrected_customers):,} customers"
+            f" that were reported before."
+        )
+    if change.held:
+        console.print(f"Too late to be billed: {change.held:,} customer-hours; `headroom stripe problems` lists them.")
+    if planned.unbilled_units:
+        console.print(f"Not billed: {planned.unbilled_units:,} units of accounts without a Stripe customer.")
+    if planned.refusal:
+        console.print(Text(f"Has to be approved: {planned.refusal}", "bold yellow"))
+
+
+def print_outcome(outcome: ReportResult) -> None:
+    change, sent = outcome.planned.change, outcome.sent
+    if sent is None:
+        console.print(f"Recorded {change.reports:,} customer-hours as a preview: set STRIPE_API_KEY to send.")
+        return
+    console.print(
+        f"{change.reports:,} customer-hours planned; {sent.taken:,} taken by Stripe, {sent.refused:,} refused,"
+        f" {sent.in_doubt:,} in doubt."
+    )
+    for refusal in sent.refusals[:LISTED]:
+        console.print(Text(f"  {refusal.place}: {refusal.error}", "red"))
+
+
+def print_problems(reports: Sequence[Report], by_hour: bool = False) -> None:
+    """A block for each customer and reason, or for each hour with the identifier to name it by."""
+    if not reports:
+        console.print("No problem: every customer-hour is billed as it was counted, or will be.")
+    groups: dict[tuple[str, ...], list[Report]] = {}
+    for report in reports:
+        own = (report.identifier,) if by_hour else (report.state, report.error or "")
+        groups.setdefault((report.stripe_customer_id, *own), []).append(report)
+    for group in groups.values():
+        first, last = group[0], group[-1]
+        hours = f"{first.hour_start:%Y-%m-%d %H:%M}" + (
+            f" to {last.hour_start:%Y-%m-%d %H:%M}" if last != first else ""
+        )
+        units = sum(report.units for report in group)
+        head = f"{first.stripe_customer_id}  {hours} UTC  {counted(len(group), 'hour')}, {counted(units, 'unit')}  "
+        name = f"\n  {first.identifier}" if len(group) == 1 else ""
+        console.print(Text(head, "bold"), Text(f"{first.state}\n  {first.error or ''}{name}"), sep="")
+
+
+def print_adopted(reports: Sequence[Report]) -> None:
+    """The hours whose total was taken from Stripe."""
+    for report in reports:
+        console.print(Text(f"{report.place}: {counted(report.units, 'unit')} at Stripe"))
+    console.print(f"{counted(len(reports), 'hour')} taken over. `headroom stripe plan` shows what is sent next.")
+
+
+@contextmanager
+def progress() -> Iterator[Callable[[SendResult], None]]:
+    """Shows how many reports were taken, while they are sent."""
+    with Progress(TextColumn("{task.description}"), console=console, transient=True) as display:
+        task = display.add_task("Asking Stripe …")
+
+        def show(sent: SendResult) -> None:
+            display.update(
+                task, description=f"{sent.taken:,} taken, {sent.refused:,} refused, {sent.in_doubt:,} in doubt"
+            )
+
+        yield show
+
+
+def print_explanation(explanation: Explanation) -> None:
+    """What was used, what was reported, and for each hour that is not as it should be, why."""
+    start, end, hours = explanation.start, explanation.end, explanation.hours
+    _say(f"{explanation.stripe_customer_id}, {start:%a %d %b %Y %H:%M} to {end:%H:%M} UTC", "bold")
+    _print_accounts(explanation.accounts)
+    _print_endpoints(explanation.endpoints, start)
+    _print_revisions(explanation.revisions)
+    for hour in hours:
+        if hour.stripe_units is not None:
+            _say(f"Stripe showed {hour.stripe_units:,} units for {hour.hour_start:%H:%M} at the last look.")
+    odd = [hour for hour in hours if not hour.is_settled]
+    if odd or len(hours) == 1:
+        for hour in odd or hours:
+            _print_verdict(hour)
+    else:
+        units = sum(hour.counted_units for hour in hours)
+        _say(f"{units:,} units counted, reported and confirmed by Stripe in {len(hours):,} hours", "bold green")
+    _say(f"Usage as counted {explanation.as_of:%Y-%m-%d %H:%M} UTC; reports as they are now.", "dim")
+
+
+def print_statement(statement: Statement) -> None:
+    """A line for each hour with usage or a report, the totals, and the certificate."""
+    start, end = statement.period_start, statement.period_end
+    _say(f"{statement.stripe_customer_id}, billing period {start:%d %b %Y %H:%M} to {end:%d %b %Y %H:%M} UTC", "bold")
+    table = _table("Hour (UTC)", "Units", "Reported", "Stripe", "Revision", "State", "Sent", "Confirmed", "Identifier")
+    for column in table.columns[1:5]:
+        column.justify = "right"
+    for hour in statement.hours:
+        table.add_row(
+            f"{hour.hour_start:%Y-%m-%d %H:%M}",
+            *(f"{hour.counted_units:,}", f"{hour.reported_units:,}", _number(hour.stripe_units), str(hour.revisions)),
+            *(hour.state or "unreported", _moment(hour.sent_at), _moment(hour.confirmed_at), hour.identifier or ""),
+        )
+    table.add_section()
+    totals = (statement.counted_units, statement.reported_units, statement.stripe_units)
+    table.add_row("Total", *(f"{units:,}" for units in totals), style="bold")
+    console.print(table)
+    for hour in statement.unsettled[:VERDICTS]:
+        _print_verdict(hour)
+    if (more := len(statement.unsettled) - VERDICTS) > 0:
+        _say(f"… and {more:,} more hours that are not confirmed: --csv has a note for each")
+    if statement.certificate:
+        _say(statement.certificate.sentence, "green" if statement.status == "certified" else "yellow")
+    else:
+        _say(f"No certificate: {statement.status}.")
+    _say(f"Hours without usage and reports are left out. Usage as counted {statement.as_of:%Y-%m-%d %H:%M} UTC.", "dim")
+
+
+def _print_accounts(accounts: Sequence[Mapping[str, Any]]) -> None:
+    if not accounts:
+        _say("No account of the customer has usage here.")
+        return
+    table = _table("Account", "Calls", "Units", "Sampled calls", "Last call (UTC)")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for row in accounts:
+        name = f"{row['account_name']} ({row['account_id']})" if row["account_name"] else row["account_id"]
+        figures = (f"{row[column]:,}" for column in ("calls", "billable_units", "sampled_calls"))
+        table.add_row(Text(printable(name)), *figures, f"{row['last_call_at']:%H:%M:%S}")
+    console.print(table)
+
+
+def _print_endpoints(endpoints: Sequence[Mapping[str, Any]], day: datetime) -> None:
+    by_account: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in endpoints:
+        by_account[row["account_id"]].append(row)
+    for account, rows in by_account.items():
+        calls = [
+            f"{row['endpoint'] or '(none named)'} {row['calls']:,}"
+            + (f" (of {row['weight']} units each)" if row["weight"] != 1 else "")
+            for row in rows[:ENDPOINTS]
+        ]
+        more = f" and {len(rows) - ENDPOINTS:,} more" if len(rows) > ENDPOINTS else ""
+        _say(printable(f"Calls of {account} on the whole of {day:%d %b}: {', '.join(calls)}{more}"))
+
+
+def _print_revisions(revisions: Sequence[Report]) -> None:
+    if not revisions:
+        return
+    table = _table("Hour", "Revision", "Units", "Value", "Decided", "Sent", "Checked", "State", "Identifier")
+    for column in table.columns[1:4]:
+        column.justify = "right"
+    for report in revisions:
+        table.add_row(
+            *(f"{report.hour_start:%H:%M}", str(report.revision), f"{report.units:,}", f"{report.value:,}"),
+            *(_moment(report.created_at), _moment(report.finished_at), _moment(report.checked_at)),
+            *(str(report.state), report.identifier),
+        )
+    console.print(table)
+    for report in revisions:
+        if report.error:
+            _say(f"Revision {report.revision} of {report.hour_start:%H:%M}: {report.error}")
+
+
+def _print_verdict(hour: BilledHour) -> None:
+    style = "bold green" if hour.is_settled else "bold yellow"
+    _say(f"{hour.hour_start:%Y-%m-%d %H:%M} UTC: {hour.verdict}", style)
+
+
+def _say(sentence: str, style: str = "") -> None:
+    console.print(Text(sentence, style), soft_wrap=True)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(*columns, box=box.SIMPLE_HEAD)
+    for column in table.columns:
+        column.no_wrap = True
+    return table
+
+
+def _number(units: int | None) -> str:
+    return "" if units is None else f"{units:,}"
+
+
+def _moment(moment: datetime | None) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment else ""
+
+
+def print_steps(steps: Sequence[Step]) -> None:
+    """The parts of the catalogue at Stripe: what stands, what is to be made, what has to be done by hand."""
+    styles = {Action.NOTHING: "green", Action.BY_HAND: "bold red"}
+    for step in steps:
+        words = Text(f"{step.subject}{': ' if step.words else ''}{step.words}")
+        console.print(Text(f"{step.action:8} ", styles.get(step.action, "yellow")), words, sep="")
+    if any(step.action in (Action.MAKE, Action.REPLACE) for step in steps):
+        console.print("Nothing was changed; `headroom stripe bootstrap --apply` does it.")
+
+
+def print_made(step: Step) -> None:
+    """One part of it that was made."""
+    console.print(Text("made     ", "green"), Text(step.subject), sep="")
+
+
+def _amount(amount: Decimal | None, currency: str) -> str:
+    return "–" if amount is None else f"{amount:,.2f} {currency}"

@@ -1,0 +1,251 @@
+"""What people read in the shell: tables, the summary of a run, error lines. No commands; nothing is decided here."""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from orchestration.billing.meter_ledger import MeterLedger
+from orchestration.channels.preview import SEVERITY_STYLES, print_digest
+from orchestration.channels.slack.blocks import message_text
+from orchestration.cli.console import console, print_error
+from orchestration.cli.run import RunResult
+from orchestration.lake.lake import Batch
+from orchestration.ledger.ledger import Delivery, Ledger, State
+from orchestration.messages.account_wording import hits_cap, name_of
+from orchestration.settings import Settings
+from orchestration.usage.events import Rejection
+from orchestration.usage.formatting import format_pct, printable, sparkline
+from orchestration.usage.units import METER
+from orchestration.warehouse import published_copy, queries
+
+_ACCOUNT_COLUMNS = ("Account", "Severity", "Used today", "Used / quota", "Of cap", "14 days", "Hits cap", "Projected")
+_FIGURES = ("Used today", "Used / quota", "Of cap", "Projected")
+
+
+def print_run(config: Settings, outcome: RunResult) -> None:
+    """Seconds of each step, failures, and what was ingested, announced and recorded for Stripe."""
+    steps = []
+    for step in outcome.steps:
+        if step.error is not None:
+            steps.append(f"{step.name} FAILED")
+            print_error(f"{step.name} failed: {step.error}")
+        else:
+            steps.append(f"{step.name} skipped" if step.seconds is None else f"{step.name} {step.seconds:.1f} s")
+    console.print(Text(f"load {outcome.load_seconds:.1f} s · {' · '.join(steps)}", "dim"))
+    if not outcome.is_success:
+        print_error(f"run {outcome.run_id}: `headroom ui` shows its log; what did not run waits for the next run")
+    figures = outcome.figures
+    if raw := figures.get("raw_events"):
+        refused = figures["rejected_lines"]["events_rejected"]
+        for entry in raw["skipped"]:
+            path = entry["path"] if "://" in entry["path"] else config.landing / entry["path"]
+            print_error(f"not read: {path} {entry['reason']}")
+        console.print(
+            f"Ingested {raw['events_accepted']:,} events from {raw['lines']:,} new lines"
+            f" ({raw['duplicates']:,} duplicates, {refused:,} rejected)."
+        )
+    if digest := figures.get("usage_digest"):
+        console.print()
+        sentence = digest["outcome"]
+        if sentence.startswith("nothing"):
+            console.print(f"Digest of {outcome.on}: {sentence}", markup=False)
+        elif sentence.startswith("already"):
+            console.print(f"Digest of {outcome.on}: {sentence}. Nothing is announced twice.")
+        else:
+            delivery = Ledger(config.ledger_url).delivery(digest["key"])
+            if delivery:
+                print_digest(console, delivery.payload["digest"])
+            console.print(Text(f"{sentence[0].upper()}{sentence[1:]}.", "dim"))
+    for name in ("weekly_digest", "monthly_digest", "critical_alert"):
+        if notice := figures.get(name):
+            console.print(f"{name}: {notice['outcome']}.")
+            if "key" in notice and (delivery := Ledger(config.ledger_url).delivery(notice["key"])):
+                print_delivery(delivery)
+    if stripe := figures.get("stripe_usage"):
+        if "reports" not in stripe:
+            console.print(f"Stripe: {stripe['outcome']}.")
+            return
+        verb = f"{stripe['taken']:,} taken of" if "taken" in stripe else "would send"
+        console.print(
+            f"Stripe: {verb} {stripe['reports']:,} customer-hours of {stripe['customers']:,} customers"
+            f" ({stripe['units_in_window']:,} units that can be billed,"
+            f" {stripe['units_without_customer']:,} more without a Stripe customer)."
+        )
+
+
+def print_utilization(config: Settings, limit: int = 15) -> None:
+    """The accounts that have reached a threshold, soonest cap first."""
+    rows = published_copy.query(config.published, queries.UTILIZATION)
+    calls = {row["account_id"]: row["calls"] for row in published_copy.query(config.published, queries.DAILY_CALLS)}
+    console.print(Text(f"Utilization: {len(rows):,} accounts at a threshold of their quota", "bold"))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in _ACCOUNT_COLUMNS:
+        table.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=True)
+    for row in rows[:limit]:
+        projected, is_gauge = row["projected_eom"], row["meter"] != METER
+        table.add_row(
+            Text(name_of(row)),
+            Text(row["severity"], SEVERITY_STYLES.get(row["severity"], "")),
+            "" if is_gauge else f"{row['used_today']:,}",
+            f"{row['used_mtd']:,} / {row['quota']:,}",
+            format_pct(row["pct_of_cap"], row["ci95_pct"]),
+            "" if is_gauge else sparkline(calls.get(row["account_id"], ())),
+            hits_cap({**row, "used": row["used_mtd"]}, row["as_of"].astimezone(config.zone).date()),
+            f"{projected:,}" if projected is not None else "too early",
+        )
+    console.print(table)
+    if len(rows) > limit:
+        console.print(Text(f"… and {len(rows) - limit:,} more: headroom sql 'select * from utilization_mtd'", "dim"))
+
+
+def print_usage(
+    meters: Sequence[Mapping[str, Any]], name: str, days: tuple[date, date], rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """The calls of one account, in all and day by day, and its quotas where the last count was made within the days.
+
+    `meters` are its rows of utilization_mtd, calls first, `days` the half open range, `name` what that is called (""
+    for a range of dates), `rows` those of the days that had begun at the last count.
+    """
+    account, (start, end) = meters[0], days
+    week = f" (ISO week {start.isocalendar().week})" if name == "last week" else ""
+    is_running = start <= account["as_of"].date() < end
+    bars = [row["calls"] for row in rows]
+    console.print(
+        Text(f"{_called(account)}, {name + week + ', ' if name else ''}{_span(start, end)}, UTC days", "bold")
+    )
+    if not rows:
+        console.print("None of these days was counted yet: `headroom run` counts.")
+    else:
+        console.print(f"{sum(bars):,} calls{' so far' if is_running else ''}  {sparkline(bars)}")
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+        table.add_column("Day")
+        table.add_column("Calls", justify="right")
+        if is_weighted := any(row["units"] != row["calls"] for row in rows):
+            table.add_column("Units", justify="right")
+        table.add_column()
+        for row in rows:
+            note = "" if row["is_complete"] else "so far"
+            units = [f"{row['units']:,}"] if is_weighted else []
+            table.add_row(f"{row['usage_date']:%a %d %b %Y}", f"{row['calls']:,}", *units, Text(note, "dim"))
+        console.print(table)
+    if is_running:
+        for meter in meters:
+            console.print(_of_quota(meter))
+    through = f"Data through {account['data_through']:%d %b %Y %H:%M}" if account["data_through"] else "No usage yet"
+    console.print(Text(f"{through}, counted {account['as_of']:%d %b %Y %H:%M} UTC.", "dim"))
+
+
+def _called(account: Mapping[str, Any]) -> str:
+    name, account_id = account["account_name"], account["account_id"]
+    return f"{name} ({account_id})" if name else str(account_id)
+
+
+def _span(start: date, end: date) -> str:
+    """The days of `[start, end)` in words."""
+    return f"{start:%a %d %b %Y} to {end - timedelta(days=1):%a %d %b %Y}"
+
+
+def _of_quota(account: Mapping[str, Any]) -> str:
+    quota, pct, unit = account["quota"], format_pct(account["pct_of_cap"], account["ci95_pct"]), account["unit"]
+    used = "?" if account["used_mtd"] is None else f"{account['used_mtd']:,}"
+    amount = {
+        "limited": f"{used} of {quota or 0:,} {unit}, {pct}",
+        "unlimited": f"none; {used} {unit}",
+        "blocked": f"0, blocked; {used} {unit}",
+        "unknown": f"not known; {used} {unit}",
+    }[account["quota_state"]]
+    period = _span(account["period_start"].date(), account["period_end"].date())
+    return f"Quota: {amount} (usage period {period})."
+
+
+def print_delivery(delivery: Delivery) -> None:
+    """The stored message of one delivery."""
+    if "digest" in delivery.payload:
+        print_digest(console, delivery.payload["digest"])
+    elif "base64" in (file := delivery.payload.get("file", {})):
+        console.print(Text(f"{file['name']}: {printable(file['alt_text'])}"))
+    elif file:
+        print(file["content"], end="")  # noqa: T201 - a file for pipes: not wrapped, not styled
+    else:
+        text = message_text(delivery.payload["message"])
+        console.print("\n".join(printable(line) for line in text.split("\n")), markup=False)
+
+
+def print_preview(digest: dict[str, Any], replies: Sequence[Mapping[str, Any]], status: str, page: Path) -> None:
+    """A digest, what is in its thread in a line each, and where `page` draws both as Slack does."""
+    print_digest(console, digest)
+    for number, reply in enumerate(replies, 1):
+        said = reply["file"]["title"] if "file" in reply else reply["message"]["text"]
+        console.print(Text(f"Reply {number}: {printable(said)}", "dim"))
+    console.print(Text(status))
+    console.print(Text(f"As Slack shows it: {page}"), soft_wrap=True)
+
+
+def print_deliveries(ledger: Ledger, reports: MeterLedger) -> None:
+    """Every delivery and its state, and the meter reports in sums."""
+    table = Table("Key", "State", "Attempts", "Prepared", "Finished", "Receipt or error", box=box.SIMPLE_HEAD)
+    for delivery in ledger.deliveries():
+        state = "in doubt" if delivery.state is State.SENDING else str(delivery.state)
+        table.add_row(
+            Text(delivery.key),
+            state,
+            str(delivery.attempts),
+            f"{delivery.created_at:%Y-%m-%d %H:%M}",
+            f"{delivery.finished_at:%Y-%m-%d %H:%M}" if delivery.finished_at else "",
+            Text(delivery.permalink or delivery.receipt or delivery.error or ""),
+        )
+    console.print(table)
+    for total in reports.totals():
+        console.print(
+            f"Stripe {reports.event_name}: {total['reports']:,} customer-hours {total['state']}"
+            f" of {total['customers']:,} customers, {total['first_hour']:%Y-%m-%d %H:%M}"
+            f" to {total['last_hour']:%Y-%m-%d %H:%M} UTC"
+        )
+
+
+def print_migrations(place: str, steps: Sequence[str], became: str) -> None:
+    """The ledger's migrations that were run, or are missing."""
+    console.print(f"Ledger: {place}", markup=False, soft_wrap=True)
+    for step in steps:
+        console.print(f"  {step}", markup=False, soft_wrap=True)
+    console.print(f"{len(steps)} migrations {became}" if steps else "up to date", markup=False)
+
+
+def print_replay(batch: Batch | None) -> None:
+    """What became of the quarantine; None is an empty one."""
+    if batch is None:
+        console.print("No line is in quarantine.")
+        return
+    console.print(
+        f"Judged {batch.lines:,} lines again: {batch.accepted:,} count now ({batch.duplicates:,} were counted before),"
+        f" {sum(batch.rejected.values()):,} stay in quarantine. `headroom run` brings them into the figures."
+    )
+
+
+def print_rejected(config: Settings, limit: int) -> None:
+    """Each reason with its count and explanation, and the latest `limit` lines of it.
+
+    :raises NothingPublishedError: no run has published anything yet.
+    """
+    reasons = published_copy.query(
+        config.published,
+        "select reason, count(*) as lines from events_rejected group by reason order by lines desc, reason",
+    )
+    if not reasons:
+        console.print("No line was rejected.")
+    for row in reasons:
+        reason = Rejection(row["reason"])
+        console.print(Text(f"{row['lines']:,} × {reason}", "bold"), Text(f"— {reason.explanation}"))
+        for line in published_copy.query(
+            config.published,
+            """select landed_file, line_number, item, line from events_rejected where reason = ?
+               order by rejected_at desc, landed_file, line_number limit ?""",
+            [str(reason), limit],
+        ):
+            item = f" (event {line['item']} of the line)" if line["item"] else ""
+            console.print(Text(f"    {line['landed_file']}:{line['line_number']}{item}  {line['line'][:100]}"))

@@ -1,0 +1,233 @@
+"""Usage to Stripe, and the comparison of what Stripe took with what it shows."""
+
+from collections.abc import Iterator
+
+import dagster as dg
+
+from orchestration.billing import catalog, certify, reconcile, report
+from orchestration.billing.meter import StoppedError
+from orchestration.billing.meter_ledger import Report, meter_ledger
+from orchestration.billing.report import ReportResult
+from orchestration.billing.reporter import SendResult
+from orchestration.channels.stripe import connect_meter, connect_products
+from orchestration.defs.resources import OWNERS, Project, clock
+from orchestration.ledger.engines import BusyError
+from orchestration.ledger.outbox import RefusedError
+
+LISTED = 50
+"""Hours that are listed one by one; `headroom stripe problems` has all."""
+
+
+class StripeRun(dg.Config):
+    """What people decide for one run."""
+
+    approve: str = ""
+    """The code that a plan which changes too much was refused with: sends it."""
+    retry_refused: bool = False
+    """Sends again what Stripe refused less than a day ago, after a repair."""
+
+
+@dg.asset(
+    deps=["published_copy"],
+    group_name="deliver",
+    owners=OWNERS,
+    kinds={"stripe"},
+    description=(
+        "Usage to Stripe: for each customer and closed UTC hour what Stripe is to bill. First the difference between"
+        " the marts and the ledger is recorded, then it is sent, each hour once; an hour is sent again only where its"
+        " total changed. What Stripe refused is listed and tried again after a day.\n\n"
+        "If it fails, nothing is lost: the message says what to do, and the next run goes on where this one stopped."
+        " A plan that changes more of what was reported before than the limits allow waits for approval: look at"
+        " `headroom stripe plan`, then launch this asset with `approve` in its config.\n\n"
+        "Without STRIPE_API_KEY it is a preview: recorded, not sent. Accounts without a Stripe customer are counted"
+        " here and listed in utilization_mtd."
+    ),
+)
+def stripe_usage(context: dg.AssetExecutionContext, config: StripeRun, project: Project) -> dg.MaterializeResult[None]:
+    def progress(sent: SendResult) -> None:
+        context.log.info(f"{sent.taken:,} reports taken, {sent.refused:,} refused, {sent.in_doubt:,} in doubt")
+
+    try:
+        outcome = report.report_usage(
+            project.settings, connect_meter, clock, config.approve, config.retry_refused, progress
+        )
+    except BusyError as error:
+        return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {error}, and sends what is new"})
+    except (StoppedError, RefusedError, ValueError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    metadata = _figures(outcome)
+    if outcome.planned.refusal:
+        raise dg.Failure(outcome.planned.refusal, metadata=metadata, allow_retries=False)
+    if outcome.sent and outcome.sent.stopped:
+        raise dg.Failure(
+            f"{outcome.sent.stopped}. What was not sent is recorded; the next run sends it.",
+            metadata=metadata,
+            allow_retries=False,
+        )
+    return dg.MaterializeResult(metadata=metadata)
+
+
+def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
+    planned, sent = outcome.planned, outcome.sent
+    change, (start, end) = planned.change, planned.window
+    figures = {
+        "outcome": "sent" if sent else "previewed: set STRIPE_API_KEY to send",
+        "reports": change.reports,
+        "customers": len(change.hours),
+        "units": sum(change.units.values()),
+        "corrected_units": change.corrected_units,
+        "corrected_customers": len(change.corrected_customers),
+        "too_late": change.held,
+        "units_in_window": planned.units,
+        "units_without_customer": planned.unbilled_units,
+        "window": f"{start.isoformat()} to {end.isoformat()}",
+    }
+    if sent:
+        figures |= {"taken": sent.taken, "refused": sent.refused, "in_doubt": sent.in_doubt}
+        figures |= {"refusals": "\n".join(f"{r.place}: {r.error}" for r in sent.refusals)} if sent.refusals else {}
+    return {
+        name: dg.MetadataValue.text(v) if isinstance(v, str) else dg.MetadataValue.int(v) for name, v in figures.items()
+    }
+
+
+@dg.asset(
+    deps=["stripe_usage"],
+    group_name="deliver",
+    owners=OWNERS,
+    kinds={"stripe"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            "billed_as_counted",
+            asset="stripe_parity",
+            description=(
+                "No customer-hour is billed otherwise than it was counted: none refused, none that Stripe shows another"
+                " total for, none that came too late. Each says why and what to do; `headroom stripe problems` lists"
+                " all, `headroom stripe settle` ends what was dealt with by hand."
+            ),
+        )
+    ],
+    description=(
+        "What Stripe took compared with the hourly totals that it shows later, as whole numbers: Stripe answers before"
+        " it looks, and a deleted customer is a 200. Those that wait longest come first, as many as"
+        " HEADROOM_STRIPE_READS_PER_DAY allows. A total that does not appear is sent once more."
+    ),
+)
+def stripe_parity(
+    context: dg.AssetExecutionContext, project: Project
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    try:
+        looked = reconcile.look_back(project.settings, connect_meter, clock)
+    except BusyError as error:
+        context.log.info(f"not compared: {error}")
+        looked = None
+    except (StoppedError, ValueError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    problems = meter_ledger(project.settings).problems(LISTED + 1)
+    figures = {}
+    if looked:
+        names = ("confirmed", "waiting", "lost", "mismatched", "reads", "customers_left")
+        figures = {name: dg.MetadataValue.int(getattr(looked, name)) for name in names}
+        if looked.stopped:
+            context.log.warning(looked.stopped)
+    yield dg.MaterializeResult(metadata=figures)
+    yield dg.AssetCheckResult(
+        passed=not problems,
+        severity=dg.AssetCheckSeverity.ERROR,
+        metadata={
+            "hours": f"more than {LISTED}" if len(problems) > LISTED else str(len(problems)),
+            **({"problems": _listed(problems[:LISTED])} if problems else {}),
+        },
+    )
+
+
+@dg.asset(
+    deps=["stripe_parity"],
+    group_name="deliver",
+    owners=OWNERS,
+    kinds={"stripe"},
+    description=(
+        "For each customer whose usage period has ended within the last 34 days: whether it was billed as it was"
+        " counted, hour by hour, by the marts, the ledger and Stripe. A period where all three are equal is certified,"
+        " once; an open one says which hours differ and is compared again after six hours, and once more within two"
+        " hours before its invoice is final (HEADROOM_STRIPE_GRACE_HOURS). A month takes eight of"
+        " HEADROOM_STRIPE_READS_PER_DAY. `headroom stripe statement` prints a customer's certificate.\n\n"
+        "What is open is repaired where stripe_parity, or `headroom stripe explain`, says how."
+    ),
+)
+def stripe_certificates(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+    try:
+        compared = certify.certify(project.settings, connect_meter, clock)
+    except BusyError as error:
+        return dg.MaterializeResult(metadata={"outcome": f"not compared: {error}"})
+    except (StoppedError, ValueError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    if compared is None:
+        return dg.MaterializeResult(metadata={"outcome": "previewed: set STRIPE_API_KEY to compare"})
+    if compared.stopped:
+        context.log.warning(compared.stopped)
+    table = [
+        dg.TableRecord(
+            {
+                "customer": each.stripe_customer_id,
+                "period": f"{each.period_start:%Y-%m-%d} to {each.period_end:%Y-%m-%d}",
+                "counted": each.units,
+                "reported": each.reported_units,
+                "Stripe": "" if each.stripe_units is None else str(each.stripe_units),
+                "invoice can change until": f"{each.final_at:%Y-%m-%d %H:%M}",
+                "what differs": each.difference or "",
+            }
+        )
+        for each in compared.open[:LISTED]
+    ]
+    return dg.MaterializeResult(
+        metadata={
+            "certified": compared.certified,
+            "open": len(compared.open),
+            "reads": compared.reads,
+            "left_for_later": compared.left,
+            **({"differences": dg.MetadataValue.table(table)} if table else {}),
+        }
+    )
+
+
+def _listed(problems: list[Report]) -> dg.MetadataValue:
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "customer": report.stripe_customer_id,
+                    "hour (UTC)": f"{report.hour_start:%Y-%m-%d %H:%M}",
+                    "units": report.units,
+                    "state": str(report.state),
+                    "why, and what to do": report.error or "",
+                    "identifier": report.identifier,
+                }
+            )
+            for report in problems
+        ]
+    )
+
+
+@dg.asset_check(
+    asset="stripe_usage",
+    description=(
+        "Meter, products, prices and subscriptions at Stripe are as our plans say, and each billed customer has exactly"
+        " one subscription to the meter, anchored at a full UTC hour: else usage that Stripe takes is not billed, or"
+        " twice. Daily. `headroom stripe check` says the same; `headroom stripe bootstrap` makes what is missing."
+    ),
+)
+def catalogue_at_stripe(project: Project) -> dg.AssetCheckResult:
+    settings = project.settings
+    if settings.stripe_api_key is None:
+        return dg.AssetCheckResult(passed=True, metadata={"outcome": "not asked: STRIPE_API_KEY is not set"})
+    try:
+        findings = [finding for finding in catalog.check(settings, connect_products) if finding.problem]
+    except (StoppedError, RefusedError, ValueError) as error:
+        return dg.AssetCheckResult(passed=False, metadata={"outcome": str(error)})
+    needed = any(finding.is_needed for finding in findings)
+    listed = "\n".join(f"- {finding.subject}: {finding.problem}" for finding in findings[:LISTED])
+    return dg.AssetCheckResult(
+        passed=not findings,
+        severity=dg.AssetCheckSeverity.ERROR if needed else dg.AssetCheckSeverity.WARN,
+        metadata={"findings": len(findings), "problems": dg.MetadataValue.md(listed)},
+    )

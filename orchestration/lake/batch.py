@@ -1,0 +1,238 @@
+"""One batch of landed lines on its way into the lake: judged, and written.
+
+Before that its lines are staged (`staging.py`), in between events that were there before are found (`repeats.py`). The
+rules are in `parsing.py`; what makes a batch whole, and when it counts, in `lake.py`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+
+from orchestration.lake import landing
+from orchestration.lake.batch_lines import Staged
+from orchestration.lake.event_sql import JUDGE_LINES, READ_LINES
+from orchestration.usage.events import API_CALL, Rejection
+
+ROW_GROUP_BYTES = 32 * 2**20
+"""Held in memory while a file is written. Counted in rows, as by default, it could be the whole batch."""
+
+CALL_COLUMNS = {
+    "source": "varchar",
+    "event_id": "varchar",
+    "event_name": "varchar",
+    "account_id": "varchar",
+    "event_at": "timestamptz",
+    "ingested_at": "timestamptz",
+    "sample_weight": "bigint",
+    "endpoint": "varchar",
+    "status": "integer",
+    "properties": "varchar",
+    "landed_file": "varchar",
+    "line_number": "bigint",
+    "batch": "bigint",
+}
+OTHER_COLUMNS = {
+    "source": "varchar",
+    "event_id": "varchar",
+    "event_name": "varchar",
+    "account_id": "varchar",
+    "event_at": "timestamptz",
+    "ingested_at": "timestamptz",
+    "quota": "bigint",
+    "properties": "varchar",
+    "landed_file": "varchar",
+    "line_number": "bigint",
+    "batch": "bigint",
+}
+REJECTED_COLUMNS = {
+    "landed_file": "varchar",
+    "origin": "varchar",
+    "line_number": "bigint",
+    "item": "bigint",
+    "reason": "varchar",
+    "line": "varchar",
+    "arrived_at": "timestamptz",
+    "rejected_at": "timestamptz",
+    "generation": "bigint",
+}
+
+
+def judge(connection: duckdb.DuckDBPyConnection, staged: Staged, ingested_at: datetime, kept_from: date) -> None:
+    """Make the table `judged` of lines that were looked at one by one, and the view `candidate` of all good events."""
+    longest = landing.MAX_LINE_BYTES + 2**20
+    terms = {"ingested_at": ingested_at, "kept_from": kept_from}
+    connection.execute(READ_LINES, {"staged": str(staged.path), "longest": longest, **terms}).fetchall()
+    [[read]] = connection.execute("select count(*) from parsed").fetchall()
+    odd: list[int] | None = None
+    if read == staged.lines:
+        odd = column_of(connection, "select rowid from parsed where not is_judged order by rowid")
+    else:  # the reader has another notion of a line: nothing that it says can be placed
+        connection.execute("update parsed set is_judged = false").fetchall()
+    connection.execute("set preserve_insertion_order = false")  # costs memory, and from here on nothing has an order
+    connection.register("lines", staged.raw(odd))
+    connection.execute(JUDGE_LINES, terms).fetchall()
+    connection.unregister("lines")
+    parts = pa.table(
+        {
+            "first_seq": pa.array([part.first_seq for part in staged.parts], pa.int64()),
+            "landed_file": pa.array([part.file.path for part in staged.parts], pa.string()),
+            "origin": pa.array([part.file.origin for part in staged.parts], pa.string()),
+            "first_line": pa.array([part.first_line for part in staged.parts], pa.int64()),
+        }
+    )
+    connection.register("parts", parts)
+    connection.execute("create temp table part as from parts").fetchall()
+    connection.unregister("parts")
+    _candidates(connection, is_one_part=len(staged.parts) == 1)
+
+
+def judge_again(connection: duckdb.DuckDBPyConnection, rejected: str, ingested_at: datetime, kept_from: date) -> None:
+    """The same for lines in quarantine, `rejected` being a query for them: other rules may be in force by now."""
+    connection.execute(f"""
+        create temp table lines as
+        select row_number() over (order by landed_file, line_number, item) as seq, item, line as raw, true as is_utf8,
+            landed_file, origin, line_number, arrived_at
+        from ({rejected})
+    """).fetchall()
+    connection.execute(JUDGE_LINES, {"ingested_at": ingested_at, "kept_from": kept_from}).fetchall()
+    connection.execute("create temp table parsed as select *, true as is_judged from judged where false").fetchall()
+    connection.execute(
+        "create temp table part as select 0 as first_seq, '' as landed_file, '' as origin, 0 as first_line"
+    ).fetchall()
+    _candidates(connection, is_one_part=True)
+
+
+def _candidates(connection: duckdb.DuckDBPyConnection, is_one_part: bool) -> None:
+    # The id of an event that has none is its place: where its file was first seen, and its line.
+    found = "cross join part" if is_one_part else "asof join part on parsed.rowid >= part.first_seq"
+    connection.execute(f"""
+        create temp view candidate as
+        select
+            parsed.rowid as seq, 0 as item,
+            coalesce(case when own_id is null then part.origin else own_source end, '') as source,
+            coalesce(own_id, cast(parsed.rowid - first_seq + first_line as varchar)) as event_id,
+            has_time,
+            event_name, account_id, event_at, sample_weight, cast(null as bigint) as quota, endpoint, status,
+            properties, part.landed_file, parsed.rowid - first_seq + first_line as line_number
+        from parsed {found}
+        where is_judged
+        union all
+        select
+            seq, item,
+            coalesce(case when own_id is null then origin else own_source end, ''),
+            coalesce(own_id, line_number || case when item > 0 then '.' || item else '' end),
+            has_time,
+            event_name, account_id, event_at, sample_weight, quota, endpoint, status,
+            properties, landed_file, line_number
+        from judged where reason is null
+    """).fetchall()
+
+
+def refuse(connection: duckdb.DuckDBPyConnection, staged: Staged | None, ingested_at: datetime) -> None:
+    """Make the view `refused`: what was judged bad, conflicts with their lines, and where files are damaged."""
+    # the time of arrival is that of an event without a time, also when it is judged again
+    columns = "landed_file, origin, line_number, item, reason, line, arrived_at"
+    connection.execute(f"""
+        create temp table refused_besides as
+        select {columns.replace("reason, line", f"'{Rejection.ID_CONFLICT}' as reason, raw as line")}
+        from judged where raw is not null and (seq, item) in (select (seq, item) from repeated where is_conflict)
+    """).fetchall()
+    elsewhere = """select seq from repeated
+        where is_conflict and (seq, item) not in (select (seq, item) from judged where raw is not null)"""
+    if staged:
+        connection.register("lines", staged.raw(column_of(connection, f"{elsewhere} order by seq")))
+    connection.execute(
+        f"""
+        insert into refused_besides
+        select landed_file, origin, line_number, item, '{Rejection.ID_CONFLICT}', raw, coalesce(arrived_at, ?)
+        from lines where seq in ({elsewhere})
+        """,
+        [ingested_at],
+    ).fetchall()
+    if staged:
+        connection.unregister("lines")
+        for file in staged.damaged:
+            connection.execute(
+                "insert into refused_besides values (?, ?, ?, 0, ?, ?, null)",
+                [file.path, file.origin, file.read_lines + 1, str(Rejection.DAMAGED_FILE), file.damage],
+            ).fetchall()
+    connection.execute(f"""
+        create temp view refused as
+        select {columns.replace("reason, line", "reason, raw as line")} from judged where reason is not null
+        union all
+        from refused_besides
+    """).fetchall()
+
+
+def write(
+    connection: duckdb.DuckDBPyConnection,
+    folder: Path,
+    number: int,
+    generation: int,
+    ingested_at: datetime,
+    is_replay: bool,
+) -> None:
+    """Write the batch's calls by UTC day, its other events, and its refused lines.
+
+    A replay that refuses nothing leaves a row without a reason, so that readers see that a generation began.
+    """
+    moment = f"timestamptz '{ingested_at.isoformat()}'"
+    constant = {"ingested_at": moment, "batch": str(number), "rejected_at": moment, "generation": str(generation)}
+
+    def copy(columns: Mapping[str, str], rows: str, target: Path) -> None:
+        selected = ", ".join(f"cast({constant.get(name, name)} as {kind}) as {name}" for name, kind in columns.items())
+        target.parent.mkdir(parents=True, exist_ok=True)
+        connection.execute(
+            f"copy (select {selected} from {rows}) to {literal(str(target))}"
+            # a level more costs a sixth more time and saves nothing on such columns
+            f" (format parquet, compression zstd, compression_level 1, row_group_size_bytes {ROW_GROUP_BYTES})"
+        ).fetchall()
+
+    calls = ", ".join(literal(name) for name in API_CALL)
+    accepted = "candidate anti join repeated using (seq, item)"
+    days = f"select distinct cast(event_at as date) as day from {accepted} where event_name in ({calls}) order by day"
+    for day in column_of(connection, days):
+        copy(
+            CALL_COLUMNS,
+            f"{accepted} where event_name in ({calls})"
+            f" and event_at >= timestamptz '{day}' and event_at < timestamptz '{day}' + interval 1 day",
+            folder / "calls" / f"event_date={day}" / "calls.parquet",
+        )
+    [[others]] = connection.execute(f"select count(*) from {accepted} where event_name not in ({calls})").fetchall()
+    if others:
+        copy(OTHER_COLUMNS, f"{accepted} where event_name not in ({calls})", folder / "others.parquet")
+    [[refused]] = connection.execute("select count(*) from refused").fetchall()
+    if refused or is_replay:
+        rows = "refused" if refused else "(select 1) left join refused on true"
+        copy(REJECTED_COLUMNS, rows, folder / "rejected.parquet")
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What became of the events of a batch; an event of a list in one line counts like a line."""
+
+    accepted: int
+    duplicates: int
+    rejected: dict[str, int]
+
+
+def count(connection: duckdb.DuckDBPyConnection) -> Counts:
+    reasons = connection.execute("select reason, count(*) from refused group by reason order by reason").fetchall()
+    [[candidates]] = connection.execute("select count(*) from candidate").fetchall()
+    [[repeated, conflicts]] = connection.execute(
+        "select count(*), count(*) filter (is_conflict) from repeated"
+    ).fetchall()
+    return Counts(candidates - repeated, repeated - conflicts, dict(reasons))
+
+
+def column_of(connection: duckdb.DuckDBPyConnection, query: str) -> list[Any]:
+    return [value for (value,) in connection.execute(query).fetchall()]
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"

@@ -1,0 +1,157 @@
+"""The new lines of a batch, one after the other in one file, and where each of them came from.
+
+Inflated and without blank ones, so that DuckDB's JSON reader can take the file as it is. What is new in which file is
+`landing.py`'s business, what the lines mean `parsing.py`'s.
+"""
+
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+from orchestration.lake import landing
+from orchestration.lake.landing import LandedFile
+from orchestration.lake.sources import Place, Skipped
+
+
+@dataclass(frozen=True)
+class Part:
+    """Staged lines in a row that are lines in a row of one file."""
+
+    first_seq: int
+    file: LandedFile
+    first_line: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Staged lines that were written at once, and where they are."""
+
+    first_seq: int
+    count: int
+    offset: int
+    size_bytes: int
+
+
+@dataclass
+class Staged:
+    """The new lines of a batch, one after the other in one file; line numbers of it, `seq`, start at 0."""
+
+    path: Path
+    parts: list[Part] = field(default_factory=list)
+    blocks: list[Block] = field(default_factory=list)
+    lines: int = 0
+    files: dict[str, LandedFile] = field(default_factory=dict)
+    skipped: list[Skipped] = field(default_factory=list)
+    damaged: list[LandedFile] = field(default_factory=list)
+    """Files that this batch read up to where they are damaged."""
+
+    def raw(self, wanted: Sequence[int] | None = None) -> pa.RecordBatchReader:
+        """The lines with the numbers `wanted`, in ascending order, or all, for `JUDGE_LINES`."""
+        return pa.RecordBatchReader.from_batches(_LINES, self._raw(wanted))
+
+    def _raw(self, wanted: Sequence[int] | None) -> Iterator[pa.RecordBatch]:
+        starts = [part.first_seq for part in self.parts]
+        with self.path.open("rb") as stream:
+            for block in self.blocks:
+                first, behind = block.first_seq, block.first_seq + block.count
+                picked: Sequence[int] = range(first, behind)
+                if wanted is not None:
+                    picked = wanted[bisect_left(wanted, first) : bisect_left(wanted, behind)]
+                if picked:
+                    stream.seek(block.offset)
+                    lines = stream.read(block.size_bytes).split(b"\n")
+                    yield self._piece([(seq, lines[seq - first].strip()) for seq in picked], starts)
+
+    def _piece(self, lines: list[tuple[int, bytes]], starts: list[int]) -> pa.RecordBatch:
+        parts = [self.parts[bisect_right(starts, seq) - 1] for seq, _ in lines]
+        texts = [line for _, line in lines]
+        try:
+            raw = pa.array(texts, pa.binary()).cast(pa.string())
+            is_utf8 = pa.repeat(True, len(texts))
+        except pa.ArrowInvalid:
+            raw = pa.array([line.decode("utf-8", "backslashreplace") for line in texts], pa.string())
+            is_utf8 = pa.array([_is_utf8(line) for line in texts], pa.bool_())
+        return pa.record_batch(
+            [
+                pa.array([seq for seq, _ in lines], pa.int64()),
+                pa.repeat(pa.scalar(0, pa.int64()), len(texts)),
+                raw,
+                is_utf8,
+                pa.array([part.file.path for part in parts], pa.string()),
+                pa.array([part.file.origin for part in parts], pa.string()),
+                pa.array(
+                    [part.first_line + seq - part.first_seq for (seq, _), part in zip(lines, parts, strict=True)],
+                    pa.int64(),
+                ),
+                pa.nulls(len(texts), pa.timestamp("us", "UTC")),
+            ],
+            schema=_LINES,
+        )
+
+
+_LINES = pa.schema(
+    [
+        ("seq", pa.int64()),
+        ("item", pa.int64()),
+        ("raw", pa.string()),
+        ("is_utf8", pa.bool_()),
+        ("landed_file", pa.string()),
+        ("origin", pa.string()),
+        ("line_number", pa.int64()),
+        ("arrived_at", pa.timestamp("us", "UTC")),
+    ]
+)
+
+
+def stage(place: Place, plan: Iterable[LandedFile | Skipped], path: Path, limit_bytes: int) -> Staged:
+    """Copy about `limit_bytes` of new lines of the planned files to `path`."""
+    staged, size_bytes = Staged(path), 0
+    with path.open("wb", buffering=0) as stream:
+        for entry in plan:
+            if isinstance(entry, Skipped):
+                staged.skipped.append(entry)
+                continue
+            if entry.is_complete:
+                staged.files[entry.path] = entry
+                continue
+            try:
+                for state, pieces in landing.read(place, entry, limit_bytes - size_bytes):
+                    for piece in pieces:
+                        staged.parts.append(Part(staged.lines, entry, piece.first_line))
+                        staged.blocks.append(Block(staged.lines, piece.count, size_bytes, len(piece.lines)))
+                        stream.write(piece.lines)
+                        staged.lines += piece.count
+                        size_bytes += len(piece.lines)
+                    staged.files[entry.path] = state
+                    if state.is_complete and state.damage:
+                        staged.damaged.append(state)
+            except OSError as error:
+                staged.skipped.append(Skipped(entry.path, f"cannot be read: {error.strerror}"))
+            if size_bytes >= limit_bytes:
+                break
+    staged.parts = list(_merged(staged.parts))
+    return staged
+
+
+def _merged(parts: Iterable[Part]) -> Iterator[Part]:
+    """The parts, those that go on where the one before ended put together with it."""
+    last: Part | None = None
+    for part in parts:
+        if (
+            last is None
+            or part.file is not last.file
+            or part.first_line - last.first_line != part.first_seq - last.first_seq
+        ):
+            last = part
+            yield part
+
+
+def _is_utf8(line: bytes) -> bool:
+    try:
+        line.decode()
+    except UnicodeDecodeError:
+        return False
+    return True

@@ -1,0 +1,115 @@
+"""What a landed file says, as lines of JSON, read from its beginning or, where it is plain, from anywhere.
+
+Line k of the content is line k of the file (of a Parquet file: row k), so that a line number leads back to it. How
+bytes are decoded is in `decoding.py`, which part of the content was read before is `landing.py`'s business, and what a
+line means is decided in `parsing.py`.
+"""
+
+import errno
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import BinaryIO
+
+from orchestration.lake import readers
+from orchestration.lake.readers import CutShortError, DamagedError
+from orchestration.lake.sources import CHANGED, Found, Place
+
+CHUNK_BYTES = 2**20
+"""Read at a time. Below, the calls cost more than the bytes; above, only memory grows."""
+SETTLED_SECONDS = 60
+"""A file whose end is missing counts as still being written until it was left alone for so long."""
+
+
+class Content:
+    """The content of one file; `damage` says afterwards what cut it short, if anything."""
+
+    def __init__(self, pieces: Iterator[bytes]) -> None:
+        self._pieces = pieces
+        self._left = b""
+        self.damage: str | None = None
+
+    def read(self, count: int) -> bytes:
+        """At most `count` bytes, at least one before the end.
+
+        :raises OSError: the file cannot be read, changed meanwhile, or is still being written.
+        """
+        while not self._left:
+            try:
+                self._left = next(self._pieces)
+            except StopIteration:
+                return b""
+            except DamagedError as error:
+                self.damage = str(error)
+                return b""
+        piece, self._left = self._left[:count], self._left[count:]
+        return piece
+
+    def skip_lines(self, count: int) -> None:
+        """Go behind line `count`."""
+        while count > 0 and (piece := self.read(CHUNK_BYTES)):
+            there = piece.count(b"\n")
+            if there < count:
+                count -= there
+                continue
+            end = -1
+            for _ in range(count):
+                end = piece.index(b"\n", end + 1)
+            self._left, count = piece[end + 1 :] + self._left, 0
+
+
+def is_plain(path: str) -> bool:
+    """Whether the stored bytes are the content, so that reading can start anywhere."""
+    return path.endswith((".ndjson", ".jsonl"))
+
+
+def is_by_row(path: str) -> bool:
+    """Whether the content is made from rows: such a file is known by its stored bytes."""
+    return path.endswith((".csv", ".csv.gz", ".csv.zst", ".parquet"))
+
+
+@contextmanager
+def opened(place: Place, file: Found) -> Iterator[Content]:
+    """The content of `file`.
+
+    :raises OSError: it cannot be read, or changed meanwhile.
+    """
+    with place.open(file) as stored:
+        yield Content(_decoded(file, stored))
+
+
+@contextmanager
+def opened_stored(place: Place, file: Found, offset: int = 0) -> Iterator[Content]:
+    """The bytes of `file` as they are stored, from `offset` on."""
+    with place.open(file) as stored:
+        stored.seek(offset)
+        yield Content(_stored(stored, file.stored_bytes - offset))
+
+
+def _decoded(file: Found, stored: BinaryIO) -> Iterator[bytes]:
+    is_settled = time.time_ns() - file.mtime_ns > SETTLED_SECONDS * 10**9
+    name, pieces = file.path, _stored(stored, file.stored_bytes)
+    try:
+        if name.endswith(".parquet"):
+            pieces = readers.parquet_lines(stored)
+        elif name.endswith(".gz"):
+            name, pieces = name.removesuffix(".gz"), readers.gunzip(pieces)
+        elif name.endswith(".zst"):
+            name, pieces = name.removesuffix(".zst"), readers.unzstd(pieces)
+        if name.endswith(".csv"):
+            pieces = readers.csv_lines(pieces, is_settled)
+        yield from pieces
+    except CutShortError as error:
+        if is_settled:
+            raise
+        raise OSError(errno.EAGAIN, f"{error}, and it was written to just now: left for later") from error
+
+
+def _stored(stored: BinaryIO, size: int) -> Iterator[bytes]:
+    left = size
+    while left > 0:
+        chunk = stored.read(min(CHUNK_BYTES, left))
+        if not chunk:
+            raise OSError(errno.ESTALE, CHANGED)
+        left -= len(chunk)
+        yield chunk

@@ -1,0 +1,337 @@
+"""The lake: every accepted usage event once, calls as Parquet by event date, and every refused line with its reason.
+
+A batch is one folder, `batches/000001/`, with `calls/event_date=…/*.parquet`, `others.parquet` (quotas and limits),
+`rejected.parquet` and `manifest.json` (which bytes of which landing files it holds); a file without rows is not
+there. It is written elsewhere, synced, and moved in: a batch is there as a whole or not at all, so a kill at any
+moment leaves nothing half counted. Files are immutable; when there are many small ones, one takes the place of several
+(`compaction.py`). The warehouse can be rebuilt from them alone, and landing files may be deleted once read. Where the
+lake has a bucket (`lake_bucket.py`), a batch is put there before the ledger takes its files for read: of a lost disk
+nothing is missing that is not read again.
+
+Calls of days before the one in `kept_from.parquet` are gone, or go with the next compaction. None is let in again: by
+then nobody can tell whether it was counted.
+
+How a batch is made is in `batch.py`, the rules are in `usage/events.py`, `accounts.py` reads the files of accounts.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import pyarrow.parquet as pq
+from filelock import FileLock
+
+from orchestration.lake import batch as making
+from orchestration.lake import batch_lines, compaction, deduplication, landing, meter_reports, parquet
+from orchestration.lake.account_files import ACCOUNTS_FILES, ROWS_REJECTED_COLUMNS, AccountsFile
+from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
+from orchestration.lake.bucket import LakeBucket
+from orchestration.lake.landing import LandedFile
+from orchestration.lake.sources import Found, Place, Skipped
+from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
+
+BATCH_BYTES = 256 * 2**20
+"""Landing bytes in one batch: 1M typical events. Bounds memory for any backlog."""
+MEMORY_LIMIT = "700MB"
+THREADS = 2
+"""Each needs memory of its own to parse: with 4, twenty lines of 5 MB went beyond the limit."""
+KEPT_AS_THEY_ARE = (Rejection.INVALID_UTF8, Rejection.DAMAGED_FILE)
+"""Refused lines whose bytes are not in quarantine: judging them again would judge something else."""
+KEPT_FROM = "kept_from.parquet"
+SINCE_EVER = date(1970, 1, 1)
+"""What a lake that keeps everything keeps calls from."""
+
+
+@dataclass
+class Batch:
+    """One committed batch: its manifest."""
+
+    number: int
+    ingested_at: str
+    files: list[LandedFile] = field(default_factory=list)
+    lines: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: dict[str, int] = field(default_factory=dict)
+    generation: int = 0
+    """Counts the replays of the quarantine: rows of `rejected.parquet` hold as long as there is no later one."""
+
+    @classmethod
+    def from_json(cls, text: str) -> "Batch":
+        content = json.loads(text)
+        return cls(**{**content, "files": [LandedFile(**file) for file in content["files"]]})
+
+
+class Lake:
+    """The folder of batches. Reading needs no lock; ingesting takes one, which dies with its process."""
+
+    def __init__(self, root: Path, bucket_url: str | None = None) -> None:
+        self.root = root
+        self.bucket = LakeBucket(bucket_url, root) if bucket_url else None
+        self._batches = root / "batches"
+        self._staging = root / ".staging"
+        """What is not committed yet. Not among the batches: DuckDB's globs match hidden folders too."""
+        self._scan: tuple[list[Found], list[Skipped]] | None = None
+
+    def create(self) -> None:
+        """Make an empty lake that can be queried: its files then always match the globs of the dbt sources.
+
+        :raises ValueError: there is one of an earlier layout.
+        """
+        empty = self._batches / "000000"
+        if (empty / "events").exists():
+            raise ValueError(
+                f"{self.root} was written by an earlier Headroom, in folders that this one does not read: move it, the "
+                "warehouse and ledger.sqlite away, and run again; the landing files are then read anew."
+            )
+        meter_reports.create(self.root)
+        if not (self.root / KEPT_FROM).exists():
+            self._write_kept_from(SINCE_EVER)
+        if empty.exists():
+            return
+        for kind in ACCOUNTS_FILES:
+            self.write_accounts(kind, None, rejected_at=None)
+        with self._committed(empty) as folder:
+            (folder / "calls" / "event_date=1970-01-01").mkdir(parents=True)
+            for columns, name in (
+                (CALL_COLUMNS, "calls/event_date=1970-01-01/empty.parquet"),
+                (OTHER_COLUMNS, "others.parquet"),
+                (REJECTED_COLUMNS, "rejected.parquet"),
+            ):
+                parquet.write(folder / name, columns)
+            (folder / "manifest.json").write_text(json.dumps(asdict(Batch(0, ""))))
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """The lock, and lake and bucket brought to the same batches: for whoever adds one, or copies them all.
+
+        :raises LakeBucketError: they cannot be.
+        """
+        with self.locked():
+            if self.bucket:
+                self.bucket.bring_together(self._committed)
+            yield
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Waits for other writers on this machine; a killed writer's lock is free at once."""
+        self.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(self.root / ".lock"):
+            if self._staging.exists():
+                shutil.rmtree(self._staging)
+            self.create()
+            self._scan = None
+            yield
+
+    def batches(self, after: int = 0) -> list[Batch]:
+        """The committed batches with a number above `after`, oldest first."""
+        names = sorted((path.name for path in self._batches.glob("[0-9]*") if int(path.name) > after), key=int)
+        return [Batch.from_json((self._batches / name / "manifest.json").read_text()) for name in names]
+
+    def fingerprint(self, number: int) -> str:
+        """A text that is another one in a lake whose batch of that number is another one; empty where there is none."""
+        manifest = self._batches / f"{number:06d}" / "manifest.json"
+        return hashlib.md5(manifest.read_bytes(), usedforsecurity=False).hexdigest() if manifest.exists() else ""
+
+    def must_have(self, number: int) -> None:
+        """What the ledger takes for read is in the lake.
+
+        :raises ValueError: the lake ends before this batch.
+        """
+        last = self._next()[0] - 1
+        if last < number:
+            raise ValueError(
+                f"The ledger takes the files of batch {number} for read, but the lake in {self.root} ends at {last}:"
+                " usage would be missing. Put the lake of this ledger back, from its bucket (HEADROOM_LAKE_URL) or from"
+                " a backup: see orchestration/delivery/README.md."
+            )
+
+    def ingest(
+        self, place: Place, known: Mapping[str, LandedFile], now: datetime, batch_bytes: int = BATCH_BYTES
+    ) -> tuple[Batch | None, list[Skipped]]:
+        """Commit the next batch of what landed in `place` since `known`; None where nothing new is there.
+
+        Call inside `writing()`, and again until it returns None: only then is the list of what was skipped whole.
+        The place is looked at in the first call, so that a file that never stops growing does not hold the others.
+        """
+        if self._scan is None:
+            self._scan = place.scan()
+        found, skipped = self._scan
+        self._staging.mkdir(exist_ok=True)
+        plan = landing.plan(place, found, known)
+        staged = batch_lines.stage(place, plan, self._staging / "lines.ndjson", batch_bytes)
+        if not staged.files:
+            return None, skipped + staged.skipped
+        number, generation = self._next()
+        with self._connect() as connection:
+            making.judge(connection, staged, now, self.kept_from())
+            deduplication.find_repeated(connection, self._batches)
+            making.refuse(connection, staged, now)
+            files = list(staged.files.values())
+            batch = self._commit(connection, Batch(number, now.isoformat(), files, generation=generation), now)
+        return batch, skipped + staged.skipped
+
+    def replay(self, now: datetime) -> Batch | None:
+        """Judge the quarantine again, under the rules of today; None where it is empty. Call inside `writing()`.
+
+        Lines that are good now count as if they had been good when they came, those that are not stay in quarantine.
+        """
+        number, generation = self._next()
+        files = [str(path) for path in sorted(self._batches.glob("[0-9]*/rejected*.parquet"))]
+        rejected = f"from read_parquet([{', '.join(map(literal, files))}]) where generation = {generation}"
+        kept = ", ".join(f"'{reason}'" for reason in KEPT_AS_THEY_ARE)
+        with self._connect() as connection:
+            again = f"{rejected} and reason not in ({kept})"
+            [[count]] = connection.execute(f"select count(*) from ({again})").fetchall()
+            if not count:
+                return None
+            making.judge_again(connection, again, now, self.kept_from())
+            deduplication.find_repeated(connection, self._batches)
+            making.refuse(connection, None, now)
+            columns = "landed_file, origin, line_number, item, reason, line, arrived_at"
+            connection.execute(
+                f"insert into refused_besides select {columns} from ({rejected} and reason in ({kept}))"
+            ).fetchall()
+            return self._commit(connection, Batch(number, now.isoformat(), generation=generation + 1), now)
+
+    def kept_from(self) -> date:
+        """The first UTC day that the lake keeps calls of."""
+        day: date = pq.read_table(self.root / KEPT_FROM)["kept_from"][0].as_py()
+        return day
+
+    def keep_from(self, day: date) -> None:
+        """Keep calls of that UTC day and later ones, never of more than so far: `compact` removes the others. Call
+        inside `writing()`.
+        """
+        if day > self.kept_from():
+            self._write_kept_from(day)
+
+    def compact(self, no_build: AbstractContextManager[object]) -> int:
+        """Make one of the small files of each day that has too many, and remove calls of days that are not kept; how
+        many files became one. Call inside `writing()`.
+
+        `no_build` is entered for the moment in which no build may read the lake. What it raises ends the compaction.
+
+        :raises OSError, duckdb.Error: that was not possible; nothing was changed.
+        """
+        kept_from = self.kept_from()
+        groups = compaction.crowded(self._batches, kept_from)
+        if groups or compaction.outdated(self._batches, kept_from):
+            tree = self._staging / "batches"
+            self._staging.mkdir(exist_ok=True)
+            with self._connect() as connection:
+                compaction.merge(connection, groups, self._batches, kept_from, tree, no_build)
+            shutil.rmtree(tree)
+        return sum(map(len, groups))
+
+    def count(self, after: int, until: int) -> int:
+        """How many events of the batches in `(after, until]` there are."""
+        files = [
+            str(path)
+            for folder in self._batches.glob("[0-9]*")
+            if int(folder.name) > after  # rows may have been moved to that of a later batch
+            for path in (*folder.glob("calls/*/*.parquet"), *folder.glob("others*.parquet"))
+        ]
+        with self._connect() as connection:
+            [[count]] = connection.execute(
+                "select count(*) from read_parquet(?, union_by_name = true, hive_partitioning = false)"
+                " where batch > ? and batch <= ?",
+                [files, after, until],
+            ).fetchall()
+        return int(count)
+
+    def latest_call(self, now: datetime) -> tuple[datetime, datetime] | None:
+        """When the latest call that counts at `now` happened, and when the one that came last came; None without any.
+
+        Looks into the last two days with calls, and into the last batch: all of the day before counts.
+        """
+        until = now + timedelta(seconds=FUTURE_TOLERANCE_SECONDS)
+        today = f"event_date={until.astimezone(UTC).date()}"
+        folders = [folder for folder in self._batches.glob("[0-9]*/calls/event_date=*") if folder.name <= today]
+        days = sorted({folder.name for folder in folders})[-2:]
+        last_batch = max((int(folder.parts[-3]) for folder in folders), default=0)
+        files = [
+            literal(str(file))
+            for folder in folders
+            if folder.name in days or int(folder.parts[-3]) == last_batch
+            for file in folder.iterdir()
+        ]
+        with self._connect() as connection:
+            [found] = connection.execute(
+                f"select max(event_at), max(ingested_at) from read_parquet([{', '.join(files)}]) where event_at <= ?",
+                [until],
+            ).fetchall()
+        return found if found[0] else None
+
+    def _next(self) -> tuple[int, int]:
+        """The number of the next batch, and the generation of the quarantine."""
+        last = max(self._batches.glob("[0-9]*"), key=lambda path: int(path.name))
+        return int(last.name) + 1, Batch.from_json((last / "manifest.json").read_text()).generation
+
+    def _commit(self, connection: duckdb.DuckDBPyConnection, batch: Batch, now: datetime) -> Batch:
+        with self._committed(self._batches / f"{batch.number:06d}") as folder:
+            making.write(connection, folder, batch.number, batch.generation, now, is_replay=not batch.files)
+            counts = making.count(connection)
+            batch.accepted, batch.duplicates, batch.rejected = counts.accepted, counts.duplicates, counts.rejected
+            batch.lines = batch.accepted + batch.duplicates + sum(batch.rejected.values())
+            (folder / "manifest.json").write_text(json.dumps(asdict(batch)))
+        if self.bucket:
+            self.bucket.add(batch.number)  # before the ledger takes its files for read: this disk may be lost
+        return batch
+
+    def _write_kept_from(self, day: date) -> None:
+        staged = self.root / f".{KEPT_FROM}"
+        parquet.write(staged, {"kept_from": "date"}, [[(day,)]])
+        _sync(staged)
+        staged.replace(self.root / KEPT_FROM)
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        spilled = self._staging / "spilled"
+        connection = duckdb.connect(
+            config={"memory_limit": MEMORY_LIMIT, "threads": THREADS, "temp_directory": str(spilled)}
+        )
+        connection.execute("set TimeZone = 'UTC'")  # read as TIMESTAMP, an offset would be dropped silently
+        return connection
+
+    def write_accounts(self, kind: AccountsFile, source: Path | None, rejected_at: datetime | None) -> tuple[int, int]:
+        """Replace the lake's copy of a file of accounts; (accepted, rejected) rows.
+
+        :raises ValueError: the file has no header with the columns that must be there, or is no UTF-8 text.
+        """
+        rows, rejected = kind.read(source) if source else ([], [])
+        for name, columns, content in (
+            (f"{kind.name}.parquet", kind.columns, rows),
+            (f"{kind.name}_rejected.parquet", ROWS_REJECTED_COLUMNS, [(*row, rejected_at) for row in rejected]),
+        ):
+            staged = self.root / f".{name}"
+            parquet.write(staged, columns, [content])
+            _sync(staged)
+            staged.replace(self.root / name)
+        return len(rows), len(rejected)
+
+    @contextmanager
+    def _committed(self, folder: Path) -> Iterator[Path]:
+        """A folder that is moved to its place when the block ends well, everything in it synced before."""
+        staged = self._staging / folder.name
+        staged.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        yield staged
+        for path in [*staged.rglob("*"), staged]:
+            _sync(path)
+        staged.rename(folder)
+        _sync(folder.parent)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

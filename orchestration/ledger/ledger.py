@@ -1,0 +1,309 @@
+"""The ledger: what was ingested, decided, and sent. The README beside this file has its states and invariants.
+
+Every decision is committed here before it has an effect, in one transaction with what it was based on. What differs
+between SQLite and Postgres is in engines.py.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestration.ledger import engines, migrate
+from orchestration.ledger.engines import UnusableLedgerError
+from orchestration.ledger.tables import (
+    announced_crossings,
+    channel_users,
+    deliveries,
+    landed_files,
+)
+
+
+class State(StrEnum):
+    """Where a delivery stands."""
+
+    PREPARED = "prepared"
+    SENDING = "sending"
+    SENT = "sent"
+    PREVIEWED = "previewed"
+    FAILED = "failed"
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One immutable payload, for one channel, under one key."""
+
+    key: str
+    channel: str
+    payload: dict[str, Any]
+    state: State
+    attempts: int
+    created_at: datetime
+    attempted_at: datetime | None
+    finished_at: datetime | None
+    receipt: str | None
+    error: str | None
+    parent: str | None
+    """Key of the delivery that this one is a reply to."""
+    address: str | None
+    """Where the last attempt went; a later one looks there, whatever the configuration says by then."""
+    permalink: str | None
+    """URL at which people find it; None where the channel has none, or has not said."""
+
+
+class Ledger:
+    """Opens the ledger at `url`. An SQLite file is created or migrated as needed; Postgres by `headroom db upgrade`.
+
+    :raises UnusableLedgerError: it cannot be reached, or its tables are not those of this version.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._engine = engines.create(url)
+        self._alone: sa.Connection | None = None
+        if engines.is_sqlite(self._engine):
+            migrate.upgrade(self._engine)
+        else:
+            migrate.require_newest(self._engine)
+
+    def close(self) -> None:
+        self._engine.dispose()
+
+    @contextmanager
+    def transaction(self) -> Iterator[sa.Connection]:
+        """One write transaction; other writers wait.
+
+        While `alone` lasts it is made on the connection that holds that lock: who has lost the lock cannot write.
+        """
+        if self._alone is not None and self._alone.invalidated:  # SQLAlchemy would open another one, without the lock
+            raise UnusableLedgerError("the connection to the ledger was lost, and with it the lock; run again")
+        opened = self._engine.connect() if self._alone is None else nullcontext(self._alone)
+        with opened as connection, connection.begin():
+            engines.begin_writing(connection)
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """Reads one after the other; writers do not wait."""
+        with self._engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def alone(self, name: str) -> Iterator[None]:
+        """While this lasts, no other process does what goes by that name; a lock that dies with its process.
+
+        :raises BusyError: another one does.
+        """
+        with engines.alone(self._engine, name) as self._alone:
+            try:
+                yield
+            finally:
+                self._alone = None
+
+    # Landing files
+
+    def last_batch(self) -> int:
+        with self._engine.connect() as connection:
+            return connection.scalar(sa.select(sa.func.max(landed_files.c.batch))) or 0
+
+    def landed_files(self) -> list[dict[str, Any]]:
+        columns = [column for column in landed_files.c if column.name != "batch"]
+        with self._engine.connect() as connection:
+            return [dict(row._mapping) for row in connection.execute(sa.select(*columns))]
+
+    def record_files(self, batch: int, files: Sequence[Mapping[str, Any]]) -> None:
+        """Remember how far the files were read in `batch`, in place of what was known of their paths."""
+        with self.transaction() as connection:
+            for file in files:
+                connection.execute(sa.delete(landed_files).where(landed_files.c.path == file["path"]))
+                connection.execute(sa.insert(landed_files).values(**file, batch=batch))
+
+    # Deliveries
+
+    def deliveries(self, channel: str | None = None) -> list[Delivery]:
+        """All deliveries, newest first."""
+        query = sa.select(deliveries).order_by(deliveries.c.created_at.desc(), deliveries.c.key)
+        if channel:
+            query = query.where(deliveries.c.channel == channel)
+        with self._engine.connect() as connection:
+            return [_delivery(row) for row in connection.execute(query)]
+
+    def delivery(self, key: str, connection: sa.Connection | None = None) -> Delivery | None:
+        query = sa.select(deliveries).where(deliveries.c.key == key)
+        if connection is not None:
+            row = connection.execute(query).first()
+        else:
+            with self._engine.connect() as own:
+                row = own.execute(query).first()
+        return _delivery(row) if row else None
+
+    def waiting(self, channel: str, prefix: str) -> list[str]:
+        """Keys of the deliveries under `prefix`, oldest first, that have still to be sent, or replies of theirs have.
+
+        One that was only previewed is not waiting, nor are its replies.
+        """
+        table = deliveries.c
+        query = sa.select(table.key, table.parent, table.state).where(
+            table.channel == channel, table.key.startswith(prefix, autoescape=True), table.state != State.SENT
+        )
+        with self._engine.connect() as connection:
+            rows = connection.execute(query).all()
+        previewed = {key for key, parent, state in rows if state == State.PREVIEWED and not parent}
+        return sorted({parent or key for key, parent, _ in rows} - previewed)
+
+    def parts(self, key: str) -> list[Delivery]:
+        """The replies to the delivery, in the order in which they are sent."""
+        query = sa.select(deliveries).where(deliveries.c.parent == key)
+        with self._engine.connect() as connection:
+            found = [_delivery(row) for row in connection.execute(query)]
+        return sorted(found, key=lambda part: (len(part.key), part.key))
+
+    def prepare(
+        self,
+        connection: sa.Connection,
+        key: str,
+        channel: str,
+        payload: dict[str, Any],
+        now: datetime,
+        replies: Sequence[dict[str, Any]] = (),
+    ) -> None:
+        """Freeze a payload, and those of its replies. Sending them later never recomputes them."""
+        rows = [(key, payload, None), *((f"{key}:{n}", reply, key) for n, reply in enumerate(replies, 1))]
+        connection.execute(
+            sa.insert(deliveries),
+            [
+                {
+                    "key": name,
+                    "channel": channel,
+                    "payload": content,
+                    "state": State.PREPARED,
+                    "attempts": 0,
+                    "created_at": now,
+                    "parent": parent,
+                }
+                for name, content, parent in rows
+            ],
+        )
+
+    def claim(self, delivery: Delivery, at: datetime, address: str | None = None) -> Delivery | None:
+        """Take the delivery for one attempt; None if another process was faster. `at` is the real clock."""
+        claimed = replace(
+            delivery,
+            state=State.SENDING,
+            attempts=delivery.attempts + 1,
+            attempted_at=at,
+            finished_at=None,
+            error=None,
+            address=address,
+        )
+        names = ("state", "attempts", "attempted_at", "finished_at", "error", "address")
+        return claimed if self._change(delivery, {name: getattr(claimed, name) for name in names}) else None
+
+    def finish(self, delivery: Delivery, state: State, at: datetime, receipt: str | None, error: str | None) -> bool:
+        """Record the outcome of the attempt that `delivery` describes; False if it is no longer the latest."""
+        return self._change(delivery, {"state": state, "finished_at": at, "receipt": receipt, "error": error})
+
+    def remember_permalink(self, key: str, permalink: str) -> None:
+        with self.transaction() as connection:
+            connection.execute(sa.update(deliveries).where(deliveries.c.key == key).values(permalink=permalink))
+
+    def _change(self, delivery: Delivery, values: dict[str, Any]) -> bool:
+        unchanged = (
+            deliveries.c.key == delivery.key,
+            deliveries.c.state == delivery.state,
+            deliveries.c.attempts == delivery.attempts,
+        )
+        with self.transaction() as connection:
+            return connection.execute(sa.update(deliveries).where(*unchanged).values(**values)).rowcount == 1
+
+    def last_digest_at(self, connection: sa.Connection, env: str, but: str = "") -> datetime | None:
+        """The clock of the newest digest `but` that one: the moment up to which crossings were looked at."""
+        is_digest = deliveries.c.key.startswith(f"{env}|digest|", autoescape=True)
+        others = sa.func.coalesce(deliveries.c.parent, deliveries.c.key) != but  # its replies are not others
+        query = sa.select(sa.func.max(deliveries.c.created_at)).where(is_digest, others)
+        newest: datetime | None = connection.scalar(query)
+        return newest
+
+    # Users of a channel
+
+    def users(self, channel: str) -> dict[str, tuple[str, datetime]]:
+        """(user id, when it was found) of the e-mail addresses that are known there."""
+        table = channel_users.c
+        query = sa.select(table.email, table.user_id, table.found_at).where(table.channel == channel)
+        with self._engine.connect() as connection:
+            return {email: (user_id, found_at) for email, user_id, found_at in connection.execute(query)}
+
+    def remember_user(self, channel: str, email: str, user_id: str | None, at: datetime) -> None:
+        """Who the address is from now on; None forgets it."""
+        table = channel_users.c
+        with self.transaction() as connection:
+            connection.execute(sa.delete(channel_users).where(table.channel == channel, table.email == email))
+            if user_id:
+                row = {"channel": channel, "email": email, "user_id": user_id, "found_at": at}
+                connection.execute(sa.insert(channel_users).values(row))
+
+    # Crossings
+
+    def announced(self, connection: sa.Connection, env: str, but: str = "") -> set[tuple[str, str, datetime, int, str]]:
+        """(account, meter, period start, quota, threshold) of the crossings that have a verdict, withdrawn ones not."""
+        return set(self.verdicts(connection, env, but))
+
+    def verdicts(
+        self, connection: sa.Connection, env: str, but: str = ""
+    ) -> dict[tuple[str, str, datetime, int, str], str]:
+        """The verdict on each of those crossings, `but` a digest's."""
+        table = announced_crossings.c
+        query = sa.select(
+            table.account_id, table.meter, table.period_start, table.quota, table.threshold, table.outcome
+        ).where(table.env == env, table.withdrawn_by.is_(None), table.delivery_key != but)
+        return {(row[0], row[1], row[2], row[3], row[4]): row[5] for row in connection.execute(query)}
+
+    def told(
+        self, connection: sa.Connection, prefix: str, since: datetime
+    ) -> list[tuple[tuple[str, str, datetime, int, str], datetime | None]]:
+        """Crossings found after `since` that deliveries under `prefix` announce, and when those were done."""
+        table, done = announced_crossings.c, (State.SENT, State.PREVIEWED)
+        query = (
+            sa.select(table.account_id, table.meter, table.period_start, table.quota, table.threshold)
+            .add_columns(deliveries.c.state, deliveries.c.finished_at)
+            .join(deliveries, table.delivery_key == deliveries.c.key)
+            .where(deliveries.c.key.startswith(prefix, autoescape=True), table.outcome == "announced")
+            .where(table.detected_at > since)
+            .order_by(table.detected_at, table.account_id, table.meter)
+        )
+        rows = connection.execute(query).all()
+        return [((row[0], row[1], row[2], row[3], row[4]), row[6] if row[5] in done else None) for row in rows]
+
+    def record_crossings(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+        """The verdicts on crossings that have none; one that was withdrawn gives way."""
+        if rows:
+            connection.execute(
+                sa.delete(announced_crossings).where(_is_crossing(), announced_crossings.c.withdrawn_by.is_not(None)),
+                [_crossing_key(row) for row in rows],
+            )
+            connection.execute(sa.insert(announced_crossings), list(rows))
+
+    def withdraw_crossings(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]], by: str) -> None:
+        """The crossings stay, as withdrawn by the delivery `by`; if they happen again, they get a verdict again."""
+        if rows:
+            connection.execute(
+                sa.update(announced_crossings).where(_is_crossing()).values(withdrawn_by=by),
+                [_crossing_key(row) for row in rows],
+            )
+
+
+def _is_crossing() -> sa.ColumnElement[bool]:
+    keys = announced_crossings.primary_key
+    return sa.and_(*(column == sa.bindparam(f"of_{column.name}", type_=column.type) for column in keys))
+
+
+def _crossing_key(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"of_{column.name}": row[column.name] for column in announced_crossings.primary_key}
+
+
+def _delivery(row: Any) -> Delivery:
+    values = dict(row._mapping)
+    return Delivery(**{**values, "state": State(values["state"])})

@@ -1,0 +1,209 @@
+"""The digest of a day as plain data: figures of the published copy, memory of the ledger, words.
+
+The asset that sends it and the command that shows it both make it here, so that people see what the channel gets. How
+a channel draws it comes in as a parameter. Nothing is recorded or sent, and no channel is asked.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+
+from orchestration.ledger.ledger import Delivery, Ledger, State
+from orchestration.messages import account_wording, critical, crossings, email_draft, wording
+from orchestration.settings import Settings
+from orchestration.usage import units
+from orchestration.warehouse import published_copy, queries
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What a digest is made of: rows of one published copy, and when the digest before looked."""
+
+    quality: Mapping[str, Any]
+    crossings: Sequence[Mapping[str, Any]]
+    """With what stands of their accounts, where they are of the running period."""
+    standing: Sequence[Mapping[str, Any]]
+    calls: Mapping[str, Sequence[int]]
+    endpoints: Sequence[Mapping[str, Any]]
+    utilization: Sequence[Mapping[str, Any]]
+    before: datetime | None
+    misbilled_hours: int | None
+    """Customer-hours that Stripe bills otherwise than they were counted; None: nothing was ever sent there."""
+
+
+@dataclass(frozen=True)
+class DigestContent:
+    """What a digest says, and what is to be recorded with it: verdicts, and former ones that no longer hold."""
+
+    digest: dict[str, Any]
+    """JSON-ready."""
+    table: Sequence[Mapping[str, Any]]
+    """All accounts at a threshold, for a file."""
+    verdicts: Sequence[crossings.Verdict]
+    withdrawn: Sequence[crossings.CrossingKey]
+
+
+Render = Callable[
+    [Mapping[str, Any], Sequence[Mapping[str, Any]], str, Mapping[str, str]],
+    tuple[dict[str, Any], list[dict[str, Any]]],
+]
+"""How a channel draws a digest: digest, table, environment, the channel's users of owners by e-mail address. Gives the
+payload of the message, and those of the replies in its thread."""
+
+
+@dataclass(frozen=True)
+class Preview:
+    """What the channel gets, or got, and how far that is."""
+
+    payload: dict[str, Any]
+    replies: Sequence[dict[str, Any]]
+    delivery: Delivery | None
+    """What the ledger has of it; None if it was not decided yet, or is drawn again."""
+    at: datetime
+    users: Mapping[str, str]
+    """E-mail addresses by the channel's user id."""
+
+    @property
+    def status(self) -> str:
+        """How far it is, in a sentence."""
+        at = f"{self.at:%Y-%m-%d %H:%M %Z}"
+        if self.delivery is None:
+            return f"As it would be sent, with the figures of {at}. Nothing is recorded or sent by looking at it."
+        sentences = {
+            State.PREPARED: f"Decided {at}, not sent yet.",
+            State.SENDING: "Decided, in doubt: it may have been sent. The next run looks for it.",
+            State.SENT: f"Sent {at}.",
+            State.PREVIEWED: f"Decided {at}, not sent: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send.",
+            State.FAILED: f"Decided, not sent: {self.delivery.error}",
+        }
+        return sentences[self.delivery.state]
+
+
+def digest_key(env: str, on: str) -> str:
+    return f"{env}|digest|{on}"
+
+
+def read_figures(settings: Settings, ledger: Ledger, on: date, misbilled_hours: int | None) -> Figures:
+    """:raises NothingPublishedError: no run has published anything yet."""
+    published = settings.published
+    with ledger.transaction() as connection:
+        before = ledger.last_digest_at(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
+    with published_copy.reading(published):
+        standing = queries.standing(published, crossings.news_since(before, on, settings.zone))
+        facts = {(row["account_id"], row["meter"]): row for row in standing}
+        return Figures(
+            quality=queries.data_quality(published),
+            crossings=[
+                {**(facts[row["account_id"], row["meter"]] if row["is_current_period"] else {}), **row}
+                for row in published_copy.query(published, queries.CROSSINGS)
+            ],
+            standing=standing,
+            endpoints=published_copy.query(published, queries.TOP_ENDPOINTS),
+            calls={row["account_id"]: row["calls"] for row in published_copy.query(published, queries.DAILY_CALLS)},
+            utilization=published_copy.query(published, queries.UTILIZATION),
+            before=before,
+            misbilled_hours=misbilled_hours,
+        )
+
+
+def compose_digest(
+    figures: Figures,
+    ledger: Ledger,
+    connection: sa.Connection,
+    settings: Settings,
+    on: date,
+    warn: Callable[[str], object],
+    run_id: str | None = None,
+) -> DigestContent:
+    """The digest of `on`. What it announced itself, if it was decided before, is still its news.
+
+    In a transaction: it is the ledger that tells which crossings are news.
+    """
+    former = ledger.verdicts(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
+    accounts = {"accounts": sorted({account for account, *_ in former})}
+    used = published_copy.query(settings.published, queries.USED_BY, accounts)
+    withdrawn = crossings.withdrawn(former, figures.crossings, used)
+    announced = former.keys() - withdrawn
+    news, verdicts = crossings.judge(figures.crossings, announced, on, settings.zone, figures.before)
+    digest = wording.digest_content(
+        news,
+        figures.standing,
+        announced,
+        figures.calls,
+        figures.quality,
+        on,
+        figures.quality["as_of"],
+        settings.zone,
+        figures.before,
+        _links(settings.ui_url, run_id),
+    )
+    told = [crossing for crossing in withdrawn if former[crossing] == crossings.Outcome.ANNOUNCED]
+    digest["footer"].append(wording.parity(figures.misbilled_hours))
+    if line := wording.withdrawal(told, used):
+        digest["footer"].insert(0, line)
+    told_before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
+    digest["told"] = critical.told(figures.crossings, told_before, settings.zone)
+    for item, row in zip(digest["items"][: wording.DETAILED], news, strict=False):
+        if row["is_current_period"]:
+            item["notes"] = _notes(row, figures.endpoints, settings.templates, on, warn)
+    return DigestContent(digest, crossings.table(figures.utilization), verdicts, withdrawn)
+
+
+def _notes(
+    row: Mapping[str, Any],
+    endpoints: Sequence[Mapping[str, Any]],
+    templates: Path | None,
+    on: date,
+    warn: Callable[[str], object],
+) -> list[str]:
+    """What is in the thread about an account: its endpoints, and a draft to its contact."""
+    called = [endpoint for endpoint in endpoints if endpoint["account_id"] == row["account_id"]]
+    note = account_wording.endpoints_note(called) if row["meter"] == units.METER else ""
+    try:
+        draft = f"Draft, not sent:\n\n{email_draft.draft(account_wording.email_context(row, on), templates)}"
+    except email_draft.DraftError as error:  # a text that somebody edits does not hold up the digest
+        warn(str(error))
+        draft = str(error)
+    return [note, draft]
+
+
+def _links(ui_url: str | None, run_id: str | None) -> dict[str, str]:
+    if ui_url is None:
+        return {}
+    root = ui_url.rstrip("/")
+    run = {"this run": f"{root}/runs/{run_id}"} if run_id else {}
+    return {**run, "definition of the figures": f"{root}/assets/utilization_mtd"}
+
+
+def preview_digest(
+    settings: Settings,
+    on: date,
+    channel: str,
+    render: Render,
+    misbilled_hours: int | None,
+    warn: Callable[[str], object],
+    redraw: bool = False,
+) -> Preview:
+    """The digest of `on` as it was decided, for sending never changes it; else, or to `redraw` it, as of now.
+
+    Owners that the ledger knows as users of the channel are mentioned; a run asks the channel for the others.
+
+    :raises NothingPublishedError: no run has published anything yet.
+    """
+    ledger = Ledger(settings.ledger_url)
+    ids = {email: user_id for email, (user_id, _) in ledger.users(channel).items()}
+    emails = {user_id: email for email, user_id in ids.items()}
+    key = digest_key(settings.env, on.isoformat())
+    if not redraw and (delivery := ledger.delivery(key)):
+        at = delivery.finished_at or delivery.created_at
+        replies = [part.payload for part in ledger.parts(key)]
+        return Preview(delivery.payload, replies, delivery, at.astimezone(settings.zone), emails)
+    figures = read_figures(settings, ledger, on, misbilled_hours)
+    with ledger.transaction() as connection:
+        content = compose_digest(figures, ledger, connection, settings, on, warn)
+    payload, drawn = render(content.digest, content.table, settings.env, ids)
+    return Preview(payload, drawn, None, figures.quality["as_of"].astimezone(settings.zone), emails)

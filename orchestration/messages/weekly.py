@@ -1,0 +1,73 @@
+"""The weekly digest: whose calls changed in the last complete ISO week. Words only; the figures are weekly_changes'."""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, time, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from orchestration.messages.message import Line, Message, account_name, sections
+from orchestration.usage.formatting import counted, format_pct
+from orchestration.usage.periods import digest_due_at, latest_digest_date
+
+HEADINGS = {"dropping": "Dropping", "dormant": "Dormant", "growing": "Growing", "new": "New"}
+"""By the word of the mart, in the order of the message: first who may be leaving."""
+COLUMNS = [
+    *("account_id", "account_name", "csm", "owner", "change_word", "calls", "calls_week_before", "change_pct", "mrr"),
+    *("first_call_on", "last_call_on", "week_start"),
+]
+
+
+def weekly_message(
+    changes: Sequence[Mapping[str, Any]], data_through: datetime | None, as_of: datetime, zone: ZoneInfo
+) -> Message | str:
+    """The notice of the week that `changes` is about, or why it is not due.
+
+    It is due at the first 8am of the business zone after the week, whose days are UTC: on Monday, east of UTC+8 on
+    Tuesday. With the clock of the marts, so that old ones make no news; and not before a call of the last day, or a
+    later one, has come in: the silence of a feed is no drop of each account.
+    """
+    if not changes:
+        return "no account called before the end of the last week"
+    monday = changes[0]["week_start"]
+    end = datetime.combine(monday + timedelta(days=7), time(), UTC)
+    if digest_due_at(latest_digest_date(as_of, zone), zone) < end:
+        return f"the week from {monday} is due at 8am"
+    if data_through is None or data_through < end - timedelta(days=1):
+        return f"the latest call is of {data_through:%Y-%m-%d}, before the end of the week from {monday}"
+    year, week, _ = monday.isocalendar()
+    groups = {word: [row for row in changes if row["change_word"] == word] for word in HEADINGS}
+    counts = [f"{len(rows):,} {word}" for word, rows in groups.items() if rows]
+    span = f"{monday:%d %b} to {end - timedelta(days=1):%d %b %Y}"
+    headline = f"Week {week}: no account changed by much."
+    if counts:
+        first = next(row for rows in groups.values() for row in rows)
+        headline = f"Week {week}: {', '.join(counts)}. First to look at: {account_name(first)}."
+    return Message(
+        key=f"weekly|{year}-W{week:02}",
+        audience="cs",
+        title=f"Week {week}, {span}",
+        headline=headline,
+        sections=sections({HEADINGS[word]: [Line(_line(row)) for row in rows] for word, rows in groups.items()}),
+        footer=[
+            f"UTC days, against the week before; {counted(len(changes), 'account')}",
+            f"as of {as_of.astimezone(zone):%d %b %H:%M %Z}",
+        ],
+        table=[{column: row[column] for column in COLUMNS} for row in changes] if counts else [],
+    )
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    word, facts = row["change_word"], [account_name(row)]
+    if word == "new":
+        facts += [f"{row['calls']:,} calls since {row['first_call_on']:%a %d %b}"]
+    elif word == "dormant":
+        facts += [f"last call {row['last_call_on']:%a %d %b}"]
+    else:
+        change = f" ({_signed(row)})" if row["change_pct"] is not None else ""
+        facts += [f"{row['calls']:,} calls after {row['calls_week_before']:,}{change}"]
+    facts += [f"MRR {row['mrr']:,.2f}"] if row["mrr"] else []
+    return " · ".join([*facts, row["csm"] or row["owner"] or "nobody looks after it"])
+
+
+def _signed(row: Mapping[str, Any]) -> str:
+    return f"{'+' if row['change_pct'] > 0 else ''}{format_pct(row['change_pct'])}"

@@ -1,0 +1,33 @@
+"""Numbers, percentages and names as people read them: on every surface the same. Wording is in `messages/`."""
+
+import re
+from collections.abc import Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+
+
+def counted(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" if count == 1 else f"{count:,} {noun}s"
+
+
+def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None, decimals: int = 1) -> str:
+    """A percentage for people, cut off and never rounded up: 79.96 is shown as 79.9 %, never as 80.0 %
+    (docs/definitions.md#utilization).
+
+    With half the width of its 95 % interval, in percent of itself, where sampled calls make it an estimate
+    (docs/definitions.md#sampled-events).
+    """
+    if pct is None:
+        return "–"
+    band = f" ± {(pct * ci95_pct / 100).quantize(Decimal('0.1'), ROUND_CEILING):,}" if ci95_pct else ""
+    return f"{pct.quantize(Decimal(1).scaleb(-decimals), ROUND_FLOOR):,}{band} %"
+
+
+def sparkline(calls: Sequence[int]) -> str:
+    """The days' calls as bars, the largest day full height; zero is the lowest bar."""
+    bars, top = "▁▂▃▄▅▆▇█", max(calls, default=0)
+    return "".join(bars[value * 7 // top] if top else bars[0] for value in calls)
+
+
+def printable(text: str) -> str:
+    """Names are data: their control characters do not reach the terminal."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", text)

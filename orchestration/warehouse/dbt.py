@@ -1,0 +1,167 @@
+"""The dbt project as the rest sees it: its manifest, and a build of its models and tests.
+
+dbt runs in a process of its own (`dbt_worker.py`), one invocation a build. It can be started ahead with `warm`: it
+then imports and parses (2 s of CPU) on the other core while Dagster loads. Which node is which Dagster asset is not
+known here.
+"""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, ClassVar
+
+from filelock import FileLock
+from pydantic import SecretStr
+
+from orchestration.warehouse.clickhouse import client
+
+
+@dataclass(frozen=True)
+class NodeResult:
+    """What became of one model, seed or test."""
+
+    unique_id: str
+    status: str
+    """success, error or skipped for models and seeds; pass, fail, warn, error or skipped for tests."""
+    message: str
+    failures: int | None
+    """Rows that failed a test; None for models, and for tests that did not run."""
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DbtProject:
+    """The dbt project, the folder for what dbt writes beside the warehouse, and the warehouse file.
+
+    Where there is a ClickHouse, the models are built there, and of the file only the lock beside it is used.
+    """
+
+    folder: Path
+    target: Path
+    warehouse: Path
+    clickhouse_url: SecretStr | None = None
+
+    @property
+    def parse_lock(self) -> FileLock:
+        """Held while the manifest is written or read."""
+        self.target.mkdir(parents=True, exist_ok=True)
+        return FileLock(self.target / ".lock")
+
+    @property
+    def is_parsed(self) -> bool:
+        """Whether the manifest describes the project as it is now."""
+        stamp = self.target / "manifest.key"
+        return stamp.exists() and stamp.read_text() == self._fingerprint()
+
+    def mark_parsed(self) -> None:
+        (self.target / "manifest.key").write_text(self._fingerprint())
+
+    def manifest(self) -> dict[str, Any]:
+        """The parsed project, parsed first where a file of it changed since the last time.
+
+        :raises RuntimeError: dbt cannot parse it.
+        """
+        if not self.is_parsed:
+            warm = _Worker.waiting.get(self)
+            worker = warm or _Worker(self)
+            worker.wait_until_ready()
+            if not warm:
+                worker.end()
+        with self.parse_lock:
+            content: dict[str, Any] = json.loads((self.target / "manifest.json").read_bytes())
+        return content
+
+    def published_columns(self) -> dict[str, dict[str, str]]:
+        """DuckDB's type of each column of what is published, by table: of everything whose columns have types."""
+        nodes = [node for node in self.manifest()["nodes"].values() if node["resource_type"] in ("model", "seed")]
+        typed = {
+            node["name"]: node["config"].get("column_types")
+            or {name: column["data_type"] for name, column in node["columns"].items()}
+            for node in nodes
+        }
+        return {name: columns for name, columns in sorted(typed.items()) if columns and all(columns.values())}
+
+    def warm(self) -> None:
+        """Start dbt ahead of `build`, which this process will call soon. It ends with this process."""
+        if self not in _Worker.waiting:
+            _Worker.waiting[self] = _Worker(self)
+
+    def build(
+        self, now: datetime, timezone: str, nodes: Sequence[str] | None = None, bill_sampled: bool = False
+    ) -> list[NodeResult]:
+        """Build or test the named `nodes` (all by default) as of `now`, in the business zone `timezone`.
+
+        Waits while another process writes the warehouse. A failed test skips what depends on its model.
+
+        :raises RuntimeError: dbt could not start building (a broken project, an unusable warehouse file).
+        """
+        self.warm()
+        worker = _Worker.waiting.pop(self)
+        variables = {"now": now.isoformat(), "timezone": timezone, "bill_sampled": bill_sampled}
+        request = {"vars": variables, "nodes": nodes}
+        return [NodeResult(**result) for result in worker.build(request)]
+
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(str(self.warehouse).encode())
+        for path in sorted(self.folder.rglob("*")):
+            if path.suffix in (".sql", ".yml", ".csv") and path.is_file():
+                digest.update(os.fsencode(path.relative_to(self.folder)) + b"\0" + path.read_bytes())
+        return digest.hexdigest()
+
+
+class _Worker:
+    """A dbt process: says that it is ready, takes one request, answers with results."""
+
+    waiting: ClassVar[dict[DbtProject, "_Worker"]] = {}
+    ending: ClassVar[list["subprocess.Popen[str]"]] = []
+
+    def __init__(self, project: DbtProject) -> None:
+        places = [str(place) for place in (project.folder, project.target, project.warehouse)]
+        self._project = project
+        self._is_ready = False
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "orchestration.warehouse.dbt_worker", *places],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, **client.environment(project.clickhouse_url)},
+        )
+
+    def wait_until_ready(self) -> None:
+        if not self._is_ready:
+            next(self._answers())
+            self._is_ready = True
+
+    def build(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        self.wait_until_ready()
+        assert self._process.stdin
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        try:
+            results: list[dict[str, Any]] = next(self._answers())["results"]
+        finally:
+            self.end()
+        return results
+
+    def end(self) -> None:
+        """Let go of the process. Its orderly end takes a second that nobody needs to wait for."""
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.close()
+        self._process.stdout.close()
+        _Worker.ending = [process for process in _Worker.ending if process.poll() is None] + [self._process]
+
+    def _answers(self) -> Iterator[dict[str, Any]]:
+        assert self._process.stdout
+        for line in self._process.stdout:
+            answer: dict[str, Any] = json.loads(line)
+            if "error" in answer:
+                raise RuntimeError(f"dbt could not work on {self._project.folder}: {answer['error']}")
+            yield answer
+        raise RuntimeError(f"dbt ended without an answer (exit status {self._process.wait()})")

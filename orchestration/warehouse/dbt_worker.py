@@ -1,0 +1,103 @@
+"""The process that dbt runs in. Started by `storage/dbt.py`; speaks JSON lines on stdin and stdout.
+
+It parses, says so, waits for one request, builds, answers and ends; it also ends when its starter does. The lock of
+the warehouse is taken here, so that after a kill of the starter the next build waits for this one.
+"""
+
+import gc
+
+gc.disable()  # a short-lived process: collecting while dbt loads costs half a second
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from dbt.cli.main import dbtRunner, dbtRunnerResult
+from filelock import FileLock
+
+from orchestration.warehouse.dbt import DbtProject
+
+
+def main() -> None:
+    folder, target, warehouse = (Path(argument) for argument in sys.argv[1:4])
+    project = DbtProject(folder, target, warehouse)
+    answers, sys.stdout = sys.stdout, sys.stderr  # whatever dbt prints must not look like an answer
+
+    def answer(content: dict[str, Any]) -> None:
+        answers.write(json.dumps(content) + "\n")
+        answers.flush()
+
+    with project.parse_lock:
+        is_fresh = project.is_parsed
+        parsed = parse(project, *(["--no-write-json"] if is_fresh else []))
+        if not parsed.success:
+            answer({"error": _message(parsed)})
+            return
+        if not is_fresh:
+            project.mark_parsed()
+    answer({"ready": True})
+    line = sys.stdin.readline()
+    if line:
+        answer(build(project, parsed.result, json.loads(line)))
+
+
+def parse(project: DbtProject, *options: str) -> dbtRunnerResult:
+    return dbtRunner().invoke(["parse", *_arguments(project), *options])
+
+
+def build(project: DbtProject, manifest: Any, request: dict[str, Any], *options: str) -> dict[str, Any]:
+    """Build what the request names; the answer to it."""
+    selection = [] if request["nodes"] is None else ["--select", *request["nodes"], "--indirect-selection", "empty"]
+    # A lock dies with its process; a slot of a Dagster pool outlives a killed run and blocks the next one.
+    with FileLock(project.warehouse.with_suffix(".lock")):
+        built = dbtRunner(manifest=manifest).invoke(
+            [
+                *("build", *_arguments(project), *selection, "--no-write-json", *options),
+                *("--exclude-resource-type", "unit_test", "exposure"),
+                *("--vars", json.dumps(request["vars"])),
+            ]
+        )
+        results = [] if built.result is None else [_result(result) for result in built.result.results]  # type: ignore[union-attr]
+        # dbt keeps the DuckDB file open, and thereby locked for every other process, until told otherwise
+        from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+
+        DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
+    if built.exception or built.result is None:
+        return {"error": _message(built)}
+    return {"results": results}
+
+
+def _arguments(project: DbtProject) -> list[str]:
+    places = {"project-dir": project.folder, "profiles-dir": project.folder, "target-path": project.target}
+    quiet = ["--quiet", "--log-level", "none", "--log-level-file", "none"]
+    return quiet + [part for name, path in places.items() for part in (f"--{name}", str(path))]
+
+
+def _result(result: Any) -> dict[str, Any]:
+    return {
+        "unique_id": result.node.unique_id,
+        "status": str(result.status),
+        "message": (result.message or "") + (_failed_rows(result.node) if str(result.status) == "fail" else ""),
+        "failures": result.failures,
+        "seconds": result.execution_time,
+    }
+
+
+def _failed_rows(test: Any) -> str:
+    """The first rows that a test found: dbt itself says only how many there are."""
+    from dbt.adapters.factory import FACTORY
+
+    adapter: Any = next(iter(FACTORY.adapters.values()))  # of dbt's two protocols for it neither is complete
+    with adapter.connection_named("failed_rows"):
+        _, rows = adapter.execute(test.compiled_code, fetch=True, limit=3)
+    adapter.cleanup_connections()
+    return "".join(f"\n  {', '.join(str(value) for value in row)}" for row in rows.rows)
+
+
+def _message(result: dbtRunnerResult) -> str:
+    return str(result.exception or "no reason given").strip()
+
+
+if __name__ == "__main__":
+    main()

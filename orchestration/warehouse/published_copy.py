@@ -1,0 +1,113 @@
+"""The published copy: a read-only DuckDB file that everyone but dbt reads.
+
+While dbt writes the warehouse, no other process can open it. So an engine (engine.py) copies it after each build that
+passed its tests, and swaps the copy in under the published name. Readers never wait and never see half a build.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+Parameters = Sequence[object] | Mapping[str, object]
+
+
+class NothingPublishedError(RuntimeError):
+    """There is no published copy yet."""
+
+
+@contextmanager
+def reading(published: Path) -> Iterator[None]:
+    """Queries inside are answered from one copy, whatever is published meanwhile; and an engine is started once.
+
+    :raises NothingPublishedError: nothing was built yet.
+    """
+    with connected(published) as connection:
+        token = _held.set((published, connection))
+        try:
+            yield
+        finally:
+            _held.reset(token)
+
+
+def query(published: Path, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
+    """Rows of a query against the published copy; timestamps come back as aware UTC datetimes.
+
+    :raises NothingPublishedError: nothing was built yet.
+    """
+    with connected(published) as connection:
+        return rows_of(connection, sql, parameters)
+
+
+def columns(published: Path) -> dict[str, dict[str, str]]:
+    """The columns of each published table with their types, in order."""
+    found: dict[str, dict[str, str]] = {}
+    for row in query(published, _COLUMNS):
+        found.setdefault(row["table_name"], {})[row["column_name"]] = row["data_type"]
+    return found
+
+
+def chunks(
+    published: Path, table: str, names: Sequence[str], order: Sequence[str] = (), size: int = 10_000
+) -> Iterator[list[tuple[Any, ...]]]:
+    """These columns of all rows of a published table, so many rows at a time; of one build, whatever is published
+    meanwhile.
+    """
+    selected, by = (", ".join(f'"{name}"' for name in columns) for columns in (names, order))
+    with connected(published) as connection:
+        connection.execute(f'select {selected} from main."{table}" {"order by " if by else ""}{by}')
+        while rows := connection.fetchmany(size):
+            yield [tuple(map(aware, row)) for row in rows]
+
+
+_COLUMNS = """
+    select columns.table_name, columns.column_name, columns.data_type
+    from duckdb_columns() as columns
+    semi join duckdb_tables() as tables using (database_name, schema_name, table_name)
+    where columns.database_name = current_database() and columns.schema_name = 'main'
+    order by columns.table_name, columns.column_index
+"""
+
+
+_held: ContextVar[tuple[Path, duckdb.DuckDBPyConnection] | None] = ContextVar("_held", default=None)
+
+
+@contextmanager
+def connected(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    held = _held.get()
+    if held and held[0] == published:
+        yield held[1]
+        return
+    if not published.exists():
+        raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
+    # Attached, not opened: opened, it would be shared with every reader in this process that still holds an older copy.
+    with duckdb.connect() as connection:
+        connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
+        connection.execute(f'use "{published.stem}"')
+        connection.execute("set TimeZone = 'UTC'")
+        yield connection
+
+
+def rows_of(
+    connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters | None = None
+) -> list[dict[str, Any]]:
+    connection.execute(sql, parameters)
+    columns = [column[0] for column in connection.description or []]
+    return [dict(zip(columns, map(aware, row), strict=True)) for row in connection.fetchall()]
+
+
+def aware(value: object) -> object:
+    return value.replace(tzinfo=UTC) if isinstance(value, datetime) and value.tzinfo is None else value
+
+
+def count_rows(connection: duckdb.DuckDBPyConnection, relation: str) -> int:
+    [[count]] = connection.execute(f"select count(*) from {relation}").fetchall()
+    return int(count)
+
+
+def _quoted(path: Path) -> str:
+    return str(path).replace("'", "''")

@@ -1,0 +1,46 @@
+"""Random weeks of billing (tests/billing_faults.py), and processes that were killed for real."""
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.billing_faults import LINES, MODES, report_of
+from tests.fakes.stripe import FakeStripe
+from tests.support.billing_world import HOUR, SEVEN, World
+
+BLOCKS, SEEDS = 3, 7
+
+
+@pytest.mark.parametrize("block", range(BLOCKS), ids=lambda block: f"seeds from {SEEDS * block}")
+@pytest.mark.parametrize("mode", MODES)
+def test_every_hour_is_billed_as_it_was_used_or_is_told(mode: str, block: int) -> None:
+    for seed in range(SEEDS * block, SEEDS * (block + 1)):
+        tally, wrong = report_of((seed, mode))
+        assert not wrong
+        assert tally["hours: compared"]
+
+
+@pytest.mark.parametrize(("mode", "line"), [*zip(MODES, [LINES // 3, LINES], strict=True)])
+def test_usage_is_billed_once_when_processes_were_killed(tmp_path: Path, mode: str, line: int) -> None:
+    with FakeStripe() as stripe:
+        stripe.add_meter("api-calls", MODES[mode])
+        world = World(tmp_path, stripe)
+        ends = []
+        for number, customer in enumerate(("cus_a", "cus_b", "cus_c")):
+            stripe.add_customer(customer)
+            world.usage |= {("a", "cus_a", SEVEN): 5 + number, (customer, customer, SEVEN - HOUR): 3}
+            world.publish()
+            arguments = (tmp_path, stripe.url, stripe.key, world.now.isoformat(), line + 50 * number)
+            command = [sys.executable, "-m", "tests.billing_faults", *map(str, arguments)]
+            ends.append(subprocess.run(command, timeout=60, check=False).returncode)
+            world.now += HOUR
+        for _ in range(3):
+            world.run()
+            world.now += HOUR
+        assert -signal.SIGKILL in ends and set(ends) <= {-signal.SIGKILL, 0}
+        assert world.totals("cus_a") == {SEVEN - HOUR: 3, SEVEN: 7}
+        assert world.totals("cus_b") == world.totals("cus_c") == {SEVEN - HOUR: 3}
+        assert world.problems() == {}

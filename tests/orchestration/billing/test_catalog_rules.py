@@ -1,0 +1,123 @@
+"""What should stand at Stripe for a plan: prices that charge what the plan does, or a sentence."""
+
+from decimal import Decimal
+from itertools import product
+from typing import Any
+
+import pytest
+
+from orchestration.billing.catalog_rules import Catalog, Price, PriceTier, catalog_of
+from orchestration.usage.pricing import Plan, Tier, price
+
+TIERS = (Tier(10, Decimal("0.5")), Tier(20, Decimal("0.25"), Decimal(3)), Tier(None, Decimal("0.000000000001")))
+
+
+def make_plan(**fields: Any) -> Plan:
+    given = {"name": "pro", "meter": "api-calls", "currency": "USD", "base_price": Decimal("49.90")}
+    return Plan(**{**given, "included_units": 100, "limit_kind": "soft", "pricing": "none", **fields})
+
+
+def metered(wanted: Catalog) -> Price:
+    [found] = [price for price in wanted.prices if price.meter]
+    return found
+
+
+def charged(price: Price, units: int) -> Decimal:
+    """What Stripe charges for that many units, in the minor unit, by its documentation."""
+    if price.unit_amount is not None:
+        return -(-units // price.package_units) * price.unit_amount
+    total, begin = Decimal(0), 0
+    for place, tier in enumerate(price.tiers):
+        end = units if tier.up_to is None else min(units, tier.up_to)
+        if price.tiers_mode == "volume" and end == units:
+            return units * tier.unit_amount + tier.flat_amount
+        if price.tiers_mode == "graduated" and (end > begin or place == 0):
+            total += (end - begin) * tier.unit_amount + tier.flat_amount
+        begin = max(begin, end)
+    return total
+
+
+PRICINGS = [
+    {"pricing": "none"},
+    {"pricing": "none", "limit_kind": "hard"},
+    {"pricing": "flat", "unit_price": Decimal("0.6375")},
+    {"pricing": "graduated", "tiers": TIERS},
+    {"pricing": "volume", "tiers": TIERS[:1] + TIERS[2:]},
+    {"pricing": "volume", "tiers": (Tier(None, Decimal("0.5")),)},
+    {"pricing": "package", "package_units": 7, "package_price": Decimal("7.5")},
+]
+
+
+@pytest.mark.parametrize(("fields", "included"), list(product(PRICINGS, [None, 0, 1, 100])))
+def test_stripe_charges_what_the_plan_does_or_the_plan_is_said_to_be_inexpressible(
+    fields: dict[str, Any], included: int | None
+) -> None:
+    plan = make_plan(**fields, included_units=included)
+    wanted = catalog_of([plan], "calls")
+    if wanted.inexpressible:
+        assert included and (fields["pricing"] == "package" or len(fields["tiers"]) == 2)
+        assert [each.lookup_key for each in wanted.prices] == ["headroom_pro_base"]
+        return
+    for units in (0, 1, 7, 8, 10, 11, 20, 21, 100, 101, 110, 111, 120, 121, 10**14):
+        assert (charged(metered(wanted), units) / 100).quantize(Decimal("0.01"), "ROUND_HALF_UP") == price(plan, units)
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        (
+            {"pricing": "volume", "tiers": TIERS},
+            "Stripe's volume prices hold for all units, and cannot leave out the 100",
+        ),
+        (
+            {"pricing": "package", "package_units": 7, "package_price": Decimal(1)},
+            "Stripe's packages begin with the first unit, and cannot leave out the 100",
+        ),
+        (
+            {"pricing": "graduated", "tiers": (Tier(None, Decimal(1), Decimal("0.005")),)},
+            "the flat price of a tier has parts of USD's least unit",
+        ),
+        (
+            {"pricing": "graduated", "tiers": (Tier(None, Decimal(1), Decimal(2)),), "included_units": 0},
+            "Stripe charges the flat price of the first tier without any usage, too",
+        ),
+        ({"pricing": "flat", "unit_price": Decimal(1), "meter": "seats"}, "usage of seats is not reported to Stripe"),
+    ],
+)
+def test_what_stripe_has_no_price_for_is_said_and_not_approximated(fields: dict[str, Any], said: str) -> None:
+    wanted = catalog_of([make_plan(**fields)], "calls")
+    assert wanted.inexpressible["pro"].startswith(said)
+    assert [each.lookup_key for each in wanted.prices] == ["headroom_pro_base"]
+
+
+@pytest.mark.parametrize(
+    ("currency", "base", "unit"), [("USD", "4990", "0.0000000001"), ("KWD", "49900", "0.000000001")]
+)
+def test_amounts_are_in_the_minor_unit(currency: str, base: str, unit: str) -> None:
+    plan = make_plan(currency=currency, pricing="flat", unit_price=Decimal("0.000000000001"))
+    fixed, counted = catalog_of([plan], "calls").prices
+    assert fixed == Price("headroom_pro_base", "headroom_pro", currency.lower(), unit_amount=Decimal(base))
+    assert counted.tiers == (PriceTier(100, Decimal(0)), PriceTier(None, Decimal(unit)))
+
+
+def test_yen_have_no_minor_unit() -> None:
+    plan = make_plan(currency="JPY", base_price=Decimal("500.00"), pricing="flat", unit_price=Decimal("0.25"))
+    fixed, counted = catalog_of([plan], "calls").prices
+    assert (fixed.unit_amount, counted.tiers[1].unit_amount) == (Decimal(500), Decimal("0.25"))
+    half = catalog_of([make_plan(currency="JPY", base_price=Decimal("499.50"))], "calls")
+    assert half.inexpressible == {"pro": "its base price 499.50 has parts of JPY's least unit"}
+    with pytest.raises(ValueError, match="UGX"):
+        catalog_of([make_plan(currency="UGX")], "calls")
+
+
+def test_plan_of_two_meters_is_one_product_with_one_base_price() -> None:
+    wanted = catalog_of([make_plan(), make_plan(meter="seats")], "calls")
+    assert [each.lookup_key for each in wanted.prices] == ["headroom_pro_base", "headroom_pro_api-calls"]
+    assert [each.id for each in wanted.products.values()] == ["headroom_pro"]
+
+
+def test_ids_of_plans_are_told_apart_whatever_their_names() -> None:
+    names = ["pro", "Pro", "pro plus", "pro-plus", "pro/plus", "Größe", "x" * 300]
+    ids = [each.id for each in catalog_of([make_plan(name=name) for name in names], "calls").products.values()]
+    assert len(set(ids)) == len(names)
+    assert all(len(each) < 70 and each.isascii() and " " not in each for each in ids)

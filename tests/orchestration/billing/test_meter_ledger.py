@@ -1,0 +1,302 @@
+"""Rows of meter reports: what is written once, what moves, what is found."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import nullcontext, suppress
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+
+from orchestration.billing.meter_ledger import MeterLedger, Report, standing
+from orchestration.billing.metering import DayPlan, HourRecord, MeterReport, Mode, ReportState
+from orchestration.ledger.engines import BusyError
+from orchestration.ledger.ledger import Ledger
+
+NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+SEVEN = datetime(2026, 11, 20, 7, tzinfo=UTC)
+TODAY, YESTERDAY = date(2026, 11, 20), date(2026, 11, 19)
+S = ReportState
+
+
+@pytest.fixture
+def reports(ledger_url: str) -> Iterator[MeterLedger]:
+    ledger = Ledger(ledger_url)
+    yield MeterLedger(ledger, "local", "api-calls")
+    ledger.close()
+
+
+def report(customer: str = "cus_1", hour: datetime = SEVEN, revision: int = 1, **fields: Any) -> MeterReport:
+    units = fields.pop("units", 10 * revision)
+    name = f"{customer} {hour:%d-%H} {revision}"
+    return MeterReport(
+        **{
+            "stripe_customer_id": customer,
+            "hour_start": hour,
+            "revision": revision,
+            "units": units,
+            "value": units,
+            "identifier": name,
+            "state": S.PREPARED,
+            **fields,
+        }
+    )
+
+
+def commit(reports: MeterLedger, *rows: MeterReport, **plan: Any) -> None:
+    made = DayPlan(list(rows), **plan)
+    with reports.ledger.transaction() as connection:
+        reports.commit(connection, TODAY, "mark", made, NOW)
+
+
+def states(reports: MeterLedger) -> dict[str, ReportState]:
+    return {row.identifier: row.state for name in ("cus_1", "cus_2") for row in of(reports, name)}
+
+
+def of(reports: MeterLedger, customer: str = "cus_1") -> list[Report]:
+    return reports.of_customer(customer, SEVEN - 48 * HOUR, SEVEN + 48 * HOUR)
+
+
+def names(rows: list[Report]) -> list[str]:
+    return [row.identifier for row in rows]
+
+
+def test_committed_reports_come_back_with_their_revisions_in_order(reports: MeterLedger) -> None:
+    commit(reports, report(revision=2, value=-3), report(), report(hour=SEVEN - HOUR))
+
+    rows = of(reports)
+    assert names(rows) == ["cus_1 20-06 1", "cus_1 20-07 1", "cus_1 20-07 2"]
+    last = rows[-1]
+    assert (last.units, last.value, last.state, last.created_at) == (20, -3, S.PREPARED, NOW)
+    assert (last.attempts, last.answered_errors, last.checks, last.first_attempt_at) == (0, 0, 0, None)
+    assert reports.of_customer("cus_1", SEVEN - HOUR, SEVEN) == rows[:1]
+    assert reports.by_identifier("cus_1 20-07 2") == last
+    assert reports.by_identifier("none") is None
+
+
+def test_reports_of_other_environments_and_meters_are_not_seen(reports: MeterLedger) -> None:
+    commit(MeterLedger(reports.ledger, "production", "api-calls"), report())
+    commit(MeterLedger(reports.ledger, "local", "storage"), report(identifier="x"))
+
+    assert of(reports) == reports.due(NOW, 9) == reports.problems() == reports.totals() == []
+    assert reports.live_since() is None
+    assert reports.open_days() == set()
+    assert reports.planned_days() == {}
+    assert reports.by_identifier("x") is None
+    with reports.ledger.reading() as connection:
+        assert reports.recorded(connection, TODAY, Mode.TOTAL) == {}
+
+
+@pytest.mark.parametrize("second", [{"revision": 2, "identifier": "cus_1 20-07 1"}, {"identifier": "x"}])
+def test_report_is_refused_when_it_was_recorded_before(reports: MeterLedger, second: dict[str, Any]) -> None:
+    commit(reports, report())
+
+    with pytest.raises(sa.exc.IntegrityError):
+        commit(reports, report("cus_2"), report(**second))
+    assert names(of(reports, "cus_2")) == []
+
+
+def test_recorded_is_what_the_plan_needs_of_a_utc_day(reports: MeterLedger) -> None:
+    midnight = datetime(2026, 11, 20, tzinfo=UTC)
+    commit(
+        reports,
+        report(hour=midnight - HOUR),
+        report(hour=midnight, state=S.CONFIRMED),
+        report(hour=midnight, revision=2, value=10, state=S.REFUSED),
+        report(hour=midnight + 24 * HOUR),
+    )
+    [row] = reports.of_customer("cus_1", midnight - HOUR, midnight)
+    decided = NOW + HOUR
+    [newest] = [each for each in of(reports) if each.revision == 2]
+    reports.save([Report(**{**vars(newest), "finished_at": decided})], "finished_at")
+
+    with reports.ledger.reading() as connection:
+        found = reports.recorded(connection, TODAY, Mode.TOTAL)
+        assert reports.recorded(connection, YESTERDAY, Mode.DELTA) == {
+            ("cus_1", row.hour_start): HourRecord(1, S.PREPARED, 10, 10, NOW, None)
+        }
+    assert found == {("cus_1", midnight): HourRecord(2, S.REFUSED, 20, 10, decided, 10)}
+
+
+@pytest.mark.parametrize("state", S)
+def test_plan_supersedes_what_is_not_at_stripe(reports: MeterLedger, state: ReportState) -> None:
+    commit(reports, report(state=state), report("cus_2", state=state), report(hour=SEVEN - HOUR, state=state))
+    commit(reports, superseded=[("cus_1", SEVEN)])
+
+    gives_way = state in (S.PREPARED, S.REFUSED, S.LOST, S.HELD)
+    assert states(reports) == {
+        "cus_1 20-06 1": state,
+        "cus_1 20-07 1": S.SUPERSEDED if gives_way else state,
+        "cus_2 20-07 1": state,
+    }
+
+
+def test_day_is_planned_once_its_plan_is_settled(reports: MeterLedger) -> None:
+    commit(reports)
+    assert reports.planned_days() == {TODAY: "mark"}
+    commit(reports, is_settled=False)
+    assert reports.planned_days() == {TODAY: "unsettled"}
+
+
+@pytest.mark.parametrize("state", S)
+def test_day_is_open_while_the_newest_of_an_hour_may_need_another_plan(
+    reports: MeterLedger, state: ReportState
+) -> None:
+    commit(reports, report(state=state))
+    is_open = state in (S.PREPARED, S.SENDING, S.REFUSED, S.LOST)
+    assert reports.open_days() == ({TODAY} if is_open else set())
+
+    commit(reports, report(revision=2, state=S.CONFIRMED))
+    assert reports.open_days() == set()
+
+
+def test_live_since_is_the_first_hour_that_was_not_a_preview(reports: MeterLedger) -> None:
+    commit(reports, report(hour=SEVEN - 3 * HOUR, state=S.PREVIEWED))
+    assert reports.live_since() is None
+    commit(reports, report(), report(hour=SEVEN - HOUR, state=S.REFUSED))
+    assert reports.live_since() == SEVEN - HOUR
+
+
+def test_marks_are_remembered_for_each_meter(reports: MeterLedger) -> None:
+    other = MeterLedger(reports.ledger, "local", "other")
+    reports.remember("meter", "mtr_1")
+    reports.remember("meter", "mtr_2")
+
+    assert (reports.mark("meter"), reports.mark("none"), other.mark("meter")) == ("mtr_2", None, None)
+
+
+def test_due_are_the_prepared_oldest_first_and_then_those_in_doubt(reports: MeterLedger) -> None:
+    commit(reports, report(), report("cus_2", SEVEN - HOUR), report(hour=SEVEN - HOUR), report("cus_2", state=S.SENT))
+    [doubtful, *_] = reports.claim(reports.due(NOW, 1), NOW)
+    assert doubtful.identifier == "cus_1 20-06 1"
+
+    assert names(reports.due(NOW + HOUR, 1)) == ["cus_2 20-06 1"]
+    assert names(reports.due(NOW + HOUR, 9)) == ["cus_2 20-06 1", "cus_1 20-07 1"]
+    reports.claim(reports.due(NOW, 9), NOW + HOUR)
+    assert reports.due(NOW, 9) == []
+    assert names(reports.due(NOW + HOUR, 9)) == ["cus_1 20-06 1"]
+    assert len(reports.due(NOW + 2 * HOUR, 9)) == 3
+
+
+def test_due_and_old_share_all_by_the_hour_and_the_first_attempt(reports: MeterLedger) -> None:
+    commit(reports, report(), report(hour=SEVEN - HOUR), report("cus_2"), report("cus_2", SEVEN - HOUR))
+    mine = of(reports, "cus_2")
+    reports.claim(mine[:1], NOW)
+    reports.claim(mine[1:], NOW + HOUR)
+    later = NOW + 9 * HOUR
+    commit(reports, *(report("cus_3", revision=n, state=state) for n, state in enumerate((S.SENT, S.HELD), 1)))
+
+    since = SEVEN
+    assert names(reports.due(later, 9, since)) == ["cus_1 20-07 1"]
+    assert names(reports.old(since)) == ["cus_1 20-06 1"]
+    commit(reports, superseded=[("cus_1", SEVEN), ("cus_1", SEVEN - HOUR)])
+    since = NOW + HOUR
+    assert names(reports.due(later, 9, since)) == ["cus_2 20-07 1"]
+    assert names(reports.old(since)) == ["cus_2 20-06 1"]
+
+
+def test_claim_notes_each_attempt_before_it_is_made(reports: MeterLedger) -> None:
+    commit(reports, report(), report("cus_2"))
+    claimed = reports.claim(of(reports), NOW)
+    [again] = reports.claim(claimed, NOW + HOUR)
+
+    assert of(reports) == [again]
+    assert again.is_in_doubt
+    assert (again.attempts, again.first_attempt_at, again.attempted_at) == (2, NOW, NOW + HOUR)
+    assert states(reports)["cus_2 20-07 1"] is S.PREPARED
+
+
+def test_save_writes_only_what_is_named(reports: MeterLedger) -> None:
+    commit(reports, report(), report("cus_2"))
+    [row] = of(reports)
+    changed = Report(**{**vars(row), "state": S.SENT, "finished_at": NOW, "error": "no", "checks": 3})
+    reports.save([changed], "state", "finished_at")
+    reports.save([], "state")
+
+    [found] = of(reports)
+    assert (found.state, found.finished_at, found.error, found.checks) == (S.SENT, NOW, None, 0)
+    assert states(reports)["cus_2 20-07 1"] is S.PREPARED
+
+
+@pytest.mark.parametrize("state", S)
+def test_problems_are_the_newest_revisions_that_are_not_billed_as_counted(
+    reports: MeterLedger, state: ReportState
+) -> None:
+    commit(reports, report(state=state), report("cus_2", SEVEN - HOUR, state=S.HELD), report("cus_2", state=state))
+    commit(reports, report("cus_2", revision=2))
+
+    mine = ["cus_1 20-07 1"] if state in (S.REFUSED, S.MISMATCH, S.HELD) else []
+    assert names(reports.problems()) == ["cus_2 20-06 1", *mine]
+    assert names(reports.problems(1)) == ["cus_2 20-06 1"]
+
+
+def test_adopted_report_is_a_further_revision_and_its_day_is_planned_anew(reports: MeterLedger) -> None:
+    commit(reports, report(state=S.MISMATCH))
+    [row] = of(reports)
+    adopted = reports.adopt("cus_1", SEVEN, 7, row.units, NOW)
+
+    assert of(reports) == [row, adopted]
+    assert (adopted.revision, adopted.units, adopted.value, adopted.state) == (2, 7, 7 - row.units, S.CONFIRMED)
+    assert reports.problems() == []
+    assert reports.planned_days() == {TODAY: "unsettled"}
+
+
+def test_unconfirmed_begin_with_the_customer_that_waits_longest(reports: MeterLedger) -> None:
+    rows = [report(f"cus_{n}", hour) for n in (1, 2, 3) for hour in (SEVEN - 5 * HOUR, SEVEN)]
+    commit(reports, *rows)
+
+    def note(customer: str, **fields: Any) -> None:
+        found = [Report(**{**vars(row), "state": S.SENT, **fields}) for row in of(reports, customer)]
+        reports.save(found, "state", "finished_at", "checked_at")
+
+    note("cus_1", finished_at=NOW)
+    note("cus_2", finished_at=NOW - HOUR, checked_at=NOW + HOUR)
+    note("cus_3", finished_at=NOW + 3 * HOUR)
+    window = (SEVEN - 5 * HOUR, SEVEN)
+
+    assert reports.unconfirmed(NOW) == {"cus_2": window}
+    assert list(reports.unconfirmed(NOW + 2 * HOUR).items()) == [("cus_1", window), ("cus_2", window)]
+    note("cus_1", finished_at=NOW, state=S.MISMATCH)
+    note("cus_2", finished_at=NOW, state=S.CONFIRMED)
+    assert list(reports.unconfirmed(NOW + 4 * HOUR)) == ["cus_1", "cus_3"]
+
+
+def test_totals_count_reports_customers_and_hours_by_state(reports: MeterLedger) -> None:
+    commit(reports, report(), report(hour=SEVEN + HOUR), report("cus_2"), report("cus_3", state=S.SENT))
+
+    assert [tuple(total.values()) for total in reports.totals()] == [
+        ("prepared", 3, 2, SEVEN, SEVEN + HOUR),
+        ("sent", 1, 1, SEVEN, SEVEN),
+    ]
+
+
+def test_standing_is_the_newest_revision_that_stripe_may_have(reports: MeterLedger) -> None:
+    commit(reports, *(report(revision=n, state=s) for n, s in enumerate((S.SENT, S.SENDING, S.REFUSED, S.HELD), 1)))
+
+    assert {key: row.revision for key, row in standing(of(reports)).items()} == {("cus_1", SEVEN): 2}
+
+
+HOLDER = """
+import sys
+from orchestration.ledger.ledger import Ledger
+from orchestration.billing.meter_ledger import MeterLedger
+with MeterLedger(Ledger(sys.argv[1]), "local", "api-calls").alone():
+    print("alone", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_only_one_process_is_alone_and_a_killed_one_is_not(reports: MeterLedger, ledger_url: str) -> None:
+    command = [sys.executable, "-c", HOLDER, ledger_url]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout
+        assert other.stdout.readline() == "alone\n"
+        with pytest.raises(BusyError, match="another run has stripe in hand"), reports.alone():
+            pass
+        other.kill()
+    for attempt in range(1000):  # a server notices a moment later
+        with suppress(BusyError) if attempt < 999 else nullcontext(), reports.alone():
+            return

@@ -1,0 +1,757 @@
+"""Usage to a loopback Stripe, from a published copy that is written by hand: what stands there in the end, and what the
+ledger says of what does not. One test for each thing that goes wrong; all of it at random is in test_billing_faults.py.
+"""
+
+import shutil
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestration.billing import reconcile, report
+from orchestration.billing.meter import StoppedError
+from orchestration.billing.metering import ReportState
+from orchestration.channels.stripe import client as stripe_client
+from orchestration.channels.stripe import connect_meter
+from orchestration.channels.stripe import meter as stripe_channel
+from orchestration.ledger.engines import BusyError
+from tests.fakes.slack import CUT_OFF_AFTER, GARBLED_AFTER, LOST_AFTER, LOST_BEFORE, Fault
+from tests.fakes.stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
+from tests.support.billing_world import DAY, HOUR, NOW, SEVEN, QuickWorld, World, quick
+
+SIX = SEVEN - HOUR
+RATE_LIMITED = replace(FAILED_BEFORE, status=429, headers={"Retry-After": "7"})
+REFUSED = replace(FAILED_BEFORE, status=400, body='{"error": {"type": "invalid_request_error", "message": "No."}}')
+PROXY = Fault(status=502, body='{"error": "bad gateway"}')
+IN_DOUBT = {
+    "request lost": LOST_BEFORE,
+    "answer lost": LOST_AFTER,
+    "500, nothing done": FAILED_BEFORE,
+    "500, done": FAILED_AFTER,
+    "cut off": CUT_OFF_AFTER,
+    "garbled": GARBLED_AFTER,
+    "a proxy's error": PROXY,
+}
+
+
+@pytest.fixture
+def stripe() -> Iterator[FakeStripe]:
+    with FakeStripe() as stripe:
+        for customer in ("cus_a", "cus_b"):
+            stripe.add_customer(customer)
+        yield stripe
+
+
+@pytest.fixture(params=["hour", None], ids=["totals", "differences"])
+def world(request: pytest.FixtureRequest, tmp_path: Path, stripe: FakeStripe) -> Iterator[World]:
+    """One hour of two customers, in each of the two modes."""
+    stripe.add_meter("api-calls", request.param)
+    world = QuickWorld(tmp_path, stripe)
+    world.usage = {("a", "cus_a", SEVEN): 7, ("b", "cus_b", SEVEN): 1}
+    with quick(world):
+        yield world
+
+
+def is_totals(world: World) -> bool:
+    [meter] = world.stripe.meters.objects.values()
+    return meter["event_time_window"] == "hour"
+
+
+def settle(world: World, *hours: int) -> None:
+    """The hourly job, so many hours after each other."""
+    for each in hours or (1, 1, 1, 1):
+        world.now += each * HOUR
+        world.run()
+        world.look(timedelta(minutes=20))
+        world.now -= timedelta(minutes=20)
+
+
+def back_up(world: QuickWorld) -> None:
+    shutil.copytree(world.folder, world.folder.with_name(f"{world.folder.name}-backup"))
+
+
+def restore(world: QuickWorld) -> None:
+    world.close()
+    for path in world.folder.glob("ledger.sqlite*"):
+        path.unlink()
+    for path in world.folder.with_name(f"{world.folder.name}-backup").glob("ledger.sqlite*"):
+        shutil.copy(path, world.folder)
+
+
+def test_usage_is_sent_once_and_corrected_when_it_changes(world: World) -> None:
+    world.usage = {
+        ("a1", "cus_a", SEVEN): 5,
+        ("a2", "cus_a", SEVEN): 2,
+        ("b", "cus_b", SEVEN): 1,
+        ("c", None, SEVEN): 9,
+    }
+    outcome = world.run()
+    assert outcome.sent and (outcome.sent.taken, outcome.planned.unbilled_units) == (2, 9)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+
+    world.run()
+    world.usage["a1", "cus_a", SEVEN] = 3
+    world.run()
+    world.run()
+
+    assert world.totals("cus_a") == {SEVEN: 5}
+    assert len(world.stripe.events) == 3
+    looked = world.look(after=HOUR)
+    assert (looked.confirmed, looked.waiting, looked.mismatched) == (2, 0, 0)
+    assert world.problems() == {}
+    assert {total["state"] for total in world.ledger.totals()} == {ReportState.CONFIRMED}
+
+
+# Usage that comes late, goes, or moves
+
+
+def test_late_usage_of_last_month_is_billed_within_grace_and_held_when_the_invoice_is_final(world: World) -> None:
+    world.now = datetime(2026, 11, 30, 23, 5, tzinfo=UTC)
+    last_hour = world.now.replace(minute=0)
+    world.usage = {("a", "cus_a", last_hour - HOUR): 7}
+    world.run()
+
+    world.now = datetime(2026, 12, 1, 0, 30, tzinfo=UTC)  # of one hour's grace
+    world.usage["a", "cus_a", last_hour] = 2
+    world.run()
+    assert world.totals("cus_a") == {last_hour - HOUR: 7, last_hour: 2}
+
+    world.now = datetime(2026, 12, 1, 1, 30, tzinfo=UTC)
+    world.usage["a", "cus_a", last_hour] = 5
+    world.look()
+    world.run()
+    assert world.totals("cus_a")[last_hour] == 2
+    assert world.problems() == {("cus_a", last_hour): "+3 units are not billed: its invoice is final"}
+
+
+def test_usage_that_stripe_takes_no_more_is_held(world: World) -> None:
+    world.run()
+    settle(world, 1)
+    world.now += 34 * DAY + HOUR
+    world.usage["b", "cus_b", SEVEN] = 4
+    outcome = world.run()
+    assert outcome.planned.change.held == 1
+    assert world.totals("cus_b") == {SEVEN: 1}
+    assert world.problems() == {("cus_b", SEVEN): "+3 units are not billed: Stripe takes no usage older than 34 days"}
+
+
+def test_what_is_held_is_what_stripe_did_not_take(world: World) -> None:
+    """It was in doubt when it became too late; that it was never taken shows only afterwards."""
+    world.stripe.then(LOST_BEFORE)
+    world.run()
+    world.now += 36 * DAY
+    world.usage["a", "cus_a", SEVEN] = 4
+    settle(world, 1, 1, 1, 1, 24, 1, 24, 1)
+    assert world.totals("cus_a") == {}
+    assert world.problems()["cus_a", SEVEN] == "+4 units are not billed: Stripe takes no usage older than 34 days"
+
+
+def test_usage_that_was_final_before_the_first_report_is_not_headrooms(world: World) -> None:
+    world.usage["a", "cus_a", SEVEN - 31 * DAY] = 9
+    world.run()
+    assert world.totals("cus_a") == {SEVEN: 7}
+    assert world.problems() == {}
+
+
+@pytest.mark.parametrize("hours", [0, 1, 16, 17])
+def test_hours_that_are_older_than_what_is_compared_are_no_problem(world: World, hours: int) -> None:
+    """A day is compared as a whole, or not at all."""
+    world.usage["a", "cus_a", SIX] = 3
+    world.run()
+    world.look(3 * HOUR)
+    world.now = SEVEN + timedelta(days=92, hours=hours, minutes=5)
+    world.run()
+    assert world.problems() == {}
+
+
+def test_usage_whose_calls_are_not_kept_any_more_is_not_corrected(world: World) -> None:
+    """Also where that is still sent to Stripe, as with a clock that was set back."""
+    world.run()
+    world.look(3 * HOUR)
+    billed = world.totals("cus_a")
+    world.usage, world.kept_from = {("a", "cus_a", SEVEN + DAY): 2}, (SEVEN + DAY).date()
+    world.now += DAY
+    outcome = world.run()
+    assert outcome.planned.change.corrected_units == 0
+    assert world.totals("cus_a") == {**billed, SEVEN + DAY: 2}
+    assert world.problems() == {}
+
+
+def test_what_was_held_is_no_problem_any_more_when_the_usage_is_as_it_was_billed(world: World) -> None:
+    world.run()
+    settle(world, 1)
+    world.now += 34 * DAY + HOUR
+    world.usage["b", "cus_b", SEVEN] = 4
+    world.run()
+    world.usage["b", "cus_b", SEVEN] = 1
+    world.run()
+    assert world.problems() == {}
+
+
+def test_what_was_refused_is_no_problem_any_more_when_there_was_no_such_usage(world: World) -> None:
+    world.stripe.delete_customer("cus_b")
+    world.run()
+    world.now += HOUR
+    reconcile.note_rejections(world.config, connect_meter, world.clock)
+    assert list(world.problems()) == [("cus_b", SEVEN)]
+    del world.usage["b", "cus_b", SEVEN]
+    world.run()
+    assert world.problems() == {}
+
+
+def test_an_account_that_moved_is_billed_to_its_new_customer(world: World) -> None:
+    world.run()
+    world.usage = {("a", "cus_b", SEVEN): 7, ("b", "cus_b", SEVEN): 1}
+    world.run()
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 0}, {SEVEN: 8})
+
+
+def test_an_account_that_moved_leaves_a_final_invoice_as_it_is(world: World) -> None:
+    """Its former customer has no account left whose period would say so."""
+    world.run()
+    settle(world, 1)
+    world.now = datetime(2026, 12, 3, 8, 5, tzinfo=UTC)
+    world.usage = {("a", "cus_b", SEVEN): 7, ("b", "cus_b", SEVEN): 1}
+    world.run()
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+    assert world.problems() == {
+        ("cus_a", SEVEN): "-7 units are not billed: its invoice is final",
+        ("cus_b", SEVEN): "+7 units are not billed: its invoice is final",
+    }
+
+
+def test_a_rebuilt_warehouse_waits_for_approval_by_its_own_code(world: World) -> None:
+    world.usage = {("a", "cus_a", SEVEN): 5_000, ("b", "cus_b", SEVEN): 5_000}
+    world.run()
+    world.usage["a", "cus_a", SEVEN] = 6_500
+
+    refused = world.run().planned
+    assert "1,500 units of 1 customers" in refused.refusal and refused.change.seal in refused.refusal
+    assert world.run(approved="00000000").planned.refusal
+    world.usage["b", "cus_b", SEVEN] = 6_501
+    assert world.run(approved=refused.change.seal).planned.refusal  # that was another plan
+    assert len(world.stripe.events) == 2
+
+    outcome = world.run(approved=world.run().planned.change.seal)
+    assert outcome.sent and outcome.sent.taken == 2
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 6_500}, {SEVEN: 6_501})
+
+
+def test_a_rebuilt_warehouse_that_is_repaired_changes_nothing(world: World) -> None:
+    world.usage["a", "cus_a", SEVEN] = 5_000
+    world.run()
+    world.usage["a", "cus_a", SEVEN] = 0
+    assert world.run().planned.refusal
+    world.usage["a", "cus_a", SEVEN] = 5_000
+    assert not world.run().planned.refusal
+    assert world.totals("cus_a") == {SEVEN: 5_000}
+    assert len(world.stripe.events) == 2
+
+
+def test_sampled_calls_are_billed_only_where_that_is_asked(world: World) -> None:
+    world.sampled["a", "cus_a", SEVEN] = 100
+    world.run()
+    assert world.totals("cus_a") == {SEVEN: 7}
+    world.settings["HEADROOM_BILL_SAMPLED"] = True
+    world.run()
+    assert world.totals("cus_a") == {SEVEN: 107}
+
+
+# Stripe fails
+
+
+@pytest.mark.parametrize("fault", IN_DOUBT.values(), ids=IN_DOUBT)
+def test_an_hour_is_billed_once_after(world: World, fault: Fault) -> None:
+    world.stripe.then(fault)
+    world.run()
+    world.now += timedelta(minutes=1)
+    world.run()
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+    assert len(world.stripe.events) == 2
+    settle(world, 1)
+    assert {total["state"] for total in world.ledger.totals()} == {ReportState.CONFIRMED}
+
+
+def test_a_customer_whom_stripe_always_fails_for_keeps_no_other_waiting(world: World) -> None:
+    answer = world.stripe.answer
+    world.stripe.answer = lambda request: (  # type: ignore[method-assign]
+        FAILED_BEFORE if "cus_a" in request.params.get("payload", {}).values() else answer(request)
+    )
+    for hour in range(4):
+        world.now += HOUR
+        world.usage |= {(each, f"cus_{each}", SEVEN + hour * HOUR): 1 for each in "ab"}
+        world.run()
+    assert sum(world.totals("cus_b").values()) >= 3
+    assert world.totals("cus_a") == {}
+
+
+def test_stripe_is_down_for_30_hours_with_nothing_in_doubt(world: World) -> None:
+    world.run()
+    world.stripe.is_down = True
+    for _ in range(30):
+        world.now += HOUR
+        world.usage["a", "cus_a", world.now.replace(minute=0) - HOUR] = 2
+        with pytest.raises(StoppedError, match="no usable answer"):
+            world.run()
+    world.stripe.is_down = False
+    world.run()
+    assert sum(world.totals("cus_a").values()) == 7 + 30 * 2
+    assert len(world.stripe.events) == 2 + 30
+
+
+@pytest.mark.parametrize("fault", [LOST_BEFORE, LOST_AFTER], ids=["never arrived", "arrived"])
+def test_stripe_is_down_for_30_hours_with_a_report_in_doubt(world: World, fault: Fault) -> None:
+    """A difference is sent again only when it was missing for another day."""
+    world.stripe.then(*[fault] * 3)
+    outcome = world.run()
+    assert outcome.sent and "no usable answer" in outcome.sent.stopped
+    world.stripe.calm()
+    world.now += 30 * HOUR
+    settle(world, 1)
+    [doubtful] = [row for row in world.ledger.due(world.now, 10) if row.is_in_doubt] or [None]
+    if doubtful:
+        assert (is_totals(world), fault) == (False, LOST_BEFORE)
+        assert doubtful.error == "not to be found at Stripe; sent anew if it is not there tomorrow"
+    settle(world, 1, 24, 1, 1)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+    assert world.problems() == {}
+
+
+def test_a_refusal_of_what_is_in_doubt_does_not_mean_that_it_was_never_taken(world: World) -> None:
+    world.stripe.then(LOST_AFTER)
+    world.run()
+    world.stripe.then(*[REFUSED] * 2)
+    world.now += timedelta(minutes=1)
+    world.run()
+    world.run(retry=True)
+    settle(world)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+    assert world.problems() == {}
+
+
+def archive(world: World) -> None:
+    for meter in world.stripe.meters.objects.values():
+        meter["status"] = "inactive"
+
+
+def reactivate(world: World) -> None:
+    for meter in world.stripe.meters.objects.values():
+        meter["status"] = "active"
+
+
+def test_a_key_that_is_revoked_stops_the_run_and_leaves_its_reports_as_they_were(world: World) -> None:
+    def revoke(request: Any) -> None:
+        if request.path == METER_EVENTS:
+            world.stripe.keys.clear()
+
+    world.stripe.after = revoke
+    outcome = world.run()
+    assert outcome.sent and "STRIPE_API_KEY is not valid" in outcome.sent.stopped
+    [waiting] = world.ledger.due(world.now, 10)
+    assert (waiting.state, waiting.attempts, waiting.attempted_at) == (ReportState.PREPARED, 0, None)
+
+    world.stripe.after = lambda _: None
+    world.stripe.keys[world.stripe.key] = None
+    world.run()
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+
+
+def test_a_stripe_that_takes_no_more_requests_is_waited_for_and_then_left_alone(
+    world: World,
+) -> None:
+    world.stripe.then(*[RATE_LIMITED] * 1_000)
+    outcome = world.run()
+    assert outcome.sent and "HTTP 429" in outcome.sent.stopped
+    assert len([seconds for seconds in world.slept if seconds > 6]) == stripe_channel.PATIENCE - 1
+    assert world.stripe.counts()[f"POST {METER_EVENTS}"] == stripe_channel.PATIENCE
+
+    world.stripe.calm()
+    world.run()
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+
+
+def test_two_runs_at_once_send_each_hour_once(world: World) -> None:
+    """The first is held in the middle of a request while the second begins."""
+    arrived, goes_on = threading.Event(), threading.Event()
+
+    def hold(request: Any) -> None:
+        if request.path == METER_EVENTS:
+            arrived.set()
+            goes_on.wait(30)
+
+    world.publish()
+    world.stripe.before = hold
+    first = threading.Thread(target=report.report_usage, args=(world.config, connect_meter, world.clock))
+    first.start()
+    assert arrived.wait(30)
+    with pytest.raises(BusyError, match="another run has stripe in hand"):
+        report.report_usage(world.config, connect_meter, world.clock)
+    goes_on.set()
+    first.join()
+    assert len(world.stripe.events) == 2
+    assert world.stripe.largest_concurrency == 1
+
+
+# What Stripe takes and does not bill
+
+
+def test_a_deleted_customer_is_found_by_the_comparison_and_stops_no_other(world: World) -> None:
+    world.stripe.delete_customer("cus_a")
+    outcome = world.run()
+    assert outcome.sent and outcome.sent.taken == 2
+    for _ in range(4):
+        world.look(after=HOUR)
+    assert world.totals("cus_b") == {SEVEN: 1}
+    assert world.problems() == {
+        (
+            "cus_a",
+            SEVEN,
+        ): "customer cus_a was deleted at Stripe: its usage is not billed; name the one that replaces it"
+    }
+    world.usage = {("a", "cus_b", SEVEN): 7, ("b", "cus_b", SEVEN): 1}
+    settle(world)
+    assert world.totals("cus_b") == {SEVEN: 8}
+    assert world.problems() == {}
+
+
+def test_a_deleted_customer_is_found_by_the_error_events(world: World) -> None:
+    world.stripe.delete_customer("cus_a")
+    world.run()
+    world.now += timedelta(minutes=1)
+    told = reconcile.note_rejections(world.config, connect_meter, world.clock)
+    sentence = "Stripe knows no such customer: correct stripe_customer_id in the accounts file"
+    assert told == [f"cus_a, 2026-11-20 07:00 UTC: {sentence}"]
+    assert world.problems() == {("cus_a", SEVEN): sentence}
+    assert reconcile.note_rejections(world.config, connect_meter, world.clock) == []
+
+
+def test_more_rejections_than_stripe_names_are_told_once(world: World) -> None:
+    world.stripe.samples = 1
+    world.stripe.delete_customer("cus_a")
+    world.usage["a", "cus_a", SIX] = 7
+    world.run()
+    world.now += timedelta(minutes=1)
+    told = reconcile.note_rejections(world.config, connect_meter, world.clock)
+    assert [sentence for sentence in told if sentence.startswith("1 more reports: ")]
+    assert reconcile.note_rejections(world.config, connect_meter, world.clock) == []
+
+
+def test_a_meter_that_was_archived_after_it_took_usage_is_told_and_made_good(world: World) -> None:
+    world.stripe.lag = 60
+    world.run()
+    archive(world)
+    world.now += HOUR
+    told = noted(world)
+    assert len(told) == 2 and all("the meter is archived: reactivate it" in sentence for sentence in told)
+    assert len(world.problems()) == 2
+
+    settle(world, 2)
+    world.run(retry=True)
+    world.now += HOUR
+    world.look()
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+    assert world.problems() == {}
+
+
+def noted(world: World) -> list[str]:
+    """The sensor's look, which needs the meter."""
+    with pytest.raises(StoppedError, match="no active meter"):
+        reconcile.note_rejections(world.config, connect_meter, world.clock)
+    reactivate(world)
+    return reconcile.note_rejections(world.config, connect_meter, world.clock)
+
+
+def test_a_total_that_never_appears_is_told_or_sent_anew(world: World) -> None:
+    """Somebody cancelled it."""
+    world.run()
+    world.now += timedelta(minutes=1)
+    world.stripe.totals("cus_a", "api-calls")
+    [meter] = world.stripe.meters.objects
+    world.stripe.metering._valid[meter, "cus_a"].clear()
+    settle(world)
+    if is_totals(world):
+        assert world.totals("cus_a") == {SEVEN: 7}
+        assert world.problems() == {}
+        return
+    assert world.problems()["cus_a", SEVEN].startswith("Stripe shows 0 units where 7 were taken: something else writes")
+    reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
+    settle(world)
+    assert world.totals("cus_a") == {SEVEN: 7}
+    assert world.problems() == {}
+
+
+def test_a_total_that_is_sent_anew_is_sent_also_if_the_usage_is_what_it_was_before(world: World) -> None:
+    """Stripe shows the second total late; by then it is the wrong one."""
+    world.run()
+    settle(world, 1)
+    world.usage["a", "cus_a", SEVEN] = 9
+    world.stripe.summary_lag = 20 * 3_600
+    settle(world, 1, 1, 1, 1)
+    world.usage["a", "cus_a", SEVEN] = 7
+    settle(world, 1, 1, 1, 24, 1)
+    assert world.totals("cus_a") == {SEVEN: 7}
+    assert world.problems() == {}
+
+
+def test_a_correction_that_is_taken_back_before_stripe_shows_it_is_sent_both_times(world: World) -> None:
+    """Of an hour so old that differences are looked up first."""
+    world.run()
+    settle(world, 1, 29)
+    world.stripe.summary_lag = 2 * 3_600
+    world.usage["a", "cus_a", SEVEN] = 9
+    settle(world, 1)
+    world.usage["a", "cus_a", SEVEN] = 7
+    settle(world, 1, 1, 1, 1, 1, 1, 24)
+    assert world.totals("cus_a") == {SEVEN: 7}
+    assert world.problems() == {}
+
+
+def test_totals_that_lag_are_no_alarm(world: World) -> None:
+    world.stripe.lag, world.stripe.summary_lag = 120, 7_000
+    world.run()
+    for _ in range(3):
+        world.look(after=timedelta(minutes=40))
+        assert world.problems() == {}
+    assert {total["state"] for total in world.ledger.totals()} == {ReportState.CONFIRMED}
+
+
+# A ledger that is not what it was
+
+
+def test_a_ledger_that_was_restored_bills_nothing_twice(world: World) -> None:
+    world.run()
+    back_up(world)
+    world.usage["a", "cus_a", SEVEN] = 9
+    world.usage["b", "cus_b", SIX] = 4
+    world.run()
+    restore(world)
+    settle(world)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 9}, {SIX: 4, SEVEN: 1})
+    assert world.problems() == {}
+
+
+def test_a_ledger_that_was_restored_days_later_bills_nothing_twice(world: World) -> None:
+    world.run()
+    back_up(world)
+    world.usage["a", "cus_a", SEVEN] = 9
+    world.usage["b", "cus_b", SIX] = 4
+    world.run()
+    world.now += 3 * DAY
+    restore(world)
+    settle(world)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 9}, {SIX: 4, SEVEN: 1})
+    assert world.problems() == {}
+
+
+def test_a_ledger_that_was_restored_and_usage_that_changed_meanwhile_are_right_or_told(world: World) -> None:
+    world.run()
+    back_up(world)
+    world.usage["a", "cus_a", SEVEN] = 9
+    world.run()
+    restore(world)
+    world.usage["a", "cus_a", SEVEN] = 12
+    settle(world, 1, 1, 1, 1, 1, 1)
+    if is_totals(world):
+        assert world.totals("cus_a") == {SEVEN: 12}
+        return
+    assert world.problems()["cus_a", SEVEN].startswith("Stripe shows 9 units where 12 were taken")
+    reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
+    settle(world)
+    assert world.totals("cus_a") == {SEVEN: 12}
+    assert world.problems() == {}
+
+
+def test_a_ledger_that_was_restored_or_lost_takes_over_what_stripe_shows(world: World) -> None:
+    """Nothing would be planned: the usage is what the backup says was billed, or is gone."""
+    world.run()
+    back_up(world)
+    world.usage["a", "cus_a", SEVEN] = 9
+    world.usage["b", "cus_b", SIX] = 4
+    world.run()
+    restore(world)
+    world.usage["a", "cus_a", SEVEN] = 7
+    del world.usage["b", "cus_b", SIX]
+    world.now += 3 * HOUR
+    world.publish()
+    adopted = reconcile.adopt_all(world.config, connect_meter, world.clock)
+    assert [(row.stripe_customer_id, row.hour_start, row.units) for row in adopted] == [
+        ("cus_a", SEVEN, 9),
+        ("cus_b", SIX, 4),
+    ]
+    settle(world)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SIX: 0, SEVEN: 1})
+    assert reconcile.adopt_all(world.config, connect_meter, world.clock) == []
+
+
+def test_a_ledger_takes_over_usage_of_a_day_that_has_none_any_more(world: QuickWorld) -> None:
+    before = {("a", "cus_a", SEVEN - DAY): 1}
+    world.usage = {**before}
+    world.run()
+    back_up(world)
+    world.usage["a", "cus_a", SEVEN] = 7
+    world.run()
+    restore(world)
+    world.usage = {**before}
+    world.now += 3 * HOUR
+    world.publish()
+    reconcile.adopt_all(world.config, connect_meter, world.clock)
+    settle(world)
+    assert world.totals("cus_a") == {SEVEN - DAY: 1, SEVEN: 0}
+
+
+def test_adopting_an_hour_takes_back_what_was_not_sent_yet_and_leaves_alone_what_is_in_doubt(world: World) -> None:
+    world.run()
+    world.usage["a", "cus_a", SEVEN] = 9
+    world.stripe.then(LOST_BEFORE)
+    world.run()
+    with pytest.raises(LookupError, match="in doubt"):
+        reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
+    world.now += timedelta(minutes=1)
+    world.run()
+    world.usage["a", "cus_a", SEVEN] = 12
+    world.stripe.then(*[RATE_LIMITED] * stripe_channel.PATIENCE)
+    world.run()
+    reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
+    settle(world)
+    assert world.totals("cus_a") == {SEVEN: 12}
+    assert world.problems() == {}
+
+
+# What is configured wrongly
+
+
+def test_a_wrong_event_name_is_refused_before_anything_is_sent(world: World) -> None:
+    world.settings["HEADROOM_STRIPE_METER"] = "api_calls"
+    with pytest.raises(StoppedError, match="no active meter with the event name 'api_calls'"):
+        world.run()
+    archive(world)
+    del world.settings["HEADROOM_STRIPE_METER"]
+    with pytest.raises(StoppedError, match="no active meter with the event name 'api-calls'"):
+        world.run()
+    assert world.stripe.counts()[f"POST {METER_EVENTS}"] == 0
+
+
+@pytest.mark.parametrize(
+    ("meter", "why"),
+    [
+        ({"event_time_window": "day"}, "keeps one value of each day"),
+        ({"default_aggregation": {"formula": "count"}}, "has the formula 'count'"),
+    ],
+    ids=["days", "counts"],
+)
+def test_a_meter_that_does_not_fit_is_refused(world: World, meter: dict[str, Any], why: str) -> None:
+    for each in world.stripe.meters.objects.values():
+        each |= meter
+    with pytest.raises(StoppedError, match=why):
+        world.run()
+    assert world.stripe.counts()[f"POST {METER_EVENTS}"] == 0
+
+
+def test_another_meter_of_the_same_name_is_refused(world: World) -> None:
+    world.run()
+    archive(world)
+    world.stripe.add_meter("api-calls", "hour" if is_totals(world) else None)
+    world.usage["a", "cus_a", SEVEN] = 9
+    with pytest.raises(StoppedError, match="usage was reported to meter mtr_"):
+        world.run()
+    assert len(world.stripe.events) == 2
+
+
+def test_a_live_key_is_refused_outside_production(world: World) -> None:
+    world.settings["STRIPE_API_KEY"] = "sk_live_fake"
+    with pytest.raises(ValueError, match="is a live key and HEADROOM_ENV is 'local'"):
+        world.run()
+    assert world.stripe.requests == []
+
+
+def test_a_machine_ten_minutes_off_reports_what_the_marts_closed(world: World) -> None:
+    """Ahead of Stripe, it closes hours early; what still comes is a correction."""
+    stripe_time = {"now": NOW}
+    world.stripe.clock = lambda: stripe_time["now"].timestamp()
+    for ahead in (timedelta(minutes=10), timedelta(minutes=-10)):
+        stripe_time["now"] += timedelta(minutes=50)
+        hour = stripe_time["now"].replace(minute=0)
+        world.now = stripe_time["now"] + ahead
+        world.usage["a", "cus_a", hour] = 3
+        world.run()
+        stripe_time["now"] += 3 * HOUR
+        world.now += 3 * HOUR
+        world.usage["a", "cus_a", hour] = 5
+        world.run()
+        assert world.totals("cus_a")[hour] == 5
+    assert world.look(after=HOUR).confirmed
+    assert world.problems() == {}
+
+
+# What waits, moves or is adopted
+
+
+def test_what_waited_until_its_invoice_was_final_is_held_and_not_sent(world: World) -> None:
+    """Stripe is down for a day and a half, across the end of the month; its first report stays in doubt."""
+    last = datetime(2026, 11, 30, 22, tzinfo=UTC)
+    world.now = last + HOUR + timedelta(minutes=5)
+    world.usage = {("a", "cus_a", last - 24 * HOUR): 5, ("b", "cus_b", last): 3}
+    world.stripe.then(*[LOST_BEFORE] * 9)
+    assert world.run().sent
+    world.now = datetime(2026, 12, 2, 6, 5, tzinfo=UTC)
+    world.stripe.calm()
+    world.run()
+
+    assert world.totals("cus_b") == {}
+    [problem] = [each for each in world.ledger.problems() if each.stripe_customer_id == "cus_b"]
+    assert (problem.state, problem.error) == (ReportState.HELD, "+3 units are not billed: its invoice is final")
+
+
+def test_same_refusal_of_every_report_stops_the_run(world: World) -> None:
+    for number in range(60):
+        world.stripe.add_customer(f"cus_{number}")
+        world.usage[f"a{number}", f"cus_{number}", SEVEN] = 1
+    body = '{"error": {"type": "invalid_request_error", "message": "Your account is closed."}}'
+    world.stripe.then(*[Fault(status=400, body=body)] * 99)
+
+    outcome = world.run()
+    assert outcome.sent
+    assert outcome.sent.stopped == "Stripe refuses whatever it is sent: Stripe refused it: Your account is closed."
+    assert world.stripe.events == []
+
+
+def test_usage_that_moved_to_the_right_customer_is_no_problem_any_more(world: World) -> None:
+    world.usage = {("a", "cus_a", SEVEN): 5}
+    world.stripe.then(Fault(status=400, body='{"error": {"type": "invalid_request_error", "message": "No."}}'))
+    world.run()
+    assert len(world.ledger.problems()) == 1
+    world.usage = {("a", "cus_b", SEVEN): 5}
+    world.run()
+
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({}, {SEVEN: 5})
+    assert world.ledger.problems() == []
+    assert world.ledger.open_days() == set()
+
+
+def test_adopted_total_is_what_the_next_report_is_made_from(world: World) -> None:
+    world.usage = {("a", "cus_a", SEVEN): 5}
+    world.run()
+    world.usage = {("a", "cus_a", SEVEN): 9}
+    hour = int(SEVEN.timestamp())
+    post(world, "by-hand", "2", hour)
+    shown = world.totals("cus_a")[SEVEN]
+    adopted = reconcile.adopt(world.config, connect_meter, lambda: world.now, "cus_a", SEVEN)
+    assert adopted.units == shown != 5
+    world.run()
+    world.run()
+
+    assert world.totals("cus_a") == {SEVEN: 9}
+
+
+def post(world: World, identifier: str, value: str, at: int) -> None:
+    """Somebody else reports to the meter."""
+    client = stripe_client.connect(world.config)
+    assert client
+    payload = {"stripe_customer_id": "cus_a", "value": value}
+    client.v1.billing.meter_events.create(
+        {"event_name": "api-calls", "identifier": identifier, "payload": payload, "timestamp": at}
+    )

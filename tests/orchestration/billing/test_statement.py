@@ -1,0 +1,43 @@
+"""Each thing that can be wrong with a billed hour, and what is said of it."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from orchestration.billing.metering import ReportState
+from orchestration.billing.statement import BilledHour
+
+AT = datetime(2026, 11, 20, 14, tzinfo=UTC)
+FINE = BilledHour(AT, 1204, 1204, 1204, ReportState.CONFIRMED, 1, "id", AT, AT, AT, None, is_closed=True)
+
+
+def of(state: ReportState | None, **changes: object) -> BilledHour:
+    return replace(FINE, state=state, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("hour", "is_settled", "said"),
+    [
+        (FINE, True, "1,204 units counted, reported and confirmed by Stripe"),
+        (of(None, counted_units=0, reported_units=0), True, "no unit counted, and nothing reported"),
+        (of(None, reported_units=0, is_closed=False), False, "1,204 units counted so far"),
+        (of(None, reported_units=0), False, "nothing reported: the next run reports it, or holds it"),
+        (of(ReportState.PREVIEWED, reported_units=0), False, "nothing sent: STRIPE_API_KEY is not set"),
+        (of(ReportState.REFUSED, reported_units=4, error="no such customer"), False, "4 reported (refused): no such"),
+        (of(ReportState.HELD, reported_units=4, error="too late"), False, "4 reported (held): too late"),
+        (of(ReportState.MISMATCH, error="shows 5"), False, "1,204 reported (mismatch): shows 5"),
+        (of(ReportState.SENDING, sent_at=None), False, "1,204 sent and in doubt (no answer yet)"),
+        (of(ReportState.PREPARED, reported_units=0), False, "waits to be sent by the next run"),
+        (
+            of(ReportState.CONFIRMED, counted_units=1200),
+            False,
+            "1,200 units counted now, 1,204 reported: -4 since then",
+        ),
+        (of(ReportState.SENT, stripe_units=None), False, "reported; Stripe's total is looked at later"),
+        (of(ReportState.SENT, stripe_units=7), False, "Stripe showed 7 at the last look"),
+    ],
+)
+def test_hour_is_judged_in_a_sentence(hour: BilledHour, is_settled: bool, said: str) -> None:
+    assert said in hour.verdict
+    assert hour.is_settled is is_settled

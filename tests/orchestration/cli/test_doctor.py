@@ -1,0 +1,229 @@
+"""`headroom doctor` on parts that are really broken: what it says of them, and that it goes on to the next."""
+
+import os
+import shutil
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import pytest
+import sqlalchemy as sa
+from dagster._daemon.types import DaemonHeartbeat
+from typer.testing import CliRunner
+
+from orchestration import settings
+from orchestration.cli import doctor, run
+from orchestration.cli.main import app
+from orchestration.ledger.ledger import Ledger
+from tests.fakes.slack import FakeSlack
+from tests.support.builders import land, make_event
+from tests.support.pipeline import ingest
+
+NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
+runner = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data folder with a lake, a ledger and a published copy, all of them well."""
+    folder = tmp_path_factory.mktemp("doctor")
+    land(folder / "landing", "a.ndjson", make_event(at=(NOW - timedelta(hours=2)).isoformat()))
+    ingest(folder, folder / "landing", NOW)
+    Ledger(f"sqlite:///{folder / 'ledger.sqlite'}").close()
+    publish(folder, NOW)
+    return folder
+
+
+@pytest.fixture
+def house(built: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it, to be broken."""
+    monkeypatch.setenv("HEADROOM_NOW", NOW.isoformat())
+    shutil.copytree(built, data, dirs_exist_ok=True)
+    return data
+
+
+def publish(data: Path, as_of: datetime) -> None:
+    with duckdb.connect(str(data / "published.duckdb")) as connection:
+        connection.execute(
+            "create or replace table data_quality as select ?::timestamp as as_of, 3 as rejected_lines",
+            [as_of.replace(tzinfo=None)],
+        )
+
+
+def examine(status: int = 0) -> str:
+    """What it says, without line breaks."""
+    result = runner.invoke(app, ["doctor"])
+    assert result.exit_code == status, result.output
+    assert " Stripe: " in result.stdout, "whatever is broken, it goes on to the last check"
+    return " ".join(result.stdout.split())
+
+
+def test_doctor_says_whose_usage_period_keeps_old_calls_in_the_lake(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADROOM_LAKE_KEEP_DAYS", "400")
+    with duckdb.connect(str(house / "published.duckdb")) as connection:
+        connection.execute("alter table data_quality add column data_through timestamp")
+        connection.execute("alter table data_quality add column kept_from date default '2024-05-01'")
+        connection.execute("update data_quality set data_through = as_of")
+        connection.execute(
+            """create table account_periods as select 'ever' as account_id, timestamp '2024-05-01' as period_start,
+            timestamp '9999-12-31' as period_end, 'lifetime' as source"""
+        )
+    held = "because of account ever, whose usage period began on 2024-05-01"
+    assert f"lake: calls are kept from 2024-05-01 on: more than HEADROOM_LAKE_KEEP_DAYS says, {held}" in examine()
+
+
+def test_doctor_finds_nothing_needed_when_all_is_well(house: Path) -> None:
+    said = examine()
+    assert "FAILS" not in said
+    for part in (
+        "data folder can be written",
+        "ledger opens and is whole",
+        "landing: 1 files wait to be read",  # nothing told the ledger of it
+        "the newest call is 2 h old",
+        "published copy: counted 0 h ago",
+        "quarantine: 3 lines; `headroom rejected` explains them",
+        "Slack: a preview, SLACK_BOT_TOKEN is not set",
+    ):
+        assert part in said, part
+
+
+def test_doctor_says_how_to_begin_when_nothing_is_there(data: Path) -> None:
+    said = examine(1)
+    assert said.count("FAILS") == 1
+    assert "FAILS published copy:" in said
+    assert "ledger: none yet" in said
+    assert not (data / "ledger.sqlite").exists()
+
+
+def test_doctor_names_the_folder_when_it_cannot_be_written(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (data / "file").write_text("no folder")
+    monkeypatch.setenv("HEADROOM_DATA", str(data / "file"))
+    assert "FAILS data folder: cannot be written (File exists): let this user write to" in examine(1)
+
+
+def test_doctor_counts_what_the_next_run_needs_of_the_disk(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "BATCH_BYTES", 2**60)
+    assert "the next run may need 1,073,741,824.0 GiB" in examine(1)
+
+
+def test_doctor_says_so_when_a_named_file_is_not_there(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_ACCOUNTS", str(house / "crm.csv"))
+    assert f"FAILS HEADROOM_ACCOUNTS: names {house / 'crm.csv'}, which does not exist" in examine(1)
+
+
+def test_doctor_finds_a_ledger_that_is_none(house: Path) -> None:
+    (house / "ledger.sqlite").write_bytes(b"not a database" * 1000)
+    assert "cannot be relied on (file is not a database): stop the jobs, and restore a backup" in examine(1)
+
+
+def test_doctor_finds_a_damaged_page_of_the_ledger(house: Path) -> None:
+    ledger = Ledger(settings.load().ledger_url)
+    with ledger.transaction() as connection:
+        for number in range(500):
+            ledger.prepare(connection, f"local|digest|{number}", "slack", {"message": "x" * 500}, NOW)
+    ledger.close()
+    path = house / "ledger.sqlite"
+    content = bytearray(path.read_bytes())
+    middle = len(content) // 2 // 4096 * 4096
+    content[middle : middle + 4096] = os.urandom(4096)
+    path.write_bytes(content)
+    assert "ledger.sqlite cannot be relied on" in examine(1)
+
+
+def test_doctor_says_so_when_the_ledger_is_of_a_newer_version(house: Path) -> None:
+    engine = sa.create_engine(settings.load().ledger_url)
+    with engine.begin() as connection:
+        connection.execute(sa.text("update alembic_version set version_num = '9999'"))
+    engine.dispose()
+    assert "is at migration 9999, which a later version of Headroom has made" in examine(1)
+
+
+def test_doctor_names_a_file_that_cannot_be_read_and_one_that_is_none_of_ours(house: Path) -> None:
+    (house / "landing" / "gone.ndjson").symlink_to("nowhere")
+    (house / "landing" / "notes.txt").write_text("hello")
+    said = examine(1)
+    assert "FAILS landing: gone.ndjson: cannot be read: No such file" in said
+    assert "missing landing: notes.txt: is not one of" in said
+
+
+def test_doctor_finds_a_lake_whose_file_is_cut_off(house: Path) -> None:
+    [path] = (house / "lake" / "batches").glob("000001/calls/*/calls.parquet")
+    path.write_bytes(path.read_bytes()[:100])
+    said = examine(1)
+    assert "FAILS lake: cannot be read" in said
+    assert str(path) in said
+
+
+def test_doctor_says_when_nothing_arrives_or_nothing_is_counted(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(hours=26)).isoformat())
+    said = examine(1)
+    assert "FAILS lake: the newest call is 28 h old, the last came 26 h ago: that is stale" in said
+    assert "FAILS published copy: counted 26 h ago: no run has come this far since" in said
+
+
+def test_doctor_finds_a_published_copy_that_is_none(house: Path) -> None:
+    (house / "published.duckdb").write_text("no database")
+    assert "FAILS published copy: cannot be read" in examine(1)
+
+
+@pytest.mark.parametrize(
+    ("env", "seconds", "status", "said"),
+    [
+        ("local", 60, 0, "ok Dagster's daemon runs"),
+        ("local", 600, 0, "missing Dagster's daemon: has not run since"),
+        ("production", 600, 1, "FAILS Dagster's daemon: has not run since"),
+    ],
+)
+def test_doctor_looks_for_the_heartbeat_of_the_daemon(
+    house: Path, monkeypatch: pytest.MonkeyPatch, env: str, seconds: int, status: int, said: str
+) -> None:
+    if env == "production":
+        monkeypatch.delenv("HEADROOM_NOW")
+        now = datetime.now(UTC)
+        land(house / "landing", "b.ndjson", make_event(at=now.isoformat()))
+        ingest(house, house / "landing", now)
+        publish(house, now)
+    monkeypatch.setenv("HEADROOM_ENV", env)
+    config = settings.load()
+    config.export()
+    run.make_dagster_home(config)
+    with dg.DagsterInstance.get() as instance:
+        instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - seconds, "SENSOR", "one", []))
+    assert said in examine(status)
+
+
+def test_doctor_goes_on_when_dagsters_storage_is_broken(house: Path) -> None:
+    (house / "dagster").mkdir()
+    (house / "dagster" / "dagster.yaml").write_text("storage: {nonsense: true}")
+    assert "FAILS Dagster's daemon: Dagster's storage cannot be read" in examine(1)
+
+
+def test_doctor_checks_slack_with_its_own_check(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with FakeSlack() as slack:
+        monkeypatch.setenv("SLACK_BOT_TOKEN", slack.token)
+        monkeypatch.setenv("SLACK_API_URL", slack.url)
+        assert "FAILS Slack: SLACK_BOT_TOKEN is set but HEADROOM_SLACK_CHANNEL is not" in examine(1)
+        monkeypatch.setenv("HEADROOM_SLACK_CHANNEL", slack.channel)
+        assert "ok Slack: token of headroom at Example" in examine()
+        slack.is_member = False
+        assert f"FAILS Slack: channel {slack.channel} (sales, cs, engineering, data): invite the bot" in examine(1)
+
+
+def test_doctor_checks_the_tables_of_a_postgres_with_their_own_check(
+    house: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADROOM_DESTINATION_URL", "postgresql://u:s3cr3t@127.0.0.1:1/db")
+    assert "FAILS Postgres: " in examine(1)
+    (house / "destination.toml").write_text('[t]\ncopy = "data_quality"')
+    said = examine(1)
+    assert "FAILS Postgres: Postgres: database db at 127.0.0.1 cannot be written" in said
+    assert "s3cr3t" not in said
+
+
+def test_doctor_checks_stripe_with_its_own_check(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_live_1")
+    assert "FAILS Stripe: STRIPE_API_KEY is a live key and" in examine(1)

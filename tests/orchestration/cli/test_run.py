@@ -1,0 +1,63 @@
+"""Dagster's home: whose configuration stands there, and where its storage is."""
+
+import os
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from orchestration import settings
+from orchestration.cli import run as job
+from tests.fakes.postgres import Postgres
+
+
+def test_storage_of_dagster_follows_the_configuration(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = data / "dagster" / "dagster.yaml"
+    job.make_dagster_home(settings.load())
+    assert path.read_text() == job.DAGSTER_YAML
+
+    monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", "postgresql://u:s3cr3t@host/db")
+    job.make_dagster_home(settings.load())
+    assert path.read_text() == job.DAGSTER_YAML + job.POSTGRES_STORAGE
+
+    monkeypatch.delenv("HEADROOM_DAGSTER_POSTGRES_URL")
+    job.make_dagster_home(settings.load())
+    assert path.read_text() == job.DAGSTER_YAML
+
+
+def test_configuration_of_their_own_stays_and_has_to_name_the_storage(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = data / "dagster" / "dagster.yaml"
+    path.parent.mkdir()
+    path.write_text("telemetry: {enabled: false}\n")
+    job.make_dagster_home(settings.load())
+    assert path.read_text() == "telemetry: {enabled: false}\n"
+
+    monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", "postgresql://u:s3cr3t@host/db")
+    with pytest.raises(job.UnusableDagsterError, match="of your own and does not use it: add") as caught:
+        job.make_dagster_home(settings.load())
+    assert "s3cr3t" not in str(caught.value)
+
+    path.write_text("telemetry: {enabled: false}\n" + job.POSTGRES_STORAGE)
+    job.make_dagster_home(settings.load())
+
+
+def test_runs_are_on_postgres_and_those_of_other_machines_are_left_alone(
+    data: Path, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", postgres.database())
+    monkeypatch.setenv("DAGSTER_HOME", str(data / "dagster"))
+    gone = {job.PID_TAG: str(2**30)}
+    with job._instance(settings.load()) as instance:
+        assert type(instance.run_storage).__name__ == "PostgresRunStorage"
+        for run_id, host in (("here", os.uname().nodename), ("there", "another")):
+            instance.add_run(
+                dg.DagsterRun(
+                    "hourly_job", run_id=run_id, status=dg.DagsterRunStatus.STARTED, tags={**gone, job.HOST_TAG: host}
+                )
+            )
+
+    with job._instance(settings.load()) as instance:
+        statuses = {run.run_id: run.status for run in instance.get_runs()}
+    assert statuses == {"here": dg.DagsterRunStatus.FAILURE, "there": dg.DagsterRunStatus.STARTED}

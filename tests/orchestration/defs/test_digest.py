@@ -1,0 +1,294 @@
+"""The digest under everything that people press and that goes wrong; what counts is what arrived in the channel."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import dagster as dg
+import pytest
+
+from orchestration.defs import digest
+from orchestration.defs.automation import build_schedules
+from orchestration.defs.resources import Project
+from orchestration.ledger.ledger import State
+from orchestration.usage.periods import calendar_month
+from tests.fakes.slack import LOST_AFTER, LOST_BEFORE, FakeSlack, Fault, rate_limited, refused
+from tests.orchestration.defs.office import Office, announced, built_marts, metadata, outcome
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::dagster.BetaWarning")  # Dagster's own
+
+WEDNESDAY = "2024-11-20T08:00:00+00:00"
+
+
+@pytest.fixture(scope="module")
+def marts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    with built_marts(
+        tmp_path_factory.mktemp("marts") / "data", {name: name for name in ("acme", "beta", "gamma")}
+    ) as it:
+        yield it
+
+
+@pytest.fixture
+def office(data: Path, marts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+    with FakeSlack() as slack:
+        office = Office(data, marts, slack, monkeypatch)
+        office.at(WEDNESDAY)
+        yield office
+        office.instance.dispose()
+
+
+# What people press
+
+
+def digest_job() -> dg.JobDefinition:
+    """For Dagster to find again when it executes a run once more."""
+    return dg.Definitions(
+        assets=[digest.build_usage_digest("UTC")],
+        jobs=[dg.define_asset_job("digest_job")],
+        resources={"project": Project()},
+        executor=dg.in_process_executor,
+    ).resolve_job_def("digest_job")
+
+
+def execute(instance: dg.DagsterInstance, parent_run_id: str | None = None) -> dg.JobExecutionResult:
+    """Run the job, or all of a run once more, as the UI does."""
+    options = dg.ReexecutionOptions(parent_run_id=parent_run_id) if parent_run_id else None
+    tags = {"dagster/partition": "2024-11-20"}
+    job = dg.reconstructable(digest_job)
+    with dg.execute_job(job, instance, tags=tags, reexecution_options=options) as result:
+        return result
+
+
+def test_old_day_says_that_it_was_delivered_and_where_whatever_is_pressed(office: Office) -> None:
+    office.publish("acme")
+    first = office.materialize()
+    [message] = office.slack.messages
+    link = f"https://example.slack.com/archives/C0DIGEST/p{message['ts'].replace('.', '')}"
+    assert metadata(first)["permalink"] == dg.MetadataValue.url(link)
+    requests = len(office.slack.requests)
+
+    for now in (WEDNESDAY, "2024-11-20T23:00:00+00:00", "2024-11-25T07:59:00+00:00"):
+        office.at(now)
+        office.publish("acme", "beta")
+        for days in (("2024-11-20",), ("2024-11-18", "2024-11-20"), ("2024-11-19",), ("2024-11-18", "2024-11-19")):
+            result = office.materialize(*days)
+            if "2024-11-20" in days:
+                assert outcome(result) == f"already delivered: sent 2024-11-20 08:00 UTC ({link})"
+                assert metadata(result)["permalink"] == dg.MetadataValue.url(link)
+            else:
+                assert outcome(result).startswith("nothing sent: is past")
+    assert "nothing sent: is not due yet" in outcome(office.materialize("2024-11-25"))
+    assert len(office.slack.requests) == requests
+
+
+def test_run_that_is_executed_again_sends_what_failed_once(office: Office) -> None:
+    office.publish("acme")
+    office.slack.is_member = False
+    with dg.DagsterInstance.local_temp(str(office.data)) as instance:
+        run = execute(instance)
+        again = execute(instance, run.run_id)
+        office.slack.is_member = True
+        repaired = execute(instance, again.run_id)
+        thrice = execute(instance, run.run_id)
+    assert [result.success for result in (run, again, repaired, thrice)] == [False, False, True, True]
+
+    assert announced(office) == {"2024-11-20": ["acme"]}
+    assert set(office.slack.counts().values()) == {1}
+
+
+def test_delivery_does_not_depend_on_its_link(office: Office) -> None:
+    office.publish("acme")
+    office.slack.then(LOST_BEFORE, method="chat.getPermalink")
+    first = office.materialize()
+    assert outcome(first) == f"sent 2024-11-20 08:00 UTC (C0DIGEST/{office.slack.messages[0]['ts']})"
+    assert "permalink" not in metadata(first)
+
+    again = office.materialize()
+
+    assert "https://example.slack.com" in outcome(again)
+    assert office.slack.methods().count("chat.getPermalink") == 2
+    assert set(office.slack.counts().values()) == {1}
+
+
+# Slack does not answer, or refuses
+
+
+@pytest.mark.parametrize("fault", [None, LOST_BEFORE, LOST_AFTER], ids=["down", "lost before", "lost after"])
+@pytest.mark.parametrize("is_pressed", [True, False], ids=["a person", "the schedules alone"])
+def test_digest_is_posted_once_after_an_outage_with_the_figures_of_eight(
+    office: Office, fault: Fault | None, is_pressed: bool
+) -> None:
+    office.at("2024-11-20T07:55:00+00:00")
+    runs = []
+    while office.now < datetime.fromisoformat("2024-11-20T10:00:00+00:00"):
+        minute = office.now.strftime("%H:%M")
+        office.slack.is_down = ("08:00" if fault else "07:55") < minute < "09:10"
+        if minute == "08:00":
+            office.publish("acme")
+            office.slack.then(*[fault] * bool(fault))
+        if minute == "08:05":
+            office.publish("acme", "beta", used=5)
+        runs += office.tick()
+        if is_pressed and minute in ("08:45", "09:15"):
+            runs.append(office.materialize())
+        office.at(office.now + timedelta(minutes=5))
+
+    assert [run.success for run in runs[:4]] == [False] * 4
+    assert runs[-1].success
+    assert announced(office) == {"2024-11-20": ["acme"]}
+    assert set(office.slack.counts().values()) == {1}
+    assert "4 / 5" in str(office.slack.messages[0]["blocks"])
+    assert {delivery.state for delivery in office.deliveries()} == {State.SENT}
+    office.at("2024-11-21T08:00:00+00:00")
+    office.publish("acme", "beta")
+    office.tick()
+    assert announced(office) == {"2024-11-20": ["acme"], "2024-11-21": ["beta"]}
+
+
+REMEDIES = {
+    "not_in_channel": "invite the bot",
+    "invalid_auth": "copy the bot token",
+    "missing_scope": "install it again",
+    "account_inactive": "install the app again",
+    "token_revoked": "install the app again",
+    "is_archived": "unarchive the channel",
+    "channel_not_found": "set HEADROOM_SLACK_CHANNEL",
+    "restricted_action": "ask its admin",
+    "msg_too_long": "headroom deliveries",
+}
+
+
+@pytest.mark.parametrize("code", [*REMEDIES, "ratelimited"])
+def test_refused_digest_fails_visibly_and_is_sent_once_after_the_repair(office: Office, code: str) -> None:
+    office.publish("acme")
+    fault = rate_limited(3600) if code == "ratelimited" else refused(code)
+    office.slack.then(fault, fault)
+
+    for _ in range(2):
+        result = office.materialize()
+        assert not result.success
+        assert f"Slack refused with '{code}'" in outcome(result)
+        assert REMEDIES.get(code, "run again in a minute") in outcome(result)
+        assert not office.slack.messages
+        assert State.SENT not in {delivery.state for delivery in office.deliveries()}
+
+    assert outcome(office.materialize()).startswith("sent ")
+    assert outcome(office.materialize()).startswith("already delivered")
+    assert announced(office) == {"2024-11-20": ["acme"]}
+    assert set(office.slack.counts().values()) == {1}
+
+
+# Days, nights, clocks
+
+
+@pytest.mark.parametrize(
+    ("zone", "friday"),
+    [
+        ("UTC", "2024-11-22"),
+        ("Europe/Berlin", "2024-10-25"),  # the clocks go back on Sunday
+        ("Europe/Berlin", "2024-03-29"),  # and forward; Monday is the first of a month
+        ("America/New_York", "2024-11-01"),
+        ("America/New_York", "2024-03-08"),
+        ("Pacific/Auckland", "2024-04-05"),
+        ("Pacific/Auckland", "2024-09-27"),
+    ],
+)
+def test_weekend_without_a_daemon_is_in_one_digest_on_monday(office: Office, zone: str, friday: str) -> None:
+    eight = datetime.fromisoformat(f"{friday}T08:00").replace(tzinfo=ZoneInfo(zone))
+    office.at(eight, zone)
+    office.publish("acme")
+    office.tick()
+    office.at(eight + timedelta(days=3, hours=1))
+    saturday = (eight + timedelta(days=1, hours=5)).astimezone(UTC)
+    start, end = calendar_month(saturday.date())
+    office.publish("acme", "beta", "gamma", crossed_at=saturday, period_start=start, period_end=end)
+
+    days = [(eight + timedelta(days=number)).date().isoformat() for number in range(4)]
+    # Dagster catches up with the last tick alone; people may press the others
+    caught_up = [outcome(office.materialize(day)) for day in days[1:]]
+
+    assert [sentence.partition(":")[0] for sentence in caught_up[:2]] == ["nothing sent"] * 2
+    assert announced(office) == {days[0]: ["acme"], days[3]: ["beta", "gamma"]}
+    assert office.tick() == []
+
+
+CHANGES = {
+    "Europe/Berlin": ("2024-03-30", "2024-10-26"),
+    "America/New_York": ("2024-03-09", "2024-11-02"),
+    "Asia/Kolkata": ("2024-03-30", "2024-10-26"),
+    "Pacific/Auckland": ("2024-04-06", "2024-09-28"),
+}
+
+
+@pytest.mark.parametrize("zone", CHANGES)
+def test_every_business_day_has_one_digest_when_the_clocks_change(office: Office, zone: str) -> None:
+    expected = []
+    for saturday in CHANGES[zone]:
+        midnight = datetime.fromisoformat(saturday).replace(tzinfo=ZoneInfo(zone))
+        office.at(midnight, zone)
+        for at in ticks(midnight, midnight + timedelta(days=3)):
+            office.at(at)
+            office.publish()
+            office.tick()
+        expected += [(midnight + timedelta(days=number)).date().isoformat() for number in range(3)]
+
+    assert list(announced(office)) == expected
+
+
+def ticks(start: datetime, end: datetime) -> list[datetime]:
+    """When Dagster evaluates the daily schedule."""
+    daily, *_ = build_schedules(Project())
+    moments = dg.TimeWindowPartitionsDefinition(
+        start=start.replace(tzinfo=None),
+        fmt="%Y-%m-%dT%H:%M:%S%z",
+        cron_schedule=str(daily.cron_schedule),
+        timezone=str(daily.execution_timezone),
+        end_offset=1,
+    ).get_partition_keys(current_time=end)
+    return [moment for moment in map(datetime.fromisoformat, moments) if start <= moment < end]
+
+
+# What was before
+
+
+def test_first_digest_records_the_past_and_does_not_announce_it(office: Office) -> None:
+    office.publish("acme", "beta", crossed_at=datetime(2024, 11, 12, tzinfo=UTC))
+    office.materialize()
+    office.at("2024-11-21T08:00:00+00:00")
+    office.publish("acme", "beta", "gamma")
+    office.materialize()
+
+    assert announced(office) == {"2024-11-20": [], "2024-11-21": ["gamma"]}
+    assert judged(office) == {"acme": "backfill", "beta": "backfill", "gamma": "announced"}
+
+
+def test_last_months_files_that_land_late_are_recorded_and_not_announced(office: Office) -> None:
+    office.publish("acme")
+    office.materialize()
+    office.at("2024-11-21T08:00:00+00:00")
+    crossed_at = datetime(2024, 10, 17, tzinfo=UTC)
+    start, end = calendar_month(crossed_at.date())
+    office.publish("acme", "beta", crossed_at=crossed_at, period_start=start, period_end=end)
+    office.materialize()
+
+    assert announced(office) == {"2024-11-20": ["acme"], "2024-11-21": []}
+
+
+def test_correction_is_told_once_and_what_crosses_again_is_news_again(office: Office) -> None:
+    for day, news, used in ((20, ["acme", "beta"], 4), (21, ["beta"], 3), (22, ["beta"], 3), (23, ["acme", "beta"], 4)):
+        office.at(f"2024-11-{day}T08:00:00+00:00")
+        office.publish(*news)
+        office.correct("acme", used)
+        office.materialize()
+
+    assert list(announced(office).values()) == [["acme", "beta"], [], [], ["acme"]]
+    line = "Corrected usage, below what was announced: acme (60.0 %)"
+    assert [line in str(message["blocks"]) for message in office.slack.messages] == [False, True, False, False]
+    assert set(office.slack.counts().values()) == {1}
+
+
+def judged(office: Office) -> dict[str, str]:
+    with office.ledger().transaction() as connection:
+        rows = connection.exec_driver_sql("select account_id, outcome from announced_crossings").all()
+    return dict(tuple(row) for row in rows)

@@ -1,0 +1,234 @@
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+from orchestration.ledger import engines, migrate
+from orchestration.ledger.engines import UnusableLedgerError
+from orchestration.ledger.ledger import Ledger
+from orchestration.ledger.tables import metadata
+from tests.fakes.postgres import Postgres
+
+
+@pytest.fixture
+def migrated(tmp_path: Path) -> sa.Engine:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    Ledger(url).close()
+    return sa.create_engine(url, poolclass=sa.NullPool)
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def empty_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    server: Postgres = request.getfixturevalue("postgres")
+    return server.database()
+
+
+def shape(engine: sa.Engine) -> dict[str, Any]:
+    """What the inspector sees of every table but Alembic's own."""
+    inspector = sa.inspect(engine)
+    return {
+        name: {
+            "columns": [(c["name"], str(c["type"]), c["nullable"], c["default"]) for c in inspector.get_columns(name)],
+            "primary_key": inspector.get_pk_constraint(name)["constrained_columns"],
+            "foreign_keys": inspector.get_foreign_keys(name),
+            "unique": inspector.get_unique_constraints(name),
+            "indexes": inspector.get_indexes(name),
+        }
+        for name in inspector.get_table_names()
+        if name != "alembic_version"
+    }
+
+
+def without_names(found: dict[str, Any]) -> dict[str, Any]:
+    """Postgres names a constraint that migrations made while the table before it still stood in another way."""
+    return {
+        table: {
+            **parts,
+            **{kind: [{**each, "name": ""} for each in parts[kind]] for kind in ("foreign_keys", "unique")},
+        }
+        | {"indexes": [each for each in parts["indexes"] if "duplicates_constraint" not in each]}
+        for table, parts in found.items()
+    }
+
+
+def revisions() -> list[Any]:
+    scripts = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
+    return list(reversed(list(scripts.walk_revisions())))
+
+
+def upgrade_to(revision: str, engine: sa.Engine) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrate.__file__).parent / "migrations"))
+    with engine.begin() as connection:
+        if engine.dialect.name == "postgresql":
+            connection.execute(sa.schema.CreateSchema(engines.SCHEMA))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+
+
+def set_version(engine: sa.Engine, version: str) -> None:
+    with engine.begin() as connection:
+        connection.execute(sa.text("update alembic_version set version_num = :version"), {"version": version})
+
+
+def test_migrations_make_the_tables_of_tables_py(migrated: sa.Engine, tmp_path: Path) -> None:
+    declared = sa.create_engine(f"sqlite:///{tmp_path / 'declared.sqlite'}", poolclass=sa.NullPool)
+    metadata.create_all(declared)
+
+    assert shape(migrated) == shape(declared)
+    with migrated.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+
+
+def test_migrations_make_the_same_tables_on_postgres(postgres: Postgres) -> None:
+    engine, declared = engines.create(postgres.database()), engines.create(postgres.database())
+    with declared.begin() as connection:
+        connection.execute(sa.schema.CreateSchema(engines.SCHEMA))
+        metadata.create_all(connection)
+
+    assert migrate.upgrade(engine) == [f"{each.revision}: {each.doc.splitlines()[0]}" for each in revisions()]
+
+    assert without_names(shape(engine)) == without_names(shape(declared))
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []
+        assert sa.inspect(connection).get_table_names("public") == []
+
+
+def test_ledger_on_postgres_is_migrated_by_the_command_alone(postgres: Postgres) -> None:
+    url = postgres.database()
+    engine = engines.create(url)
+    with pytest.raises(UnusableLedgerError, match=r"has no tables yet: run `headroom db upgrade`"):
+        Ledger(url)
+    assert len(migrate.missing(engine)) == len(revisions())
+    assert shape(engine) == {}
+
+    upgrade_to("0005", engine)
+    with pytest.raises(UnusableLedgerError, match=r"is at migration 0005, .* run `headroom db upgrade`"):
+        Ledger(url)
+    assert [step[:4] for step in migrate.missing(engine)] == ["0006", "0007"]
+
+    migrate.create(engine)
+    assert len(migrate.missing(engine)) == 2
+    assert len(migrate.upgrade(engine)) == 2
+    assert migrate.upgrade(engine) == []
+    Ledger(url).close()
+
+
+def test_ledger_of_a_later_version_is_left_alone(empty_url: str) -> None:
+    engine = engines.create(empty_url)
+    migrate.upgrade(engine)
+    set_version(engine, "9999")
+
+    for use in (Ledger, lambda _: migrate.upgrade(engine), lambda _: migrate.missing(engine)):
+        with pytest.raises(UnusableLedgerError, match="9999, which a later version of Headroom has made"):
+            use(empty_url)
+
+
+def test_password_is_in_no_message(postgres: Postgres) -> None:
+    url = sa.make_url(postgres.database()).set(username="nobody", password="s3cr3t")
+
+    with pytest.raises(UnusableLedgerError, match='role "nobody" does not exist') as caught:
+        Ledger(url.render_as_string(hide_password=False))
+
+    assert "s3cr3t" not in str(caught.value)
+    assert "s3cr3t" not in repr(engines.create(url.render_as_string(hide_password=False)))
+
+
+def test_migration_is_made_once_when_two_upgrade_at_the_same_moment(postgres: Postgres) -> None:
+    url = postgres.database()
+    barrier = threading.Barrier(2)
+
+    def upgrade() -> None:
+        engine = engines.create(url)
+        barrier.wait()
+        migrate.upgrade(engine)
+
+    with ThreadPoolExecutor(2) as pool:
+        for future in [pool.submit(upgrade) for _ in range(2)]:
+            future.result()
+
+    assert migrate.missing(engines.create(url)) == []
+
+
+def test_head_is_the_newest_migration() -> None:
+    scripts = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations"))
+
+    assert scripts.get_heads() == [migrate.HEAD]
+
+
+def test_upgrade_leaves_alembic_alone_when_the_ledger_is_up_to_date(
+    migrated: sa.Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(command, "upgrade", lambda *_: pytest.fail("migrated again"))
+
+    migrate.upgrade(migrated)
+
+
+def test_upgrade_runs_the_missing_migrations_when_the_version_is_older(tmp_path: Path) -> None:
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}", poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("create table alembic_version (version_num varchar(32) not null)"))
+
+    migrate.upgrade(engine)
+
+    assert set(shape(engine)) == set(metadata.tables)
+    with engine.connect() as connection:
+        assert connection.scalar(sa.text("select version_num from alembic_version")) == migrate.HEAD
+
+
+def test_landing_files_are_known_as_before_when_the_ledger_is_of_the_first_version(empty_url: str) -> None:
+    url, engine = empty_url, engines.create(empty_url)
+    upgrade_to("0001", engine)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "insert into landed_files values ('a.ndjson', 120, 1, 2, :sha256, 'a.ndjson#0', 120, 3, true, null, 7)"
+            ),
+            {"sha256": "0" * 64},
+        )
+
+    migrate.upgrade(engine)
+    ledger = Ledger(url)
+    [file] = ledger.landed_files()
+    ledger.close()
+
+    assert (file["size_bytes"], file["stored_bytes"], file["read_lines"], file["damage"]) == (120, 120, 3, None)
+
+
+def test_announced_crossings_stay_announced_when_the_ledger_knew_only_percentages_of_calls(empty_url: str) -> None:
+    url, engine = empty_url, engines.create(empty_url)
+    upgrade_to("0002", engine)
+    moment = "2026-11-01 00:00:00.000000" if engines.is_sqlite(engine) else "2026-11-01 00:00:00Z"
+    with engine.begin() as connection:
+        for statement in (
+            "insert into deliveries values ('local|digest|x', 'slack', '{}', 'sent', 1, :at, :at, :at, null, null)",
+            """insert into announced_crossings values
+                ('local', 'acme', :at, 1000, 80, :at, :at, 'announced', 'local|digest|x')""",
+        ):
+            connection.execute(sa.text(statement), {"at": moment})
+
+    migrate.upgrade(engine)
+    ledger = Ledger(url)
+    with ledger.transaction() as connection:
+        announced = ledger.announced(connection, "local")
+    ledger.close()
+
+    assert announced == {("acme", "api-calls", datetime(2026, 11, 1, tzinfo=UTC), 1000, "80%")}
+
+
+def test_create_leaves_a_ledger_that_is_not_there_yet_to_whoever_opens_it(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'not' / 'there' / 'ledger.sqlite'}"
+    migrate.create(engines.create(url))
+    assert list(tmp_path.iterdir()) == []
+    Ledger(url).close()

@@ -1,0 +1,266 @@
+"""What the weekly, monthly, critical and failure notices say, and when they are due."""
+
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from orchestration.messages import critical, failures, monthly, weekly
+from orchestration.messages.crossings import CrossingKey
+from orchestration.messages.failures import Failure
+from orchestration.messages.message import Message
+from tests.support.builders import make_cap_hit, make_change, make_hard_crossing
+
+UTC_ZONE = ZoneInfo("UTC")
+MONDAY = datetime(2026, 11, 16, 8, tzinfo=UTC)
+FIRST = datetime(2026, 11, 1, 8, tzinfo=UTC)
+NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
+
+
+def text(notice: Message | str) -> dict[str, list[str]]:
+    """The lines by heading."""
+    assert isinstance(notice, Message)
+    return {section.heading: [line.text for line in section.lines] for section in notice.sections}
+
+
+# Weekly
+
+
+def this_week(*changes: dict[str, Any], as_of: datetime = MONDAY, through: datetime | None = MONDAY) -> Message | str:
+    return weekly.weekly_message(changes, through, as_of, UTC_ZONE)
+
+
+def test_week_names_who_may_be_leaving_first() -> None:
+    notice = this_week(
+        make_change("a", "growing", calls=650, before=500, change_pct=Decimal("30.00"), mrr=Decimal("45.5")),
+        make_change("b", "new", calls=7, before=0, change_pct=None, csm="cee@example.com"),
+        make_change("c", "dropping", calls=40, before=100, change_pct=Decimal(-60), account_name="Cedar"),
+        make_change("d", "dormant", calls=0, before=0, change_pct=None, owner=None),
+        make_change("e", ""),
+    )
+
+    assert isinstance(notice, Message)
+    assert (notice.key, notice.audience) == ("weekly|2026-W46", "cs")
+    assert notice.headline == "Week 46: 1 dropping, 1 dormant, 1 growing, 1 new. First to look at: Cedar."
+    assert text(notice) == {
+        "Dropping (1)": ["Cedar · 40 calls after 100 (-60.0 %) · dana@example.com"],
+        "Dormant (1)": ["d · last call Sun 01 Nov · nobody looks after it"],
+        "Growing (1)": ["a · 650 calls after 500 (+30.0 %) · MRR 45.50 · dana@example.com"],
+        "New (1)": ["b · 7 calls since Mon 02 Nov · cee@example.com"],
+    }
+    assert [row["account_id"] for row in notice.table] == ["a", "b", "c", "d", "e"]
+
+
+def test_quiet_week_is_one_line() -> None:
+    notice = this_week(make_change("a", ""))
+
+    assert isinstance(notice, Message)
+    assert (notice.headline, notice.sections, notice.table) == ("Week 46: no account changed by much.", [], [])
+
+
+@pytest.mark.parametrize(
+    ("zone", "as_of", "is_due"),
+    [
+        ("UTC", MONDAY - timedelta(seconds=1), False),
+        ("UTC", MONDAY, True),
+        ("America/New_York", datetime(2026, 11, 16, 12, 59, 59, tzinfo=UTC), False),
+        ("America/New_York", datetime(2026, 11, 16, 13, tzinfo=UTC), True),
+        ("Pacific/Auckland", datetime(2026, 11, 16, 18, 59, 59, tzinfo=UTC), False),  # its Monday ends before ours
+        ("Pacific/Auckland", datetime(2026, 11, 16, 19, tzinfo=UTC), True),
+        ("UTC", datetime(2026, 11, 22, 23, 59, tzinfo=UTC), True),
+    ],
+)
+def test_week_is_due_at_the_first_eight_after_it_until_the_next_one_is_over(
+    zone: str, as_of: datetime, is_due: bool
+) -> None:
+    notice = weekly.weekly_message([make_change("a", "")], MONDAY, as_of, ZoneInfo(zone))
+
+    assert isinstance(notice, Message) is is_due
+
+
+def test_week_waits_for_a_call_of_its_last_day() -> None:
+    sunday = datetime(2026, 11, 15, tzinfo=UTC)
+
+    assert isinstance(this_week(make_change("a", ""), through=sunday), Message)
+    assert "2026-11-14" in str(this_week(make_change("a", ""), through=sunday - timedelta(seconds=1)))
+    assert this_week() == "no account called before the end of the last week"
+
+
+# Monthly
+
+
+def test_month_says_what_became_of_each_and_what_the_plans_changed_by() -> None:
+    notice = monthly.monthly_message(
+        [
+            make_cap_hit("a", "upgraded", plan_now="scale", plan_delta_mrr=Decimal("1491.00")),
+            make_cap_hit("b", "absorbed", throttled_calls=4, calls_from_hit_day=90, mrr=Decimal(50)),
+            make_cap_hit("c", "downgraded", plan_now=None, plan_delta_mrr=None, owner=None),
+            make_cap_hit("d", "churned"),
+        ],
+        FIRST,
+        UTC_ZONE,
+    )
+
+    assert (notice.key, notice.audience) == ("monthly|2026-10", "sales")
+    assert notice.headline == (
+        "October 2026: 4 accounts hit the quota: 1 stayed, with calls refused; 1 stopped calling; 1 downgraded;"
+        " 1 upgraded. Plans changed by +1,491.00 a month."
+    )
+    assert text(notice) == {
+        "Stayed, with calls refused (1)": [
+            "b · 120 / 100, hit Tue 20 Oct · 4 of 90 calls answered with 429 · 20 over · MRR 50.00 · dana@example.com"
+        ],
+        "Stopped calling (1)": [
+            "d · 120 / 100, hit Tue 20 Oct · 20 over · last call Sat 31 Oct · dana@example.com",
+        ],
+        "Downgraded (1)": ["c · 120 / 100, hit Tue 20 Oct · growth to no plan · 20 over · no owner"],
+        "Upgraded (1)": [
+            "a · 120 / 100, hit Tue 20 Oct · growth to scale · +1,491.00 a month · 20 over · dana@example.com"
+        ],
+    }
+    assert len(notice.table) == 4
+
+
+@pytest.mark.parametrize(
+    ("period_end", "is_told"),
+    [
+        (datetime(2026, 10, 1, tzinfo=UTC), False),  # September's
+        (datetime(2026, 10, 2, tzinfo=UTC), True),
+        (NOVEMBER, True),
+        (FIRST + timedelta(seconds=1), False),
+    ],
+)
+def test_month_is_about_the_periods_that_ended_in_it(period_end: datetime, is_told: bool) -> None:
+    notice = monthly.monthly_message([make_cap_hit("a", "as before", period_end=period_end)], FIRST, UTC_ZONE)
+
+    assert len(notice.table) == is_told
+    assert (notice.headline == "October 2026: no account hit its quota.") is not is_told
+
+
+@pytest.mark.parametrize(
+    ("zone", "as_of", "key"),
+    [
+        ("UTC", FIRST - timedelta(seconds=1), "monthly|2026-09"),
+        ("UTC", FIRST, "monthly|2026-10"),
+        ("UTC", datetime(2026, 11, 30, 23, tzinfo=UTC), "monthly|2026-10"),
+        ("Pacific/Auckland", datetime(2026, 10, 31, 19, tzinfo=UTC), "monthly|2026-09"),  # 8am of their 1st
+        ("Pacific/Auckland", datetime(2026, 11, 1, 19, tzinfo=UTC), "monthly|2026-10"),
+    ],
+)
+def test_month_is_due_at_the_first_eight_after_it(zone: str, as_of: datetime, key: str) -> None:
+    assert monthly.monthly_message([], as_of, ZoneInfo(zone)).key == key
+
+
+# Critical
+
+
+def key_of(row: dict[str, Any]) -> CrossingKey:
+    return (row["account_id"], row["meter"], row["period_start"], row["quota"], row["threshold"])
+
+
+def test_candidates_are_the_running_periods_of_critical_hard_caps() -> None:
+    rows = [
+        make_hard_crossing("a"),
+        make_hard_crossing("a", is_current_period=False),
+        make_hard_crossing("a", meter="seats"),
+        make_hard_crossing("b"),
+    ]
+
+    found = critical.candidates(rows, [{"account_id": "a", "meter": "api-calls", "recommended_action": "Call today"}])
+
+    assert found == [{**rows[0], "recommended_action": "Call today"}]
+
+
+def test_critical_notice_says_whom_to_call_when_and_why() -> None:
+    rows = [
+        make_hard_crossing("a", account_name="Acme", recommended_action="Call today", mrr=Decimal("58.8")),
+        make_hard_crossing(
+            "b", recommended_action=None, owner=None, used=96, threshold="95%", pct_of_cap=Decimal("96.0")
+        ),
+    ]
+    notice = critical.critical_message(rows, datetime(2026, 11, 20, 14, 5, 7, tzinfo=UTC), UTC_ZONE)
+
+    assert (notice.key, notice.audience) == ("critical|2026-11-20T14:05:07Z", "sales")
+    assert notice.headline == "Acme and 1 other: its quota is used up, more is refused. Call today."
+    first, second = text(notice)[""]
+    assert first == (
+        "Acme: its quota is used up, more is refused · 100 / 100 calls (100.0 %) · 100 % crossed 20 Nov 14:00"
+        " · Call today · MRR 58.80 · dana@example.com"
+    )
+    assert second == (
+        "b: calls will be refused, hits cap today · 96 / 100 calls (96.0 %) · 95 % crossed 20 Nov 14:00 · no owner"
+    )
+    assert [line.owner for line in notice.sections[0].lines] == ["dana@example.com", ""]
+
+
+def test_told_crossings_are_those_that_still_stand_with_the_time_of_the_message() -> None:
+    row = make_hard_crossing("a", account_name="Acme")
+    at = datetime(2026, 11, 20, 14, 6, tzinfo=UTC)
+    gone = ("x", *key_of(row)[1:])
+
+    lines = critical.told([row], [(key_of(row), at), (key_of(row), None), (gone, at)], ZoneInfo("Europe/Berlin"))
+
+    assert lines == [
+        "Acme, 100 / 100 calls (100.0 %): told 20 Nov 15:06",
+        "Acme, 100 / 100 calls (100.0 %): its message has still to be sent",
+    ]
+
+
+# Failures
+
+
+def make_failure(job: str = "hourly_job", **fields: Any) -> Failure:
+    given = {"run_id": "0123456789", "last_success": "s1", "reasons": {"models": "1 test failed"}, **fields}
+    return Failure(job=job, **given)
+
+
+def test_alert_has_one_key_until_the_job_succeeds_again() -> None:
+    keys = [
+        failures.alert(failure, ()).key
+        for failure in (
+            make_failure(),
+            make_failure(run_id="f2", reasons={"ingest": "x"}),
+            make_failure(last_success="s2"),
+            make_failure(last_success=None),
+            make_failure("daily_job"),
+        )
+    ]
+
+    assert keys == [
+        "run_failure|hourly_job|s1",
+        "run_failure|hourly_job|s1",
+        "run_failure|hourly_job|s2",
+        "run_failure|hourly_job|never",
+        "run_failure|daily_job|s1",
+    ]
+
+
+def test_alert_tells_the_first_steps_and_their_reasons() -> None:
+    reasons = {"models": "1 test failed", "b": "x", "c": "y", "d": "z", "e": "z"}
+    notice = failures.alert(make_failure(reasons=reasons), ())
+
+    assert notice.headline == "Headroom's hourly_job failed (run 01234567): models: 1 test failed"
+    assert text(notice)[""] == ["models: 1 test failed", "b: x", "c: y", "… and 2 more steps"]
+    assert failures.alert(make_failure("__ASSET_JOB"), ()).title == "run by hand failed"
+
+
+@pytest.mark.parametrize(
+    ("owners", "audience"),
+    [([], "data"), (["team:data"], "data"), (["team:cs", "team:cs"], "cs"), (["dana@example.com", "team:x"], "data")],
+)
+def test_alert_goes_to_the_owning_team(owners: list[str], audience: str) -> None:
+    assert failures.alert(make_failure(owners=owners), ("sales", "cs", "data")).audience == audience
+
+
+def test_morning_says_what_is_still_failing_or_that_nothing_is() -> None:
+    on, now = date(2026, 11, 20), datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
+    quiet = failures.morning({}, 0, on, now, UTC_ZONE)
+    failing = failures.morning({"hourly_job": now, "daily_job": now - timedelta(minutes=29)}, 2, on, now, UTC_ZONE)
+
+    assert (quiet.key, quiet.audience, quiet.headline) == ("failing|2026-11-20", "data", "Nothing is left failed.")
+    assert failing.headline == (
+        "Still failing: daily_job (last 20 Nov 08:01), hourly_job (last 20 Nov 08:30)."
+        " 2 messages not sent yet: `headroom deliveries` says why."
+    )

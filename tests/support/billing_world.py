@@ -1,0 +1,170 @@
+"""A warehouse, a Stripe and a clock: what is billed in tests, without dbt, from a published copy written by hand."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import duckdb
+
+from orchestration.billing import reconcile, report
+from orchestration.billing.confirm import ReconcileResult
+from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
+from orchestration.channels.stripe import connect_meter
+from orchestration.channels.stripe import meter as stripe_channel
+from orchestration.ledger.ledger import Ledger
+from orchestration.settings import Settings
+from orchestration.usage.periods import month_start
+from orchestration.warehouse import queries
+from tests.fakes.stripe import FakeStripe
+from tests.support import ledgers
+
+NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+SEVEN = datetime(2026, 11, 20, 7, tzinfo=UTC)
+
+EMPTY = """
+    create or replace table data_quality (as_of timestamp, kept_from date);
+    create or replace table account_periods (
+        account_id varchar, period_start timestamp, period_end timestamp, source varchar
+    );
+    create or replace table billable_usage_hourly (
+        account_id varchar, stripe_customer_id varchar, hour_start timestamp, billable_units bigint,
+        sampled_calls bigint
+    );
+"""
+
+
+class World:
+    """One installation: its usage, its settings, its data folder. Everybody's clock is `now`."""
+
+    def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
+        self.folder, self.stripe, self.now, self.settings = folder, stripe, NOW, settings
+        self.usage: dict[tuple[str, str | None, datetime], int] = {}
+        """Units by account, its customer and hour."""
+        self.sampled: dict[tuple[str, str | None, datetime], int] = {}
+        """Sampled calls beside them."""
+        self.kept_from = date(1970, 1, 1)
+        self.slept: list[float] = []
+        """Seconds that were waited for Stripe, where nobody really does."""
+        stripe.clock = lambda: self.now.timestamp()
+
+    def clock(self) -> datetime:
+        return self.now
+
+    @property
+    def config(self) -> Settings:
+        defaults = {
+            "HEADROOM_DATA": self.folder,
+            "HEADROOM_NOW": self.clock(),
+            "STRIPE_API_KEY": self.stripe.key,
+            "STRIPE_API_BASE": self.stripe.url,
+            "HEADROOM_STRIPE_REQUESTS_PER_SECOND": 100_000,
+        }
+        return Settings(**{**defaults, **self.settings}, _env_file=None)
+
+    @property
+    def ledger(self) -> MeterLedger:
+        return meter_ledger(self.config)
+
+    def publish(self) -> None:
+        path = self.config.published
+        path.unlink(missing_ok=True)
+        with duckdb.connect(str(path)) as connection:
+            self.write(connection)
+
+    def write(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """The marts that billing reads, as of now; accounts have calendar months."""
+        connection.execute(EMPTY)
+        connection.execute("insert into data_quality values (?, ?)", [naive(self.clock()), self.kept_from])
+        keys = self.usage.keys() | self.sampled.keys()
+        if not keys:
+            return
+        rows = [(key[0], key[1], naive(key[2]), self.usage.get(key, 0), self.sampled.get(key, 0)) for key in keys]
+        connection.execute(
+            "insert into billable_usage_hourly select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5)",
+            [list(column) for column in zip(*rows, strict=True)],
+        )
+        month, last, months = month_start(min(key[2] for key in keys)), month_start(self.clock()), []
+        while month <= last:
+            months.append((naive(month), naive(month := month_start(month + 32 * DAY))))
+        connection.execute(
+            "insert into account_periods select account_id, starts, ends, 'calendar month'"
+            " from (select distinct account_id from billable_usage_hourly)"
+            " cross join (select unnest($1) as starts, unnest($2) as ends)",
+            [list(column) for column in zip(*months, strict=True)],
+        )
+
+    def run(self, **options: Any) -> report.ReportResult:
+        self.publish()
+        return report.report_usage(self.config, connect_meter, self.clock, **options)
+
+    def look(self, after: timedelta = timedelta()) -> ReconcileResult:
+        self.now += after
+        looked = reconcile.look_back(self.config, connect_meter, self.clock)
+        assert looked
+        return looked
+
+    def totals(self, customer: str) -> dict[datetime, int]:
+        """What Stripe bills, by hour."""
+        found = self.stripe.totals(customer, "api-calls", at_once=True)
+        return {datetime.fromtimestamp(hour, UTC): int(units) for hour, units in found.items()}
+
+    def problems(self) -> dict[tuple[str, datetime], str]:
+        """What the ledger says of each hour that is not billed as it should be."""
+        return {(row.stripe_customer_id, row.hour_start): str(row.error) for row in self.ledger.problems()}
+
+
+class QuickWorld(World):
+    """The same with its published copy in memory: opening a file takes longer than the rest of a run. Its ledger is
+    there already.
+
+    `connected` takes the place of warehouse._connected, `open_ledger` that of billing.Ledger.
+    """
+
+    def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
+        super().__init__(folder, stripe, **settings)
+        (folder / "ledger.sqlite").write_bytes(ledgers.empty())
+        self._memory = duckdb.connect()
+        self._opened: Ledger | None = None
+
+    @contextmanager
+    def connected(self, _: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+        with self._memory.cursor() as connection:
+            connection.execute("set TimeZone = 'UTC'")
+            yield connection
+
+    def open_ledger(self, url: str) -> Ledger:
+        self._opened = self._opened or Ledger(url)
+        return self._opened
+
+    def publish(self) -> None:
+        self.write(self._memory)
+
+    def close(self) -> None:
+        """As the end of a process does. What is opened next knows the statements, which take long to put together."""
+        if self._opened:
+            self._opened.close()
+
+
+@contextmanager
+def quick(world: QuickWorld) -> Iterator[None]:
+    """What is quick, in its place; and no waiting, neither for Stripe nor for the disk."""
+    try:
+        with (
+            ledgers.quick_disk(),
+            mock.patch.object(queries, "_connected", world.connected),
+            mock.patch.object(report, "Ledger", world.open_ledger),
+            mock.patch.object(stripe_channel, "Pace", partial(stripe_channel.Pace, sleep=world.slept.append)),
+        ):
+            yield
+    finally:
+        world.close()
+
+
+def naive(moment: datetime) -> datetime:
+    return moment.astimezone(UTC).replace(tzinfo=None)

@@ -1,0 +1,39 @@
+"""Landing folder to published marts without Dagster, for tests of the figures."""
+
+from datetime import datetime
+from pathlib import Path
+
+from orchestration import settings
+from orchestration.lake.account_files import ACCOUNTS_FILES
+from orchestration.lake.lake import Lake
+from orchestration.lake.landing import LandedFile
+from orchestration.lake.sources import Folder
+from orchestration.warehouse import duckdb
+from orchestration.warehouse.dbt import NodeResult
+from tests.dbt_project.builder import Builder
+
+
+def build_marts(data: Path, landing: Path, now: datetime, timezone: str = "UTC") -> Path:
+    """The published copy of what is in `landing`, with data/accounts.csv and its like where they are there."""
+    config = settings.load()
+    assert config.data == data
+    ingest(data, landing, now)
+    assert_built(Builder(data).results(now, timezone=timezone))
+    duckdb.publish(config.warehouse, config.published)
+    return config.published
+
+
+def ingest(data: Path, landing: Path, now: datetime) -> None:
+    lake, known = Lake(data / "lake"), dict[str, LandedFile]()
+    with lake.writing():
+        while (outcome := lake.ingest(Folder(landing), known, now))[0]:
+            known.update({file.path: file for file in outcome[0].files})
+        for kind in ACCOUNTS_FILES:
+            path = data / f"{kind.name}.csv"
+            lake.write_accounts(kind, path if path.exists() else None, rejected_at=now)
+
+
+def assert_built(results: list[NodeResult]) -> None:
+    assert results
+    bad = [f"{result.unique_id}: {result.message}" for result in results if result.status not in ("success", "pass")]
+    assert not bad, "\n".join(bad)
