@@ -14,7 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 REFERENCE = re.compile(r"(?<![\w./-])docs/[\w-]+\.md(?:#[\w-]+)?")
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)")
-NUMBERED = re.compile(r"(?i)\bdefinitions?\s+D\d|\(D\d\)")
+NUMBERED = re.compile(r"\bD[1-9]\b")
 """What these references were before the definitions had a page: numbers of a paper that readers do not have."""
 PAPER = {".png", ".lock", ".html"}
 """Files that have no references of ours."""
