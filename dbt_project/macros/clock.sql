@@ -10,7 +10,8 @@
     {{ return(moment.astimezone(modules.pytz.utc).replace(tzinfo=none)) }}
 {% endmacro %}
 
-{# Events up to here count; later ones are kept and count when their time has come (definitions D9). #}
+{# Events up to here count; later ones are kept and count when their time has come
+   (docs/definitions.md#future-events). #}
 {% macro counted_until() %}{{ return(as_of() + modules.datetime.timedelta(minutes=5)) }}{% endmacro %}
 
 {# Midnight of the business day, in UTC. Where DST skips midnight, the first moment of the day. #}

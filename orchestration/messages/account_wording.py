@@ -40,7 +40,7 @@ class DigestDay:
 
 
 ERROR_RATIO = Decimal("0.2")
-"""Share of failed calls above which more usage says little about demand (definitions D6)."""
+"""Share of failed calls above which more usage says little about demand (docs/definitions.md#the-digest)."""
 HELP_FIRST = "Help first, do not sell"
 
 

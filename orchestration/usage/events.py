@@ -26,14 +26,16 @@ WEIGHT_FIELDS = ("properties.sample_weight", "sample_weight")
 QUOTA_FIELDS = ("properties.api_quota_monthly", "properties.quota", "properties.limit")
 
 MAX_QUOTA = 10**15
-"""Largest quota accepted, in calls a period (definitions D9; also the largest exact value Stripe takes)."""
+"""Largest quota accepted, in calls a period (docs/definitions.md#quota-values). It is also the largest exact value that
+Stripe takes."""
 MAX_ACCOUNT_ID_BYTES = 1024
 MAX_SAMPLE_WEIGHT = 1_000_000
-"""Calls that one sampled call may stand for (definitions D8)."""
+"""Calls that one sampled call may stand for (docs/definitions.md#sampled-events)."""
 EARLIEST_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 """Older times are refused: they are epochs in the wrong unit or unset clocks."""
 FUTURE_TOLERANCE_SECONDS = 300
-"""An event further ahead of the clock than this is kept but not counted until its time has come (D9)."""
+"""An event further ahead of the clock than this is kept but not counted until its time has come
+(docs/definitions.md#future-events)."""
 
 
 class Rejection(StrEnum):

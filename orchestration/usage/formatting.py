@@ -10,9 +10,11 @@ def counted(count: int, noun: str) -> str:
 
 
 def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None, decimals: int = 1) -> str:
-    """A percentage for people, cut off and never rounded up: 79.96 is shown as 79.9 %, never as 80.0 % (D1).
+    """A percentage for people, cut off and never rounded up: 79.96 is shown as 79.9 %, never as 80.0 %
+    (docs/definitions.md#utilization).
 
-    With half the width of its 95 % interval, in percent of itself, where sampled calls make it an estimate (D8).
+    With half the width of its 95 % interval, in percent of itself, where sampled calls make it an estimate
+    (docs/definitions.md#sampled-events).
     """
     if pct is None:
         return "–"

@@ -1,4 +1,6 @@
-"""forecast_backtest and expected_usage are two readings of definitions D2: they must say the same of the same day."""
+"""forecast_backtest and expected_usage are two readings of docs/definitions.md#projection: they must say the same of
+the same day.
+"""
 
 import random
 from collections.abc import Iterator

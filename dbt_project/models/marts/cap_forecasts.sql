@@ -91,7 +91,7 @@ remainders as (
     from facts
 ),
 
--- Definitions D3: whole weeks first, then the day of the week in which the rest is used up.
+-- docs/definitions.md#days-to-cap: whole weeks first, then the day of the week in which the rest is used up.
 weeks_to_cap as (
     select
         account_id,
@@ -121,7 +121,7 @@ days_to_cap as (
     group by weeks_to_cap.account_id
 ),
 
--- A gauge moves by decisions, not by days: what it shows is all that can be said (definitions D2).
+-- A gauge moves by decisions, not by days: what it shows is all that can be said (docs/definitions.md#projection).
 timed as (
     select
         remainders.*,

@@ -1,4 +1,4 @@
--- Definitions D2 at past moments: what each method would have said, from the complete days known then.
+-- docs/definitions.md#projection at past moments: what each method would have said, from the complete days known then.
 with periods as (
     select
         account_id,

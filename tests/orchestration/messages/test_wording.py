@@ -206,7 +206,10 @@ def test_item_of_the_period_before_shows_nothing_of_the_running_one() -> None:
 
 
 def test_sampled_usage_says_how_exact_it_is() -> None:
-    """The example of definitions D8: one call in a hundred, 800,000 of a million, ± 2.2 % of the usage."""
+    """The example of docs/definitions.md#sampled-events: one call in a hundred, 800,000 of a million.
+
+    The band is ± 2.2 % of the usage.
+    """
     row = make_crossing(pct_of_cap=Decimal(80), ci95_pct=Decimal("2.18"))
     shown = digest(row, accounts_sampled=1)
 
