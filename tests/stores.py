@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
-from tests.waiting import wait_until
+from tests.waiting import PATIENCE_SECONDS, wait_until
 
 BUCKET = "usage"
 
@@ -117,7 +117,7 @@ class Wire:
                 self.close_connection = True
                 if fault == "refuse":
                     return
-                connection = http.client.HTTPConnection(server, timeout=60)
+                connection = http.client.HTTPConnection(server, timeout=PATIENCE_SECONDS)
                 connection.request(self.command, self.path, body, dict(self.headers))
                 response = connection.getresponse()
                 answer = response.read()

@@ -18,10 +18,11 @@ RUN_SECONDS = 300.0
 
 def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
     """The first true value of the condition."""
-    end = time.monotonic() + seconds
+    end, pause = time.monotonic() + seconds, 0.002
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited in vain, in the end for {value!r}"
-        time.sleep(0.005)
+        assert time.monotonic() < end, f"waited in vain; in the end it was {value!r}"
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.2)  # what takes long is not made slower by asking
     return value
 
 

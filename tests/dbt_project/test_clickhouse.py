@@ -33,6 +33,7 @@ from tests.builders import land, make_event, make_quota
 from tests.clickhouse import NoClickHouseError, running
 from tests.dbt_project.builder import COUNTED
 from tests.pipeline import assert_built, ingest
+from tests.waiting import RUN_SECONDS
 
 pytestmark = pytest.mark.clickhouse
 
@@ -282,7 +283,7 @@ def killed_before(statement: str, engines: Engines, now: datetime) -> int:
         start_new_session=True,
     )
     try:
-        return dbt.wait(timeout=120)
+        return dbt.wait(timeout=RUN_SECONDS)
     finally:
         server.shutdown()
         server.server_close()

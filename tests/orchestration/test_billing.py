@@ -21,6 +21,7 @@ from orchestration.usage.metering import ReportState
 from tests.billing_world import DAY, HOUR, NOW, SEVEN, QuickWorld, World, quick
 from tests.fake_stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
 from tests.fakes import CUT_OFF_AFTER, GARBLED_AFTER, LOST_AFTER, LOST_BEFORE, Fault
+from tests.waiting import PATIENCE_SECONDS
 
 SIX = SEVEN - HOUR
 RATE_LIMITED = replace(FAILED_BEFORE, status=429, headers={"Retry-After": "7"})
@@ -380,13 +381,13 @@ def test_two_runs_at_once_send_each_hour_once(world: World) -> None:
     def hold(request: Any) -> None:
         if request.path == METER_EVENTS:
             arrived.set()
-            goes_on.wait(30)
+            goes_on.wait(PATIENCE_SECONDS)
 
     world.publish()
     world.stripe.before = hold
     first = threading.Thread(target=billing.report_usage, args=(world.config, world.clock))
     first.start()
-    assert arrived.wait(30)
+    assert arrived.wait(PATIENCE_SECONDS)
     with pytest.raises(BusyError, match="another run has stripe in hand"):
         billing.report_usage(world.config, world.clock)
     goes_on.set()
