@@ -25,7 +25,7 @@ from pathlib import Path
 from filelock import FileLock
 from pydantic import SecretStr
 
-from tests.waiting import free_port
+from tests.waiting import PATIENCE_SECONDS, free_port
 
 PACKAGE = "@chdb/lib-linux-x64-gnu@26.7.3-stable.1"  # earlier ones refuse to listen
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headroom-clickhouse"
@@ -53,7 +53,7 @@ SERVE = """
     SELECT sleepEachRow(3) FROM numbers(100000000)
     SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0 FORMAT Null
 """
-START_SECONDS = 60
+START_SECONDS = PATIENCE_SECONDS
 FETCH_SECONDS = 600
 
 
