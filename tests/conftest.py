@@ -2,6 +2,7 @@
 
 import gc
 import os
+import random
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -77,6 +78,30 @@ def s3(s3_endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
         monkeypatch.setenv(name, value)
     with stores.bucket(s3_endpoint) as client:
         yield client
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--shuffle-files",
+        metavar="SEED",
+        help="run the test files in a random order, the tests of a file in the order of the file. The same SEED gives"
+        " the same order. With xdist add --dist loadfile --no-loadscope-reorder",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if seed := config.getoption("--shuffle-files"):
+        # Of the files' names, so that all of xdist's workers agree, however each one listed them.
+        order = sorted({item.path for item in items})
+        random.Random(seed).shuffle(order)
+        place = {path: number for number, path in enumerate(order)}
+        items.sort(key=lambda item: place[item.path])
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """The seed stands at the end of the output: -q leaves out the header."""
+    if seed := config.getoption("--shuffle-files"):
+        terminalreporter.write_line(f"files shuffled: --shuffle-files {seed}")
 
 
 def pytest_unconfigure() -> None:

@@ -79,7 +79,10 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         for result in results:
             if result.unique_id in checks and result.status != "skipped":
                 yield _check_result(checks[result.unique_id], result)
-        failed = [result for result in results if result.status in ("error", "fail", "runtime error")]
+        failed = sorted(  # dbt ends them in any order
+            (result for result in results if result.status in ("error", "fail", "runtime error")),
+            key=lambda result: result.unique_id.split("."),
+        )
         if failed:
             lines = "\n".join(f"- {result.unique_id.split('.')[2]}: {result.message}" for result in failed)
             raise dg.Failure(

@@ -85,12 +85,13 @@ def _result(result: Any) -> dict[str, Any]:
 
 
 def _failed_rows(test: Any) -> str:
-    """The first rows that a test found: dbt itself says only how many there are."""
+    """The first rows that a test found, in order: dbt itself says only how many there are."""
     from dbt.adapters.factory import FACTORY
 
     adapter: Any = next(iter(FACTORY.adapters.values()))  # of dbt's two protocols for it neither is complete
     with adapter.connection_named("failed_rows"):
-        _, rows = adapter.execute(test.compiled_code, fetch=True, limit=3)
+        ordered = f"select * from (\n{test.compiled_code}\n) as found order by all limit 3"
+        _, rows = adapter.execute(ordered, fetch=True)
     adapter.cleanup_connections()
     return "".join(f"\n  {', '.join(str(value) for value in row)}" for row in rows.rows)
 

@@ -119,6 +119,7 @@ CROSSINGS = """
         crossings.is_in_digest and not utilization.is_internal and not utilization.is_test
         -- when the snooze is over, they are news
         and coalesce(utilization.snoozed_until <= cast(utilization.as_of as date), true)
+    order by account_id, meter, crossings.period_start, crossings.quota, crossings.threshold
 """
 
 

@@ -35,6 +35,7 @@ from tests.dbt_project.builder import COUNTED
 from tests.fakes.clickhouse import NoClickHouseError, running
 from tests.support.builders import land, make_event, make_quota
 from tests.support.pipeline import assert_built, ingest
+from tests.support.waiting import RUN_SECONDS
 
 pytestmark = pytest.mark.clickhouse
 
@@ -284,7 +285,7 @@ def killed_before(statement: str, engines: Engines, now: datetime) -> int:
         start_new_session=True,
     )
     try:
-        return dbt.wait(timeout=120)
+        return dbt.wait(timeout=RUN_SECONDS)
     finally:
         server.shutdown()
         server.server_close()

@@ -258,6 +258,14 @@ def test_failed_test_has_everything_counted_again(lake: Path, builder: Builder) 
     assert not is_tampered(builder, old.date())
 
 
+def test_failed_test_names_the_first_of_its_rows_in_order(lake: Path, builder: Builder) -> None:
+    folder = lakes.add(lake, make_calls(9, NOW - timedelta(days=9)))
+    shutil.copytree(folder, folder.with_name("000002"))
+    [failed] = [result for result in builder.results(NOW, COUNTED) if result.status == "fail"]
+    assert failed.failures == 9
+    assert [line.rpartition(", ")[2] for line in failed.message.splitlines()[1:]] == ["a0", "a1", "a2"]
+
+
 @pytest.mark.parametrize(
     ("table", "test"),
     [

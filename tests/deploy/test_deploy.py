@@ -9,9 +9,9 @@ import shlex
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.collector.metrics import Metrics
 from orchestration.settings import PROJECT_ROOT, Settings
+from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS, free_port, wait_until
 
 DEPLOY = PROJECT_ROOT / "deploy"
 POSTGRES_URL = {"env": "HEADROOM_DAGSTER_POSTGRES_URL"}
@@ -192,17 +193,16 @@ class Started:
 
     def wait_until_it_listens(self, name: str, port: str) -> None:
         """A health check costs seconds of CPU: the first one comes when it can succeed."""
-        while not listens(self.ports[port]):
-            self.assert_is_alive(name)
-            time.sleep(0.1)
+        wait_until(lambda: self.is_alive(name) and listens(self.ports[port]), RUN_SECONDS)
 
     def wait_until_healthy(self, name: str) -> None:
         check = self.here(SERVICES[name]["healthcheck"]["test"][1:])
-        while subprocess.run(check, cwd=PROJECT_ROOT, env=self.environment, capture_output=True).returncode:
-            self.assert_is_alive(name)
+        run = partial(subprocess.run, check, cwd=PROJECT_ROOT, env=self.environment, capture_output=True)
+        wait_until(lambda: self.is_alive(name) and run().returncode == 0, RUN_SECONDS)
 
-    def assert_is_alive(self, name: str) -> None:
+    def is_alive(self, name: str) -> bool:
         assert self.processes[name].poll() is None, (self.folder / f"{name}.log").read_text()
+        return True
 
     def stop(self) -> None:
         for process in self.processes.values():
@@ -224,12 +224,6 @@ def kill_group(leader: int) -> None:
 def listens(port: str) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", int(port))) == 0
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
@@ -260,7 +254,7 @@ def test_webserver_shows_what_the_code_server_loaded(started: Started) -> None:
         json.dumps({"query": query}).encode(),
         {"content-type": "application/json"},
     )
-    with urlopen(request, timeout=60) as answer:
+    with urlopen(request, timeout=PATIENCE_SECONDS) as answer:
         [node] = json.load(answer)["data"]["repositoriesOrError"]["nodes"]
 
     assert node["location"]["name"] == "headroom"

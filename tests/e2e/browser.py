@@ -17,6 +17,8 @@ from urllib.request import Request, urlopen
 import pytest
 from websockets.sync.client import ClientConnection, connect
 
+from tests.support.waiting import PATIENCE_SECONDS
+
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -37,7 +39,8 @@ def open_browser() -> Iterator["Browser"]:
                 assert process.stderr is not None
                 lines = iter(process.stderr.readline, "")  # empty when the browser has ended
                 address = next(filter(None, (re.match(r"DevTools listening on ws://([^/]+)/", line) for line in lines)))
-                with urlopen(Request(f"http://{address[1]}/json/new", method="PUT"), timeout=60) as answer:
+                new = Request(f"http://{address[1]}/json/new", method="PUT")
+                with urlopen(new, timeout=PATIENCE_SECONDS) as answer:
                     page = json.load(answer)["webSocketDebuggerUrl"]
                 with connect(page, max_size=None) as socket:
                     yield Browser(socket)
@@ -83,7 +86,7 @@ class Browser:
         return result
 
     def _next(self) -> dict[str, Any]:
-        message: dict[str, Any] = json.loads(self._socket.recv(timeout=60))
+        message: dict[str, Any] = json.loads(self._socket.recv(timeout=PATIENCE_SECONDS))
         if message.get("method") == "Network.requestWillBeSent":
             url = message["params"]["request"]["url"]
             self.requested += [] if url.startswith("data:") else [url]

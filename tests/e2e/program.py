@@ -21,6 +21,7 @@ from orchestration.cli import main
 from orchestration.settings import PROJECT_ROOT
 from orchestration.warehouse import published_copy
 from tests.fakes.slack import FakeSlack
+from tests.support.waiting import RUN_SECONDS
 
 DAY = "2024-11-20"
 """Long past: Dagster knows no partitions beyond the real clock."""
@@ -136,7 +137,7 @@ class Program:
 
 def finish(process: "subprocess.Popen[str]", status: int = 0) -> Result:
     """Wait for the end of a started command, which must have this exit status."""
-    stdout, stderr = process.communicate(timeout=300)
+    stdout, stderr = process.communicate(timeout=RUN_SECONDS)
     result = Result(process.returncode, stdout, stderr)
     assert result.status == status, result
     return result
@@ -149,7 +150,7 @@ def kill(process: "subprocess.Popen[str]") -> None:
 
 
 def duplicate_an_event(batches: Path) -> None:
-    """What no run does: an accepted call of today a second time, by hand, in the lake's files."""
+    """What no run does: the newest accepted call a second time, by hand, in the lake's files."""
     path = max(batches.glob("*/calls/*/calls.parquet"), key=lambda path: path.parent.name)
-    table = pq.read_table(path)
-    pq.write_table(pa.concat_tables([table, table.slice(0, 1)]), path)
+    table = pq.read_table(path).sort_by("event_at")  # in the file they are in no order
+    pq.write_table(pa.concat_tables([table, table.slice(table.num_rows - 1)]), path)

@@ -9,6 +9,7 @@ import pytest
 from tests.e2e.program import DAY, SLACK_TOKEN, Program
 from tests.fakes.slack import LOST_AFTER, FakeSlack
 from tests.support.builders import land, make_event, make_quota
+from tests.support.waiting import RUN_SECONDS
 
 
 @pytest.fixture(scope="module")
@@ -60,7 +61,7 @@ def once(accounts: dict[int, int]) -> dict[str, int]:
 def run_twice_at_once(program: Program, *arguments: str, **environment: str) -> None:
     """Two runs, of which the one that finds the other at work may end in doubt."""
     both = [program.start("run", *arguments, **environment) for _ in range(2)]
-    ends = [process.communicate(timeout=300) for process in both]
+    ends = [process.communicate(timeout=RUN_SECONDS) for process in both]
     assert min({process.returncode for process in both}) == 0, ends
     assert all("attempt" in stderr for process, (_, stderr) in zip(both, ends, strict=True) if process.returncode), ends
 

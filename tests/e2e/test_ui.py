@@ -2,10 +2,8 @@
 
 import json
 import signal
-import socket
 import subprocess
 import threading
-import time
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -14,12 +12,14 @@ import pytest
 
 from tests.e2e.program import Program, duplicate_an_event
 from tests.e2e.test_run import land_small
+from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS, free_port, wait_until
 
 LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(executionParams: $params) {
     __typename ... on LaunchRunSuccess { run { runId } } } }"""
 STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
 RUNS = "{ runsOrError { ... on Runs { results { id jobName status } } } }"
 EVENTS = "query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events { __typename } } } }"
+ENDS = {status: status for status in ("SUCCESS", "FAILURE")}
 INGESTED = (
     "raw_events",
     "raw_other_events",
@@ -35,10 +35,7 @@ class Ui:
     """A started `headroom ui`, asked as the browser asks it."""
 
     def __init__(self, program: Program) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            port = probe.getsockname()[1]
-        self.process = program.start("ui", HEADROOM_PORT=str(port))
+        self.process = program.start("ui", HEADROOM_PORT=str(free_port()))
         assert self.process.stdout is not None
         self.told: list[str] = []
         """The lines on stderr, as they come."""
@@ -55,7 +52,8 @@ class Ui:
 
     def ask(self, query: str, **variables: Any) -> Any:
         body = json.dumps({"query": query, "variables": variables}).encode()
-        with urlopen(Request(f"{self.url}/graphql", body, {"content-type": "application/json"}), timeout=60) as answer:
+        request = Request(f"{self.url}/graphql", body, {"content-type": "application/json"})
+        with urlopen(request, timeout=PATIENCE_SECONDS) as answer:
             return next(iter(json.load(answer)["data"].values()))
 
     def materialize(self, *assets: str) -> tuple[str, str]:
@@ -64,19 +62,12 @@ class Ui:
         selection = {"assetSelection": [{"path": [asset]} for asset in assets]}
         launched = self.ask(LAUNCH, params={"selector": {**selector, **selection}, "mode": "default"})
         run = launched["run"]["runId"]
-        return run, self.until(lambda: self.ask(STATUS, run=run)["status"], ("SUCCESS", "FAILURE"))
-
-    def until(self, answer: Any, wanted: tuple[Any, ...]) -> Any:
-        deadline = time.monotonic() + 120
-        while (value := answer()) not in wanted:
-            assert time.monotonic() < deadline, value
-            time.sleep(0.2)
-        return value
+        return run, wait_until(lambda: ENDS.get(self.ask(STATUS, run=run)["status"]), RUN_SECONDS)
 
     def stop(self, number: signal.Signals) -> str:
         """What was printed since it was ready, but for `told`; it has ended with status 0."""
         self.process.send_signal(number)
-        assert self.process.wait(60) == 0
+        assert self.process.wait(PATIENCE_SECONDS) == 0
         self._listener.join()
         assert self.process.stdout is not None
         with self.process.stdout as stdout:
@@ -100,16 +91,14 @@ def test_terminal_is_quiet_while_runs_succeed_and_names_the_cause_when_one_fails
     ui = Ui(program)
     try:
         # The sensor starts the first one, as something has landed; a person the second, of a few assets.
-        ui.until(
-            lambda: [(run["jobName"], run["status"]) for run in ui.ask(RUNS)["results"]],
-            ([("refresh_job", "SUCCESS")],),
-        )
+        first = [("refresh_job", "SUCCESS")]
+        wait_until(lambda: [(r["jobName"], r["status"]) for r in ui.ask(RUNS)["results"]] == first, RUN_SECONDS)
         good = ui.ask(RUNS)["results"][0]["id"]
         events = ui.ask(EVENTS, run=good)["events"]
         duplicate_an_event(program.data / "lake" / "batches")
         bad, status = ui.materialize(*INGESTED, "stg_api_calls")
         assert status == "FAILURE"
-        ui.until(lambda: len(ui.told) >= 4, (True,))
+        wait_until(lambda: len(ui.told) >= 5)
         assert processes_of(program)
     finally:
         stdout = ui.stop(signal.SIGINT)
@@ -124,7 +113,7 @@ def test_terminal_is_quiet_while_runs_succeed_and_names_the_cause_when_one_fails
     assert len(events) > 50
     [log] = (program.data / "dagster" / "storage" / good / "compute_logs").glob("*.err")
     assert "STEP_SUCCESS" in log.read_text()
-    assert not processes_of(program)
+    wait_until(lambda: not processes_of(program))  # those of its own children are ended, and their ends not waited for
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
@@ -133,13 +122,17 @@ def test_code_location_that_does_not_load_is_shown(program: Program, number: sig
         pytest.skip("SKIPPED: started under nohup, where a closed window is to be ignored")
     (program.data / "dbt").write_text("no folder")
     ui = Ui(program)
-    ui.stop(number)
+    try:
+        cause = str(program.data / "dbt")  # the page is ready whether the code location has failed yet or not
+        wait_until(lambda: any(cause in line for line in list(ui.told)), RUN_SECONDS)
+    finally:
+        ui.stop(number)
 
     stderr = "".join(ui.told)
     assert " - ERROR - " in stderr
     assert "Stack Trace:" in stderr
-    assert str(program.data / "dbt") in stderr
-    assert not processes_of(program)
+    assert cause in stderr
+    wait_until(lambda: not processes_of(program))
 
 
 def test_failing_start_is_told_with_its_status(program: Program) -> None:

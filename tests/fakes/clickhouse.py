@@ -10,7 +10,6 @@ import ctypes
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -25,6 +24,8 @@ from pathlib import Path
 
 from filelock import FileLock
 from pydantic import SecretStr
+
+from tests.support.waiting import PATIENCE_SECONDS, free_port
 
 PACKAGE = "@chdb/lib-linux-x64-gnu@26.7.3-stable.1"  # earlier ones refuse to listen
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headroom-clickhouse"
@@ -52,7 +53,7 @@ SERVE = """
     SELECT sleepEachRow(3) FROM numbers(100000000)
     SETTINGS max_block_size = 1, function_sleep_max_microseconds_per_block = 0 FORMAT Null
 """
-START_SECONDS = 60
+START_SECONDS = PATIENCE_SECONDS
 FETCH_SECONDS = 600
 
 
@@ -98,7 +99,7 @@ def running(nodes: int = 2, user_files: Path | None = None) -> Iterator[list[Nod
     """
     library = fetch()
     folder = Path(tempfile.mkdtemp(prefix="headroom-clickhouse-"))
-    ports = _free_ports(2 * nodes)
+    ports = [free_port() for _ in range(2 * nodes)]
     cluster = [
         Node(http_port, tcp_port, folder / str(number))
         for number, (http_port, tcp_port) in enumerate(zip(ports[::2], ports[1::2], strict=True), start=1)
@@ -197,15 +198,6 @@ def _wait(node: Node, process: subprocess.Popen[bytes]) -> None:
             return
     said = (node.folder / "log").read_text(errors="replace").strip().splitlines()[-5:]
     raise NoClickHouseError(f"it does not start: {' / '.join(said) or 'it says nothing'}")
-
-
-def _free_ports(number: int) -> list[int]:
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
-    try:
-        return [each.getsockname()[1] for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
 
 
 def _serve(library: str, arguments: list[str]) -> int:

@@ -19,6 +19,7 @@ import sqlalchemy as sa
 
 from orchestration.ledger import engines, migrate
 from orchestration.ledger.tables import metadata
+from tests.support.waiting import RUN_SECONDS
 
 AS_NOBODY = {"user": "nobody", "group": "nogroup", "extra_groups": []} if os.geteuid() == 0 else {}
 """The server refuses to be root."""
@@ -85,7 +86,7 @@ def running() -> Iterator[Postgres]:
 
     try:
         run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-        run("pg_ctl", "start", "--wait", "--options", f"-k {folder} {OPTIONS}")
+        run("pg_ctl", "start", "--wait", f"--timeout={RUN_SECONDS:.0f}", "--options", f"-k {folder} {OPTIONS}")
         yield Postgres(f"postgresql://postgres@/postgres?host={folder}")
     finally:
         if (folder / "data" / "postmaster.pid").exists():

@@ -9,6 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import urlsplit
 
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
+
 BUCKET = "usage"
 
 
@@ -48,9 +50,20 @@ def bucket(endpoint: str) -> Iterator[Any]:
     try:
         yield client
     finally:
-        for key in keys(client):
-            client.delete_object(Bucket=BUCKET, Key=key)
+        wait_until(lambda: _is_gone(client))
+
+
+def _is_gone(client: Any) -> bool:
+    """Delete the bucket. The server may still be at the last request of a process that was killed."""
+    for key in keys(client):
+        client.delete_object(Bucket=BUCKET, Key=key)
+    try:
         client.delete_bucket(Bucket=BUCKET)
+    except client.exceptions.ClientError as error:
+        if error.response["Error"]["Code"] != "BucketNotEmpty":
+            raise
+        return False
+    return True
 
 
 def keys(client: Any, prefix: str = "") -> list[str]:
@@ -104,7 +117,7 @@ class Wire:
                 self.close_connection = True
                 if fault == "refuse":
                     return
-                connection = http.client.HTTPConnection(server, timeout=60)
+                connection = http.client.HTTPConnection(server, timeout=PATIENCE_SECONDS)
                 connection.request(self.command, self.path, body, dict(self.headers))
                 response = connection.getresponse()
                 answer = response.read()

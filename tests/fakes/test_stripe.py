@@ -13,6 +13,7 @@ import stripe as sdk
 from tests.fakes.slack import CUT_OFF_AFTER, LOST_AFTER, LOST_BEFORE, Fault
 from tests.fakes.stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
 from tests.fakes.stripe_metering import NO_METER, REPORT
+from tests.support.waiting import PATIENCE_SECONDS
 
 HOUR, DAY = 3_600, 86_400
 NOW = 1_795_262_407
@@ -348,7 +349,7 @@ def test_requests_above_the_rate_are_refused(stripe: FakeStripe, client: sdk.Str
 def test_concurrency_of_a_customer_is_seen(stripe: FakeStripe, client: sdk.StripeClient, is_refused: bool) -> None:
     stripe.refuses_concurrency = is_refused
     stripe.add_customer("cus_2")
-    meeting = threading.Barrier(3, timeout=60)
+    meeting = threading.Barrier(3, timeout=PATIENCE_SECONDS)
     stripe.before = lambda _: meeting.wait()
 
     def attempt(identifier: str, customer: str) -> int | None:
@@ -371,12 +372,12 @@ def test_key_that_is_under_way_is_refused(stripe: FakeStripe, client: sdk.Stripe
     def hold_the_first(_: object) -> None:
         if not is_first.is_set():
             is_first.set()
-            is_over.wait(60)
+            is_over.wait(PATIENCE_SECONDS)
 
     stripe.before = hold_the_first
     with ThreadPoolExecutor(1) as pool:
         first = pool.submit(send, client, key="k")
-        is_first.wait(60)
+        assert is_first.wait(PATIENCE_SECONDS)
         with pytest.raises(sdk.StripeError, match="another in-progress request") as refused:
             send(client, key="k")
         is_over.set()

@@ -10,6 +10,7 @@ import pytest
 from tests.billing_faults import LINES, MODES, report_of
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import HOUR, SEVEN, World
+from tests.support.waiting import RUN_SECONDS
 
 BLOCKS, SEEDS = 3, 7
 
@@ -35,7 +36,7 @@ def test_usage_is_billed_once_when_processes_were_killed(tmp_path: Path, mode: s
             world.publish()
             arguments = (tmp_path, stripe.url, stripe.key, world.now.isoformat(), line + 50 * number)
             command = [sys.executable, "-m", "tests.billing_faults", *map(str, arguments)]
-            ends.append(subprocess.run(command, timeout=60, check=False).returncode)
+            ends.append(subprocess.run(command, timeout=RUN_SECONDS, check=False).returncode)
             world.now += HOUR
         for _ in range(3):
             world.run()

@@ -3,7 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -14,6 +14,7 @@ from orchestration.billing.meter_ledger import MeterLedger, Report, reports_at_s
 from orchestration.billing.metering import DayPlan, HourRecord, MeterReport, Mode, ReportState
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.ledger import Ledger
+from tests.support.waiting import wait_until
 
 NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -297,6 +298,10 @@ def test_only_one_process_is_alone_and_a_killed_one_is_not(reports: MeterLedger,
         with pytest.raises(BusyError, match="another run has stripe in hand"), reports.alone():
             pass
         other.kill()
-    for attempt in range(1000):  # a server notices a moment later
-        with suppress(BusyError) if attempt < 999 else nullcontext(), reports.alone():
-            return
+
+    def is_alone() -> bool:
+        with suppress(BusyError), reports.alone():
+            return True
+        return False
+
+    wait_until(is_alone)  # a server notices a moment later

@@ -22,6 +22,7 @@ from orchestration.ledger.engines import BusyError
 from tests.fakes.slack import CUT_OFF_AFTER, GARBLED_AFTER, LOST_AFTER, LOST_BEFORE, Fault
 from tests.fakes.stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
 from tests.support.billing_world import DAY, HOUR, NOW, SEVEN, QuickWorld, World, quick
+from tests.support.waiting import PATIENCE_SECONDS
 
 SIX = SEVEN - HOUR
 RATE_LIMITED = replace(FAILED_BEFORE, status=429, headers={"Retry-After": "7"})
@@ -381,13 +382,13 @@ def test_two_runs_at_once_send_each_hour_once(world: World) -> None:
     def hold(request: Any) -> None:
         if request.path == METER_EVENTS:
             arrived.set()
-            goes_on.wait(30)
+            goes_on.wait(PATIENCE_SECONDS)
 
     world.publish()
     world.stripe.before = hold
     first = threading.Thread(target=report.report_usage, args=(world.config, connect_meter, world.clock))
     first.start()
-    assert arrived.wait(30)
+    assert arrived.wait(PATIENCE_SECONDS)
     with pytest.raises(BusyError, match="another run has stripe in hand"):
         report.report_usage(world.config, connect_meter, world.clock)
     goes_on.set()

@@ -16,6 +16,7 @@ from orchestration.billing.metering import GIVE_UP, DayPlan, MeterReport, Mode, 
 from orchestration.billing.reporter import BATCH, IDENTIFIER_WINDOW, SAME_ANSWER, SendResult, send_due
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import InDoubtError, RefusedError
+from tests.support.waiting import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -162,7 +163,7 @@ def test_reports_of_a_customer_follow_each_other_and_of_several_run_side_by_side
             if len(+under_way) > 1:
                 together.set()
         if len(crowded) > 3:  # from there on batches have several customers
-            together.wait(10)
+            together.wait(PATIENCE_SECONDS)
         with lock:
             under_way[report.stripe_customer_id] -= 1
 

@@ -30,6 +30,7 @@ from tests.fakes.stripe import FakeStripe
 from tests.orchestration.ledger.test_outbox import FakeChannel
 from tests.support.billing_world import HOUR, SEVEN, World
 from tests.support.builders import land, make_event
+from tests.support.waiting import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 KEY = "local|digest|2026-11-20"
@@ -58,10 +59,12 @@ def ids(config: Settings) -> list[str]:
 
 
 def test_each_backup_that_is_made_while_jobs_run_goes_on_to_every_event_once(data: Path) -> None:
-    config, made = settings.load(), threading.Event()
+    config, made, two_made = settings.load(), threading.Event(), threading.Event()
 
     def work() -> None:
         for number in range(8):
+            if number == 7:
+                two_made.wait(PATIENCE_SECONDS)
             land(config.landing, f"{number}.ndjson", make_event(uuid=f"event {number}"))
             ingest(config)
         made.set()
@@ -72,6 +75,8 @@ def test_each_backup_that_is_made_while_jobs_run_goes_on_to_every_event_once(dat
     backups: list[Path] = []
     while not made.is_set():
         backups.append(backup.make(config, data.parent / f"backup-{len(backups)}", clock).folder)
+        if len(backups) == 2:
+            two_made.set()
     worker.join()
     assert len(backups) >= 2
     for folder in (backups[0], backups[len(backups) // 2], backups[-1]):
@@ -100,7 +105,7 @@ def test_backup_has_the_days_that_were_kept_and_the_boundary(data: Path) -> None
 
 
 def test_of_two_backups_with_one_name_one_is_made(data: Path) -> None:
-    config, target, started = settings.load(), data.parent / "backup", threading.Barrier(2)
+    config, target, started = settings.load(), data.parent / "backup", threading.Barrier(2, timeout=PATIENCE_SECONDS)
     land(config.landing, "a.ndjson", make_event())
     ingest(config)
     outcomes: list[str] = []

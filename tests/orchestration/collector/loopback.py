@@ -11,8 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,13 +22,11 @@ import uvloop
 from orchestration.collector import server
 from orchestration.collector.keys import Keys
 from orchestration.settings import PROJECT_ROOT, Settings
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 KEY = "hr_marked_key_of_the_tests_4711"
 OTHER_KEY = "hr_another/marked~key=0815"
 BEARER = {"Authorization": f"Bearer {KEY}"}
-PATIENCE_SECONDS = 60.0
-"""No test waits for this; it only ends those that hang."""
-
 
 _PROGRAM = """
 from orchestration.settings import load
@@ -116,16 +113,6 @@ def head(path: str = "/v1/analytics/demo/", *lines: str, key: bool = True) -> by
     return "\r\n".join([f"POST {path} HTTP/1.1", "Host: localhost", *own, *lines, "", ""]).encode()
 
 
-def wait_until(condition: Callable[[], Any]) -> Any:
-    """The first true value of the condition."""
-    end = time.monotonic() + PATIENCE_SECONDS
-    while True:
-        if value := condition():
-            return value
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.005)
-
-
 def stored(folder: Path) -> list[dict[str, Any]]:
     """The lines of all sealed segments."""
     return [json.loads(line) for path in sorted(folder.glob("*.ndjson")) for line in path.read_bytes().splitlines()]
@@ -137,9 +124,18 @@ def events(folder: Path) -> list[Any]:
 
 
 def settings(data: Path, **changes: object) -> Settings:
-    """The defaults with a key, on a data folder, on any free port."""
-    names = {"keys": f"{KEY},{OTHER_KEY}", "port": 0, **changes}
+    """The defaults with a key, on a data folder, on any free port. Time alone seals no segment, however slow it is."""
+    names = {"keys": f"{KEY},{OTHER_KEY}", "port": 0, "seal_seconds": 3600, **changes}
     return Settings(**{"HEADROOM_DATA": data, **{f"HEADROOM_COLLECT_{k.upper()}": v for k, v in names.items()}})
+
+
+class Loop(uvloop.Loop):
+    """A loop whose clock can be set forward, for limits of time that no slow machine may reach by itself."""
+
+    ahead_seconds = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead_seconds
 
 
 @dataclass
@@ -156,6 +152,7 @@ class Collecting:
     def __enter__(self) -> "Collecting":
         self._bound = socket.create_server(("127.0.0.1", 0))
         self.port = self._bound.getsockname()[1]
+        self._loop = Loop()
         self._ready = threading.Event()
         self._failure: list[BaseException] = []
         self._thread = threading.Thread(target=self._run)
@@ -178,15 +175,19 @@ class Collecting:
 
     def _run(self) -> None:
         async def main() -> None:
-            self._loop, self._stopping = asyncio.get_running_loop(), asyncio.Event()
+            self._stopping = asyncio.Event()
             self._ready.set()
             await server.run(self.settings, Keys.of(self.settings), self._bound, self._stopping)
 
         try:
-            uvloop.run(main())
+            uvloop.run(main(), loop_factory=lambda: self._loop)
         except BaseException as error:  # noqa: BLE001 - raised again in the test's own thread
             self._failure.append(error)
             self._ready.set()
+
+    def let_pass(self, seconds: float) -> None:
+        """From now on it is so much later for the collector."""
+        self._loop.ahead_seconds += seconds
 
     def finished(self) -> list[Any]:
         """Stop, and return the events that are stored."""

@@ -24,8 +24,8 @@ from tests.orchestration.collector.loopback import (
     request,
     settings,
     stored,
-    wait_until,
 )
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 KILLS = 20
 SENDERS = 4
@@ -41,7 +41,7 @@ class Sender(threading.Thread):
         self.acknowledged: list[str] = []
 
     def run(self) -> None:
-        connection = HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_SECONDS)
         number = 0
         try:
             while True:
@@ -111,9 +111,11 @@ def test_signal_finishes_what_is_under_way_and_seals(tmp_path: Path, name: int) 
 def test_stop_does_not_wait_for_a_client_that_does_not_finish(tmp_path: Path) -> None:
     program = Program(tmp_path, {"HEADROOM_COLLECT_REQUEST_SECONDS": "0.5"})
     with program.running() as port, raw_connection(port) as connection:
-        connection.sendall(head("/x", "Content-Length: 100") + b"half")
-        wait_until(lambda: b"pending_bytes 4.0" in request(port, "/metrics", method="GET").body)
+        connection.sendall(head("/x", "Content-Length: 100", "Expect: 100-continue"))
+        assert connection.recv(1000).startswith(b"HTTP/1.1 100 ")  # it has the head, and waits for the rest
+        connection.sendall(b"half")
         assert program.stop() == 0
+        assert read_all(connection).startswith(b"HTTP/1.1 408 ")
 
 
 def test_readiness_says_when_it_is_stopping(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import logging
 import os
 import resource
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -24,12 +24,18 @@ from tests.orchestration.collector.loopback import (
     post,
     request,
     settings,
-    wait_until,
 )
+from tests.support.waiting import wait_until
 
 
 def numbered(number: int) -> dict[str, Any]:
     return {"event": "api_call", "uuid": f"u-{number}"}
+
+
+def pending_bytes(numbers: Iterable[int]) -> int:
+    """Of these events, when each was taken by itself and all wait."""
+    frame = '{"received_at":"2026-11-20T08:00:00.000000Z","batch":[]}\n'
+    return sum(len(frame) + len(json.dumps(numbered(number))) for number in numbers)
 
 
 def readiness(port: int) -> tuple[int, str]:
@@ -62,9 +68,7 @@ def test_nothing_is_acknowledged_before_it_is_synced_and_groups_share_a_sync(
         first = pool.submit(post, collector.port, numbered(0))
         gate.entered.wait()
         others = [pool.submit(post, collector.port, numbered(number)) for number in range(1, 20)]
-        frame = '{"received_at":"2026-11-20T08:00:00.000000Z","batch":[]}\n'
-        size = sum(len(frame) + len(json.dumps(numbered(number))) for number in range(20))
-        wait_until(lambda: collector.figure("headroom_collector_pending_bytes") == size)
+        wait_until(lambda: collector.figure("headroom_collector_pending_bytes") == pending_bytes(range(20)))
         assert not any(each.done() for each in (first, *others))
         gate.opened.set()
         assert {each.result().status for each in (first, *others)} == {200}
@@ -78,10 +82,10 @@ def test_segment_is_sealed_by_age_while_nothing_comes(tmp_path: Path) -> None:
         post(collector.port, numbered(1))
         wait_until(lambda: events(collector.folder) == [numbered(1)])
         post(collector.port, numbered(2))
-        wait_until(lambda: len(events(collector.folder)) == 2)
+        wait_until(lambda: collector.figure("headroom_collector_sealed_segments_total") == 2)  # after the file
+        wait_until(lambda: collector.figure("headroom_collector_open_segment_age_seconds") == 0)
+        assert events(collector.folder) == [numbered(1), numbered(2)]
         assert len(list(collector.folder.glob("*.ndjson"))) == 2
-        assert collector.figure("headroom_collector_sealed_segments_total") == 2
-        assert collector.figure("headroom_collector_open_segment_age_seconds") == 0
 
 
 def test_segment_is_sealed_by_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ from orchestration.settings import PROJECT_ROOT
 from tests.fakes.slack import LOST_AFTER, FakeSlack
 from tests.support import builders
 from tests.support.builders import make_cap_hit, make_change, make_hard_crossing, make_standing
+from tests.support.waiting import RUN_SECONDS
 
 CRITICAL = "local|critical|2026-11-20T14:05:00Z"
 MONDAY = datetime(2026, 11, 16, 8, 5, tzinfo=UTC)
@@ -344,7 +345,7 @@ def test_critical_crossing_is_told_once_when_processes_are_killed(data: Path, sl
     states = []
     for moment in MOMENTS:
         arguments = [sys.executable, "-m", "tests.orchestration.defs.test_notices", moment]
-        end = subprocess.run(arguments, cwd=PROJECT_ROOT, timeout=120, check=False).returncode
+        end = subprocess.run(arguments, cwd=PROJECT_ROOT, timeout=RUN_SECONDS, check=False).returncode
         assert end == -signal.SIGKILL
         delivery = Project().ledger().delivery(CRITICAL)
         states.append((delivery and delivery.attempts, len(slack.messages)))

@@ -46,6 +46,7 @@ from tests.fakes.slack import (
 from tests.support import ledgers
 from tests.support.builders import make_digest
 from tests.support.killing import KilledError, at_line
+from tests.support.waiting import RUN_SECONDS
 
 EIGHT = datetime(2026, 11, 20, 8, tzinfo=UTC)
 DAYS = 3
@@ -297,7 +298,7 @@ def test_every_part_stands_in_the_channel_once_and_in_order_when_processes_were_
         line = morning.random.randrange(1, 2 * LINES)
         arguments = (morning.database, slack.url, day, seed, morning.now.isoformat(), line)
         command = [sys.executable, "-m", __name__, *map(str, arguments)]
-        ends.append(subprocess.run(command, timeout=60, check=False).returncode)
+        ends.append(subprocess.run(command, timeout=RUN_SECONDS, check=False).returncode)
 
     morning.recover()
     morning.check()

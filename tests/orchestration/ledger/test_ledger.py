@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from orchestration.ledger import migrate
 from orchestration.ledger.ledger import Delivery, Ledger, State
+from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 HOUR = datetime(2026, 11, 19, 12, tzinfo=UTC)
@@ -125,7 +126,7 @@ def test_ledger_survives_power_loss_and_lets_readers_read(on_sqlite: Ledger) -> 
 
 def test_fresh_ledger_is_made_once_when_processes_open_it_at_the_same_moment(tmp_path: Path) -> None:
     process = subprocess.run(
-        [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, timeout=RUN_SECONDS, check=False
     )
 
     assert process.stderr == ""
@@ -410,7 +411,7 @@ def open_fresh_ledgers(folder: Path) -> None:
     import alembic.command  # noqa: F401 - ahead, so that the processes open together
 
     context = get_context("fork")
-    barrier = context.Barrier(PROCESSES, timeout=30)
+    barrier = context.Barrier(PROCESSES, timeout=PATIENCE_SECONDS)
     processes = [context.Process(target=_open_each, args=(folder, barrier)) for _ in range(PROCESSES)]
     for process in processes:
         process.start()

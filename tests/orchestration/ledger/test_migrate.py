@@ -17,6 +17,7 @@ from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.tables import metadata
 from tests.fakes.postgres import Postgres
+from tests.support.waiting import PATIENCE_SECONDS
 
 
 @pytest.fixture
@@ -147,7 +148,7 @@ def test_password_is_in_no_message(postgres: Postgres) -> None:
 
 def test_migration_is_made_once_when_two_upgrade_at_the_same_moment(postgres: Postgres) -> None:
     url = postgres.database()
-    barrier = threading.Barrier(2)
+    barrier = threading.Barrier(2, timeout=PATIENCE_SECONDS)
 
     def upgrade() -> None:
         engine = engines.create(url)

@@ -22,6 +22,7 @@ from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.ledger.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.ledger.tables import deliveries
 from tests.support import ledgers
+from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
 
 KEY = "local|digest|2026-11-20"
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -368,7 +369,7 @@ def test_late_outcome_changes_nothing_when_another_has_finished_the_delivery(
 def test_delivery_is_sent_once_when_threads_race(ledger: Ledger) -> None:
     keys = [f"race {number}" for number in range(25)]
     prepare(ledger, *keys)
-    channel, barrier, problems = FakeChannel(), threading.Barrier(4), list[BaseException]()
+    channel, barrier, problems = FakeChannel(), threading.Barrier(4, timeout=PATIENCE_SECONDS), list[BaseException]()
 
     def run() -> None:
         for key in keys:
@@ -529,7 +530,7 @@ def run_as_program(*arguments: object) -> str:
         [sys.executable, "-m", __name__, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=RUN_SECONDS,
         check=False,
     )
     assert process.stderr == ""
@@ -611,7 +612,7 @@ def race(url: str, folder: Path) -> None:
     prepare(ledger, *keys)
     ledger.close()
     context = get_context("fork")
-    barrier = context.Barrier(RACERS, timeout=30)
+    barrier = context.Barrier(RACERS, timeout=PATIENCE_SECONDS)
     processes = [context.Process(target=_deliver_each, args=(url, folder, keys, barrier)) for _ in range(RACERS)]
     for process in processes:
         process.start()

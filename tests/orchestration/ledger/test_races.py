@@ -16,6 +16,7 @@ from orchestration.billing.metering import DayPlan, MeterReport, Mode, ReportSta
 from orchestration.ledger.engines import BusyError, UnusableLedgerError
 from orchestration.ledger.ledger import Ledger, State
 from orchestration.ledger.tables import announced_crossings, deliveries, meter_reports
+from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 ROUNDS, RACERS = 20, 3
@@ -66,7 +67,7 @@ def plan(ledger: Ledger, number: int, racer: int) -> None:
 
 def raced(how: Callable[[Ledger, int, int], None], url: str) -> Ledger:
     command = [sys.executable, __file__, how.__name__, url]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
     assert (process.stderr, process.returncode) == ("", 0)
     return Ledger(url)
 
@@ -149,7 +150,7 @@ if __name__ == "__main__":
     do = {each.__name__: each for each in (decide_the_same, decide_another, claim, plan)}[sys.argv[1]]
     Ledger(sys.argv[2]).close()
     context = get_context("fork")
-    start = context.Barrier(RACERS, timeout=60)
+    start = context.Barrier(RACERS, timeout=PATIENCE_SECONDS)
     processes = [context.Process(target=run_each, args=(do, sys.argv[2], n, start)) for n in range(RACERS)]
     for each in processes:
         each.start()

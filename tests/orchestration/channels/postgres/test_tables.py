@@ -24,6 +24,7 @@ from orchestration.channels.postgres.mapping import parse
 from orchestration.channels.postgres.tables import PostgresTables, TableResult, UnusableDestinationError, statements
 from orchestration.warehouse import published_copy
 from tests.fakes.postgres import Postgres
+from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
 
 TABLES = """
     [crossings]
@@ -390,7 +391,7 @@ def race(url: str, published: Path) -> None:
     for _ in range(ROUNDS):
         with engine.begin() as connection:
             connection.exec_driver_sql("truncate crossings, hits, bi.accounts")
-        start = context.Barrier(RACERS, timeout=60)
+        start = context.Barrier(RACERS, timeout=PATIENCE_SECONDS)
         results = context.SimpleQueue()
 
         def write(start: Any = start, results: Any = results) -> None:
@@ -414,7 +415,7 @@ def race(url: str, published: Path) -> None:
 def test_every_row_is_there_once(world: World, how: Callable[[str, Path], None], rows: int) -> None:
     publish(world.published, crossings=rows, accounts=rows)
     command = [sys.executable, __file__, how.__name__, world.url, str(world.published)]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    process = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
     assert (process.stderr, process.returncode) == ("", 0)
 
 

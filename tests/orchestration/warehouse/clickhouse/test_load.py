@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -38,6 +39,7 @@ from tests.fakes.clickhouse import CLUSTER, PASSWORD, USER, NoClickHouseError, N
 from tests.support.builders import NOW, land, make_event, make_quota
 from tests.support.killing import KilledError
 from tests.support.pipeline import ingest
+from tests.support.waiting import wait_until
 
 pytestmark = pytest.mark.clickhouse
 ACCOUNTS = 20
@@ -331,6 +333,11 @@ def test_profile_without_the_settings_is_refused(lake: Lake, monkeypatch: pytest
         load(reached(node, "unset"), lake)
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def test_load_and_doctor_say_so_when_a_node_is_away(
     nodes: list[Node], server: ClickHouse, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -343,6 +350,7 @@ def test_load_and_doctor_say_so_when_a_node_is_away(
 
     with contextlib.suppress(AssertionError, OSError):
         nodes[1].query("system shutdown")
+    wait_until(lambda: not (listens(nodes[1].http_port) or listens(nodes[1].tcp_port)))
     away = rf"node 127.0.0.1:{nodes[1].tcp_port}.*start that node"
     with pytest.raises(ClickHouseError, match=away):
         load(server, lake)
