@@ -133,11 +133,12 @@ KILLED = """
 import os, signal, sys, threading
 from datetime import UTC, datetime
 from pathlib import Path
-from orchestration import backup, settings
+from orchestration import settings
+from orchestration.cli import backup
 left = int(sys.argv[1])
 def trace(frame, event, _):
     global left
-    if frame.f_code.co_filename.endswith(("/backup.py", "/copies.py")) and event == "line":
+    if frame.f_code.co_filename.endswith(("/backup.py", "/restored.py")) and event == "line":
         left -= 1
         if not left:
             os.kill(os.getpid(), signal.SIGKILL)

@@ -216,7 +216,7 @@ def test_nothing_is_changed_when_folders_cannot_be_exchanged(world: World, monke
 SCRIPT = """
 import contextlib, datetime, json, os, shutil, signal, sys
 from pathlib import Path
-from orchestration.storage import compaction
+from orchestration.lake import compaction
 from orchestration.lake.lake import Lake
 
 lake, copies = Path(sys.argv[1]), Path(sys.argv[2])

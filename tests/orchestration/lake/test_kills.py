@@ -25,11 +25,11 @@ import dataclasses, json, os, shutil, signal, sys, tempfile, threading, time
 from pathlib import Path
 import pyarrow.compute  # which pyarrow would import in each attempt again
 from orchestration.ledger.ledger import Ledger
-from orchestration.storage import batch as batch_module
-from orchestration.storage import content
-from orchestration.storage import lake as lake_module
-from orchestration.storage import landing as landing_module
-from orchestration.storage import parquet
+from orchestration.lake import batch as batch_module
+from orchestration.lake import content
+from orchestration.lake import lake as lake_module
+from orchestration.lake import landing as landing_module
+from orchestration.lake import parquet
 from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.lake import Lake
 from orchestration.lake.landing import LandedFile

@@ -116,7 +116,7 @@ def test_good_line_that_came_again_meanwhile_counts_once(world: World, allow_pag
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from orchestration.storage import batch as making
+from orchestration.lake import batch as making
 from tests.orchestration.lake.test_replay import with_page_views
 from tests.orchestration.lake.world import World
 making.JUDGE_LINES = with_page_views(making.JUDGE_LINES)

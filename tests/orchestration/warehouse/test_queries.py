@@ -138,15 +138,15 @@ def test_old_copy_stays_when_publishing_fails(built: Path, published: Path, monk
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from orchestration.storage import warehouse
+from orchestration.warehouse import duckdb as engine
 name = sys.argv[3]
-owner = Path if name == "replace" else warehouse
+owner = Path if name == "replace" else engine
 setattr(owner, name, lambda *_: os.kill(os.getpid(), signal.SIGKILL))
-warehouse.publish(Path(sys.argv[1]), Path(sys.argv[2]))
+engine.publish(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
-@pytest.mark.parametrize("moment", ["_count", "replace"])
+@pytest.mark.parametrize("moment", ["count_rows", "replace"])
 def test_publish_replaces_the_copy_when_an_earlier_one_was_killed(built: Path, published: Path, moment: str) -> None:
     publish(built, published)
     build(built, 2)

@@ -238,13 +238,13 @@ LOADING = """
 import sys
 from pathlib import Path
 from pydantic import SecretStr
-from orchestration.storage import clickhouse_load
+from orchestration.warehouse.clickhouse.load import load
 from orchestration.lake.batch import CALL_COLUMNS
 from orchestration.warehouse.clickhouse.client import ClickHouse
 from orchestration.lake.lake import Lake
 
 lake = Lake(Path(sys.argv[2]))
-clickhouse_load.load(ClickHouse(SecretStr(sys.argv[1])), lake, str(lake.root), lake.root / ".build", print)
+load(ClickHouse(SecretStr(sys.argv[1])), lake, str(lake.root), lake.root / ".build", print)
 """
 
 
