@@ -412,10 +412,8 @@ class Settings(BaseSettings):
         return self.data / "dagster"
 
     @property
-    def dbt_places(self) -> tuple[Path, Path, Path, SecretStr | None]:
-        """The dbt project, the folder for its manifest and compiled SQL, the warehouse, or ClickHouse in its place."""
-        target = self.data / ("dbt_clickhouse" if self.clickhouse_url else "dbt")
-        return PROJECT_ROOT / "dbt_project", target, self.warehouse, self.clickhouse_url
+    def dbt_project(self) -> Path:
+        return PROJECT_ROOT / "dbt_project"
 
     def export(self) -> None:
         """Write what dbt's profile and Dagster look up by themselves into this process's environment."""

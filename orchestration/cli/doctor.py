@@ -24,8 +24,7 @@ from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
 from orchestration.warehouse import published_copy, queries
-from orchestration.warehouse.clickhouse import load
-from orchestration.warehouse.clickhouse.client import ClickHouse, ClickHouseError
+from orchestration.warehouse.engine import engine_of
 
 BATCH_BYTES = 2**30
 """What a batch may need of the disk for a moment: 256 MB of lines, what is spilled while they are judged, Parquet."""
@@ -43,7 +42,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield ledger
     yield from _landing(config, is_ledger_usable=not ledger.problem)
     yield _newest_call(config)
-    yield from _clickhouse(config)
+    yield from engine_of(config).examine(Lake(config.lake))
     if config.lake_url:
         yield _lake_bucket(config, config.lake_url)
     yield from _published(config)
@@ -141,20 +140,6 @@ def _newest_call(config: Settings) -> Finding:
     return Finding(
         f"{subject}: the newest call is {_age(now, latest[0])} old, the last came {_age(now, latest[1])} ago", problem
     )
-
-
-def _clickhouse(config: Settings) -> Iterator[Finding]:
-    if config.clickhouse_url is None:
-        return
-    server = ClickHouse(config.clickhouse_url)
-    try:
-        yield from server.examine()
-        behind = load.lag(server, Lake(config.lake), config.lake_at_clickhouse)
-    except ClickHouseError as error:
-        yield Finding("ClickHouse", str(error))
-        return
-    words = f"{behind:,} batches of the lake wait for the next run" if behind else "it has the whole lake"
-    yield Finding(f"ClickHouse: {words}")
 
 
 def _lake_bucket(config: Settings, url: str) -> Finding:

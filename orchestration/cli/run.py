@@ -78,7 +78,7 @@ def run(config: Settings, only: RunStep | None = None) -> RunResult:
     """Run the job, or one part of it, to its end; a failed step is in the outcome, not raised."""
     started = time.perf_counter()
     if only in (None, RunStep.MODELS):
-        DbtProject(*config.dbt_places).warm()
+        DbtProject.of(config).warm()
     import dagster as dg
 
     from orchestration.definitions import headroom

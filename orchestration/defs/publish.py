@@ -5,8 +5,6 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
-from orchestration.warehouse import duckdb
-from orchestration.warehouse.clickhouse import publish
 
 
 def build_published_copy(models: dg.AssetsDefinition, stale_after: timedelta) -> dg.AssetsDefinition:
@@ -30,13 +28,9 @@ def build_published_copy(models: dg.AssetsDefinition, stale_after: timedelta) ->
         ),
     )
     def published_copy(project: Project) -> dg.MaterializeResult[None]:
-        settings, clickhouse = project.settings, project.clickhouse()
-        if clickhouse:
-            columns = project.dbt().published_columns()
-            with failing_in_a_sentence():
-                rows = publish.publish(clickhouse, columns, settings.published, settings.build_lock)
-        else:
-            rows = duckdb.publish(settings.warehouse, settings.published)
+        settings = project.settings
+        with failing_in_a_sentence():
+            rows = project.engine().publish(project.dbt().published_columns)
         return dg.MaterializeResult(
             metadata={
                 "path": dg.MetadataValue.path(str(settings.published)),

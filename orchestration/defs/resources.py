@@ -14,8 +14,8 @@ from orchestration.lake.sources import Sources
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import Channel
 from orchestration.settings import Settings
-from orchestration.warehouse.clickhouse.client import ClickHouse, ClickHouseError
 from orchestration.warehouse.dbt import DbtProject
+from orchestration.warehouse.engine import Engine, EngineError, engine_of
 
 OWNERS = ["team:data"]
 
@@ -38,12 +38,11 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     def dbt(self) -> DbtProject:
         config = self.settings
         config.export()
-        return DbtProject(*config.dbt_places)
+        return DbtProject.of(config)
 
-    def clickhouse(self) -> ClickHouse | None:
-        """Where the marts are built; None where that is the DuckDB file."""
-        url = self.settings.clickhouse_url
-        return ClickHouse(url) if url else None
+    def engine(self) -> Engine:
+        """Where the marts are built."""
+        return engine_of(self.settings)
 
     def ledger(self) -> Ledger:
         return Ledger(self.settings.ledger_url)
@@ -61,7 +60,7 @@ def failing_in_a_sentence() -> Iterator[None]:
     """A server that is away, or refuses, fails the step with what it says of that and not with a stack."""
     try:
         yield
-    except ClickHouseError as error:
+    except EngineError as error:
         raise dg.Failure(f"{error}. Nothing was published or sent", allow_retries=False) from None
 
 

@@ -8,8 +8,6 @@ from dagster_dbt import DagsterDbtTranslator, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
-from orchestration.warehouse import duckdb
-from orchestration.warehouse.clickhouse import load
 from orchestration.warehouse.dbt import NodeResult
 
 FIGURES = {
@@ -40,7 +38,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="models", exclude="resource_type:unit_test")
     def models(context: dg.AssetExecutionContext, project: Project) -> Iterator[Any]:
-        settings, dbt, clickhouse = project.settings, project.dbt(), project.clickhouse()
+        settings, dbt, engine = project.settings, project.dbt(), project.engine()
         keys = {
             unique_id: translator.get_asset_spec(manifest, unique_id, None).key
             for unique_id, node in manifest["nodes"].items()
@@ -55,10 +53,8 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         selected += [node for node, key in checks.items() if key in context.selected_asset_check_keys]
         is_all = len(selected) == len(keys) + len(checks)
         wanted = None if is_all else [manifest["nodes"][node]["name"] for node in selected]
-        if clickhouse:
-            seen_at, lock = settings.lake_at_clickhouse, settings.build_lock
-            with failing_in_a_sentence():
-                load.load(clickhouse, project.lake(), seen_at, lock, context.log.info)
+        with failing_in_a_sentence():
+            engine.load(project.lake(), context.log.info)
         results = dbt.build(settings.now(), settings.timezone, wanted, settings.bill_sampled)
         built = {each.unique_id: each for each in results if each.unique_id in keys and each.status == "success"}
         tables = {
@@ -68,7 +64,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         }
         names = list(tables.values())
         with failing_in_a_sentence():
-            rows, quality = clickhouse.inspect(names) if clickhouse else duckdb.inspect(settings.warehouse, names)
+            rows, quality = engine.inspect(names)
         for unique_id, result in built.items():
             name = manifest["nodes"][unique_id]["name"]
             metadata: dict[str, Any] = {"seconds": result.seconds}

@@ -14,12 +14,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from filelock import FileLock
-from pydantic import SecretStr
 
-from orchestration.warehouse.clickhouse import client
+from orchestration.warehouse.engine import Engine, engine_of
+
+if TYPE_CHECKING:
+    from orchestration.settings import Settings
 
 
 @dataclass(frozen=True)
@@ -37,15 +39,20 @@ class NodeResult:
 
 @dataclass(frozen=True)
 class DbtProject:
-    """The dbt project, the folder for what dbt writes beside the warehouse, and the warehouse file.
+    """The dbt project, the folder for what dbt writes beside the warehouse, the warehouse file, and the engine.
 
-    Where there is a ClickHouse, the models are built there, and of the file only the lock beside it is used.
+    Of another engine than DuckDB's file only the lock beside the file is used. None: the environment says which.
     """
 
     folder: Path
     target: Path
     warehouse: Path
-    clickhouse_url: SecretStr | None = None
+    engine: Engine | None = None
+
+    @classmethod
+    def of(cls, config: "Settings") -> "DbtProject":
+        engine = engine_of(config)
+        return cls(config.dbt_project, config.data / engine.dbt_folder, config.warehouse, engine)
 
     @property
     def parse_lock(self) -> FileLock:
@@ -130,7 +137,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **client.environment(project.clickhouse_url)},
+            env={**os.environ, **(project.engine.dbt_environment if project.engine else {})},
         )
 
     def wait_until_ready(self) -> None:

@@ -1,15 +1,45 @@
-"""DuckDB as the engine of the marts: one file, which dbt writes."""
+"""DuckDB as the engine of the marts: one file, which dbt writes. The models read the lake in place."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import duckdb
 from filelock import FileLock
 
+from orchestration.lake.lake import Lake
+from orchestration.usage.findings import Finding
+from orchestration.warehouse.engine import Columns
 from orchestration.warehouse.published_copy import count_rows, rows_of
 from orchestration.warehouse.queries import DATA_QUALITY
+
+
+@dataclass(frozen=True)
+class DuckDbEngine:
+    """The file `warehouse`, whose copy for readers is `published`."""
+
+    warehouse: Path
+    published: Path
+    dbt_folder = "dbt"
+
+    @property
+    def dbt_environment(self) -> Mapping[str, str]:
+        return {"HEADROOM_WAREHOUSE": "duckdb"}
+
+    def load(self, lake: Lake, say: Callable[[str], object]) -> None:
+        """Nothing to do."""
+
+    def inspect(self, tables: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
+        return inspect(self.warehouse, tables)
+
+    def publish(self, columns: Callable[[], Columns]) -> dict[str, int]:
+        return publish(self.warehouse, self.published)
+
+    def examine(self, lake: Lake) -> Iterator[Finding]:
+        """Nothing to look at: the file is made by the first build."""
+        return iter(())
 
 
 def publish(warehouse: Path, published: Path) -> dict[str, int]:

@@ -30,6 +30,7 @@ from orchestration.settings import PROJECT_ROOT
 from orchestration.warehouse.clickhouse import client, publish
 from orchestration.warehouse.clickhouse import load as clickhouse_load
 from orchestration.warehouse.clickhouse.client import ClickHouse
+from orchestration.warehouse.clickhouse.engine import ClickHouseEngine
 from orchestration.warehouse.dbt import DbtProject
 from tests.dbt_project.builder import COUNTED
 from tests.fakes.clickhouse import NoClickHouseError, running
@@ -109,12 +110,13 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
         try:
             with running(2, user_files=data) as nodes:
                 url = nodes[0].url("marts")
+                engine = ClickHouseEngine(url, str(data / "lake"), data / ".build", data / "published.duckdb")
                 project, other = PROJECT_ROOT / "dbt_project", data / "clickhouse"
                 engines = Engines(
                     data,
                     ClickHouse(url),
                     DbtProject(project, data / "dbt", data / "warehouse.duckdb"),
-                    DbtProject(project, other / "dbt", other / "warehouse.duckdb", url),
+                    DbtProject(project, other / "dbt", other / "warehouse.duckdb", engine),
                 )
                 for project in engines.both:
                     project.warm()

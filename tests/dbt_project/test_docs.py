@@ -34,7 +34,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
         patch.setenv("HEADROOM_DATA", str(tmp_path_factory.mktemp("data")))
         config = settings.load()
         config.export()
-        yield DbtProject(*config.dbt_places).manifest()
+        yield DbtProject.of(config).manifest()
 
 
 def relations(manifest: dict[str, Any]) -> list[dict[str, Any]]:

@@ -29,7 +29,7 @@ QUERIES = {
 def manifest(data: Path) -> dict[str, Any]:
     config = settings.load()
     config.export()
-    return DbtProject(*config.dbt_places).manifest()
+    return DbtProject.of(config).manifest()
 
 
 def test_exposures_depend_on_what_is_really_read(manifest: dict[str, Any]) -> None:

@@ -13,7 +13,7 @@ def test_unit_tests_and_contracts_hold_on_an_empty_lake(data: Path) -> None:
     config.export()
     with Lake(config.lake).writing():
         pass
-    project = config.dbt_places[0]
+    project = config.dbt_project
     places = ["--project-dir", project, "--profiles-dir", project]
     build = subprocess.run(
         [

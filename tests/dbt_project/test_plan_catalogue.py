@@ -162,7 +162,7 @@ def project(data: Path, tmp_path: Path) -> DbtProject:
         pass
     folder = tmp_path / "project"
     shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("target", "logs", ".user.yml"))
-    return replace(DbtProject(*config.dbt_places), folder=folder)
+    return replace(DbtProject.of(config), folder=folder)
 
 
 def test_sentences_reach_whoever_runs_the_build(project: DbtProject) -> None:

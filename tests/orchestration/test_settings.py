@@ -176,12 +176,6 @@ def test_clickhouse_is_refused_in_a_sentence_where_its_adapter_is_not_installed(
         load()
 
 
-def test_engines_do_not_share_what_dbt_writes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    on_duckdb = load().dbt_places
-    monkeypatch.setenv("HEADROOM_CLICKHOUSE_URL", "http://host/database")
-    assert load().dbt_places[1] != on_duckdb[1]
-
-
 def test_ledger_is_on_postgres_where_that_is_set(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load().ledger_url == f"sqlite:///{data / 'ledger.sqlite'}"
     monkeypatch.setenv("HEADROOM_LEDGER_URL", f"postgresql://u:{PASSWORD}%40@host/db")

@@ -18,6 +18,7 @@ from urllib.parse import parse_qs, unquote, urlencode, urlsplit
 from pydantic import SecretStr
 
 from orchestration.usage.findings import Finding
+from orchestration.warehouse.engine import EngineError
 
 CONNECT_SECONDS = 10
 ANSWER_SECONDS = 3600
@@ -49,7 +50,7 @@ ADVICE = {
 """What to do, by the server's number for what happened."""
 
 
-class ClickHouseError(RuntimeError):
+class ClickHouseError(EngineError):
     """The server is not there, or refuses. The message says what happened, where, and what to do."""
 
 
@@ -81,10 +82,8 @@ class Address:
         )
 
 
-def environment(url: SecretStr | None) -> dict[str, str]:
+def environment(url: SecretStr) -> dict[str, str]:
     """What dbt's profile looks up."""
-    if url is None:
-        return {"HEADROOM_WAREHOUSE": "duckdb"}
     address = Address.of(url)
     return {
         "HEADROOM_WAREHOUSE": "clickhouse",

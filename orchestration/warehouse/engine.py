@@ -1,0 +1,65 @@
+"""What an engine of the marts has to do, and which one the environment names.
+
+To add an engine: a module or folder beside this one that does what `Engine` says, a branch in `engine_of`, a target in
+`dbt_project/profiles.yml`, and its dialect in `dbt_project/macros/dialect.sql`. No other module asks which one it is.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
+
+from orchestration.usage.findings import Finding
+
+if TYPE_CHECKING:
+    from orchestration.lake.lake import Lake
+    from orchestration.settings import Settings
+
+Columns = Mapping[str, Mapping[str, str]]
+"""DuckDB's type of each column of what is published, by table."""
+
+
+class EngineError(RuntimeError):
+    """The engine is away or refuses. The message says why and what to do."""
+
+
+class Engine(Protocol):
+    """Where dbt builds the marts. Two of the same configuration are equal."""
+
+    @property
+    def dbt_folder(self) -> str:
+        """Name of the folder below the data folder for what dbt writes."""
+
+    @property
+    def dbt_environment(self) -> Mapping[str, str]:
+        """What dbt's profile looks up. Holds secrets: never for messages."""
+
+    def load(self, lake: "Lake", say: Callable[[str], object]) -> None:
+        """Bring the lake to where the models read it. Waits for a build that runs.
+
+        :raises EngineError: nothing is lost; the next load puts all right.
+        """
+
+    def inspect(self, tables: list[str]) -> tuple[dict[str, int], dict[str, Any]]:
+        """Rows of the named tables right after a build, and the row of data_quality where it is one of them.
+
+        :raises EngineError: it cannot be asked.
+        """
+
+    def publish(self, columns: Callable[[], Columns]) -> dict[str, int]:
+        """Replace the published copy, atomically; the rows of each table. Waits for a build that runs.
+
+        :raises EngineError: the copy that was there stays.
+        """
+
+    def examine(self, lake: "Lake") -> Iterator[Finding]:
+        """Whether it is there and fit to build on, for `headroom doctor`."""
+
+
+def engine_of(config: "Settings") -> Engine:
+    """ClickHouse where its address is set, else DuckDB's file."""
+    if config.clickhouse_url:
+        from orchestration.warehouse.clickhouse.engine import ClickHouseEngine
+
+        return ClickHouseEngine(config.clickhouse_url, config.lake_at_clickhouse, config.build_lock, config.published)
+    from orchestration.warehouse.duckdb import DuckDbEngine
+
+    return DuckDbEngine(config.warehouse, config.published)
