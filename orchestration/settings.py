@@ -2,6 +2,8 @@
 
 Nothing else in the project reads the environment. A variable belongs here as soon as somebody who runs
 Headroom may want to change it; numbers that define what a figure means belong to the dbt project instead.
+
+This module is long because each variable is explained where it is declared, and there is one place to look for them.
 """
 
 import os

@@ -29,8 +29,8 @@ from unittest import mock
 
 from orchestration.billing import confirm, meter, meter_ledger, metering, reconcile, report, reporter
 from orchestration.billing.meter import StoppedError
-from orchestration.billing.meter_ledger import Report
 from orchestration.billing.metering import ReportState
+from orchestration.billing.revisions import Report
 from orchestration.channels.stripe import connect_meter
 from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger import ledger as ledger_module

@@ -10,9 +10,10 @@ from orchestration.billing.certificate import Certificate, Status, differences, 
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.confirm import LAG
 from orchestration.billing.meter import Connect, Meter, StoppedError, connected
-from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, units_at_stripe
+from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.billing.metering import HORIZON, HOUR, ReportState
 from orchestration.billing.reconcile import note_reads, reads_left
+from orchestration.billing.revisions import Report, units_at_stripe
 from orchestration.billing.usage_query import BillableUsage
 from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import Settings

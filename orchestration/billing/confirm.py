@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from orchestration.billing.meter import Meter, StoppedError
-from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger, Report, reports_at_stripe, units_at_stripe
+from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger
 from orchestration.billing.metering import GIVE_UP, HOUR, CustomerHour, Mode, ReportState
+from orchestration.billing.revisions import Report, reports_at_stripe, units_at_stripe
 from orchestration.ledger.outbox import RefusedError
 
 LAG = timedelta(minutes=15)

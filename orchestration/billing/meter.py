@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
-from orchestration.billing.meter_ledger import MeterLedger, Report
+from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import Mode
+from orchestration.billing.revisions import Report
 from orchestration.ledger import restored
 from orchestration.ledger.outbox import InDoubtError
 from orchestration.settings import Settings

@@ -16,7 +16,7 @@ have. What is refused or lost counts as not reported, so the next plan makes a n
 import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
 from typing import Any
@@ -24,7 +24,6 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestration.billing.metering import (
-    STANDS,
     CustomerHour,
     DayPlan,
     HourRecord,
@@ -33,6 +32,7 @@ from orchestration.billing.metering import (
     ReportState,
     record,
 )
+from orchestration.billing.revisions import Report
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.tables import marks, meter_reports
 from orchestration.settings import Settings
@@ -46,43 +46,6 @@ UNSETTLED = "unsettled"
 """In place of a day's fingerprint: it is planned again, even if no usage is left of it."""
 UNSENT = (ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
 """What a plan may take back."""
-
-
-@dataclass(frozen=True)
-class Report:
-    """A row of the ledger."""
-
-    stripe_customer_id: str
-    hour_start: datetime
-    revision: int
-    units: int
-    value: int
-    identifier: str
-    state: ReportState
-    created_at: datetime
-    attempts: int = 0
-    answered_errors: int = 0
-    """How often Stripe answered with an error of its own: it repeats such an answer to the same idempotency key."""
-    first_attempt_at: datetime | None = None
-    attempted_at: datetime | None = None
-    finished_at: datetime | None = None
-    error: str | None = None
-    stripe_units: int | None = None
-    """The hour's total that Stripe showed at the last check."""
-    checks: int = 0
-    checked_at: datetime | None = None
-
-    @property
-    def key(self) -> CustomerHour:
-        return self.stripe_customer_id, self.hour_start
-
-    @property
-    def place(self) -> str:
-        return f"{self.stripe_customer_id}, {self.hour_start:%Y-%m-%d %H:%M} UTC"
-
-    @property
-    def is_in_doubt(self) -> bool:
-        return self.state is ReportState.SENDING
 
 
 class MeterLedger:
@@ -357,22 +320,6 @@ class MeterLedger:
         )
         with self.ledger.reading() as connection:
             return [_report(dict(row._mapping)) for row in connection.execute(query)]
-
-
-def units_at_stripe(reports: Iterable[Report], mode: Mode) -> dict[CustomerHour, int]:
-    """What Stripe has of each customer and hour, as far as is known, from revisions in order."""
-    taken = [report for report in reports if report.state in STANDS]
-    if mode is Mode.TOTAL:
-        return {report.key: report.units for report in taken}
-    sums: dict[CustomerHour, int] = {}
-    for report in taken:
-        sums[report.key] = sums.get(report.key, 0) + report.value
-    return sums
-
-
-def reports_at_stripe(reports: Iterable[Report]) -> dict[CustomerHour, Report]:
-    """The newest report of each customer and hour that Stripe has, or may have, from revisions in order."""
-    return {report.key: report for report in reports if report.state in STANDS}
 
 
 def _is_newest() -> sa.ColumnElement[bool]:

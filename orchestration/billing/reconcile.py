@@ -12,8 +12,9 @@ from operator import attrgetter
 from orchestration.billing import usage_query
 from orchestration.billing.confirm import ReconcileResult, confirm
 from orchestration.billing.meter import Connect, MeterError, connected
-from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, units_at_stripe
+from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.billing.metering import HOUR, ReportState
+from orchestration.billing.revisions import Report, units_at_stripe
 from orchestration.billing.usage_query import LOOK_BACK
 from orchestration.ledger import restored
 from orchestration.ledger.outbox import RefusedError

@@ -17,8 +17,9 @@ from operator import attrgetter
 from threading import Event
 
 from orchestration.billing.meter import AnsweredError, Meter, StoppedError
-from orchestration.billing.meter_ledger import MeterLedger, Report
+from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import GIVE_UP, HOUR, STANDS, Mode, ReportState
+from orchestration.billing.revisions import Report
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 
 IDENTIFIER_WINDOW = timedelta(hours=23)

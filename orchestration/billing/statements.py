@@ -1,9 +1,8 @@
-"""What finance sees of the usage that goes to Stripe: the ledger's copy in the lake, why an hour was billed as it was,
-and statements of a customer's billing period. Reads the live ledger and the published copy; asks Stripe nothing.
+"""What finance sees of the usage that goes to Stripe: why an hour was billed as it was, and statements of a customer's
+billing period. Reads the live ledger and the published copy; asks Stripe nothing.
 """
 
 import csv
-import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,13 +13,11 @@ from urllib.parse import quote
 
 from orchestration.billing import usage_query
 from orchestration.billing.certificate_store import Certificates
-from orchestration.billing.meter_ledger import MeterLedger, Report, meter_ledger, reports_at_stripe, units_at_stripe
+from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.billing.metering import Mode, ReportState
+from orchestration.billing.revisions import Report, reports_at_stripe, units_at_stripe
 from orchestration.billing.statement import BilledHour, Statement
 from orchestration.billing.usage_query import BillableUsage
-from orchestration.lake import meter_reports
-from orchestration.lake.lake import Lake
-from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
 from orchestration.settings import Settings
 from orchestration.usage.periods import calendar_month, utc_hour
 from orchestration.warehouse import queries
@@ -28,34 +25,6 @@ from orchestration.warehouse import queries
 AT_A_TIME = 50
 """Customers whose hours are in memory together."""
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
-
-
-@dataclass(frozen=True)
-class LedgerCopyResult:
-    """What a copy of the ledger's reports wrote."""
-
-    days: int
-    rows: int
-    is_whole: bool
-    """Every day, for the copy that was there was none of this ledger's."""
-
-
-def copy_ledger(config: Settings) -> LedgerCopyResult:
-    """Bring the lake's copy of the meter reports up to the ledger: the UTC days that changed since the last copy."""
-    ledger, lake = meter_ledger(config), Lake(config.lake)
-    with lake.locked():
-        changed, sealed = ledger.changed_days(), ledger.mark("copy")
-        is_whole = not sealed or sealed != meter_reports.seal(lake.root)
-        days = ledger.days() if is_whole else sorted(changed)
-        if is_whole:
-            meter_reports.keep_only(lake.root, days)
-        rows = sum(meter_reports.write(lake.root, day, ledger.rows_of(day, list(METER_REPORT_COLUMNS))) for day in days)
-        if days or is_whole:
-            # Another one each time: with a ledger from a backup, which has an older one, all is copied again.
-            seal = uuid.uuid4().hex
-            meter_reports.set_seal(lake.root, seal)
-            ledger.note_copied(changed, seal)
-    return LedgerCopyResult(len(days), rows, is_whole)
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Ways out. Each module is the only importer of its vendor's SDK; none knows another."""
+"""Effects out: one folder for each vendor, the only importer of its SDK. No channel knows another."""

@@ -13,9 +13,9 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestration.billing.catalog_rules import Action, Step
-from orchestration.billing.meter_ledger import Report
 from orchestration.billing.report import CustomerChange, ReportPlan, ReportResult
 from orchestration.billing.reporter import SendResult
+from orchestration.billing.revisions import Report
 from orchestration.billing.statement import BilledHour, Statement
 from orchestration.billing.statements import Explanation
 from orchestration.cli.console import console

@@ -11,7 +11,7 @@ import dagster as dg
 import duckdb
 from filelock import FileLock, Timeout
 
-from orchestration.billing import statements, usage_query
+from orchestration.billing import lake_copy, usage_query
 from orchestration.defs.resources import OWNERS, Project
 from orchestration.lake import compaction
 from orchestration.lake.account_files import ACCOUNTS, CUSTOMERS, SUBJECTS, AccountsFile
@@ -147,7 +147,7 @@ def ingest(
     ),
 )
 def raw_meter_reports(project: Project) -> dg.MaterializeResult[None]:
-    copied = statements.copy_ledger(project.settings)
+    copied = lake_copy.copy_ledger(project.settings)
     return dg.MaterializeResult(
         metadata={"days_written": copied.days, "rows_written": copied.rows, "is_whole": copied.is_whole}
     )

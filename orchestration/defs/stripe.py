@@ -6,9 +6,10 @@ import dagster as dg
 
 from orchestration.billing import catalog, certify, reconcile, report
 from orchestration.billing.meter import StoppedError
-from orchestration.billing.meter_ledger import Report, meter_ledger
+from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.report import ReportResult
 from orchestration.billing.reporter import SendResult
+from orchestration.billing.revisions import Report
 from orchestration.channels.stripe import connect_meter, connect_products
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger.engines import BusyError

@@ -1,7 +1,7 @@
 """The new lines of a batch, one after the other in one file, and where each of them came from.
 
 Inflated and without blank ones, so that DuckDB's JSON reader can take the file as it is. What is new in which file is
-`landing.py`'s business, what the lines mean `parsing.py`'s.
+`landing.py`'s business, what the lines mean `event_sql.py`'s.
 """
 
 from bisect import bisect_left, bisect_right

@@ -1,8 +1,8 @@
 """What a landed file says, as lines of JSON, read from its beginning or, where it is plain, from anywhere.
 
 Line k of the content is line k of the file (of a Parquet file: row k), so that a line number leads back to it. How
-bytes are decoded is in `decoding.py`, which part of the content was read before is `landing.py`'s business, and what a
-line means is decided in `parsing.py`.
+bytes are decoded is in `readers.py`, which part of the content was read before is `landing.py`'s business, and what a
+line means is decided in `event_sql.py`.
 """
 
 import errno

@@ -5,13 +5,13 @@ A batch is one folder, `batches/000001/`, with `calls/event_date=…/*.parquet`,
 there. It is written elsewhere, synced, and moved in: a batch is there as a whole or not at all, so a kill at any
 moment leaves nothing half counted. Files are immutable; when there are many small ones, one takes the place of several
 (`compaction.py`). The warehouse can be rebuilt from them alone, and landing files may be deleted once read. Where the
-lake has a bucket (`lake_bucket.py`), a batch is put there before the ledger takes its files for read: of a lost disk
+lake has a bucket (`bucket.py`), a batch is put there before the ledger takes its files for read: of a lost disk
 nothing is missing that is not read again.
 
 Calls of days before the one in `kept_from.parquet` are gone, or go with the next compaction. None is let in again: by
 then nobody can tell whether it was counted.
 
-How a batch is made is in `batch.py`, the rules are in `usage/events.py`, `accounts.py` reads the files of accounts.
+How a batch is made is in `batch.py`, the rules are in `usage/events.py`, `account_files.py` reads the files of accounts.
 """
 
 import hashlib
@@ -150,7 +150,7 @@ class Lake:
             raise ValueError(
                 f"The ledger takes the files of batch {number} for read, but the lake in {self.root} ends at {last}:"
                 " usage would be missing. Put the lake of this ledger back, from its bucket (HEADROOM_LAKE_URL) or from"
-                " a backup: see orchestration/delivery/README.md."
+                " a backup: see orchestration/ledger/README.md."
             )
 
     def ingest(

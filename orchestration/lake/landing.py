@@ -1,7 +1,7 @@
 """The landing files: which of them have something new, and their new lines, in pieces of bounded size.
 
-Landing files are only ever read. Where they lie is in `places.py`, what their bytes say in `content.py`, what a line
-means in `parsing.py`; which files were read before is remembered by the ledger and passed in.
+Landing files are only ever read. Where they lie is in `sources.py`, what their bytes say in `content.py`, what a line
+means in `event_sql.py`; which files were read before is remembered by the ledger and passed in.
 """
 
 import errno

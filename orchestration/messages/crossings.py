@@ -1,7 +1,7 @@
-"""The digest: which crossings are news, and in which order. Plain data in, plain data out.
+"""Which crossings are news, and in which order. Plain data in, plain data out.
 
-Figures come ready from the marts and are only formatted here. What is said of them is in digest_words.py and
-account_words.py; how a channel draws it, in `channels/`.
+Figures come ready from the marts. What is said of them is in wording.py and account_wording.py; how a channel draws
+it, in `channels/`.
 """
 
 from collections.abc import Collection, Mapping, Sequence

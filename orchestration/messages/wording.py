@@ -1,6 +1,6 @@
 """What the digest says: the first line, an item for each piece of news, the lists below them, the footer.
 
-What is news, and in which order, was decided in digest.py; the words about one account are in account_words.py. The
+What is news, and in which order, was decided in crossings.py; the words about one account are in account_wording.py. The
 result is plain data that is frozen as it is: whoever draws it computes nothing.
 """
 

@@ -2,7 +2,7 @@
 
 This is the vocabulary that every way in shares (landing files, HTTP). It says which fields are looked at and
 what is wrong with a bad line; how lines are read, and the SQL that applies these rules to millions of them,
-is in `storage/parsing.py`. Nothing here does I/O.
+is in `lake/event_sql.py`. Nothing here does I/O.
 """
 
 from datetime import UTC, datetime

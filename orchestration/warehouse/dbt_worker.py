@@ -1,4 +1,4 @@
-"""The process that dbt runs in. Started by `storage/dbt.py`; speaks JSON lines on stdin and stdout.
+"""The process that dbt runs in. Started by `warehouse/dbt.py`; speaks JSON lines on stdin and stdout.
 
 It parses, says so, waits for one request, builds, answers and ends; it also ends when its starter does. The lock of
 the warehouse is taken here, so that after a kill of the starter the next build waits for this one.

@@ -1,4 +1,4 @@
-"""Lakes made by hand, in the layout of `storage/lake.py`: batches of calls with any history that a test wants."""
+"""Lakes made by hand, in the layout of `lake/lake.py`: batches of calls with any history that a test wants."""
 
 import json
 import shutil

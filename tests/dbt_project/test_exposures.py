@@ -22,7 +22,7 @@ QUERIES = {
     },
     "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "METERS", "NEEDED_SINCE", "USAGE_BY_DAY"},
 }
-"""Constants of storage/warehouse.py by whom they serve. A new one belongs to one of them, or to a new exposure."""
+"""Constants of the modules of queries by whom they serve. A new one belongs to one of them, or to a new exposure."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Rows of the published marts into tables of the user's own Postgres. Which rows and columns, says `destinations.py`.
+"""Rows of the published marts into tables of the user's own Postgres. Which rows and columns, says `mapping.py`.
 
 Nothing is created or altered there: the tables exist, or nothing is written. A delivered row and the memory of it are
 the same row, found by its delivery key, so both are there after one commit or neither is: a ledger in another database

@@ -13,8 +13,8 @@ from typing import Any
 import stripe
 
 from orchestration.billing.meter import AnsweredError, MeterError, StoppedError
-from orchestration.billing.meter_ledger import Report
 from orchestration.billing.metering import Mode
+from orchestration.billing.revisions import Report
 from orchestration.channels.stripe import client as stripe_client
 from orchestration.channels.stripe.client import refusal
 from orchestration.ledger.outbox import InDoubtError, RefusedError

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestration.billing.meter_ledger import MeterLedger, Report, reports_at_stripe
+from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import DayPlan, HourRecord, MeterReport, Mode, ReportState
+from orchestration.billing.revisions import Report, reports_at_stripe
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.ledger import Ledger
 from tests.support.waiting import wait_until

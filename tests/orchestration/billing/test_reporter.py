@@ -11,9 +11,10 @@ import pytest
 
 from orchestration.billing.confirm import CHECKS, LAG, ReconcileResult, confirm
 from orchestration.billing.meter import AnsweredError, StoppedError
-from orchestration.billing.meter_ledger import MeterLedger, Report
+from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import GIVE_UP, DayPlan, MeterReport, Mode, ReportState
 from orchestration.billing.reporter import BATCH, IDENTIFIER_WINDOW, SAME_ANSWER, SendResult, send_due
+from orchestration.billing.revisions import Report
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 from tests.support.waiting import PATIENCE_SECONDS

@@ -12,9 +12,9 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from orchestration.billing import certify, reconcile, statements
+from orchestration.billing import certify, lake_copy, reconcile
+from orchestration.billing.lake_copy import LedgerCopyResult
 from orchestration.billing.meter_ledger import MeterLedger
-from orchestration.billing.statements import LedgerCopyResult
 from orchestration.channels.stripe import connect_meter
 from orchestration.cli.main import app
 from tests.fakes.stripe import FakeStripe
@@ -79,17 +79,17 @@ def copied(world: World) -> list[tuple[str, int, int, str]]:
 
 
 def test_copy_has_what_the_ledger_has_and_writes_only_days_that_changed(world: World) -> None:
-    assert statements.copy_ledger(world.config) == LedgerCopyResult(days=0, rows=0, is_whole=True)
+    assert lake_copy.copy_ledger(world.config) == LedgerCopyResult(days=0, rows=0, is_whole=True)
     assert copied(world) == []
 
     world.usage = {("a", "cus_a", SEVEN): 5, ("a", "cus_a", SEVEN - DAY): 3, ("b", "cus_b", SEVEN): 1}
     world.run()
-    assert statements.copy_ledger(world.config) == LedgerCopyResult(days=2, rows=3, is_whole=False)
-    assert statements.copy_ledger(world.config) == LedgerCopyResult(days=0, rows=0, is_whole=False)
+    assert lake_copy.copy_ledger(world.config) == LedgerCopyResult(days=2, rows=3, is_whole=False)
+    assert lake_copy.copy_ledger(world.config) == LedgerCopyResult(days=0, rows=0, is_whole=False)
 
     world.usage["a", "cus_a", SEVEN] = 6
     world.run()
-    assert statements.copy_ledger(world.config) == LedgerCopyResult(days=1, rows=3, is_whole=False)
+    assert lake_copy.copy_ledger(world.config) == LedgerCopyResult(days=1, rows=3, is_whole=False)
     assert copied(world) == [
         ("cus_a", 1, 3, "sent"),
         ("cus_a", 1, 5, "sent"),
@@ -99,7 +99,7 @@ def test_copy_has_what_the_ledger_has_and_writes_only_days_that_changed(world: W
 
     world.now += HOUR
     reconcile.look_back(world.config, connect_meter, lambda: world.now)
-    statements.copy_ledger(world.config)
+    lake_copy.copy_ledger(world.config)
     assert {state for *_, state in copied(world)} == {"confirmed"}
 
 
@@ -123,7 +123,7 @@ def test_what_was_billed_for_usage_that_is_not_kept_is_refused_and_not_shown_as_
 def test_copy_is_made_anew_when_it_is_gone_or_of_another_ledger(world: World) -> None:
     world.usage = {("a", "cus_a", SEVEN): 5, ("a", "cus_a", SEVEN - DAY): 3}
     world.run()
-    statements.copy_ledger(world.config)
+    lake_copy.copy_ledger(world.config)
     backup = world.folder / "backup.sqlite"
     with world.ledger.ledger.transaction() as connection:
         connection.exec_driver_sql("commit")
@@ -131,18 +131,18 @@ def test_copy_is_made_anew_when_it_is_gone_or_of_another_ledger(world: World) ->
         connection.exec_driver_sql("begin")
 
     shutil.rmtree(world.config.lake / "meter_reports")
-    assert statements.copy_ledger(world.config).is_whole
+    assert lake_copy.copy_ledger(world.config).is_whole
     assert len(copied(world)) == 2
 
     world.usage["a", "cus_a", SEVEN] = 6
     world.usage["a", "cus_a", SEVEN - 2 * DAY] = 1
     world.run()
-    statements.copy_ledger(world.config)
+    lake_copy.copy_ledger(world.config)
     assert len(copied(world)) == 4
     for path in world.folder.glob("ledger.sqlite*"):
         path.unlink()
     backup.rename(world.folder / "ledger.sqlite")
-    assert statements.copy_ledger(world.config) == LedgerCopyResult(days=2, rows=2, is_whole=True)
+    assert lake_copy.copy_ledger(world.config) == LedgerCopyResult(days=2, rows=2, is_whole=True)
     assert [units for _, _, units, _ in copied(world)] == [3, 5]
 
 
@@ -152,14 +152,14 @@ def test_copy_killed_before_the_ledger_knows_is_made_again(world: World, monkeyp
     with monkeypatch.context() as patch:
         patch.setattr("orchestration.billing.meter_ledger.MeterLedger.note_copied", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
-            statements.copy_ledger(world.config)
-    assert statements.copy_ledger(world.config).rows == 1
+            lake_copy.copy_ledger(world.config)
+    assert lake_copy.copy_ledger(world.config).rows == 1
     assert len(copied(world)) == 1
 
 
 def test_change_during_a_copy_is_left_for_the_next(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.usage = {("a", "cus_a", SEVEN): 5}
-    statements.copy_ledger(world.config)
+    lake_copy.copy_ledger(world.config)
     world.run()
     rows_of = MeterLedger.rows_of
 
@@ -170,9 +170,9 @@ def test_change_during_a_copy_is_left_for_the_next(world: World, monkeypatch: py
 
     with monkeypatch.context() as patch:
         patch.setattr(MeterLedger, "rows_of", meanwhile)
-        statements.copy_ledger(world.config)
+        lake_copy.copy_ledger(world.config)
     assert len(copied(world)) == 1
-    statements.copy_ledger(world.config)
+    lake_copy.copy_ledger(world.config)
     assert len(copied(world)) == 2
 
 

@@ -11,8 +11,8 @@ import pytest
 from stripe import StripeClient
 
 from orchestration.billing.meter import AnsweredError, StoppedError
-from orchestration.billing.meter_ledger import Report
 from orchestration.billing.metering import Mode, ReportState
+from orchestration.billing.revisions import Report
 from orchestration.channels.stripe import meter as channel
 from orchestration.channels.stripe.meter import PATIENCE, Pace, StripeMeter
 from orchestration.ledger.outbox import InDoubtError, RefusedError
