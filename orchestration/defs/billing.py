@@ -27,7 +27,7 @@ class StripeRun(dg.Config):
 
 @dg.asset(
     deps=["published_copy"],
-    group_name="deliver",
+    group_name="billing",
     owners=OWNERS,
     kinds={"stripe"},
     description=(
@@ -88,7 +88,7 @@ def _figures(outcome: Outcome) -> dict[str, dg.MetadataValue]:
 
 @dg.asset(
     deps=["stripe_usage"],
-    group_name="deliver",
+    group_name="billing",
     owners=OWNERS,
     kinds={"stripe"},
     check_specs=[
@@ -138,7 +138,7 @@ def stripe_parity(
 
 @dg.asset(
     deps=["stripe_parity"],
-    group_name="deliver",
+    group_name="billing",
     owners=OWNERS,
     kinds={"stripe"},
     description=(
