@@ -1,9 +1,4 @@
-with meters as (
-    select * from {{ ref('meters') }}
-    where aggregation = 'latest'
-),
-
-events as (
+with readings as (
     select
         account_id,
         meter,
@@ -12,40 +7,28 @@ events as (
         ingested_at,
         source,
         event_id
-    from {{ ref('stg_limits_reached') }}
-
-    union all
-
-    select
-        account_id,
-        meter,
-        effective_at as read_at,
-        {{ whole_number('sent_used') }} as used,
-        ingested_at,
-        source,
-        event_id
-    from {{ ref('stg_quota_sets') }}
+    from {{ ref('meter_events') }}
+    where aggregation = 'latest'
 ),
 
 final as (
     select
-        events.account_id,
-        events.meter,
+        account_id,
+        meter,
         cast(
             row_number() over (
-                partition by events.account_id, events.meter
-                order by events.read_at, events.ingested_at, events.event_id, events.source
+                partition by account_id, meter
+                order by read_at, ingested_at, event_id, source
             ) as integer
         ) as reading_number,
-        events.read_at,
-        events.used,
-        lag(events.used) over (
-            partition by events.account_id, events.meter
-            order by events.read_at, events.ingested_at, events.event_id, events.source
+        read_at,
+        used,
+        lag(used) over (
+            partition by account_id, meter
+            order by read_at, ingested_at, event_id, source
         ) as previous_used
-    from events
-    inner join meters on events.meter = meters.meter
-    where events.used is not null
+    from readings
+    where used is not null
 )
 
 select * from final
