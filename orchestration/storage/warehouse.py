@@ -42,7 +42,8 @@ def publish(warehouse: Path, published: Path) -> dict[str, int]:
     with FileLock(warehouse.with_suffix(".lock")):
         duckdb.connect(str(warehouse)).close()  # what a killed build had committed is in the file itself then
         shutil.copyfile(warehouse, staging)
-        with duckdb.connect(str(staging), read_only=True) as connection:
+        with duckdb.connect(str(staging)) as connection:
+            connection.execute("drop table if exists main.crossing_moments")  # bookkeeping of the next build
             names = connection.execute(
                 """select table_name from duckdb_tables()
                    where database_name = current_database() and schema_name = 'main' order by table_name"""
