@@ -71,7 +71,7 @@ final as (
         case when standings.meter = 'api-calls' then profiles.momentum_7d end as momentum_7d,
         case when standings.meter = 'api-calls' then profiles.momentum_30d end as momentum_30d,
         coalesce(standings.late_calls_24h, 0) as late_calls_24h,
-        standings.last_call_at,
+        standings.last_call_at as last_call_at,
         max(case when standings.meter = 'api-calls' then standings.last_call_at end) over () as data_through,
         {{ utc_literal(as_of()) }} as as_of,
         '{{ model_version() }}' as model_version
