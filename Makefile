@@ -36,15 +36,15 @@ billing-faults: .venv/ready ## random weeks of billing with faults, and a table 
 	@$(BIN)/python -m tests.billing_faults $(SEEDS)
 
 lint: .venv/ready
-	$(BIN)/ruff check orchestration tests
-	$(BIN)/ruff format --check orchestration tests
+	$(BIN)/ruff check orchestration tests dbt_project
+	$(BIN)/ruff format --check orchestration tests dbt_project
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project
 
 fmt: .venv/ready
-	$(BIN)/ruff check --fix orchestration tests
-	$(BIN)/ruff format orchestration tests
+	$(BIN)/ruff check --fix orchestration tests dbt_project
+	$(BIN)/ruff format orchestration tests dbt_project
 	$(BIN)/sqlfluff fix --disable-progress-bar dbt_project
 
 # Nothing is asked of the warehouse: it works without one, and while a job writes it.

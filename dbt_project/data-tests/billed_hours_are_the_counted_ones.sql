@@ -1,11 +1,11 @@
-{{ config(meta={"dagster": {"ref": {"name": "billed_usage_hourly"}}}) }}
+{{ config(meta={"dagster": {"ref": {"name": "billing_reconciliation_hourly"}}}) }}
 -- Added up in two ways: all customers' units of each day, and each hour once.
 with billed as (
     select
         cast(hour_start as date) as hour_date,
         count(*) - count(distinct stripe_customer_id || ' ' || cast(hour_start as varchar)) as doubled_rows,
         sum(billable_units) as units
-    from {{ ref('billed_usage_hourly') }}
+    from {{ ref('billing_reconciliation_hourly') }}
     group by hour_date
 ),
 
@@ -23,7 +23,7 @@ counted as (
 select
     coalesce(counted.hour_date, billed.hour_date) as hour_date,
     counted.units as units_counted,
-    billed.units as units_in_billed_usage_hourly,
+    billed.units as units_in_billing_reconciliation_hourly,
     billed.doubled_rows
 from counted
 full outer join billed on counted.hour_date = billed.hour_date

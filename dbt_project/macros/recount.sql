@@ -156,18 +156,17 @@
 {# SQL: which call of an hour reached a threshold, as threshold_crossings has found for the last count that was
    remembered, on days that this build does not count again: it still holds, and the hour's calls need not be read. #}
 {% macro remembered_moments() %}
-    {%- set crossings = adapter.get_relation(target.database, target.schema, "threshold_crossings") if execute -%}
+    {%- set moments = adapter.get_relation(target.database, target.schema, "crossing_moments") if execute -%}
     {%- set mark = recount_plan().get("previous_mark") -%}
-    {%- if crossings and mark %}
-    select distinct
+    {%- if moments and mark %}
+    select
         account_id,
         hour_start,
         unit_of_hour,
         reached_at
-    from {{ crossings }}
+    from {{ moments }}
     where
         counted_by = '{{ mark }}'
-        and unit_of_hour is not null
         and not {{ is_recounted("cast(hour_start as date)") }}
     {%- else %}
     select
@@ -177,6 +176,20 @@
         {{ utc_literal(as_of()) }} as reached_at
     where false
     {%- endif -%}
+{% endmacro %}
+
+{# After threshold_crossings is written: its moments, with the mark of the count that they belong to. The table is
+   bookkeeping: no mart has it, and the published copy leaves it out. #}
+{% macro remember_moments() %}
+    {{ replaced_table(target.schema ~ ".crossing_moments") }}
+    select distinct
+        account_id,
+        hour_start,
+        unit_of_hour,
+        reached_at,
+        '{{ recount_plan().get("mark", "") }}' as counted_by
+    from {{ this }}
+    where unit_of_hour is not null
 {% endmacro %}
 
 {# The table of what is remembered: the last batch counted everywhere, the last one that any count has seen and its

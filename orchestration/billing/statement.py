@@ -12,7 +12,7 @@ TROUBLED = (ReportState.REFUSED, ReportState.LOST, ReportState.HELD, ReportState
 
 @dataclass(frozen=True)
 class BilledHour:
-    """A customer's UTC hour, as the mart billed_usage_hourly has it; with what the ledger says now."""
+    """A customer's UTC hour, as the mart billing_reconciliation_hourly has it; with what the ledger says now."""
 
     hour_start: datetime
     counted_units: int

@@ -22,7 +22,8 @@ from orchestration.usage.periods import DIGEST_HOUR, latest_digest_date
 from orchestration.warehouse import queries
 
 INGEST = dg.AssetSelection.groups("ingest")
-MODELS = dg.AssetSelection.groups("staging", "marts", "publish")
+MODELS = dg.AssetSelection.kind("dbt") | dg.AssetSelection.assets("published_copy")
+"""Whatever groups the dbt project sorts its models into."""
 DIGEST = dg.AssetSelection.assets("usage_digest")
 STRIPE = dg.AssetSelection.assets("stripe_usage", "stripe_parity", "stripe_certificates")
 CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")

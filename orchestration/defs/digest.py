@@ -39,7 +39,7 @@ def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
         deps=["published_copy"],
         partitions_def=dg.DailyPartitionsDefinition(FIRST_DIGEST, timezone=timezone, end_offset=1),
         backfill_policy=dg.BackfillPolicy.single_run(),  # one look at the ledger says what is left of any range
-        group_name="deliver",
+        group_name="messages",
         owners=OWNERS,
         kinds={"slack"},
         description=(

@@ -80,7 +80,7 @@ def build(name: str, kind: str, decide: Decide, description: str) -> dg.AssetsDe
     @dg.asset(
         name=name,
         deps=["published_copy"],
-        group_name="deliver",
+        group_name="messages",
         owners=OWNERS,
         kinds={"slack"},
         description=f"{description}\n\nSent once; without SLACK_BOT_TOKEN it is a preview, stored in the ledger.",

@@ -23,7 +23,7 @@ ROWS_ARE_TAKEN = dg.AssetCheckSpec(
 
 @dg.asset(
     deps=["published_copy"],
-    group_name="deliver",
+    group_name="publish",
     owners=OWNERS,
     kinds={"postgres"},
     check_specs=[ROWS_ARE_TAKEN],

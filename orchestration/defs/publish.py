@@ -8,15 +8,22 @@ from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
 
 
 def build_published_copy(models: dg.AssetsDefinition, stale_after: timedelta) -> dg.AssetsDefinition:
-    """The copy depends on every mart, so that a failed one keeps the last good copy in place.
+    """The copy depends on every model behind staging, so that a failed one keeps the last good copy in place.
+
+    On each of them itself: where people materialize one model and the copy, Dagster orders the two by a dependency of
+    their own, not by a path through assets that the run leaves out.
 
     Dagster shows it as overdue where it was not made anew for `stale_after`: no run came this far. How old the data in
     it is, the check calls_are_recent says.
     """
-    marts = sorted(key for key, group in models.group_names_by_key.items() if group == "marts")
+    tables = sorted(
+        spec.key
+        for spec in models.specs
+        if spec.metadata["dagster_dbt/unique_id"].startswith("model.") and spec.group_name != "staging"
+    )
 
     @dg.asset(
-        deps=marts,
+        deps=tables,
         group_name="publish",
         owners=OWNERS,
         kinds={"duckdb"},

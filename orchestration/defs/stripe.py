@@ -30,7 +30,7 @@ class StripeRun(dg.Config):
 
 @dg.asset(
     deps=["published_copy"],
-    group_name="deliver",
+    group_name="billing",
     owners=OWNERS,
     kinds={"stripe"},
     description=(
@@ -93,7 +93,7 @@ def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
 
 @dg.asset(
     deps=["stripe_usage"],
-    group_name="deliver",
+    group_name="billing",
     owners=OWNERS,
     kinds={"stripe"},
     check_specs=[
@@ -143,7 +143,7 @@ def stripe_parity(
 
 @dg.asset(
     deps=["stripe_parity"],
-    group_name="deliver",
+    group_name="billing",
     owners=OWNERS,
     kinds={"stripe"},
     description=(

@@ -18,14 +18,14 @@ FIGURES = {
 
 
 class Translator(DagsterDbtTranslator):
-    """A model's folder is its group; its description is its page, without the SQL."""
+    """The dbt project says which group a model is in; its description is its page, without the SQL."""
 
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
         node = self.get_resource_props(manifest, unique_id)
         spec = super().get_asset_spec(manifest, unique_id, project)
         if node["resource_type"] == "source":
             return spec
-        group = "staging" if node["resource_type"] == "seed" else node["fqn"][1]
+        group = node["config"]["group"]
         return spec.replace_attributes(group_name=group, owners=OWNERS, description=node["description"].strip() or None)
 
 

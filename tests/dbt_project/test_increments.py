@@ -175,7 +175,7 @@ def test_moment_of_a_crossing_is_looked_for_again_where_calls_came(lake: Path, b
     found = builder.query(moments)
     assert [threshold for threshold, _ in found] == ["50%", "80%", "95%", "100%"]
     wrong = datetime(2026, 11, 1)  # noqa: DTZ001
-    builder.query(f"update threshold_crossings set reached_at = timestamp '{wrong}'")
+    builder.query(f"update crossing_moments set reached_at = timestamp '{wrong}'")
     lakes.add(lake, make_calls(1, late + timedelta(hours=5), name="c"))
     assert is_well(builder.build(NOW + timedelta(hours=1), *nodes))
     assert builder.query(moments) == [

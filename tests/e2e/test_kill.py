@@ -25,7 +25,7 @@ KILLS = 4
 TABLES = {
     "daily_usage": "*",
     "utilization_mtd": "*",
-    "threshold_crossings": "* exclude (counted_by)",  # tells lakes apart
+    "threshold_crossings": "*",
     "billable_usage_hourly": "*",
     "events_rejected": "*",
 }

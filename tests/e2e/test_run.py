@@ -162,7 +162,7 @@ def test_parts_do_only_what_they_are_named_after(program: Program, stripe: FakeS
         {"account_id": "beta", "used_mtd": 1, "quota": None, "severity": None},
     ]
     assert program.rows("select * from events_rejected order by all") == rejected != []
-    billed = program.rows("select * from billed_usage_hourly order by hour_start")
+    billed = program.rows("select * from billing_reconciliation_hourly order by hour_start")
     figures = [(row["hour_start"], row["billable_units"], row["reported_units"], row["state"]) for row in billed]
     assert [(f"{hour:%d %H}", *rest) for hour, *rest in figures] == [
         ("19 12", 7, 7, "sent"),

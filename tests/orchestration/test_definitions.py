@@ -23,10 +23,6 @@ GRAPH = {
     },
     "staging": {
         "endpoint_weights",
-        "meters",
-        "plan_tiers",
-        "plans",
-        "routing",
         "stg_accounts",
         "stg_api_calls",
         "stg_customers",
@@ -35,52 +31,30 @@ GRAPH = {
         "stg_quota_sets",
         "stg_rejected_lines",
         "stg_subjects",
-        "thresholds",
     },
-    "marts": {
+    "usage": {"daily_usage", "daily_usage_by_endpoint", "hourly_profile", "hourly_usage"},
+    "billable": {"billable_usage_hourly", "billed_usage_hourly", "billing_reconciliation_hourly"},
+    "trends": {"account_profiles", "error_rates", "momentum", "retry_storms", "top_accounts_30d", "weekly_changes"},
+    "quotas": {"gauge_readings", "meter_events", "meters", "plans", "quota_current", "quota_history"},
+    "periods": {
         "account_periods",
-        "billable_usage_hourly",
-        "billed_usage_hourly",
-        "cap_forecasts",
-        "cap_hit_outcomes",
-        "daily_usage",
-        "daily_usage_by_endpoint",
-        "data_quality",
-        "error_rates",
-        "events_rejected",
-        "expected_usage",
-        "forecast_backtest",
-        "forecast_choice",
-        "gauge_readings",
-        "hourly_profile",
-        "hourly_usage",
-        "momentum",
-        "overage",
         "period_quotas",
         "period_thresholds",
         "period_usage",
-        "quota_current",
-        "quota_history",
-        "retry_storms",
         "threshold_crossings",
-        "top_accounts_30d",
-        "unmapped_usage",
-        "usage_limit_hits",
-        "utilization_mtd",
-        "weekly_changes",
+        "thresholds",
     },
-    "publish": {"published_copy"},
-    "deliver": {
-        "critical_alert",
-        "monthly_digest",
-        "postgres_tables",
-        "stripe_certificates",
-        "stripe_parity",
-        "stripe_usage",
-        "usage_digest",
-        "weekly_digest",
-    },
+    "forecasts": {"cap_forecasts", "expected_usage", "forecast_backtest", "forecast_choice", "overage", "plan_tiers"},
+    "marts": {"cap_hit_outcomes", "quota_standings", "routing", "usage_limit_hits", "utilization_mtd"},
+    "quality": {"data_quality", "events_rejected", "unmapped_usage"},
+    "publish": {"postgres_tables", "published_copy"},
+    "messages": {"critical_alert", "monthly_digest", "usage_digest", "weekly_digest"},
+    "billing": {"stripe_certificates", "stripe_parity", "stripe_usage"},
 }
+"""In the order of the flow."""
+MODELS = {"staging", "usage", "billable", "trends", "quotas", "periods", "forecasts", "marts", "quality"}
+"""The groups that dbt builds: models/groups.yml."""
+SEEDS = {"endpoint_weights", "meters", "plan_tiers", "plans", "routing", "thresholds"}
 
 
 @pytest.fixture(scope="module")
@@ -132,14 +106,18 @@ def test_everything_that_is_sent_depends_on_the_published_copy(definitions: dg.D
     everything = specs(definitions)
     assert [dep.asset_key.to_user_string() for dep in everything["stripe_parity"].deps] == ["stripe_usage"]
     assert [dep.asset_key.to_user_string() for dep in everything["stripe_certificates"].deps] == ["stripe_parity"]
-    for name in GRAPH["deliver"] - {"stripe_parity", "stripe_certificates"}:
+    sent = GRAPH["messages"] | GRAPH["billing"] | {"postgres_tables"}
+    for name in sent - {"stripe_parity", "stripe_certificates"}:
         assert [dep.asset_key.to_user_string() for dep in everything[name].deps] == ["published_copy"]
-    marts = {dep.asset_key.to_user_string() for dep in everything["published_copy"].deps}
-    assert marts == GRAPH["marts"]
+
+
+def test_published_copy_depends_on_each_model_behind_staging_itself(definitions: dg.Definitions) -> None:
+    copied = {dep.asset_key.to_user_string() for dep in specs(definitions)["published_copy"].deps}
+    assert copied == set().union(*(GRAPH[group] for group in MODELS - {"staging"})) - SEEDS
 
 
 def test_jobs_run_numbers_and_deliveries_together(definitions: dg.Definitions) -> None:
-    numbers = GRAPH["ingest"] | GRAPH["staging"] | GRAPH["marts"] | GRAPH["publish"]
+    numbers = GRAPH["ingest"].union({"published_copy"}, *(GRAPH[group] for group in MODELS))
     stripe = {"stripe_usage", "stripe_parity", "stripe_certificates"}
     selected = {
         job: {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}

@@ -4,10 +4,6 @@ with known_accounts as (
     where meter = 'api-calls'
 ),
 
-accounts as (
-    select * from {{ ref('stg_accounts') }}
-),
-
 first_seen as (
     select
         account_id,
@@ -28,16 +24,15 @@ first_quotas as (
 terms as (
     select
         known_accounts.account_id as account_id,
-        coalesce(accounts.period_kind, 'month') as period_kind,
-        accounts.period_anchor,
-        accounts.period_ends_on,
+        coalesce(known_accounts.period_kind, 'month') as period_kind,
+        known_accounts.period_anchor,
+        known_accounts.period_ends_on,
         least(
             coalesce(first_seen.first_date, {{ date_literal(as_of()) }}),
             coalesce(first_quotas.first_date, {{ date_literal(as_of()) }}),
             {{ date_literal(as_of()) }}
         ) as first_date
     from known_accounts
-    left join accounts on known_accounts.account_id = accounts.account_id
     left join first_seen on known_accounts.account_id = first_seen.account_id
     left join first_quotas on known_accounts.account_id = first_quotas.account_id
 ),
@@ -144,7 +139,7 @@ resets as (
         'quota change' as period_source,
         periods.is_cut
     from {{ ref('quota_history') }} as history
-    inner join {{ ref('meters') }} as meters on history.meter = meters.meter
+    inner join known_accounts on history.account_id = known_accounts.account_id
     inner join periods
         on
             history.account_id = periods.account_id
@@ -153,7 +148,7 @@ resets as (
     where
         history.meter = 'api-calls'
         and history.quota_version > 1
-        and meters.quota_policy = 'reset'
+        and known_accounts.quota_policy = 'reset'
 ),
 
 parts as (
@@ -177,13 +172,16 @@ bounded as (
 
 final as (
     select
-        account_id,
-        period_start,
-        period_end,
-        period_source as source, -- noqa: RF04
-        period_start <= {{ utc_literal(as_of()) }} and period_end > {{ utc_literal(as_of()) }} as is_current,
-        is_cut
+        bounded.account_id as account_id,
+        bounded.period_start,
+        bounded.period_end,
+        bounded.period_source as source, -- noqa: RF04
+        bounded.period_start <= {{ utc_literal(as_of()) }} and bounded.period_end > {{ utc_literal(as_of()) }}
+            as is_current,
+        bounded.is_cut,
+        known_accounts.is_listed
     from bounded
+    inner join known_accounts on bounded.account_id = known_accounts.account_id
 )
 
 select * from final

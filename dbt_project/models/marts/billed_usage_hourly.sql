@@ -1,89 +1,17 @@
-with counted as (
-    select
-        stripe_customer_id,
-        hour_start,
-        cast(
-            sum(billable_units{% if var("bill_sampled") %} + sampled_calls{% endif %}) as bigint
-        ) as billable_units
-    from {{ ref('billable_usage_hourly') }}
-    where
-        stripe_customer_id is not null
-        and hour_start >= {{ utc_literal(days_ago(var("billed_usage_days"))) }}
-    group by stripe_customer_id, hour_start
-),
+{{ config(materialized="view") }} -- the table's old name, for queries that still use it
 
-reports as (
-    select
-        *,
-        -- what Stripe has, or may have
-        state in ('sending', 'sent', 'confirmed', 'mismatch') as is_standing
-    from {{ ref('stg_meter_reports') }}
-    where
-        hour_date >= {{ date_literal(days_ago(var("billed_usage_days"))) }}
-        -- what was counted of an hour before is not known any more
-        and hour_date >= {{ kept_from() }}
-),
-
-ranked as (
-    select
-        *,
-        count(*) over (partition by stripe_customer_id, hour_start) as revisions,
-        row_number() over (partition by stripe_customer_id, hour_start order by revision desc) as place,
-        row_number() over (partition by stripe_customer_id, hour_start, is_standing order by revision desc)
-            as place_among_its_kind
-    from reports
-),
-
-newest as (
-    select * from ranked
-    where place = 1
-),
-
-standing as (
-    select * from ranked
-    where is_standing and place_among_its_kind = 1
-),
-
-reported as (
-    select
-        newest.stripe_customer_id,
-        newest.hour_start,
-        newest.state,
-        newest.revisions,
-        newest.error,
-        standing.units as reported_units,
-        standing.identifier as identifier,
-        standing.first_attempt_at as first_attempt_at,
-        case when standing.state <> 'sending' then standing.finished_at end as sent_at,
-        case when standing.state = 'confirmed' then standing.checked_at end as confirmed_at,
-        standing.stripe_units as stripe_units
-    from newest
-    left join standing
-        on
-            newest.stripe_customer_id = standing.stripe_customer_id
-            and newest.hour_start = standing.hour_start
-),
-
-final as (
-    select
-        coalesce(counted.stripe_customer_id, reported.stripe_customer_id) as stripe_customer_id,
-        coalesce(counted.hour_start, reported.hour_start) as hour_start,
-        coalesce(counted.billable_units, 0) as billable_units,
-        coalesce(reported.reported_units, 0) as reported_units,
-        reported.stripe_units,
-        reported.stripe_units - coalesce(counted.billable_units, 0) as difference,
-        coalesce(reported.state, 'unreported') as state,
-        coalesce(reported.revisions, 0) as revisions,
-        reported.identifier,
-        reported.first_attempt_at,
-        reported.sent_at,
-        reported.confirmed_at,
-        reported.error
-    from counted
-    full outer join reported
-        on
-            counted.stripe_customer_id = reported.stripe_customer_id
-            and counted.hour_start = reported.hour_start
-)
-
-select * from final
+select
+    stripe_customer_id,
+    hour_start,
+    billable_units,
+    reported_units,
+    stripe_units,
+    difference,
+    state,
+    revisions,
+    identifier,
+    first_attempt_at,
+    sent_at,
+    confirmed_at,
+    error
+from {{ ref('billing_reconciliation_hourly') }}

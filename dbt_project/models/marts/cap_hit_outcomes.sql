@@ -3,14 +3,6 @@ with history as (
     where meter = 'api-calls'
 ),
 
-plans as (
-    select
-        plan,
-        base_price
-    from {{ ref('plans') }}
-    where meter = 'api-calls'
-),
-
 -- The last period of each account that has ended.
 periods as (
     select
@@ -54,6 +46,7 @@ reachable as (
         history.quota_version,
         history.quota,
         history.plan,
+        history.base_price,
         history.effective_at,
         coalesce(history.effective_until, used.period_end) as effective_until,
         used.period_start,
@@ -99,6 +92,7 @@ hits as (
         reachable.quota_version as quota_version,
         reachable.quota as quota,
         reachable.plan,
+        reachable.base_price,
         reachable.period_start as period_start,
         reachable.period_end as period_end,
         reachable.used as used,
@@ -150,7 +144,8 @@ quotas_now as (
     select
         account_id,
         quota,
-        plan
+        plan,
+        base_price
     from history
     where effective_until is null
 ),
@@ -196,7 +191,7 @@ facts as (
         quotas_at_end.quota as quota_at_end,
         quotas_now.quota as quota_now,
         quotas_now.plan as plan_now,
-        cast(plans_now.base_price - plans.base_price as decimal(18, 2)) as plan_delta_mrr,
+        cast(quotas_now.base_price - hits.base_price as decimal(18, 2)) as plan_delta_mrr,
         later_quotas.raised_at,
         later_quotas.lowered_at,
         coalesce(later_quotas.is_lower_now, 0) = 1 as is_lower_now,
@@ -209,8 +204,6 @@ facts as (
     inner join activity on hits.account_id = activity.account_id
     left join quotas_at_end on hits.account_id = quotas_at_end.account_id
     left join quotas_now on hits.account_id = quotas_now.account_id
-    left join plans on hits.plan = plans.plan
-    left join plans as plans_now on quotas_now.plan = plans_now.plan
     left join later_quotas on hits.account_id = later_quotas.account_id
     left join answers on hits.account_id = answers.account_id
 ),

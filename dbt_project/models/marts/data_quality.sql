@@ -34,13 +34,8 @@ unmapped as (
 others as (
     select
         count(*) as event_count,
-        count(case when meter not in (select meters.meter from {{ ref('meters') }} as meters) then 1 end)
-            as unknown_meter_count
-    from (
-        select meter from {{ ref('stg_quota_sets') }}
-        union all
-        select meter from {{ ref('stg_limits_reached') }}
-    ) as events
+        count(case when aggregation is null then 1 end) as unknown_meter_count
+    from {{ ref('meter_events') }}
 ),
 
 lines as (

@@ -1,24 +1,35 @@
 -- Whole weeks against whole weeks, so that each side has the same weekdays.
-with last_days as (
+with last_calls as (
+    select
+        account_id,
+        max(last_call_at) as last_call_at
+    from {{ ref('hourly_usage') }}
+    group by account_id
+),
+
+last_days as (
     -- Where the feed stopped, the windows stop with it: silence of everybody is no drop of each account.
     select least(cast({{ utc_literal(as_of()) }} as date) - 1, cast(max(last_call_at) as date)) as days_through
-    from {{ ref('hourly_usage') }}
+    from last_calls
 ),
 
 days as (
     select
-        daily.account_id,
+        daily.account_id as account_id,
         daily.calls,
         last_days.days_through,
-        last_days.days_through - daily.usage_date as days_before
+        last_days.days_through - daily.usage_date as days_before,
+        last_calls.last_call_at
     from {{ ref('daily_usage') }} as daily
     cross join last_days
+    left join last_calls on daily.account_id = last_calls.account_id
 ),
 
 windows as (
     select
         account_id,
         max(days_through) as days_through,
+        max(last_call_at) as last_call_at,
         greatest(max(days_before) + 1, 0) as history_days,
         cast(sum(case when days_before between 0 and 6 then calls else 0 end) as bigint) as calls_7d,
         cast(sum(case when days_before between 7 and 13 then calls else 0 end) as bigint) as calls_previous_7d,
@@ -57,7 +68,8 @@ final as (
                 and calls_28d * 100 > calls_previous_28d * (100 + {{ var('growing_above_pct') }})
                 then 'growing'
             else 'steady'
-        end as momentum_word
+        end as momentum_word,
+        last_call_at
     from windows
 )
 

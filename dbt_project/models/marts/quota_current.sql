@@ -2,6 +2,18 @@ with history as (
     select * from {{ ref('quota_history') }}
 ),
 
+events as (
+    select * from {{ ref('meter_events') }}
+),
+
+accounts as (
+    select * from {{ ref('stg_accounts') }}
+),
+
+meters as (
+    select * from {{ ref('meters') }}
+),
+
 -- Calls are counted of everybody, a gauge where it was ever heard of.
 known as (
     select
@@ -12,12 +24,13 @@ known as (
     select
         account_id,
         'api-calls' as meter
-    from {{ ref('stg_accounts') }}
+    from accounts
     union distinct
     select
         account_id,
         'api-calls' as meter
-    from {{ ref('stg_limits_reached') }}
+    from events
+    where event_name = 'usage.limit_reached'
     union distinct
     select
         account_id,
@@ -32,7 +45,8 @@ known as (
     select
         account_id,
         meter
-    from {{ ref('gauge_readings') }}
+    from events
+    where aggregation = 'latest' and {{ whole_number('sent_used') }} is not null
 ),
 
 in_force as (
@@ -42,8 +56,8 @@ in_force as (
 
 final as (
     select
-        known.account_id,
-        known.meter,
+        known.account_id as account_id,
+        known.meter as meter,
         case
             when in_force.account_id is null then 'unknown'
             when in_force.quota is null then 'unlimited'
@@ -51,14 +65,24 @@ final as (
             else 'limited'
         end as quota_state,
         in_force.quota,
-        in_force.plan,
+        in_force.plan as plan,
         in_force.quota_version,
-        in_force.effective_at
+        in_force.effective_at,
+        meters.aggregation,
+        meters.unit,
+        meters.quota_policy,
+        accounts.account_id is not null as is_listed,
+        accounts.plan as listed_plan,
+        accounts.period_kind,
+        accounts.period_anchor,
+        accounts.period_ends_on
     from known
     left join in_force
         on
             known.account_id = in_force.account_id
             and known.meter = in_force.meter
+    left join meters on known.meter = meters.meter
+    left join accounts on known.account_id = accounts.account_id
 )
 
 select * from final

@@ -1,10 +1,9 @@
-with meters as (
-    select * from {{ ref('meters') }}
-),
-
-gauges as (
-    select * from meters
-    where aggregation = 'latest'
+with plans as (
+    select
+        plan,
+        meter,
+        base_price
+    from {{ ref('plans') }}
 ),
 
 -- A gauge's limit is also what the customer's own system reports it to be.
@@ -12,30 +11,16 @@ quota_sets as (
     select
         account_id,
         meter,
-        quota,
-        plan,
-        effective_at,
-        ingested_at,
-        event_id,
-        source
-    from {{ ref('stg_quota_sets') }}
-    where meter in (select meters.meter from meters)
-
-    union all
-
-    select
-        account_id,
-        meter,
-        {{ whole_number('sent_limit') }} as quota,
+        case when event_name = 'quota_set' then quota else {{ whole_number('sent_limit') }} end as quota,
         plan,
         event_at as effective_at,
         ingested_at,
         event_id,
         source
-    from {{ ref('stg_limits_reached') }}
+    from {{ ref('meter_events') }}
     where
-        meter in (select gauges.meter from gauges)
-        and {{ whole_number('sent_limit') }} is not null
+        (event_name = 'quota_set' and aggregation is not null)
+        or (aggregation = 'latest' and {{ whole_number('sent_limit') }} is not null)
 ),
 
 numbered as (
@@ -78,7 +63,7 @@ grouped as (
     group by account_id, meter, quota_version
 ),
 
-final as (
+ranged as (
     select
         account_id,
         meter,
@@ -89,6 +74,24 @@ final as (
         effective_at,
         lead(effective_at) over (partition by account_id, meter order by quota_version) as effective_until
     from grouped
+),
+
+final as (
+    select
+        ranged.account_id,
+        ranged.meter as meter,
+        ranged.quota_version,
+        ranged.quota,
+        ranged.previous_quota,
+        ranged.plan as plan,
+        ranged.effective_at,
+        ranged.effective_until,
+        plans.base_price
+    from ranged
+    left join plans
+        on
+            ranged.plan = plans.plan
+            and ranged.meter = plans.meter
 )
 
 select * from final

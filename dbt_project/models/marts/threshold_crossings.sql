@@ -1,3 +1,6 @@
+-- The moments that took reading calls are remembered for the next build, beside the marts: macros/recount.sql.
+{{ config(post_hook="{{ remember_moments() }}") }}
+
 with quotas as (
     select * from {{ ref('period_quotas') }}
     where quota_state = 'limited'
@@ -250,8 +253,7 @@ final as (
             when quotas.effective_at <= reached.reached_at then 'usage'
             when quotas.sent_quota > quotas.previous_quota then 'quota_raised'
             else 'quota_lowered'
-        end as cause,
-        '{{ recount_plan()["mark"] }}' as counted_by
+        end as cause
     from reached
     inner join quotas
         on

@@ -1,9 +1,7 @@
-with momentum as (
-    select * from {{ ref('momentum') }}
-),
-
-accounts as (
-    select * from {{ ref('stg_accounts') }}
+with profiles as (
+    select * from {{ ref('account_profiles') }}
+    -- of those that ever called
+    where momentum_word is not null
 ),
 
 -- A row for each day since the account's first call, days without one included: daily_usage has no holes.
@@ -13,8 +11,8 @@ days as (
         daily.usage_date,
         daily.calls
     from {{ ref('daily_usage') }} as daily
-    inner join momentum on daily.account_id = momentum.account_id
-    where daily.usage_date between momentum.days_through - 29 and momentum.days_through
+    inner join profiles on daily.account_id = profiles.account_id
+    where daily.usage_date between profiles.days_through - 29 and profiles.days_through
 ),
 
 used as (
@@ -28,36 +26,26 @@ used as (
     group by account_id
 ),
 
-last_calls as (
-    select
-        account_id,
-        max(last_call_at) as last_call_at
-    from {{ ref('hourly_usage') }}
-    group by account_id
-),
-
 facts as (
     select
-        momentum.account_id as account_id,
-        accounts.account_name,
-        accounts.owner,
-        momentum.days_through,
+        profiles.account_id as account_id,
+        profiles.account_name,
+        profiles.owner,
+        profiles.days_through,
         coalesce(used.calls, 0) as calls,
         cast(sum(coalesce(used.calls, 0)) over () as bigint) as all_calls,
         cast(coalesce(used.active_days, 0) as integer) as active_days,
-        last_calls.last_call_at,
-        max(last_calls.last_call_at) over () as data_through,
-        momentum.momentum_7d,
-        momentum.momentum_30d,
-        momentum.momentum_word,
+        profiles.last_call_at,
+        max(profiles.last_call_at) over () as data_through,
+        profiles.momentum_7d,
+        profiles.momentum_30d,
+        profiles.momentum_word,
         -- each count has its comma before it; the days before the first call are zeros
         substr(
             repeat(',0', cast(30 - coalesce(used.days_listed, 0) as integer)) || coalesce(used.calls_listed, ''), 2
         ) as calls_by_day
-    from momentum
-    left join used on momentum.account_id = used.account_id
-    left join last_calls on momentum.account_id = last_calls.account_id
-    left join accounts on momentum.account_id = accounts.account_id
+    from profiles
+    left join used on profiles.account_id = used.account_id
 ),
 
 aged as (

@@ -12,8 +12,10 @@ with reported as (
         {{ whole_number('sent_limit') }} as sent_limit,
         {{ whole_number('sent_used') }} as sent_used,
         plan,
-        meter
-    from {{ ref('stg_limits_reached') }}
+        meter,
+        aggregation
+    from {{ ref('meter_events') }}
+    where event_name = 'usage.limit_reached'
 ),
 
 hits as (
@@ -40,7 +42,8 @@ known_accounts as (
     union distinct
     select account_id from {{ ref('quota_history') }}
     union distinct
-    select account_id from {{ ref('stg_accounts') }}
+    select account_id from {{ ref('account_periods') }}
+    where is_listed
 ),
 
 quotas as (
@@ -123,7 +126,7 @@ compared as (
         hits.period_start as period_start,
         hits.period_end as period_end,
         hits.meter = 'api-calls' as is_counted_here,
-        meters.aggregation = 'latest' as is_gauge,
+        hits.aggregation = 'latest' as is_gauge,
         known_accounts.account_id is not null as is_known,
         quotas.quota_version as quota_version,
         quotas.quota as quota,
@@ -162,7 +165,6 @@ compared as (
             and crossings.meter = 'api-calls'
             and crossings.threshold_pct = 100
     left join known_accounts on hits.account_id = known_accounts.account_id
-    left join {{ ref('meters') }} as meters on hits.meter = meters.meter
 ),
 
 judged as (

@@ -66,6 +66,16 @@ def test_publish_counts_only_the_marts_when_there_are_other_schemas(built: Path,
     assert query(published, "select count(*) as rows from seen") == [{"rows": 1000}]
 
 
+def test_publish_leaves_out_what_a_build_keeps_for_the_next_one(built: Path, published: Path) -> None:
+    with duckdb.connect(str(built)) as connection:
+        connection.execute("create table crossing_moments as select 'mark' as counted_by")
+    assert publish(built, published) == {"a": 1000, "b": 1}
+    columns = query(published, "select column_name from duckdb_columns() where column_name = 'counted_by'")
+    assert columns == []
+    with duckdb.connect(str(built), read_only=True) as connection:  # the next build still finds it
+        assert connection.execute("from crossing_moments").fetchall() == [("mark",)]
+
+
 def test_publish_works_when_its_folder_has_an_odd_name(tmp_path: Path) -> None:
     folder = tmp_path / 'o\'clock "[1]"'
     folder.mkdir()

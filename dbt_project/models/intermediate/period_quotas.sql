@@ -10,20 +10,17 @@ scope as (
     select
         known.account_id as account_id,
         known.meter as meter,
-        meters.unit,
-        meters.quota_policy,
+        known.aggregation,
+        known.unit,
+        known.quota_policy,
+        known.listed_plan,
         periods.period_start,
         periods.period_end,
         periods.source as period_source,
         periods.is_current
     from {{ ref('quota_current') }} as known
-    inner join {{ ref('meters') }} as meters on known.meter = meters.meter
     inner join numbered_periods as periods on known.account_id = periods.account_id
     where periods.periods_ago <= 2
-),
-
-accounts as (
-    select * from {{ ref('stg_accounts') }}
 ),
 
 versions as (
@@ -94,7 +91,8 @@ final as (
         in_force.sent_quota,
         in_force.previous_quota,
         in_force.effective_at,
-        coalesce(in_force.plan, accounts.plan) as plan
+        coalesce(in_force.plan, scope.listed_plan) as plan,
+        scope.aggregation as aggregation
     from scope
     left join in_force
         on
@@ -106,7 +104,6 @@ final as (
             scope.account_id = prorated.account_id
             and scope.meter = prorated.meter
             and scope.period_start = prorated.period_start
-    left join accounts on scope.account_id = accounts.account_id
 )
 
 select * from final

@@ -12,10 +12,6 @@ usage as (
     select * from {{ ref('period_usage') }}
 ),
 
-meters as (
-    select * from {{ ref('meters') }}
-),
-
 -- Units still expected in the period, and how far each of the next seven days gets, today's weekday first.
 expected as (
     select
@@ -64,8 +60,17 @@ facts as (
         quotas.plan,
         quotas.quota_state,
         quotas.quota,
-        meters.aggregation = 'latest' as is_gauge,
-        case when meters.aggregation = 'sum' then coalesce(usage.used_mtd, 0) else usage.used_mtd end as used_mtd,
+        quotas.quota_version,
+        quotas.quota_policy,
+        quotas.unit,
+        usage.used_today,
+        usage.used_same_point_last_period,
+        usage.sample_ratio,
+        usage.ci95_pct,
+        usage.late_calls_24h,
+        usage.last_call_at,
+        quotas.aggregation = 'latest' as is_gauge,
+        case when quotas.aggregation = 'sum' then coalesce(usage.used_mtd, 0) else usage.used_mtd end as used_mtd,
         coalesce(usage.used_complete, 0) as used_complete,
         coalesce(forecasts.forecast_method, 'too early') as forecast_method,
         forecasts.level_7d,
@@ -73,7 +78,6 @@ facts as (
         forecasts.expected_later_units,
         forecasts.weekly_units
     from quotas
-    inner join meters on quotas.meter = meters.meter
     left join usage
         on
             quotas.account_id = usage.account_id
@@ -81,7 +85,7 @@ facts as (
     left join forecasts
         on
             quotas.account_id = forecasts.account_id
-            and meters.aggregation = 'sum'
+            and quotas.aggregation = 'sum'
 ),
 
 remainders as (
@@ -190,7 +194,17 @@ final as (
             when remaining <= 0 then true
             when days_left is not null
                 then {{ plus_days(utc_literal(as_of()), 'least(days_left, 36500)') }} < period_end
-        end as hits_cap_in_period
+        end as hits_cap_in_period,
+        unit,
+        period_source,
+        quota_version,
+        quota_policy,
+        used_today,
+        used_same_point_last_period,
+        sample_ratio,
+        ci95_pct,
+        late_calls_24h,
+        last_call_at
     from projected
 )
 

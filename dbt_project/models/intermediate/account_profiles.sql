@@ -1,0 +1,49 @@
+-- An account's attributes and trends in one row, so that the marts join them once.
+with accounts as (
+    select * from {{ ref('stg_accounts') }}
+),
+
+momentum as (
+    select * from {{ ref('momentum') }}
+),
+
+error_rates as (
+    select * from {{ ref('error_rates') }}
+),
+
+known as (
+    select account_id from accounts
+    union distinct
+    select account_id from momentum
+    union distinct
+    select account_id from error_rates
+),
+
+final as (
+    select
+        known.account_id as account_id,
+        accounts.account_name,
+        accounts.owner,
+        accounts.csm,
+        accounts.contact_email,
+        accounts.segment,
+        accounts.renewal_on,
+        accounts.is_trial,
+        accounts.is_internal,
+        accounts.is_test,
+        accounts.snoozed_until,
+        accounts.mrr,
+        accounts.stripe_customer_id,
+        momentum.last_call_at,
+        momentum.days_through,
+        momentum.momentum_7d,
+        momentum.momentum_30d,
+        momentum.momentum_word,
+        error_rates.error_ratio_7d
+    from known
+    left join accounts on known.account_id = accounts.account_id
+    left join momentum on known.account_id = momentum.account_id
+    left join error_rates on known.account_id = error_rates.account_id
+)
+
+select * from final
