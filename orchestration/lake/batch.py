@@ -1,6 +1,7 @@
 """One batch of landed lines on its way into the lake: judged, and written.
 
-Before that its lines are staged (`batch_lines.py`), in between events that were there before are found (`deduplication.py`). The
+Before that its lines are staged (`batch_lines.py`), in between events that were there before are found
+(`deduplication.py`). The
 rules are in `event_sql.py`; what makes a batch whole, and when it counts, in `lake.py`.
 """
 

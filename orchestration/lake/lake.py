@@ -11,7 +11,8 @@ nothing is missing that is not read again.
 Calls of days before the one in `kept_from.parquet` are gone, or go with the next compaction. None is let in again: by
 then nobody can tell whether it was counted.
 
-How a batch is made is in `batch.py`, the rules are in `usage/events.py`, `account_files.py` reads the files of accounts.
+How a batch is made is in `batch.py`, the rules are in `usage/events.py`, and `account_files.py` reads the files of
+accounts.
 """
 
 import hashlib

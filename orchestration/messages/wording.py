@@ -1,7 +1,7 @@
 """What the digest says: the first line, an item for each piece of news, the lists below them, the footer.
 
-What is news, and in which order, was decided in crossings.py; the words about one account are in account_wording.py. The
-result is plain data that is frozen as it is: whoever draws it computes nothing.
+What is news, and in which order, was decided in crossings.py; the words about one account are in account_wording.py.
+The result is plain data that is frozen as it is: whoever draws it computes nothing.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence

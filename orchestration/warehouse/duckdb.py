@@ -15,6 +15,9 @@ from orchestration.warehouse.engine import Columns
 from orchestration.warehouse.published_copy import count_rows, rows_of
 from orchestration.warehouse.queries import DATA_QUALITY
 
+BOOKKEEPING = ("recount_progress", "crossing_moments")
+"""What a build keeps for the next one (macros/recount.sql): nothing for readers."""
+
 
 @dataclass(frozen=True)
 class DuckDbEngine:
@@ -43,15 +46,19 @@ class DuckDbEngine:
 
 
 def publish(warehouse: Path, published: Path) -> dict[str, int]:
-    """Copy the warehouse to `published`, atomically; the rows of each table of its main schema.
+    """Copy the warehouse to `published`, atomically, without `BOOKKEEPING`; the rows of each table of its main schema.
 
     :raises duckdb.IOException: another process writes the warehouse outside the jobs (`dbt build` by hand).
     """
     staging = published.with_name(f".{published.name}")
     with FileLock(warehouse.with_suffix(".lock")):
         duckdb.connect(str(warehouse)).close()  # what a killed build had committed is in the file itself then
+        # A publication that was killed while it dropped a table leaves a log beside its file, which is not this one's.
+        staging.with_name(f"{staging.name}.wal").unlink(missing_ok=True)
         shutil.copyfile(warehouse, staging)
-        with duckdb.connect(str(staging), read_only=True) as connection:
+        with duckdb.connect(str(staging)) as connection:
+            for name in BOOKKEEPING:
+                connection.execute(f"drop table if exists main.{name}")
             names = connection.execute(
                 """select table_name from duckdb_tables()
                    where database_name = current_database() and schema_name = 'main' order by table_name"""

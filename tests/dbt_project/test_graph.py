@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from orchestration.storage.dbt import DbtProject
 
 from orchestration import settings
-from orchestration.storage.dbt import DbtProject
 
 GROUPS = ["staging", "usage", "billable", "trends", "quotas", "periods", "forecasts", "marts", "quality"]
 """In the order in which data flows."""

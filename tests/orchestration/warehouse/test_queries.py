@@ -69,6 +69,8 @@ def test_publish_counts_only_the_marts_when_there_are_other_schemas(built: Path,
 def test_publish_leaves_out_what_a_build_keeps_for_the_next_one(built: Path, published: Path) -> None:
     with duckdb.connect(str(built)) as connection:
         connection.execute("create table crossing_moments as select 'mark' as counted_by")
+        connection.execute("create table recount_progress as select 'mark' as version")
+
     assert publish(built, published) == {"a": 1000, "b": 1}
     columns = query(published, "select column_name from duckdb_columns() where column_name = 'counted_by'")
     assert columns == []
@@ -139,7 +141,7 @@ def test_old_copy_stays_when_publishing_fails(built: Path, published: Path, monk
     def fail(*_: object) -> int:
         raise OSError("disk full")
 
-    monkeypatch.setattr(queries, "_count", fail)
+    monkeypatch.setattr("orchestration.warehouse.duckdb.count_rows", fail)
     with pytest.raises(OSError, match="disk full"):
         publish(built, published)
     assert builds(published) == {1}
@@ -160,6 +162,8 @@ engine.publish(Path(sys.argv[1]), Path(sys.argv[2]))
 def test_publish_replaces_the_copy_when_an_earlier_one_was_killed(built: Path, published: Path, moment: str) -> None:
     publish(built, published)
     build(built, 2)
+    with duckdb.connect(str(built)) as connection:
+        connection.execute("create table crossing_moments as select range from range(1_000_000)")
     root = Path(__file__).resolve().parents[3]
     ended = subprocess.run([sys.executable, "-c", KILLED, built, published, moment], cwd=root, check=False)
     assert ended.returncode == -signal.SIGKILL
