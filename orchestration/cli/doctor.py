@@ -24,7 +24,7 @@ from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
 from orchestration.warehouse import published_copy, queries
-from orchestration.warehouse.engine import engine_of
+from orchestration.warehouse.engines import engine_of
 
 BATCH_BYTES = 2**30
 """What a batch may need of the disk for a moment: 256 MB of lines, what is spilled while they are judged, Parquet."""

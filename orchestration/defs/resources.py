@@ -15,7 +15,8 @@ from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import Channel
 from orchestration.settings import Settings
 from orchestration.warehouse.dbt import DbtProject
-from orchestration.warehouse.engine import Engine, EngineError, engine_of
+from orchestration.warehouse.engine import Engine, EngineError
+from orchestration.warehouse.engines import engine_of
 
 OWNERS = ["team:data"]
 

@@ -18,7 +18,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from filelock import FileLock
 
-from orchestration.warehouse.engine import Engine, engine_of
+from orchestration.warehouse.engine import Engine
+from orchestration.warehouse.engines import engine_of
 
 if TYPE_CHECKING:
     from orchestration.settings import Settings

@@ -1,7 +1,7 @@
-"""What an engine of the marts has to do, and which one the environment names.
+"""What an engine of the marts has to do. No module but engines.py asks which one it is.
 
-To add an engine: a module or folder beside this one that does what `Engine` says, a branch in `engine_of`, a target in
-`dbt_project/profiles.yml`, and its dialect in `dbt_project/macros/dialect.sql`. No other module asks which one it is.
+To add one: a module or folder beside this one that does what `Engine` says, a branch in engines.py, a target in
+`dbt_project/profiles.yml`, and its dialect in `dbt_project/macros/dialect.sql`.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -11,7 +11,6 @@ from orchestration.usage.findings import Finding
 
 if TYPE_CHECKING:
     from orchestration.lake.lake import Lake
-    from orchestration.settings import Settings
 
 Columns = Mapping[str, Mapping[str, str]]
 """DuckDB's type of each column of what is published, by table."""
@@ -52,14 +51,3 @@ class Engine(Protocol):
 
     def examine(self, lake: "Lake") -> Iterator[Finding]:
         """Whether it is there and fit to build on, for `headroom doctor`."""
-
-
-def engine_of(config: "Settings") -> Engine:
-    """ClickHouse where its address is set, else DuckDB's file."""
-    if config.clickhouse_url:
-        from orchestration.warehouse.clickhouse.engine import ClickHouseEngine
-
-        return ClickHouseEngine(config.clickhouse_url, config.lake_at_clickhouse, config.build_lock, config.published)
-    from orchestration.warehouse.duckdb import DuckDbEngine
-
-    return DuckDbEngine(config.warehouse, config.published)

@@ -8,7 +8,7 @@ from orchestration.settings import load
 from orchestration.warehouse.clickhouse.engine import ClickHouseEngine
 from orchestration.warehouse.dbt import DbtProject
 from orchestration.warehouse.duckdb import DuckDbEngine
-from orchestration.warehouse.engine import engine_of
+from orchestration.warehouse.engines import engine_of
 
 URL = "http://u:s3cr3t@host/database"
 
