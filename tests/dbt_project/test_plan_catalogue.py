@@ -63,7 +63,7 @@ def problems(plans: dict[str, Row], tiers: dict[str, Row]) -> list[str]:
     return sorted(found)
 
 
-def test_demo_catalogue_is_accepted() -> None:
+def test_demo_catalog_is_accepted() -> None:
     assert problems(*catalogue()) == []
 
 
@@ -147,7 +147,7 @@ CLOSED = "is the last one and ends: up_to_units must be empty, or units above it
         ),
     ],
 )
-def test_broken_catalogue_is_refused_in_sentences(edit: Edit, subjects: str, problem: str) -> None:
+def test_broken_catalog_is_refused_in_sentences(edit: Edit, subjects: str, problem: str) -> None:
     plans, tiers = catalogue()
     edit(plans, tiers)
     assert problems(plans, tiers) == [f"{subject} {problem}." for subject in subjects.split("|")]
@@ -165,7 +165,7 @@ def project(data: Path, tmp_path: Path) -> DbtProject:
     return replace(DbtProject(*config.dbt_places), folder=folder)
 
 
-def test_sentences_reach_whoever_runs_the_build(project: DbtProject) -> None:
+def test_build_reports_the_sentence_when_a_plan_is_broken(project: DbtProject) -> None:
     plans = project.folder / "seeds" / "plans.csv"
     plans.write_text(plans.read_text().replace("soft,10,growth", "soft,10,gold"))
     results = {result.unique_id.split(".")[2]: result for result in project.build(NOW, "UTC")}
