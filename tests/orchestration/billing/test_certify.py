@@ -108,7 +108,7 @@ def test_period_is_certified_once_when_counted_reported_and_shown_agree(world: C
     assert world.certify() == CertifyResult()
 
 
-def test_difference_at_stripe_is_told_by_the_hour_and_looked_at_again(world: Closing) -> None:
+def test_difference_at_stripe_is_named_by_the_hour_and_checked_again(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5, ("b", "cus_b", FIRST): 1}
     world.hour(END + timedelta(minutes=5))
     for event in world.stripe.events:
@@ -129,7 +129,7 @@ def test_difference_at_stripe_is_told_by_the_hour_and_looked_at_again(world: Clo
     assert not world.certificate().is_before_final
 
 
-def test_what_is_not_reported_is_told_without_asking_stripe(world: Closing) -> None:
+def test_unreported_usage_is_found_without_asking_stripe(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5, ("a", "cus_a", LAST): 1}
     world.hour(END + timedelta(minutes=5))
     world.now = END + timedelta(hours=GRACE, minutes=5)
@@ -146,7 +146,7 @@ def test_what_is_not_reported_is_told_without_asking_stripe(world: Closing) -> N
     assert len(world.certify(world.now + HOUR).open) == 1, "costs no read, so it is looked at each time"
 
 
-def test_certified_period_is_compared_again_when_it_changes_before_its_invoice_is_final(world: Closing) -> None:
+def test_certified_period_is_compared_again_when_changed_before_final(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5}
     world.hour(END + timedelta(minutes=5))
     assert world.certify(END + HOUR).certified == 1
@@ -208,7 +208,7 @@ def test_stripe_that_is_down_leaves_all_for_later(world: Closing) -> None:
     assert world.certify().certified == 2
 
 
-def test_periods_from_before_the_first_report_are_not_headrooms_to_certify(world: Closing) -> None:
+def test_periods_before_the_first_report_are_not_certified(world: Closing) -> None:
     october = START - timedelta(days=31)
     world.periods = [("a", october, START, "calendar month"), ("a", START, END, "calendar month")]
     world.usage = {("a", "cus_a", october + HOUR): 5, ("a", "cus_a", FIRST): 1}

@@ -234,7 +234,7 @@ def test_problems_are_the_newest_revisions_that_are_not_billed_as_counted(
     assert names(reports.problems(1)) == ["cus_2 20-06 1"]
 
 
-def test_adopted_report_is_a_further_revision_and_its_day_is_planned_anew(reports: MeterLedger) -> None:
+def test_adopted_report_is_a_further_revision_and_its_day_is_planned_again(reports: MeterLedger) -> None:
     commit(reports, report(state=S.MISMATCH))
     [row] = of(reports)
     adopted = reports.adopt("cus_1", SEVEN, 7, row.units, NOW)
@@ -274,7 +274,7 @@ def test_totals_count_reports_customers_and_hours_by_state(reports: MeterLedger)
     ]
 
 
-def test_standing_is_the_newest_revision_that_stripe_may_have(reports: MeterLedger) -> None:
+def test_reports_at_stripe_are_the_newest_revisions_that_it_may_have(reports: MeterLedger) -> None:
     commit(reports, *(report(revision=n, state=s) for n, s in enumerate((S.SENT, S.SENDING, S.REFUSED, S.HELD), 1)))
 
     assert {key: row.revision for key, row in reports_at_stripe(of(reports)).items()} == {("cus_1", SEVEN): 2}

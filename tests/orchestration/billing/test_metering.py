@@ -89,7 +89,7 @@ def test_hour_that_is_no_longer_desired_is_reported_with_nothing(mode: Mode, val
     assert plan([], {KEY: recorded(ReportState.CONFIRMED, 0, 0)}, terms(mode)) == DayPlan()
 
 
-def test_hour_in_doubt_gets_no_second_revision_and_is_planned_again_when_its_units_changed() -> None:
+def test_hour_in_doubt_gets_no_revision_and_is_replanned_when_changed() -> None:
     before = recorded(ReportState.SENDING, 5, 5)
 
     assert planned(5, before, terms()) == DayPlan()
@@ -105,7 +105,7 @@ def test_prepared_report_waits_and_gives_way_when_the_units_changed() -> None:
     assert (made.superseded, only(made).value, made.corrected) == ([KEY], 3, {KEY: (3, 6)})
 
 
-def test_prepared_difference_gives_way_when_what_it_is_a_difference_to_changed() -> None:
+def test_prepared_difference_gives_way_when_its_base_changed() -> None:
     before = recorded(ReportState.PREPARED, 5, 3, mode=DELTA)
 
     assert planned(5, before, terms(DELTA)) == DayPlan()
@@ -121,7 +121,7 @@ def test_prepared_report_is_held_when_it_became_too_late() -> None:
 
 
 @pytest.mark.parametrize("stands", [None, 2])
-def test_refused_report_is_repeated_after_a_day_or_when_asked_or_with_other_units(stands: int | None) -> None:
+def test_refused_report_is_repeated_after_a_day_on_request_or_when_changed(stands: int | None) -> None:
     def refused(hours: float) -> HourRecord:
         return recorded(ReportState.REFUSED, 5, stands, NOW - timedelta(hours=hours))
 
@@ -136,13 +136,13 @@ def test_refused_report_is_repeated_after_a_day_or_when_asked_or_with_other_unit
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_lost_report_is_made_anew_at_once(mode: Mode) -> None:
+def test_lost_report_is_made_again_at_once(mode: Mode) -> None:
     assert only(planned(5, recorded(ReportState.LOST, 5, None), terms(mode))).value == 5
 
 
 @pytest.mark.parametrize("state", [ReportState.REFUSED, ReportState.LOST, ReportState.HELD])
 @pytest.mark.parametrize(("units", "stands"), [(0, None), (4, 4)])
-def test_problem_is_over_when_what_stands_is_what_should(state: ReportState, units: int, stands: int | None) -> None:
+def test_problem_is_over_when_stripe_has_the_desired_units(state: ReportState, units: int, stands: int | None) -> None:
     assert planned(units, recorded(state, 5, stands), terms()) == DayPlan(superseded=[KEY])
 
 
@@ -154,7 +154,7 @@ def test_what_people_decide_is_planned_again_only_with_other_units(state: Report
         assert only(planned(6, recorded(state, 5, None), of)).units == 6
 
 
-def test_hours_are_held_once_their_invoice_is_final_or_stripe_takes_them_no_more() -> None:
+def test_hours_are_held_when_their_invoice_is_final_or_they_are_too_old() -> None:
     oldest = NOW - HORIZON
     live = terms(live_since=oldest - timedelta(days=9))
 
@@ -171,7 +171,7 @@ def test_hours_are_held_once_their_invoice_is_final_or_stripe_takes_them_no_more
 
 
 @pytest.mark.parametrize("since", [None, HOUR + timedelta(hours=1)])
-def test_what_was_final_before_anything_was_reported_is_not_told(since: datetime | None) -> None:
+def test_hour_is_no_problem_when_it_was_final_before_the_first_report(since: datetime | None) -> None:
     assert planned(5, None, terms(live_since=since, final_before={"cus_a": NOW})) == DayPlan()
 
 
@@ -186,7 +186,7 @@ def test_total_that_is_not_plausible_is_held_and_stops_no_other(units: int) -> N
     assert str(made.reports[0].error).endswith("units are not billed: is no plausible total")
 
 
-def test_preview_records_what_it_would_report_once_and_nothing_that_is_too_late() -> None:
+def test_preview_records_each_report_once_and_none_that_is_too_late() -> None:
     of = terms(is_preview=True)
 
     assert only(planned(5, None, of)).state is ReportState.PREVIEWED
@@ -220,7 +220,7 @@ def test_identifier_names_a_total_and_no_difference() -> None:
     assert only(planned(5, None, terms(DELTA))).identifier == only(planned(6, None, terms(DELTA))).identifier
 
 
-def test_record_keeps_the_newest_revision_and_what_stands() -> None:
+def test_record_keeps_the_newest_revision_and_the_units_at_stripe() -> None:
     by_mode = {TOTAL: (5, 9, 7), DELTA: (5, 4, -2)}
 
     def found(mode: Mode, *states: ReportState) -> HourRecord:
@@ -284,7 +284,7 @@ OUTCOMES = st.sampled_from([ReportState.SENT, ReportState.SENT, ReportState.REFU
 
 @given(mode=st.sampled_from(Mode), days=st.lists(TOTALS, min_size=1, max_size=6), data=st.data())
 @settings(deadline=None)
-def test_what_stands_is_what_is_desired_in_the_end_whatever_became_of_reports(
+def test_totals_end_as_desired_whatever_became_of_the_reports(
     mode: Mode, days: list[dict[CustomerHour, int]], data: st.DataObject
 ) -> None:
     stripe = Stripe(mode)
@@ -350,7 +350,7 @@ def test_corrections_are_refused_when_they_are_too_large(to: int, desired: int, 
     assert bool(refusal) == is_refused
 
 
-def test_corrections_are_refused_when_they_are_of_too_many_customers_and_new_hours_are_not() -> None:
+def test_corrections_of_too_many_customers_are_refused_but_not_new_hours() -> None:
     assert not change(("a", 5, 6), ("b", 5, 6), ("c", 0, 9_999)).refusal(10_000, 10, 2, "")
     many = change(("a", 5, 6), ("b", 5, 6), ("c", 5, 6))
     assert f"--approve {many.seal}`" in many.refusal(10_000, 10, 2, "")

@@ -150,7 +150,7 @@ def test_claim_is_committed_before_the_report_is_sent(world: World) -> None:
     assert [(row.state, row.attempts, row.first_attempt_at) for row in seen] == [(S.SENDING, 1, NOW)]
 
 
-def test_reports_of_a_customer_follow_each_other_and_of_several_run_side_by_side(world: World) -> None:
+def test_reports_go_in_turn_for_a_customer_and_in_parallel_for_several(world: World) -> None:
     world.prepare(*((f"cus_{n % 4}", SEVEN - n // 4 * HOUR) for n in range(32)))
     under_way: Counter[str] = Counter()
     lock, together = threading.Lock(), threading.Event()
@@ -197,7 +197,7 @@ def test_same_refusal_of_all_stops_the_run(world: World) -> None:
     assert len(sent.refusals) == SAME_ANSWER
 
 
-def test_refusals_that_differ_or_follow_a_report_that_was_taken_stop_nothing(world: World) -> None:
+def test_refusals_stop_nothing_when_they_differ_or_a_report_was_taken(world: World) -> None:
     world.prepare(*customers(60))
     world.meter.on_send = fail(RefusedError("no"), *(name for name, _ in customers(60)[1:]))
     assert world.send().refused == 59
@@ -212,7 +212,7 @@ def test_refusals_that_differ_or_follow_a_report_that_was_taken_stop_nothing(wor
     assert (sent.refused, sent.stopped) == (60, "")
 
 
-def test_report_without_an_answer_stays_in_doubt_and_is_sent_again_under_its_identifier(world: World) -> None:
+def test_report_without_an_answer_is_sent_again_under_its_identifier(world: World) -> None:
     world.prepare(("cus_1", SEVEN), ("cus_2", SEVEN))
     world.meter.on_send = fail(InDoubtError("no answer"), "cus_2")
     sent = world.send()
@@ -228,7 +228,7 @@ def test_report_without_an_answer_stays_in_doubt_and_is_sent_again_under_its_ide
     assert (row.state, row.attempts, row.first_attempt_at, row.error) == (S.SENT, 2, NOW, None)
 
 
-def test_answered_error_is_counted_so_that_the_next_attempt_has_another_key(world: World) -> None:
+def test_answered_error_is_counted_to_give_the_next_attempt_another_key(world: World) -> None:
     world.prepare(("cus_1", SEVEN), ("cus_2", SEVEN))
     world.meter.on_send = fail(AnsweredError("HTTP 500"), "cus_2")
     world.send()
@@ -334,7 +334,7 @@ def test_old_difference_in_doubt_that_stripe_shows_was_taken(raw: World) -> None
     assert (row.state, row.stripe_units, row.finished_at, row.checked_at) == (S.SENT, 5, NOW, NOW)
 
 
-def test_old_difference_in_doubt_is_lost_only_when_it_was_missing_for_a_day(raw: World) -> None:
+def test_old_difference_in_doubt_is_lost_when_it_is_missing_for_a_day(raw: World) -> None:
     doubtful(raw)
     for hours, state in ((0, S.SENDING), (23.9, S.SENDING), (24, S.LOST)):
         raw.now = NOW + timedelta(hours=hours)
@@ -381,7 +381,7 @@ def test_old_difference_waits_while_the_one_before_may_not_be_added_up_yet(raw: 
     assert raw.meter.taken == []
 
 
-def test_late_difference_for_an_old_hour_is_sent_after_a_look_and_not_if_it_is_there(raw: World) -> None:
+def test_late_difference_of_an_old_hour_is_sent_unless_stripe_shows_it(raw: World) -> None:
     """It was sent by a ledger that is lost, perhaps."""
     raw.prepare(("cus_1", OLD), ("cus_2", OLD))
     raw.meter.totals["cus_2", OLD] = 5
@@ -402,7 +402,7 @@ def test_what_was_taken_is_the_sum_of_the_differences_that_were(raw: World) -> N
     assert raw.meter.totals["cus_1", OLD] == 5
 
 
-def test_old_differences_of_an_unknown_customer_are_refused_and_stop_no_other(raw: World) -> None:
+def test_old_differences_are_refused_alone_when_the_customer_is_unknown(raw: World) -> None:
     raw.prepare(("cus_1", OLD), ("cus_1", OLD - HOUR), ("cus_2", OLD))
     raw.meter.unknown = {"cus_1"}
 
@@ -450,7 +450,7 @@ def test_older_revisions_of_an_hour_are_confirmed_with_the_newest(world: World) 
     assert {row.state for row in world.ledger.of_customer("cus_1", SEVEN, SEVEN + HOUR)} == {S.CONFIRMED}
 
 
-def test_total_that_does_not_appear_is_sent_anew_once_and_a_mismatch_then(world: World) -> None:
+def test_total_that_does_not_appear_is_sent_again_once_then_a_mismatch(world: World) -> None:
     sent(world)
     world.meter.totals.clear()
     for looks in range(1, CHECKS):
@@ -475,7 +475,7 @@ def test_total_that_does_not_appear_is_sent_anew_once_and_a_mismatch_then(world:
     assert (world.row().state, world.row().error) == (S.CONFIRMED, None)
 
 
-def test_total_is_given_time_however_often_it_was_looked_at(world: World) -> None:
+def test_total_is_given_time_however_often_it_was_checked(world: World) -> None:
     sent(world)
     world.meter.totals.clear()
     world.now += LAG
@@ -536,7 +536,7 @@ def test_reads_are_spent_on_those_that_wait_longest_and_count_their_pages(world:
     assert world.meter.reads[2:] == [("cus_1", first, SEVEN + HOUR), ("cus_4", SEVEN, SEVEN + HOUR)]
 
 
-def test_hours_of_several_pages_are_compared_one_by_one_when_their_sum_is_wrong(world: World) -> None:
+def test_hours_of_several_pages_are_compared_singly_when_the_sum_is_wrong(world: World) -> None:
     first = SEVEN - 150 * HOUR
     sent(world, ("cus_1", first), ("cus_1", SEVEN))
     world.meter.totals["cus_1", SEVEN] += 1

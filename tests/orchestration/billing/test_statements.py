@@ -103,7 +103,7 @@ def test_copy_has_what_the_ledger_has_and_writes_only_days_that_changed(world: W
     assert {state for *_, state in copied(world)} == {"confirmed"}
 
 
-def test_what_was_billed_for_usage_that_is_not_kept_is_refused_and_not_shown_as_nothing(world: World) -> None:
+def test_statement_is_refused_and_not_empty_when_its_calls_are_not_kept(world: World) -> None:
     world.usage = {("a1", "cus_a", SEVEN): 5}
     world.run()
     world.usage, world.kept_from = {("a1", "cus_a", SEVEN + 31 * DAY): 2}, (SEVEN + DAY).date()
@@ -120,7 +120,7 @@ def test_what_was_billed_for_usage_that_is_not_kept_is_refused_and_not_shown_as_
     assert "billing period 01 Dec 2026" in said("statement", "cus_a")
 
 
-def test_copy_is_made_anew_when_it_is_gone_or_of_another_ledger(world: World) -> None:
+def test_copy_is_made_again_when_it_is_gone_or_of_another_ledger(world: World) -> None:
     world.usage = {("a", "cus_a", SEVEN): 5, ("a", "cus_a", SEVEN - DAY): 3}
     world.run()
     statements.copy_ledger(world.config)
