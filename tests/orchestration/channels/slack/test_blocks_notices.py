@@ -29,9 +29,7 @@ def make_notice(name: str = "Acme", lines: int = 1, owner: str = "", groups: int
 
 @pytest.mark.parametrize("owner", ["", "dana@example.com"])
 @pytest.mark.parametrize("name", NAMES, ids=range(5))
-def test_notice_arrives_within_slacks_limits_when_200_accounts_are_in_each_group(
-    tmp_path: Path, name: str, owner: str
-) -> None:
+def test_message_fits_slacks_limits_when_each_group_has_200_accounts(tmp_path: Path, name: str, owner: str) -> None:
     payload, replies = notice_payloads(make_notice(name, 200, owner, groups=4), "local", {"dana@example.com": "U1"})
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     with ledger.transaction() as connection:
@@ -76,7 +74,7 @@ def test_one_line_is_a_title_and_the_sentence_of_the_notification() -> None:
     assert (payload["audience"], payload["message"]["text"], replies) == ("data", "Nothing is left failed.", [])
 
 
-def test_digest_lists_what_was_told_before_it() -> None:
+def test_digest_lists_the_crossings_that_were_alerted_before_it() -> None:
     lines = [f"Acme {n}: told 20 Nov 14:05" for n in range(12)]
     message, _ = digest_message({**make_digest(), "told": lines}, {})
 

@@ -65,7 +65,7 @@ def made(stripe: CatalogueStripe) -> dict[str, int]:
 ALL = {"meters": 1, "products": 5, "prices": 9}
 
 
-def test_catalogue_is_made_from_nothing_and_then_stands(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_catalog_is_made_from_nothing_and_then_left_as_it_is(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
     done = apply(client)
     posts = sum(request.method == "POST" for request in stripe.requests)
     assert (len(done), posts, made(stripe)) == (15, 15, ALL)
@@ -159,7 +159,9 @@ def test_packages_that_are_rounded_down_are_not_ours(stripe: CatalogueStripe, cl
     assert stripe.price("headroom_use_api-calls")["transform_quantity"]["round"] == "up"
 
 
-def test_more_prices_than_one_request_can_ask_for(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_prices_are_found_when_there_are_more_than_a_request_may_name(
+    stripe: CatalogueStripe, client: sdk.StripeClient
+) -> None:
     plans = [replace(PLANS[1], name=f"plan-{number}") for number in range(8)]
     wanted = catalog_of(plans, "api-calls")
     assert len(apply(client, wanted)) == 25
@@ -214,7 +216,9 @@ def test_meter_that_counts_otherwise_stops_everything(
     assert made(stripe) == {"meters": 1, "products": 0, "prices": 0}
 
 
-def test_archived_parts_are_told_and_a_price_is_made_anew(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_archived_product_is_left_to_people_and_archived_price_is_replaced(
+    stripe: CatalogueStripe, client: sdk.StripeClient
+) -> None:
     apply(client)
     stripe.products.objects["headroom_pro"]["active"] = False
     stripe.price("headroom_pro_base")["active"] = False
@@ -275,7 +279,7 @@ def fail_first(stripe: CatalogueStripe, request: Request, path: str, fault: Faul
         ),
     ],
 )
-def test_restricted_key_is_told_what_it_lacks(
+def test_catalog_names_the_permission_that_a_restricted_key_lacks(
     stripe: CatalogueStripe, monkeypatch: pytest.MonkeyPatch, granted: set[str], said: str
 ) -> None:
     stripe.keys["rk_test_few"] = granted
@@ -351,7 +355,9 @@ def test_bootstrap_fails_in_a_sentence(
     assert not stripe.products.objects
 
 
-def test_killed_at_any_place_it_is_finished_by_the_next_run(published: Path, stripe: CatalogueStripe) -> None:
+def test_bootstrap_is_finished_by_the_next_run_when_killed_at_any_place(
+    published: Path, stripe: CatalogueStripe
+) -> None:
     """Each process is killed with its third request that makes something, in turn before and after it is applied."""
     killed = 0
     while status := killed_at(stripe, 3, is_applied=killed % 2 == 1):

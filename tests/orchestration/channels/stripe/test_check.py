@@ -66,7 +66,7 @@ def test_customer_with_base_and_metered_price_of_the_plan_is_fine(
     assert Finding("1 of 1 customers have one item on api-calls") in findings(client)
 
 
-def test_trial_and_late_payment_are_billed_and_a_canceled_subscription_is_not(
+def test_subscription_is_billed_in_trial_or_late_but_not_when_canceled(
     published: Path, made: CatalogueStripe, client: StripeClient
 ) -> None:
     for number, status in enumerate(("trialing", "past_due", "canceled", "paused"), 1):
@@ -79,7 +79,7 @@ def test_trial_and_late_payment_are_billed_and_a_canceled_subscription_is_not(
     ]
 
 
-def test_customer_without_an_item_on_the_meter_is_told_with_its_accounts(
+def test_customer_without_an_item_on_the_meter_is_named_with_its_accounts(
     published: Path, made: CatalogueStripe, client: StripeClient
 ) -> None:
     add_account(published, "acme")
@@ -92,7 +92,7 @@ def test_customer_without_an_item_on_the_meter_is_told_with_its_accounts(
     )
 
 
-def test_item_on_another_meter_is_told(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
+def test_item_on_another_meter_is_a_problem(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
     other = made.add_meter("old-calls", status="inactive")
     recurring = {"interval": "month", "interval_count": 1, "usage_type": "metered", "meter": other["id"]}
     made.prices.add("price_old", product="headroom_starter", currency="usd", recurring=recurring)
@@ -115,7 +115,7 @@ def test_two_items_on_the_meter_bill_twice(
     assert f"has 2 items on the meter api-calls ({one}, {two}): its usage is billed so many times" in problem
 
 
-def test_customers_that_stripe_does_not_have_are_told(
+def test_customers_that_stripe_does_not_have_are_named(
     published: Path, made: CatalogueStripe, client: StripeClient
 ) -> None:
     add_account(published, "acme", "cus_unknown")
@@ -139,7 +139,7 @@ def test_only_some_customers_are_asked_for_one_by_one(
     ]
 
 
-def test_internal_and_test_accounts_and_those_without_a_customer_are_not_billed(
+def test_internal_and_test_accounts_and_unmapped_ones_are_not_billed(
     published: Path, made: CatalogueStripe, client: StripeClient
 ) -> None:
     add_account(published, "ours", is_internal=True)
@@ -150,7 +150,7 @@ def test_internal_and_test_accounts_and_those_without_a_customer_are_not_billed(
 
 
 @pytest.mark.parametrize(("anchor", "is_told"), [(NOW, False), (NOW + 1, True), (NOW + 1_800, True)])
-def test_period_that_begins_within_an_hour_is_told(
+def test_period_that_begins_within_an_hour_is_a_problem(
     published: Path, made: CatalogueStripe, client: StripeClient, anchor: int, is_told: bool
 ) -> None:
     add_account(published, "acme")
@@ -169,7 +169,7 @@ def test_base_and_metered_price_are_those_of_the_plan(
     assert usage.endswith("and its usage is priced by headroom_growth: use headroom_starter_api-calls")
 
 
-def test_free_plan_needs_no_item_with_a_price_of_0_and_by_hand_is_any_metered_price(
+def test_free_plan_needs_no_item_and_a_plan_by_hand_any_metered_price(
     published: Path, made: CatalogueStripe, client: StripeClient
 ) -> None:
     made.add_customer("cus_2")
@@ -202,7 +202,7 @@ def test_older_price_of_the_plan_is_fine(published: Path, made: CatalogueStripe,
     ("quotas", "told"),
     [([500], None), ([1_000], "cus_1 1,000, not 500"), ([None], "cus_1 all, not 500"), ([500, 500], "cus_1 1,000")],
 )
-def test_quotas_other_than_what_the_price_includes_are_told(
+def test_quotas_are_reported_when_the_price_includes_another_number(
     published: Path, made: CatalogueStripe, client: StripeClient, quotas: list[int | None], told: str | None
 ) -> None:
     for number, quota in enumerate(quotas):
@@ -248,7 +248,7 @@ def test_refusal_of_a_question_is_a_finding(published: Path, made: CatalogueStri
     assert findings(client) == [Finding("catalogue at Stripe", said)]
 
 
-def test_drift_of_the_catalogue_is_told(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
+def test_drift_of_the_catalog_is_reported(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
     made.price("headroom_starter_base")["unit_amount_decimal"] = "4800"
     del made.products.objects["headroom_scale"]
     product, price = problems(client)
@@ -305,7 +305,7 @@ def test_clocks_are_compared(published: Path, clock: CatalogueStripe, seconds: i
 
 
 @pytest.mark.parametrize("lacking", ["billing_meter", "product", "plan", "subscription", "customer"])
-def test_every_permission_to_read_that_is_missing_is_told(
+def test_every_missing_read_permission_is_named(
     published: Path, clock: CatalogueStripe, monkeypatch: pytest.MonkeyPatch, lacking: str
 ) -> None:
     kinds = {"billing_meter", "product", "plan", "subscription", "customer"} - {lacking}
@@ -328,7 +328,7 @@ def test_without_an_answer_the_check_ends_with_the_reason(
     assert ("no answer from Stripe (APIConnectionError)" if is_down else "STRIPE_API_KEY is not valid") in said
 
 
-def test_test_key_in_production_is_told(
+def test_test_key_in_production_is_reported(
     published: Path, made: CatalogueStripe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADROOM_ENV", "production")
