@@ -54,9 +54,7 @@ def found(s3: Any) -> list[list[str]]:
     return [[event["uuid"] for line in each for event in line["batch"]] for each in lines]
 
 
-def test_nothing_is_acknowledged_before_the_store_has_answered_and_groups_share_an_object(
-    s3: Any, wire: Wire, tmp_path: Path
-) -> None:
+def test_requests_share_an_object_and_are_acknowledged_once_it_is_stored(s3: Any, wire: Wire, tmp_path: Path) -> None:
     entered, opened = threading.Event(), threading.Event()
 
     def gate(method: str, path: str) -> None:
@@ -96,7 +94,7 @@ def test_requests_wait_for_others_but_not_when_there_are_many_bytes(s3: Any) -> 
     assert found(s3) == [["small", "large"]]
 
 
-def test_store_that_is_down_is_told_and_recovered_from(
+def test_store_that_is_down_is_reported_and_recovered_from(
     s3: Any, wire: Wire, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -142,9 +140,7 @@ def test_lost_answer_of_the_store_makes_no_second_object(s3: Any, wire: Wire, tm
     assert found(s3) == [["u-1"]]
 
 
-def test_what_the_store_kept_and_nobody_heard_of_counts_once_with_an_id_and_twice_without(
-    s3: Any, wire: Wire, tmp_path: Path
-) -> None:
+def test_call_without_an_answer_counts_once_with_an_id_and_twice_without(s3: Any, wire: Wire, tmp_path: Path) -> None:
     call = {"event": "api_call", "properties": {"account_id": "acme"}}
     with collecting(tmp_path) as collector:
         wire.fails = lambda method, path: "lose"
@@ -157,7 +153,7 @@ def test_what_the_store_kept_and_nobody_heard_of_counts_once_with_an_id_and_twic
     assert (batch.accepted, batch.duplicates) == (3, 1)
 
 
-def test_kill_at_any_moment_loses_nothing_that_was_acknowledged_by_any_of_two_collectors(
+def test_kill_loses_nothing_that_either_of_two_collectors_acknowledged(
     s3: Any, s3_endpoint: str, tmp_path: Path
 ) -> None:
     acknowledged: set[str] = set()

@@ -216,7 +216,7 @@ def test_customer_changes_only_on_a_full_utc_hour(world: World, row: str, time: 
 
 
 @KINDS
-def test_file_of_ranges_is_refused_with_a_sentence_when_a_column_is_missing(world: World, kind: AccountsFile) -> None:
+def test_ranges_file_is_refused_with_a_sentence_when_a_column_is_missing(world: World, kind: AccountsFile) -> None:
     """A misspelt valid_until would be an open one."""
     names = ", ".join(kind.columns)
     with pytest.raises(ValueError, match=f"{kind.name}.csv: the first line must name the columns, among them {names};"):

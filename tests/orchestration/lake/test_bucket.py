@@ -166,7 +166,7 @@ def test_lake_that_was_there_before_its_bucket_is_put_there(machine: Machines) -
     assert every(second) == every(alone)
 
 
-def test_second_machine_is_refused_until_it_claims_the_lake_and_the_first_one_then(machine: Machines) -> None:
+def test_second_machine_is_refused_until_its_claim_and_the_first_after_it(machine: Machines) -> None:
     first, second = machine("first"), machine("second")
     machine.land("a.ndjson", make_event(uuid="1"))
     first.ingest()
@@ -220,7 +220,7 @@ def test_lost_batch_is_fetched_again(machine: Machines) -> None:
     assert every(world) == before
 
 
-def test_machine_that_was_taken_over_while_it_ingests_loses_its_batch_not_the_others(
+def test_machine_that_loses_the_lake_while_ingesting_loses_only_its_batch(
     machine: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = machine("first"), machine("second")

@@ -89,7 +89,7 @@ def test_replay_changes_nothing_when_the_rules_are_the_same(world: World) -> Non
     assert World(world.root / "empty").replay() is None
 
 
-def test_conflict_stays_a_conflict(world: World) -> None:
+def test_conflict_stays_a_conflict_when_it_is_replayed(world: World) -> None:
     world.land(make_event(uuid="x"), make_event(uuid="x", account="beta"))
     world.ingest()
     world.replay()

@@ -266,7 +266,7 @@ def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], s
     indirect=["new_ledger"],
     ids=str,
 )
-def test_every_part_stands_in_the_channel_once_and_in_order_whatever_happened(
+def test_every_part_is_posted_once_and_in_order_whatever_happened(
     slack: FakeSlack, new_ledger: Callable[[], str], seeds: range
 ) -> None:
     for seed in seeds:
@@ -288,7 +288,7 @@ def test_every_part_stands_in_the_channel_once_and_in_order_whatever_happened(
 @pytest.mark.parametrize(
     ("new_ledger", "seed"), [("sqlite", 1), ("sqlite", 2), ("postgres", 1)], indirect=["new_ledger"]
 )
-def test_every_part_stands_in_the_channel_once_and_in_order_when_processes_were_killed(
+def test_every_part_is_posted_once_and_in_order_when_processes_are_killed(
     slack: FakeSlack, new_ledger: Callable[[], str], seed: int
 ) -> None:
     morning = Morning(seed, new_ledger(), slack)

@@ -90,7 +90,7 @@ def test_crossing_is_news_of_one_digest_when_processes_race(ledger_url: str) -> 
     ledger.close()
 
 
-def test_claim_is_one_process_s_when_processes_race(ledger_url: str) -> None:
+def test_claim_is_given_to_one_process_when_processes_race(ledger_url: str) -> None:
     ledger = raced(claim, ledger_url)
 
     claims = Counter(delivery.key.partition(" claimed")[0] for delivery in ledger.deliveries() if "by" in delivery.key)
@@ -101,7 +101,7 @@ def test_claim_is_one_process_s_when_processes_race(ledger_url: str) -> None:
     ledger.close()
 
 
-def test_plan_is_made_on_what_stands_there_when_processes_race(ledger_url: str) -> None:
+def test_plan_is_made_on_the_newest_revision_when_processes_race(ledger_url: str) -> None:
     ledger = raced(plan, ledger_url)
 
     with ledger.reading() as connection:
@@ -111,7 +111,7 @@ def test_plan_is_made_on_what_stands_there_when_processes_race(ledger_url: str) 
 
 
 @pytest.mark.parametrize("ledger_url", ["postgres"], indirect=True)
-def test_nothing_is_written_by_whom_the_server_has_taken_the_lock_from(ledger_url: str) -> None:
+def test_process_writes_nothing_when_the_server_took_its_lock_away(ledger_url: str) -> None:
     first, second = Ledger(ledger_url), Ledger(ledger_url)
     with pytest.raises(UnusableLedgerError, match="connection to the ledger was lost"), first.alone("stripe"):
         decide(first, "before")
