@@ -58,7 +58,7 @@ def ids(config: Settings) -> list[str]:
     return [event_id for (event_id,) in calls]
 
 
-def test_each_backup_that_is_made_while_jobs_run_goes_on_to_every_event_once(data: Path) -> None:
+def test_backup_goes_on_to_every_event_once_when_made_while_jobs_run(data: Path) -> None:
     config, made, two_made = settings.load(), threading.Event(), threading.Event()
 
     def work() -> None:
@@ -104,7 +104,7 @@ def test_backup_has_the_days_that_were_kept_and_the_boundary(data: Path) -> None
     assert str(Lake(newer.lake).kept_from()) == "2026-11-19"
 
 
-def test_of_two_backups_with_one_name_one_is_made(data: Path) -> None:
+def test_backup_is_made_once_when_two_begin_under_one_name(data: Path) -> None:
     config, target, started = settings.load(), data.parent / "backup", threading.Barrier(2, timeout=PATIENCE_SECONDS)
     land(config.landing, "a.ndjson", make_event())
     ingest(config)

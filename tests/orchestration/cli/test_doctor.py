@@ -115,7 +115,7 @@ def test_doctor_says_so_when_a_named_file_is_not_there(house: Path, monkeypatch:
     assert f"FAILS HEADROOM_ACCOUNTS: names {house / 'crm.csv'}, which does not exist" in examine(1)
 
 
-def test_doctor_finds_a_ledger_that_is_none(house: Path) -> None:
+def test_doctor_finds_a_ledger_that_is_no_database(house: Path) -> None:
     (house / "ledger.sqlite").write_bytes(b"not a database" * 1000)
     assert "cannot be relied on (file is not a database): stop the jobs, and restore a backup" in examine(1)
 
@@ -142,7 +142,7 @@ def test_doctor_says_so_when_the_ledger_is_of_a_newer_version(house: Path) -> No
     assert "is at migration 9999, which a later version of Headroom has made" in examine(1)
 
 
-def test_doctor_names_a_file_that_cannot_be_read_and_one_that_is_none_of_ours(house: Path) -> None:
+def test_doctor_names_a_file_that_is_unreadable_and_one_of_another_kind(house: Path) -> None:
     (house / "landing" / "gone.ndjson").symlink_to("nowhere")
     (house / "landing" / "notes.txt").write_text("hello")
     said = examine(1)
@@ -165,7 +165,7 @@ def test_doctor_says_when_nothing_arrives_or_nothing_is_counted(house: Path, mon
     assert "FAILS published copy: counted 26 h ago: no run has come this far since" in said
 
 
-def test_doctor_finds_a_published_copy_that_is_none(house: Path) -> None:
+def test_doctor_finds_a_published_copy_that_is_no_database(house: Path) -> None:
     (house / "published.duckdb").write_text("no database")
     assert "FAILS published copy: cannot be read" in examine(1)
 

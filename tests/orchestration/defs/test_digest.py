@@ -275,7 +275,7 @@ def test_last_months_files_that_land_late_are_recorded_and_not_announced(office:
     assert announced(office) == {"2024-11-20": ["acme"], "2024-11-21": []}
 
 
-def test_correction_is_told_once_and_what_crosses_again_is_news_again(office: Office) -> None:
+def test_correction_is_reported_once_and_a_second_crossing_is_news_again(office: Office) -> None:
     for day, news, used in ((20, ["acme", "beta"], 4), (21, ["beta"], 3), (22, ["beta"], 3), (23, ["acme", "beta"], 4)):
         office.at(f"2024-11-{day}T08:00:00+00:00")
         office.publish(*news)

@@ -45,7 +45,7 @@ def office(data: Path, marts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
         office.instance.dispose()
 
 
-def test_all_accounts_arrive_once_and_in_order_with_their_names_as_they_are(office: Office) -> None:
+def test_all_accounts_arrive_once_in_order_with_their_names_unchanged(office: Office) -> None:
     office.slack.room[office.slack.channel] = 2  # the message and one reply
     assert "ratelimited" in outcome(office.materialize())
     office.slack.room.clear()

@@ -118,7 +118,7 @@ def test_offer_says_what_the_next_plan_does_for_the_customer(fields: dict[str, A
     assert offer == f"next plan scale: +1,491.00 USD MRR; {said}"
 
 
-def test_offer_says_no_more_than_the_catalogue_knows() -> None:
+def test_offer_says_no_more_than_the_catalog_knows() -> None:
     unknown = {"is_staying_cheaper": None, "next_plan_delta": None, "projected_overage_value": None}
 
     assert words.offer(make_standing(**{**PRICED, **unknown})) == "next plan scale: +1,491.00 USD MRR"
@@ -195,14 +195,14 @@ def test_endpoints_have_their_share_of_all_calls() -> None:
     assert words.endpoints_note([]) == ""
 
 
-def test_letter_has_nothing_of_ours() -> None:
+def test_email_context_has_nothing_internal() -> None:
     row = make_standing(mrr=Decimal(7_777), csm="omar", severity="critical", recommended_action="Call today")
 
     assert not {"mrr", "csm", "severity"} & set(account_wording.email_context(row, FRIDAY))
     assert "7777" not in str(account_wording.email_context(row, FRIDAY)).replace(",", "")
 
 
-def test_letter_says_when_the_cap_is_hit_only_if_it_is_ahead() -> None:
+def test_email_context_says_when_the_cap_is_hit_only_if_it_is_ahead() -> None:
     assert account_wording.email_context(make_standing(), FRIDAY)["hits_cap"] == "Friday, 27 November"
     assert account_wording.email_context(make_standing(used_mtd=1_000_000), FRIDAY)["hits_cap"] == ""
     assert account_wording.email_context(make_standing(hits_cap_in_period=False), FRIDAY)["hits_cap"] == ""

@@ -72,7 +72,7 @@ def test_quiet_week_is_one_line() -> None:
         ("UTC", datetime(2026, 11, 22, 23, 59, tzinfo=UTC), True),
     ],
 )
-def test_week_is_due_at_the_first_eight_after_it_until_the_next_one_is_over(
+def test_week_is_due_from_the_first_eight_after_it_until_the_next_ends(
     zone: str, as_of: datetime, is_due: bool
 ) -> None:
     notice = weekly.weekly_message([make_change("a", "")], MONDAY, as_of, ZoneInfo(zone))
@@ -173,7 +173,7 @@ def test_candidates_are_the_running_periods_of_critical_hard_caps() -> None:
     assert found == [{**rows[0], "recommended_action": "Call today"}]
 
 
-def test_critical_notice_says_whom_to_call_when_and_why() -> None:
+def test_critical_message_says_whom_to_call_when_and_why() -> None:
     rows = [
         make_hard_crossing("a", account_name="Acme", recommended_action="Call today", mrr=Decimal("58.8")),
         make_hard_crossing(
@@ -195,7 +195,7 @@ def test_critical_notice_says_whom_to_call_when_and_why() -> None:
     assert [line.owner for line in notice.sections[0].lines] == ["dana@example.com", ""]
 
 
-def test_told_crossings_are_those_that_still_stand_with_the_time_of_the_message() -> None:
+def test_alerted_crossings_are_listed_with_their_time_while_they_hold() -> None:
     row = make_hard_crossing("a", account_name="Acme")
     at = datetime(2026, 11, 20, 14, 6, tzinfo=UTC)
     gone = ("x", *key_of(row)[1:])
@@ -237,7 +237,7 @@ def test_alert_has_one_key_until_the_job_succeeds_again() -> None:
     ]
 
 
-def test_alert_tells_the_first_steps_and_their_reasons() -> None:
+def test_alert_names_the_first_steps_and_their_reasons() -> None:
     reasons = {"models": "1 test failed", "b": "x", "c": "y", "d": "z", "e": "z"}
     notice = failures.alert(make_failure(reasons=reasons), ())
 
