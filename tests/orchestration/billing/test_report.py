@@ -101,8 +101,8 @@ def test_usage_is_sent_once_and_corrected_when_it_changes(world: World) -> None:
 
     assert world.totals("cus_a") == {SEVEN: 5}
     assert len(world.stripe.events) == 3
-    looked = world.look(after=HOUR)
-    assert (looked.confirmed, looked.waiting, looked.mismatched) == (2, 0, 0)
+    result = world.look(after=HOUR)
+    assert (result.confirmed, result.waiting, result.mismatched) == (2, 0, 0)
     assert world.problems() == {}
     assert {total["state"] for total in world.ledger.totals()} == {ReportState.CONFIRMED}
 
