@@ -177,7 +177,7 @@ def prepare(ledger: Ledger) -> None:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
+def ledger_and_copy(tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
     """A ledger, and a copy of it from before it sent."""
     url, target = f"sqlite:///{tmp_path / 'ledger.sqlite'}", tmp_path / "copy.sqlite"
     copies.copy(url, target, NOW)
@@ -189,8 +189,8 @@ def pair(tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
         ledger.close()
 
 
-def test_a_copy_looks_for_a_message_before_it_sends_it(pair: tuple[Ledger, Ledger]) -> None:
-    channel, (original, copied) = FakeChannel(), pair
+def test_a_copy_looks_for_a_message_before_it_sends_it(ledger_and_copy: tuple[Ledger, Ledger]) -> None:
+    channel, (original, copied) = FakeChannel(), ledger_and_copy
     deliver(original, KEY, channel, clock)
     assert channel.looked_up == 0
     found = deliver(copied, KEY, channel, clock)
@@ -198,8 +198,10 @@ def test_a_copy_looks_for_a_message_before_it_sends_it(pair: tuple[Ledger, Ledge
     assert len(channel.arrived) == 1
 
 
-def test_a_copy_sends_what_is_not_there_and_looks_no_more_after_two_days(pair: tuple[Ledger, Ledger]) -> None:
-    channel, (_, copied) = FakeChannel(), pair
+def test_a_copy_sends_what_is_not_there_and_looks_no_more_after_two_days(
+    ledger_and_copy: tuple[Ledger, Ledger],
+) -> None:
+    channel, (_, copied) = FakeChannel(), ledger_and_copy
     assert deliver(copied, KEY, channel, clock).state is State.SENT
     assert (channel.looked_up, len(channel.arrived)) == (1, 1)
     just_before = NOW + copies.LOOKED_FOR - timedelta(seconds=1)

@@ -23,7 +23,7 @@ DAYS = ("2026-11-18", "2026-11-19")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def six_batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six batches, each with calls of two days, a quota and a bad line."""
     world = World(tmp_path_factory.mktemp("compaction"))
     for number in range(6):
@@ -32,10 +32,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(six_batches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A copy of them; three files of a kind are enough."""
     monkeypatch.setattr(compaction, "FILES", 3)
-    shutil.copytree(made, tmp_path / "world")
+    shutil.copytree(six_batches, tmp_path / "world")
     return World(tmp_path / "world")
 
 

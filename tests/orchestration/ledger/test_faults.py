@@ -137,7 +137,7 @@ def run(database: str, url: str, day: int, seed: int, clock: Callable[[], dateti
         ledger.close()
 
 
-class Morning:
+class SeededDays:
     """One schedule: the world of a seed, and what happens in it."""
 
     def __init__(self, seed: int, database: str, slack: FakeSlack) -> None:
@@ -272,11 +272,11 @@ def test_every_part_is_posted_once_and_in_order_whatever_happened(
     for seed in seeds:
         slack.calm()
         slack.clear()
-        morning = Morning(seed, new_ledger(), slack)
+        seeded = SeededDays(seed, new_ledger(), slack)
         try:
-            morning.disturb()
-            morning.recover()
-            morning.check()
+            seeded.disturb()
+            seeded.recover()
+            seeded.check()
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
@@ -291,17 +291,17 @@ def test_every_part_is_posted_once_and_in_order_whatever_happened(
 def test_every_part_is_posted_once_and_in_order_when_processes_are_killed(
     slack: FakeSlack, new_ledger: Callable[[], str], seed: int
 ) -> None:
-    morning = Morning(seed, new_ledger(), slack)
+    seeded = SeededDays(seed, new_ledger(), slack)
     ends = []
     for day in range(DAYS):
-        morning.now = EIGHT + day * timedelta(days=1)
-        line = morning.random.randrange(1, 2 * LINES)
-        arguments = (morning.database, slack.url, day, seed, morning.now.isoformat(), line)
+        seeded.now = EIGHT + day * timedelta(days=1)
+        line = seeded.random.randrange(1, 2 * LINES)
+        arguments = (seeded.database, slack.url, day, seed, seeded.now.isoformat(), line)
         command = [sys.executable, "-m", __name__, *map(str, arguments)]
         ends.append(subprocess.run(command, timeout=RUN_SECONDS, check=False).returncode)
 
-    morning.recover()
-    morning.check()
+    seeded.recover()
+    seeded.check()
     assert set(ends) <= {-signal.SIGKILL, 0}  # a day without news may be over before that line
     assert ends.count(-signal.SIGKILL) >= 2
 

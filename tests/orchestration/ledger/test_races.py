@@ -65,7 +65,7 @@ def plan(ledger: Ledger, number: int, racer: int) -> None:
         reports.commit(connection, NOW.date(), "mark", DayPlan([report]), NOW)
 
 
-def raced(how: Callable[[Ledger, int, int], None], url: str) -> Ledger:
+def ledger_after_race(how: Callable[[Ledger, int, int], None], url: str) -> Ledger:
     command = [sys.executable, __file__, how.__name__, url]
     process = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
     assert (process.stderr, process.returncode) == ("", 0)
@@ -73,7 +73,7 @@ def raced(how: Callable[[Ledger, int, int], None], url: str) -> Ledger:
 
 
 def test_digest_is_decided_once_when_processes_race(ledger_url: str) -> None:
-    ledger = raced(decide_the_same, ledger_url)
+    ledger = ledger_after_race(decide_the_same, ledger_url)
 
     assert sorted(delivery.key for delivery in ledger.deliveries()) == sorted(
         f"local|digest|{number}" for number in range(ROUNDS)
@@ -82,7 +82,7 @@ def test_digest_is_decided_once_when_processes_race(ledger_url: str) -> None:
 
 
 def test_crossing_is_news_of_one_digest_when_processes_race(ledger_url: str) -> None:
-    ledger = raced(decide_another, ledger_url)
+    ledger = ledger_after_race(decide_another, ledger_url)
 
     assert Counter(delivery.payload["news"] for delivery in ledger.deliveries()) == {0: ROUNDS * RACERS - 1, 1: 1}
     with ledger.reading() as connection:
@@ -91,7 +91,7 @@ def test_crossing_is_news_of_one_digest_when_processes_race(ledger_url: str) -> 
 
 
 def test_claim_is_given_to_one_process_when_processes_race(ledger_url: str) -> None:
-    ledger = raced(claim, ledger_url)
+    ledger = ledger_after_race(claim, ledger_url)
 
     claims = Counter(delivery.key.partition(" claimed")[0] for delivery in ledger.deliveries() if "by" in delivery.key)
     assert claims == {f"local|digest|{number}": 1 for number in range(ROUNDS)}
@@ -102,7 +102,7 @@ def test_claim_is_given_to_one_process_when_processes_race(ledger_url: str) -> N
 
 
 def test_plan_is_made_on_the_newest_revision_when_processes_race(ledger_url: str) -> None:
-    ledger = raced(plan, ledger_url)
+    ledger = ledger_after_race(plan, ledger_url)
 
     with ledger.reading() as connection:
         revisions = connection.scalars(sa.select(meter_reports.c.revision).order_by(meter_reports.c.revision)).all()
