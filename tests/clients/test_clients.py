@@ -141,7 +141,7 @@ def test_event_counts_once_when_the_first_answer_is_lost(client: Client, collect
     assert counted.in_lake(collector.data) == EVENTS
 
 
-def test_call_counts_at_its_arrival_when_the_recipe_sends_neither_id_nor_time(collector: loopback.Program) -> None:
+def test_call_counts_at_its_arrival_when_sent_without_id_and_time(collector: loopback.Program) -> None:
     accounts = ["acme", "acme", "globex"]
     before = datetime.now(UTC)
     drive(Client(FETCH, "fetch-recipe.cjs"), collector.port, [Counted(name, "", before) for name in accounts])

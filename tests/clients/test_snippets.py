@@ -37,14 +37,14 @@ class Producer:
     snippet: Path
 
     @contextmanager
-    def started(self, port: int, captures: list[dict[str, Any]], **given: Any) -> Iterator["subprocess.Popen[str]"]:
-        all_given = {
+    def started(self, port: int, captures: list[dict[str, Any]], **options: Any) -> Iterator["subprocess.Popen[str]"]:
+        driver_input = {
             "url": f"http://127.0.0.1:{port}/v1/analytics/my-api/",
             "key": loopback.KEY,
             "events": [],
             "snippet": str(self.snippet),
             "captures": captures,
-            **given,
+            **options,
         }
         process = subprocess.Popen(
             self.program,
@@ -55,7 +55,7 @@ class Producer:
             env={"PATH": os.environ["PATH"]},
         )
         assert process.stdin is not None
-        process.stdin.write(json.dumps(all_given))
+        process.stdin.write(json.dumps(driver_input))
         process.stdin.close()
         process.stdin = None
         try:
@@ -64,13 +64,13 @@ class Producer:
             process.kill()
             process.communicate()
 
-    def run(self, port: int, captures: list[dict[str, Any]], **given: Any) -> dict[str, Any]:
+    def run(self, port: int, captures: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
         """Capture, close within `close_seconds`, and return what the snippet says then."""
-        with self.started(port, captures, **{"close_seconds": SECONDS, **given}) as process:
-            return said(process)
+        with self.started(port, captures, **{"close_seconds": SECONDS, **options}) as process:
+            return last_words(process)
 
 
-def said(process: "subprocess.Popen[str]") -> dict[str, Any]:
+def last_words(process: "subprocess.Popen[str]") -> dict[str, Any]:
     """The last words of a producer."""
     stdout, stderr = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, stderr
@@ -145,15 +145,15 @@ def test_event_has_the_id_and_the_time_of_its_call(producer: Producer, collector
 
 def test_events_arrive_when_the_process_just_ends(producer: Producer, collector: loopback.Program) -> None:
     with producer.started(collector.port, CALLS, max_age_seconds=3600) as process:
-        said(process)
+        last_words(process)
     collector.stop()
 
     assert counted_accounts(collector) == accounts(CALLS)
 
 
 def test_events_are_sent_without_close_when_they_are_old_enough(producer: Producer) -> None:
-    given = {"max_age_seconds": 0.05, "is_problem_expected": True}
-    with Answering([(401, {})]) as server, producer.started(server.port, CALLS, **given) as process:
+    options = {"max_age_seconds": 0.05, "is_problem_expected": True}
+    with Answering([(401, {})]) as server, producer.started(server.port, CALLS, **options) as process:
         assert process.stdout is not None
         assert "401" in process.stdout.readline()
 
@@ -172,12 +172,12 @@ def test_events_arrive_when_a_batch_is_full(producer: Producer, collector: loopb
 def test_events_arrive_when_the_collector_comes_back(producer: Producer, tmp_path: Path) -> None:
     port = free_port()
     collector = loopback.Program(tmp_path / "data", {"HEADROOM_COLLECT_PORT": str(port)})
-    given = {"max_age_seconds": 0.01, "is_problem_expected": True, "close_seconds": SECONDS}
-    with producer.started(port, CALLS, **given) as process:
+    options = {"max_age_seconds": 0.01, "is_problem_expected": True, "close_seconds": SECONDS}
+    with producer.started(port, CALLS, **options) as process:
         assert process.stdout is not None
         assert "refused" in process.stdout.readline().lower()
         with collector.running():
-            words = said(process)
+            words = last_words(process)
             collector.stop()
 
     assert words["dropped"] == 0
@@ -186,15 +186,15 @@ def test_events_arrive_when_the_collector_comes_back(producer: Producer, tmp_pat
 
 def test_events_arrive_when_the_collector_was_full(producer: Producer, tmp_path: Path) -> None:
     collector = loopback.Program(tmp_path / "data", {"HEADROOM_COLLECT_MAX_CONNECTIONS": "1"})
-    given = {"max_age_seconds": 0.01, "is_problem_expected": True, "close_seconds": SECONDS}
+    options = {"max_age_seconds": 0.01, "is_problem_expected": True, "close_seconds": SECONDS}
     with collector.running() as port, loopback.raw_connection(port) as other:
         other.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
         assert b"200 OK" in loopback.read_reply(other)
-        with producer.started(port, CALLS, **given) as process:
+        with producer.started(port, CALLS, **options) as process:
             assert process.stdout is not None
             assert "503" in process.stdout.readline()
             other.close()
-            words = said(process)
+            words = last_words(process)
         collector.stop()
 
     assert words["dropped"] == 0
@@ -255,8 +255,8 @@ def test_events_are_dropped_and_counted_when_it_is_closed_too_early(producer: Pr
 
 def test_capture_returns_at_once_when_the_collector_hangs(producer: Producer) -> None:
     with socket.create_server(("127.0.0.1", 0)) as hanging:
-        given = {"queue_size": 1000, "batch_size": 10, "close_seconds": 0.2}
-        words = producer.run(hanging.getsockname()[1], CALLS * 1000, **given)
+        options = {"queue_size": 1000, "batch_size": 10, "close_seconds": 0.2}
+        words = producer.run(hanging.getsockname()[1], CALLS * 1000, **options)
 
     assert words["dropped"] == len(CALLS * 1000)
     assert words["seconds"] < 2  # a thousandth of it is usual for one

@@ -191,7 +191,7 @@ def arrive(engines: Engines, name: str, *events: object, now: datetime) -> None:
     ingest(engines.data, engines.data / "landing", now)
 
 
-def test_all_marts_are_row_by_row_the_same(engines: Engines) -> None:
+def test_marts_are_row_by_row_the_same_on_both_engines(engines: Engines) -> None:
     engines.build(NOW)
     found = engines.differences()
     for table, (count, rows) in found.items():  # pytest -rP shows it; the table in dbt_project/CLICKHOUSE.md
@@ -221,7 +221,7 @@ def test_count_is_killed_between_its_statements(engines: Engines, statement: str
     assert killed_before(statement, engines, LATER) == -signal.SIGKILL
 
 
-def test_late_data_and_a_changed_quota_count_by_increments_alike_after_all_these_kills(engines: Engines) -> None:
+def test_late_data_and_changed_quota_count_by_increments_after_kills(engines: Engines) -> None:
     made = engines.server.ask("select name, uuid from system.tables where database = currentDatabase()")
     uuids = {row["name"]: row["uuid"] for row in made}
     quota = make_quota("reset", 900, "2026-11-20T20:00:00Z")

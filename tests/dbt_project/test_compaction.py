@@ -24,7 +24,7 @@ def tables(builder: Builder) -> dict[str, list[tuple[Any, ...]]]:
     return {name: builder.query(f"select * from main.{name} order by all") for (name,) in builder.query(TABLES)}
 
 
-def test_marts_built_by_increments_over_a_compaction_are_those_built_anew(
+def test_marts_built_by_increments_equal_a_full_build_after_a_compaction(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compaction, "FILES", 2)

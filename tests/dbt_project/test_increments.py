@@ -306,9 +306,7 @@ def test_everything_is_counted_again_where_nothing_can_be_relied_on(lake: Path, 
     assert_counted(builder, lake, NOW + timedelta(hours=1))
 
 
-def test_lake_that_comes_back_after_another_one_was_counted_is_counted_again(
-    lake: Path, builder: Builder, tmp_path: Path
-) -> None:
+def test_lake_is_counted_again_when_it_returns_after_another_one(lake: Path, builder: Builder, tmp_path: Path) -> None:
     """What is remembered of the first lake does not hold for a table that was counted from the second one."""
     lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
     assert is_well(builder.build(NOW))

@@ -47,7 +47,7 @@ def build(builder: Builder, *nodes: str) -> dict[str, list[tuple[Any, ...]]]:
     }
 
 
-def test_marts_of_a_pruned_lake_are_those_of_one_that_never_had_the_old_calls(
+def test_marts_of_a_pruned_lake_equal_marts_without_the_old_calls(
     data: Path, builder: Builder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADROOM_NOW", NOW.isoformat())

@@ -58,7 +58,7 @@ def test_image_is_made_of_what_is_pinned() -> None:
     assert not re.search(r"https?://|index-url|trusted-host", (DEPLOY / "Dockerfile").read_text())
 
 
-def test_image_runs_as_nobody_in_particular_and_tells_its_health() -> None:
+def test_image_runs_without_root_and_reports_its_health() -> None:
     last_stage = [(name, said) for name, said in dockerfile()][-10:]
 
     users = [said for name, said in dockerfile() if name == "USER"]
@@ -81,7 +81,7 @@ def test_everything_that_is_copied_exists_and_reaches_the_builder() -> None:
     assert not [secret for secret in (".env", "deploy/.env") if any(fnmatch.fnmatch(secret, each) for each in allowed)]
 
 
-def test_only_webserver_and_collector_are_reached_and_only_from_this_machine() -> None:
+def test_only_webserver_and_collector_have_ports_and_only_locally() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
 
     assert published == {

@@ -80,7 +80,7 @@ def test_published_copy_has_the_same_tables_with_the_same_types(on_duckdb: Progr
     assert {"stg_accounts", "stg_customers", "billable_usage_hourly"} <= set(found)
 
 
-def test_what_is_wrong_at_the_server_is_said_in_a_sentence_and_publishes_nothing(on_clickhouse: Program) -> None:
+def test_server_error_is_said_in_a_sentence_and_publishes_nothing(on_clickhouse: Program) -> None:
     published = (on_clickhouse.data / "published.duckdb").read_bytes()
     url = on_clickhouse.environment["HEADROOM_CLICKHOUSE_URL"]
 

@@ -112,7 +112,7 @@ def test_preview_shows_what_was_sent(program: Program, slack: FakeSlack, browser
     assert all(file["name"] in draft or file["alt"] in draft for file in slack.uploads.values())
 
 
-def test_what_was_announced_is_no_news_but_can_be_drawn_again(program: Program, browser: Browser) -> None:
+def test_announced_crossing_is_no_news_but_can_be_drawn_again(program: Program, browser: Browser) -> None:
     browser.open(page(program))
     sent = browser.value(BODIES)
     tomorrow = program.run("digest", "--preview", "--date", "2024-11-21").stdout

@@ -146,7 +146,7 @@ def test_usage_answers_from_the_published_copy(program: Program) -> None:
     ]
 
 
-def test_parts_do_only_what_they_are_named_after(program: Program, stripe: FakeStripe) -> None:
+def test_steps_do_only_what_they_are_named_after(program: Program, stripe: FakeStripe) -> None:
     land(program.landing, "more.ndjson", make_event("acme", "2024-11-20T07:10:00Z"))
 
     ingested = program.run("run", "--only", "ingest")
@@ -192,7 +192,7 @@ def test_configuration_is_refused_in_a_sentence(program: Program) -> None:
     assert "Traceback" not in result.stderr
 
 
-def test_failed_check_stops_what_would_be_sent_and_keeps_the_published_copy(program: Program) -> None:
+def test_failed_check_stops_sending_and_keeps_the_published_copy(program: Program) -> None:
     duplicate_an_event(program.data / "lake" / "batches")
     land(program.landing, "late.ndjson", make_event("acme", "2024-11-20T07:20:00Z"))
     published = (program.data / "published.duckdb").read_bytes()

@@ -136,9 +136,7 @@ def test_digest_is_not_posted_again_when_materialized_again(slack: FakeSlack) ->
     assert len(slack.requests) == requests
 
 
-def test_next_digest_has_the_crossings_of_missed_days_alone_and_once_when_its_answer_is_lost(
-    program: Program, slack: FakeSlack
-) -> None:
+def test_digest_has_missed_days_crossings_once_when_its_answer_is_lost(program: Program, slack: FakeSlack) -> None:
     (program.data / "accounts.csv").write_text("account_id,owner\ndelta,dana@example.com\n")
     slack.users["dana@example.com"] = "U0DANA"
     use_up(program, "beta", "2024-11-20T21:00:00Z")
@@ -166,7 +164,7 @@ def test_reply_that_is_refused_fails_the_run(program: Program, slack: FakeSlack)
     slack.scopes |= {"files:write"}
 
 
-def test_stale_data_is_told_to_the_data_team_once(program: Program, slack: FakeSlack) -> None:
+def test_stale_data_is_reported_to_the_data_team_once(program: Program, slack: FakeSlack) -> None:
     slack.channels["C0DATA"] = {}
     program.environment["HEADROOM_SLACK_CHANNEL_DATA"] = "C0DATA"
 
@@ -183,9 +181,7 @@ def test_stale_data_is_told_to_the_data_team_once(program: Program, slack: FakeS
     assert "nothing sent: No usage digest for 2024-11-26 yet" in stale.stdout
 
 
-def test_digest_is_made_when_the_data_is_fresh_and_posted_once_when_two_run_at_the_same_time(
-    program: Program, slack: FakeSlack
-) -> None:
+def test_digest_is_posted_once_when_data_is_fresh_and_two_run_at_once(program: Program, slack: FakeSlack) -> None:
     use_up(program, "epsilon", "2024-11-26T08:10:00Z")
 
     run_twice_at_once(program, HEADROOM_NOW=NINE)
@@ -196,7 +192,7 @@ def test_digest_is_made_when_the_data_is_fresh_and_posted_once_when_two_run_at_t
     assert accounts_in(slack.messages[-1]) == ["epsilon"]
 
 
-def test_week_is_told_once_from_real_figures(program: Program, slack: FakeSlack) -> None:
+def test_weekly_message_is_posted_once_from_real_figures(program: Program, slack: FakeSlack) -> None:
     before = slack.counts()
 
     told = program.run("run", "--only", "notices", HEADROOM_NOW=NINE)

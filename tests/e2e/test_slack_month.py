@@ -50,9 +50,7 @@ def digest(program: Program, slack: FakeSlack, day: str) -> dict[str, Any]:
 # The tests of this module are the days of one installation.
 
 
-def test_first_digest_has_the_crossing_of_the_last_evening_and_not_what_was_before(
-    program: Program, slack: FakeSlack
-) -> None:
+def test_first_digest_has_the_last_evenings_crossing_and_no_older_one(program: Program, slack: FakeSlack) -> None:
     call(program, "acme", *(f"2024-10-31T21:0{n}:00Z" for n in range(4)))  # from 22:00 on in Berlin
     call(program, "acme", *(f"2024-11-01T05:00:0{n}Z" for n in range(3)))
 
@@ -64,7 +62,7 @@ def test_first_digest_has_the_crossing_of_the_last_evening_and_not_what_was_befo
     assert program.ledger(VERDICTS) == [("acme", "announced"), ("older", "backfill")]
 
 
-def test_new_month_counts_anew_and_a_file_of_the_old_one_is_told_as_ended(program: Program, slack: FakeSlack) -> None:
+def test_new_month_starts_at_zero_and_a_late_file_counts_as_ended(program: Program, slack: FakeSlack) -> None:
     call(program, "acme", "2024-11-01T20:00:00Z")
     call(program, "later", *(f"2024-10-12T10:00:0{n}Z" for n in range(4)))
 

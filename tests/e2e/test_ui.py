@@ -87,7 +87,7 @@ def program(tmp_path: Path) -> Program:
     return program
 
 
-def test_terminal_is_quiet_while_runs_succeed_and_names_the_cause_when_one_fails(program: Program) -> None:
+def test_terminal_is_quiet_until_a_run_fails_and_then_names_the_cause(program: Program) -> None:
     ui = Ui(program)
     try:
         # The sensor starts the first one, as something has landed; a person the second, of a few assets.
@@ -135,7 +135,7 @@ def test_code_location_that_does_not_load_is_shown(program: Program, number: sig
     wait_until(lambda: not processes_of(program))
 
 
-def test_failing_start_is_told_with_its_status(program: Program) -> None:
+def test_failing_start_is_reported_with_its_status(program: Program) -> None:
     (program.data / "dagster").mkdir(parents=True)
     (program.data / "dagster" / "dagster.yaml").write_text("nonsense: true\n")
     result = program.run("ui", status=1)

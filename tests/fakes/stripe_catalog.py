@@ -20,7 +20,7 @@ EMBEDDED = 10
 """Objects of a list within another object, at most; the others are on the next pages."""
 
 
-class CatalogueStripe(FakeStripe):
+class CatalogStripe(FakeStripe):
     """Stripe with a price list."""
 
     def __init__(self) -> None:
@@ -162,7 +162,7 @@ class Items:
 
     permission = "subscription"
 
-    def __init__(self, stripe: CatalogueStripe) -> None:
+    def __init__(self, stripe: CatalogStripe) -> None:
         self.stripe = stripe
 
     def call(self, request: Request, rest: list[str]) -> Json:

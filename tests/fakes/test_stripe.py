@@ -186,7 +186,9 @@ def test_failure_is_repeated_under_its_key(
 
 
 @pytest.mark.parametrize(("fault", "events"), [(LOST_BEFORE, 0), (LOST_AFTER, 1), (CUT_OFF_AFTER, 1)], ids=str)
-def test_answer_is_lost(stripe: FakeStripe, client: sdk.StripeClient, fault: Fault, events: int) -> None:
+def test_event_counts_once_when_it_is_sent_again_after_a_lost_answer(
+    stripe: FakeStripe, client: sdk.StripeClient, fault: Fault, events: int
+) -> None:
     stripe.then(fault)
     with pytest.raises(sdk.StripeError):
         send(client, key="k")
@@ -244,7 +246,7 @@ def test_events_that_do_not_count_are_reported_by_kind_and_window(stripe: FakeSt
         reports(client, created={"gt": str(NOW)})
 
 
-def test_what_is_validated_later_goes_by_what_is_there_then(stripe: FakeStripe, client: sdk.StripeClient) -> None:
+def test_event_is_validated_after_its_lag_by_what_exists_then(stripe: FakeStripe, client: sdk.StripeClient) -> None:
     stripe.lag = 60
     send(client, "a", key="a", customer="cus_new")
     send(client, "b", key="b")
@@ -287,7 +289,7 @@ def test_summaries_are_of_hours_days_or_the_whole(stripe: FakeStripe, client: sd
     ],
     ids=str,
 )
-def test_summaries_are_refused(
+def test_summaries_are_refused_when_a_parameter_is_wrong(
     stripe: FakeStripe, client: sdk.StripeClient, params: dict[str, Any], words: str
 ) -> None:
     with pytest.raises(sdk.InvalidRequestError, match=words) as refused:

@@ -147,7 +147,7 @@ def test_check_of_our_own_says_what_it_means(definitions: dg.Definitions) -> Non
         assert len(said[name]) > 60, name
 
 
-def test_catalogue_is_compared_once_a_day(definitions: dg.Definitions) -> None:
+def test_catalog_is_compared_once_a_day(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     asked = {
         job.name

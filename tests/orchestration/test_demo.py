@@ -328,7 +328,7 @@ def test_same_arguments_write_the_same_bytes(tmp_path: Path) -> None:
     assert other_seed != truths[0]
 
 
-def test_chunks_leave_the_truth_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_truth_is_the_same_when_files_are_written_in_chunks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("orchestration.demo.files._CHUNK_LINES", 7)
     truth, found = make_demo(tmp_path, NOWS[0])
 
@@ -336,7 +336,7 @@ def test_chunks_leave_the_truth_alone(tmp_path: Path, monkeypatch: pytest.Monkey
     assert (truth.lines, truth.duplicates) == (found.lines, found.duplicates)
 
 
-def test_sizes_are_far_apart(tmp_path: Path) -> None:
+def test_sizes_of_accounts_are_far_apart(tmp_path: Path) -> None:
     truth, _ = make_demo(tmp_path, NOWS[0], events=40_000)
 
     sizes = sorted((sum(account.calls_by_date.values()) for account in truth.accounts), reverse=True)
@@ -352,7 +352,7 @@ def test_few_accounts_are_enough(tmp_path: Path, accounts: int, events: int) -> 
     assert truth.calls == sum(at <= truth.now for _, at in found.calls.values())
 
 
-def test_nothing_to_write_is_refused(tmp_path: Path) -> None:
+def test_unusable_arguments_are_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="aware"):
         generate(tmp_path, tmp_path / "accounts.csv", now=NOWS[0].replace(tzinfo=None))
     for sizes in ({"accounts": 0}, {"days": 0}, {"events": -1}):

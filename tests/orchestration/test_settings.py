@@ -166,7 +166,7 @@ def test_url_of_clickhouse_is_refused_in_a_sentence_without_its_password(
     assert PASSWORD not in str(caught.value)
 
 
-def test_clickhouse_is_refused_in_a_sentence_where_its_adapter_is_not_installed(
+def test_clickhouse_is_refused_in_a_sentence_without_its_adapter(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("HEADROOM_CLICKHOUSE_URL", f"http://u:{PASSWORD}@host/database")

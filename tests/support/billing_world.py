@@ -105,9 +105,9 @@ class World:
 
     def look(self, after: timedelta = timedelta()) -> ReconcileResult:
         self.now += after
-        looked = reconcile.look_back(self.config, connect_meter, self.clock)
-        assert looked
-        return looked
+        result = reconcile.look_back(self.config, connect_meter, self.clock)
+        assert result
+        return result
 
     def totals(self, customer: str) -> dict[datetime, int]:
         """What Stripe bills, by hour."""

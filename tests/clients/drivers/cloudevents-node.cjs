@@ -1,4 +1,4 @@
-const { url, key, events, options, insist, drive } = require("./given.cjs");
+const { url, key, events, options, insist, drive } = require("./driver_input.cjs");
 const { CloudEvent, HTTP, Mode, emitterFor, httpTransport } = require("cloudevents");
 
 drive(async () => {

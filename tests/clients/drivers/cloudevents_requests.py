@@ -2,7 +2,7 @@
 
 import requests
 from cloudevents.http import CloudEvent, to_binary, to_structured
-from given import EVENTS, KEY, OPTIONS, URL, insist
+from driver_input import EVENTS, KEY, OPTIONS, URL, insist
 
 
 def send(event: CloudEvent) -> None:

@@ -1,5 +1,5 @@
 // As in Agentry's recipe: one request for each call, and nobody looks at the answer. No id, no time.
-const { url, key, events, drive } = require("./given.cjs");
+const { url, key, events, drive } = require("./driver_input.cjs");
 
 drive(async (report) => {
   for (const { account } of events) {

@@ -1,4 +1,4 @@
-const { url, key, events, options, insist, drive } = require("./given.cjs");
+const { url, key, events, options, insist, drive } = require("./driver_input.cjs");
 const { OpenMeter } = require("@openmeter/sdk");
 
 drive(async () => {

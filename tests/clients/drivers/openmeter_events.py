@@ -1,6 +1,6 @@
 """OpenMeter's library for Python: the account is the subject."""
 
-from given import EVENTS, KEY, OPTIONS, URL, insist, moment
+from driver_input import EVENTS, KEY, OPTIONS, URL, insist, moment
 from openmeter import Client
 from openmeter.models import Event
 

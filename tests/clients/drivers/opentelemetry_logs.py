@@ -1,6 +1,6 @@
 """OpenTelemetry's log exporter: attributes are properties, `log.record.uid` is the id."""
 
-from given import EVENTS, KEY, OPTIONS, URL, moment
+from driver_input import EVENTS, KEY, OPTIONS, URL, moment
 from opentelemetry._logs import LogRecord
 from opentelemetry.exporter.otlp.proto.http import Compression
 from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter

@@ -1,4 +1,4 @@
-const { url, key, events, options, drive } = require("./given.cjs");
+const { url, key, events, options, drive } = require("./driver_input.cjs");
 const { PostHog } = require("posthog-node");
 
 if (options.has("v1")) process.env.POSTHOG_CAPTURE_MODE = "v1";

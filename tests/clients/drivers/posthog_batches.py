@@ -1,6 +1,6 @@
 """PostHog's library for Python."""
 
-from given import EVENTS, KEY, OPTIONS, URL, moment
+from driver_input import EVENTS, KEY, OPTIONS, URL, moment
 from posthog import Posthog
 
 problems: list[object] = []

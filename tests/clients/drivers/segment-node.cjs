@@ -1,4 +1,4 @@
-const { url, key, events, drive } = require("./given.cjs");
+const { url, key, events, drive } = require("./driver_input.cjs");
 const { Analytics } = require("@segment/analytics-node");
 
 drive(async (report) => {

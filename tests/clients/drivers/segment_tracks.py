@@ -1,6 +1,6 @@
 """Segment's library for Python."""
 
-from given import EVENTS, KEY, OPTIONS, URL, moment
+from driver_input import EVENTS, KEY, OPTIONS, URL, moment
 from segment.analytics.client import Client
 
 problems: list[object] = []

@@ -1,5 +1,5 @@
 // Winston's transport: flat objects with `level` and `message` beside what was logged.
-const { url, key, events, options, drive } = require("./given.cjs");
+const { url, key, events, options, drive } = require("./driver_input.cjs");
 const winston = require("winston");
 
 drive(async (report) => {

@@ -17,7 +17,7 @@ BLOCKS, SEEDS = 3, 7
 
 @pytest.mark.parametrize("block", range(BLOCKS), ids=lambda block: f"seeds from {SEEDS * block}")
 @pytest.mark.parametrize("mode", MODES)
-def test_every_hour_is_billed_as_it_was_used_or_is_told(mode: str, block: int) -> None:
+def test_every_hour_is_billed_as_it_was_used_or_is_listed_as_a_problem(mode: str, block: int) -> None:
     for seed in range(SEEDS * block, SEEDS * (block + 1)):
         tally, wrong = report_of((seed, mode))
         assert not wrong

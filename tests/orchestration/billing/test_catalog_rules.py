@@ -49,7 +49,7 @@ PRICINGS = [
 
 
 @pytest.mark.parametrize(("fields", "included"), list(product(PRICINGS, [None, 0, 1, 100])))
-def test_stripe_charges_what_the_plan_does_or_the_plan_is_said_to_be_inexpressible(
+def test_stripe_charges_what_the_plan_does_unless_it_is_inexpressible(
     fields: dict[str, Any], included: int | None
 ) -> None:
     plan = make_plan(**fields, included_units=included)
@@ -116,7 +116,7 @@ def test_plan_of_two_meters_is_one_product_with_one_base_price() -> None:
     assert [each.id for each in wanted.products.values()] == ["headroom_pro"]
 
 
-def test_ids_of_plans_are_told_apart_whatever_their_names() -> None:
+def test_plan_ids_are_distinct_whatever_the_names_of_the_plans() -> None:
     names = ["pro", "Pro", "pro plus", "pro-plus", "pro/plus", "Größe", "x" * 300]
     ids = [each.id for each in catalog_of([make_plan(name=name) for name in names], "calls").products.values()]
     assert len(set(ids)) == len(names)

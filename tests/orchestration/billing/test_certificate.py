@@ -28,7 +28,7 @@ CERTIFIED = replace(OPEN, status=Status.CERTIFIED, stripe_units=5, difference=No
         (CERTIFIED, 6, 12, False),
     ],
 )
-def test_period_is_compared_again_after_six_hours_and_just_before_its_invoice_is_final(
+def test_period_is_compared_again_after_six_hours_and_before_it_is_final(
     before: Certificate | None, units: int, after: float, expected: bool
 ) -> None:
     assert is_due(before, units, END + after * HOUR) is expected

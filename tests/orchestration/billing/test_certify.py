@@ -50,9 +50,9 @@ class Closing(World):
     def certify(self, at: datetime | None = None, **settings: Any) -> CertifyResult:
         self.now = at or self.now
         self.settings |= settings
-        compared = certify.certify(self.config, connect_meter, lambda: self.now)
-        assert compared
-        return compared
+        result = certify.certify(self.config, connect_meter, lambda: self.now)
+        assert result
+        return result
 
     def hour(self, at: datetime) -> None:
         """What the hourly job does, up to the certificates."""
@@ -93,9 +93,9 @@ def test_period_is_certified_once_when_counted_reported_and_shown_agree(world: C
     assert world.certificate().stripe_units is None
 
     world.hour(END + timedelta(minutes=65))
-    compared = world.certify()
-    assert (compared.certified, compared.open, compared.left) == (1, [], 0)
-    assert compared.reads == 8, "720 hours, 100 a page"
+    result = world.certify()
+    assert (result.certified, result.open, result.left) == (1, [], 0)
+    assert result.reads == 8, "720 hours, 100 a page"
     found = world.certificate()
     assert (found.status, found.hours, found.units, found.reported_units, found.stripe_units) == (
         Status.CERTIFIED,
@@ -108,16 +108,16 @@ def test_period_is_certified_once_when_counted_reported_and_shown_agree(world: C
     assert world.certify() == CertifyResult()
 
 
-def test_difference_at_stripe_is_told_by_the_hour_and_looked_at_again(world: Closing) -> None:
+def test_difference_at_stripe_is_named_by_the_hour_and_checked_again(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5, ("b", "cus_b", FIRST): 1}
     world.hour(END + timedelta(minutes=5))
     for event in world.stripe.events:
         event.payload["value"] = "4" if event.payload["value"] == "5" else "1"
     at = END + timedelta(hours=1)
-    compared = world.certify(at)
+    result = world.certify(at)
 
-    assert compared.certified == 1
-    assert [each.difference for each in compared.open] == ["2026-11-01 10:00 UTC: 5 counted, 4 shown by Stripe"]
+    assert result.certified == 1
+    assert [each.difference for each in result.open] == ["2026-11-01 10:00 UTC: 5 counted, 4 shown by Stripe"]
     assert "Not certified" in world.certificate().sentence
     assert world.certify(at + 2 * HOUR) == CertifyResult(), "too early"
     assert world.certify(END + timedelta(hours=GRACE - 1)).reads == 8, "once more before the invoice is final"
@@ -129,7 +129,7 @@ def test_difference_at_stripe_is_told_by_the_hour_and_looked_at_again(world: Clo
     assert not world.certificate().is_before_final
 
 
-def test_what_is_not_reported_is_told_without_asking_stripe(world: Closing) -> None:
+def test_unreported_usage_is_found_without_asking_stripe(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5, ("a", "cus_a", LAST): 1}
     world.hour(END + timedelta(minutes=5))
     world.now = END + timedelta(hours=GRACE, minutes=5)
@@ -146,7 +146,7 @@ def test_what_is_not_reported_is_told_without_asking_stripe(world: Closing) -> N
     assert len(world.certify(world.now + HOUR).open) == 1, "costs no read, so it is looked at each time"
 
 
-def test_certified_period_is_compared_again_when_it_changes_before_its_invoice_is_final(world: Closing) -> None:
+def test_certified_period_is_compared_again_when_changed_before_final(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5}
     world.hour(END + timedelta(minutes=5))
     assert world.certify(END + HOUR).certified == 1
@@ -179,8 +179,8 @@ def test_reads_are_shared_with_the_hourly_comparison(world: Closing) -> None:
     world.now = END + HOUR
     reconcile.look_back(world.config, connect_meter, lambda: world.now)  # two reads
 
-    compared = world.certify(HEADROOM_STRIPE_READS_PER_DAY=12)
-    assert (compared.certified, compared.reads, compared.left) == (1, 8, 1)
+    result = world.certify(HEADROOM_STRIPE_READS_PER_DAY=12)
+    assert (result.certified, result.reads, result.left) == (1, 8, 1)
     assert world.certify() == CertifyResult(left=1)
     assert world.certify(END + timedelta(days=1)).certified == 1
 
@@ -189,10 +189,10 @@ def test_customer_that_stripe_does_not_know_is_open_and_stops_no_other(world: Cl
     world.usage = {("a", "cus_a", FIRST): 5, ("b", "cus_b", FIRST): 1}
     world.hour(END + timedelta(minutes=5))
     world.stripe.delete_customer("cus_a")
-    compared = world.certify(END + HOUR)
+    result = world.certify(END + HOUR)
 
-    assert compared.certified == 1
-    [found] = compared.open
+    assert result.certified == 1
+    [found] = result.open
     assert found.stripe_customer_id == "cus_a"
     assert "cus_a" in str(found.difference)
 
@@ -201,14 +201,14 @@ def test_stripe_that_is_down_leaves_all_for_later(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5, ("b", "cus_b", FIRST): 1}
     world.hour(END + timedelta(minutes=5))
     world.stripe.before = lambda request: setattr(world.stripe, "is_down", "event_summaries" in request.path)
-    compared = world.certify(END + HOUR)
-    assert (compared.certified, compared.left) == (0, 2)
-    assert "no usable answer from Stripe" in compared.stopped
+    result = world.certify(END + HOUR)
+    assert (result.certified, result.left) == (0, 2)
+    assert "no usable answer from Stripe" in result.stopped
     world.stripe.before, world.stripe.is_down = (lambda _: None), False
     assert world.certify().certified == 2
 
 
-def test_periods_from_before_the_first_report_are_not_headrooms_to_certify(world: Closing) -> None:
+def test_periods_before_the_first_report_are_not_certified(world: Closing) -> None:
     october = START - timedelta(days=31)
     world.periods = [("a", october, START, "calendar month"), ("a", START, END, "calendar month")]
     world.usage = {("a", "cus_a", october + HOUR): 5, ("a", "cus_a", FIRST): 1}

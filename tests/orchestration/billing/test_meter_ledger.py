@@ -55,22 +55,22 @@ def commit(reports: MeterLedger, *rows: MeterReport, **plan: Any) -> None:
 
 
 def states(reports: MeterLedger) -> dict[str, ReportState]:
-    return {row.identifier: row.state for name in ("cus_1", "cus_2") for row in of(reports, name)}
+    return {row.identifier: row.state for name in ("cus_1", "cus_2") for row in reports_of(reports, name)}
 
 
-def of(reports: MeterLedger, customer: str = "cus_1") -> list[Report]:
+def reports_of(reports: MeterLedger, customer: str = "cus_1") -> list[Report]:
     return reports.of_customer(customer, SEVEN - 48 * HOUR, SEVEN + 48 * HOUR)
 
 
-def names(rows: list[Report]) -> list[str]:
+def identifiers(rows: list[Report]) -> list[str]:
     return [row.identifier for row in rows]
 
 
 def test_committed_reports_come_back_with_their_revisions_in_order(reports: MeterLedger) -> None:
     commit(reports, report(revision=2, value=-3), report(), report(hour=SEVEN - HOUR))
 
-    rows = of(reports)
-    assert names(rows) == ["cus_1 20-06 1", "cus_1 20-07 1", "cus_1 20-07 2"]
+    rows = reports_of(reports)
+    assert identifiers(rows) == ["cus_1 20-06 1", "cus_1 20-07 1", "cus_1 20-07 2"]
     last = rows[-1]
     assert (last.units, last.value, last.state, last.created_at) == (20, -3, S.PREPARED, NOW)
     assert (last.attempts, last.answered_errors, last.checks, last.first_attempt_at) == (0, 0, 0, None)
@@ -83,7 +83,7 @@ def test_reports_of_other_environments_and_meters_are_not_seen(reports: MeterLed
     commit(MeterLedger(reports.ledger, "production", "api-calls"), report())
     commit(MeterLedger(reports.ledger, "local", "storage"), report(identifier="x"))
 
-    assert of(reports) == reports.due(NOW, 9) == reports.problems() == reports.totals() == []
+    assert reports_of(reports) == reports.due(NOW, 9) == reports.problems() == reports.totals() == []
     assert reports.live_since() is None
     assert reports.open_days() == set()
     assert reports.planned_days() == {}
@@ -98,7 +98,7 @@ def test_report_is_refused_when_it_was_recorded_before(reports: MeterLedger, sec
 
     with pytest.raises(sa.exc.IntegrityError):
         commit(reports, report("cus_2"), report(**second))
-    assert names(of(reports, "cus_2")) == []
+    assert identifiers(reports_of(reports, "cus_2")) == []
 
 
 def test_recorded_is_what_the_plan_needs_of_a_utc_day(reports: MeterLedger) -> None:
@@ -112,7 +112,7 @@ def test_recorded_is_what_the_plan_needs_of_a_utc_day(reports: MeterLedger) -> N
     )
     [row] = reports.of_customer("cus_1", midnight - HOUR, midnight)
     decided = NOW + HOUR
-    [newest] = [each for each in of(reports) if each.revision == 2]
+    [newest] = [each for each in reports_of(reports) if each.revision == 2]
     reports.save([Report(**{**vars(newest), "finished_at": decided})], "finished_at")
 
     with reports.ledger.reading() as connection:
@@ -175,37 +175,37 @@ def test_due_are_the_prepared_oldest_first_and_then_those_in_doubt(reports: Mete
     [doubtful, *_] = reports.claim(reports.due(NOW, 1), NOW)
     assert doubtful.identifier == "cus_1 20-06 1"
 
-    assert names(reports.due(NOW + HOUR, 1)) == ["cus_2 20-06 1"]
-    assert names(reports.due(NOW + HOUR, 9)) == ["cus_2 20-06 1", "cus_1 20-07 1"]
+    assert identifiers(reports.due(NOW + HOUR, 1)) == ["cus_2 20-06 1"]
+    assert identifiers(reports.due(NOW + HOUR, 9)) == ["cus_2 20-06 1", "cus_1 20-07 1"]
     reports.claim(reports.due(NOW, 9), NOW + HOUR)
     assert reports.due(NOW, 9) == []
-    assert names(reports.due(NOW + HOUR, 9)) == ["cus_1 20-06 1"]
+    assert identifiers(reports.due(NOW + HOUR, 9)) == ["cus_1 20-06 1"]
     assert len(reports.due(NOW + 2 * HOUR, 9)) == 3
 
 
 def test_due_and_old_share_all_by_the_hour_and_the_first_attempt(reports: MeterLedger) -> None:
     commit(reports, report(), report(hour=SEVEN - HOUR), report("cus_2"), report("cus_2", SEVEN - HOUR))
-    mine = of(reports, "cus_2")
+    mine = reports_of(reports, "cus_2")
     reports.claim(mine[:1], NOW)
     reports.claim(mine[1:], NOW + HOUR)
     later = NOW + 9 * HOUR
     commit(reports, *(report("cus_3", revision=n, state=state) for n, state in enumerate((S.SENT, S.HELD), 1)))
 
     since = SEVEN
-    assert names(reports.due(later, 9, since)) == ["cus_1 20-07 1"]
-    assert names(reports.old(since)) == ["cus_1 20-06 1"]
+    assert identifiers(reports.due(later, 9, since)) == ["cus_1 20-07 1"]
+    assert identifiers(reports.old(since)) == ["cus_1 20-06 1"]
     commit(reports, superseded=[("cus_1", SEVEN), ("cus_1", SEVEN - HOUR)])
     since = NOW + HOUR
-    assert names(reports.due(later, 9, since)) == ["cus_2 20-07 1"]
-    assert names(reports.old(since)) == ["cus_2 20-06 1"]
+    assert identifiers(reports.due(later, 9, since)) == ["cus_2 20-07 1"]
+    assert identifiers(reports.old(since)) == ["cus_2 20-06 1"]
 
 
 def test_claim_notes_each_attempt_before_it_is_made(reports: MeterLedger) -> None:
     commit(reports, report(), report("cus_2"))
-    claimed = reports.claim(of(reports), NOW)
+    claimed = reports.claim(reports_of(reports), NOW)
     [again] = reports.claim(claimed, NOW + HOUR)
 
-    assert of(reports) == [again]
+    assert reports_of(reports) == [again]
     assert again.is_in_doubt
     assert (again.attempts, again.first_attempt_at, again.attempted_at) == (2, NOW, NOW + HOUR)
     assert states(reports)["cus_2 20-07 1"] is S.PREPARED
@@ -213,12 +213,12 @@ def test_claim_notes_each_attempt_before_it_is_made(reports: MeterLedger) -> Non
 
 def test_save_writes_only_what_is_named(reports: MeterLedger) -> None:
     commit(reports, report(), report("cus_2"))
-    [row] = of(reports)
+    [row] = reports_of(reports)
     changed = Report(**{**vars(row), "state": S.SENT, "finished_at": NOW, "error": "no", "checks": 3})
     reports.save([changed], "state", "finished_at")
     reports.save([], "state")
 
-    [found] = of(reports)
+    [found] = reports_of(reports)
     assert (found.state, found.finished_at, found.error, found.checks) == (S.SENT, NOW, None, 0)
     assert states(reports)["cus_2 20-07 1"] is S.PREPARED
 
@@ -231,16 +231,16 @@ def test_problems_are_the_newest_revisions_that_are_not_billed_as_counted(
     commit(reports, report("cus_2", revision=2))
 
     mine = ["cus_1 20-07 1"] if state in (S.REFUSED, S.MISMATCH, S.HELD) else []
-    assert names(reports.problems()) == ["cus_2 20-06 1", *mine]
-    assert names(reports.problems(1)) == ["cus_2 20-06 1"]
+    assert identifiers(reports.problems()) == ["cus_2 20-06 1", *mine]
+    assert identifiers(reports.problems(1)) == ["cus_2 20-06 1"]
 
 
-def test_adopted_report_is_a_further_revision_and_its_day_is_planned_anew(reports: MeterLedger) -> None:
+def test_adopted_report_is_a_further_revision_and_its_day_is_planned_again(reports: MeterLedger) -> None:
     commit(reports, report(state=S.MISMATCH))
-    [row] = of(reports)
+    [row] = reports_of(reports)
     adopted = reports.adopt("cus_1", SEVEN, 7, row.units, NOW)
 
-    assert of(reports) == [row, adopted]
+    assert reports_of(reports) == [row, adopted]
     assert (adopted.revision, adopted.units, adopted.value, adopted.state) == (2, 7, 7 - row.units, S.CONFIRMED)
     assert reports.problems() == []
     assert reports.planned_days() == {TODAY: "unsettled"}
@@ -251,7 +251,7 @@ def test_unconfirmed_begin_with_the_customer_that_waits_longest(reports: MeterLe
     commit(reports, *rows)
 
     def note(customer: str, **fields: Any) -> None:
-        found = [Report(**{**vars(row), "state": S.SENT, **fields}) for row in of(reports, customer)]
+        found = [Report(**{**vars(row), "state": S.SENT, **fields}) for row in reports_of(reports, customer)]
         reports.save(found, "state", "finished_at", "checked_at")
 
     note("cus_1", finished_at=NOW)
@@ -275,10 +275,10 @@ def test_totals_count_reports_customers_and_hours_by_state(reports: MeterLedger)
     ]
 
 
-def test_standing_is_the_newest_revision_that_stripe_may_have(reports: MeterLedger) -> None:
+def test_reports_at_stripe_are_the_newest_revisions_that_it_may_have(reports: MeterLedger) -> None:
     commit(reports, *(report(revision=n, state=s) for n, s in enumerate((S.SENT, S.SENDING, S.REFUSED, S.HELD), 1)))
 
-    assert {key: row.revision for key, row in reports_at_stripe(of(reports)).items()} == {("cus_1", SEVEN): 2}
+    assert {key: row.revision for key, row in reports_at_stripe(reports_of(reports)).items()} == {("cus_1", SEVEN): 2}
 
 
 HOLDER = """

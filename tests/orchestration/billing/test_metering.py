@@ -47,7 +47,7 @@ def planned(units: int, before: HourRecord | None, of: Terms, hour: datetime = H
     return plan([(*key, units)], {key: before} if before else {}, of)
 
 
-def only(made: DayPlan) -> MeterReport:
+def only_report(made: DayPlan) -> MeterReport:
     [report] = made.reports
     return report
 
@@ -75,7 +75,7 @@ def test_correction_is_a_new_revision_with_the_total_or_the_difference(
 ) -> None:
     made = planned(9, recorded(state, 5, 5), terms(mode))
 
-    report = only(made)
+    report = only_report(made)
     assert (report.revision, report.units, report.value, report.state) == (4, 9, value, ReportState.PREPARED)
     assert made.corrected == {KEY: (5, 9)}
     assert planned(5, recorded(state, 5, 5), terms(mode)) == DayPlan()
@@ -85,11 +85,11 @@ def test_correction_is_a_new_revision_with_the_total_or_the_difference(
 def test_hour_that_is_no_longer_desired_is_reported_with_nothing(mode: Mode, value: int) -> None:
     made = plan([], {KEY: recorded(ReportState.CONFIRMED, 5, 5)}, terms(mode))
 
-    assert (only(made).units, only(made).value) == (0, value)
+    assert (only_report(made).units, only_report(made).value) == (0, value)
     assert plan([], {KEY: recorded(ReportState.CONFIRMED, 0, 0)}, terms(mode)) == DayPlan()
 
 
-def test_hour_in_doubt_gets_no_second_revision_and_is_planned_again_when_its_units_changed() -> None:
+def test_hour_in_doubt_gets_no_revision_and_is_replanned_when_changed() -> None:
     before = recorded(ReportState.SENDING, 5, 5)
 
     assert planned(5, before, terms()) == DayPlan()
@@ -102,26 +102,26 @@ def test_prepared_report_waits_and_gives_way_when_the_units_changed() -> None:
     assert planned(5, before, terms()) == DayPlan()
     assert planned(3, before, terms()) == DayPlan(superseded=[KEY])
     made = planned(6, before, terms(DELTA))
-    assert (made.superseded, only(made).value, made.corrected) == ([KEY], 3, {KEY: (3, 6)})
+    assert (made.superseded, only_report(made).value, made.corrected) == ([KEY], 3, {KEY: (3, 6)})
 
 
-def test_prepared_difference_gives_way_when_what_it_is_a_difference_to_changed() -> None:
+def test_prepared_difference_gives_way_when_its_base_changed() -> None:
     before = recorded(ReportState.PREPARED, 5, 3, mode=DELTA)
 
     assert planned(5, before, terms(DELTA)) == DayPlan()
     made = planned(5, replace(before, stands=None), terms(DELTA))
-    assert (made.superseded, only(made).value) == ([KEY], 5)
+    assert (made.superseded, only_report(made).value) == ([KEY], 5)
 
 
 def test_prepared_report_is_held_when_it_became_too_late() -> None:
     made = planned(5, recorded(ReportState.PREPARED, 5, None), terms(final_before={"cus_a": NOW}))
 
     assert made.superseded == [KEY]
-    assert (only(made).state, only(made).revision) == (ReportState.HELD, 4)
+    assert (only_report(made).state, only_report(made).revision) == (ReportState.HELD, 4)
 
 
 @pytest.mark.parametrize("stands", [None, 2])
-def test_refused_report_is_repeated_after_a_day_or_when_asked_or_with_other_units(stands: int | None) -> None:
+def test_refused_report_is_repeated_after_a_day_on_request_or_when_changed(stands: int | None) -> None:
     def refused(hours: float) -> HourRecord:
         return recorded(ReportState.REFUSED, 5, stands, NOW - timedelta(hours=hours))
 
@@ -131,18 +131,18 @@ def test_refused_report_is_repeated_after_a_day_or_when_asked_or_with_other_unit
         planned(5, refused(0), terms(retry=True)),
         planned(6, refused(0), terms()),
     ):
-        assert only(made).state is ReportState.PREPARED
+        assert only_report(made).state is ReportState.PREPARED
         assert (KEY in made.corrected) == (stands is not None)
 
 
 @pytest.mark.parametrize("mode", Mode)
-def test_lost_report_is_made_anew_at_once(mode: Mode) -> None:
-    assert only(planned(5, recorded(ReportState.LOST, 5, None), terms(mode))).value == 5
+def test_lost_report_is_made_again_at_once(mode: Mode) -> None:
+    assert only_report(planned(5, recorded(ReportState.LOST, 5, None), terms(mode))).value == 5
 
 
 @pytest.mark.parametrize("state", [ReportState.REFUSED, ReportState.LOST, ReportState.HELD])
 @pytest.mark.parametrize(("units", "stands"), [(0, None), (4, 4)])
-def test_problem_is_over_when_what_stands_is_what_should(state: ReportState, units: int, stands: int | None) -> None:
+def test_problem_is_over_when_stripe_has_the_desired_units(state: ReportState, units: int, stands: int | None) -> None:
     assert planned(units, recorded(state, 5, stands), terms()) == DayPlan(superseded=[KEY])
 
 
@@ -151,27 +151,27 @@ def test_what_people_decide_is_planned_again_only_with_other_units(state: Report
     for is_late in (False, True):
         of = terms(final_before={"cus_a": NOW} if is_late else {})
         assert planned(5, recorded(state, 5, None), of) == DayPlan()
-        assert only(planned(6, recorded(state, 5, None), of)).units == 6
+        assert only_report(planned(6, recorded(state, 5, None), of)).units == 6
 
 
-def test_hours_are_held_once_their_invoice_is_final_or_stripe_takes_them_no_more() -> None:
+def test_hours_are_held_when_their_invoice_is_final_or_they_are_too_old() -> None:
     oldest = NOW - HORIZON
     live = terms(live_since=oldest - timedelta(days=9))
 
     final = planned(7, recorded(ReportState.CONFIRMED, 5, 5), replace(live, final_before={"cus_a": NOW}))
-    assert (only(final).state, only(final).error) == (
+    assert (only_report(final).state, only_report(final).error) == (
         ReportState.HELD,
         "+2 units are not billed: its invoice is final",
     )
     assert final.corrected == {}
-    old = only(planned(1_234, None, live, oldest - timedelta(seconds=1)))
+    old = only_report(planned(1_234, None, live, oldest - timedelta(seconds=1)))
     assert old.error == "+1,234 units are not billed: Stripe takes no usage older than 34 days"
-    assert only(planned(5, None, live, oldest)).state is ReportState.PREPARED
-    assert only(planned(5, None, replace(live, final_before={"cus_a": HOUR}))).state is ReportState.PREPARED
+    assert only_report(planned(5, None, live, oldest)).state is ReportState.PREPARED
+    assert only_report(planned(5, None, replace(live, final_before={"cus_a": HOUR}))).state is ReportState.PREPARED
 
 
 @pytest.mark.parametrize("since", [None, HOUR + timedelta(hours=1)])
-def test_what_was_final_before_anything_was_reported_is_not_told(since: datetime | None) -> None:
+def test_hour_is_no_problem_when_it_was_final_before_the_first_report(since: datetime | None) -> None:
     assert planned(5, None, terms(live_since=since, final_before={"cus_a": NOW})) == DayPlan()
 
 
@@ -186,21 +186,23 @@ def test_total_that_is_not_plausible_is_held_and_stops_no_other(units: int) -> N
     assert str(made.reports[0].error).endswith("units are not billed: is no plausible total")
 
 
-def test_preview_records_what_it_would_report_once_and_nothing_that_is_too_late() -> None:
+def test_preview_records_each_report_once_and_none_that_is_too_late() -> None:
     of = terms(is_preview=True)
 
-    assert only(planned(5, None, of)).state is ReportState.PREVIEWED
+    assert only_report(planned(5, None, of)).state is ReportState.PREVIEWED
     assert planned(0, None, of) == planned(5, recorded(ReportState.PREVIEWED, 5, None), of) == DayPlan()
-    assert only(planned(0, recorded(ReportState.PREVIEWED, 5, None), of)).units == 0
+    assert only_report(planned(0, recorded(ReportState.PREVIEWED, 5, None), of)).units == 0
     assert planned(5, None, replace(of, final_before={"cus_a": NOW})) == DayPlan()
-    assert only(planned(5, recorded(ReportState.PREVIEWED, 5, None), terms())).value == 5  # with a key, it is sent
+    assert (
+        only_report(planned(5, recorded(ReportState.PREVIEWED, 5, None), terms())).value == 5
+    )  # with a key, it is sent
 
 
 @pytest.mark.parametrize("mode", Mode)
 def test_identifier_names_environment_meter_customer_hour_and_revision(mode: Mode) -> None:
     def identifier(customer: str = "cus_a", hour: datetime = HOUR, before: HourRecord | None = None, **of: Any) -> str:
         key = (customer, hour)
-        return only(plan([(*key, 5)], {key: before} if before else {}, terms(mode, **of))).identifier
+        return only_report(plan([(*key, 5)], {key: before} if before else {}, terms(mode, **of))).identifier
 
     others = {
         identifier("cus_b"),
@@ -216,11 +218,13 @@ def test_identifier_names_environment_meter_customer_hour_and_revision(mode: Mod
 
 def test_identifier_names_a_total_and_no_difference() -> None:
     """A ledger of yesterday counts its revisions again: the same total may be sent twice, a difference may not."""
-    assert only(planned(5, None, terms())).identifier != only(planned(6, None, terms())).identifier
-    assert only(planned(5, None, terms(DELTA))).identifier == only(planned(6, None, terms(DELTA))).identifier
+    assert only_report(planned(5, None, terms())).identifier != only_report(planned(6, None, terms())).identifier
+    assert (
+        only_report(planned(5, None, terms(DELTA))).identifier == only_report(planned(6, None, terms(DELTA))).identifier
+    )
 
 
-def test_record_keeps_the_newest_revision_and_what_stands() -> None:
+def test_record_keeps_the_newest_revision_and_the_units_at_stripe() -> None:
     by_mode = {TOTAL: (5, 9, 7), DELTA: (5, 4, -2)}
 
     def found(mode: Mode, *states: ReportState) -> HourRecord:
@@ -284,7 +288,7 @@ OUTCOMES = st.sampled_from([ReportState.SENT, ReportState.SENT, ReportState.REFU
 
 @given(mode=st.sampled_from(Mode), days=st.lists(TOTALS, min_size=1, max_size=6), data=st.data())
 @settings(deadline=None)
-def test_what_stands_is_what_is_desired_in_the_end_whatever_became_of_reports(
+def test_totals_end_as_desired_whatever_became_of_the_reports(
     mode: Mode, days: list[dict[CustomerHour, int]], data: st.DataObject
 ) -> None:
     stripe = Stripe(mode)
@@ -350,7 +354,7 @@ def test_corrections_are_refused_when_they_are_too_large(to: int, desired: int, 
     assert bool(refusal) == is_refused
 
 
-def test_corrections_are_refused_when_they_are_of_too_many_customers_and_new_hours_are_not() -> None:
+def test_corrections_of_too_many_customers_are_refused_but_not_new_hours() -> None:
     assert not change(("a", 5, 6), ("b", 5, 6), ("c", 0, 9_999)).refusal(10_000, 10, 2, "")
     many = change(("a", 5, 6), ("b", 5, 6), ("c", 5, 6))
     assert f"--approve {many.seal}`" in many.refusal(10_000, 10, 2, "")

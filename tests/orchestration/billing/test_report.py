@@ -101,8 +101,8 @@ def test_usage_is_sent_once_and_corrected_when_it_changes(world: World) -> None:
 
     assert world.totals("cus_a") == {SEVEN: 5}
     assert len(world.stripe.events) == 3
-    looked = world.look(after=HOUR)
-    assert (looked.confirmed, looked.waiting, looked.mismatched) == (2, 0, 0)
+    result = world.look(after=HOUR)
+    assert (result.confirmed, result.waiting, result.mismatched) == (2, 0, 0)
     assert world.problems() == {}
     assert {total["state"] for total in world.ledger.totals()} == {ReportState.CONFIRMED}
 
@@ -110,7 +110,7 @@ def test_usage_is_sent_once_and_corrected_when_it_changes(world: World) -> None:
 # Usage that comes late, goes, or moves
 
 
-def test_late_usage_of_last_month_is_billed_within_grace_and_held_when_the_invoice_is_final(world: World) -> None:
+def test_late_usage_is_billed_in_grace_and_held_when_the_invoice_is_final(world: World) -> None:
     world.now = datetime(2026, 11, 30, 23, 5, tzinfo=UTC)
     last_hour = world.now.replace(minute=0)
     world.usage = {("a", "cus_a", last_hour - HOUR): 7}
@@ -151,7 +151,7 @@ def test_what_is_held_is_what_stripe_did_not_take(world: World) -> None:
     assert world.problems()["cus_a", SEVEN] == "+4 units are not billed: Stripe takes no usage older than 34 days"
 
 
-def test_usage_that_was_final_before_the_first_report_is_not_headrooms(world: World) -> None:
+def test_usage_that_was_final_before_the_first_report_is_left_alone(world: World) -> None:
     world.usage["a", "cus_a", SEVEN - 31 * DAY] = 9
     world.run()
     assert world.totals("cus_a") == {SEVEN: 7}
@@ -182,7 +182,7 @@ def test_usage_whose_calls_are_not_kept_any_more_is_not_corrected(world: World) 
     assert world.problems() == {}
 
 
-def test_what_was_held_is_no_problem_any_more_when_the_usage_is_as_it_was_billed(world: World) -> None:
+def test_held_hour_is_no_problem_when_its_usage_is_again_as_billed(world: World) -> None:
     world.run()
     settle(world, 1)
     world.now += 34 * DAY + HOUR
@@ -193,7 +193,7 @@ def test_what_was_held_is_no_problem_any_more_when_the_usage_is_as_it_was_billed
     assert world.problems() == {}
 
 
-def test_what_was_refused_is_no_problem_any_more_when_there_was_no_such_usage(world: World) -> None:
+def test_refused_report_is_no_problem_when_its_usage_is_gone(world: World) -> None:
     world.stripe.delete_customer("cus_b")
     world.run()
     world.now += HOUR
@@ -266,7 +266,7 @@ def test_sampled_calls_are_billed_only_where_that_is_asked(world: World) -> None
 
 
 @pytest.mark.parametrize("fault", IN_DOUBT.values(), ids=IN_DOUBT)
-def test_an_hour_is_billed_once_after(world: World, fault: Fault) -> None:
+def test_an_hour_is_billed_once_when_its_report_was_in_doubt(world: World, fault: Fault) -> None:
     world.stripe.then(fault)
     world.run()
     world.now += timedelta(minutes=1)
@@ -322,7 +322,7 @@ def test_stripe_is_down_for_30_hours_with_a_report_in_doubt(world: World, fault:
     assert world.problems() == {}
 
 
-def test_a_refusal_of_what_is_in_doubt_does_not_mean_that_it_was_never_taken(world: World) -> None:
+def test_a_refused_report_counts_as_perhaps_taken_when_it_was_in_doubt(world: World) -> None:
     world.stripe.then(LOST_AFTER)
     world.run()
     world.stripe.then(*[REFUSED] * 2)
@@ -344,7 +344,7 @@ def reactivate(world: World) -> None:
         meter["status"] = "active"
 
 
-def test_a_key_that_is_revoked_stops_the_run_and_leaves_its_reports_as_they_were(world: World) -> None:
+def test_a_revoked_key_stops_the_run_and_leaves_its_reports_unchanged(world: World) -> None:
     def revoke(request: Any) -> None:
         if request.path == METER_EVENTS:
             world.stripe.keys.clear()
@@ -361,7 +361,7 @@ def test_a_key_that_is_revoked_stops_the_run_and_leaves_its_reports_as_they_were
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
 
 
-def test_a_stripe_that_takes_no_more_requests_is_waited_for_and_then_left_alone(
+def test_a_run_waits_and_then_stops_when_stripe_limits_every_request(
     world: World,
 ) -> None:
     world.stripe.then(*[RATE_LIMITED] * 1_000)
@@ -430,7 +430,7 @@ def test_a_deleted_customer_is_found_by_the_error_events(world: World) -> None:
     assert reconcile.note_rejections(world.config, connect_meter, world.clock) == []
 
 
-def test_more_rejections_than_stripe_names_are_told_once(world: World) -> None:
+def test_rejections_that_stripe_does_not_name_are_noted_once(world: World) -> None:
     world.stripe.samples = 1
     world.stripe.delete_customer("cus_a")
     world.usage["a", "cus_a", SIX] = 7
@@ -441,7 +441,7 @@ def test_more_rejections_than_stripe_names_are_told_once(world: World) -> None:
     assert reconcile.note_rejections(world.config, connect_meter, world.clock) == []
 
 
-def test_a_meter_that_was_archived_after_it_took_usage_is_told_and_made_good(world: World) -> None:
+def test_a_meter_archived_after_it_took_usage_is_noted_and_made_good(world: World) -> None:
     world.stripe.lag = 60
     world.run()
     archive(world)
@@ -466,7 +466,7 @@ def noted(world: World) -> list[str]:
     return reconcile.note_rejections(world.config, connect_meter, world.clock)
 
 
-def test_a_total_that_never_appears_is_told_or_sent_anew(world: World) -> None:
+def test_a_total_that_never_appears_is_a_problem_or_sent_again(world: World) -> None:
     """Somebody cancelled it."""
     world.run()
     world.now += timedelta(minutes=1)
@@ -485,7 +485,7 @@ def test_a_total_that_never_appears_is_told_or_sent_anew(world: World) -> None:
     assert world.problems() == {}
 
 
-def test_a_total_that_is_sent_anew_is_sent_also_if_the_usage_is_what_it_was_before(world: World) -> None:
+def test_a_total_is_sent_again_when_usage_returns_to_an_earlier_figure(world: World) -> None:
     """Stripe shows the second total late; by then it is the wrong one."""
     world.run()
     settle(world, 1)
@@ -498,7 +498,7 @@ def test_a_total_that_is_sent_anew_is_sent_also_if_the_usage_is_what_it_was_befo
     assert world.problems() == {}
 
 
-def test_a_correction_that_is_taken_back_before_stripe_shows_it_is_sent_both_times(world: World) -> None:
+def test_a_correction_is_sent_both_times_when_it_is_taken_back_unseen(world: World) -> None:
     """Of an hour so old that differences are looked up first."""
     world.run()
     settle(world, 1, 29)
@@ -548,7 +548,7 @@ def test_a_ledger_that_was_restored_days_later_bills_nothing_twice(world: World)
     assert world.problems() == {}
 
 
-def test_a_ledger_that_was_restored_and_usage_that_changed_meanwhile_are_right_or_told(world: World) -> None:
+def test_a_restored_ledger_bills_changed_usage_right_or_lists_a_problem(world: World) -> None:
     world.run()
     back_up(world)
     world.usage["a", "cus_a", SEVEN] = 9
@@ -604,7 +604,7 @@ def test_a_ledger_takes_over_usage_of_a_day_that_has_none_any_more(world: QuickW
     assert world.totals("cus_a") == {SEVEN - DAY: 1, SEVEN: 0}
 
 
-def test_adopting_an_hour_takes_back_what_was_not_sent_yet_and_leaves_alone_what_is_in_doubt(world: World) -> None:
+def test_adopting_an_hour_drops_unsent_reports_and_keeps_those_in_doubt(world: World) -> None:
     world.run()
     world.usage["a", "cus_a", SEVEN] = 9
     world.stripe.then(LOST_BEFORE)

@@ -151,7 +151,7 @@ def test_claim_is_committed_before_the_report_is_sent(world: World) -> None:
     assert [(row.state, row.attempts, row.first_attempt_at) for row in seen] == [(S.SENDING, 1, NOW)]
 
 
-def test_reports_of_a_customer_follow_each_other_and_of_several_run_side_by_side(world: World) -> None:
+def test_reports_go_in_turn_for_a_customer_and_in_parallel_for_several(world: World) -> None:
     world.prepare(*((f"cus_{n % 4}", SEVEN - n // 4 * HOUR) for n in range(32)))
     under_way: Counter[str] = Counter()
     lock, together = threading.Lock(), threading.Event()
@@ -198,7 +198,7 @@ def test_same_refusal_of_all_stops_the_run(world: World) -> None:
     assert len(sent.refusals) == SAME_ANSWER
 
 
-def test_refusals_that_differ_or_follow_a_report_that_was_taken_stop_nothing(world: World) -> None:
+def test_refusals_stop_nothing_when_they_differ_or_a_report_was_taken(world: World) -> None:
     world.prepare(*customers(60))
     world.meter.on_send = fail(RefusedError("no"), *(name for name, _ in customers(60)[1:]))
     assert world.send().refused == 59
@@ -213,7 +213,7 @@ def test_refusals_that_differ_or_follow_a_report_that_was_taken_stop_nothing(wor
     assert (sent.refused, sent.stopped) == (60, "")
 
 
-def test_report_without_an_answer_stays_in_doubt_and_is_sent_again_under_its_identifier(world: World) -> None:
+def test_report_without_an_answer_is_sent_again_under_its_identifier(world: World) -> None:
     world.prepare(("cus_1", SEVEN), ("cus_2", SEVEN))
     world.meter.on_send = fail(InDoubtError("no answer"), "cus_2")
     sent = world.send()
@@ -229,7 +229,7 @@ def test_report_without_an_answer_stays_in_doubt_and_is_sent_again_under_its_ide
     assert (row.state, row.attempts, row.first_attempt_at, row.error) == (S.SENT, 2, NOW, None)
 
 
-def test_answered_error_is_counted_so_that_the_next_attempt_has_another_key(world: World) -> None:
+def test_answered_error_is_counted_to_give_the_next_attempt_another_key(world: World) -> None:
     world.prepare(("cus_1", SEVEN), ("cus_2", SEVEN))
     world.meter.on_send = fail(AnsweredError("HTTP 500"), "cus_2")
     world.send()
@@ -307,62 +307,62 @@ def test_total_is_sent_again_even_when_its_identifier_is_forgotten(world: World)
 
 
 @pytest.fixture
-def raw(world: World) -> World:
+def delta_world(world: World) -> World:
     world.meter = FakeMeter(Mode.DELTA)
     return world
 
 
-def doubtful(raw: World, hour: datetime = SEVEN, **fields: Any) -> None:
+def doubtful(delta_world: World, hour: datetime = SEVEN, **fields: Any) -> None:
     """A difference of 5 whose identifier Stripe may have forgotten."""
-    raw.prepare(("cus_1", hour), **fields)
-    raw.ledger.claim([raw.row(hour=hour)], NOW - IDENTIFIER_WINDOW - timedelta(seconds=1))
+    delta_world.prepare(("cus_1", hour), **fields)
+    delta_world.ledger.claim([delta_world.row(hour=hour)], NOW - IDENTIFIER_WINDOW - timedelta(seconds=1))
 
 
-def test_recent_difference_is_sent_again_without_a_look(raw: World) -> None:
-    raw.prepare(("cus_1", SEVEN))
-    raw.ledger.claim([raw.row()], NOW - IDENTIFIER_WINDOW)
+def test_recent_difference_is_sent_again_without_a_look(delta_world: World) -> None:
+    delta_world.prepare(("cus_1", SEVEN))
+    delta_world.ledger.claim([delta_world.row()], NOW - IDENTIFIER_WINDOW)
 
-    assert raw.send().taken == 1
-    assert raw.meter.reads == []
+    assert delta_world.send().taken == 1
+    assert delta_world.meter.reads == []
 
 
-def test_old_difference_in_doubt_that_stripe_shows_was_taken(raw: World) -> None:
-    doubtful(raw)
-    raw.meter.totals["cus_1", SEVEN] = 5
+def test_old_difference_in_doubt_that_stripe_shows_was_taken(delta_world: World) -> None:
+    doubtful(delta_world)
+    delta_world.meter.totals["cus_1", SEVEN] = 5
 
-    assert raw.send() == SendResult()
-    row = raw.row()
+    assert delta_world.send() == SendResult()
+    row = delta_world.row()
     assert (row.state, row.stripe_units, row.finished_at, row.checked_at) == (S.SENT, 5, NOW, NOW)
 
 
-def test_old_difference_in_doubt_is_lost_only_when_it_was_missing_for_a_day(raw: World) -> None:
-    doubtful(raw)
+def test_old_difference_in_doubt_is_lost_when_it_is_missing_for_a_day(delta_world: World) -> None:
+    doubtful(delta_world)
     for hours, state in ((0, S.SENDING), (23.9, S.SENDING), (24, S.LOST)):
-        raw.now = NOW + timedelta(hours=hours)
-        assert raw.send() == SendResult()
-        assert raw.row().state is state
-        assert raw.row().checked_at == NOW
-    assert raw.row().error == "never arrived at Stripe; sent anew"
-    assert raw.meter.taken == []
+        delta_world.now = NOW + timedelta(hours=hours)
+        assert delta_world.send() == SendResult()
+        assert delta_world.row().state is state
+        assert delta_world.row().checked_at == NOW
+    assert delta_world.row().error == "never arrived at Stripe; sent anew"
+    assert delta_world.meter.taken == []
 
 
-def test_old_difference_that_appears_while_it_is_missed_was_taken(raw: World) -> None:
-    doubtful(raw)
-    raw.send()
-    raw.meter.totals["cus_1", SEVEN] = 5
-    raw.now += 24 * HOUR
-    raw.send()
+def test_old_difference_that_appears_while_it_is_missed_was_taken(delta_world: World) -> None:
+    doubtful(delta_world)
+    delta_world.send()
+    delta_world.meter.totals["cus_1", SEVEN] = 5
+    delta_world.now += 24 * HOUR
+    delta_world.send()
 
-    assert raw.row().state is S.SENT
+    assert delta_world.row().state is S.SENT
 
 
 @pytest.mark.parametrize("shown", [4, 6, -5])
-def test_old_difference_is_a_mismatch_when_stripe_shows_what_fits_neither(raw: World, shown: int) -> None:
-    doubtful(raw)
-    raw.meter.totals["cus_1", SEVEN] = shown
+def test_old_difference_is_a_mismatch_when_stripe_shows_what_fits_neither(delta_world: World, shown: int) -> None:
+    doubtful(delta_world)
+    delta_world.meter.totals["cus_1", SEVEN] = shown
 
-    raw.send()
-    row = raw.row()
+    delta_world.send()
+    row = delta_world.row()
     assert (row.state, row.stripe_units) == (S.MISMATCH, shown)
     assert f"Stripe shows {shown} units for this hour, and 0 were reported: `headroom stripe adopt cus_1" in str(
         row.error
@@ -370,54 +370,54 @@ def test_old_difference_is_a_mismatch_when_stripe_shows_what_fits_neither(raw: W
     assert "2026-11-20T07`" in str(row.error)
 
 
-def test_old_difference_waits_while_the_one_before_may_not_be_added_up_yet(raw: World) -> None:
-    raw.prepare(("cus_1", OLD), units=3, state=S.SENT)
-    raw.change(raw.row(hour=OLD), finished_at=NOW)
-    raw.prepare(("cus_1", OLD), revision=2, units=5, value=2)
+def test_old_difference_waits_while_the_one_before_may_not_be_added_up_yet(delta_world: World) -> None:
+    delta_world.prepare(("cus_1", OLD), units=3, state=S.SENT)
+    delta_world.change(delta_world.row(hour=OLD), finished_at=NOW)
+    delta_world.prepare(("cus_1", OLD), revision=2, units=5, value=2)
 
     for hours, state in ((0, S.PREPARED), (2.9, S.PREPARED), (3, S.MISMATCH)):
-        raw.now = NOW + timedelta(hours=hours)
-        raw.send()
-        assert raw.row(hour=OLD).state is state
-    assert raw.meter.taken == []
+        delta_world.now = NOW + timedelta(hours=hours)
+        delta_world.send()
+        assert delta_world.row(hour=OLD).state is state
+    assert delta_world.meter.taken == []
 
 
-def test_late_difference_for_an_old_hour_is_sent_after_a_look_and_not_if_it_is_there(raw: World) -> None:
+def test_late_difference_of_an_old_hour_is_sent_unless_stripe_shows_it(delta_world: World) -> None:
     """It was sent by a ledger that is lost, perhaps."""
-    raw.prepare(("cus_1", OLD), ("cus_2", OLD))
-    raw.meter.totals["cus_2", OLD] = 5
+    delta_world.prepare(("cus_1", OLD), ("cus_2", OLD))
+    delta_world.meter.totals["cus_2", OLD] = 5
 
-    assert raw.send() == SendResult(taken=1)
-    assert raw.meter.totals == {("cus_1", OLD): 5, ("cus_2", OLD): 5}
-    assert {raw.row(name, OLD).state for name in ("cus_1", "cus_2")} == {S.SENT}
-    assert len(raw.meter.reads) == 2
-
-
-def test_what_was_taken_is_the_sum_of_the_differences_that_were(raw: World) -> None:
-    raw.prepare(("cus_1", OLD), units=3, state=S.REFUSED)
-    raw.prepare(("cus_1", OLD), revision=2, units=5, value=2, state=S.CONFIRMED)
-    raw.prepare(("cus_1", OLD), revision=3, units=5, value=3)
-    raw.meter.totals["cus_1", OLD] = 2
-
-    assert raw.send().taken == 1
-    assert raw.meter.totals["cus_1", OLD] == 5
+    assert delta_world.send() == SendResult(taken=1)
+    assert delta_world.meter.totals == {("cus_1", OLD): 5, ("cus_2", OLD): 5}
+    assert {delta_world.row(name, OLD).state for name in ("cus_1", "cus_2")} == {S.SENT}
+    assert len(delta_world.meter.reads) == 2
 
 
-def test_old_differences_of_an_unknown_customer_are_refused_and_stop_no_other(raw: World) -> None:
-    raw.prepare(("cus_1", OLD), ("cus_1", OLD - HOUR), ("cus_2", OLD))
-    raw.meter.unknown = {"cus_1"}
+def test_what_was_taken_is_the_sum_of_the_differences_that_were(delta_world: World) -> None:
+    delta_world.prepare(("cus_1", OLD), units=3, state=S.REFUSED)
+    delta_world.prepare(("cus_1", OLD), revision=2, units=5, value=2, state=S.CONFIRMED)
+    delta_world.prepare(("cus_1", OLD), revision=3, units=5, value=3)
+    delta_world.meter.totals["cus_1", OLD] = 2
 
-    assert raw.send().taken == 1
-    assert raw.row(hour=OLD).state is raw.row(hour=OLD - HOUR).state is S.REFUSED
-    assert raw.row(hour=OLD).error == "no such customer"
+    assert delta_world.send().taken == 1
+    assert delta_world.meter.totals["cus_1", OLD] == 5
 
 
-def test_nothing_is_sent_when_old_differences_cannot_be_looked_up(raw: World) -> None:
-    raw.prepare(("cus_1", OLD), ("cus_2", SEVEN))
-    raw.meter.is_down = True
+def test_old_differences_are_refused_alone_when_the_customer_is_unknown(delta_world: World) -> None:
+    delta_world.prepare(("cus_1", OLD), ("cus_1", OLD - HOUR), ("cus_2", OLD))
+    delta_world.meter.unknown = {"cus_1"}
 
-    assert raw.send() == SendResult(stopped="Stripe is down")
-    assert raw.row("cus_2").state is S.PREPARED
+    assert delta_world.send().taken == 1
+    assert delta_world.row(hour=OLD).state is delta_world.row(hour=OLD - HOUR).state is S.REFUSED
+    assert delta_world.row(hour=OLD).error == "no such customer"
+
+
+def test_nothing_is_sent_when_old_differences_cannot_be_looked_up(delta_world: World) -> None:
+    delta_world.prepare(("cus_1", OLD), ("cus_2", SEVEN))
+    delta_world.meter.is_down = True
+
+    assert delta_world.send() == SendResult(stopped="Stripe is down")
+    assert delta_world.row("cus_2").state is S.PREPARED
 
 
 # Confirming
@@ -451,7 +451,7 @@ def test_older_revisions_of_an_hour_are_confirmed_with_the_newest(world: World) 
     assert {row.state for row in world.ledger.of_customer("cus_1", SEVEN, SEVEN + HOUR)} == {S.CONFIRMED}
 
 
-def test_total_that_does_not_appear_is_sent_anew_once_and_a_mismatch_then(world: World) -> None:
+def test_total_that_does_not_appear_is_sent_again_once_then_a_mismatch(world: World) -> None:
     sent(world)
     world.meter.totals.clear()
     for looks in range(1, CHECKS):
@@ -466,8 +466,8 @@ def test_total_that_does_not_appear_is_sent_anew_once_and_a_mismatch_then(world:
     world.meter.totals["cus_1", SEVEN] = 1_234
     for _ in range(CHECKS):
         world.now += GIVE_UP
-        looked = world.confirm()
-    assert looked == ReconcileResult(mismatched=1, reads=1)
+        result = world.confirm()
+    assert result == ReconcileResult(mismatched=1, reads=1)
     assert world.row().state is S.MISMATCH
     assert "Stripe shows 1,234 units where 5 were taken" in str(world.row().error)
     world.meter.totals["cus_1", SEVEN] = 5  # it comes right
@@ -476,7 +476,7 @@ def test_total_that_does_not_appear_is_sent_anew_once_and_a_mismatch_then(world:
     assert (world.row().state, world.row().error) == (S.CONFIRMED, None)
 
 
-def test_total_is_given_time_however_often_it_was_looked_at(world: World) -> None:
+def test_total_is_given_time_however_often_it_was_checked(world: World) -> None:
     sent(world)
     world.meter.totals.clear()
     world.now += LAG
@@ -491,9 +491,9 @@ def test_difference_that_does_not_appear_is_a_mismatch_at_once(world: World) -> 
     world.meter.totals.clear()
     for _ in range(CHECKS):
         world.now += GIVE_UP
-        looked = world.confirm()
+        result = world.confirm()
 
-    assert (looked.mismatched, world.row().state) == (1, S.MISMATCH)
+    assert (result.mismatched, world.row().state) == (1, S.MISMATCH)
 
 
 @pytest.mark.parametrize("is_listed", [True, False])
@@ -506,9 +506,9 @@ def test_usage_of_a_deleted_customer_is_refused_with_its_reason(world: World, is
         world.meter.unknown = {"cus_1"}
     for _ in range(CHECKS):
         world.now += GIVE_UP
-        looked = world.confirm()
+        result = world.confirm()
 
-    assert (looked.lost, world.row().state, world.row().error) == (1, S.REFUSED, "no such customer")
+    assert (result.lost, world.row().state, world.row().error) == (1, S.REFUSED, "no such customer")
     assert world.row().finished_at == world.now
 
 
@@ -537,7 +537,7 @@ def test_reads_are_spent_on_those_that_wait_longest_and_count_their_pages(world:
     assert world.meter.reads[2:] == [("cus_1", first, SEVEN + HOUR), ("cus_4", SEVEN, SEVEN + HOUR)]
 
 
-def test_hours_of_several_pages_are_compared_one_by_one_when_their_sum_is_wrong(world: World) -> None:
+def test_hours_of_several_pages_are_compared_singly_when_the_sum_is_wrong(world: World) -> None:
     first = SEVEN - 150 * HOUR
     sent(world, ("cus_1", first), ("cus_1", SEVEN))
     world.meter.totals["cus_1", SEVEN] += 1

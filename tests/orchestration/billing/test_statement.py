@@ -12,7 +12,7 @@ AT = datetime(2026, 11, 20, 14, tzinfo=UTC)
 FINE = BilledHour(AT, 1204, 1204, 1204, ReportState.CONFIRMED, 1, "id", AT, AT, AT, None, is_closed=True)
 
 
-def of(state: ReportState | None, **changes: object) -> BilledHour:
+def hour_with(state: ReportState | None, **changes: object) -> BilledHour:
     return replace(FINE, state=state, **changes)  # type: ignore[arg-type]
 
 
@@ -20,22 +20,26 @@ def of(state: ReportState | None, **changes: object) -> BilledHour:
     ("hour", "is_settled", "said"),
     [
         (FINE, True, "1,204 units counted, reported and confirmed by Stripe"),
-        (of(None, counted_units=0, reported_units=0), True, "no unit counted, and nothing reported"),
-        (of(None, reported_units=0, is_closed=False), False, "1,204 units counted so far"),
-        (of(None, reported_units=0), False, "nothing reported: the next run reports it, or holds it"),
-        (of(ReportState.PREVIEWED, reported_units=0), False, "nothing sent: STRIPE_API_KEY is not set"),
-        (of(ReportState.REFUSED, reported_units=4, error="no such customer"), False, "4 reported (refused): no such"),
-        (of(ReportState.HELD, reported_units=4, error="too late"), False, "4 reported (held): too late"),
-        (of(ReportState.MISMATCH, error="shows 5"), False, "1,204 reported (mismatch): shows 5"),
-        (of(ReportState.SENDING, sent_at=None), False, "1,204 sent and in doubt (no answer yet)"),
-        (of(ReportState.PREPARED, reported_units=0), False, "waits to be sent by the next run"),
+        (hour_with(None, counted_units=0, reported_units=0), True, "no unit counted, and nothing reported"),
+        (hour_with(None, reported_units=0, is_closed=False), False, "1,204 units counted so far"),
+        (hour_with(None, reported_units=0), False, "nothing reported: the next run reports it, or holds it"),
+        (hour_with(ReportState.PREVIEWED, reported_units=0), False, "nothing sent: STRIPE_API_KEY is not set"),
         (
-            of(ReportState.CONFIRMED, counted_units=1200),
+            hour_with(ReportState.REFUSED, reported_units=4, error="no such customer"),
+            False,
+            "4 reported (refused): no such",
+        ),
+        (hour_with(ReportState.HELD, reported_units=4, error="too late"), False, "4 reported (held): too late"),
+        (hour_with(ReportState.MISMATCH, error="shows 5"), False, "1,204 reported (mismatch): shows 5"),
+        (hour_with(ReportState.SENDING, sent_at=None), False, "1,204 sent and in doubt (no answer yet)"),
+        (hour_with(ReportState.PREPARED, reported_units=0), False, "waits to be sent by the next run"),
+        (
+            hour_with(ReportState.CONFIRMED, counted_units=1200),
             False,
             "1,200 units counted now, 1,204 reported: -4 since then",
         ),
-        (of(ReportState.SENT, stripe_units=None), False, "reported; Stripe's total is looked at later"),
-        (of(ReportState.SENT, stripe_units=7), False, "Stripe showed 7 at the last look"),
+        (hour_with(ReportState.SENT, stripe_units=None), False, "reported; Stripe's total is looked at later"),
+        (hour_with(ReportState.SENT, stripe_units=7), False, "Stripe showed 7 at the last look"),
     ],
 )
 def test_hour_is_judged_in_a_sentence(hour: BilledHour, is_settled: bool, said: str) -> None:

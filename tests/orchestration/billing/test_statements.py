@@ -25,7 +25,7 @@ NAMES = {"a1": "Acme Corp", "a2": "Acme Labs", "b": "Globex", "c": "Free Rider"}
 runner = CliRunner()
 
 
-class Office(World):
+class StatementWorld(World):
     """With what the commands read besides: names, whose customer an account is, endpoints."""
 
     def publish(self) -> None:
@@ -61,10 +61,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
         stripe.add_meter("api-calls", "hour")
         for customer in ("cus_a", "cus_b"):
             stripe.add_customer(customer)
-        yield Office(tmp_path, stripe)
+        yield StatementWorld(tmp_path, stripe)
 
 
-def said(*arguments: str, status: int = 0) -> str:
+def output_of(*arguments: str, status: int = 0) -> str:
     result = runner.invoke(app, ["stripe", *arguments])
     assert result.exit_code == status, result.output
     return re.sub(r"\s+", " ", result.output)
@@ -103,7 +103,7 @@ def test_copy_has_what_the_ledger_has_and_writes_only_days_that_changed(world: W
     assert {state for *_, state in copied(world)} == {"confirmed"}
 
 
-def test_what_was_billed_for_usage_that_is_not_kept_is_refused_and_not_shown_as_nothing(world: World) -> None:
+def test_statement_is_refused_and_not_empty_when_its_calls_are_not_kept(world: World) -> None:
     world.usage = {("a1", "cus_a", SEVEN): 5}
     world.run()
     world.usage, world.kept_from = {("a1", "cus_a", SEVEN + 31 * DAY): 2}, (SEVEN + DAY).date()
@@ -114,13 +114,13 @@ def test_what_was_billed_for_usage_that_is_not_kept_is_refused_and_not_shown_as_
         ["statement", "cus_a", "--period", "2026-11"],
         ["statements", "--period", "2026-11"],
     ):
-        assert "calls of before 2026-11-21 are not kept" in said(*command, status=1)
+        assert "calls of before 2026-11-21 are not kept" in output_of(*command, status=1)
     assert not (world.folder / "billing").exists()
-    assert "2 units" in said("explain", "cus_a", "2026-12-21T07")
-    assert "billing period 01 Dec 2026" in said("statement", "cus_a")
+    assert "2 units" in output_of("explain", "cus_a", "2026-12-21T07")
+    assert "billing period 01 Dec 2026" in output_of("statement", "cus_a")
 
 
-def test_copy_is_made_anew_when_it_is_gone_or_of_another_ledger(world: World) -> None:
+def test_copy_is_made_again_when_it_is_gone_or_of_another_ledger(world: World) -> None:
     world.usage = {("a", "cus_a", SEVEN): 5, ("a", "cus_a", SEVEN - DAY): 3}
     world.run()
     lake_copy.copy_ledger(world.config)
@@ -186,7 +186,7 @@ def confirmed(world: World) -> None:
 def test_hour_is_explained_in_one_step(world: World, name: str) -> None:
     world.usage = {("a1", "cus_a", SEVEN): 1200, ("a2", "cus_a", SEVEN): 4, ("b", "cus_b", SEVEN): 1}
     confirmed(world)
-    text = said("explain", name, "2026-11-20T07")
+    text = output_of("explain", name, "2026-11-20T07")
 
     assert "cus_a, Fri 20 Nov 2026 07:00 to 08:00 UTC" in text
     assert "Acme Corp (a1) 600 1,200 0 07:59:00" in text
@@ -206,7 +206,7 @@ def test_every_revision_of_an_hour_is_shown_with_what_became_of_it(world: World)
     world.run()
     world.usage["a1", "cus_a", SEVEN] = 4
     world.publish()
-    text = said("explain", "a1", "2026-11-20T07")
+    text = output_of("explain", "a1", "2026-11-20T07")
 
     assert "07:00 1 5 5" in text
     assert "07:00 2 3 3" in text
@@ -216,12 +216,12 @@ def test_every_revision_of_an_hour_is_shown_with_what_became_of_it(world: World)
 def test_day_is_explained_hour_by_hour_where_it_is_not_as_it_should_be(world: World) -> None:
     world.usage = {("a1", "cus_a", SEVEN): 5, ("a1", "cus_a", SEVEN - HOUR): 6}
     confirmed(world)
-    assert "11 units counted, reported and confirmed by Stripe in 2 hours" in said("explain", "a1", "2026-11-20")
+    assert "11 units counted, reported and confirmed by Stripe in 2 hours" in output_of("explain", "a1", "2026-11-20")
     for event in world.stripe.events:
         event.payload["value"] = "7"
     world.usage["a1", "cus_a", SEVEN] = 6
     world.run()
-    text = said("explain", "a1", "2026-11-20")
+    text = output_of("explain", "a1", "2026-11-20")
     assert "2026-11-20 07:00 UTC: 6 units counted and reported; Stripe's total is looked at later" in text
     assert "2026-11-20 06:00 UTC: 6 units" not in text
 
@@ -229,7 +229,7 @@ def test_day_is_explained_hour_by_hour_where_it_is_not_as_it_should_be(world: Wo
 def test_hour_without_anything_is_explained_too(world: World) -> None:
     world.usage = {("a1", "cus_a", SEVEN): 5}
     world.run()
-    assert "2026-11-20 03:00 UTC: no unit counted, and nothing reported" in said("explain", "a1", "2026-11-20T03")
+    assert "2026-11-20 03:00 UTC: no unit counted, and nothing reported" in output_of("explain", "a1", "2026-11-20T03")
 
 
 def test_customer_that_no_file_names_any_more_is_explained_from_the_ledger(world: World) -> None:
@@ -237,24 +237,24 @@ def test_customer_that_no_file_names_any_more_is_explained_from_the_ledger(world
     world.run()
     world.usage = {("a1", "cus_b", SEVEN): 5}
     world.run()
-    text = said("explain", "cus_a", "2026-11-20T07")
+    text = output_of("explain", "cus_a", "2026-11-20T07")
     assert "No account of the customer has usage here." in text
     assert "0 units counted and reported" in text
-    assert "5 units counted and reported" in said("explain", "a1", "2026-11-20T07")
+    assert "5 units counted and reported" in output_of("explain", "a1", "2026-11-20T07")
 
 
 def test_what_cannot_be_explained_is_said_in_a_sentence(world: World) -> None:
-    assert "does not exist yet" in said("explain", "a1", "2026-11-20T07", status=1)
+    assert "does not exist yet" in output_of("explain", "a1", "2026-11-20T07", status=1)
     world.usage = {("a1", "cus_a", SEVEN): 5, ("c", None, SEVEN): 1}
     world.publish()
-    assert "there is no account 'acme'; the nearest: a1 (Acme Corp), a2 (Acme Labs)" in said(
+    assert "there is no account 'acme'; the nearest: a1 (Acme Corp), a2 (Acme Labs)" in output_of(
         "explain", "acme", "2026-11-20T07", status=1
     )
-    assert "c (Free Rider) has no Stripe customer: its usage is counted and not billed" in said(
+    assert "c (Free Rider) has no Stripe customer: its usage is counted and not billed" in output_of(
         "statement", "c", status=1
     )
-    said("explain", "a1", "2026-11-20T7pm", status=2)
-    said("explain", "a1", "yesterday", status=2)
+    output_of("explain", "a1", "2026-11-20T7pm", status=2)
+    output_of("explain", "a1", "yesterday", status=2)
 
 
 def test_statement_has_every_hour_and_the_totals(world: World) -> None:
@@ -268,7 +268,7 @@ def test_statement_has_every_hour_and_the_totals(world: World) -> None:
     confirmed(world)
     world.usage["a1", "cus_a", SEVEN] = 6
     world.publish()
-    text = said("statement", "Acme Corp")
+    text = output_of("statement", "Acme Corp")
     assert "cus_a, billing period 01 Nov 2026 00:00 to 01 Dec 2026 00:00 UTC" in text
     assert "2026-11-01 00:00 1,000 1,000 1,000 1 confirmed" in text
     assert "Total 1,006 1,005 1,005" in text
@@ -289,7 +289,7 @@ def test_statement_has_every_hour_and_the_totals(world: World) -> None:
 def test_statement_of_a_month_without_usage_is_empty(world: World) -> None:
     world.usage = {("a1", "cus_a", SEVEN): 5}
     world.run()
-    text = said("statement", "a1", "--period", "2026-02")
+    text = output_of("statement", "a1", "--period", "2026-02")
     assert "billing period 01 Feb 2026 00:00 to 01 Mar 2026 00:00 UTC" in text
     assert "Total 0 0 0" in text
 
@@ -302,7 +302,7 @@ def test_statements_are_a_file_for_each_customer_and_an_index(world: World) -> N
         ("c", None, SEVEN): 9,
     }
     world.publish()
-    assert "Wrote 2 statements" in said("statements", "--period", "2026-11")
+    assert "Wrote 2 statements" in output_of("statements", "--period", "2026-11")
 
     folder = world.folder / "billing" / "2026-11"
     with (folder / "index.csv").open(encoding="utf-8-sig") as file:
@@ -314,7 +314,7 @@ def test_statements_are_a_file_for_each_customer_and_an_index(world: World) -> N
     assert {path.name for path in folder.iterdir()} == {"index.csv", *(row["file"] for row in index)}
     assert [row["file"] for row in index] == ["..%2Fcus%20b_2026-11-01.csv", "cus_a_2026-11-01.csv"]
     assert len((folder / "cus_a_2026-11-01.csv").read_text().splitlines()) == 3
-    assert "Wrote 0 statements" in said("statements", "--period", "2026-10")
+    assert "Wrote 0 statements" in output_of("statements", "--period", "2026-10")
 
 
 def test_statement_shows_its_certificate(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -326,10 +326,10 @@ def test_statement_shows_its_certificate(world: World, monkeypatch: pytest.Monke
         connection.execute(
             "update account_periods set period_start = timestamp '2026-11-01', period_end = timestamp '2026-12-01'"
         )
-    compared = certify.certify(world.config, connect_meter, lambda: world.now)
-    assert compared
-    assert compared.certified == 1
+    result = certify.certify(world.config, connect_meter, lambda: world.now)
+    assert result
+    assert result.certified == 1
     monkeypatch.setenv("HEADROOM_NOW", world.now.isoformat())
-    assert "Certified 2026-12-01 01:30 UTC, after the invoice became final" in said(
+    assert "Certified 2026-12-01 01:30 UTC, after the invoice became final" in output_of(
         "statement", "a1", "--period", "2026-11"
     )

@@ -9,7 +9,7 @@ from stripe import StripeClient
 
 from orchestration.channels.stripe import client as stripe_client
 from orchestration.settings import PROJECT_ROOT, load
-from tests.fakes.stripe_catalog import CatalogueStripe
+from tests.fakes.stripe_catalog import CatalogStripe
 
 TABLES = """
     create table stg_accounts (
@@ -21,17 +21,17 @@ TABLES = """
 
 
 @pytest.fixture
-def stripe(monkeypatch: pytest.MonkeyPatch, data: Path) -> Iterator[CatalogueStripe]:
+def stripe(monkeypatch: pytest.MonkeyPatch, data: Path) -> Iterator[CatalogStripe]:
     for name in ("HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.delenv(name, raising=False)
-    with CatalogueStripe() as server:
+    with CatalogStripe() as server:
         monkeypatch.setenv("STRIPE_API_KEY", server.key)
         monkeypatch.setenv("STRIPE_API_BASE", server.url)
         yield server
 
 
 @pytest.fixture
-def client(stripe: CatalogueStripe) -> StripeClient:
+def client(stripe: CatalogStripe) -> StripeClient:
     client = stripe_client.connect(load())
     assert client
     return client

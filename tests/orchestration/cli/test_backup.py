@@ -58,7 +58,7 @@ def ids(config: Settings) -> list[str]:
     return [event_id for (event_id,) in calls]
 
 
-def test_each_backup_that_is_made_while_jobs_run_goes_on_to_every_event_once(data: Path) -> None:
+def test_backup_goes_on_to_every_event_once_when_made_while_jobs_run(data: Path) -> None:
     config, made, two_made = settings.load(), threading.Event(), threading.Event()
 
     def work() -> None:
@@ -104,7 +104,7 @@ def test_backup_has_the_days_that_were_kept_and_the_boundary(data: Path) -> None
     assert str(Lake(newer.lake).kept_from()) == "2026-11-19"
 
 
-def test_of_two_backups_with_one_name_one_is_made(data: Path) -> None:
+def test_backup_is_made_once_when_two_begin_under_one_name(data: Path) -> None:
     config, target, started = settings.load(), data.parent / "backup", threading.Barrier(2, timeout=PATIENCE_SECONDS)
     land(config.landing, "a.ndjson", make_event())
     ingest(config)
@@ -177,7 +177,7 @@ def prepare(ledger: Ledger) -> None:
 
 
 @pytest.fixture
-def pair(tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
+def ledger_and_copy(tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
     """A ledger, and a copy of it from before it sent."""
     url, target = f"sqlite:///{tmp_path / 'ledger.sqlite'}", tmp_path / "copy.sqlite"
     copies.copy(url, target, NOW)
@@ -189,8 +189,8 @@ def pair(tmp_path: Path) -> Iterator[tuple[Ledger, Ledger]]:
         ledger.close()
 
 
-def test_a_copy_looks_for_a_message_before_it_sends_it(pair: tuple[Ledger, Ledger]) -> None:
-    channel, (original, copied) = FakeChannel(), pair
+def test_a_copy_looks_for_a_message_before_it_sends_it(ledger_and_copy: tuple[Ledger, Ledger]) -> None:
+    channel, (original, copied) = FakeChannel(), ledger_and_copy
     deliver(original, KEY, channel, clock)
     assert channel.looked_up == 0
     found = deliver(copied, KEY, channel, clock)
@@ -198,8 +198,10 @@ def test_a_copy_looks_for_a_message_before_it_sends_it(pair: tuple[Ledger, Ledge
     assert len(channel.arrived) == 1
 
 
-def test_a_copy_sends_what_is_not_there_and_looks_no_more_after_two_days(pair: tuple[Ledger, Ledger]) -> None:
-    channel, (_, copied) = FakeChannel(), pair
+def test_a_copy_sends_what_is_not_there_and_looks_no_more_after_two_days(
+    ledger_and_copy: tuple[Ledger, Ledger],
+) -> None:
+    channel, (_, copied) = FakeChannel(), ledger_and_copy
     assert deliver(copied, KEY, channel, clock).state is State.SENT
     assert (channel.looked_up, len(channel.arrived)) == (1, 1)
     just_before = NOW + copies.LOOKED_FOR - timedelta(seconds=1)

@@ -26,7 +26,7 @@ runner = CliRunner()
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def healthy_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A data folder with a lake, a ledger and a published copy, all of them well."""
     folder = tmp_path_factory.mktemp("doctor")
     land(folder / "landing", "a.ndjson", make_event(at=(NOW - timedelta(hours=2)).isoformat()))
@@ -37,10 +37,10 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def house(built: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def data_folder(healthy_folder: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A copy of it, to be broken."""
     monkeypatch.setenv("HEADROOM_NOW", NOW.isoformat())
-    shutil.copytree(built, data, dirs_exist_ok=True)
+    shutil.copytree(healthy_folder, data, dirs_exist_ok=True)
     return data
 
 
@@ -61,10 +61,10 @@ def examine(status: int = 0) -> str:
 
 
 def test_doctor_says_whose_usage_period_keeps_old_calls_in_the_lake(
-    house: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADROOM_LAKE_KEEP_DAYS", "400")
-    with duckdb.connect(str(house / "published.duckdb")) as connection:
+    with duckdb.connect(str(data_folder / "published.duckdb")) as connection:
         connection.execute("alter table data_quality add column data_through timestamp")
         connection.execute("alter table data_quality add column kept_from date default '2024-05-01'")
         connection.execute("update data_quality set data_through = as_of")
@@ -76,7 +76,7 @@ def test_doctor_says_whose_usage_period_keeps_old_calls_in_the_lake(
     assert f"lake: calls are kept from 2024-05-01 on: more than HEADROOM_LAKE_KEEP_DAYS says, {held}" in examine()
 
 
-def test_doctor_finds_nothing_needed_when_all_is_well(house: Path) -> None:
+def test_doctor_finds_nothing_needed_when_all_is_well(data_folder: Path) -> None:
     said = examine()
     assert "FAILS" not in said
     for part in (
@@ -105,28 +105,28 @@ def test_doctor_names_the_folder_when_it_cannot_be_written(data: Path, monkeypat
     assert "FAILS data folder: cannot be written (File exists): let this user write to" in examine(1)
 
 
-def test_doctor_counts_what_the_next_run_needs_of_the_disk(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_counts_what_the_next_run_needs_of_the_disk(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(doctor, "BATCH_BYTES", 2**60)
     assert "the next run may need 1,073,741,824.0 GiB" in examine(1)
 
 
-def test_doctor_says_so_when_a_named_file_is_not_there(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HEADROOM_ACCOUNTS", str(house / "crm.csv"))
-    assert f"FAILS HEADROOM_ACCOUNTS: names {house / 'crm.csv'}, which does not exist" in examine(1)
+def test_doctor_says_so_when_a_named_file_is_not_there(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_ACCOUNTS", str(data_folder / "crm.csv"))
+    assert f"FAILS HEADROOM_ACCOUNTS: names {data_folder / 'crm.csv'}, which does not exist" in examine(1)
 
 
-def test_doctor_finds_a_ledger_that_is_none(house: Path) -> None:
-    (house / "ledger.sqlite").write_bytes(b"not a database" * 1000)
+def test_doctor_finds_a_ledger_that_is_no_database(data_folder: Path) -> None:
+    (data_folder / "ledger.sqlite").write_bytes(b"not a database" * 1000)
     assert "cannot be relied on (file is not a database): stop the jobs, and restore a backup" in examine(1)
 
 
-def test_doctor_finds_a_damaged_page_of_the_ledger(house: Path) -> None:
+def test_doctor_finds_a_damaged_page_of_the_ledger(data_folder: Path) -> None:
     ledger = Ledger(settings.load().ledger_url)
     with ledger.transaction() as connection:
         for number in range(500):
             ledger.prepare(connection, f"local|digest|{number}", "slack", {"message": "x" * 500}, NOW)
     ledger.close()
-    path = house / "ledger.sqlite"
+    path = data_folder / "ledger.sqlite"
     content = bytearray(path.read_bytes())
     middle = len(content) // 2 // 4096 * 4096
     content[middle : middle + 4096] = os.urandom(4096)
@@ -134,7 +134,7 @@ def test_doctor_finds_a_damaged_page_of_the_ledger(house: Path) -> None:
     assert "ledger.sqlite cannot be relied on" in examine(1)
 
 
-def test_doctor_says_so_when_the_ledger_is_of_a_newer_version(house: Path) -> None:
+def test_doctor_says_so_when_the_ledger_is_of_a_newer_version(data_folder: Path) -> None:
     engine = sa.create_engine(settings.load().ledger_url)
     with engine.begin() as connection:
         connection.execute(sa.text("update alembic_version set version_num = '9999'"))
@@ -142,31 +142,33 @@ def test_doctor_says_so_when_the_ledger_is_of_a_newer_version(house: Path) -> No
     assert "is at migration 9999, which a later version of Headroom has made" in examine(1)
 
 
-def test_doctor_names_a_file_that_cannot_be_read_and_one_that_is_none_of_ours(house: Path) -> None:
-    (house / "landing" / "gone.ndjson").symlink_to("nowhere")
-    (house / "landing" / "notes.txt").write_text("hello")
+def test_doctor_names_a_file_that_is_unreadable_and_one_of_another_kind(data_folder: Path) -> None:
+    (data_folder / "landing" / "gone.ndjson").symlink_to("nowhere")
+    (data_folder / "landing" / "notes.txt").write_text("hello")
     said = examine(1)
     assert "FAILS landing: gone.ndjson: cannot be read: No such file" in said
     assert "missing landing: notes.txt: is not one of" in said
 
 
-def test_doctor_finds_a_lake_whose_file_is_cut_off(house: Path) -> None:
-    [path] = (house / "lake" / "batches").glob("000001/calls/*/calls.parquet")
+def test_doctor_finds_a_lake_whose_file_is_cut_off(data_folder: Path) -> None:
+    [path] = (data_folder / "lake" / "batches").glob("000001/calls/*/calls.parquet")
     path.write_bytes(path.read_bytes()[:100])
     said = examine(1)
     assert "FAILS lake: cannot be read" in said
     assert str(path) in said
 
 
-def test_doctor_says_when_nothing_arrives_or_nothing_is_counted(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_says_when_nothing_arrives_or_nothing_is_counted(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(hours=26)).isoformat())
     said = examine(1)
     assert "FAILS lake: the newest call is 28 h old, the last came 26 h ago: that is stale" in said
     assert "FAILS published copy: counted 26 h ago: no run has come this far since" in said
 
 
-def test_doctor_finds_a_published_copy_that_is_none(house: Path) -> None:
-    (house / "published.duckdb").write_text("no database")
+def test_doctor_finds_a_published_copy_that_is_no_database(data_folder: Path) -> None:
+    (data_folder / "published.duckdb").write_text("no database")
     assert "FAILS published copy: cannot be read" in examine(1)
 
 
@@ -179,14 +181,14 @@ def test_doctor_finds_a_published_copy_that_is_none(house: Path) -> None:
     ],
 )
 def test_doctor_looks_for_the_heartbeat_of_the_daemon(
-    house: Path, monkeypatch: pytest.MonkeyPatch, env: str, seconds: int, status: int, said: str
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch, env: str, seconds: int, status: int, said: str
 ) -> None:
     if env == "production":
         monkeypatch.delenv("HEADROOM_NOW")
         now = datetime.now(UTC)
-        land(house / "landing", "b.ndjson", make_event(at=now.isoformat()))
-        ingest(house, house / "landing", now)
-        publish(house, now)
+        land(data_folder / "landing", "b.ndjson", make_event(at=now.isoformat()))
+        ingest(data_folder, data_folder / "landing", now)
+        publish(data_folder, now)
     monkeypatch.setenv("HEADROOM_ENV", env)
     config = settings.load()
     config.export()
@@ -196,13 +198,13 @@ def test_doctor_looks_for_the_heartbeat_of_the_daemon(
     assert said in examine(status)
 
 
-def test_doctor_goes_on_when_dagsters_storage_is_broken(house: Path) -> None:
-    (house / "dagster").mkdir()
-    (house / "dagster" / "dagster.yaml").write_text("storage: {nonsense: true}")
+def test_doctor_goes_on_when_dagsters_storage_is_broken(data_folder: Path) -> None:
+    (data_folder / "dagster").mkdir()
+    (data_folder / "dagster" / "dagster.yaml").write_text("storage: {nonsense: true}")
     assert "FAILS Dagster's daemon: Dagster's storage cannot be read" in examine(1)
 
 
-def test_doctor_checks_slack_with_its_own_check(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_checks_slack_with_its_own_check(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with FakeSlack() as slack:
         monkeypatch.setenv("SLACK_BOT_TOKEN", slack.token)
         monkeypatch.setenv("SLACK_API_URL", slack.url)
@@ -214,16 +216,16 @@ def test_doctor_checks_slack_with_its_own_check(house: Path, monkeypatch: pytest
 
 
 def test_doctor_checks_the_tables_of_a_postgres_with_their_own_check(
-    house: Path, monkeypatch: pytest.MonkeyPatch
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADROOM_DESTINATION_URL", "postgresql://u:s3cr3t@127.0.0.1:1/db")
     assert "FAILS Postgres: " in examine(1)
-    (house / "destination.toml").write_text('[t]\ncopy = "data_quality"')
+    (data_folder / "destination.toml").write_text('[t]\ncopy = "data_quality"')
     said = examine(1)
     assert "FAILS Postgres: Postgres: database db at 127.0.0.1 cannot be written" in said
     assert "s3cr3t" not in said
 
 
-def test_doctor_checks_stripe_with_its_own_check(house: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_doctor_checks_stripe_with_its_own_check(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_API_KEY", "sk_live_1")
     assert "FAILS Stripe: STRIPE_API_KEY is a live key and" in examine(1)

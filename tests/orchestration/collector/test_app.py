@@ -143,7 +143,7 @@ def test_idempotency_key_is_the_id_of_events_without_one(collector: Collecting) 
     ]
 
 
-def test_pages(collector: Collecting) -> None:
+def test_pages_answer_get_and_head_and_refuse_other_methods(collector: Collecting) -> None:
     assert request(collector.port, "/healthz", method="GET").json == {"status": "ok"}
     assert request(collector.port, "/readyz", method="GET").json == {"status": "ready"}
     assert "event" in request(collector.port, "/v1/schema.json", method="GET").json["description"]
@@ -173,7 +173,9 @@ def test_unexpected_error_is_503_without_keys_in_the_log(
     assert post(collector.port, EVENT).status == 200
 
 
-def test_keys_are_nowhere(collector: Collecting, caplog: pytest.LogCaptureFixture) -> None:
+def test_keys_are_in_no_stored_byte_log_metric_or_answer(
+    collector: Collecting, caplog: pytest.LogCaptureFixture
+) -> None:
     """All ways to send a key, and all paths: none is in a stored byte, a log, a metric or an answer."""
     caplog.set_level(logging.DEBUG)
     old = "hr_key_of_yesterday_that_is_not_configured"

@@ -163,7 +163,7 @@ def test_plain_body_with_a_gzip_header_is_taken_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12, 20])
-def test_damaged_gzip_is_told_from_a_whole_one(cut: int) -> None:
+def test_damaged_gzip_is_distinguished_from_a_whole_one(cut: int) -> None:
     whole = gzip.compress(b"some text that is long enough", mtime=0)
     with pytest.raises(zlib.error):
         bodies.inflate(whole[:-cut], b"gzip", LIMIT)

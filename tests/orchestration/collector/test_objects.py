@@ -47,16 +47,14 @@ def collecting(tmp_path: Path, wait_ms: int = 20) -> Collecting:
     return Collecting(settings(tmp_path, url=URL, wait_ms=wait_ms))
 
 
-def found(s3: Any) -> list[list[str]]:
+def event_ids_by_object(s3: Any) -> list[list[str]]:
     """The ids of each object's events, object by object."""
     names = [name for name in keys(s3, "landing/collected/") if name.endswith(".ndjson")]
     lines = [[json.loads(line) for line in content(s3, name).splitlines()] for name in names]
     return [[event["uuid"] for line in each for event in line["batch"]] for each in lines]
 
 
-def test_nothing_is_acknowledged_before_the_store_has_answered_and_groups_share_an_object(
-    s3: Any, wire: Wire, tmp_path: Path
-) -> None:
+def test_requests_share_an_object_and_are_acknowledged_once_it_is_stored(s3: Any, wire: Wire, tmp_path: Path) -> None:
     entered, opened = threading.Event(), threading.Event()
 
     def gate(method: str, path: str) -> None:
@@ -74,7 +72,7 @@ def test_nothing_is_acknowledged_before_the_store_has_answered_and_groups_share_
         opened.set()
         assert {each.result().status for each in (first, *others)} == {200}
         assert collector.figure("headroom_collector_sealed_segments_total") == 2
-    assert sorted(map(len, found(s3))) == [1, 19]
+    assert sorted(map(len, event_ids_by_object(s3))) == [1, 19]
 
 
 def test_requests_wait_for_others_but_not_when_there_are_many_bytes(s3: Any) -> None:
@@ -93,10 +91,10 @@ def test_requests_wait_for_others_but_not_when_there_are_many_bytes(s3: Any) -> 
 
     asyncio.run(run())
     assert told == [None, None]
-    assert found(s3) == [["small", "large"]]
+    assert event_ids_by_object(s3) == [["small", "large"]]
 
 
-def test_store_that_is_down_is_told_and_recovered_from(
+def test_store_that_is_down_is_reported_and_recovered_from(
     s3: Any, wire: Wire, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -114,7 +112,7 @@ def test_store_that_is_down_is_told_and_recovered_from(
         wait_until(lambda: "events can be stored again" in caplog.text)  # by itself: nobody asks meanwhile
         assert readiness(collector.port)[0] == 200
         assert post(collector.port, numbered(3)).status == 200
-    assert found(s3) == [["u-1"], ["u-3"]]
+    assert event_ids_by_object(s3) == [["u-1"], ["u-3"]]
 
 
 def test_collector_starts_while_the_store_is_down(s3: Any, wire: Wire, tmp_path: Path) -> None:
@@ -139,12 +137,10 @@ def test_lost_answer_of_the_store_makes_no_second_object(s3: Any, wire: Wire, tm
     with collecting(tmp_path) as collector:
         assert post(collector.port, {"event": "api_call", "uuid": "u-1"}).status == 200
     assert len(lost) == 1
-    assert found(s3) == [["u-1"]]
+    assert event_ids_by_object(s3) == [["u-1"]]
 
 
-def test_what_the_store_kept_and_nobody_heard_of_counts_once_with_an_id_and_twice_without(
-    s3: Any, wire: Wire, tmp_path: Path
-) -> None:
+def test_call_without_an_answer_counts_once_with_an_id_and_twice_without(s3: Any, wire: Wire, tmp_path: Path) -> None:
     call = {"event": "api_call", "properties": {"account_id": "acme"}}
     with collecting(tmp_path) as collector:
         wire.fails = lambda method, path: "lose"
@@ -157,7 +153,7 @@ def test_what_the_store_kept_and_nobody_heard_of_counts_once_with_an_id_and_twic
     assert (batch.accepted, batch.duplicates) == (3, 1)
 
 
-def test_kill_at_any_moment_loses_nothing_that_was_acknowledged_by_any_of_two_collectors(
+def test_kill_loses_nothing_that_either_of_two_collectors_acknowledged(
     s3: Any, s3_endpoint: str, tmp_path: Path
 ) -> None:
     acknowledged: set[str] = set()
@@ -184,8 +180,8 @@ def test_kill_at_any_moment_loses_nothing_that_was_acknowledged_by_any_of_two_co
         return sum(sum(batch.rejected.values()) for batch in world.lake.batches())  # they name no account
 
     # The store may still be at the last request of a collector that was killed.
-    wait_until(lambda: ingested() == sum(map(len, found(s3))))
-    stored = Counter(uuid for each in found(s3) for uuid in each)
+    wait_until(lambda: ingested() == sum(map(len, event_ids_by_object(s3))))
+    stored = Counter(uuid for each in event_ids_by_object(s3) for uuid in each)
     assert len(acknowledged) > KILLS * 4
     assert acknowledged <= set(stored)
     assert set(stored.values()) == {1}

@@ -83,7 +83,7 @@ def test_empty_export_is_a_success_and_stores_nothing(collector: Collecting) -> 
     assert collector.finished() == []
 
 
-def test_key_in_a_header_is_needed(collector: Collecting) -> None:
+def test_request_is_refused_when_no_header_has_the_key(collector: Collecting) -> None:
     assert request(collector.port, PATH, exported(LogRecord(event_name=KEY)), {}).status == 401
 
 

@@ -60,5 +60,5 @@ def test_fields_for_keys_are_dropped_whatever_is_in_them() -> None:
     assert written(batch) == [[{"a": 1}, {}, {"token": "kept"}, 3]]
 
 
-def test_nothing_is_written_for_nothing() -> None:
+def test_no_line_is_written_when_there_is_no_event() -> None:
     assert ParsedBody().lines(b"now") == []

@@ -130,7 +130,7 @@ def test_pending_bytes_are_bounded_over_all_requests(small: Collecting) -> None:
     still_serves(small)
 
 
-def test_connections_above_the_limit_are_told_to_come_back(small: Collecting) -> None:
+def test_connections_above_the_limit_are_asked_to_come_back(small: Collecting) -> None:
     with ExitStack() as stack:
         for _ in range(4):
             stack.enter_context(raw_connection(small.port))
@@ -308,7 +308,7 @@ def test_endless_pipeline_is_cut_off(collector: Collecting) -> None:
         head("/x", "Transfer-Encoding: chunked") + b"zz\r\n",
     ],
 )
-def test_what_is_no_request_is_refused_in_json(collector: Collecting, text: bytes) -> None:
+def test_malformed_request_is_refused_in_json(collector: Collecting, text: bytes) -> None:
     with raw_connection(collector.port) as connection:
         connection.sendall(text)
         answer = read_all(connection)

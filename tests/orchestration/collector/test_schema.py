@@ -23,7 +23,7 @@ def call(**fields: object) -> dict[str, object]:
     return {"event": "api_call", "distinct_id": "acme", **fields}
 
 
-def test_it_is_a_schema_and_is_served(collector: Collecting) -> None:
+def test_schema_is_valid_and_is_served(collector: Collecting) -> None:
     Draft202012Validator.check_schema(DOCUMENT)
     reply = request(collector.port, "/v1/schema.json", method="GET")
     assert (reply.json, reply.headers["content-type"]) == (DOCUMENT, "application/schema+json")
@@ -122,10 +122,10 @@ def test_good_event_is_valid(event: object) -> None:
         {"event": "quota_set", "distinct_id": "acme", "properties": {}},
     ],
 )
-def test_bad_event_is_not(event: object) -> None:
+def test_bad_event_is_invalid(event: object) -> None:
     assert not is_valid(event)
 
 
-def test_everything_is_described() -> None:
+def test_every_definition_is_described() -> None:
     for name in ("name", "id", "account", "time", "sampleWeight", "quota", "properties", "apiCall", "limitReached"):
         assert DEFINITIONS[name]["description"].endswith("."), name

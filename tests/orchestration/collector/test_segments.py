@@ -109,7 +109,7 @@ def test_write_that_takes_a_part_is_continued(tmp_path: Path, monkeypatch: pytes
 
 
 @pytest.mark.parametrize("call", ["writev", "fdatasync"])
-def test_failed_group_is_cut_off_and_the_next_one_begins_anew(
+def test_failed_group_is_cut_off_and_the_next_begins_a_new_segment(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:
     writer = SegmentWriter(tmp_path, seal_bytes=100)
@@ -149,9 +149,7 @@ def test_segment_that_cannot_be_sealed_is_tried_again(tmp_path: Path, monkeypatc
     assert sealed(tmp_path) == [*(b"%03d\n" % number for number in range(segments.MAX_UNSETTLED)), b"last\n"]
 
 
-def test_sealing_that_fails_behind_the_rename_is_finished_later(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_sealing_that_fails_after_the_rename_is_finished_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     writer = SegmentWriter(tmp_path, seal_bytes=100)
     writer.commit([b"one\n"])
     monkeypatch.setattr(segments, "sync_folder", full_disk)

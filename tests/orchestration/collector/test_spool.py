@@ -60,7 +60,7 @@ class Gate:
         monkeypatch.setattr(os, "fdatasync", waiting)
 
 
-def test_nothing_is_acknowledged_before_it_is_synced_and_groups_share_a_sync(
+def test_requests_share_a_sync_and_are_acknowledged_after_it(
     collector: Collecting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     gate = Gate(monkeypatch)

@@ -69,7 +69,7 @@ def run(instance: dg.DagsterInstance, fails: bool = True) -> None:
         run_failure_alert_sensor(context)
 
 
-def test_first_failure_is_told_until_the_job_succeeds_again(slack: FakeSlack, instance: dg.DagsterInstance) -> None:
+def test_failure_is_alerted_once_until_the_job_succeeds_again(slack: FakeSlack, instance: dg.DagsterInstance) -> None:
     told = []
     for fails in (True, True, False, False, True, True, True):
         run(instance, fails)

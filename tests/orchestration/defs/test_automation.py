@@ -87,7 +87,7 @@ def test_digest_is_tried_again_until_its_replies_are_sent(data: Path, monkeypatc
     assert retried(5, monkeypatch) == []
 
 
-def test_digest_that_stale_data_held_up_is_made_by_the_whole_job_when_it_is_fresh(
+def test_waiting_digest_is_made_by_the_whole_job_when_data_is_fresh(
     data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(hours=2)).isoformat())

@@ -14,7 +14,7 @@ from orchestration.defs.resources import Project
 from orchestration.ledger.ledger import State
 from orchestration.usage.periods import calendar_month
 from tests.fakes.slack import LOST_AFTER, LOST_BEFORE, FakeSlack, Fault, rate_limited, refused
-from tests.orchestration.defs.office import Office, announced, built_marts, metadata, outcome
+from tests.orchestration.defs.installation import Installation, announced, built_marts, metadata, outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::dagster.BetaWarning")  # Dagster's own
 
@@ -30,12 +30,12 @@ def marts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def office(data: Path, marts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+def installation(data: Path, marts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     with FakeSlack() as slack:
-        office = Office(data, marts, slack, monkeypatch)
-        office.at(WEDNESDAY)
-        yield office
-        office.instance.dispose()
+        installation = Installation(data, marts, slack, monkeypatch)
+        installation.at(WEDNESDAY)
+        yield installation
+        installation.instance.dispose()
 
 
 # What people press
@@ -60,55 +60,55 @@ def execute(instance: dg.DagsterInstance, parent_run_id: str | None = None) -> d
         return result
 
 
-def test_old_day_says_that_it_was_delivered_and_where_whatever_is_pressed(office: Office) -> None:
-    office.publish("acme")
-    first = office.materialize()
-    [message] = office.slack.messages
+def test_old_day_says_that_it_was_delivered_and_where_whatever_is_pressed(installation: Installation) -> None:
+    installation.publish("acme")
+    first = installation.materialize()
+    [message] = installation.slack.messages
     link = f"https://example.slack.com/archives/C0DIGEST/p{message['ts'].replace('.', '')}"
     assert metadata(first)["permalink"] == dg.MetadataValue.url(link)
-    requests = len(office.slack.requests)
+    requests = len(installation.slack.requests)
 
     for now in (WEDNESDAY, "2024-11-20T23:00:00+00:00", "2024-11-25T07:59:00+00:00"):
-        office.at(now)
-        office.publish("acme", "beta")
+        installation.at(now)
+        installation.publish("acme", "beta")
         for days in (("2024-11-20",), ("2024-11-18", "2024-11-20"), ("2024-11-19",), ("2024-11-18", "2024-11-19")):
-            result = office.materialize(*days)
+            result = installation.materialize(*days)
             if "2024-11-20" in days:
                 assert outcome(result) == f"already delivered: sent 2024-11-20 08:00 UTC ({link})"
                 assert metadata(result)["permalink"] == dg.MetadataValue.url(link)
             else:
                 assert outcome(result).startswith("nothing sent: is past")
-    assert "nothing sent: is not due yet" in outcome(office.materialize("2024-11-25"))
-    assert len(office.slack.requests) == requests
+    assert "nothing sent: is not due yet" in outcome(installation.materialize("2024-11-25"))
+    assert len(installation.slack.requests) == requests
 
 
-def test_run_that_is_executed_again_sends_what_failed_once(office: Office) -> None:
-    office.publish("acme")
-    office.slack.is_member = False
-    with dg.DagsterInstance.local_temp(str(office.data)) as instance:
+def test_run_that_is_executed_again_sends_what_failed_once(installation: Installation) -> None:
+    installation.publish("acme")
+    installation.slack.is_member = False
+    with dg.DagsterInstance.local_temp(str(installation.data)) as instance:
         run = execute(instance)
         again = execute(instance, run.run_id)
-        office.slack.is_member = True
+        installation.slack.is_member = True
         repaired = execute(instance, again.run_id)
         thrice = execute(instance, run.run_id)
     assert [result.success for result in (run, again, repaired, thrice)] == [False, False, True, True]
 
-    assert announced(office) == {"2024-11-20": ["acme"]}
-    assert set(office.slack.counts().values()) == {1}
+    assert announced(installation) == {"2024-11-20": ["acme"]}
+    assert set(installation.slack.counts().values()) == {1}
 
 
-def test_delivery_does_not_depend_on_its_link(office: Office) -> None:
-    office.publish("acme")
-    office.slack.then(LOST_BEFORE, method="chat.getPermalink")
-    first = office.materialize()
-    assert outcome(first) == f"sent 2024-11-20 08:00 UTC (C0DIGEST/{office.slack.messages[0]['ts']})"
+def test_delivery_does_not_depend_on_its_link(installation: Installation) -> None:
+    installation.publish("acme")
+    installation.slack.then(LOST_BEFORE, method="chat.getPermalink")
+    first = installation.materialize()
+    assert outcome(first) == f"sent 2024-11-20 08:00 UTC (C0DIGEST/{installation.slack.messages[0]['ts']})"
     assert "permalink" not in metadata(first)
 
-    again = office.materialize()
+    again = installation.materialize()
 
     assert "https://example.slack.com" in outcome(again)
-    assert office.slack.methods().count("chat.getPermalink") == 2
-    assert set(office.slack.counts().values()) == {1}
+    assert installation.slack.methods().count("chat.getPermalink") == 2
+    assert set(installation.slack.counts().values()) == {1}
 
 
 # Slack does not answer, or refuses
@@ -117,33 +117,33 @@ def test_delivery_does_not_depend_on_its_link(office: Office) -> None:
 @pytest.mark.parametrize("fault", [None, LOST_BEFORE, LOST_AFTER], ids=["down", "lost before", "lost after"])
 @pytest.mark.parametrize("is_pressed", [True, False], ids=["a person", "the schedules alone"])
 def test_digest_is_posted_once_after_an_outage_with_the_figures_of_eight(
-    office: Office, fault: Fault | None, is_pressed: bool
+    installation: Installation, fault: Fault | None, is_pressed: bool
 ) -> None:
-    office.at("2024-11-20T07:55:00+00:00")
+    installation.at("2024-11-20T07:55:00+00:00")
     runs = []
-    while office.now < datetime.fromisoformat("2024-11-20T10:00:00+00:00"):
-        minute = office.now.strftime("%H:%M")
-        office.slack.is_down = ("08:00" if fault else "07:55") < minute < "09:10"
+    while installation.now < datetime.fromisoformat("2024-11-20T10:00:00+00:00"):
+        minute = installation.now.strftime("%H:%M")
+        installation.slack.is_down = ("08:00" if fault else "07:55") < minute < "09:10"
         if minute == "08:00":
-            office.publish("acme")
-            office.slack.then(*[fault] * bool(fault))
+            installation.publish("acme")
+            installation.slack.then(*[fault] * bool(fault))
         if minute == "08:05":
-            office.publish("acme", "beta", used=5)
-        runs += office.tick()
+            installation.publish("acme", "beta", used=5)
+        runs += installation.tick()
         if is_pressed and minute in ("08:45", "09:15"):
-            runs.append(office.materialize())
-        office.at(office.now + timedelta(minutes=5))
+            runs.append(installation.materialize())
+        installation.at(installation.now + timedelta(minutes=5))
 
     assert [run.success for run in runs[:4]] == [False] * 4
     assert runs[-1].success
-    assert announced(office) == {"2024-11-20": ["acme"]}
-    assert set(office.slack.counts().values()) == {1}
-    assert "4 / 5" in str(office.slack.messages[0]["blocks"])
-    assert {delivery.state for delivery in office.deliveries()} == {State.SENT}
-    office.at("2024-11-21T08:00:00+00:00")
-    office.publish("acme", "beta")
-    office.tick()
-    assert announced(office) == {"2024-11-20": ["acme"], "2024-11-21": ["beta"]}
+    assert announced(installation) == {"2024-11-20": ["acme"]}
+    assert set(installation.slack.counts().values()) == {1}
+    assert "4 / 5" in str(installation.slack.messages[0]["blocks"])
+    assert {delivery.state for delivery in installation.deliveries()} == {State.SENT}
+    installation.at("2024-11-21T08:00:00+00:00")
+    installation.publish("acme", "beta")
+    installation.tick()
+    assert announced(installation) == {"2024-11-20": ["acme"], "2024-11-21": ["beta"]}
 
 
 REMEDIES = {
@@ -160,23 +160,23 @@ REMEDIES = {
 
 
 @pytest.mark.parametrize("code", [*REMEDIES, "ratelimited"])
-def test_refused_digest_fails_visibly_and_is_sent_once_after_the_repair(office: Office, code: str) -> None:
-    office.publish("acme")
+def test_refused_digest_fails_visibly_and_is_sent_once_after_the_repair(installation: Installation, code: str) -> None:
+    installation.publish("acme")
     fault = rate_limited(3600) if code == "ratelimited" else refused(code)
-    office.slack.then(fault, fault)
+    installation.slack.then(fault, fault)
 
     for _ in range(2):
-        result = office.materialize()
+        result = installation.materialize()
         assert not result.success
         assert f"Slack refused with '{code}'" in outcome(result)
         assert REMEDIES.get(code, "run again in a minute") in outcome(result)
-        assert not office.slack.messages
-        assert State.SENT not in {delivery.state for delivery in office.deliveries()}
+        assert not installation.slack.messages
+        assert State.SENT not in {delivery.state for delivery in installation.deliveries()}
 
-    assert outcome(office.materialize()).startswith("sent ")
-    assert outcome(office.materialize()).startswith("already delivered")
-    assert announced(office) == {"2024-11-20": ["acme"]}
-    assert set(office.slack.counts().values()) == {1}
+    assert outcome(installation.materialize()).startswith("sent ")
+    assert outcome(installation.materialize()).startswith("already delivered")
+    assert announced(installation) == {"2024-11-20": ["acme"]}
+    assert set(installation.slack.counts().values()) == {1}
 
 
 # Days, nights, clocks
@@ -194,23 +194,25 @@ def test_refused_digest_fails_visibly_and_is_sent_once_after_the_repair(office: 
         ("Pacific/Auckland", "2024-09-27"),
     ],
 )
-def test_weekend_without_a_daemon_is_in_one_digest_on_monday(office: Office, zone: str, friday: str) -> None:
+def test_weekend_without_a_daemon_is_in_one_digest_on_monday(
+    installation: Installation, zone: str, friday: str
+) -> None:
     eight = datetime.fromisoformat(f"{friday}T08:00").replace(tzinfo=ZoneInfo(zone))
-    office.at(eight, zone)
-    office.publish("acme")
-    office.tick()
-    office.at(eight + timedelta(days=3, hours=1))
+    installation.at(eight, zone)
+    installation.publish("acme")
+    installation.tick()
+    installation.at(eight + timedelta(days=3, hours=1))
     saturday = (eight + timedelta(days=1, hours=5)).astimezone(UTC)
     start, end = calendar_month(saturday.date())
-    office.publish("acme", "beta", "gamma", crossed_at=saturday, period_start=start, period_end=end)
+    installation.publish("acme", "beta", "gamma", crossed_at=saturday, period_start=start, period_end=end)
 
     days = [(eight + timedelta(days=number)).date().isoformat() for number in range(4)]
     # Dagster catches up with the last tick alone; people may press the others
-    caught_up = [outcome(office.materialize(day)) for day in days[1:]]
+    caught_up = [outcome(installation.materialize(day)) for day in days[1:]]
 
     assert [sentence.partition(":")[0] for sentence in caught_up[:2]] == ["nothing sent"] * 2
-    assert announced(office) == {days[0]: ["acme"], days[3]: ["beta", "gamma"]}
-    assert office.tick() == []
+    assert announced(installation) == {days[0]: ["acme"], days[3]: ["beta", "gamma"]}
+    assert installation.tick() == []
 
 
 CHANGES = {
@@ -222,18 +224,18 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("zone", CHANGES)
-def test_every_business_day_has_one_digest_when_the_clocks_change(office: Office, zone: str) -> None:
+def test_every_business_day_has_one_digest_when_the_clocks_change(installation: Installation, zone: str) -> None:
     expected = []
     for saturday in CHANGES[zone]:
         midnight = datetime.fromisoformat(saturday).replace(tzinfo=ZoneInfo(zone))
-        office.at(midnight, zone)
+        installation.at(midnight, zone)
         for at in ticks(midnight, midnight + timedelta(days=3)):
-            office.at(at)
-            office.publish()
-            office.tick()
+            installation.at(at)
+            installation.publish()
+            installation.tick()
         expected += [(midnight + timedelta(days=number)).date().isoformat() for number in range(3)]
 
-    assert list(announced(office)) == expected
+    assert list(announced(installation)) == expected
 
 
 def ticks(start: datetime, end: datetime) -> list[datetime]:
@@ -252,43 +254,43 @@ def ticks(start: datetime, end: datetime) -> list[datetime]:
 # What was before
 
 
-def test_first_digest_records_the_past_and_does_not_announce_it(office: Office) -> None:
-    office.publish("acme", "beta", crossed_at=datetime(2024, 11, 12, tzinfo=UTC))
-    office.materialize()
-    office.at("2024-11-21T08:00:00+00:00")
-    office.publish("acme", "beta", "gamma")
-    office.materialize()
+def test_first_digest_records_the_past_and_does_not_announce_it(installation: Installation) -> None:
+    installation.publish("acme", "beta", crossed_at=datetime(2024, 11, 12, tzinfo=UTC))
+    installation.materialize()
+    installation.at("2024-11-21T08:00:00+00:00")
+    installation.publish("acme", "beta", "gamma")
+    installation.materialize()
 
-    assert announced(office) == {"2024-11-20": [], "2024-11-21": ["gamma"]}
-    assert judged(office) == {"acme": "backfill", "beta": "backfill", "gamma": "announced"}
+    assert announced(installation) == {"2024-11-20": [], "2024-11-21": ["gamma"]}
+    assert outcomes_by_account(installation) == {"acme": "backfill", "beta": "backfill", "gamma": "announced"}
 
 
-def test_last_months_files_that_land_late_are_recorded_and_not_announced(office: Office) -> None:
-    office.publish("acme")
-    office.materialize()
-    office.at("2024-11-21T08:00:00+00:00")
+def test_last_months_files_that_land_late_are_recorded_and_not_announced(installation: Installation) -> None:
+    installation.publish("acme")
+    installation.materialize()
+    installation.at("2024-11-21T08:00:00+00:00")
     crossed_at = datetime(2024, 10, 17, tzinfo=UTC)
     start, end = calendar_month(crossed_at.date())
-    office.publish("acme", "beta", crossed_at=crossed_at, period_start=start, period_end=end)
-    office.materialize()
+    installation.publish("acme", "beta", crossed_at=crossed_at, period_start=start, period_end=end)
+    installation.materialize()
 
-    assert announced(office) == {"2024-11-20": ["acme"], "2024-11-21": []}
+    assert announced(installation) == {"2024-11-20": ["acme"], "2024-11-21": []}
 
 
-def test_correction_is_told_once_and_what_crosses_again_is_news_again(office: Office) -> None:
+def test_correction_is_reported_once_and_a_second_crossing_is_news_again(installation: Installation) -> None:
     for day, news, used in ((20, ["acme", "beta"], 4), (21, ["beta"], 3), (22, ["beta"], 3), (23, ["acme", "beta"], 4)):
-        office.at(f"2024-11-{day}T08:00:00+00:00")
-        office.publish(*news)
-        office.correct("acme", used)
-        office.materialize()
+        installation.at(f"2024-11-{day}T08:00:00+00:00")
+        installation.publish(*news)
+        installation.correct("acme", used)
+        installation.materialize()
 
-    assert list(announced(office).values()) == [["acme", "beta"], [], [], ["acme"]]
+    assert list(announced(installation).values()) == [["acme", "beta"], [], [], ["acme"]]
     line = "Corrected usage, below what was announced: acme (60.0 %)"
-    assert [line in str(message["blocks"]) for message in office.slack.messages] == [False, True, False, False]
-    assert set(office.slack.counts().values()) == {1}
+    assert [line in str(message["blocks"]) for message in installation.slack.messages] == [False, True, False, False]
+    assert set(installation.slack.counts().values()) == {1}
 
 
-def judged(office: Office) -> dict[str, str]:
-    with office.ledger().transaction() as connection:
+def outcomes_by_account(installation: Installation) -> dict[str, str]:
+    with installation.ledger().transaction() as connection:
         rows = connection.exec_driver_sql("select account_id, outcome from announced_crossings").all()
     return dict(tuple(row) for row in rows)

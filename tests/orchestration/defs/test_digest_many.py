@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.fakes.slack import ERROR_AFTER, LOST_AFTER, FakeSlack
-from tests.orchestration.defs.office import BUILT_AT, Office, announced, built_marts, outcome
+from tests.orchestration.defs.installation import BUILT_AT, Installation, announced, built_marts, outcome
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::dagster.BetaWarning")  # Dagster's own
 
@@ -36,28 +36,28 @@ def marts(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture
-def office(data: Path, marts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Office]:
+def installation(data: Path, marts: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Installation]:
     with FakeSlack() as slack:
-        office = Office(data, marts, slack, monkeypatch)
-        office.at(BUILT_AT)
-        office.publish(*ACCOUNTS)
-        yield office
-        office.instance.dispose()
+        installation = Installation(data, marts, slack, monkeypatch)
+        installation.at(BUILT_AT)
+        installation.publish(*ACCOUNTS)
+        yield installation
+        installation.instance.dispose()
 
 
-def test_all_accounts_arrive_once_and_in_order_with_their_names_as_they_are(office: Office) -> None:
-    office.slack.room[office.slack.channel] = 2  # the message and one reply
-    assert "ratelimited" in outcome(office.materialize())
-    office.slack.room.clear()
+def test_all_accounts_arrive_once_in_order_with_their_names_unchanged(installation: Installation) -> None:
+    installation.slack.room[installation.slack.channel] = 2  # the message and one reply
+    assert "ratelimited" in outcome(installation.materialize())
+    installation.slack.room.clear()
     for fault in (LOST_AFTER, ERROR_AFTER):
-        office.slack.then(fault)
-        assert "the next run looks before it posts again" in outcome(office.materialize())
-    assert outcome(office.materialize()).startswith("already delivered")
+        installation.slack.then(fault)
+        assert "the next run looks before it posts again" in outcome(installation.materialize())
+    assert outcome(installation.materialize()).startswith("already delivered")
 
-    assert announced(office) == {"2024-11-20": list(ACCOUNTS)}
-    assert set(office.slack.counts().values()) == {1}
-    [message] = office.slack.messages
-    thread = office.slack.threads[message["ts"]]
+    assert announced(installation) == {"2024-11-20": list(ACCOUNTS)}
+    assert set(installation.slack.counts().values()) == {1}
+    [message] = installation.slack.messages
+    thread = installation.slack.threads[message["ts"]]
     shown = [text for posted in (message, *thread) for text in texts(posted.get("blocks", []))]
     assert list(dict.fromkeys(re.findall(r"#(\d{3}) ", " ".join(shown)))) == [name[-3:] for name in ACCOUNTS]
     for name in ACCOUNTS.values():

@@ -183,7 +183,7 @@ def once(key: str, file: str | None) -> dict[str, int]:
 
 
 @each
-def test_notice_is_posted_once_however_often_it_is_materialized(
+def test_message_is_posted_once_however_often_it_is_materialized(
     data: Path, slack: FakeSlack, asset: Asset, world: World, key: str, file: str | None
 ) -> None:
     world(data)
@@ -196,7 +196,7 @@ def test_notice_is_posted_once_however_often_it_is_materialized(
 
 
 @each
-def test_notice_is_posted_once_when_two_runs_decide_it_at_the_same_time(
+def test_message_is_posted_once_when_two_runs_decide_it_at_the_same_time(
     data: Path, slack: FakeSlack, asset: Asset, world: World, key: str, file: str | None
 ) -> None:
     world(data)
@@ -210,7 +210,7 @@ def test_notice_is_posted_once_when_two_runs_decide_it_at_the_same_time(
 
 
 @each
-def test_notice_is_sent_once_after_slack_was_repaired(
+def test_message_is_sent_once_after_slack_was_repaired(
     data: Path, slack: FakeSlack, asset: Asset, world: World, key: str, file: str | None
 ) -> None:
     world(data)
@@ -227,7 +227,7 @@ def test_notice_is_sent_once_after_slack_was_repaired(
 
 
 @each
-def test_notice_is_sent_once_when_its_answer_is_lost(
+def test_message_is_sent_once_when_its_answer_is_lost(
     data: Path, slack: FakeSlack, asset: Asset, world: World, key: str, file: str | None
 ) -> None:
     world(data)
@@ -240,7 +240,7 @@ def test_notice_is_sent_once_when_its_answer_is_lost(
     assert slack.counts() == once(key, file)
 
 
-def test_week_that_was_missed_on_monday_is_told_later_in_the_week_and_once(data: Path, slack: FakeSlack) -> None:
+def test_weekly_message_is_posted_once_later_when_monday_was_missed(data: Path, slack: FakeSlack) -> None:
     for day in (18, 19, 22):
         publish(data, datetime(2026, 11, day, 9, tzinfo=UTC), changes=[make_change()])
         run(weekly_digest)
@@ -261,7 +261,7 @@ def test_nothing_is_said_before_an_account_is_known(data: Path, slack: FakeSlack
 # Critical crossings and the digest
 
 
-def test_critical_crossing_is_told_once_and_listed_by_the_next_digest(data: Path, slack: FakeSlack) -> None:
+def test_critical_crossing_is_alerted_once_and_listed_by_the_next_digest(data: Path, slack: FakeSlack) -> None:
     slack.users["dana@example.com"] = "U0DANA"
     publish_critical(data, account_name="Acme")
     run(critical_alert)
@@ -289,7 +289,7 @@ def digest_of(day: int) -> Mapping[str, Any]:
     return digest
 
 
-def test_crossing_that_a_digest_announced_is_not_told_again(data: Path, slack: FakeSlack) -> None:
+def test_crossing_that_a_digest_announced_is_not_alerted_again(data: Path, slack: FakeSlack) -> None:
     morning = datetime(2026, 11, 21, 8, tzinfo=UTC)
     first_digest(morning - timedelta(days=1))
     publish(data, morning, crossings=[make_hard_crossing()])
@@ -302,7 +302,7 @@ def test_crossing_that_a_digest_announced_is_not_told_again(data: Path, slack: F
 @pytest.mark.parametrize(
     "change", [{"limit_kind": "soft"}, {"crossings": [make_hard_crossing(severity="high")]}], ids=str
 )
-def test_only_critical_crossings_of_hard_quotas_are_told_at_once(
+def test_only_critical_crossings_of_hard_quotas_are_alerted_at_once(
     data: Path, slack: FakeSlack, change: dict[str, Any]
 ) -> None:
     first_digest(datetime(2026, 11, 20, 8, tzinfo=UTC))
@@ -322,7 +322,7 @@ def test_critical_crossings_wait_for_the_digest_unless_the_setting_is_on(
     assert not slack.messages
 
 
-def test_critical_crossings_wait_for_the_digest_when_the_ledger_was_restored(data: Path, slack: FakeSlack) -> None:
+def test_critical_crossings_wait_for_a_digest_when_the_ledger_was_restored(data: Path, slack: FakeSlack) -> None:
     publish_critical(data)
     ledger, url = data / "ledger.sqlite", Project().settings.ledger_url
     restored.copy(url, data / "copy.sqlite", datetime.now(UTC))
@@ -340,7 +340,7 @@ MOMENTS = ["record_crossings", "send", "finish"]
 """Functions on whose call a process is killed: within the decision, after the claim, after the post."""
 
 
-def test_critical_crossing_is_told_once_when_processes_are_killed(data: Path, slack: FakeSlack) -> None:
+def test_critical_crossing_is_alerted_once_when_processes_are_killed(data: Path, slack: FakeSlack) -> None:
     publish_critical(data)
     states = []
     for moment in MOMENTS:

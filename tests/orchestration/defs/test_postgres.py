@@ -35,14 +35,14 @@ def materialize() -> str:
     return f"{written}{check.description or ''}"
 
 
-def headroom(*arguments: str) -> tuple[int, str]:
+def run_cli(*arguments: str) -> tuple[int, str]:
     result = CliRunner().invoke(main.app, ["postgres", *arguments])
     return result.exit_code, result.output
 
 
 def test_nothing_is_delivered_unless_a_database_is_named(data: Path) -> None:
     assert materialize() == "nothing delivered: HEADROOM_DESTINATION_URL is not set"
-    assert headroom("check")[0] == 1
+    assert run_cli("check")[0] == 1
 
 
 def test_rows_are_delivered_once_however_often_it_is_materialized(
@@ -52,19 +52,19 @@ def test_rows_are_delivered_once_however_often_it_is_materialized(
     monkeypatch.setenv("HEADROOM_DESTINATION_URL", url)
     assert "destination.toml: No such file or directory. It says which rows" in materialize()
     (data / "destination.toml").write_text(TABLES)
-    assert "does not exist yet: `headroom run` builds" in headroom("--print-ddl")[1]
+    assert "does not exist yet: `headroom run` builds" in run_cli("--print-ddl")[1]
     publish(data / "published.duckdb")
     assert "nothing was written" in materialize()
-    status, said = headroom("check")
+    status, said = run_cli("check")
     assert (status, "`headroom postgres --print-ddl` shows it" in said) == (1, True)
 
     engine = sa.create_engine(url, poolclass=sa.NullPool)
-    status, statement = headroom("--print-ddl")
+    status, statement = run_cli("--print-ddl")
     assert status == 0
     with engine.begin() as database:
         database.exec_driver_sql(statement)
         database.exec_driver_sql("alter table hits add check (event_id <> 'event 2')")
-    assert headroom("check") == (0, "ok      hits takes each row of usage_limit_hits, 5 columns\n")
+    assert run_cli("check") == (0, "ok      hits takes each row of usage_limit_hits, 5 columns\n")
 
     refused = (
         '1 rows were refused by their table, all others are there:\n- hits: , event 2: new row for relation "hits"'

@@ -141,7 +141,7 @@ def ranges(world: World, kind: AccountsFile) -> list[tuple[object, ...]]:
     return world.rows(f"{names}, {bounds}", f"{kind.name}.parquet")
 
 
-def refused(world: World, kind: AccountsFile) -> list[tuple[object, ...]]:
+def rejected_rows(world: World, kind: AccountsFile) -> list[tuple[object, ...]]:
     return world.rows("landed_file, line_number, reason", f"{kind.name}_rejected.parquet")
 
 
@@ -178,7 +178,7 @@ def test_range_is_taken_over_in_utc_with_its_ids_as_they_are(world: World, kind:
 def test_range_is_in_quarantine_when_it_is_unusable(world: World, kind: AccountsFile, row: str) -> None:
     assert write_ranges(world, kind, "a,x,,", row, "c,x,,") == (2, 1)
     assert [found[0] for found in ranges(world, kind)] == ["a", "c"]
-    assert refused(world, kind) == [(f"{kind.name}.csv", 3, Rejection.INVALID_RANGE)]
+    assert rejected_rows(world, kind) == [(f"{kind.name}.csv", 3, Rejection.INVALID_RANGE)]
 
 
 @KINDS
@@ -199,7 +199,7 @@ def test_range_is_in_quarantine_when_one_before_it_overlaps(
     world: World, kind: AccountsFile, row: str, is_refused: bool
 ) -> None:
     assert write_ranges(world, kind, "a,x,2026-11-02,2026-11-04", row) == (2 - is_refused, int(is_refused))
-    assert refused(world, kind) == [(f"{kind.name}.csv", 3, Rejection.OVERLAPPING_RANGE)] * is_refused
+    assert rejected_rows(world, kind) == [(f"{kind.name}.csv", 3, Rejection.OVERLAPPING_RANGE)] * is_refused
 
 
 def test_row_in_quarantine_takes_no_time_from_the_next(world: World) -> None:
@@ -211,12 +211,12 @@ def test_row_in_quarantine_takes_no_time_from_the_next(world: World) -> None:
 @pytest.mark.parametrize("row", ["a,x,2026-11-01T{},", "a,x,,2026-11-01T{}"])
 def test_customer_changes_only_on_a_full_utc_hour(world: World, row: str, time: str) -> None:
     assert write_ranges(world, CUSTOMERS, row.format(time), "b,x,2026-11-01T17:30:00+05:30,") == (1, 1)
-    assert refused(world, CUSTOMERS) == [("customers.csv", 2, Rejection.INVALID_RANGE)]
+    assert rejected_rows(world, CUSTOMERS) == [("customers.csv", 2, Rejection.INVALID_RANGE)]
     assert write_ranges(world, SUBJECTS, row.format(time)) == (1, 0)
 
 
 @KINDS
-def test_file_of_ranges_is_refused_with_a_sentence_when_a_column_is_missing(world: World, kind: AccountsFile) -> None:
+def test_ranges_file_is_refused_with_a_sentence_when_a_column_is_missing(world: World, kind: AccountsFile) -> None:
     """A misspelt valid_until would be an open one."""
     names = ", ".join(kind.columns)
     with pytest.raises(ValueError, match=f"{kind.name}.csv: the first line must name the columns, among them {names};"):

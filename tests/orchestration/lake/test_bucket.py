@@ -53,7 +53,7 @@ def claim(world: World) -> str | None:
     return world.lake.bucket.claim()
 
 
-def every(world: World) -> tuple[list[Any], list[Any], list[Any]]:
+def contents_of(world: World) -> tuple[list[Any], list[Any], list[Any]]:
     return world.events("*"), world.rejected("*"), world.lake.batches()
 
 
@@ -84,10 +84,10 @@ def test_new_machine_has_the_whole_lake_and_goes_on_where_it_ends(
     for number in range(4):
         machine.land(f"{number}.ndjson", make_event(uuid=f"{number}"), make_event(uuid=None), "bad")
         first.ingest()
-    before = every(first)
+    before = contents_of(first)
     claim(second)
     assert second.ingest() == []
-    assert every(second) == before
+    assert contents_of(second) == before
 
     machine.land("more.ndjson", make_event(uuid="0"), make_event(uuid="more"))
     [batch] = second.ingest()
@@ -109,7 +109,7 @@ def test_folder_and_bucket_are_the_same_lake_when_small_files_were_merged(
     claim(second)
     second.ingest()
 
-    assert every(second) == every(first)
+    assert contents_of(second) == contents_of(first)
     assert len(list(first.lake.root.glob("batches/*[1-9]/calls/*/*"))) == 2
     assert len(list(second.lake.root.glob("batches/*[1-9]/calls/*/*"))) == 5
 
@@ -119,7 +119,7 @@ def test_days_that_are_not_kept_stay_in_the_bucket(machine: Machines, s3: Any) -
     first = machine("first")
     machine.land("a.ndjson", *(make_event(uuid=day, at=f"{day}T12:00:00Z") for day in ("2026-11-18", "2026-11-19")))
     first.ingest()
-    whole, stored = every(first), keys(s3, "lake/")
+    whole, stored = contents_of(first), keys(s3, "lake/")
 
     def prune(world: World) -> None:
         with world.lake.writing():
@@ -134,9 +134,9 @@ def test_days_that_are_not_kept_stay_in_the_bucket(machine: Machines, s3: Any) -
     other = machine("other")
     claim(other)
     with other.lake.writing():
-        assert every(other) == whole
+        assert contents_of(other) == whole
     prune(other)
-    assert every(other) == every(first)
+    assert contents_of(other) == contents_of(first)
 
 
 def test_replay_is_in_the_bucket_as_well(machine: Machines) -> None:
@@ -149,7 +149,7 @@ def test_replay_is_in_the_bucket_as_well(machine: Machines) -> None:
     claim(second)
     second.ingest()
 
-    assert every(second) == every(first)
+    assert contents_of(second) == contents_of(first)
     assert [batch.generation for batch in second.lake.batches()] == [0, 1, 1]
 
 
@@ -163,10 +163,10 @@ def test_lake_that_was_there_before_its_bucket_is_put_there(machine: Machines) -
     claim(second)
     second.ingest()
 
-    assert every(second) == every(alone)
+    assert contents_of(second) == contents_of(alone)
 
 
-def test_second_machine_is_refused_until_it_claims_the_lake_and_the_first_one_then(machine: Machines) -> None:
+def test_second_machine_is_refused_until_its_claim_and_the_first_after_it(machine: Machines) -> None:
     first, second = machine("first"), machine("second")
     machine.land("a.ndjson", make_event(uuid="1"))
     first.ingest()
@@ -198,14 +198,14 @@ def test_lost_folder_is_fetched_again_after_a_claim(machine: Machines) -> None:
     world = machine("first")
     machine.land("a.ndjson", make_event(uuid="1"), make_event(uuid=None))
     world.ingest()
-    before = every(world)
+    before = contents_of(world)
     shutil.rmtree(world.lake.root)
     with pytest.raises(LakeBucketError, match="headroom lake claim"):
         world.ingest()
     claim(world)
 
     assert world.ingest() == []
-    assert every(world) == before
+    assert contents_of(world) == before
 
 
 def test_lost_batch_is_fetched_again(machine: Machines) -> None:
@@ -213,14 +213,14 @@ def test_lost_batch_is_fetched_again(machine: Machines) -> None:
     for number in range(3):
         machine.land(f"{number}.ndjson", make_event(uuid=f"{number}"))
         world.ingest()
-    before = every(world)
+    before = contents_of(world)
     shutil.rmtree(world.lake.root / "batches/000002")
 
     assert world.ingest() == []
-    assert every(world) == before
+    assert contents_of(world) == before
 
 
-def test_machine_that_was_taken_over_while_it_ingests_loses_its_batch_not_the_others(
+def test_machine_that_loses_the_lake_while_ingesting_loses_only_its_batch(
     machine: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first, second = machine("first"), machine("second")
@@ -240,7 +240,7 @@ def test_machine_that_was_taken_over_while_it_ingests_loses_its_batch_not_the_ot
         first.ingest()
     claim(first)
     assert first.ingest() == []  # the same events, read at the same moment: the same batch
-    assert every(first) == every(second)
+    assert contents_of(first) == contents_of(second)
 
 
 def test_writer_that_is_between_look_and_put_loses_the_number(machine: Machines, wire: Wire) -> None:
@@ -345,7 +345,7 @@ def test_lost_requests_and_answers_are_repeated(machine: Machines, wire: Wire, f
     assert first.ingest() == []
     claim(second)
     assert second.ingest() == []
-    assert every(second) == every(first)
+    assert contents_of(second) == contents_of(first)
 
 
 def test_answer_that_breaks_off_is_not_taken_for_a_file(machine: Machines, wire: Wire) -> None:
@@ -358,7 +358,7 @@ def test_answer_that_breaks_off_is_not_taken_for_a_file(machine: Machines, wire:
         second.ingest()
     wire.fails = lambda method, path: None
     assert second.ingest() == []
-    assert every(second) == every(first)
+    assert contents_of(second) == contents_of(first)
 
 
 def test_store_that_is_down_stops_the_ingestion_and_nothing_is_lost(machine: Machines, wire: Wire) -> None:
@@ -382,12 +382,12 @@ def test_store_that_is_down_stops_the_ingestion_and_nothing_is_lost(machine: Mac
             break
         last += 1
     assert last >= 5
-    assert every(world) == every(expected)
+    assert contents_of(world) == contents_of(expected)
     wire.fails = lambda method, path: None
     second = machine("second")
     claim(second)
     second.ingest()
-    assert every(second) == every(expected)
+    assert contents_of(second) == contents_of(expected)
 
 
 def test_no_key_of_the_store_is_in_a_message(machine: Machines, monkeypatch: pytest.MonkeyPatch) -> None:

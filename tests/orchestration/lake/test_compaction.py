@@ -23,7 +23,7 @@ DAYS = ("2026-11-18", "2026-11-19")
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def six_batches(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Six batches, each with calls of two days, a quota and a bad line."""
     world = World(tmp_path_factory.mktemp("compaction"))
     for number in range(6):
@@ -32,10 +32,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def world(made: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
+def world(six_batches: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     """A copy of them; three files of a kind are enough."""
     monkeypatch.setattr(compaction, "FILES", 3)
-    shutil.copytree(made, tmp_path / "world")
+    shutil.copytree(six_batches, tmp_path / "world")
     return World(tmp_path / "world")
 
 
@@ -76,7 +76,7 @@ def manifests(world: World) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in world.lake.root.glob("batches/*/manifest.json")}
 
 
-def test_rows_and_manifests_are_the_same_and_files_few_when_the_lake_was_compacted(world: World) -> None:
+def test_rows_and_manifests_stay_and_files_are_few_after_a_compaction(world: World) -> None:
     before, said = everything(world), manifests(world)
     assert compact(world) == 4 * 6
     assert (everything(world), manifests(world)) == (before, said)
@@ -111,9 +111,7 @@ def test_large_files_are_left_alone(world: World, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_whoever_lists_files_before_and_opens_them_after_misses_one_or_reads_every_row_once(
-    world: World, kind: str
-) -> None:
+def test_reader_misses_a_file_or_reads_each_row_once_over_a_compaction(world: World, kind: str) -> None:
     """Also who has listed a part before and the rest after, as a build by hand may: it takes no lock."""
     for number in range(6, 9):
         add_batch(world, number)

@@ -35,7 +35,7 @@ def test_events_without_ids_count_once_when_the_ledger_is_lost(world: World) -> 
     assert len(world.events()) == 2
 
 
-def test_events_without_ids_count_once_when_the_file_grows_in_the_middle_of_a_line(world: World) -> None:
+def test_events_without_ids_count_once_when_a_file_grows_within_a_line(world: World) -> None:
     line = json.dumps(make_event(uuid=None)).encode()
     path = world.landing / "a.ndjson"
     for content in (line + b"\n" + line[:20], line + b"\n" + line, line + b"\n" + line + b"\n" + line):

@@ -49,7 +49,7 @@ BAD_LINES: list[tuple[object, Rejection]] = [
 ]
 
 
-def test_bad_line_is_in_quarantine_with_its_reason_when_its_neighbours_count(world: World) -> None:
+def test_bad_line_is_in_quarantine_with_its_reason_and_neighbours_count(world: World) -> None:
     lines: list[object] = [make_event(uuid="first")]
     expected: list[tuple[str, int, str, str, datetime]] = []
     for line, reason in BAD_LINES:
@@ -254,7 +254,7 @@ def test_ids_stay_byte_for_byte(world: World) -> None:
     assert world.events("event_id, account_id") == sorted((text, text) for text in IDS)
 
 
-def test_numbers_as_ids_are_told_apart_when_they_have_more_digits_than_a_double(world: World) -> None:
+def test_numeric_ids_stay_distinct_when_longer_than_a_double(world: World) -> None:
     world.land(*(make_event(uuid=10**22 + number) for number in range(3)))
     world.ingest()
 

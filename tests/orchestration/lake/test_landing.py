@@ -219,7 +219,7 @@ def test_copy_and_original_both_count_their_new_lines_when_they_part(reader: Rea
 
 
 @pytest.mark.parametrize("order", ["ab", "ba"])
-def test_file_and_its_old_name_both_count_their_new_lines_when_it_was_brought_back(reader: Reader, order: str) -> None:
+def test_file_and_its_old_name_count_their_new_lines_when_it_is_back(reader: Reader, order: str) -> None:
     path = land(reader.folder, "a.ndjson", "one.")
     moved = reader.folder / "b.ndjson"
     reader.read()
@@ -258,7 +258,7 @@ def test_touched_file_is_read_on_when_it_was_not_complete(reader: Reader) -> Non
 
 
 @pytest.mark.parametrize("act", ["renamed", "copied"])
-def test_rest_of_a_file_is_read_when_its_first_half_was_read_under_another_name(reader: Reader, act: str) -> None:
+def test_rest_of_a_file_is_read_when_its_start_had_another_name(reader: Reader, act: str) -> None:
     path = land(reader.folder, "b.ndjson", "one.", "two.")
     [file] = landing.plan(Folder(reader.folder), Folder(reader.folder).scan()[0], {})
     assert isinstance(file, LandedFile)

@@ -28,7 +28,7 @@ def with_page_views(sql: str) -> str:
     return sql.replace("event_name not in (", "event_name not in ('page_view', ")
 
 
-def refused(world: World) -> None:
+def ingest_refused_lines(world: World) -> None:
     world.land(
         make_event(event="page_view", uuid="one"),
         "no json",
@@ -43,7 +43,7 @@ def refused(world: World) -> None:
 def test_lines_that_are_good_now_count_as_if_they_had_been_then(world: World, allow_page_views: None) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(making, "JUDGE_LINES", making.JUDGE_LINES.replace("'page_view', ", ""))
-        refused(world)
+        ingest_refused_lines(world)
     world.ingest()
     assert len(world.rejected()) == 6
     batch = world.replay(LATER)
@@ -79,7 +79,7 @@ def test_quarantine_is_empty_when_a_replay_accepts_everything(world: World, allo
 
 
 def test_replay_changes_nothing_when_the_rules_are_the_same(world: World) -> None:
-    refused(world)
+    ingest_refused_lines(world)
     before = world.rejected("landed_file, origin, line_number, item, reason, line, arrived_at")
     batch = world.replay(LATER)
 
@@ -89,7 +89,7 @@ def test_replay_changes_nothing_when_the_rules_are_the_same(world: World) -> Non
     assert World(world.root / "empty").replay() is None
 
 
-def test_conflict_stays_a_conflict(world: World) -> None:
+def test_conflict_stays_a_conflict_when_it_is_replayed(world: World) -> None:
     world.land(make_event(uuid="x"), make_event(uuid="x", account="beta"))
     world.ingest()
     world.replay()
@@ -136,7 +136,7 @@ World(Path(sys.argv[1])).replay()
 @pytest.mark.parametrize("step", [30, 120, 200, 250, 290, 310, 325])
 def test_kill_of_a_replay_leaves_all_or_nothing(tmp_path: Path, step: int) -> None:
     world = World(tmp_path)
-    refused(world)
+    ingest_refused_lines(world)
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
     command = [sys.executable, "-c", KILLED, str(tmp_path), str(step)]
     killed = subprocess.run(command, check=False, env=environment)

@@ -59,7 +59,7 @@ def test_object_is_read_in_ranges(s3: Any, tmp_path: Path, monkeypatch: pytest.M
     assert world.events() == [f"{number:03}" for number in range(100)]
 
 
-def test_object_is_left_for_the_next_run_when_it_is_replaced_between_two_ranges(
+def test_object_is_left_for_the_next_run_when_replaced_between_ranges(
     s3: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sources, "RANGE_BYTES", 100)

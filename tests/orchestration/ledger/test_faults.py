@@ -137,7 +137,7 @@ def run(database: str, url: str, day: int, seed: int, clock: Callable[[], dateti
         ledger.close()
 
 
-class Morning:
+class SeededDays:
     """One schedule: the world of a seed, and what happens in it."""
 
     def __init__(self, seed: int, database: str, slack: FakeSlack) -> None:
@@ -266,17 +266,17 @@ def new_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], s
     indirect=["new_ledger"],
     ids=str,
 )
-def test_every_part_stands_in_the_channel_once_and_in_order_whatever_happened(
+def test_every_part_is_posted_once_and_in_order_whatever_happened(
     slack: FakeSlack, new_ledger: Callable[[], str], seeds: range
 ) -> None:
     for seed in seeds:
         slack.calm()
         slack.clear()
-        morning = Morning(seed, new_ledger(), slack)
+        seeded = SeededDays(seed, new_ledger(), slack)
         try:
-            morning.disturb()
-            morning.recover()
-            morning.check()
+            seeded.disturb()
+            seeded.recover()
+            seeded.check()
         except BaseException as error:
             error.add_note(f"seed {seed}")
             raise
@@ -288,20 +288,20 @@ def test_every_part_stands_in_the_channel_once_and_in_order_whatever_happened(
 @pytest.mark.parametrize(
     ("new_ledger", "seed"), [("sqlite", 1), ("sqlite", 2), ("postgres", 1)], indirect=["new_ledger"]
 )
-def test_every_part_stands_in_the_channel_once_and_in_order_when_processes_were_killed(
+def test_every_part_is_posted_once_and_in_order_when_processes_are_killed(
     slack: FakeSlack, new_ledger: Callable[[], str], seed: int
 ) -> None:
-    morning = Morning(seed, new_ledger(), slack)
+    seeded = SeededDays(seed, new_ledger(), slack)
     ends = []
     for day in range(DAYS):
-        morning.now = EIGHT + day * timedelta(days=1)
-        line = morning.random.randrange(1, 2 * LINES)
-        arguments = (morning.database, slack.url, day, seed, morning.now.isoformat(), line)
+        seeded.now = EIGHT + day * timedelta(days=1)
+        line = seeded.random.randrange(1, 2 * LINES)
+        arguments = (seeded.database, slack.url, day, seed, seeded.now.isoformat(), line)
         command = [sys.executable, "-m", __name__, *map(str, arguments)]
         ends.append(subprocess.run(command, timeout=RUN_SECONDS, check=False).returncode)
 
-    morning.recover()
-    morning.check()
+    seeded.recover()
+    seeded.check()
     assert set(ends) <= {-signal.SIGKILL, 0}  # a day without news may be over before that line
     assert ends.count(-signal.SIGKILL) >= 2
 

@@ -124,7 +124,7 @@ def test_ledger_survives_power_loss_and_lets_readers_read(on_sqlite: Ledger) -> 
     assert found == ["wal", 2, 1, 60_000]
 
 
-def test_fresh_ledger_is_made_once_when_processes_open_it_at_the_same_moment(tmp_path: Path) -> None:
+def test_fresh_ledger_is_made_once_when_processes_open_it_at_once(tmp_path: Path) -> None:
     process = subprocess.run(
         [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, timeout=RUN_SECONDS, check=False
     )
@@ -385,9 +385,10 @@ def test_crossing_needs_its_digest(ledger: Ledger) -> None:
         ledger.record_crossings(connection, [make_crossing()])
 
 
-def test_told_are_the_announced_crossings_of_a_prefix_since_a_moment_and_when_their_delivery_was_done(
+def test_announced_crossings_are_found_by_prefix_and_moment(
     ledger: Ledger,
 ) -> None:
+    """Those of the deliveries under the prefix, each with the time at which its delivery was done."""
     for number, key in enumerate(("local|critical|1", "local|critical|2", "local|digest|1", "locally|critical|1")):
         prepare(ledger, key)
         row = {**make_crossing(), "account_id": str(number), "delivery_key": key, "detected_at": NOW}

@@ -188,7 +188,7 @@ def test_upgrade_runs_the_missing_migrations_when_the_version_is_older(tmp_path:
         assert connection.scalar(sa.text("select version_num from alembic_version")) == migrate.HEAD
 
 
-def test_landing_files_are_known_as_before_when_the_ledger_is_of_the_first_version(empty_url: str) -> None:
+def test_landing_files_stay_known_when_the_ledger_is_of_the_first_version(empty_url: str) -> None:
     url, engine = empty_url, engines.create(empty_url)
     upgrade_to("0001", engine)
     with engine.begin() as connection:
@@ -207,7 +207,7 @@ def test_landing_files_are_known_as_before_when_the_ledger_is_of_the_first_versi
     assert (file["size_bytes"], file["stored_bytes"], file["read_lines"], file["damage"]) == (120, 120, 3, None)
 
 
-def test_announced_crossings_stay_announced_when_the_ledger_knew_only_percentages_of_calls(empty_url: str) -> None:
+def test_announced_crossings_stay_so_when_the_ledger_knew_only_percentages(empty_url: str) -> None:
     url, engine = empty_url, engines.create(empty_url)
     upgrade_to("0002", engine)
     moment = "2026-11-01 00:00:00.000000" if engines.is_sqlite(engine) else "2026-11-01 00:00:00Z"
@@ -228,7 +228,7 @@ def test_announced_crossings_stay_announced_when_the_ledger_knew_only_percentage
     assert announced == {("acme", "api-calls", datetime(2026, 11, 1, tzinfo=UTC), 1000, "80%")}
 
 
-def test_create_leaves_a_ledger_that_is_not_there_yet_to_whoever_opens_it(tmp_path: Path) -> None:
+def test_create_makes_nothing_when_there_is_no_ledger_yet(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'not' / 'there' / 'ledger.sqlite'}"
     migrate.create(engines.create(url))
     assert list(tmp_path.iterdir()) == []

@@ -147,7 +147,7 @@ def test_channel_gets_the_frozen_payload_under_a_claim_that_is_committed(ledger:
     assert seen[0].payload == {"message": {"text": f"payload of {KEY}"}}
 
 
-def test_delivery_is_sent_with_the_same_payload_when_the_channel_had_refused(ledger: Ledger, clock: Clock) -> None:
+def test_delivery_is_sent_with_the_same_payload_after_a_refusal(ledger: Ledger, clock: Clock) -> None:
     channel = FakeChannel()
     channel.before = fail(RefusedError("invite the bot"))
     with pytest.raises(RefusedError, match="invite the bot"):
@@ -193,7 +193,7 @@ def test_delivery_is_found_when_its_receipt_is_empty(ledger: Ledger, clock: Cloc
 
 
 @pytest.mark.parametrize("age", [timedelta(0), ATTEMPT_LIMIT - timedelta(microseconds=1), -timedelta(hours=1)], ids=str)
-def test_delivery_stays_in_doubt_when_it_is_not_found_and_an_attempt_may_be_under_way(
+def test_delivery_stays_in_doubt_when_not_found_within_the_attempt_limit(
     ledger: Ledger, clock: Clock, age: timedelta
 ) -> None:
     channel = FakeChannel()
@@ -209,9 +209,7 @@ def test_delivery_stays_in_doubt_when_it_is_not_found_and_an_attempt_may_be_unde
     assert channel.looked_up == 1
 
 
-def test_delivery_is_sent_again_when_it_is_not_found_and_no_attempt_can_be_under_way(
-    ledger: Ledger, clock: Clock
-) -> None:
+def test_delivery_is_sent_again_when_not_found_after_the_attempt_limit(ledger: Ledger, clock: Clock) -> None:
     channel = FakeChannel()
     leave_in_doubt(ledger, channel, clock, did_arrive=False)
     clock.move(ATTEMPT_LIMIT)
@@ -323,7 +321,7 @@ def test_delivery_is_not_sent_again_when_it_arrives_behind_a_slow_look(ledger: L
     assert slow.arrived == []
 
 
-def test_delivery_is_not_sent_when_the_claim_took_so_long_that_another_may_send(
+def test_delivery_is_not_sent_when_its_claim_took_too_long(
     ledger: Ledger, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     channel, claim = FakeChannel(), ledger.claim
@@ -343,7 +341,7 @@ def test_delivery_is_not_sent_when_the_claim_took_so_long_that_another_may_send(
 
 
 @pytest.mark.parametrize("outcome", [None, RefusedError("refused")], ids=str)
-def test_late_outcome_changes_nothing_when_another_has_finished_the_delivery(
+def test_late_outcome_changes_nothing_when_another_attempt_has_finished(
     ledger: Ledger, clock: Clock, outcome: Exception | None
 ) -> None:
     channel, other = FakeChannel(), FakeChannel()
@@ -463,7 +461,7 @@ def test_replies_are_previewed_with_their_parent_and_sent_with_it(ledger: Ledger
     assert [delivery.key for delivery in channel.arrived] == ["digest", *replies]
 
 
-def test_delivery_has_failed_and_was_not_attempted_when_it_may_not_go_anywhere(ledger: Ledger, clock: Clock) -> None:
+def test_delivery_fails_without_an_attempt_when_it_may_not_go_anywhere(ledger: Ledger, clock: Clock) -> None:
     channel = FakeChannel()
     channel.on_address = fail(RefusedError("shared with another company"))
     with pytest.raises(RefusedError, match="shared"):

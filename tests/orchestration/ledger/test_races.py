@@ -65,7 +65,7 @@ def plan(ledger: Ledger, number: int, racer: int) -> None:
         reports.commit(connection, NOW.date(), "mark", DayPlan([report]), NOW)
 
 
-def raced(how: Callable[[Ledger, int, int], None], url: str) -> Ledger:
+def ledger_after_race(how: Callable[[Ledger, int, int], None], url: str) -> Ledger:
     command = [sys.executable, __file__, how.__name__, url]
     process = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
     assert (process.stderr, process.returncode) == ("", 0)
@@ -73,7 +73,7 @@ def raced(how: Callable[[Ledger, int, int], None], url: str) -> Ledger:
 
 
 def test_digest_is_decided_once_when_processes_race(ledger_url: str) -> None:
-    ledger = raced(decide_the_same, ledger_url)
+    ledger = ledger_after_race(decide_the_same, ledger_url)
 
     assert sorted(delivery.key for delivery in ledger.deliveries()) == sorted(
         f"local|digest|{number}" for number in range(ROUNDS)
@@ -82,7 +82,7 @@ def test_digest_is_decided_once_when_processes_race(ledger_url: str) -> None:
 
 
 def test_crossing_is_news_of_one_digest_when_processes_race(ledger_url: str) -> None:
-    ledger = raced(decide_another, ledger_url)
+    ledger = ledger_after_race(decide_another, ledger_url)
 
     assert Counter(delivery.payload["news"] for delivery in ledger.deliveries()) == {0: ROUNDS * RACERS - 1, 1: 1}
     with ledger.reading() as connection:
@@ -90,8 +90,8 @@ def test_crossing_is_news_of_one_digest_when_processes_race(ledger_url: str) -> 
     ledger.close()
 
 
-def test_claim_is_one_process_s_when_processes_race(ledger_url: str) -> None:
-    ledger = raced(claim, ledger_url)
+def test_claim_is_given_to_one_process_when_processes_race(ledger_url: str) -> None:
+    ledger = ledger_after_race(claim, ledger_url)
 
     claims = Counter(delivery.key.partition(" claimed")[0] for delivery in ledger.deliveries() if "by" in delivery.key)
     assert claims == {f"local|digest|{number}": 1 for number in range(ROUNDS)}
@@ -101,8 +101,8 @@ def test_claim_is_one_process_s_when_processes_race(ledger_url: str) -> None:
     ledger.close()
 
 
-def test_plan_is_made_on_what_stands_there_when_processes_race(ledger_url: str) -> None:
-    ledger = raced(plan, ledger_url)
+def test_plan_is_made_on_the_newest_revision_when_processes_race(ledger_url: str) -> None:
+    ledger = ledger_after_race(plan, ledger_url)
 
     with ledger.reading() as connection:
         revisions = connection.scalars(sa.select(meter_reports.c.revision).order_by(meter_reports.c.revision)).all()
@@ -111,7 +111,7 @@ def test_plan_is_made_on_what_stands_there_when_processes_race(ledger_url: str) 
 
 
 @pytest.mark.parametrize("ledger_url", ["postgres"], indirect=True)
-def test_nothing_is_written_by_whom_the_server_has_taken_the_lock_from(ledger_url: str) -> None:
+def test_process_writes_nothing_when_the_server_took_its_lock_away(ledger_url: str) -> None:
     first, second = Ledger(ledger_url), Ledger(ledger_url)
     with pytest.raises(UnusableLedgerError, match="connection to the ledger was lost"), first.alone("stripe"):
         decide(first, "before")

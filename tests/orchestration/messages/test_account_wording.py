@@ -14,7 +14,7 @@ from tests.support.builders import NOVEMBER, make_standing
 
 FRIDAY = date(2026, 11, 20)
 BERLIN = ZoneInfo("Europe/Berlin")
-MORNING = DigestDay(FRIDAY, BERLIN, since=datetime(2026, 11, 19, 7, tzinfo=UTC))
+DIGEST_DAY = DigestDay(FRIDAY, BERLIN, since=datetime(2026, 11, 19, 7, tzinfo=UTC))
 PRICED = {
     "next_plan": "scale",
     "currency": "USD",
@@ -34,7 +34,7 @@ PRICED = {
     ],
 )
 def test_moment_is_said_as_of_the_digests_day(at: datetime, said: str) -> None:
-    assert MORNING.moment(at) == said
+    assert DIGEST_DAY.moment(at) == said
 
 
 @pytest.mark.parametrize(
@@ -76,8 +76,8 @@ def test_projection_has_its_band(fields: dict[str, Any], said: str) -> None:
 
 
 def test_progress_is_cut_off_points_of_the_quota() -> None:
-    assert words.progress(make_standing(), MORNING) == ["+3.1 points since yesterday 08:00"]
-    assert words.progress(make_standing(meter="seats", used_since=None), MORNING) == []
+    assert words.progress(make_standing(), DIGEST_DAY) == ["+3.1 points since yesterday 08:00"]
+    assert words.progress(make_standing(meter="seats", used_since=None), DIGEST_DAY) == []
 
 
 @pytest.mark.parametrize(
@@ -89,12 +89,12 @@ def test_progress_is_cut_off_points_of_the_quota() -> None:
     ],
 )
 def test_progress_compares_with_the_period_before(last: int, said: str) -> None:
-    assert words.progress(make_standing(used_same_point_last_period=last), MORNING)[1] == said
+    assert words.progress(make_standing(used_same_point_last_period=last), DIGEST_DAY)[1] == said
 
 
 @pytest.mark.parametrize("last", [None, 0])
 def test_progress_compares_with_nothing_where_there_was_nothing(last: int | None) -> None:
-    assert len(words.progress(make_standing(used_same_point_last_period=last), MORNING)) == 1
+    assert len(words.progress(make_standing(used_same_point_last_period=last), DIGEST_DAY)) == 1
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_offer_says_what_the_next_plan_does_for_the_customer(fields: dict[str, A
     assert offer == f"next plan scale: +1,491.00 USD MRR; {said}"
 
 
-def test_offer_says_no_more_than_the_catalogue_knows() -> None:
+def test_offer_says_no_more_than_the_catalog_knows() -> None:
     unknown = {"is_staying_cheaper": None, "next_plan_delta": None, "projected_overage_value": None}
 
     assert words.offer(make_standing(**{**PRICED, **unknown})) == "next plan scale: +1,491.00 USD MRR"
@@ -137,7 +137,7 @@ def test_retry_storm_is_helped_and_not_sold_to() -> None:
 
     assert words.action(storm) == "Help first, do not sell"
     assert words.offer(storm) == ""
-    assert words.caveats(storm, MORNING) == ["growth is mostly failed calls sent again: help first, do not sell"]
+    assert words.caveats(storm, DIGEST_DAY) == ["growth is mostly failed calls sent again: help first, do not sell"]
 
 
 @pytest.mark.parametrize(
@@ -158,7 +158,7 @@ def test_retry_storm_is_helped_and_not_sold_to() -> None:
     ],
 )
 def test_caveat_is_said_when_it_is_true(fields: dict[str, Any], said: str) -> None:
-    assert words.caveats(make_standing(**fields), MORNING) == [said]
+    assert words.caveats(make_standing(**fields), DIGEST_DAY) == [said]
 
 
 @pytest.mark.parametrize(
@@ -172,11 +172,11 @@ def test_caveat_is_said_when_it_is_true(fields: dict[str, Any], said: str) -> No
     ],
 )
 def test_caveat_is_left_out_when_it_is_not(fields: dict[str, Any]) -> None:
-    assert words.caveats(make_standing(**fields), MORNING) == []
+    assert words.caveats(make_standing(**fields), DIGEST_DAY) == []
 
 
 def test_nothing_is_late_on_the_first_day() -> None:
-    first = DigestDay(FRIDAY, BERLIN, MORNING.since, is_first=True)
+    first = DigestDay(FRIDAY, BERLIN, DIGEST_DAY.since, is_first=True)
 
     assert words.caveats(make_standing(late_calls_24h=5), first) == []
 
@@ -195,14 +195,14 @@ def test_endpoints_have_their_share_of_all_calls() -> None:
     assert words.endpoints_note([]) == ""
 
 
-def test_letter_has_nothing_of_ours() -> None:
+def test_email_context_has_nothing_internal() -> None:
     row = make_standing(mrr=Decimal(7_777), csm="omar", severity="critical", recommended_action="Call today")
 
     assert not {"mrr", "csm", "severity"} & set(account_wording.email_context(row, FRIDAY))
     assert "7777" not in str(account_wording.email_context(row, FRIDAY)).replace(",", "")
 
 
-def test_letter_says_when_the_cap_is_hit_only_if_it_is_ahead() -> None:
+def test_email_context_says_when_the_cap_is_hit_only_if_it_is_ahead() -> None:
     assert account_wording.email_context(make_standing(), FRIDAY)["hits_cap"] == "Friday, 27 November"
     assert account_wording.email_context(make_standing(used_mtd=1_000_000), FRIDAY)["hits_cap"] == ""
     assert account_wording.email_context(make_standing(hits_cap_in_period=False), FRIDAY)["hits_cap"] == ""

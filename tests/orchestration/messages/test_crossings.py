@@ -41,7 +41,7 @@ def verdicts(
 # What is news
 
 
-def test_first_digest_announces_only_what_happened_since_eight_of_the_day_before() -> None:
+def test_first_digest_announces_crossings_since_eight_of_the_day_before() -> None:
     crossings = [
         make_crossing("older", crossed_at=THURSDAY - timedelta(microseconds=1)),
         make_crossing("eight", crossed_at=THURSDAY),
@@ -61,7 +61,7 @@ def test_first_digest_announces_the_last_step_when_the_others_are_older() -> Non
     assert verdicts(crossings, None) == {("acme", "80%"): Outcome.BACKFILL, ("acme", "95%"): Outcome.ANNOUNCED}
 
 
-def test_first_digest_looks_back_to_eight_on_the_clock_when_the_day_before_had_25_hours() -> None:
+def test_first_digest_looks_back_to_eight_when_the_day_before_had_25_hours() -> None:
     on, due = date(2026, 10, 26), datetime(2026, 10, 26, 7, tzinfo=UTC)
     crossings = [
         make_crossing("in", period_start=OCTOBER, crossed_at=due - timedelta(hours=24)),
@@ -109,9 +109,8 @@ def test_crossing_at_the_end_of_a_month_is_announced_on_the_first(crossed_at: da
     ],
     ids=str,
 )
-def test_crossing_of_a_closed_period_is_news_while_the_digest_before_saw_it_closed_for_less_than_a_day(
-    cutoff: datetime, outcome: Outcome
-) -> None:
+def test_crossing_of_a_closed_period_is_news_until_a_digest_a_day_later(cutoff: datetime, outcome: Outcome) -> None:
+    """The digest before it has seen the period closed for less than a day."""
     closed = make_crossing(period_start=OCTOBER, crossed_at=NOVEMBER - timedelta(minutes=2), is_current_period=False)
 
     assert verdicts([closed], cutoff, on=date(2026, 11, 3)) == {("acme", "80%"): outcome}
@@ -129,7 +128,7 @@ def test_lower_thresholds_are_superseded_when_several_are_crossed_at_once() -> N
     }
 
 
-def test_lower_threshold_is_superseded_when_a_higher_one_was_announced_before() -> None:
+def test_lower_threshold_is_superseded_when_a_higher_one_was_announced() -> None:
     # somebody adds 90 % to the thresholds; who is at 95 % already is no news
     crossings = [make_crossing(threshold="95%"), make_crossing(threshold="90%")]
 
@@ -154,7 +153,7 @@ def test_thresholds_of_another_meter_are_news_of_their_own() -> None:
     assert {row["meter"] for row in news} == {"api-calls", "seats"}
 
 
-def test_threshold_in_units_is_compared_with_shares_of_the_quota_by_what_it_takes() -> None:
+def test_threshold_in_units_ranks_among_percentages_by_its_units() -> None:
     crossings = [make_crossing(threshold="950000"), make_crossing(threshold="95%"), make_crossing(threshold="900000")]
 
     assert verdicts(crossings, announced={("acme", "api-calls", NOVEMBER, 1_000_000, "95%")}) == {
@@ -215,7 +214,7 @@ def test_crossing_is_withdrawn_when_the_usage_was_corrected(standing: Crossing, 
     assert withdrawn({EIGHTY}, [], [standing]) == [EIGHTY] * is_withdrawn
 
 
-def test_crossing_that_stands_is_not_withdrawn() -> None:
+def test_crossing_is_not_withdrawn_while_the_marts_still_have_it() -> None:
     # a gauge has crossed with its first reading that shows so much, whatever it shows by now
     assert withdrawn({EIGHTY}, [make_crossing()], [make_standing(0)]) == []
 
@@ -306,7 +305,7 @@ def _competes(verdict: Verdict, key: CrossingKey) -> bool:
 # Order
 
 
-def test_news_is_ordered_by_soonest_cap_then_hard_limits_then_revenue_then_fill_then_account() -> None:
+def test_news_is_ordered_by_cap_date_limit_kind_revenue_fill_and_account() -> None:
     soon, later = date(2026, 11, 21), date(2026, 11, 22)
     fuller, emptier = Decimal("90.000001"), Decimal("90.000000")
     expected = [
@@ -326,7 +325,7 @@ def test_news_is_ordered_by_soonest_cap_then_hard_limits_then_revenue_then_fill_
         assert [row["account_id"] for row in news] == [row["account_id"] for row in expected]
 
 
-def test_news_of_the_period_before_comes_last_when_the_forecast_is_of_the_running_one() -> None:
+def test_news_of_the_ended_period_is_last_whatever_the_running_forecast() -> None:
     closed = make_crossing("a", period_start=OCTOBER, is_current_period=False, hits_cap_on=date(2026, 11, 2))
     news, _ = judge([closed, make_crossing("b")], set(), date(2026, 11, 1), BERLIN, NOVEMBER - timedelta(hours=17))
 

@@ -29,7 +29,7 @@ DAY = date(2026, 11, 20)
         ),
     ],
 )
-def test_preview_tells_how_far_a_digest_is(
+def test_preview_says_how_far_a_digest_is(
     data: Path, monkeypatch: pytest.MonkeyPatch, state: State, status: str
 ) -> None:
     monkeypatch.setenv("HEADROOM_TIMEZONE", "America/New_York")

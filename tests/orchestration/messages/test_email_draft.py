@@ -12,7 +12,7 @@ from orchestration.messages.email_draft import NAME, DraftError, draft
 from tests.support.builders import make_standing
 
 
-def letter_of(**fields: Any) -> dict[str, Any]:
+def context_of(**fields: Any) -> dict[str, Any]:
     return email_context(make_standing(account_name="Acme & Söhne <R&D>", **fields), date(2026, 11, 20))
 
 
@@ -23,7 +23,7 @@ def folder_with(tmp_path: Path, template: str) -> Path:
 
 def test_draft_has_the_accounts_own_numbers() -> None:
     text = draft(
-        letter_of(
+        context_of(
             contact_email="api@acme.example",
             owner="ann@example.com",
             limit_kind="hard",
@@ -47,7 +47,7 @@ def test_draft_has_the_accounts_own_numbers() -> None:
 
 
 def test_draft_says_that_the_contact_is_missing() -> None:
-    assert draft(letter_of(), None).startswith("To: nobody yet: the accounts file has no contact_email")
+    assert draft(context_of(), None).startswith("To: nobody yet: the accounts file has no contact_email")
 
 
 @pytest.mark.parametrize(
@@ -61,15 +61,15 @@ def test_draft_says_that_the_contact_is_missing() -> None:
     ],
 )
 def test_draft_offers_what_helps(fields: dict[str, Any], said: str, unsaid: str) -> None:
-    text = draft(letter_of(**fields), None)
+    text = draft(context_of(**fields), None)
 
     assert said in text
     assert unsaid not in text
 
 
 def test_template_of_the_user_goes_before(tmp_path: Path) -> None:
-    assert draft(letter_of(), folder_with(tmp_path, "Dear {{ account }}")) == "Dear Acme & Söhne <R&D>"
-    assert draft(letter_of(), tmp_path / "empty").startswith("To: ")
+    assert draft(context_of(), folder_with(tmp_path, "Dear {{ account }}")) == "Dear Acme & Söhne <R&D>"
+    assert draft(context_of(), tmp_path / "empty").startswith("To: ")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_template_of_the_user_goes_before(tmp_path: Path) -> None:
 )
 def test_mistake_in_a_template_is_a_sentence_with_file_and_line(tmp_path: Path, template: str, reason: str) -> None:
     with pytest.raises(DraftError) as refusal:
-        draft(letter_of(), folder_with(tmp_path, template))
+        draft(context_of(), folder_with(tmp_path, template))
 
     assert reason in str(refusal.value)
     assert str(tmp_path) in str(refusal.value)

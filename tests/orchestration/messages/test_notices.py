@@ -1,4 +1,4 @@
-"""What the weekly, monthly, critical and failure notices say, and when they are due."""
+"""What the weekly, monthly, critical and failure messages say, and when they are due."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -19,10 +19,10 @@ FIRST = datetime(2026, 11, 1, 8, tzinfo=UTC)
 NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 
 
-def text(notice: Message | str) -> dict[str, list[str]]:
+def text(message: Message | str) -> dict[str, list[str]]:
     """The lines by heading."""
-    assert isinstance(notice, Message)
-    return {section.heading: [line.text for line in section.lines] for section in notice.sections}
+    assert isinstance(message, Message)
+    return {section.heading: [line.text for line in section.lines] for section in message.sections}
 
 
 # Weekly
@@ -33,7 +33,7 @@ def this_week(*changes: dict[str, Any], as_of: datetime = MONDAY, through: datet
 
 
 def test_week_names_who_may_be_leaving_first() -> None:
-    notice = this_week(
+    message = this_week(
         make_change("a", "growing", calls=650, before=500, change_pct=Decimal("30.00"), mrr=Decimal("45.5")),
         make_change("b", "new", calls=7, before=0, change_pct=None, csm="cee@example.com"),
         make_change("c", "dropping", calls=40, before=100, change_pct=Decimal(-60), account_name="Cedar"),
@@ -41,23 +41,23 @@ def test_week_names_who_may_be_leaving_first() -> None:
         make_change("e", ""),
     )
 
-    assert isinstance(notice, Message)
-    assert (notice.key, notice.audience) == ("weekly|2026-W46", "cs")
-    assert notice.headline == "Week 46: 1 dropping, 1 dormant, 1 growing, 1 new. First to look at: Cedar."
-    assert text(notice) == {
+    assert isinstance(message, Message)
+    assert (message.key, message.audience) == ("weekly|2026-W46", "cs")
+    assert message.headline == "Week 46: 1 dropping, 1 dormant, 1 growing, 1 new. First to look at: Cedar."
+    assert text(message) == {
         "Dropping (1)": ["Cedar · 40 calls after 100 (-60.0 %) · dana@example.com"],
         "Dormant (1)": ["d · last call Sun 01 Nov · nobody looks after it"],
         "Growing (1)": ["a · 650 calls after 500 (+30.0 %) · MRR 45.50 · dana@example.com"],
         "New (1)": ["b · 7 calls since Mon 02 Nov · cee@example.com"],
     }
-    assert [row["account_id"] for row in notice.table] == ["a", "b", "c", "d", "e"]
+    assert [row["account_id"] for row in message.table] == ["a", "b", "c", "d", "e"]
 
 
 def test_quiet_week_is_one_line() -> None:
-    notice = this_week(make_change("a", ""))
+    message = this_week(make_change("a", ""))
 
-    assert isinstance(notice, Message)
-    assert (notice.headline, notice.sections, notice.table) == ("Week 46: no account changed by much.", [], [])
+    assert isinstance(message, Message)
+    assert (message.headline, message.sections, message.table) == ("Week 46: no account changed by much.", [], [])
 
 
 @pytest.mark.parametrize(
@@ -72,12 +72,12 @@ def test_quiet_week_is_one_line() -> None:
         ("UTC", datetime(2026, 11, 22, 23, 59, tzinfo=UTC), True),
     ],
 )
-def test_week_is_due_at_the_first_eight_after_it_until_the_next_one_is_over(
+def test_week_is_due_from_the_first_eight_after_it_until_the_next_ends(
     zone: str, as_of: datetime, is_due: bool
 ) -> None:
-    notice = weekly.weekly_message([make_change("a", "")], MONDAY, as_of, ZoneInfo(zone))
+    message = weekly.weekly_message([make_change("a", "")], MONDAY, as_of, ZoneInfo(zone))
 
-    assert isinstance(notice, Message) is is_due
+    assert isinstance(message, Message) is is_due
 
 
 def test_week_waits_for_a_call_of_its_last_day() -> None:
@@ -92,7 +92,7 @@ def test_week_waits_for_a_call_of_its_last_day() -> None:
 
 
 def test_month_says_what_became_of_each_and_what_the_plans_changed_by() -> None:
-    notice = monthly.monthly_message(
+    message = monthly.monthly_message(
         [
             make_cap_hit("a", "upgraded", plan_now="scale", plan_delta_mrr=Decimal("1491.00")),
             make_cap_hit("b", "absorbed", throttled_calls=4, calls_from_hit_day=90, mrr=Decimal(50)),
@@ -103,12 +103,12 @@ def test_month_says_what_became_of_each_and_what_the_plans_changed_by() -> None:
         UTC_ZONE,
     )
 
-    assert (notice.key, notice.audience) == ("monthly|2026-10", "sales")
-    assert notice.headline == (
+    assert (message.key, message.audience) == ("monthly|2026-10", "sales")
+    assert message.headline == (
         "October 2026: 4 accounts hit the quota: 1 stayed, with calls refused; 1 stopped calling; 1 downgraded;"
         " 1 upgraded. Plans changed by +1,491.00 a month."
     )
-    assert text(notice) == {
+    assert text(message) == {
         "Stayed, with calls refused (1)": [
             "b · 120 / 100, hit Tue 20 Oct · 4 of 90 calls answered with 429 · 20 over · MRR 50.00 · dana@example.com"
         ],
@@ -120,7 +120,7 @@ def test_month_says_what_became_of_each_and_what_the_plans_changed_by() -> None:
             "a · 120 / 100, hit Tue 20 Oct · growth to scale · +1,491.00 a month · 20 over · dana@example.com"
         ],
     }
-    assert len(notice.table) == 4
+    assert len(message.table) == 4
 
 
 @pytest.mark.parametrize(
@@ -133,10 +133,10 @@ def test_month_says_what_became_of_each_and_what_the_plans_changed_by() -> None:
     ],
 )
 def test_month_is_about_the_periods_that_ended_in_it(period_end: datetime, is_told: bool) -> None:
-    notice = monthly.monthly_message([make_cap_hit("a", "as before", period_end=period_end)], FIRST, UTC_ZONE)
+    message = monthly.monthly_message([make_cap_hit("a", "as before", period_end=period_end)], FIRST, UTC_ZONE)
 
-    assert len(notice.table) == is_told
-    assert (notice.headline == "October 2026: no account hit its quota.") is not is_told
+    assert len(message.table) == is_told
+    assert (message.headline == "October 2026: no account hit its quota.") is not is_told
 
 
 @pytest.mark.parametrize(
@@ -173,18 +173,18 @@ def test_candidates_are_the_running_periods_of_critical_hard_caps() -> None:
     assert found == [{**rows[0], "recommended_action": "Call today"}]
 
 
-def test_critical_notice_says_whom_to_call_when_and_why() -> None:
+def test_critical_message_says_whom_to_call_when_and_why() -> None:
     rows = [
         make_hard_crossing("a", account_name="Acme", recommended_action="Call today", mrr=Decimal("58.8")),
         make_hard_crossing(
             "b", recommended_action=None, owner=None, used=96, threshold="95%", pct_of_cap=Decimal("96.0")
         ),
     ]
-    notice = critical.critical_message(rows, datetime(2026, 11, 20, 14, 5, 7, tzinfo=UTC), UTC_ZONE)
+    message = critical.critical_message(rows, datetime(2026, 11, 20, 14, 5, 7, tzinfo=UTC), UTC_ZONE)
 
-    assert (notice.key, notice.audience) == ("critical|2026-11-20T14:05:07Z", "sales")
-    assert notice.headline == "Acme and 1 other: its quota is used up, more is refused. Call today."
-    first, second = text(notice)[""]
+    assert (message.key, message.audience) == ("critical|2026-11-20T14:05:07Z", "sales")
+    assert message.headline == "Acme and 1 other: its quota is used up, more is refused. Call today."
+    first, second = text(message)[""]
     assert first == (
         "Acme: its quota is used up, more is refused · 100 / 100 calls (100.0 %) · 100 % crossed 20 Nov 14:00"
         " · Call today · MRR 58.80 · dana@example.com"
@@ -192,10 +192,10 @@ def test_critical_notice_says_whom_to_call_when_and_why() -> None:
     assert second == (
         "b: calls will be refused, hits cap today · 96 / 100 calls (96.0 %) · 95 % crossed 20 Nov 14:00 · no owner"
     )
-    assert [line.owner for line in notice.sections[0].lines] == ["dana@example.com", ""]
+    assert [line.owner for line in message.sections[0].lines] == ["dana@example.com", ""]
 
 
-def test_told_crossings_are_those_that_still_stand_with_the_time_of_the_message() -> None:
+def test_alerted_crossings_are_listed_with_their_time_while_they_hold() -> None:
     row = make_hard_crossing("a", account_name="Acme")
     at = datetime(2026, 11, 20, 14, 6, tzinfo=UTC)
     gone = ("x", *key_of(row)[1:])
@@ -237,12 +237,12 @@ def test_alert_has_one_key_until_the_job_succeeds_again() -> None:
     ]
 
 
-def test_alert_tells_the_first_steps_and_their_reasons() -> None:
+def test_alert_names_the_first_steps_and_their_reasons() -> None:
     reasons = {"models": "1 test failed", "b": "x", "c": "y", "d": "z", "e": "z"}
-    notice = failures.alert(make_failure(reasons=reasons), ())
+    message = failures.alert(make_failure(reasons=reasons), ())
 
-    assert notice.headline == "Headroom's hourly_job failed (run 01234567): models: 1 test failed"
-    assert text(notice)[""] == ["models: 1 test failed", "b: x", "c: y", "… and 2 more steps"]
+    assert message.headline == "Headroom's hourly_job failed (run 01234567): models: 1 test failed"
+    assert text(message)[""] == ["models: 1 test failed", "b: x", "c: y", "… and 2 more steps"]
     assert failures.alert(make_failure("__ASSET_JOB"), ()).title == "run by hand failed"
 
 

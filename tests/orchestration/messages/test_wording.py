@@ -283,7 +283,7 @@ RAISED = {
 }
 
 
-def test_raised_quota_is_told_once_even_on_a_day_without_news() -> None:
+def test_raised_quota_is_reported_once_even_on_a_day_without_news() -> None:
     rows = (
         make_standing("raised", **RAISED, mrr=Decimal(9)),
         make_standing("freed", **{**RAISED, "quota": None, "quota_state": "unlimited", "pct_of_cap": None}),
@@ -358,7 +358,7 @@ def test_links_are_as_they_are_given() -> None:
     assert digest(links={"this run": "https://d/runs/1"})["links"] == [{"text": "this run", "url": "https://d/runs/1"}]
 
 
-def test_stale_data_is_told_with_its_age() -> None:
+def test_stale_data_is_reported_with_its_age() -> None:
     old = {**QUALITY, "data_through": datetime(2026, 11, 19, 5, tzinfo=UTC), "hours_since_call": 26}
 
     assert stale_line({**old, "hours_since_call": 25}, 26, FRIDAY, BERLIN) is None

@@ -63,7 +63,7 @@ def test_periods_refuse_a_datetime_without_zone(function: Callable[[datetime], o
     ],
     ids=str,
 )
-def test_digest_is_due_at_eight_on_the_clock_when_summer_time_begins_and_ends(
+def test_digest_is_due_at_eight_when_summer_time_begins_and_ends(
     on: date, due: datetime, hours_since_the_day_before: int
 ) -> None:
     assert digest_due_at(on, BERLIN) == due

@@ -99,7 +99,7 @@ def test_reader_keeps_its_copy_when_a_newer_one_is_published(built: Path, publis
         assert builds(published) == {2}
 
 
-def test_what_is_read_together_is_of_one_copy_when_a_newer_one_is_published(built: Path, published: Path) -> None:
+def test_queries_read_together_see_one_copy_when_a_newer_one_is_published(built: Path, published: Path) -> None:
     publish(built, published)
     with published_copy.reading(published):
         assert builds(published) == {1}
@@ -295,7 +295,7 @@ def test_mark_of_a_day_is_another_when_its_billable_usage_is(
     assert marks[0][date(2026, 11, 20)] == marks[1][date(2026, 11, 20)]
 
 
-def test_invoice_is_open_from_the_start_of_the_first_period_that_is_not_final(built: Path, published: Path) -> None:
+def test_invoice_is_open_from_the_first_period_that_is_not_final(built: Path, published: Path) -> None:
     periods = """
         create table account_periods as
         select * from (values
@@ -332,7 +332,7 @@ def test_invoice_is_open_from_the_start_of_the_first_period_that_is_not_final(bu
     assert units(before, "2026-11-18T11:00", bills_sampled=True) == (1 + 2 + 13 + 5 + 6, 104)
 
 
-def test_inspect_counts_the_rows_of_the_warehouse_when_nothing_is_published(built: Path) -> None:
+def test_inspect_counts_rows_of_the_warehouse_when_nothing_is_published(built: Path) -> None:
     assert inspect(built, ["b", "a"]) == ({"b": 1, "a": 1000}, {})
 
 

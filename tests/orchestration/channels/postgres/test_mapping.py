@@ -77,7 +77,7 @@ def test_a_decimal_fits_without_a_scale_and_with_its_own(kind: str) -> None:
         ({"id": "delivery_key"}, {"id": TEXT}, "column id needs a unique constraint"),
     ],
 )
-def test_table_that_does_not_take_the_rows_is_told_why(
+def test_table_that_does_not_take_the_rows_is_reported_with_the_reason(
     columns: dict[str, str], table: dict[str, Column], said: str
 ) -> None:
     [wrong] = match(Destination("t", "threshold_crossings", True, columns), MART, table)[1]

@@ -151,7 +151,7 @@ def test_each_row_is_delivered_once_with_its_types_and_as_a_whole(world: World) 
     assert (world.count("crossings"), world.count("hits")) == (5, 5)
 
 
-def test_delivered_rows_stand_when_late_data_moves_them_and_another_quota_is_another_row(world: World) -> None:
+def test_delivered_rows_stay_with_late_data_and_another_quota_adds_rows(world: World) -> None:
     world.write()
     before = world.rows("select * from crossings order by account_id")
     publish(world.published, used=99)
@@ -276,7 +276,7 @@ def test_server_that_cannot_be_reached_is_named_without_the_password(world: Worl
     assert "HEADROOM_DESTINATION_URL" in tables.check(world.published)[0].problem
 
 
-def test_a_lock_that_somebody_holds_is_told_and_the_next_run_delivers(
+def test_a_lock_held_by_others_fails_the_run_and_the_next_one_delivers(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(channel.OPTIONS, "lock_timeout", "10ms")
@@ -412,7 +412,9 @@ def race(url: str, published: Path) -> None:
 
 
 @pytest.mark.parametrize(("how", "rows"), [(kill_at_each_line, 3), (race, 500)])
-def test_every_row_is_there_once(world: World, how: Callable[[str, Path], None], rows: int) -> None:
+def test_every_row_is_there_once_when_writers_are_killed_or_race(
+    world: World, how: Callable[[str, Path], None], rows: int
+) -> None:
     publish(world.published, crossings=rows, accounts=rows)
     command = [sys.executable, __file__, how.__name__, world.url, str(world.published)]
     process = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)

@@ -1,4 +1,4 @@
-"""How a notice reads at Slack: within its limits, whatever the names are; all accounts are in the file."""
+"""How a message reads at Slack: within its limits, whatever the names are; all accounts are in the file."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from tests.support.builders import NOW, make_digest
 NAMES = ["Acme", "<!channel>" * 30, "🦊" * 300, "株式会社" * 100, "<https://evil.example|x>\n*b*"]
 
 
-def make_notice(name: str = "Acme", lines: int = 1, owner: str = "", groups: int = 1) -> Message:
+def make_message(name: str = "Acme", lines: int = 1, owner: str = "", groups: int = 1) -> Message:
     return Message(
         key="weekly|2026-W46",
         audience="sales",
@@ -29,10 +29,8 @@ def make_notice(name: str = "Acme", lines: int = 1, owner: str = "", groups: int
 
 @pytest.mark.parametrize("owner", ["", "dana@example.com"])
 @pytest.mark.parametrize("name", NAMES, ids=range(5))
-def test_notice_arrives_within_slacks_limits_when_200_accounts_are_in_each_group(
-    tmp_path: Path, name: str, owner: str
-) -> None:
-    payload, replies = notice_payloads(make_notice(name, 200, owner, groups=4), "local", {"dana@example.com": "U1"})
+def test_message_fits_slacks_limits_when_each_group_has_200_accounts(tmp_path: Path, name: str, owner: str) -> None:
+    payload, replies = notice_payloads(make_message(name, 200, owner, groups=4), "local", {"dana@example.com": "U1"})
     ledger = Ledger(f"sqlite:///{tmp_path}/ledger.sqlite")
     with ledger.transaction() as connection:
         ledger.prepare(connection, "many", "slack", payload, NOW, replies)
@@ -54,7 +52,7 @@ def test_notice_arrives_within_slacks_limits_when_200_accounts_are_in_each_group
 
 
 def test_section_shows_ten_lines_and_how_many_more_there_are() -> None:
-    payload, replies = notice_payloads(make_notice(lines=12), "local", {})
+    payload, replies = notice_payloads(make_message(lines=12), "local", {})
 
     text = payload["message"]["blocks"][2]["text"]["text"]
     assert text.splitlines() == ["Group 0 (12)", *(f"Acme · {n}" for n in range(10)), "… and 2 more"]
@@ -62,7 +60,7 @@ def test_section_shows_ten_lines_and_how_many_more_there_are() -> None:
 
 
 def test_owner_of_a_line_is_mentioned_by_the_user_id_alone() -> None:
-    payload, _ = notice_payloads(make_notice(lines=2, owner="dana@example.com"), "local", {"dana@example.com": "U1"})
+    payload, _ = notice_payloads(make_message(lines=2, owner="dana@example.com"), "local", {"dana@example.com": "U1"})
 
     drawn = payload["message"]["blocks"][2:-1]
     assert [block["text"]["text"] for block in drawn] == ["Group 0 (2)", "Acme · 0", "Acme · 1"]
@@ -76,7 +74,7 @@ def test_one_line_is_a_title_and_the_sentence_of_the_notification() -> None:
     assert (payload["audience"], payload["message"]["text"], replies) == ("data", "Nothing is left failed.", [])
 
 
-def test_digest_lists_what_was_told_before_it() -> None:
+def test_digest_lists_the_crossings_that_were_alerted_before_it() -> None:
     lines = [f"Acme {n}: told 20 Nov 14:05" for n in range(12)]
     message, _ = digest_message({**make_digest(), "told": lines}, {})
 

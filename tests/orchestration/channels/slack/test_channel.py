@@ -158,7 +158,7 @@ def test_rate_limit_is_a_refusal_when_waiting_does_not_help(desk: Desk, faults: 
     assert desk.slack.counts() == {KEY: 1}
 
 
-def test_attempt_ends_within_half_of_the_limit_after_which_another_one_may_start() -> None:
+def test_attempt_ends_within_half_of_the_time_before_another_may_start() -> None:
     longest = 2 * channels.TIMEOUT_SECONDS + channels.MAX_WAIT_SECONDS + 1  # slack_sdk adds up to one second
 
     assert longest <= ATTEMPT_LIMIT.total_seconds() / 2
@@ -406,7 +406,7 @@ def test_reply_is_refused_when_somebody_deleted_the_message(thread: Desk) -> Non
         thread.deliver_parts()
 
 
-def test_upload_ends_within_half_of_the_limit_after_which_another_one_may_start() -> None:
+def test_upload_ends_within_half_of_the_time_before_another_may_start() -> None:
     assert ATTEMPT_LIMIT.total_seconds() / 2 >= 3 * channels.UPLOAD_SECONDS
 
 
@@ -428,7 +428,7 @@ def test_message_goes_to_the_channel_of_its_audience(desk: Desk) -> None:
     assert message["channel"] == reply["channel"] == "C0DATA"
 
 
-def test_message_in_doubt_is_found_where_it_went_when_the_channel_is_another_one_now(desk: Desk) -> None:
+def test_message_in_doubt_is_found_in_its_channel_when_the_setting_changed(desk: Desk) -> None:
     desk.slack.channels["C0NEW"] = {}
     desk.slack.then(LOST_AFTER)
     with pytest.raises(InDoubtError):
@@ -454,9 +454,7 @@ def test_channel_that_is_not_allowed_is_refused_before_slack_is_asked(desk: Desk
 @pytest.mark.parametrize(
     "info", [{"is_ext_shared": True, "is_shared": True}, {"is_pending_ext_shared": True}, {"is_shared": True}], ids=str
 )
-def test_channel_that_another_company_reads_is_refused_unless_it_is_among_the_shared(
-    desk: Desk, info: dict[str, bool]
-) -> None:
+def test_channel_that_another_company_reads_is_refused_unless_it_is_listed(desk: Desk, info: dict[str, bool]) -> None:
     desk.slack.channels["C0DIGEST"] = info
     with pytest.raises(RefusedError, match="HEADROOM_SLACK_SHARED_CHANNELS"):
         desk.deliver()
@@ -494,7 +492,7 @@ def test_user_is_found_by_the_address(desk: Desk) -> None:
     assert desk.channel.user_id("gone@example.com") is None
 
 
-def test_user_id_that_could_be_more_than_an_id_is_none(desk: Desk) -> None:
+def test_user_id_is_none_when_it_could_carry_markup(desk: Desk) -> None:
     desk.slack.users["dana@example.com"] = "U0DANA> <!channel"
 
     assert desk.channel.user_id("dana@example.com") is None

@@ -78,7 +78,7 @@ def test_markup_is_drawn_as_slack_does(text: str, html: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["<!channel>", "*b*", "<script>", "&amp;", "<https://e.com|x>"])
-def test_plain_text_is_text(text: str) -> None:
+def test_plain_text_is_shown_as_it_is_whatever_it_holds(text: str) -> None:
     html = drawn(section(text, "plain_text"))
 
     assert words(html) == text

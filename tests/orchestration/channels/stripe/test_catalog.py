@@ -21,7 +21,7 @@ from orchestration.settings import PROJECT_ROOT, load
 from orchestration.usage.pricing import Plan, Tier
 from tests.fakes.slack import LOST_AFTER, LOST_BEFORE, Fault
 from tests.fakes.stripe import FAILED_AFTER, FAILED_BEFORE, Request
-from tests.fakes.stripe_catalog import CatalogueStripe
+from tests.fakes.stripe_catalog import CatalogStripe
 
 PLANS = [
     Plan("free", "api-calls", "USD", Decimal(0), 100, "hard", "none"),
@@ -54,7 +54,7 @@ def actions(client: sdk.StripeClient, wanted: Catalog = WANTED) -> dict[str, str
     return {step.subject: f"{step.action}: {step.words}" for step in steps if step.action != "stands"}
 
 
-def made(stripe: CatalogueStripe) -> dict[str, int]:
+def object_counts(stripe: CatalogStripe) -> dict[str, int]:
     return {
         "meters": len(stripe.meters.objects),
         "products": len(stripe.products.objects),
@@ -65,16 +65,16 @@ def made(stripe: CatalogueStripe) -> dict[str, int]:
 ALL = {"meters": 1, "products": 5, "prices": 9}
 
 
-def test_catalogue_is_made_from_nothing_and_then_stands(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_catalog_is_made_from_nothing_and_then_left_as_it_is(stripe: CatalogStripe, client: sdk.StripeClient) -> None:
     done = apply(client)
     posts = sum(request.method == "POST" for request in stripe.requests)
-    assert (len(done), posts, made(stripe)) == (15, 15, ALL)
+    assert (len(done), posts, object_counts(stripe)) == (15, 15, ALL)
     assert list(actions(client)) == ["plan large"]  # what Stripe has no price for
     assert apply(client) == []
     assert sum(request.method == "POST" for request in stripe.requests) == posts
 
 
-def test_stripe_gets_the_meter_and_prices_to_the_last_place(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_stripe_gets_the_meter_and_prices_to_the_last_place(stripe: CatalogStripe, client: sdk.StripeClient) -> None:
     apply(client)
     [meter] = stripe.meters.objects.values()
     assert (meter["event_name"], meter["event_time_window"]) == ("api-calls", "hour")
@@ -96,7 +96,7 @@ def test_stripe_gets_the_meter_and_prices_to_the_last_place(stripe: CatalogueStr
     assert stripe.price("headroom_free_api-calls")["unit_amount"] == 0
 
 
-def test_no_telemetry_is_sent_and_nothing_is_repeated(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_no_telemetry_is_sent_and_nothing_is_repeated(stripe: CatalogStripe, client: sdk.StripeClient) -> None:
     stripe.then(LOST_BEFORE, path="/v1/products")
     with pytest.raises(RefusedError, match="no answer from Stripe"):
         actions(client)
@@ -108,7 +108,7 @@ def changed(**fields: Any) -> Catalog:
     return catalog_of([replace(plan, **fields) if plan.name == "pro" else plan for plan in PLANS], "api-calls")
 
 
-def test_changed_price_is_a_new_one_and_the_old_one_stays(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_changed_price_is_a_new_one_and_the_old_one_stays(stripe: CatalogStripe, client: sdk.StripeClient) -> None:
     apply(client)
     before = stripe.price("headroom_pro_base")["id"]
     dearer = changed(base_price=Decimal(59))
@@ -121,9 +121,7 @@ def test_changed_price_is_a_new_one_and_the_old_one_stays(stripe: CatalogueStrip
     assert apply(client, dearer) == []
 
 
-def test_price_that_is_changed_back_the_same_day_is_made_again(
-    stripe: CatalogueStripe, client: sdk.StripeClient
-) -> None:
+def test_price_that_is_changed_back_the_same_day_is_made_again(stripe: CatalogStripe, client: sdk.StripeClient) -> None:
     apply(client)
     for base in (59, 49, 59, 49):
         wanted = changed(base_price=Decimal(base))
@@ -144,7 +142,7 @@ def test_price_that_is_changed_back_the_same_day_is_made_again(
     ],
 )
 def test_every_part_of_a_price_is_compared(
-    stripe: CatalogueStripe, client: sdk.StripeClient, fields: dict[str, Any]
+    stripe: CatalogStripe, client: sdk.StripeClient, fields: dict[str, Any]
 ) -> None:
     apply(client)
     wanted = changed(**fields)
@@ -152,14 +150,16 @@ def test_every_part_of_a_price_is_compared(
     assert list(actions(client, wanted)) == ["plan large"]
 
 
-def test_packages_that_are_rounded_down_are_not_ours(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_packages_that_are_rounded_down_are_not_ours(stripe: CatalogStripe, client: sdk.StripeClient) -> None:
     apply(client)
     stripe.price("headroom_use_api-calls")["transform_quantity"]["round"] = "down"
     assert apply(client) == ["price headroom_use_api-calls"]
     assert stripe.price("headroom_use_api-calls")["transform_quantity"]["round"] == "up"
 
 
-def test_more_prices_than_one_request_can_ask_for(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_prices_are_found_when_there_are_more_than_a_request_may_name(
+    stripe: CatalogStripe, client: sdk.StripeClient
+) -> None:
     plans = [replace(PLANS[1], name=f"plan-{number}") for number in range(8)]
     wanted = catalog_of(plans, "api-calls")
     assert len(apply(client, wanted)) == 25
@@ -167,7 +167,7 @@ def test_more_prices_than_one_request_can_ask_for(stripe: CatalogueStripe, clien
 
 
 def test_what_people_made_by_hand_stays_and_is_not_taken_for_ours(
-    stripe: CatalogueStripe, client: sdk.StripeClient
+    stripe: CatalogStripe, client: sdk.StripeClient
 ) -> None:
     for _ in range(2):
         stripe.products.add(name="pro")
@@ -188,7 +188,7 @@ def test_what_people_made_by_hand_stays_and_is_not_taken_for_ours(
         "replace: product should be headroom_pro and is prod_1, interval should be 1 month and is 3 month; prices"
     )
     apply(client)
-    assert made(stripe) == {"meters": 2, "products": 7, "prices": 11}
+    assert object_counts(stripe) == {"meters": 2, "products": 7, "prices": 11}
     assert (by_hand["active"], by_hand["lookup_key"]) == (True, None)
     assert apply(client) == []
 
@@ -206,15 +206,17 @@ def test_what_people_made_by_hand_stays_and_is_not_taken_for_ours(
     ],
 )
 def test_meter_that_counts_otherwise_stops_everything(
-    stripe: CatalogueStripe, client: sdk.StripeClient, fields: dict[str, Any], said: str
+    stripe: CatalogStripe, client: sdk.StripeClient, fields: dict[str, Any], said: str
 ) -> None:
     stripe.add_meter("api-calls", **fields)
     with pytest.raises(RefusedError, match=f"meter api-calls: {said}.*or set HEADROOM_STRIPE_METER to another"):
         apply(client)
-    assert made(stripe) == {"meters": 1, "products": 0, "prices": 0}
+    assert object_counts(stripe) == {"meters": 1, "products": 0, "prices": 0}
 
 
-def test_archived_parts_are_told_and_a_price_is_made_anew(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_archived_product_is_left_to_people_and_archived_price_is_replaced(
+    stripe: CatalogStripe, client: sdk.StripeClient
+) -> None:
     apply(client)
     stripe.products.objects["headroom_pro"]["active"] = False
     stripe.price("headroom_pro_base")["active"] = False
@@ -227,18 +229,18 @@ def test_archived_parts_are_told_and_a_price_is_made_anew(stripe: CatalogueStrip
 @pytest.mark.parametrize("fault", [LOST_BEFORE, LOST_AFTER, FAILED_BEFORE, FAILED_AFTER])
 @pytest.mark.parametrize("path", ["/v1/billing/meters", "/v1/products", PRICES])
 def test_run_after_a_failure_makes_what_is_missing_and_nothing_twice(
-    stripe: CatalogueStripe, client: sdk.StripeClient, fault: Fault, path: str
+    stripe: CatalogStripe, client: sdk.StripeClient, fault: Fault, path: str
 ) -> None:
     # each list is read first, so the fault is put behind it
     stripe.before = lambda request: fail_first(stripe, request, path, fault)
     with pytest.raises(InDoubtError, match="run `headroom stripe bootstrap --apply` again"):
         apply(client)
     apply(client)
-    assert made(stripe) == ALL
+    assert object_counts(stripe) == ALL
     assert list(actions(client)) == ["plan large"]
 
 
-def test_two_runs_at_once_replace_a_price_once(stripe: CatalogueStripe, client: sdk.StripeClient) -> None:
+def test_two_runs_at_once_replace_a_price_once(stripe: CatalogStripe, client: sdk.StripeClient) -> None:
     apply(client)
     dearer = changed(base_price=Decimal(59))
     refusals = []
@@ -257,7 +259,7 @@ def test_two_runs_at_once_replace_a_price_once(stripe: CatalogueStripe, client: 
     assert apply(client, dearer) == []
 
 
-def fail_first(stripe: CatalogueStripe, request: Request, path: str, fault: Fault) -> None:
+def fail_first(stripe: CatalogStripe, request: Request, path: str, fault: Fault) -> None:
     """The first POST to the path meets the fault."""
     if (request.method, request.path) == ("POST", path):
         stripe.then(fault, path=path)
@@ -275,8 +277,8 @@ def fail_first(stripe: CatalogueStripe, request: Request, path: str, fault: Faul
         ),
     ],
 )
-def test_restricted_key_is_told_what_it_lacks(
-    stripe: CatalogueStripe, monkeypatch: pytest.MonkeyPatch, granted: set[str], said: str
+def test_catalog_names_the_permission_that_a_restricted_key_lacks(
+    stripe: CatalogStripe, monkeypatch: pytest.MonkeyPatch, granted: set[str], said: str
 ) -> None:
     stripe.keys["rk_test_few"] = granted
     monkeypatch.setenv("STRIPE_API_KEY", "rk_test_few")
@@ -303,7 +305,7 @@ def test_restricted_key_is_told_what_it_lacks(
     ],
 )
 def test_refusals_and_doubts_read_as_sentences(
-    stripe: CatalogueStripe, client: sdk.StripeClient, fault: Fault, error: type[Exception], said: str
+    stripe: CatalogStripe, client: sdk.StripeClient, fault: Fault, error: type[Exception], said: str
 ) -> None:
     stripe.before = lambda request: fail_first(stripe, request, "/v1/products", fault)
     with pytest.raises(error, match=said):
@@ -316,7 +318,7 @@ def bootstrap(*arguments: str, status: int = 0) -> Result:
     return result
 
 
-def test_plan_is_the_default_and_changes_nothing(published: Path, stripe: CatalogueStripe) -> None:
+def test_plan_is_the_default_and_changes_nothing(published: Path, stripe: CatalogStripe) -> None:
     shown = bootstrap().stdout
     assert bootstrap("--plan").stdout == shown
     assert "make     price headroom_growth_api-calls: is missing" in shown
@@ -326,7 +328,7 @@ def test_plan_is_the_default_and_changes_nothing(published: Path, stripe: Catalo
     applied = bootstrap("--apply").stdout
     assert "made     price headroom_growth_api-calls\n" in applied
     assert "stands   price headroom_growth_api-calls\n" in applied
-    assert made(stripe) == {"meters": 1, "products": 5, "prices": 8}
+    assert object_counts(stripe) == {"meters": 1, "products": 5, "prices": 8}
     assert "make " not in bootstrap().stdout
 
 
@@ -340,7 +342,7 @@ def test_plan_is_the_default_and_changes_nothing(published: Path, stripe: Catalo
 )
 def test_bootstrap_fails_in_a_sentence(
     published: Path,
-    stripe: CatalogueStripe,
+    stripe: CatalogStripe,
     monkeypatch: pytest.MonkeyPatch,
     environment: dict[str, str],
     said: str,
@@ -351,18 +353,18 @@ def test_bootstrap_fails_in_a_sentence(
     assert not stripe.products.objects
 
 
-def test_killed_at_any_place_it_is_finished_by_the_next_run(published: Path, stripe: CatalogueStripe) -> None:
+def test_bootstrap_is_finished_by_the_next_run_when_killed_at_any_place(published: Path, stripe: CatalogStripe) -> None:
     """Each process is killed with its third request that makes something, in turn before and after it is applied."""
     killed = 0
     while status := killed_at(stripe, 3, is_applied=killed % 2 == 1):
         assert status == -signal.SIGKILL
         killed += 1
     assert killed >= 5
-    assert made(stripe) == {"meters": 1, "products": 5, "prices": 8}
+    assert object_counts(stripe) == {"meters": 1, "products": 5, "prices": 8}
     assert "make " not in bootstrap().stdout
 
 
-def killed_at(stripe: CatalogueStripe, number: int, *, is_applied: bool) -> int:
+def killed_at(stripe: CatalogStripe, number: int, *, is_applied: bool) -> int:
     """The exit status of a process that is killed with its POST of that number."""
     command = [sys.executable, "-m", "orchestration.cli.main", "stripe", "bootstrap", "--apply"]
     process = subprocess.Popen(command, cwd=PROJECT_ROOT, stdout=subprocess.DEVNULL)

@@ -11,7 +11,7 @@ from typer.testing import CliRunner, Result
 
 from orchestration.billing import usage_query
 from orchestration.billing.catalog import wanted
-from orchestration.channels.stripe import catalog as stripe_catalogue
+from orchestration.channels.stripe import catalog as stripe_catalog
 from orchestration.channels.stripe import check as stripe_check
 from orchestration.channels.stripe.check import catalogue_findings
 from orchestration.cli.main import app
@@ -19,7 +19,7 @@ from orchestration.settings import load
 from orchestration.usage.findings import Finding
 from orchestration.warehouse import published_copy
 from tests.fakes.slack import Fault
-from tests.fakes.stripe_catalog import CatalogueStripe
+from tests.fakes.stripe_catalog import CatalogStripe
 
 NOW = 1_795_262_400  # 2026-11-21 12:00 UTC
 STARTER = ("headroom_starter_base", "headroom_starter_api-calls")
@@ -27,9 +27,9 @@ runner = CliRunner()
 
 
 @pytest.fixture
-def made(published: Path, stripe: CatalogueStripe, client: StripeClient) -> Iterator[CatalogueStripe]:
-    """A Stripe with our catalogue, and cus_1."""
-    for _ in stripe_catalogue.apply(client, wanted(load())):
+def stripe_with_catalog(published: Path, stripe: CatalogStripe, client: StripeClient) -> Iterator[CatalogStripe]:
+    """A Stripe with our catalog, and cus_1."""
+    for _ in stripe_catalog.apply(client, wanted(load())):
         pass
     stripe.add_customer("cus_1")
     stripe.requests.clear()
@@ -58,20 +58,20 @@ def problems(client: StripeClient) -> list[str]:
 
 
 def test_customer_with_base_and_metered_price_of_the_plan_is_fine(
-    published: Path, made: CatalogueStripe, client: StripeClient
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
 ) -> None:
     add_account(published, "acme")
-    made.subscribe("cus_1", *STARTER)
+    stripe_with_catalog.subscribe("cus_1", *STARTER)
     assert problems(client) == []
     assert Finding("1 of 1 customers have one item on api-calls") in findings(client)
 
 
-def test_trial_and_late_payment_are_billed_and_a_canceled_subscription_is_not(
-    published: Path, made: CatalogueStripe, client: StripeClient
+def test_subscription_is_billed_in_trial_or_late_but_not_when_canceled(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
 ) -> None:
     for number, status in enumerate(("trialing", "past_due", "canceled", "paused"), 1):
-        made.add_customer(f"cus_{number}")
-        made.subscribe(f"cus_{number}", *STARTER, status=status)
+        stripe_with_catalog.add_customer(f"cus_{number}")
+        stripe_with_catalog.subscribe(f"cus_{number}", *STARTER, status=status)
         add_account(published, status, f"cus_{number}")
     assert [problem.split(":")[0] for problem in problems(client)] == [
         "customer cus_3 (canceled) has no active item on the meter api-calls",
@@ -79,12 +79,12 @@ def test_trial_and_late_payment_are_billed_and_a_canceled_subscription_is_not(
     ]
 
 
-def test_customer_without_an_item_on_the_meter_is_told_with_its_accounts(
-    published: Path, made: CatalogueStripe, client: StripeClient
+def test_customer_without_an_item_on_the_meter_is_named_with_its_accounts(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
 ) -> None:
     add_account(published, "acme")
     add_account(published, "acme-eu")
-    made.subscribe("cus_1", STARTER[0])
+    stripe_with_catalog.subscribe("cus_1", STARTER[0])
     [problem] = problems(client)
     assert problem == (
         "customer cus_1 (acme, acme-eu) has no active item on the meter api-calls: its usage is billed to nobody;"
@@ -92,35 +92,40 @@ def test_customer_without_an_item_on_the_meter_is_told_with_its_accounts(
     )
 
 
-def test_item_on_another_meter_is_told(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
-    other = made.add_meter("old-calls", status="inactive")
+def test_item_on_another_meter_is_a_problem(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
+) -> None:
+    other = stripe_with_catalog.add_meter("old-calls", status="inactive")
     recurring = {"interval": "month", "interval_count": 1, "usage_type": "metered", "meter": other["id"]}
-    made.prices.add("price_old", product="headroom_starter", currency="usd", recurring=recurring)
+    stripe_with_catalog.prices.add("price_old", product="headroom_starter", currency="usd", recurring=recurring)
     add_account(published, "acme")
-    made.subscribe("cus_1", STARTER[0], "price_old")
+    stripe_with_catalog.subscribe("cus_1", STARTER[0], "price_old")
     [problem] = problems(client)
     assert f"has an item only on another meter ({other['id']}): its usage is billed to nobody" in problem
 
 
 @pytest.mark.parametrize("is_one_subscription", [True, False])
 def test_two_items_on_the_meter_bill_twice(
-    published: Path, made: CatalogueStripe, client: StripeClient, is_one_subscription: bool
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient, is_one_subscription: bool
 ) -> None:
     add_account(published, "acme")
     if is_one_subscription:
-        one = two = made.subscribe("cus_1", *STARTER, STARTER[1])["id"]
+        one = two = stripe_with_catalog.subscribe("cus_1", *STARTER, STARTER[1])["id"]
     else:
-        two, one = made.subscribe("cus_1", *STARTER)["id"], made.subscribe("cus_1", STARTER[1])["id"]
+        two, one = (
+            stripe_with_catalog.subscribe("cus_1", *STARTER)["id"],
+            stripe_with_catalog.subscribe("cus_1", STARTER[1])["id"],
+        )
     [problem] = problems(client)
     assert f"has 2 items on the meter api-calls ({one}, {two}): its usage is billed so many times" in problem
 
 
-def test_customers_that_stripe_does_not_have_are_told(
-    published: Path, made: CatalogueStripe, client: StripeClient
+def test_customers_that_stripe_does_not_have_are_named(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
 ) -> None:
     add_account(published, "acme", "cus_unknown")
     add_account(published, "gone")
-    made.delete_customer("cus_1")
+    stripe_with_catalog.delete_customer("cus_1")
     assert [problem.split(":")[0] for problem in problems(client)] == [
         "customer cus_1 (gone) is deleted at Stripe, or unknown there",
         "customer cus_unknown (acme) is deleted at Stripe, or unknown there",
@@ -128,7 +133,7 @@ def test_customers_that_stripe_does_not_have_are_told(
 
 
 def test_only_some_customers_are_asked_for_one_by_one(
-    published: Path, made: CatalogueStripe, client: StripeClient, monkeypatch: pytest.MonkeyPatch
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stripe_check, "LOOKED_UP", 1)
     for number in (1, 2):
@@ -139,8 +144,8 @@ def test_only_some_customers_are_asked_for_one_by_one(
     ]
 
 
-def test_internal_and_test_accounts_and_those_without_a_customer_are_not_billed(
-    published: Path, made: CatalogueStripe, client: StripeClient
+def test_internal_and_test_accounts_and_unmapped_ones_are_not_billed(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
 ) -> None:
     add_account(published, "ours", is_internal=True)
     add_account(published, "probe", is_test=True)
@@ -150,50 +155,56 @@ def test_internal_and_test_accounts_and_those_without_a_customer_are_not_billed(
 
 
 @pytest.mark.parametrize(("anchor", "is_told"), [(NOW, False), (NOW + 1, True), (NOW + 1_800, True)])
-def test_period_that_begins_within_an_hour_is_told(
-    published: Path, made: CatalogueStripe, client: StripeClient, anchor: int, is_told: bool
+def test_period_that_begins_within_an_hour_is_a_problem(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient, anchor: int, is_told: bool
 ) -> None:
     add_account(published, "acme")
-    number = made.subscribe("cus_1", *STARTER, anchor=anchor)["id"]
+    number = stripe_with_catalog.subscribe("cus_1", *STARTER, anchor=anchor)["id"]
     told = [f"customer cus_1 (acme) {number} begins its periods within an hour" in each for each in problems(client)]
     assert told == [True] * is_told
 
 
 def test_base_and_metered_price_are_those_of_the_plan(
-    published: Path, made: CatalogueStripe, client: StripeClient
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
 ) -> None:
     add_account(published, "acme")
-    made.subscribe("cus_1", "headroom_growth_base", "headroom_growth_api-calls")
+    stripe_with_catalog.subscribe("cus_1", "headroom_growth_base", "headroom_growth_api-calls")
     base, usage = problems(client)
     assert base.endswith("is on the plan starter and has no item with its base price (headroom_starter_base)")
     assert usage.endswith("and its usage is priced by headroom_growth: use headroom_starter_api-calls")
 
 
-def test_free_plan_needs_no_item_with_a_price_of_0_and_by_hand_is_any_metered_price(
-    published: Path, made: CatalogueStripe, client: StripeClient
+def test_free_plan_needs_no_item_and_a_plan_by_hand_any_metered_price(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
 ) -> None:
-    made.add_customer("cus_2")
+    stripe_with_catalog.add_customer("cus_2")
     add_account(published, "free", plan="free", included_units=100)
     add_account(published, "large", "cus_2", plan="scale", included_units=100_000)
-    made.subscribe("cus_1", "headroom_free_api-calls")
-    made.subscribe("cus_2", "headroom_scale_base", "headroom_growth_api-calls")
+    stripe_with_catalog.subscribe("cus_1", "headroom_free_api-calls")
+    stripe_with_catalog.subscribe("cus_2", "headroom_scale_base", "headroom_growth_api-calls")
     assert problems(client) == []
 
 
-def test_accounts_of_one_customer_are_on_one_plan(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
+def test_accounts_of_one_customer_are_on_one_plan(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
+) -> None:
     add_account(published, "acme")
     add_account(published, "acme-eu", plan="growth")
-    made.subscribe("cus_1", *STARTER)
+    stripe_with_catalog.subscribe("cus_1", *STARTER)
     assert problems(client)[0].startswith(
         "customer cus_1 (acme, acme-eu) has accounts on growth and starter, whose usage"
     )
 
 
-def test_older_price_of_the_plan_is_fine(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
-    older = made.price(STARTER[1])
+def test_older_price_of_the_plan_is_fine(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
+) -> None:
+    older = stripe_with_catalog.price(STARTER[1])
     add_account(published, "acme", included_units=2_000)  # what an older price includes is not known
-    made.subscribe("cus_1", STARTER[0], older["id"])
-    made.prices.add("price_new", **{name: value for name, value in older.items() if name not in ("id", "object")})
+    stripe_with_catalog.subscribe("cus_1", STARTER[0], older["id"])
+    stripe_with_catalog.prices.add(
+        "price_new", **{name: value for name, value in older.items() if name not in ("id", "object")}
+    )
     older |= {"lookup_key": None, "tiers": older["tiers"][1:]}
     assert problems(client) == []
 
@@ -202,55 +213,65 @@ def test_older_price_of_the_plan_is_fine(published: Path, made: CatalogueStripe,
     ("quotas", "told"),
     [([500], None), ([1_000], "cus_1 1,000, not 500"), ([None], "cus_1 all, not 500"), ([500, 500], "cus_1 1,000")],
 )
-def test_quotas_other_than_what_the_price_includes_are_told(
-    published: Path, made: CatalogueStripe, client: StripeClient, quotas: list[int | None], told: str | None
+def test_quotas_are_reported_when_the_price_includes_another_number(
+    published: Path,
+    stripe_with_catalog: CatalogStripe,
+    client: StripeClient,
+    quotas: list[int | None],
+    told: str | None,
 ) -> None:
     for number, quota in enumerate(quotas):
         add_account(published, f"acme-{number}", included_units=quota)
-    made.subscribe("cus_1", *STARTER)
+    stripe_with_catalog.subscribe("cus_1", *STARTER)
     found = [finding for finding in findings(client) if "quotas in force" in finding.problem]
     assert [(told or "-") in finding.problem for finding in found] == ([True] if told else [])
     assert not any(finding.is_needed for finding in found)
 
 
-def test_unknown_quota_is_not_compared(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
+def test_unknown_quota_is_not_compared(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
+) -> None:
     add_account(published, "acme", included_units=None, missing="quota unknown")
-    made.subscribe("cus_1", *STARTER)
+    stripe_with_catalog.subscribe("cus_1", *STARTER)
     assert problems(client) == []
 
 
 def test_all_subscriptions_are_read_in_pages_of_a_hundred(
-    published: Path, made: CatalogueStripe, client: StripeClient
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
 ) -> None:
     for number in range(250):
-        made.add_customer(f"cus_{number}")
-        made.subscribe(f"cus_{number}", *STARTER)
+        stripe_with_catalog.add_customer(f"cus_{number}")
+        stripe_with_catalog.subscribe(f"cus_{number}", *STARTER)
         if number % 50 == 0:
             add_account(published, f"account-{number}", f"cus_{number}")
     assert problems(client) == []
-    counts = made.counts()
+    counts = stripe_with_catalog.counts()
     assert counts["GET /v1/subscriptions"] == 3
     assert sum(counts.values()) < 12
 
 
 def test_items_beyond_the_first_ten_of_a_subscription_are_read(
-    published: Path, made: CatalogueStripe, client: StripeClient
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
 ) -> None:
     add_account(published, "acme")
-    made.subscribe("cus_1", *["headroom_free_base"] * 11, *STARTER)
+    stripe_with_catalog.subscribe("cus_1", *["headroom_free_base"] * 11, *STARTER)
     assert problems(client) == []
 
 
-def test_refusal_of_a_question_is_a_finding(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
+def test_refusal_of_a_question_is_a_finding(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
+) -> None:
     add_account(published, "acme", "cus_2")
-    made.then(Fault(status=400, body='{"error": {"message": "Not now."}}'), path="/v1/customers/cus_2")
+    stripe_with_catalog.then(Fault(status=400, body='{"error": {"message": "Not now."}}'), path="/v1/customers/cus_2")
     said = "Stripe refused with HTTP 400 for customer cus_2: Not now."
     assert findings(client) == [Finding("catalogue at Stripe", said)]
 
 
-def test_drift_of_the_catalogue_is_told(published: Path, made: CatalogueStripe, client: StripeClient) -> None:
-    made.price("headroom_starter_base")["unit_amount_decimal"] = "4800"
-    del made.products.objects["headroom_scale"]
+def test_drift_of_the_catalog_is_reported(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
+) -> None:
+    stripe_with_catalog.price("headroom_starter_base")["unit_amount_decimal"] = "4800"
+    del stripe_with_catalog.products.objects["headroom_scale"]
     product, price = problems(client)
     assert product == "product headroom_scale is missing; run `headroom stripe bootstrap --apply`"
     assert price.startswith("price headroom_starter_base unit_amount should be 4900 and is 4800; prices cannot be")
@@ -264,14 +285,14 @@ def check(status: int = 0) -> str:
 
 
 @pytest.fixture
-def clock(made: CatalogueStripe, monkeypatch: pytest.MonkeyPatch) -> CatalogueStripe:
-    made.clock = lambda: NOW
+def clock(stripe_with_catalog: CatalogStripe, monkeypatch: pytest.MonkeyPatch) -> CatalogStripe:
+    stripe_with_catalog.clock = lambda: NOW
     monkeypatch.setenv("HEADROOM_NOW", "2026-11-21T12:00:00Z")
-    return made
+    return stripe_with_catalog
 
 
 def test_check_changes_nothing_and_says_what_is_assumed(
-    published: Path, clock: CatalogueStripe, monkeypatch: pytest.MonkeyPatch
+    published: Path, clock: CatalogStripe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADROOM_STRIPE_GRACE_HOURS", "72")
     add_account(published, "acme")
@@ -285,7 +306,7 @@ def test_check_changes_nothing_and_says_what_is_assumed(
     assert {request.path for request in clock.requests if request.method == "POST"} == {"/v1/billing/meter_events"}
 
 
-def test_check_fails_until_every_customer_is_billed(published: Path, clock: CatalogueStripe) -> None:
+def test_check_fails_until_every_customer_is_billed(published: Path, clock: CatalogStripe) -> None:
     add_account(published, "acme")
     assert "FAILS customer cus_1 (acme): has no active item" in check(1)
 
@@ -299,14 +320,14 @@ def test_check_fails_until_every_customer_is_billed(published: Path, clock: Cata
         (301, 1, "FAILS clock: is 301 seconds behind"),
     ],
 )
-def test_clocks_are_compared(published: Path, clock: CatalogueStripe, seconds: int, status: int, said: str) -> None:
+def test_clocks_are_compared(published: Path, clock: CatalogStripe, seconds: int, status: int, said: str) -> None:
     clock.clock = lambda: NOW + seconds
     assert said in check(status)
 
 
 @pytest.mark.parametrize("lacking", ["billing_meter", "product", "plan", "subscription", "customer"])
-def test_every_permission_to_read_that_is_missing_is_told(
-    published: Path, clock: CatalogueStripe, monkeypatch: pytest.MonkeyPatch, lacking: str
+def test_every_missing_read_permission_is_named(
+    published: Path, clock: CatalogStripe, monkeypatch: pytest.MonkeyPatch, lacking: str
 ) -> None:
     kinds = {"billing_meter", "product", "plan", "subscription", "customer"} - {lacking}
     clock.keys["rk_test_few"] = {f"{kind}_read" for kind in kinds}
@@ -319,7 +340,7 @@ def test_every_permission_to_read_that_is_missing_is_told(
 
 @pytest.mark.parametrize(("key", "is_down"), [("sk_test_wrong", False), ("sk_test_fake", True)])
 def test_without_an_answer_the_check_ends_with_the_reason(
-    published: Path, clock: CatalogueStripe, monkeypatch: pytest.MonkeyPatch, key: str, is_down: bool
+    published: Path, clock: CatalogStripe, monkeypatch: pytest.MonkeyPatch, key: str, is_down: bool
 ) -> None:
     monkeypatch.setenv("STRIPE_API_KEY", key)
     clock.is_down = is_down
@@ -328,8 +349,8 @@ def test_without_an_answer_the_check_ends_with_the_reason(
     assert ("no answer from Stripe (APIConnectionError)" if is_down else "STRIPE_API_KEY is not valid") in said
 
 
-def test_test_key_in_production_is_told(
-    published: Path, made: CatalogueStripe, monkeypatch: pytest.MonkeyPatch
+def test_test_key_in_production_is_reported(
+    published: Path, stripe_with_catalog: CatalogStripe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADROOM_ENV", "production")
     assert "missing key: is a test key, and HEADROOM_ENV is production: nobody is billed" in check()

@@ -12,7 +12,7 @@ def connected(monkeypatch: pytest.MonkeyPatch, key: str, env: str = "local") -> 
     return client.connect(settings.load())
 
 
-def test_no_key_is_no_client() -> None:
+def test_client_is_none_when_no_key_is_set() -> None:
     assert client.connect(settings.load()) is None
 
 

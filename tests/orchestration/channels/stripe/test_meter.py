@@ -160,7 +160,7 @@ def test_value_arrives_as_it_is(stripe: FakeStripe, meter: StripeMeter, value: i
 
 
 @pytest.mark.parametrize(("lost", "counts"), [(LOST_BEFORE, {}), (LOST_AFTER, {SEVEN: 5})], ids=["before", "after"])
-def test_lost_answer_leaves_the_report_in_doubt_and_sending_it_again_is_safe(
+def test_lost_answer_leaves_a_report_in_doubt_that_is_safe_to_send_again(
     stripe: FakeStripe, meter: StripeMeter, lost: Fault, counts: dict[datetime, int]
 ) -> None:
     stripe.then(lost)
@@ -234,7 +234,7 @@ def test_hours_that_stripe_takes_no_more_are_refused(stripe: FakeStripe, meter: 
     assert stripe.events == []
 
 
-def test_restricted_key_is_told_what_it_lacks(
+def test_refusal_asks_for_a_permission_when_the_key_is_restricted(
     stripe: FakeStripe, meter: StripeMeter, monkeypatch: pytest.MonkeyPatch, time: Time
 ) -> None:
     stripe.keys["rk_test_narrow"] = {"billing_meter_read"}
@@ -291,7 +291,7 @@ def test_run_stops_when_stripe_puts_off_for_ever(stripe: FakeStripe, meter: Stri
     assert stripe.events == []
 
 
-def test_pace_is_even_whoever_asks_and_stands_still_while_stripe_asks_to_wait(time: Time) -> None:
+def test_pace_is_even_and_pauses_while_stripe_asks_to_wait(time: Time) -> None:
     pace = Pace(20, lambda: time.now, time.sleep)
 
     def slept(turns: int) -> list[float]:
@@ -406,9 +406,7 @@ def test_rejections_are_read_page_by_page(stripe: FakeStripe, meter: StripeMeter
     assert [each.identifier for each in found] == [f"id-cus_none_{number}-20-07" for number in range(120)]
 
 
-def test_rejection_of_an_archived_meter_and_of_an_unknown_kind_says_what_to_do(
-    stripe: FakeStripe, meter: StripeMeter
-) -> None:
+def test_rejection_says_what_to_do_when_archived_or_of_an_unknown_kind(stripe: FakeStripe, meter: StripeMeter) -> None:
     stripe.meters.objects[meter.id]["status"] = "inactive"
     meter.send(report())
     stripe.clock = (NOW + timedelta(minutes=1)).timestamp

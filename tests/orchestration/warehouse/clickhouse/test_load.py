@@ -163,7 +163,7 @@ def test_load_reads_a_lake_in_a_bucket(server: ClickHouse, lake: Lake) -> None:
         store.stop()
 
 
-def test_everything_is_loaded_anew_when_the_lake_is_another_one(server: ClickHouse, data: Path, lake: Lake) -> None:
+def test_everything_is_loaded_again_when_the_lake_is_another_one(server: ClickHouse, data: Path, lake: Lake) -> None:
     load(server, lake)
     lake.root.rename(data / "before")
     ingest(data, data / "landing", NOW + timedelta(minutes=1))
@@ -199,7 +199,7 @@ def test_days_that_the_lake_does_not_keep_go_from_both_nodes(
     assert_equal(anew, lake)
 
 
-def test_load_that_was_killed_before_any_statement_is_put_right_by_the_next(
+def test_load_is_put_right_by_the_next_when_killed_before_any_statement(
     server: ClickHouse, data: Path, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Statements that change something, on the one node and on the other."""

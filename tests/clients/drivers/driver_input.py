@@ -1,4 +1,4 @@
-"""What a driver is told on its standard input: where to send which events."""
+"""What a driver reads from its standard input: where to send which events."""
 
 import json
 import sys
@@ -6,10 +6,10 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-GIVEN: dict[str, Any] = json.load(sys.stdin)
-URL: str = GIVEN["url"]
-KEY: str = GIVEN["key"]
-EVENTS: list[dict[str, str]] = GIVEN["events"]
+INPUT: dict[str, Any] = json.load(sys.stdin)
+URL: str = INPUT["url"]
+KEY: str = INPUT["key"]
+EVENTS: list[dict[str, str]] = INPUT["events"]
 OPTIONS = frozenset(sys.argv[1:])
 
 

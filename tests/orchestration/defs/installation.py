@@ -48,7 +48,7 @@ def _long_ago(account: str) -> dict[str, str]:
     return {"timestamp": "2024-01-01T00:00:00Z", "uuid": f"quota-{account}"}
 
 
-class Office:
+class Installation:
     """`now` is the clock of the program, of the attempts and of Slack."""
 
     def __init__(self, data: Path, marts: Path, slack: FakeSlack, patch: pytest.MonkeyPatch) -> None:
@@ -149,15 +149,18 @@ def metadata(result: dg.ExecuteInProcessResult) -> Mapping[str, Any]:
     return materialization.metadata
 
 
-def announced(office: Office) -> dict[str, list[str]]:
+def announced(installation: Installation) -> dict[str, list[str]]:
     """The accounts that are news in the digests that arrived, by business day; message or thread really shows them."""
     news = {}
-    for message in office.slack.messages:
+    for message in installation.slack.messages:
         key = message["metadata"]["event_payload"]["key"]
-        [delivery] = [each for each in office.deliveries() if each.key == key]
+        [delivery] = [each for each in installation.deliveries() if each.key == key]
         on = key.rpartition("|")[2]
         assert on not in news
-        items, shown = delivery.payload["digest"]["items"], str([message, office.slack.threads.get(message["ts"])])
+        items, shown = (
+            delivery.payload["digest"]["items"],
+            str([message, installation.slack.threads.get(message["ts"])]),
+        )
         news[on] = [item["account_id"] for item in items]
         assert all(item["name"][:4] in shown for item in items)
     return news

@@ -34,7 +34,7 @@ TYPES = {
 Row = dict[str, Any]
 
 
-def catalogue() -> tuple[dict[str, Row], dict[str, Row]]:
+def catalog() -> tuple[dict[str, Row], dict[str, Row]]:
     """The seeds as they are: plans by name, tiers by plan and number."""
     plans, tiers = (_read(PROJECT / "seeds" / f"{name}.csv") for name in ("plans", "plan_tiers"))
     return {row["plan"]: row for row in plans}, {f"{row['plan']} {row['tier_number']}": row for row in tiers}
@@ -63,8 +63,8 @@ def problems(plans: dict[str, Row], tiers: dict[str, Row]) -> list[str]:
     return sorted(found)
 
 
-def test_demo_catalogue_is_accepted() -> None:
-    assert problems(*catalogue()) == []
+def test_demo_catalog_is_accepted() -> None:
+    assert problems(*catalog()) == []
 
 
 Edit = Callable[[dict[str, Row], dict[str, Row]], object]
@@ -147,8 +147,8 @@ CLOSED = "is the last one and ends: up_to_units must be empty, or units above it
         ),
     ],
 )
-def test_broken_catalogue_is_refused_in_sentences(edit: Edit, subjects: str, problem: str) -> None:
-    plans, tiers = catalogue()
+def test_broken_catalog_is_refused_in_sentences(edit: Edit, subjects: str, problem: str) -> None:
+    plans, tiers = catalog()
     edit(plans, tiers)
     assert problems(plans, tiers) == [f"{subject} {problem}." for subject in subjects.split("|")]
 
@@ -165,7 +165,7 @@ def project(data: Path, tmp_path: Path) -> DbtProject:
     return replace(DbtProject.of(config), folder=folder)
 
 
-def test_sentences_reach_whoever_runs_the_build(project: DbtProject) -> None:
+def test_build_reports_the_sentence_when_a_plan_is_broken(project: DbtProject) -> None:
     plans = project.folder / "seeds" / "plans.csv"
     plans.write_text(plans.read_text().replace("soft,10,growth", "soft,10,gold"))
     results = {result.unique_id.split(".")[2]: result for result in project.build(NOW, "UTC")}
@@ -178,7 +178,7 @@ def test_sentences_reach_whoever_runs_the_build(project: DbtProject) -> None:
 
 def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> None:
     rng = random.Random(4)
-    plans, tiers = random_catalogue(rng)
+    plans, tiers = random_catalog(rng)
     for name, seed in (("plans", plans), ("plan_tiers", [tier for each in tiers.values() for tier in each])):
         with (project.folder / "seeds" / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, seed[0])
@@ -230,7 +230,7 @@ def rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[Row]:
     return [dict(zip(columns, row, strict=True)) for row in found.fetchall()]
 
 
-def random_catalogue(rng: random.Random) -> tuple[list[Row], dict[str, list[Row]]]:
+def random_catalog(rng: random.Random) -> tuple[list[Row], dict[str, list[Row]]]:
     """Plans, and the tiers of each, with prices of all sizes down to the twelfth place."""
 
     def amount() -> str:

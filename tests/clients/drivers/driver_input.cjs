@@ -1,5 +1,5 @@
-// What a driver is told on its standard input: where to send which events.
-const given = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
+// What a driver reads from its standard input: where to send which events.
+const input = JSON.parse(require("node:fs").readFileSync(0, "utf8"));
 
 /** Send, and once more if that fails: what an application does whose client does not retry. */
 async function insist(send) {
@@ -25,4 +25,4 @@ async function drive(main) {
   }
 }
 
-module.exports = { ...given, options: new Set(process.argv.slice(2)), insist, drive };
+module.exports = { ...input, options: new Set(process.argv.slice(2)), insist, drive };
