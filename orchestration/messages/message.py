@@ -1,6 +1,6 @@
-"""A notice: a message that is decided once, for one audience, under one key. Plain data; `channels/` draws it.
+"""A message: decided once, for one audience, under one key. Plain data; `channels/` draws it.
 
-The digest has a form of its own; whatever else is said to people is one of these.
+The digest has a form of its own; everything else that is said to people is one of these.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,7 +31,7 @@ class Message:
     """What is said, before anybody knows how it looks."""
 
     key: str
-    """Without the environment: weekly|2026-W47. It is never used for another notice."""
+    """Without the environment: weekly|2026-W47. It is never used for another message."""
     audience: str
     title: str
     headline: str
