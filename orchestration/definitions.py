@@ -8,7 +8,7 @@ import dagster as dg
 from orchestration.defs import automation
 from orchestration.defs.digest import build_usage_digest
 from orchestration.defs.ingest import ingest, raw_meter_reports
-from orchestration.defs.notices import critical_alert, monthly_digest, weekly_digest
+from orchestration.defs.notices import BY_KIND
 from orchestration.defs.postgres import postgres_tables
 from orchestration.defs.publish import build_published_copy
 from orchestration.defs.resources import Project
@@ -32,9 +32,7 @@ def headroom() -> dg.Definitions:
             stripe_usage,
             stripe_parity,
             stripe_certificates,
-            weekly_digest,
-            monthly_digest,
-            critical_alert,
+            *BY_KIND.values(),
             postgres_tables,
         ],
         asset_checks=[catalogue_at_stripe],

@@ -13,7 +13,7 @@ from orchestration.billing import reconcile
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.digest import deliver_waiting, stale_key
-from orchestration.defs.notices import KINDS
+from orchestration.defs.notices import BY_KIND, KINDS
 from orchestration.defs.resources import Project, clock
 from orchestration.ledger.engines import BusyError
 from orchestration.messages.digest import digest_key
@@ -29,7 +29,7 @@ STRIPE = dg.AssetSelection.assets("stripe_usage", "stripe_parity", "stripe_certi
 CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")
 """Once a day: it reads all subscriptions."""
 POSTGRES = dg.AssetSelection.assets("postgres_tables")
-NOTICES = dg.AssetSelection.assets("weekly_digest", "monthly_digest", "critical_alert")
+NOTICES = dg.AssetSelection.assets(*BY_KIND.values())
 
 refresh_job = dg.define_asset_job(
     "refresh_job", INGEST | MODELS, description="Landed files into the published marts; sends nothing."

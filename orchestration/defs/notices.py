@@ -17,9 +17,6 @@ from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, del
 from orchestration.messages import critical, crossings, monthly, weekly
 from orchestration.warehouse import published_copy, queries
 
-KINDS = ("weekly", "monthly", "critical", "run_failure", "failing", STALE)
-"""What a notice's key begins with."""
-
 Decide = Callable[[Project, Channel, Callable[[str], object]], str]
 """Freeze what is due in the ledger: its key, or in words why there is nothing."""
 
@@ -136,3 +133,8 @@ critical_alert = build(
     "Critical crossings of hard quotas, at once, where HEADROOM_CRITICAL_AT_ONCE is set: whose calls are refused, or"
     " will be within a day. The next digest lists them as told.",
 )
+
+BY_KIND = {"weekly": weekly_digest, "monthly": monthly_digest, "critical": critical_alert}
+"""The assets that send notices, by what their keys begin with. Jobs and the code location take them from here."""
+KINDS = (*BY_KIND, "run_failure", "failing", STALE)
+"""What any notice's key begins with."""
