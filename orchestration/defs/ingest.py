@@ -142,8 +142,8 @@ def ingest(
     kinds={"python", "parquet"},
     description=(
         "What the ledger has of usage to Stripe, as Parquet by UTC day under `lake/meter_reports/`, for"
-        " billing_reconciliation_hourly: one row per revision of a customer's hour. Only days that changed since the last"
-        " copy are written. If it fails, run it again; the folder may be deleted, the ledger is the truth."
+        " billing_reconciliation_hourly: one row per revision of a customer's hour. Only days that changed since the"
+        " last copy are written. If it fails, run it again; the folder may be deleted, the ledger is the truth."
     ),
 )
 def raw_meter_reports(project: Project) -> dg.MaterializeResult[None]:
