@@ -9,8 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from functools import cache
+from itertools import pairwise
 
 THRESHOLDS = (50, 80, 95, 100, 120)
+"""Those of dbt_project/seeds/thresholds.csv, in percent."""
 # The first accounts of every hundred have one of these each; the others are ordinary.
 STORIES = (
     *("growing", "flat", "crossing_80", "over_120", "crossing_95", "upgraded", "crossing_100"),
@@ -21,7 +23,7 @@ _ORDINARY = ("flat", "flat", "growing", "flat", "bursting", "flat", "flat", "dor
 # below a quota of 20 the same call reaches 95 % and 100 %.
 _MONTH_MINIMUM = {"over_120": 12, "blocked": 3, "unlimited": 3, "unknown": 3, "invalid_quota": 3}
 _MONTH_MINIMUM |= {"crossing_80": 40, "crossing_95": 40, "crossing_100": 40}
-_NEXT_THRESHOLD = {80: 95, 95: 100, 100: 120}
+_NEXT_THRESHOLD = dict(pairwise(THRESHOLDS))
 _STATE_WITHOUT_QUOTA = {"unlimited": "unlimited", "unknown": "unknown", "invalid_quota": "unknown"}
 _QUOTA_PER_BUSIEST_MONTH = {"growing": 1.3, "bursting": 1.6, "upgraded": 3.0}
 _CROSSING_WINDOW_SECONDS = 20 * 3600

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from orchestration.storage.dbt import DbtProject
 
 from orchestration import settings
+from orchestration.warehouse.dbt import DbtProject
 
 GROUPS = ["staging", "usage", "billable", "trends", "quotas", "periods", "forecasts", "marts", "quality"]
 """In the order in which data flows."""
@@ -20,7 +20,7 @@ def manifest(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any
         patch.setenv("HEADROOM_DATA", str(tmp_path_factory.mktemp("data")))
         config = settings.load()
         config.export()
-        yield DbtProject(*config.dbt_places).manifest()
+        yield DbtProject.of(config).manifest()
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from typing import Any
 import duckdb
 import pytest
 
+from orchestration.demo import THRESHOLDS
 from tests.dbt_project import lakes
 from tests.dbt_project.builder import COUNTED, Builder
 from tests.dbt_project.lakes import Call
@@ -173,15 +174,16 @@ def test_moment_of_a_crossing_is_looked_for_again_where_calls_came(lake: Path, b
     moments = "select threshold, reached_at from threshold_crossings order by threshold_pct"
     assert is_well(builder.build(NOW, *nodes))
     found = builder.query(moments)
-    assert [threshold for threshold, _ in found] == ["50%", "80%", "95%", "100%"]
+    assert [threshold for threshold, _ in found] == [f"{pct}%" for pct in THRESHOLDS if pct <= 100]
     wrong = datetime(2026, 11, 1)  # noqa: DTZ001
     builder.query(f"update crossing_moments set reached_at = timestamp '{wrong}'")
-    lakes.add(lake, make_calls(1, late + timedelta(hours=5), name="c"))
+    after = late + timedelta(hours=5)
+    lakes.add(lake, make_calls(1, after, name="c"))
     assert is_well(builder.build(NOW + timedelta(hours=1), *nodes))
     assert builder.query(moments) == [
         ("50%", wrong),
         *found[1:],
-        ("120%", (late + timedelta(hours=5)).replace(tzinfo=None)),
+        *((f"{pct}%", after.replace(tzinfo=None)) for pct in THRESHOLDS if 100 < pct <= 125),
     ]
 
 
