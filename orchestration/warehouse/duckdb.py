@@ -12,7 +12,7 @@ from filelock import FileLock
 from orchestration.lake.lake import Lake
 from orchestration.usage.findings import Finding
 from orchestration.warehouse.engine import Columns
-from orchestration.warehouse.published_copy import count_rows, rows_of
+from orchestration.warehouse.published_copy import count_rows, log_of, rows_of, swap_in
 from orchestration.warehouse.queries import DATA_QUALITY
 
 BOOKKEEPING = ("recount_progress", "crossing_moments")
@@ -54,7 +54,8 @@ def publish(warehouse: Path, published: Path) -> dict[str, int]:
     with FileLock(warehouse.with_suffix(".lock")):
         duckdb.connect(str(warehouse)).close()  # what a killed build had committed is in the file itself then
         # A publication that was killed while it dropped a table leaves a log beside its file, which is not this one's.
-        staging.with_name(f"{staging.name}.wal").unlink(missing_ok=True)
+        log_of(staging).unlink(missing_ok=True)
+        staging.unlink(missing_ok=True)
         shutil.copyfile(warehouse, staging)
         with duckdb.connect(str(staging)) as connection:
             for name in BOOKKEEPING:
@@ -64,7 +65,7 @@ def publish(warehouse: Path, published: Path) -> dict[str, int]:
                    where database_name = current_database() and schema_name = 'main' order by table_name"""
             ).fetchall()
             rows = {name: count_rows(connection, f'main."{name}"') for (name,) in names}
-        staging.replace(published)
+        swap_in(staging, published)
     return rows
 
 

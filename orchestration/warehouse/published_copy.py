@@ -20,6 +20,27 @@ class NothingPublishedError(RuntimeError):
     """There is no published copy yet."""
 
 
+def swap_in(staging: Path, published: Path) -> None:
+    """Make `staging`, a closed DuckDB file, the published copy, atomically. Nobody can write it then.
+
+    A log beside the copy is that of somebody who opened it for writing: with another file below it, no reader could
+    open the copy. Once more after the swap, for it may be written meanwhile.
+
+    :raises duckdb.Error: the copy cannot be read after the swap.
+    """
+    staging.chmod(0o444)
+    log_of(published).unlink(missing_ok=True)
+    staging.replace(published)
+    log_of(published).unlink(missing_ok=True)
+    with connected(published) as connection:
+        connection.execute("select count(*) from duckdb_tables()").fetchall()
+
+
+def log_of(file: Path) -> Path:
+    """DuckDB's log of what is not in the file yet."""
+    return file.with_name(f"{file.name}.wal")
+
+
 @contextmanager
 def reading(published: Path) -> Iterator[None]:
     """Queries inside are answered from one copy, whatever is published meanwhile; and an engine is started once.

@@ -127,6 +127,8 @@ class Program:
 
     def let_a_minute_pass(self) -> None:
         """Attempts under way become so old that no living process can still be at them."""
+        if not (self.data / "ledger.sqlite").exists():
+            return  # there were none
         past = datetime.now(UTC) - timedelta(minutes=2)
         self.ledger("update deliveries set attempted_at = ? where state = 'sending'", f"{past:%Y-%m-%d %H:%M:%S.%f}")
 

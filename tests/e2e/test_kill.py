@@ -2,6 +2,8 @@
 channel are those of one undisturbed installation.
 """
 
+import math
+import os
 import random
 import re
 import shutil
@@ -9,7 +11,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from typing import Any
 import pytest
 
 from orchestration import demo
-from tests.e2e.program import NOW, Program, kill
+from tests.e2e.program import NOW, Program, finish, kill
 from tests.fakes.slack import FakeSlack
 from tests.support.builders import land, make_event
 
@@ -56,9 +58,9 @@ def program(tmp_path_factory: pytest.TempPathFactory, slack: FakeSlack) -> Progr
 
 
 def test_figures_reports_and_messages_are_the_same_when_runs_were_killed(program: Program, slack: FakeSlack) -> None:
-    started = time.monotonic()
-    program.run("run")
-    duration = 0.8 * (time.monotonic() - started)  # of the next ones, as dbt's parse is kept
+    undisturbed = program.start("run")
+    effort = 0.8 * work_seconds(undisturbed)  # of the next ones, as dbt's parse is kept
+    finish(undisturbed)
     calm = outcome(program, slack)
     assert all(calm.values())
     assert {"local|digest|2024-11-20", "usage-digest-local-2024-11-20.csv"} <= set(calm["counts"])
@@ -68,8 +70,8 @@ def test_figures_reports_and_messages_are_the_same_when_runs_were_killed(program
     shares = [(number + random.Random(number).random()) / KILLS for number in range(KILLS)]
     random.Random(7).shuffle(shares)
     for share in shares:
-        while lasted := run_and_kill(program, duration * share):
-            duration = 0.8 * min(duration, lasted)  # a machine that was busy before may not be any more
+        while not is_killed(program, effort * share):
+            effort *= 0.8
     program.let_a_minute_pass()  # an attempt that was killed is looked up, and made again when it is old
     program.run("run")
 
@@ -104,17 +106,41 @@ def test_restored_backup_counts_everything_and_posts_nothing_twice(
     assert "Nothing is announced twice" in again.stdout
 
 
-def run_and_kill(program: Program, moment: float) -> float | None:
-    """Start a run, and kill it that many seconds later; how long it took, if it has ended before."""
-    started = time.monotonic()
+def is_killed(program: Program, effort: float) -> bool:
+    """Start a run, and kill it when it has worked so many seconds; False if it has ended before."""
     process = program.start("run")
-    try:
-        process.wait(moment)
-    except subprocess.TimeoutExpired:
+    work_seconds(process, effort)
+    if process.poll() is None:
         kill(process)
-        return None
+        return True
     process.communicate()
-    return time.monotonic() - started
+    return False
+
+
+def work_seconds(process: "subprocess.Popen[str]", until: float = math.inf) -> float:
+    """What it and its processes use of the processor, until it has ended or used so much.
+
+    Seconds of the clock say nothing of how far it is: beside other work each run takes another number of them.
+    """
+    used = 0.0
+    while process.poll() is None and used < until:
+        time.sleep(0.05)
+        used = max(used, sum(map(_ticks, _of_session(process.pid))) / os.sysconf("SC_CLK_TCK"))
+    return used
+
+
+def _of_session(leader: int) -> Iterator[list[str]]:
+    """What the kernel says of each process that the leader has started, from its state on."""
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):  # it has just ended
+            fields = path.read_text().rpartition(")")[2].split()
+            if int(fields[3]) == leader:
+                yield fields
+
+
+def _ticks(fields: list[str]) -> int:
+    """Of the process, and of those that it has waited for."""
+    return sum(map(int, fields[11:15]))
 
 
 def forget_all(program: Program, slack: FakeSlack) -> None:

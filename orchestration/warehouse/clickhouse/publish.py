@@ -10,6 +10,7 @@ from filelock import FileLock
 
 from orchestration.lake.batch import literal
 from orchestration.warehouse.clickhouse.client import ClickHouse
+from orchestration.warehouse.published_copy import log_of, swap_in
 
 CONFIG = {"memory_limit": "700MB", "storage_compatibility_version": "v1.5.0"}
 """The format is that of dbt's profile: analysts' tools need not have the newest DuckDB."""
@@ -27,6 +28,7 @@ def publish(
     try:
         with FileLock(lock):
             staging.unlink(missing_ok=True)
+            log_of(staging).unlink(missing_ok=True)
             with duckdb.connect(str(staging), config={**CONFIG}) as connection:
                 connection.execute("set TimeZone = 'UTC'")
                 for table, types in columns.items():
@@ -36,7 +38,7 @@ def publish(
                     rows_there = f"select {typed} from read_parquet({literal(str(part))})"
                     connection.execute(f"create table {table} as {rows_there}")
                     [[rows[table]]] = connection.execute(f"select count(*) from {table}").fetchall()
-            staging.replace(published)
+            swap_in(staging, published)
     finally:
         part.unlink(missing_ok=True)
     return rows

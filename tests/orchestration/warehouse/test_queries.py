@@ -78,6 +78,23 @@ def test_publish_leaves_out_what_a_build_keeps_for_the_next_one(built: Path, pub
         assert connection.execute("from crossing_moments").fetchall() == [("mark",)]
 
 
+def test_copy_is_readable_again_when_somebody_had_opened_it_for_writing(built: Path, published: Path) -> None:
+    publish(built, published)
+    assert published.stat().st_mode & 0o222 == 0
+    open_for_ever = (
+        "import duckdb, os, sys; c = duckdb.connect(sys.argv[1]); c.execute('create table mine as select 1 as x');"
+        " os._exit(0)"
+    )
+    published.chmod(0o644)  # as its owner may
+    subprocess.run([sys.executable, "-c", open_for_ever, published], check=True)
+    assert published.with_name("published.duckdb.wal").exists()
+
+    build(built, 2)
+    publish(built, published)
+    assert builds(published) == {2}
+    assert not published.with_name("published.duckdb.wal").exists()
+
+
 def test_publish_works_when_its_folder_has_an_odd_name(tmp_path: Path) -> None:
     folder = tmp_path / 'o\'clock "[1]"'
     folder.mkdir()
