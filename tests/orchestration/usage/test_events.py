@@ -1,4 +1,7 @@
-from orchestration.usage.events import ACCOUNT_FIELDS, EVENT_NAMES, Rejection
+import pytest
+
+from orchestration.settings import PROJECT_ROOT
+from orchestration.usage.events import ACCOUNT_FIELDS, EVENT_NAMES, ID_FIELDS, TIME_FIELDS, Rejection
 
 
 def test_rejection_explains_itself_for_every_reason() -> None:
@@ -7,3 +10,22 @@ def test_rejection_explains_itself_for_every_reason() -> None:
     assert len(set(explanations.values())) == len(Rejection)
     assert all(name in explanations[Rejection.UNKNOWN_EVENT] for name in EVENT_NAMES)
     assert all(name in explanations[Rejection.MISSING_ACCOUNT] for name in ACCOUNT_FIELDS)
+
+
+@pytest.mark.parametrize(
+    ("page", "fields"),
+    [
+        ("README.md", ACCOUNT_FIELDS),
+        ("README.md", ID_FIELDS),
+        ("README.md", TIME_FIELDS),
+        ("docs/definitions.md", ACCOUNT_FIELDS),
+    ],
+)
+def test_page_lists_the_aliases_in_their_order(page: str, fields: tuple[str, ...]) -> None:
+    text = " ".join((PROJECT_ROOT / page).read_text(encoding="utf-8").split())
+    assert ", ".join(f"`{field}`" for field in fields) in text
+
+
+def test_readme_names_every_event() -> None:
+    text = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+    assert [name for name in EVENT_NAMES if f"`{name}`" not in text] == []
