@@ -1,7 +1,6 @@
 """What an engine of the marts has to do. No module but engines.py asks which one it is.
 
-To add one: a module or folder beside this one that does what `Engine` says, a branch in engines.py, a target in
-`dbt_project/profiles.yml`, and its dialect in `dbt_project/macros/dialect.sql`.
+How to add one: docs/contributing.md#a-warehouse-engine.
 """
 
 from collections.abc import Callable, Iterator, Mapping
