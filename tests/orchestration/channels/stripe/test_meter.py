@@ -382,7 +382,7 @@ def test_rejections_name_reports_by_their_identifier_and_count_the_others(
     meter.send(report("cus_later"))
     stripe.clock = (NOW + timedelta(minutes=2)).timestamp
 
-    found = meter.rejections(NOW)
+    found = meter.errors(NOW)
     assert [(each.identifier, each.count) for each in found] == [
         ("id-cus_none_0-20-07", 1),
         ("id-cus_none_1-20-07", 1),
@@ -392,8 +392,8 @@ def test_rejections_name_reports_by_their_identifier_and_count_the_others(
     assert {each.code for each in found} == {"meter_event_customer_not_found"}
     assert "Stripe knows no such customer" in found[0].sentence
     later = datetime.fromisoformat(found[-1].created)
-    assert meter.rejections(later) == found[-1:]
-    assert meter.rejections(later + timedelta(seconds=1)) == []
+    assert meter.errors(later) == found[-1:]
+    assert meter.errors(later + timedelta(seconds=1)) == []
 
 
 def test_rejections_are_read_page_by_page(stripe: FakeStripe, meter: StripeMeter) -> None:
@@ -402,7 +402,7 @@ def test_rejections_are_read_page_by_page(stripe: FakeStripe, meter: StripeMeter
         meter.send(report(f"cus_none_{number}"))
     stripe.clock = (NOW + HOUR).timestamp
 
-    found = meter.rejections(NOW)
+    found = meter.errors(NOW)
     assert [each.identifier for each in found] == [f"id-cus_none_{number}-20-07" for number in range(120)]
 
 
@@ -411,7 +411,7 @@ def test_rejection_says_what_to_do_when_archived_or_of_an_unknown_kind(stripe: F
     meter.send(report())
     stripe.clock = (NOW + timedelta(minutes=1)).timestamp
 
-    [found] = meter.rejections(NOW)
+    [found] = meter.errors(NOW)
     assert (found.code, found.identifier) == ("archived_meter", "id-cus_1-20-07")
     assert "reactivate it" in found.sentence
     assert "(new_code)" in replace(found, code="new_code").sentence
