@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +13,7 @@ from orchestration.billing.meter import AnsweredError, StoppedError
 from orchestration.billing.metering import Mode, ReportState
 from orchestration.billing.revisions import Report
 from orchestration.channels.stripe import meter as channel
-from orchestration.channels.stripe.meter import PATIENCE, Pace, StripeMeter
+from orchestration.channels.stripe.meter import PATIENCE, Pace, StripeMeter, explanation
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 from orchestration.settings import load
 from tests.fakes.slack import LOST_AFTER, LOST_BEFORE, Fault
@@ -414,4 +413,4 @@ def test_rejection_says_what_to_do_when_archived_or_of_an_unknown_kind(stripe: F
     [found] = meter.errors(NOW)
     assert (found.code, found.identifier) == ("archived_meter", "id-cus_1-20-07")
     assert "reactivate it" in found.sentence
-    assert "(new_code)" in replace(found, code="new_code").sentence
+    assert "(new_code)" in explanation("new_code")
