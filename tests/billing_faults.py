@@ -156,7 +156,7 @@ class Weeks(QuickWorld):
             if self.random.random() < 0.8:
                 self.publish()
             self.trouble()
-            self.disturbed(partial(report, self))
+            self.disturbed(partial(report_hourly, self))
             if self.random.random() < 0.5:
                 self.disturbed(partial(look, self))
             if self.random.random() < 0.3:

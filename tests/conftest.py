@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.fakes import stores
@@ -15,6 +16,10 @@ from tests.fakes.postgres import Postgres, running
 from tests.support import ledgers
 
 NAMES = ("SLACK_BOT_TOKEN", "SLACK_API_URL", "STRIPE_API_KEY", "STRIPE_API_BASE", "DAGSTER_HOME")
+
+# An example has 200 ms otherwise, and ten of them a second to be made: on a busy machine that is no fault of the code.
+hypothesis.settings.register_profile("tests", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
+hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)

@@ -10,7 +10,8 @@ from unittest import mock
 
 import duckdb
 
-from orchestration.billing import reconcile, report
+from orchestration.billing import meter_ledger as meter_ledger_module
+from orchestration.billing import reconcile, report, usage_query
 from orchestration.billing.confirm import ReconcileResult
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.channels.stripe import connect_meter
@@ -18,7 +19,7 @@ from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger.ledger import Ledger
 from orchestration.settings import Settings
 from orchestration.usage.periods import month_start
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy
 from tests.fakes.stripe import FakeStripe
 from tests.support import ledgers
 
@@ -123,7 +124,7 @@ class QuickWorld(World):
     """The same with its published copy in memory: opening a file takes longer than the rest of a run. Its ledger is
     there already.
 
-    `connected` takes the place of warehouse._connected, `open_ledger` that of billing.Ledger.
+    `connected` takes the place of the published copy's, `open_ledger` that of the meter ledger's Ledger.
     """
 
     def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
@@ -157,8 +158,9 @@ def quick(world: QuickWorld) -> Iterator[None]:
     try:
         with (
             ledgers.quick_disk(),
-            mock.patch.object(queries, "_connected", world.connected),
-            mock.patch.object(report, "Ledger", world.open_ledger),
+            mock.patch.object(published_copy, "connected", world.connected),
+            mock.patch.object(usage_query, "connected", world.connected),
+            mock.patch.object(meter_ledger_module, "Ledger", world.open_ledger),
             mock.patch.object(stripe_channel, "Pace", partial(stripe_channel.Pace, sleep=world.slept.append)),
         ):
             yield

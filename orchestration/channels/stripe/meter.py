@@ -213,6 +213,11 @@ def _units(summary: Any, customer: str) -> int:
     return int(value)
 
 
+def explanation(code: str) -> str:
+    """What is wrong with reports that Stripe refuses by that code, and what to do."""
+    return _CODES.get(code, f"Stripe did not count it ({code}): look the code up in its documentation")
+
+
 def _retry_after(error: stripe.StripeError) -> float:
     """Seconds that Stripe asks to wait; the SDK does not look."""
     asked = str((error.headers or {}).get("Retry-After", "1"))
@@ -224,12 +229,11 @@ def _errors(event: Any) -> list[MeterError]:
     found = []
     for kind in event.data.reason.error_types:
         code = str(kind.code)
-        unknown = f"Stripe did not count it ({code}): look the code up in its documentation"
         rest = {
             "code": code,
             "event_id": str(event.id),
             "created": str(event.created),
-            "sentence": _CODES.get(code, unknown),
+            "sentence": explanation(code),
         }
         # the idempotency key that was sent: identifier-number
         named = [str(sample.request.identifier).rpartition("-")[0] for sample in kind.sample_errors]

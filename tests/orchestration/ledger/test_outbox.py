@@ -488,7 +488,7 @@ EVENTS = st.sampled_from(["sent", "refused", "lost before", "lost after", "previ
 
 
 @given(events=st.lists(EVENTS, max_size=12))
-@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 def test_delivery_arrives_once_when_anything_goes_wrong_in_any_order(ledger_url: str, events: list[str]) -> None:
     clock, channel = Clock(), FakeChannel()
     ledger = Ledger(ledger_url)

@@ -3,7 +3,6 @@
 import json
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,7 +13,7 @@ from orchestration.billing.meter import AnsweredError, StoppedError
 from orchestration.billing.metering import Mode, ReportState
 from orchestration.billing.revisions import Report
 from orchestration.channels.stripe import meter as channel
-from orchestration.channels.stripe.meter import PATIENCE, Pace, StripeMeter
+from orchestration.channels.stripe.meter import PATIENCE, Pace, StripeMeter, explanation
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 from orchestration.settings import load
 from tests.fakes.slack import LOST_AFTER, LOST_BEFORE, Fault
@@ -382,7 +381,7 @@ def test_rejections_name_reports_by_their_identifier_and_count_the_others(
     meter.send(report("cus_later"))
     stripe.clock = (NOW + timedelta(minutes=2)).timestamp
 
-    found = meter.rejections(NOW)
+    found = meter.errors(NOW)
     assert [(each.identifier, each.count) for each in found] == [
         ("id-cus_none_0-20-07", 1),
         ("id-cus_none_1-20-07", 1),
@@ -392,8 +391,8 @@ def test_rejections_name_reports_by_their_identifier_and_count_the_others(
     assert {each.code for each in found} == {"meter_event_customer_not_found"}
     assert "Stripe knows no such customer" in found[0].sentence
     later = datetime.fromisoformat(found[-1].created)
-    assert meter.rejections(later) == found[-1:]
-    assert meter.rejections(later + timedelta(seconds=1)) == []
+    assert meter.errors(later) == found[-1:]
+    assert meter.errors(later + timedelta(seconds=1)) == []
 
 
 def test_rejections_are_read_page_by_page(stripe: FakeStripe, meter: StripeMeter) -> None:
@@ -402,7 +401,7 @@ def test_rejections_are_read_page_by_page(stripe: FakeStripe, meter: StripeMeter
         meter.send(report(f"cus_none_{number}"))
     stripe.clock = (NOW + HOUR).timestamp
 
-    found = meter.rejections(NOW)
+    found = meter.errors(NOW)
     assert [each.identifier for each in found] == [f"id-cus_none_{number}-20-07" for number in range(120)]
 
 
@@ -411,7 +410,7 @@ def test_rejection_says_what_to_do_when_archived_or_of_an_unknown_kind(stripe: F
     meter.send(report())
     stripe.clock = (NOW + timedelta(minutes=1)).timestamp
 
-    [found] = meter.rejections(NOW)
+    [found] = meter.errors(NOW)
     assert (found.code, found.identifier) == ("archived_meter", "id-cus_1-20-07")
     assert "reactivate it" in found.sentence
-    assert "(new_code)" in replace(found, code="new_code").sentence
+    assert "(new_code)" in explanation("new_code")
