@@ -1,4 +1,4 @@
-"""What billing needs of the meter that it reports to, and looking whether it is the right one.
+"""What billing needs of the meter that it reports to, and the check that it is the right one.
 
 The vendor comes in as a parameter: `connect`, which `defs/` and `cli/` give. So billing knows no SDK.
 """
@@ -25,8 +25,8 @@ class AnsweredError(InDoubtError):
 
 
 @dataclass(frozen=True)
-class MeterError:
-    """What Stripe found wrong with reports that it had taken."""
+class ErrorEvent:
+    """What Stripe found wrong with reports that it had taken, as one of its error events says."""
 
     identifier: str
     """Of one such report; empty where Stripe does not name it."""
@@ -73,7 +73,7 @@ class Meter(Protocol):
         :raises StoppedError: Stripe could not be asked.
         """
 
-    def errors(self, since: datetime) -> list[MeterError]:
+    def errors(self, since: datetime) -> list[ErrorEvent]:
         """What Stripe found wrong since then with reports that it had taken, oldest first.
 
         :raises StoppedError: Stripe could not be asked.
@@ -85,8 +85,8 @@ Connect = Callable[[Settings], Meter]
 
 
 def connected(config: Settings, ledger: MeterLedger, connect: Connect, adopts: bool = False) -> Meter | None:
-    """Stripe's meter, if a key is set, after a look whether it is the one that was reported to before, and whether the
-    ledger knows all that was; who `adopts` is about to tell it.
+    """Stripe's meter, if a key is set, after checks that it is the one that was reported to before, and that the ledger
+    knows all reports; `adopts`: the caller is about to add those that it does not know.
 
     :raises StoppedError, ValueError: it cannot be used; the message says what to do.
     """

@@ -11,7 +11,7 @@ from operator import attrgetter
 
 from orchestration.billing import usage_query
 from orchestration.billing.confirm import ReconcileResult, confirm
-from orchestration.billing.meter import Connect, MeterError, connected
+from orchestration.billing.meter import Connect, ErrorEvent, connected
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.billing.metering import HOUR, ReportState
 from orchestration.billing.revisions import Report, units_at_stripe
@@ -34,9 +34,9 @@ def look_back(config: Settings, connect: Connect, clock: Callable[[], datetime])
         meter = connected(config, ledger, connect)
         if meter is None:
             return None
-        looked = confirm(ledger, meter, clock, reads_left(config, ledger, clock))
-        note_reads(ledger, clock, looked.reads)
-        return looked
+        result = confirm(ledger, meter, clock, reads_left(config, ledger, clock))
+        note_reads(ledger, clock, result.reads)
+        return result
 
 
 def reads_left(config: Settings, ledger: MeterLedger, clock: Callable[[], datetime]) -> int:
@@ -74,7 +74,7 @@ def note_rejections(config: Settings, connect: Connect, clock: Callable[[], date
         return told
 
 
-def _noted(ledger: MeterLedger, rejection: MeterError, now: datetime) -> list[str]:
+def _noted(ledger: MeterLedger, rejection: ErrorEvent, now: datetime) -> list[str]:
     if not rejection.identifier:
         return [f"{rejection.count:,} more reports: {rejection.sentence}"]
     report = ledger.by_identifier(rejection.identifier)

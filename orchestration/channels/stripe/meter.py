@@ -12,7 +12,7 @@ from typing import Any
 
 import stripe
 
-from orchestration.billing.meter import AnsweredError, MeterError, StoppedError
+from orchestration.billing.meter import AnsweredError, ErrorEvent, StoppedError
 from orchestration.billing.metering import Mode
 from orchestration.billing.revisions import Report
 from orchestration.channels.stripe import client as stripe_client
@@ -160,7 +160,7 @@ class StripeMeter:
             return f"customer {customer} was deleted at Stripe: its usage is not billed; name the one that replaces it"
         return ""
 
-    def errors(self, since: datetime) -> list[MeterError]:
+    def errors(self, since: datetime) -> list[ErrorEvent]:
         """What Stripe found wrong with reports of any meter, oldest first, from `since` on."""
         found = []
         asked: Any = {"types": _ERROR_EVENTS, "created": {"gte": f"{since:%Y-%m-%dT%H:%M:%SZ}"}, "limit": 100}
@@ -224,7 +224,7 @@ def _retry_after(error: stripe.StripeError) -> float:
     return min(int(asked), LONGEST_WAIT_SECONDS) if asked.isdecimal() else 1
 
 
-def _errors(event: Any) -> list[MeterError]:
+def _errors(event: Any) -> list[ErrorEvent]:
     """One for each report that the event names, and one for those of a kind that it only counts."""
     found = []
     for kind in event.data.reason.error_types:
@@ -237,9 +237,9 @@ def _errors(event: Any) -> list[MeterError]:
         }
         # the idempotency key that was sent: identifier-number
         named = [str(sample.request.identifier).rpartition("-")[0] for sample in kind.sample_errors]
-        found += [MeterError(name, count=1, **rest) for name in named]
+        found += [ErrorEvent(name, count=1, **rest) for name in named]
         if kind.error_count > len(named):
-            found.append(MeterError("", count=kind.error_count - len(named), **rest))
+            found.append(ErrorEvent("", count=kind.error_count - len(named), **rest))
     return found
 
 
