@@ -94,8 +94,8 @@ def report_usage(
 ) -> ReportResult:
     """Plan, record, send. `clock` is the real one; which hours are closed, the one of the figures says.
 
-    A plan that has to be approved is not recorded, and nothing is sent: see ReportPlan.refusal. `retry` sends again what
-    was refused less than a day ago.
+    A plan that has to be approved is not recorded, and nothing is sent: see ReportPlan.refusal. `retry` sends again
+    what was refused less than a day ago.
 
     :raises engines.BusyError: another run does it.
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
