@@ -1,4 +1,4 @@
-"""Our plans as products and prices at Stripe: making them, and whether what stands there bills what is counted.
+"""Our plans as products and prices at Stripe: making them, and checking that Stripe bills what is counted.
 
 The rules are in catalog_rules.py. Stripe comes in as a parameter, which `defs/` and `cli/` give.
 """
@@ -19,13 +19,13 @@ class Products(Protocol):
     """The vendor's products and prices. The implementation is in `channels/stripe/`."""
 
     def state(self, wanted: Catalog) -> CatalogState:
-        """What stands there of the catalogue.
+        """The meter, products and prices of the catalog that the vendor has.
 
         :raises RefusedError: the vendor did not say; the message says what to do.
         """
 
     def apply(self, wanted: Catalog) -> Iterator[Step]:
-        """Makes what is missing, one step after the other, each told when it is done.
+        """Makes what is missing, one step after the other, and gives each when it is done.
 
         :raises RefusedError: a step was refused; those before it stay.
         :raises InDoubtError: a step may have been done or not; the next call finds out.
@@ -50,7 +50,7 @@ def make(config: Settings, connect: ConnectProducts) -> Iterator[Step]:
 
 
 def catalog_steps(config: Settings, connect: ConnectProducts) -> list[Step]:
-    """What stands at Stripe of our plans, what is missing, and what Stripe has no price for.
+    """What Stripe has of our plans, what is missing, and what Stripe has no price for.
 
     :raises ValueError, RefusedError: Stripe cannot be asked.
     """
@@ -69,7 +69,7 @@ def check(config: Settings, connect: ConnectProducts) -> list[Finding]:
 
 
 def wanted(config: Settings) -> Catalog:
-    """What should stand at Stripe, by the plans of the published copy.
+    """What Stripe should have, by the plans of the published copy.
 
     :raises NothingPublishedError: no run has published anything yet.
     """
