@@ -27,8 +27,8 @@ from orchestration import demo
 from orchestration.lake import meter_reports
 from orchestration.lake.lake import Lake
 from orchestration.settings import PROJECT_ROOT
-from orchestration.warehouse.clickhouse import client, publish
 from orchestration.warehouse.clickhouse import load as clickhouse_load
+from orchestration.warehouse.clickhouse import publish
 from orchestration.warehouse.clickhouse.client import ClickHouse
 from orchestration.warehouse.clickhouse.engine import ClickHouseEngine
 from orchestration.warehouse.dbt import DbtProject
@@ -268,6 +268,7 @@ def killed_before(statement: str, engines: Engines, now: datetime) -> int:
     server = ThreadingHTTPServer(("127.0.0.1", 0), Between)
     Thread(target=server.serve_forever, daemon=True).start()
     project = engines.on_clickhouse
+    assert project.engine
     dbt = subprocess.Popen(
         [
             *(Path(sys.executable).with_name("dbt"), "--quiet", "build", "--select", *COUNTED),
@@ -277,7 +278,7 @@ def killed_before(statement: str, engines: Engines, now: datetime) -> int:
         ],
         env={
             **os.environ,
-            **client.environment(project.clickhouse_url),
+            **project.engine.dbt_environment,
             "HEADROOM_CLICKHOUSE_PORT": str(server.server_port),
         },
         start_new_session=True,

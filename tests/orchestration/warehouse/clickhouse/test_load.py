@@ -28,11 +28,13 @@ from moto.server import ThreadedMotoServer
 from pydantic import SecretStr
 
 from orchestration import settings
-from orchestration.cli import doctor
 from orchestration.lake.batch import CALL_COLUMNS
 from orchestration.lake.lake import Batch, Lake
+from orchestration.settings import Settings
+from orchestration.usage.findings import Finding
 from orchestration.warehouse.clickhouse import load as clickhouse_load
 from orchestration.warehouse.clickhouse.client import ClickHouse, ClickHouseError
+from orchestration.warehouse.engines import engine_of
 from tests.dbt_project import lakes as lake_batches
 from tests.fakes import clickhouse as servers
 from tests.fakes.clickhouse import CLUSTER, PASSWORD, USER, NoClickHouseError, Node, running
@@ -338,13 +340,18 @@ def listens(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
+def examined(config: Settings) -> list[Finding]:
+    """What `headroom doctor` says of the engine."""
+    return list(engine_of(config).examine(Lake(config.lake)))
+
+
 def test_load_and_doctor_say_so_when_a_node_is_away(
     nodes: list[Node], server: ClickHouse, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Last: the node does not come back."""
     monkeypatch.setenv("HEADROOM_CLICKHOUSE_URL", url(nodes[0], server.address.database))
     load(server, lake)
-    lines = [f"{each.subject} {each.problem}" for each in doctor._clickhouse(settings.load())]
+    lines = [f"{each.subject} {each.problem}" for each in examined(settings.load())]
     assert re.fullmatch(r"ClickHouse at 127.0.0.1:\d+ answers, version [\d.]+ ", lines[0])
     assert lines[1:] == ["ClickHouse: all 2 nodes of cluster headroom answer ", "ClickHouse: it has the whole lake "]
 
@@ -356,4 +363,4 @@ def test_load_and_doctor_say_so_when_a_node_is_away(
         load(server, lake)
     with pytest.raises(ClickHouseError, match=rf"127.0.0.1:{nodes[1].tcp_port}.*start that node, or take it out"):
         server.ask("select count() from raw_events")  # the server's own 279
-    assert re.search(away, [each.problem for each in doctor._clickhouse(settings.load())][-1])
+    assert re.search(away, [each.problem for each in examined(settings.load())][-1])
