@@ -38,8 +38,8 @@ class ReconcileResult:
 def confirm(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime], reads: int) -> ReconcileResult:
     """Compare what Stripe took with what it shows, for as many customers as `reads` requests are enough for.
 
-    A total that Stripe never shows is lost, and planned anew; the second time, or where differences are sent, it is a
-    mismatch, which stands and is told.
+    A total that Stripe never shows is lost, and planned again. The second time, or where differences are sent, it is a
+    mismatch: it stays as it is, and people see it among the problems.
     """
     outcome = ReconcileResult()
     waiting = ledger.unconfirmed(clock() - LAG)
