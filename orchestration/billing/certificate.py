@@ -39,6 +39,18 @@ class Certificate:
     """What differs; None where it is certified."""
     certified_at: datetime
     """When it was compared."""
+    subscription_id: str | None = None
+    invoice_ids: str | None = None
+    """Of Stripe's invoices with the period's usage, with blanks between."""
+    line_ids: str | None = None
+    """Of their lines."""
+    invoice_units: int | None = None
+    """None: no invoice with the usage was read yet."""
+    invoice_amount: int | None = None
+    """In the currency's minor unit."""
+    expected_amount: int | None = None
+    """What the counted units cost by the catalog's prices; None where it has none for them."""
+    currency: str | None = None
 
     @property
     def is_before_final(self) -> bool:
