@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from operator import attrgetter
 
 from orchestration.billing.metering import CustomerHour, DayPlan, MeterReport, ReportState
 
@@ -91,6 +92,7 @@ class Change:
         """
         self.held += sum(report.state is ReportState.HELD for report in made.reports)
         reports = [report for report in [*made.reports, *made.waiting] if report.state is not ReportState.HELD]
+        reports.sort(key=attrgetter("hour_start", "stripe_customer_id"))  # a code is the same before it was recorded
         gained: dict[datetime, int] = {}
         for report in reports:
             stands, _ = made.corrected.get(report.key, (0, 0))

@@ -104,6 +104,8 @@ def test_what_waited_goes_on_waiting_and_keeps_its_code() -> None:
     waited = made(("a", 5_000, 9_000), state="waiting")
     assert (waited.reports, [each.revision for each in waited.waiting]) == ([], [2])
     assert waits(change(waited)).code == new.code
+    both = [(("a", 5_000, 9_000), ("b", 50, 40)), (("b", 50, 40), ("a", 5_000, 9_000))]
+    assert len({waits(change(made(*order)), customers=1).code for order in both}) == 1
     assert waits(change(waited), desired=10**9).customers == frozenset("a"), "though it is within the limit by now"
 
 
