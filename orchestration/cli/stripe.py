@@ -19,7 +19,7 @@ from orchestration.ledger.outbox import InDoubtError, RefusedError
 from orchestration.warehouse import published_copy, queries
 
 stripe_app = typer.Typer(
-    help="Stripe: what is billed, what has to stand there, and whether it does.", no_args_is_help=True
+    help="Stripe: what is reported and billed, why, and whether Stripe is set up for it.", no_args_is_help=True
 )
 REFUSALS = (
     StoppedError,
@@ -170,12 +170,18 @@ def bootstrap(
         bool, typer.Option("--apply/--plan", help="make what is missing; or only show it, which is the default")
     ] = False,
 ) -> None:
-    """Meter, products and prices of our plans at Stripe: what stands, what is missing, what Stripe has no price for."""
+    """Meter, products and prices of our plans at Stripe: what is there, what is missing, what Stripe has no price for.
+
+    Works before the first run, too: the plans then come from the seeds.
+    """
+    config = settings.load()
+    if not config.published.exists():
+        console.print(f"Nothing was published yet: {catalog.PLANS_OF_FILES}.", soft_wrap=True)
     try:
         if is_applied:
-            for step in catalog.make(settings.load(), connect_products):
+            for step in catalog.make(config, connect_products):
                 stripe_tables.print_made(step)
-        stripe_tables.print_steps(catalog.catalog_steps(settings.load(), connect_products))
+        stripe_tables.print_steps(catalog.catalog_steps(config, connect_products))
     except REFUSALS as error:
         fail(str(error))
 
