@@ -12,7 +12,7 @@ from orchestration.billing.confirm import LAG
 from orchestration.billing.meter import Connect, Meter, StoppedError, connected
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.billing.metering import HORIZON, HOUR, ReportState
-from orchestration.billing.reconcile import note_reads, reads_left
+from orchestration.billing.reads import note_reads, reads_left
 from orchestration.billing.revisions import Report, units_at_stripe
 from orchestration.billing.usage_query import BillableUsage
 from orchestration.ledger.outbox import RefusedError

@@ -1,4 +1,4 @@
-"""What Stripe's subscriptions and invoices say of usage: the periods that they bill, and the lines that they bill it on.
+"""What Stripe's subscriptions and invoices say of usage: the periods that are billed, and the lines of each invoice.
 
 Stripe is the authority: the ledger keeps what was read, so that a look reads only what is new.
 """

@@ -71,6 +71,10 @@ class BillableUsage:
         window = {"end": self._end, "sampled": self._sampled, "customers": list(customers)}
         return rows_of(self._connection, BILLED_PERIODS, window)
 
+    def owners(self, customers: Sequence[str]) -> list[dict[str, Any]]:
+        """For each of the customers, whether or not it has usage: its accounts, and the plan that all of them have."""
+        return rows_of(self._connection, OWNERS, {"customers": list(customers)})
+
     def invoiced(
         self, ended_after: datetime, begun_before: datetime, customer: str | None = None
     ) -> list[dict[str, Any]]:
@@ -104,6 +108,17 @@ class BillableUsage:
         window = {"start": self._start, "end": self._end, "final_until": _naive(final_until)}
         rows = self._connection.execute(OPEN_SINCE, window).fetchall()
         return {customer: start.replace(tzinfo=UTC) for customer, start in rows}
+
+    def closing(self, final_until: datetime, now: datetime) -> dict[str, datetime]:
+        """By customer, when the last of its usage periods ended that did so after `final_until`, and is over."""
+        window = {"start": self._start, "end": self._end, "final_until": _naive(final_until), "now": _naive(now)}
+        rows = self._connection.execute(CLOSING, window).fetchall()
+        return {customer: end.replace(tzinfo=UTC) for customer, end in rows}
+
+    def customers(self) -> set[str]:
+        """Those with usage."""
+        rows = self._connection.execute(CUSTOMERS, {"start": self._start, "end": self._end}).fetchall()
+        return {customer for (customer,) in rows}
 
 
 def _naive(moment: datetime) -> datetime:
@@ -174,6 +189,18 @@ BILLABLE_ACCOUNTS = """
 """
 
 
+OWNERS = """
+    select
+        customers.stripe_customer_id,
+        count(accounts.account_id) as accounts,
+        coalesce(min(coalesce(accounts.account_name, accounts.account_id)), '') as account_name,
+        case when count(distinct coalesce(accounts.plan, '')) = 1 then min(accounts.plan) end as plan
+    from (select unnest($customers) as stripe_customer_id) as customers
+    left join stg_accounts as accounts on customers.stripe_customer_id = accounts.stripe_customer_id
+    group by customers.stripe_customer_id
+"""
+
+
 BILLABLE_HOURS = """
     select stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_calls) as bigint) as units
     from billable_usage_hourly where hour_start >= $start and hour_start < $end
@@ -201,6 +228,26 @@ OPEN_SINCE = f"""
     ) as customers on periods.account_id = customers.account_id
     where periods.period_end > $final_until
     group by customers.stripe_customer_id
+"""
+
+
+CLOSING = f"""
+    select customers.stripe_customer_id, max(periods.period_end) as period_end
+    from (
+        select account_id, max(period_end) as period_end from ({_BILLED}) as parts group by account_id, billed_from
+    ) as periods
+    inner join (
+        select distinct account_id, stripe_customer_id from billable_usage_hourly
+        where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
+    ) as customers on periods.account_id = customers.account_id
+    where periods.period_end > $final_until and periods.period_end <= $now
+    group by customers.stripe_customer_id
+"""
+
+
+CUSTOMERS = """
+    select distinct stripe_customer_id from billable_usage_hourly
+    where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
 """
 
 
