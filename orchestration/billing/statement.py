@@ -6,6 +6,7 @@ from datetime import datetime
 
 from orchestration.billing.certificate import Certificate
 from orchestration.billing.metering import ReportState
+from orchestration.usage.formatting import counted as in_words
 
 TROUBLED = (ReportState.REFUSED, ReportState.LOST, ReportState.HELD, ReportState.SETTLED, ReportState.MISMATCH)
 
@@ -41,11 +42,11 @@ class BilledHour:
     @property
     def verdict(self) -> str:
         """The hour in a sentence."""
-        counted, reported = f"{self.counted_units:,} units counted", f"{self.reported_units:,}"
+        counted, reported = f"{in_words(self.counted_units, 'unit')} counted", f"{self.reported_units:,}"
         if self.state is None and not self.counted_units:
             return "no unit counted, and nothing reported"
         if not self.is_closed:
-            return f"{counted} so far; an hour is reported after the first build behind its end"
+            return f"{counted} so far; an hour is reported by the first run after its end"
         if self.state is None:
             return (
                 f"{counted}, nothing reported: the next run reports it, or holds it where it comes too late; usage from"
@@ -55,18 +56,24 @@ class BilledHour:
             return f"{counted}, nothing sent: STRIPE_API_KEY is not set"
         if self.state in TROUBLED:
             return f"{counted}, {reported} reported ({self.state}): {self.error}"
+        if self.state is ReportState.WAITING:
+            return f"{counted}, {reported} reported; {self.error}"
         if self.state is ReportState.SENDING:
             return f"{counted}, {reported} sent and in doubt ({self.error or 'no answer yet'}); the next run settles it"
         if self.state is ReportState.PREPARED:
-            return f"{counted}, {reported} reported; what is missing waits to be sent by the next run"
+            return f"{counted}, {reported} reported; the rest is not sent yet, the next run sends it"
         if self.counted_units != self.reported_units:
             more = self.counted_units - self.reported_units
             return f"{counted} now, {reported} reported: {more:+,} since then, which the next run reports"
         if self.state is ReportState.CONFIRMED:
             return f"{counted}, reported and confirmed by Stripe"
+        sent = f"sent {self.sent_at:%Y-%m-%d %H:%M} UTC, " if self.sent_at else ""
         if self.stripe_units is None:
-            return f"{counted} and reported; Stripe's total is looked at later"
-        return f"{counted} and reported; Stripe showed {self.stripe_units:,} at the last look, and is looked at again"
+            return f"{counted} and reported; {sent}not confirmed yet: Stripe adds up later, and a later run compares"
+        return (
+            f"{counted} and reported; {sent}not confirmed yet: Stripe showed {self.stripe_units:,} at the last look, a"
+            " later run looks again"
+        )
 
 
 @dataclass(frozen=True)

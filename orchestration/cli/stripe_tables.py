@@ -91,23 +91,11 @@ def print_outcome(outcome: ReportResult) -> None:
         console.print(Text(f"{question}.", "bold yellow"))
 
 
-def print_problems(reports: Sequence[Report], by_hour: bool = False) -> None:
-    """A block for each customer and reason, or for each hour with the identifier to name it by."""
-    if not reports:
-        console.print("No problem: every customer-hour is billed as it was counted, or will be.")
-    groups: dict[tuple[str, ...], list[Report]] = {}
+def print_settled(reports: Sequence[Report]) -> None:
+    """The hours that people have dealt with, and how."""
     for report in reports:
-        own = (report.identifier,) if by_hour else (report.state, report.error or "")
-        groups.setdefault((report.stripe_customer_id, *own), []).append(report)
-    for group in groups.values():
-        first, last = group[0], group[-1]
-        hours = f"{first.hour_start:%Y-%m-%d %H:%M}" + (
-            f" to {last.hour_start:%Y-%m-%d %H:%M}" if last != first else ""
-        )
-        units = sum(report.units for report in group)
-        head = f"{first.stripe_customer_id}  {hours} UTC  {counted(len(group), 'hour')}, {counted(units, 'unit')}  "
-        name = f"\n  {first.identifier}" if len(group) == 1 else ""
-        console.print(Text(head, "bold"), Text(f"{first.state}\n  {first.error or ''}{name}"), sep="")
+        _say(f"{report.place}: settled, {report.error}")
+    _say(f"{counted(len(reports), 'hour')} settled; none of them is a problem any more.")
 
 
 def print_adopted(reports: Sequence[Report]) -> None:

@@ -10,10 +10,12 @@ from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.report import ReportResult
 from orchestration.billing.reporter import SendResult
 from orchestration.billing.revisions import Report
+from orchestration.billing.standing import standing
 from orchestration.channels.stripe import connect_meter, connect_products
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import RefusedError
+from orchestration.usage.standing import Standing
 
 LISTED = 50
 """Hours that are listed one by one; `headroom stripe problems` has all."""
@@ -110,7 +112,8 @@ def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
             description=(
                 "No customer-hour is billed otherwise than it was counted: none refused, none that Stripe shows another"
                 " total for, none that came too late. Each says why and what to do; `headroom stripe problems` lists"
-                " all, `headroom stripe settle` ends what was dealt with by hand."
+                " all with their money, `headroom stripe settle` ends what was dealt with by hand. Hours that Stripe"
+                " did not confirm yet, or that were not sent yet, do not fail it: the metadata has how many, since when."
             ),
         )
     ],
@@ -130,7 +133,8 @@ def stripe_parity(
         looked = None
     except (StoppedError, ValueError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    problems = meter_ledger(project.settings).problems(LISTED + 1)
+    ledger = meter_ledger(project.settings)
+    problems, counted = ledger.problems(LISTED + 1), standing(ledger)
     figures = {}
     if looked:
         names = ("confirmed", "waiting", "lost", "mismatched", "reads", "customers_left")
@@ -143,6 +147,7 @@ def stripe_parity(
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
             "hours": f"more than {LISTED}" if len(problems) > LISTED else str(len(problems)),
+            **(_under_way(counted) if counted else {}),
             **({"problems": _listed(problems[:LISTED])} if problems else {}),
         },
     )
@@ -196,6 +201,18 @@ def stripe_certificates(context: dg.AssetExecutionContext, project: Project) -> 
             **({"differences": dg.MetadataValue.table(table)} if table else {}),
         }
     )
+
+
+def _under_way(counted: Standing) -> dict[str, dg.MetadataValue]:
+    """Hours that are neither confirmed nor a problem."""
+    kinds = {
+        "not_sent_yet": (counted.unsent, counted.unsent_since),
+        "not_confirmed_yet": (counted.unconfirmed, counted.unconfirmed_since),
+    }
+    return {
+        name: dg.MetadataValue.text(f"{hours:,}" + (f", since {since:%Y-%m-%d %H:%M} UTC" if since else ""))
+        for name, (hours, since) in kinds.items()
+    }
 
 
 def _listed(problems: list[Report]) -> dg.MetadataValue:

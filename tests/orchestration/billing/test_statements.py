@@ -19,38 +19,10 @@ from orchestration.channels.stripe import connect_meter
 from orchestration.cli.main import app
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import HOUR, NOW, SEVEN, World
+from tests.support.statement_world import StatementWorld
 
 DAY = timedelta(days=1)
-NAMES = {"a1": "Acme Corp", "a2": "Acme Labs", "b": "Globex", "c": "Free Rider"}
 runner = CliRunner()
-
-
-class StatementWorld(World):
-    """With what the commands read besides: names, whose customer an account is, endpoints."""
-
-    def publish(self) -> None:
-        super().publish()
-        customers = dict.fromkeys((account, customer) for account, customer, _ in self.usage)
-        with duckdb.connect(str(self.config.published)) as connection:
-            connection.execute("alter table billable_usage_hourly add column calls bigint")
-            connection.execute("alter table billable_usage_hourly add column last_call_at timestamp")
-            connection.execute("update billable_usage_hourly set calls = billable_units / 2")
-            connection.execute("update billable_usage_hourly set last_call_at = hour_start + interval 59 minute")
-            connection.execute("create table stg_customers (account_id varchar, stripe_customer_id varchar)")
-            connection.execute("create table stg_accounts (account_id varchar, stripe_customer_id varchar)")
-            connection.executemany("insert into stg_accounts values (?, ?)", list(customers))
-            connection.execute("create table utilization_mtd (account_id varchar, account_name varchar, meter varchar)")
-            connection.executemany("insert into utilization_mtd values (?, ?, 'api-calls')", list(NAMES.items()))
-            connection.execute(
-                """create table endpoint_weights as
-                from (values ('/search', date '2026-11-01', 5), ('/search', date '2027-01-01', 9))
-                as weights (endpoint, effective_from, weight)"""
-            )
-            connection.execute(
-                """create table daily_usage_by_endpoint as
-                select 'a1' as account_id, date '2026-11-20' as usage_date, *
-                from (values ('/search', 2400), ('', 3)) as calls (endpoint, calls)"""
-            )
 
 
 @pytest.fixture
@@ -222,7 +194,7 @@ def test_day_is_explained_hour_by_hour_where_it_is_not_as_it_should_be(world: Wo
     world.usage["a1", "cus_a", SEVEN] = 6
     world.run()
     text = output_of("explain", "a1", "2026-11-20")
-    assert "2026-11-20 07:00 UTC: 6 units counted and reported; Stripe's total is looked at later" in text
+    assert "2026-11-20 07:00 UTC: 6 units counted and reported; sent 2026-11-20 09:05 UTC, not confirmed yet" in text
     assert "2026-11-20 06:00 UTC: 6 units" not in text
 
 
@@ -239,7 +211,7 @@ def test_customer_that_no_file_names_any_more_is_explained_from_the_ledger(world
     world.run()
     text = output_of("explain", "cus_a", "2026-11-20T07")
     assert "No account of the customer has usage here." in text
-    assert "0 units counted and reported" in text
+    assert "0 units counted, 5 reported; -5 units wait for approval" in text
     assert "5 units counted and reported" in output_of("explain", "a1", "2026-11-20T07")
 
 
