@@ -281,3 +281,8 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(str, value))})"
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+def in_major(amount: int, currency: str) -> Decimal:
+    """An amount of Stripe's in the currency, such as 19.99 for 1999 cents."""
+    return Decimal(amount).scaleb(-minor_digits(currency))

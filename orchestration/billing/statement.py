@@ -3,10 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
+from itertools import accumulate, pairwise
 
 from orchestration.billing.certificate import Certificate
+from orchestration.billing.invoicing import InvoiceLine, SubscriptionPeriod
 from orchestration.billing.metering import ReportState
+from orchestration.usage import pricing
 from orchestration.usage.formatting import counted as in_words
+from orchestration.usage.pricing import Plan
 
 TROUBLED = (ReportState.REFUSED, ReportState.LOST, ReportState.HELD, ReportState.SETTLED, ReportState.MISMATCH)
 
@@ -87,6 +92,34 @@ class Statement:
     """When the usage was counted; the reports are as they are now."""
     hours: Sequence[BilledHour]
     certificate: Certificate | None
+    plan: Plan | None = None
+    """That all of the customer's accounts have; None: they have several, or none of the catalog."""
+    subscriptions: Sequence[SubscriptionPeriod] = ()
+    """Stripe's periods that overlap this one."""
+    lines: Sequence[InvoiceLine] = ()
+    """Those of invoices that were read, with usage of this period."""
+
+    @property
+    def currency(self) -> str:
+        return self.plan.currency if self.plan else ""
+
+    @property
+    def amount(self) -> Decimal | None:
+        """What the counted units cost at the catalog's prices, without the base price; None where it has no plan."""
+        return pricing.price(self.plan, self.counted_units) if self.plan else None
+
+    @property
+    def reported_amount(self) -> Decimal | None:
+        """The same of the reported units."""
+        return pricing.price(self.plan, self.reported_units) if self.plan else None
+
+    @property
+    def hourly_amounts(self) -> list[Decimal | None]:
+        """What each hour adds to the amount of the hours before it: together they are the amount."""
+        if self.plan is None:
+            return [None] * len(self.hours)
+        sums = [pricing.price(self.plan, units) for units in accumulate(hour.counted_units for hour in self.hours)]
+        return [amount - before for before, amount in pairwise([Decimal(0), *sums])]
 
     @property
     def counted_units(self) -> int:

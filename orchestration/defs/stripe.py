@@ -113,7 +113,7 @@ def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
                 "No customer-hour is billed otherwise than it was counted: none refused, none that Stripe shows another"
                 " total for, none that came too late. Each says why and what to do; `headroom stripe problems` lists"
                 " all with their money, `headroom stripe settle` ends what was dealt with by hand. Hours that Stripe"
-                " did not confirm yet, or that were not sent yet, do not fail it: the metadata has how many, since when."
+                " did not confirm yet, or that were not sent yet, do not fail it: the metadata counts them."
             ),
         )
     ],
