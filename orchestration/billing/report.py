@@ -256,16 +256,15 @@ class _Planning:
                 self._ledger.commit(connection, day, self._marks.get(day, ""), made, self.terms.now)
 
     def _plan(self, connection: sa.Connection, day: date) -> tuple[DayPlan, Callable[[str, datetime, int], bool]]:
-        """A day's plan, and whether units that a customer loses in an hour of it go to nobody."""
-        hours, unmapped = [], {}
-        for customer, hour, units in self._usage.hours(day):
-            if customer:
-                hours.append((customer, hour, units))
-            else:
-                unmapped[hour] = units
+        """A day's plan, and whether units that a customer loses in an hour of it seem to have no customer now."""
+        hours = [(customer, hour, units) for customer, hour, units in self._usage.hours(day) if customer]
+        unmapped: dict[datetime, list[int]] = {}
 
         def unclaimed(customer: str, hour: datetime, lost: int) -> bool:
-            return unmapped.get(hour, 0) >= lost or customer not in self._customers
+            if not unmapped:
+                unmapped.update(self._usage.unmapped(day))
+            without = unmapped.get(hour, [])
+            return lost in without or lost == sum(without) or customer not in self._customers
 
         made = plan(hours, self._ledger.recorded(connection, day, self.terms.mode), self.terms)
         return made, unclaimed

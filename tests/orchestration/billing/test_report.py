@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.billing import reconcile, report
+from orchestration.billing import due, reconcile, report
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.metering import ReportState
 from orchestration.channels.stripe import client as stripe_client
@@ -21,6 +21,7 @@ from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger.engines import BusyError
 from tests.fakes.slack import CUT_OFF_AFTER, GARBLED_AFTER, LOST_AFTER, LOST_BEFORE, Fault
 from tests.fakes.stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
+from tests.support import ledgers
 from tests.support.billing_world import DAY, HOUR, NOW, SEVEN, QuickWorld, World, quick
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -230,14 +231,16 @@ def test_a_rebuilt_warehouse_waits_for_approval_by_its_own_code(world: World) ->
     world.run()
     world.usage["a", "cus_a", SEVEN] = 6_500
 
-    refused = world.run().planned
-    assert "1,500 units of 1 customers" in refused.refusal and refused.change.seal in refused.refusal
-    assert world.run(approved="00000000").planned.refusal
+    first = world.run().planned.waiting
+    assert "1,500 units of cus_a" in first.question and first.code in first.question
+    assert world.run(approved="00000000").planned.waiting.code == first.code
     world.usage["b", "cus_b", SEVEN] = 6_501
-    assert world.run(approved=refused.change.seal).planned.refusal  # that was another plan
+    both = world.run(approved=first.code).planned.waiting
+    assert both.code != first.code, "that was another plan"
+    assert both.customers == {"cus_a", "cus_b"}
     assert len(world.stripe.events) == 2
 
-    outcome = world.run(approved=world.run().planned.change.seal)
+    outcome = world.run(approved=both.code)
     assert outcome.sent and outcome.sent.taken == 2
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 6_500}, {SEVEN: 6_501})
 
@@ -246,9 +249,10 @@ def test_a_rebuilt_warehouse_that_is_repaired_changes_nothing(world: World) -> N
     world.usage["a", "cus_a", SEVEN] = 5_000
     world.run()
     world.usage["a", "cus_a", SEVEN] = 0
-    assert world.run().planned.refusal
+    assert world.run().planned.waiting.code
     world.usage["a", "cus_a", SEVEN] = 5_000
-    assert not world.run().planned.refusal
+    assert not world.run().planned.waiting.code
+    assert world.problems() == {}
     assert world.totals("cus_a") == {SEVEN: 5_000}
     assert len(world.stripe.events) == 2
 
@@ -307,16 +311,15 @@ def test_stripe_is_down_for_30_hours_with_nothing_in_doubt(world: World) -> None
 @pytest.mark.parametrize("fault", [LOST_BEFORE, LOST_AFTER], ids=["never arrived", "arrived"])
 def test_stripe_is_down_for_30_hours_with_a_report_in_doubt(world: World, fault: Fault) -> None:
     """A difference is sent again only when it was missing for another day."""
-    world.stripe.then(*[fault] * 3)
+    world.stripe.then(*[fault] * 6)
     outcome = world.run()
     assert outcome.sent and "no usable answer" in outcome.sent.stopped
     world.stripe.calm()
     world.now += 30 * HOUR
     settle(world, 1)
-    [doubtful] = [row for row in world.ledger.due(world.now, 10) if row.is_in_doubt] or [None]
-    if doubtful:
+    for doubtful in due.doubtful(world.ledger):
         assert (is_totals(world), fault) == (False, LOST_BEFORE)
-        assert doubtful.error == "not to be found at Stripe; sent anew if it is not there tomorrow"
+        assert doubtful.error == "not to be found at Stripe; sent again if it is not there tomorrow"
     settle(world, 1, 24, 1, 1)
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
     assert world.problems() == {}
@@ -352,7 +355,7 @@ def test_a_revoked_key_stops_the_run_and_leaves_its_reports_unchanged(world: Wor
     world.stripe.after = revoke
     outcome = world.run()
     assert outcome.sent and "STRIPE_API_KEY is not valid" in outcome.sent.stopped
-    [waiting] = world.ledger.due(world.now, 10)
+    [waiting] = due.prepared(world.ledger, 10)
     assert (waiting.state, waiting.attempts, waiting.attempted_at) == (ReportState.PREPARED, 0, None)
 
     world.stripe.after = lambda _: None
@@ -478,6 +481,7 @@ def test_a_total_that_never_appears_is_a_problem_or_sent_again(world: World) -> 
         assert world.totals("cus_a") == {SEVEN: 7}
         assert world.problems() == {}
         return
+    settle(world, 24)
     assert world.problems()["cus_a", SEVEN].startswith("Stripe shows 0 units where 7 were taken: something else writes")
     reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     settle(world)
@@ -523,6 +527,45 @@ def test_totals_that_lag_are_no_alarm(world: World) -> None:
 # A ledger that is not what it was
 
 
+def take_over(world: World) -> None:
+    """The ledger knows less than Stripe: it finds out by itself, and people follow its advice."""
+    before = len(world.stripe.events)
+    with pytest.raises(StoppedError, match=r"this ledger never reported that hour.*Three hours after the last run"):
+        world.run()
+    world.now += 3 * HOUR
+    with pytest.raises(StoppedError, match=r"the ledger is a copy of .* Nothing was sent"):
+        world.run()
+    assert len(world.stripe.events) == before
+    reconcile.adopt_all(world.config, connect_meter, world.clock)
+
+
+def test_a_ledger_older_than_stripe_finds_a_difference_that_nothing_planned(world: World) -> None:
+    """It was brought back by a disk's snapshot, and usage is again what it was then: 9 units too many at Stripe."""
+    world.run()
+    back_up(world)
+    world.usage["a", "cus_a", SEVEN] = 16
+    world.usage["a", "cus_a", SEVEN + HOUR] = 2
+    world.now += HOUR
+    world.run()
+    restore(world)
+    world.usage["a", "cus_a", SEVEN] = 7
+    take_over(world)
+    settle(world)
+    assert world.totals("cus_a") == {SEVEN: 7, SEVEN + HOUR: 2}
+    assert world.problems() == {}
+
+
+def test_a_lost_ledger_reports_nothing_that_stripe_has_already(world: World) -> None:
+    world.run()
+    world.close()
+    for path in world.folder.glob("ledger.sqlite*"):
+        path.unlink()
+    (world.folder / "ledger.sqlite").write_bytes(ledgers.empty())
+    take_over(world)
+    settle(world)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+
+
 def test_a_ledger_that_was_restored_bills_nothing_twice(world: World) -> None:
     world.run()
     back_up(world)
@@ -530,6 +573,7 @@ def test_a_ledger_that_was_restored_bills_nothing_twice(world: World) -> None:
     world.usage["b", "cus_b", SIX] = 4
     world.run()
     restore(world)
+    take_over(world)
     settle(world)
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 9}, {SIX: 4, SEVEN: 1})
     assert world.problems() == {}
@@ -543,6 +587,7 @@ def test_a_ledger_that_was_restored_days_later_bills_nothing_twice(world: World)
     world.run()
     world.now += 3 * DAY
     restore(world)
+    take_over(world)
     settle(world)
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 9}, {SIX: 4, SEVEN: 1})
     assert world.problems() == {}
@@ -616,9 +661,28 @@ def test_adopting_an_hour_drops_unsent_reports_and_keeps_those_in_doubt(world: W
     world.usage["a", "cus_a", SEVEN] = 12
     world.stripe.then(*[RATE_LIMITED] * stripe_channel.PATIENCE)
     world.run()
+    with pytest.raises(LookupError, match=r"may not have added up yet .* adopt it after 2026-11-20 11:06 UTC"):
+        reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
+    world.now += 3 * HOUR
     reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     settle(world)
     assert world.totals("cus_a") == {SEVEN: 12}
+    assert world.problems() == {}
+
+
+def test_adopting_right_after_a_report_does_not_double_it(world: World) -> None:
+    """Stripe adds up five hours late, and shows what it had before."""
+    world.usage["a", "cus_a", SEVEN] = 128
+    world.stripe.lag = world.stripe.summary_lag = 2.5 * 3_600
+    world.run()
+    for after in (1, 3):
+        world.now += after * HOUR
+        world.look()
+        with pytest.raises(LookupError, match="may not have added up yet"):
+            reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
+    assert reconcile.adopt_all(world.config, connect_meter, world.clock) == []
+    settle(world, 1, 1, 1, 1, 6)
+    assert world.totals("cus_a") == {SEVEN: 128}
     assert world.problems() == {}
 
 
@@ -736,6 +800,7 @@ def test_usage_that_moved_to_the_right_customer_is_no_problem_any_more(world: Wo
 def test_adopted_total_is_what_the_next_report_is_made_from(world: World) -> None:
     world.usage = {("a", "cus_a", SEVEN): 5}
     world.run()
+    world.look(after=HOUR)
     world.usage = {("a", "cus_a", SEVEN): 9}
     hour = int(SEVEN.timestamp())
     post(world, "by-hand", "2", hour)
