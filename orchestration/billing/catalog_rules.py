@@ -129,7 +129,7 @@ def catalog_of(plans: Iterable[Plan], event_name: str) -> Catalog:
     included: dict[str, int] = {}
     problems: defaultdict[str, list[str]] = defaultdict(list)
     for plan in plans:
-        digits = _minor_digits(plan.currency)
+        digits = minor_digits(plan.currency)
         key = _key(plan.name)
         if plan.name not in products:
             products[plan.name] = Product(key, plan.name)
@@ -246,7 +246,11 @@ def _key(name: str) -> str:
     return f"headroom_{slug}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def _minor_digits(currency: str) -> int:
+def minor_digits(currency: str) -> int:
+    """Decimal places of the currency's minor unit, at Stripe.
+
+    :raises ValueError: it is not known for certain.
+    """
     if currency.upper() == "UGX":
         raise ValueError(
             "prices in UGX are not made: Stripe takes them with two decimals in some places, not in others"

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from orchestration.billing.meter import Meter, StoppedError
 from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger
 from orchestration.billing.metering import GIVE_UP, HOUR, CustomerHour, Mode, ReportState
+from orchestration.billing.reads import by_need
 from orchestration.billing.revisions import Report, reports_at_stripe, units_at_stripe
 from orchestration.ledger.outbox import RefusedError
 
@@ -35,14 +36,21 @@ class ReconcileResult:
     stopped: str = ""
 
 
-def confirm(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime], reads: int) -> ReconcileResult:
-    """Compare what Stripe took with what it shows, for as many customers as `reads` requests are enough for.
+def confirm(
+    ledger: MeterLedger,
+    meter: Meter,
+    clock: Callable[[], datetime],
+    reads: int,
+    final_at: Mapping[str, datetime] | None = None,
+) -> ReconcileResult:
+    """Compare what Stripe took with what it shows, for as many customers as `reads` requests are enough for: first those
+    whose invoice becomes final soonest, by `final_at`.
 
     A total that Stripe never shows is lost, and planned again. The second time, or where differences are sent, it is a
     mismatch: it stays as it is, and people see it among the problems.
     """
     outcome = ReconcileResult()
-    waiting = ledger.unconfirmed(clock() - LAG)
+    waiting = by_need(ledger.unconfirmed(clock() - LAG), final_at or {}, clock())
     for customer, (first, last) in waiting.items():
         pages = -(-int((last + HOUR - first) / HOUR) // HOURS_OF_A_PAGE)
         if outcome.reads + pages + (pages > 1) > reads:

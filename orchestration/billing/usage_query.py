@@ -90,6 +90,15 @@ class BillableUsage:
             found[customer][hour.replace(tzinfo=UTC)] = units
         return found
 
+    def within(self, spans: Sequence[tuple[str, datetime, datetime]]) -> list[int]:
+        """Units of each (customer, start, end): of the hours that begin in it."""
+        if not spans:
+            return []
+        customers, starts, ends = zip(*((who, _naive(start), _naive(end)) for who, start, end in spans), strict=True)
+        window = {"starts": list(starts), "ends": list(ends)}
+        parameters = {**window, "customers": list(customers), "sampled": self._sampled}
+        return [units for (units,) in self._connection.execute(BILLED_WITHIN, parameters).fetchall()]
+
     def accounts(self, customer: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
         """What each account of the customer used in the hours in `[start, end)`."""
         window = {"start": _naive(start), "end": _naive(end)}
@@ -236,6 +245,22 @@ BILLED_HOURS = """
     from billable_usage_hourly
     where stripe_customer_id in (select unnest($customers)) and hour_start >= $start and hour_start < $end
     group by stripe_customer_id, hour_start order by stripe_customer_id, hour_start
+"""
+
+
+BILLED_WITHIN = """
+    select cast(coalesce(sum(hours.billable_units + $sampled * hours.sampled_calls), 0) as bigint) as units
+    from (
+        select
+            unnest($customers) as customer, unnest($starts) as starts, unnest($ends) as ends,
+            generate_subscripts($customers, 1) as place
+    ) as spans
+    left join billable_usage_hourly as hours
+        on
+            hours.stripe_customer_id = spans.customer
+            and hours.hour_start >= spans.starts
+            and hours.hour_start < spans.ends
+    group by spans.place order by spans.place
 """
 
 
