@@ -19,7 +19,7 @@ from orchestration.billing.meter import Connect, Meter, StoppedError, connected
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.billing.metering import HORIZON, HOUR, STANDS, ReportState
 from orchestration.billing.read_invoices import subscriptions_read_at
-from orchestration.billing.reads import wanted_by_invoices
+from orchestration.billing.budget import wanted_by_invoices
 from orchestration.billing.reconcile import note_reads, reads_left
 from orchestration.billing.revisions import Report, units_at_stripe
 from orchestration.billing.usage_query import BillableUsage

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from orchestration.billing.meter import Meter, StoppedError
 from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger
 from orchestration.billing.metering import GIVE_UP, HOUR, CustomerHour, Mode, ReportState
-from orchestration.billing.reads import by_need
+from orchestration.billing.budget import by_need
 from orchestration.billing.revisions import Report, reports_at_stripe, units_at_stripe
 from orchestration.ledger.outbox import RefusedError
 

@@ -5,7 +5,7 @@ from datetime import datetime, timedelta
 from orchestration.billing.finality import by_item, final_at
 from orchestration.billing.invoicing import Invoicing
 from orchestration.billing.meter_ledger import MeterLedger
-from orchestration.billing.reads import SOON, shortage, wanted_by_invoices
+from orchestration.billing.budget import SOON, shortage, wanted_by_invoices
 from orchestration.settings import Settings
 
 BACK, AHEAD = timedelta(days=4), timedelta(days=31)

@@ -14,7 +14,7 @@ from orchestration.billing.confirm import ReconcileResult, confirm
 from orchestration.billing.meter import Connect, ErrorEvent, connected
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.billing.metering import HOUR, ReportState
-from orchestration.billing.reads import for_confirming
+from orchestration.billing.budget import for_confirming
 from orchestration.billing.revisions import Report, units_at_stripe
 from orchestration.billing.usage_query import LOOK_BACK
 from orchestration.ledger import restored
