@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from orchestration.billing.finality import by_item, closing, final_at, lines_of
+from orchestration.billing.finality import by_item, closing_lines, final_at, lines_of
 from orchestration.billing.invoicing import InvoiceLine, SubscriptionPeriod
 
 Span = tuple[datetime, datetime]
@@ -114,7 +114,7 @@ def _subscribed(
     for start, items in starts.items():
         end = max(item.period_end for item in items)
         ours = [line for item in items for line in lines_of(item, of_item.get(item.subscription_item_id, ()))]
-        last = [line for item in items for line in closing(item, of_item.get(item.subscription_item_id, ()))]
+        last = [line for item in items for line in closing_lines(item, of_item.get(item.subscription_item_id, ()))]
         moments = [final_at(item, of_item.get(item.subscription_item_id, ()), grace) for item in items]
         is_by_hand = None in moments
         yield BilledPeriod(

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from orchestration.billing import usage_query
 from orchestration.billing.billed_periods import BilledPeriod, billed_periods
+from orchestration.billing.budget import wanted_by_invoices
 from orchestration.billing.catalog_prices import ExpectedAmounts
 from orchestration.billing.certificate import LAST_LOOK, Certificate, Status, differences, is_due
 from orchestration.billing.certificate_store import Certificates
@@ -19,8 +20,7 @@ from orchestration.billing.meter import Connect, Meter, StoppedError, connected
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.billing.metering import HORIZON, HOUR, STANDS, ReportState
 from orchestration.billing.read_invoices import subscriptions_read_at
-from orchestration.billing.budget import wanted_by_invoices
-from orchestration.billing.reconcile import note_reads, reads_left
+from orchestration.billing.reads import note_reads, reads_left
 from orchestration.billing.revisions import Report, units_at_stripe
 from orchestration.billing.usage_query import BillableUsage
 from orchestration.billing.verdict import Facts, Shown, judge

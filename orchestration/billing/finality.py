@@ -41,14 +41,14 @@ def lines_of(period: SubscriptionPeriod, lines: Iterable[InvoiceLine]) -> list[I
     ]
 
 
-def closing(period: SubscriptionPeriod, lines: Iterable[InvoiceLine]) -> list[InvoiceLine]:
+def closing_lines(period: SubscriptionPeriod, lines: Iterable[InvoiceLine]) -> list[InvoiceLine]:
     """Lines of the invoice at the period's end, which has all that was not invoiced before. Not those of a void one."""
     return [line for line in lines_of(period, lines) if line.period_end >= period.period_end and not line.is_void]
 
 
 def final_at(period: SubscriptionPeriod, lines: Iterable[InvoiceLine], grace: timedelta) -> datetime | None:
     """From when on the period's invoice cannot change. None: it is a draft that people finalize."""
-    found = closing(period, lines)
+    found = closing_lines(period, lines)
     if any(line.is_draft and line.finalizes_at is None for line in found):
         return None
     moments = [(line.finalizes_at if line.is_draft else line.finalized_at) or line.seen_at for line in found]
@@ -76,3 +76,16 @@ def open_since(
             still[customer] = min(still.get(customer, period.period_start), period.period_start)
         ended[customer] = max(ended.get(customer, period.period_end), period.period_end)
     return {**ended, **still}
+
+
+def closing(
+    periods: Sequence[SubscriptionPeriod], lines: Iterable[InvoiceLine], now: datetime, grace: timedelta
+) -> dict[str, datetime]:
+    """By customer, the end of the last period that is over and whose invoice can still change."""
+    of_item, ends = by_item(lines), dict[str, datetime]()
+    for period in periods:
+        at = final_at(period, of_item.get(period.subscription_item_id, ()), grace)
+        if period.period_end <= now and (at is None or now < at):
+            customer = period.stripe_customer_id
+            ends[customer] = max(ends.get(customer, period.period_end), period.period_end)
+    return ends

@@ -1,4 +1,4 @@
-"""What Stripe's subscriptions and invoices say of usage: the periods that they bill, and on which lines.
+"""What Stripe's subscriptions and invoices say of usage: the periods that are billed, and the lines of each invoice.
 
 Stripe is the authority: the ledger keeps what was read, so that a look reads only what is new. What follows from it is
 in finality.py and billed_periods.py; when it is read, in read_invoices.py.

@@ -2,17 +2,17 @@
 
 from datetime import datetime, timedelta
 
+from orchestration.billing.budget import SOON, shortage, wanted_by_invoices
 from orchestration.billing.finality import by_item, final_at
 from orchestration.billing.invoicing import Invoicing
 from orchestration.billing.meter_ledger import MeterLedger
-from orchestration.billing.budget import SOON, shortage, wanted_by_invoices
 from orchestration.settings import Settings
 
 BACK, AHEAD = timedelta(days=4), timedelta(days=31)
 
 
 def of_invoices(config: Settings, ledger: MeterLedger, now: datetime) -> tuple[dict[str, datetime], int]:
-    """By customer, when its next invoice becomes final, where that is within a day; and how many requests are wanted."""
+    """By customer, when its next invoice becomes final, if within a day; and how many requests are wanted."""
     store, grace = Invoicing(ledger), timedelta(hours=config.stripe_grace_hours)
     periods, lines = store.periods(now - BACK), by_item(store.lines(now - BACK))
     soon: dict[str, datetime] = {}

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from orchestration.billing.finality import by_item, closing, in_order
+from orchestration.billing.finality import by_item, closing, closing_lines, in_order, open_since
 from orchestration.billing.invoicing import (
     VOID,
     ConnectInvoices,
@@ -20,7 +20,7 @@ from orchestration.billing.invoicing import (
 )
 from orchestration.billing.meter import Connect, connected
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
-from orchestration.billing.reconcile import note_reads, reads_left
+from orchestration.billing.reads import note_reads, reads_left
 from orchestration.settings import Settings
 
 KNOWN = timedelta(days=70)
@@ -73,6 +73,17 @@ def read_invoices(
 def subscriptions_read_at(ledger: MeterLedger) -> datetime | None:
     """When all subscriptions were read last; None: never."""
     return _moment(ledger.mark(SUBSCRIPTIONS))
+
+
+def known_finality(
+    ledger: MeterLedger, now: datetime, grace: timedelta
+) -> tuple[dict[str, datetime], dict[str, datetime]]:
+    """By customer, as far as Stripe's periods are known: from when on usage can still come on an invoice, and the end
+    of a period that is over and whose invoice can still change.
+    """
+    store = Invoicing(ledger)
+    periods, lines = store.periods(now - KNOWN), store.lines(now - KNOWN)
+    return open_since(periods, lines, now, grace), closing(periods, lines, now, grace)
 
 
 def _look(ledger: MeterLedger, source: Invoices, meter_id: str, now: datetime) -> InvoiceLook:
@@ -146,7 +157,8 @@ def _awaits_invoices(periods: Sequence[SubscriptionPeriod], lines: Sequence[Invo
         return True
     of_item = by_item(lines)
     return any(
-        now - INVOICE_DUE < each.period_end <= now and not closing(each, of_item.get(each.subscription_item_id, ()))
+        now - INVOICE_DUE < each.period_end <= now
+        and not closing_lines(each, of_item.get(each.subscription_item_id, ()))
         for each in periods
     )
 

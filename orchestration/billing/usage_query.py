@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from orchestration.billing.span_query import Span, units_within
 from orchestration.warehouse.published_copy import NothingPublishedError, connected, query, rows_of
 
 LOOK_BACK_DAYS = 92
@@ -71,6 +72,10 @@ class BillableUsage:
         window = {"end": self._end, "sampled": self._sampled, "customers": list(customers)}
         return rows_of(self._connection, BILLED_PERIODS, window)
 
+    def owners(self, customers: Sequence[str]) -> list[dict[str, Any]]:
+        """For each of the customers, whether or not it has usage: its accounts, and the plan that all of them have."""
+        return rows_of(self._connection, OWNERS, {"customers": list(customers)})
+
     def invoiced(
         self, ended_after: datetime, begun_before: datetime, customer: str | None = None
     ) -> list[dict[str, Any]]:
@@ -90,14 +95,9 @@ class BillableUsage:
             found[customer][hour.replace(tzinfo=UTC)] = units
         return found
 
-    def within(self, spans: Sequence[tuple[str, datetime, datetime]]) -> list[int]:
+    def within(self, spans: Sequence[Span]) -> list[int]:
         """Units of each (customer, start, end): of the hours that begin in it."""
-        if not spans:
-            return []
-        customers, starts, ends = zip(*((who, _naive(start), _naive(end)) for who, start, end in spans), strict=True)
-        window = {"starts": list(starts), "ends": list(ends)}
-        parameters = {**window, "customers": list(customers), "sampled": self._sampled}
-        return [units for (units,) in self._connection.execute(BILLED_WITHIN, parameters).fetchall()]
+        return units_within(self._connection, spans, self._sampled)
 
     def accounts(self, customer: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
         """What each account of the customer used in the hours in `[start, end)`."""
@@ -113,6 +113,17 @@ class BillableUsage:
         window = {"start": self._start, "end": self._end, "final_until": _naive(final_until)}
         rows = self._connection.execute(OPEN_SINCE, window).fetchall()
         return {customer: start.replace(tzinfo=UTC) for customer, start in rows}
+
+    def closing(self, final_until: datetime, now: datetime) -> dict[str, datetime]:
+        """By customer, when the last of its usage periods ended that did so after `final_until`, and is over."""
+        window = {"start": self._start, "end": self._end, "final_until": _naive(final_until), "now": _naive(now)}
+        rows = self._connection.execute(CLOSING, window).fetchall()
+        return {customer: end.replace(tzinfo=UTC) for customer, end in rows}
+
+    def customers(self) -> set[str]:
+        """Those with usage."""
+        rows = self._connection.execute(CUSTOMERS, {"start": self._start, "end": self._end}).fetchall()
+        return {customer for (customer,) in rows}
 
 
 def _naive(moment: datetime) -> datetime:
@@ -183,6 +194,18 @@ BILLABLE_ACCOUNTS = """
 """
 
 
+OWNERS = """
+    select
+        customers.stripe_customer_id,
+        count(accounts.account_id) as accounts,
+        coalesce(min(coalesce(accounts.account_name, accounts.account_id)), '') as account_name,
+        case when count(distinct coalesce(accounts.plan, '')) = 1 then min(accounts.plan) end as plan
+    from (select unnest($customers) as stripe_customer_id) as customers
+    left join stg_accounts as accounts on customers.stripe_customer_id = accounts.stripe_customer_id
+    group by customers.stripe_customer_id
+"""
+
+
 BILLABLE_HOURS = """
     select stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_calls) as bigint) as units
     from billable_usage_hourly where hour_start >= $start and hour_start < $end
@@ -210,6 +233,26 @@ OPEN_SINCE = f"""
     ) as customers on periods.account_id = customers.account_id
     where periods.period_end > $final_until
     group by customers.stripe_customer_id
+"""
+
+
+CLOSING = f"""
+    select customers.stripe_customer_id, max(periods.period_end) as period_end
+    from (
+        select account_id, max(period_end) as period_end from ({_BILLED}) as parts group by account_id, billed_from
+    ) as periods
+    inner join (
+        select distinct account_id, stripe_customer_id from billable_usage_hourly
+        where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
+    ) as customers on periods.account_id = customers.account_id
+    where periods.period_end > $final_until and periods.period_end <= $now
+    group by customers.stripe_customer_id
+"""
+
+
+CUSTOMERS = """
+    select distinct stripe_customer_id from billable_usage_hourly
+    where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
 """
 
 
@@ -245,22 +288,6 @@ BILLED_HOURS = """
     from billable_usage_hourly
     where stripe_customer_id in (select unnest($customers)) and hour_start >= $start and hour_start < $end
     group by stripe_customer_id, hour_start order by stripe_customer_id, hour_start
-"""
-
-
-BILLED_WITHIN = """
-    select cast(coalesce(sum(hours.billable_units + $sampled * hours.sampled_calls), 0) as bigint) as units
-    from (
-        select
-            unnest($customers) as customer, unnest($starts) as starts, unnest($ends) as ends,
-            generate_subscripts($customers, 1) as place
-    ) as spans
-    left join billable_usage_hourly as hours
-        on
-            hours.stripe_customer_id = spans.customer
-            and hours.hour_start >= spans.starts
-            and hours.hour_start < spans.ends
-    group by spans.place order by spans.place
 """
 
 

@@ -64,10 +64,10 @@ def apply(
     except REFUSALS as error:
         fail(str(error))
     stripe_tables.print_outcome(outcome)
-    if outcome.planned.refusal:
-        fail(outcome.planned.refusal)
     if outcome.sent and outcome.sent.stopped:
         fail(f"{outcome.sent.stopped}. What was not sent is recorded; the next run sends it.")
+    if outcome.alarm:
+        fail(f"{outcome.alarm}.")
 
 
 @stripe_app.command()

@@ -39,7 +39,7 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
             f"Would report {change.reports:,} customer-hours of {len(change.hours):,} customers, usage of"
             f" {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC."
         )
-        table = Table("Customer", "Account", "Period from", "Units before", "Units", "Overage before", "Overage")
+        table = Table("Customer", "Account", "Period from", "Units before", "Units", "Overage before", "Overage", "")
         table.box = box.SIMPLE_HEAD
         for column in table.columns[3:]:
             column.justify = "right"
@@ -53,13 +53,16 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
                 f"{each.units:,}",
                 _amount(each.amount_before, each.currency),
                 _amount(each.amount, each.currency),
+                Text("waits", "yellow") if each.is_waiting else "",
             )
         console.print(table)
         if limit is not None and len(changes) > limit:
             console.print(f"… and {len(changes) - limit:,} more: headroom stripe plan --all")
         for currency in sorted({each.currency for each in changes if each.amount is not None}):
             more = sum((each.added for each in changes if each.currency == currency), Decimal(0))
-            console.print(f"Overage by it, at the catalogue's prices: {more:+,.2f} {currency}")
+            console.print(f"Overage by it, at the catalog's prices: {more:+,.2f} {currency}")
+        if unpriced := sum(each.amount is None for each in changes):
+            console.print(f"No price is known for {counted(unpriced, 'row')}: they are in no amount.")
     if change.corrected_units:
         console.print(
             f"Corrections: {change.corrected_units:,} units of {len(change.corrected_customers):,} customers"
@@ -69,8 +72,8 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
         console.print(f"Too late to be billed: {change.held:,} customer-hours; `headroom stripe problems` lists them.")
     if planned.unbilled_units:
         console.print(f"Not billed: {planned.unbilled_units:,} units of accounts without a Stripe customer.")
-    if planned.refusal:
-        console.print(Text(f"Has to be approved: {planned.refusal}", "bold yellow"))
+    if planned.waiting.question:
+        console.print(Text(f"{planned.waiting.question}.", "bold yellow"))
 
 
 def print_outcome(outcome: ReportResult) -> None:
@@ -84,6 +87,8 @@ def print_outcome(outcome: ReportResult) -> None:
     )
     for refusal in sent.refusals[:LISTED]:
         console.print(Text(f"  {refusal.place}: {refusal.error}", "red"))
+    if question := outcome.planned.waiting.question:
+        console.print(Text(f"{question}.", "bold yellow"))
 
 
 def print_problems(reports: Sequence[Report], by_hour: bool = False) -> None:

@@ -23,7 +23,7 @@ class StripeRun(dg.Config):
     """What people decide for one run."""
 
     approve: str = ""
-    """The code that a plan which changes too much was refused with: sends it."""
+    """The code of what waits for approval, as `headroom stripe plan` shows it: sends it."""
     retry_refused: bool = False
     """Sends again what Stripe refused less than a day ago, after a repair."""
 
@@ -37,9 +37,11 @@ class StripeRun(dg.Config):
         "Usage to Stripe: for each customer and closed UTC hour what Stripe is to bill. First the difference between"
         " the marts and the ledger is recorded, then it is sent, each hour once; an hour is sent again only where its"
         " total changed. What Stripe refused is listed and tried again after a day.\n\n"
-        "If it fails, nothing is lost: the message says what to do, and the next run goes on where this one stopped."
-        " A plan that changes more of what was reported before than the limits allow waits for approval: look at"
-        " `headroom stripe plan`, then launch this asset with `approve` in its config.\n\n"
+        "If it fails, nothing is lost: the message says what to do, and waiting_usage_schedule tries again within"
+        " minutes. A customer that Stripe gives no answer for keeps no other waiting.\n\n"
+        "Corrections that are larger than the limits allow, usage that leaves a customer because no account belongs to"
+        " it any more, and hours far larger than any before wait for approval; all the rest is sent. Look at `headroom"
+        " stripe plan`, then launch this asset with `approve` in its config.\n\n"
         "Without STRIPE_API_KEY it is a preview: recorded, not sent. Accounts without a Stripe customer are counted"
         " here and listed in utilization_mtd."
     ),
@@ -57,8 +59,10 @@ def stripe_usage(context: dg.AssetExecutionContext, config: StripeRun, project: 
     except (StoppedError, RefusedError, ValueError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     metadata = _figures(outcome)
-    if outcome.planned.refusal:
-        raise dg.Failure(outcome.planned.refusal, metadata=metadata, allow_retries=False)
+    if outcome.planned.waiting.question:
+        context.log.warning(outcome.planned.waiting.question)
+    if outcome.alarm:
+        raise dg.Failure(f"{outcome.alarm}.", metadata=metadata, allow_retries=False)
     if outcome.sent and outcome.sent.stopped:
         raise dg.Failure(
             f"{outcome.sent.stopped}. What was not sent is recorded; the next run sends it.",
@@ -78,11 +82,14 @@ def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
         "units": sum(change.units.values()),
         "corrected_units": change.corrected_units,
         "corrected_customers": len(change.corrected_customers),
+        "units_waiting_for_approval": planned.waiting.units,
         "too_late": change.held,
         "units_in_window": planned.units,
         "units_without_customer": planned.unbilled_units,
         "window": f"{start.isoformat()} to {end.isoformat()}",
     }
+    if planned.waiting.question:
+        figures |= {"approval": planned.waiting.question}
     if sent:
         figures |= {"taken": sent.taken, "refused": sent.refused, "in_doubt": sent.in_doubt}
         figures |= {"refusals": "\n".join(f"{r.place}: {r.error}" for r in sent.refusals)} if sent.refusals else {}
