@@ -1,4 +1,4 @@
-"""The lake's copy of the meter reports and of Stripe's subscription periods, which the models compare with the counts."""
+"""The lake's copy of the meter reports and of Stripe's subscription periods, for the models that compare them."""
 
 import uuid
 from dataclasses import asdict, dataclass

@@ -156,8 +156,8 @@ def stripe_parity(
     owners=OWNERS,
     kinds={"stripe"},
     description=(
-        "Stripe's subscription periods and the invoice lines of the meter, into the ledger: when an invoice is final, and"
-        " what is on it. All subscriptions once a day, those whose period just ended in each run, invoices from the"
+        "Stripe's subscription periods and the invoice lines of the meter, into the ledger: when an invoice is final,"
+        " and what is on it. All subscriptions once a day, those whose period just ended in each run, invoices from the"
         " oldest on that is not final. They go before the accounts' own periods: usage of an hour is billed by the"
         " subscription period in which it begins.\n\n"
         "If it fails, nothing was saved, and the next run reads again: the message says what to do. The key needs to"
@@ -195,8 +195,8 @@ def stripe_invoices(project: Project) -> dg.MaterializeResult[None]:
         )
     ],
     description=(
-        "For each customer whose subscription period has ended within the last 34 days: whether its invoice has what was"
-        " counted. Soon after the period's end, and within the last hour before its invoice is final, what was counted"
+        "For each customer whose subscription period has ended within the last 34 days: whether its invoice has what"
+        " was counted. Soon after the period's end, and within the last hour before its invoice is final, what was counted"
         " is compared with what was reported and what Stripe's meter shows: what differs then can still be repaired."
         " Once the invoice is final, its lines are compared, units and amount; where all are equal the period is"
         " certified. Usage that comes later opens it again.\n\n"

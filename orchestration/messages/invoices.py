@@ -1,4 +1,4 @@
-"""A difference between an invoice and what was counted, in words for finance. Told once, and again with other figures."""
+"""A difference between an invoice and what was counted, for finance. Told once, and again with other figures."""
 
 from datetime import datetime
 
