@@ -238,7 +238,7 @@ class Weeks(QuickWorld):
         self.stripe.calm()
         self.stripe.is_down = self.random.random() < 0.15
         self.tally["happened: Stripe down during a run"] += self.stripe.is_down
-        self.stripe.metering.settle()
+        self.stripe.billing.settle()
         self.stripe.lag = self.random.choice([0, 0, 30, 600])
         self.stripe.summary_lag = self.random.choice([0, 0, 600, 5_400])
         for _ in range(self.random.choice([0, 0, 1, 1, 2, 3])):
@@ -277,7 +277,7 @@ class Weeks(QuickWorld):
     def recover(self) -> None:
         """Runs with nothing in their way, and somebody who reads what they say, until nothing waits any more."""
         self.stripe.calm()
-        self.stripe.metering.settle()
+        self.stripe.billing.settle()
         self.stripe.is_down, self.stripe.lag, self.stripe.summary_lag = False, 10, 600
         self.ahead = timedelta()
         is_quiet = False
