@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from orchestration.billing.budget import by_need
 from orchestration.billing.meter import Meter, StoppedError
 from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger
 from orchestration.billing.metering import GIVE_UP, GIVE_UP_DIFFERENCE, HOUR, CustomerHour, Mode, ReportState
@@ -35,14 +36,22 @@ class ReconcileResult:
     stopped: str = ""
 
 
-def confirm(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime], reads: int) -> ReconcileResult:
+def confirm(
+    ledger: MeterLedger,
+    meter: Meter,
+    clock: Callable[[], datetime],
+    reads: int,
+    final_at: Mapping[str, datetime] | None = None,
+) -> ReconcileResult:
     """Compare what Stripe took with what it shows, for as many customers as `reads` requests are enough for.
+
+    Those come first whose invoice becomes final soonest, by `final_at`.
 
     A total that Stripe does not show is lost, and planned again. The second time, or where differences are sent, it is
     given a day, and is a mismatch then: it stays as it is, and people see it among the problems.
     """
     outcome = ReconcileResult()
-    waiting = ledger.unconfirmed(clock() - LAG)
+    waiting = by_need(ledger.unconfirmed(clock() - LAG), final_at or {}, clock())
     for customer, (first, last) in waiting.items():
         pages = -(-int((last + HOUR - first) / HOUR) // HOURS_OF_A_PAGE)
         if outcome.reads + pages + (pages > 1) > reads:

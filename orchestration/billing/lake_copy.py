@@ -1,13 +1,18 @@
-"""The lake's copy of the meter reports, which the models compare with what was counted."""
+"""The lake's copy of the meter reports and of Stripe's subscription periods, for the models that compare them."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
-from orchestration.billing.meter_ledger import meter_ledger
-from orchestration.lake import meter_reports
+from orchestration.billing.invoicing import Invoicing
+from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
+from orchestration.lake import meter_reports, subscription_periods
 from orchestration.lake.lake import Lake
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
+from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
 from orchestration.settings import Settings
+
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -35,4 +40,11 @@ def copy_ledger(config: Settings) -> LedgerCopyResult:
             seal = uuid.uuid4().hex
             meter_reports.set_seal(lake.root, seal)
             ledger.note_copied(changed, seal)
+        subscription_periods.write(lake.root, _periods(ledger))
     return LedgerCopyResult(len(days), rows, is_whole)
+
+
+def _periods(ledger: MeterLedger) -> list[list[object]]:
+    """All that are known: a row for each item and period."""
+    rows = [{**asdict(each), "meter": ledger.event_name} for each in Invoicing(ledger).periods(EVER)]
+    return [[row[name] for name in SUBSCRIPTION_PERIOD_COLUMNS] for row in rows]

@@ -9,7 +9,8 @@ from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 
-from orchestration.billing import usage_query
+from orchestration.billing import needs, usage_query
+from orchestration.billing.budget import for_confirming
 from orchestration.billing.confirm import ReconcileResult, confirm
 from orchestration.billing.meter import Connect, ErrorEvent, connected
 from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger, meter_ledger
@@ -35,7 +36,9 @@ def look_back(config: Settings, connect: Connect, clock: Callable[[], datetime])
         meter = connected(config, ledger, connect)
         if meter is None:
             return None
-        result = confirm(ledger, meter, clock, reads_left(config, ledger, clock))
+        final_at, wanted = needs.of_invoices(config, ledger, clock())
+        reads = for_confirming(config.stripe_reads_per_day, reads_left(config, ledger, clock), wanted)
+        result = confirm(ledger, meter, clock, reads, final_at)
         note_reads(ledger, clock, result.reads)
         return result
 

@@ -21,6 +21,7 @@ from orchestration.billing.forgotten import forgotten
 from orchestration.billing.meter import ADOPT, Connect, Meter, StoppedError, connected
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.billing.metering import HORIZON, DayPlan, MeterReport, Mode, ReportState, Terms, plan
+from orchestration.billing.read_invoices import known_finality
 from orchestration.billing.reads import note_reads
 from orchestration.billing.reporter import SendResult
 from orchestration.billing.revisions import Report
@@ -294,6 +295,11 @@ def _decided(report: MeterReport, made: DayPlan, waiting: Waiting) -> MeterRepor
     )
 
 
+def _others(of_accounts: Mapping[str, datetime], known: Mapping[str, datetime]) -> dict[str, datetime]:
+    """Without the customers whose subscription periods are known: Stripe's go before the accounts' own."""
+    return {customer: at for customer, at in of_accounts.items() if customer not in known}
+
+
 @contextmanager
 def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: bool = False) -> Iterator[_Planning]:
     # The hours that were closed when the marts were built: a clock read now could close one that they lack calls of.
@@ -304,6 +310,7 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
     # to be too much.
     first = max((now - LOOK_BACK).date(), queries.kept_from(config.published))
     start = datetime.combine(first, time(), UTC)
+    still_open, closing = known_finality(ledger, now, timedelta(hours=config.stripe_grace_hours))
     with usage_query.billable_usage(config.published, start, end, config.bill_sampled) as usage:
         terms = Terms(
             env=config.env,
@@ -312,9 +319,9 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
             now=now,
             is_preview=mode is None,
             live_since=ledger.live_since(),
-            final_before=usage.open_since(final_until),
+            final_before={**usage.open_since(final_until), **still_open},
             others_final_before=month_start(final_until),
-            closing=usage.closing(final_until, now),
+            closing={**_others(usage.closing(final_until, now), still_open), **closing},
             retry=retry,
         )
         yield _Planning(config, ledger, usage, terms, (start, end))

@@ -9,6 +9,7 @@ from typing import Any
 import duckdb
 
 from orchestration.billing.owners_query import CUSTOMERS, OWNERS, UNMAPPED
+from orchestration.billing.span_query import Span, units_within
 from orchestration.warehouse.published_copy import NothingPublishedError, connected, query, rows_of
 
 LOOK_BACK_DAYS = 92
@@ -101,6 +102,10 @@ class BillableUsage:
         for customer, hour, units in self._connection.execute(BILLED_HOURS, parameters).fetchall():
             found[customer][hour.replace(tzinfo=UTC)] = units
         return found
+
+    def within(self, spans: Sequence[Span]) -> list[int]:
+        """Units of each (customer, start, end): of the hours that begin in it."""
+        return units_within(self._connection, spans, self._sampled)
 
     def accounts(self, customer: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
         """What each account of the customer used in the hours in `[start, end)`."""

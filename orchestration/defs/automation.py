@@ -26,7 +26,9 @@ INGEST = dg.AssetSelection.groups("ingest")
 MODELS = dg.AssetSelection.kind("dbt") | dg.AssetSelection.assets("published_copy")
 """Whatever groups the dbt project sorts its models into."""
 DIGEST = dg.AssetSelection.assets("usage_digest")
-STRIPE = dg.AssetSelection.assets("stripe_usage", "stripe_parity", "stripe_certificates")
+STRIPE = dg.AssetSelection.assets(
+    "stripe_usage", "stripe_invoices", "stripe_parity", "stripe_certificates", "invoice_differences"
+)
 CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")
 """Once a day: it reads all subscriptions."""
 POSTGRES = dg.AssetSelection.assets("postgres_tables")
