@@ -58,7 +58,7 @@ class World:
         self.usage: dict[tuple[str, str | None, datetime], int] = {}
         """Units by account, its customer and hour."""
         self.sampled: dict[tuple[str, str | None, datetime], int] = {}
-        """Sampled calls beside them, of one unit each."""
+        """Sampled calls beside them, of five units each."""
         self.kept_from = date(1970, 1, 1)
         self.slept: list[float] = []
         """Seconds that were waited for Stripe, where nobody really does."""
@@ -98,7 +98,8 @@ class World:
         rows = [(key[0], key[1], naive(key[2]), self.usage.get(key, 0), self.sampled.get(key, 0)) for key in keys]
         connection.execute(
             "insert into billable_usage_hourly"
-            " select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($5)",
+            " select *, sampled * 5 from ("
+            "select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5) as sampled)",
             [list(column) for column in zip(*rows, strict=True)],
         )
         month, last, months = month_start(min(key[2] for key in keys)), month_start(self.clock()), []
