@@ -12,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
-from orchestration.billing import catalog, usage_query
+from orchestration.billing import catalog, needs, usage_query
+from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.stripe import connect_products
 from orchestration.cli import run
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
@@ -233,6 +234,9 @@ def _stripe(config: Settings) -> Iterator[Finding]:
         yield from _of("Stripe", catalog.check(config, connect_products))
     except (ValueError, RefusedError, published_copy.NothingPublishedError, duckdb.Error) as error:
         yield Finding("Stripe", str(error))
+    if check.exists(config.ledger_url):
+        short = needs.of_a_day(config, meter_ledger(config), config.now())
+        yield Finding("Stripe: requests a day", short, is_needed=False)
 
 
 def _postgres(config: Settings) -> Iterator[Finding]:

@@ -1,13 +1,15 @@
 """A loopback Stripe, as far as Headroom uses it: real bytes from the real SDK, and the failures that it has.
 
-Here are the server, keys, limits, idempotency and faults; objects are in fake_stripe_store.py, metering in
-fake_stripe_metering.py. Another kind of object is one more entry of `resources`.
+Here are the server, keys, limits, idempotency and faults; objects are in stripe_store.py, metering in
+stripe_metering.py, and what happens as time passes in stripe_billing.py, which says what was chosen for subscriptions
+and invoices. Another kind of object is one more entry of `resources`.
 
 What Stripe's documentation leaves open is chosen here: lists are newest first; a summary's window without an event is
 not listed; a list of events about errors has no `data`, which only retrieving one gives; a list refuses a filter that
 it does not know.
 """
 
+import copy
 import json
 import socket
 import sys
@@ -25,8 +27,13 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from tests.fakes.slack import LOST_BEFORE, Fault
+from tests.fakes.stripe_billing import Billing
+from tests.fakes.stripe_clocks import TestClocks
+from tests.fakes.stripe_credits import CreditBalance, CreditGrants
+from tests.fakes.stripe_invoices import Invoices
 from tests.fakes.stripe_metering import CoreEvents, MeterEvent, Metering, Meters
 from tests.fakes.stripe_store import Collection, Json, RefusedError, Request, decoded
+from tests.fakes.stripe_subscriptions import Items, Subscriptions, is_listed
 
 METER_EVENTS = "/v1/billing/meter_events"
 Mark = str | tuple[str, str | None]
@@ -57,6 +64,8 @@ class FakeStripe:
         """Seconds from the receipt of a meter event until it is validated, and counts."""
         self.summary_lag = 0.0
         """Seconds from there until the summaries have it."""
+        self.grace_hours: float = 1
+        """Hours from the end of a period until its invoice becomes final."""
         self.samples = 5
         """Sample errors of each kind in a report, at most."""
         self.is_down = False
@@ -74,14 +83,21 @@ class FakeStripe:
         """The same after it was applied, before it is answered."""
         self.requests: list[Request] = []
         """Every request, the failed ones included."""
-        self.customers = Collection(self, "customer", "cus", filters=["email"])
+        self.customers = Customers(self, "customer", "cus", filters=["email", "test_clock"])
         self.meters = Meters(self)
         self.metering = Metering(self)
+        self.subscriptions = Subscriptions(self)
+        self.invoices = Invoices(self)
+        self.credits = CreditGrants(self)
+        self.test_clocks = TestClocks(self)
+        self.billing = Billing(self)
         self.resources: dict[str, Resource] = {
             METER_EVENTS: self.metering,
+            "/v1/billing/credit_balance_summary": CreditBalance(self),
+            "/v1/billing/credit_grants": self.credits,
             "/v1/billing/meters": self.meters,
             "/v1/customers": self.customers,
-            "/v1/invoices": Collection(self, "invoice", "in", filters=["customer", "status", "subscription"]),
+            "/v1/invoices": self.invoices,
             "/v1/prices": Collection(
                 self,
                 "price",
@@ -92,9 +108,9 @@ class FakeStripe:
                 defaults={"active": True, "lookup_key": None},
             ),
             "/v1/products": Collection(self, "product", "prod", filters=["active"], defaults={"active": True}),
-            "/v1/subscriptions": Collection(
-                self, "subscription", "sub", filters=["customer", "price", "status"], defaults={"status": "active"}
-            ),
+            "/v1/subscription_items": Items(self),
+            "/v1/subscriptions": self.subscriptions,
+            "/v1/test_helpers/test_clocks": self.test_clocks,
             "/v2/core/events": CoreEvents(self),
         }
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
@@ -130,7 +146,7 @@ class FakeStripe:
     def events(self) -> list[MeterEvent]:
         """The meter events that were accepted, in the order of receipt, with what became of them."""
         with self._lock:
-            self.metering.settle()
+            self.billing.settle()
             return list(self.metering.events)
 
     def then(self, *faults: Fault, path: str = METER_EVENTS) -> None:
@@ -148,23 +164,86 @@ class FakeStripe:
     def totals(self, customer: str, event_name: str, *, at_once: bool = False) -> dict[int, int | Decimal]:
         """What Stripe bills, by the start of the UTC hour in unix seconds; `at_once` as if there were no lag."""
         with self._lock:
-            self.metering.settle()
+            self.billing.settle()
             return self.metering.totals(customer, event_name, at_once=at_once)
 
     def add_customer(self, number: str, **fields: Any) -> Json:
         with self._lock:
-            self.metering.settle()
+            self.billing.settle()
             return self.customers.add(number, **fields)
 
     def delete_customer(self, number: str) -> None:
         with self._lock:
-            self.metering.settle()
+            self.billing.settle()
             self.customers.delete(number)
 
     def add_meter(self, event_name: str, event_time_window: str | None = None, **fields: Any) -> Json:
         with self._lock:
-            self.metering.settle()
+            self.billing.settle()
             return self.meters.add(event_name=event_name, event_time_window=event_time_window, **fields)
+
+    def add_price(self, event_name: str = "", **fields: Any) -> Json:
+        """A monthly price of one minor unit, made by somebody: of the active meter with that name, or of a quantity."""
+        recurring: Json = {"interval": "month", "interval_count": 1, "meter": None, "usage_type": "licensed"}
+        with self._lock:
+            if event_name:
+                meter = self.meters.active(event_name)
+                assert meter, f"no active meter {event_name}"
+                recurring |= {"meter": meter["id"], "usage_type": "metered"}
+            prices: Any = self.resources["/v1/prices"]
+            price: Json = prices.add(**{"currency": "usd", "product": "prod_1", "recurring": recurring, **fields})
+            if "tiers" not in fields:
+                price.setdefault("unit_amount_decimal", "1")
+            return price
+
+    def subscribe(
+        self,
+        customer: str,
+        *prices: str,
+        anchor: int = 0,
+        start: int | None = None,
+        since: int | None = None,
+        trial_end: int | None = None,
+        **fields: Any,
+    ) -> Json:
+        """A subscription with these prices, by id or lookup key, made by somebody at `start`: long ago where it is not
+        given, or now where it has a trial. Its periods are invoiced from the one on that has `since`, or from that of
+        now on.
+        """
+        with self._lock:
+            self.billing.settle()
+            stored: Any = self.resources["/v1/prices"]
+            by_key = {each["lookup_key"]: each["id"] for each in stored.objects.values() if each.get("lookup_key")}
+            clock = self.customers.objects.get(customer, {}).get("test_clock")
+            now = self.billing.now(clock)
+            subscription = self.subscriptions.make(
+                customer,
+                [(by_key.get(price, price), None) for price in prices],
+                anchor=anchor,
+                start=(now if trial_end else min(anchor, now)) if start is None else start,
+                trial_end=trial_end,
+                **fields,
+            )
+            self.billing.begin(subscription, now if since is None else since)
+            return subscription
+
+    def cancel(self, subscription: str, *, at_period_end: bool = False, is_invoiced: bool = False) -> Json:
+        """Somebody cancels it, at once or with its period."""
+        with self._lock:
+            self.billing.settle()
+            stored = self.subscriptions.find(subscription)
+            if at_period_end:
+                self.subscriptions.change(stored, {"cancel_at_period_end": True})
+            else:
+                self.subscriptions.cancel(stored, is_invoiced=is_invoiced)
+            return stored
+
+    def bills(self, customer: str) -> list[Json]:
+        """The customer's invoices, oldest first, with all their lines."""
+        with self._lock:
+            self.billing.settle()
+            found = [copy.deepcopy(each) for each in self.invoices.objects.values() if each["customer"] == customer]
+            return sorted(found, key=lambda each: each["created"])
 
     def has_customer(self, number: str) -> bool:
         return number in self.customers.objects and not self.customers.objects[number].get("deleted")
@@ -219,13 +298,13 @@ class FakeStripe:
         fault = faults.popleft() if faults else None
         if fault and not fault.applies and fault.status != 500:
             return fault
-        self.metering.settle()
+        self.billing.settle()
         try:
             resource, rest = self._admitted(request, crowded)
             answer = self._remembered(request) or self._applied(request, resource, rest, fault)
         except RefusedError as error:
             answer = Fault(applies=False, status=error.status, body=error.body, headers=error.headers)
-        self.metering.settle()
+        self.billing.settle()
         return fault or answer
 
     def _admitted(self, request: Request, crowded: set[Mark]) -> tuple[Resource, list[str]]:
@@ -298,6 +377,13 @@ class FakeStripe:
         if request.method == "POST" and request.idempotency_key:
             self._answers[request.idempotency_key] = (self.clock(), request, answer)
         return answer
+
+
+class Customers(Collection):
+    """With a test clock they are listed only where that is asked for."""
+
+    def matches(self, stored: Json, params: Json) -> bool:
+        return is_listed(stored, params) and super().matches(stored, params)
 
 
 def _masked(key: str) -> str:

@@ -1,4 +1,4 @@
-"""Stripe's price list and subscriptions: prices as checked as there, and subscriptions with their items.
+"""Stripe's price list: prices as checked as there.
 
 What is not certain of Stripe is chosen here: the price of a tier has at most 12 decimal places, as documented, and a
 price can be made on an archived product.
@@ -7,17 +7,14 @@ price can be made on an archived product.
 from __future__ import annotations
 
 from decimal import Decimal, InvalidOperation
-from typing import Any
 
 from tests.fakes.stripe import FakeStripe
-from tests.fakes.stripe_store import Collection, Json, RefusedError, Request, known, missing, paged, required
+from tests.fakes.stripe_store import Collection, Json, RefusedError, known, missing, required
 
 MAX_PLACES = 12
 EVERY = {"day": 1095, "week": 156, "month": 36, "year": 3}
 LOOKUP_KEYS = 10
 """Of one request, at most."""
-EMBEDDED = 10
-"""Objects of a list within another object, at most; the others are on the next pages."""
 
 
 class CatalogStripe(FakeStripe):
@@ -27,19 +24,10 @@ class CatalogStripe(FakeStripe):
         super().__init__()
         self.products = Products(self)
         self.prices = Prices(self)
-        self.subscriptions = Subscriptions(self)
         self.resources |= {
             "/v1/products": self.products,
             "/v1/prices": self.prices,
-            "/v1/subscriptions": self.subscriptions,
-            "/v1/subscription_items": Items(self),
         }
-
-    def subscribe(self, customer: str, *prices: str, anchor: int = 0, status: str = "active") -> Json:
-        """A subscription with these prices, by id or lookup key, made by somebody."""
-        by_key = {price["lookup_key"]: price["id"] for price in self.prices.objects.values()}
-        items = [{"id": f"si_{self.next_number()}", "price": by_key.get(price, price)} for price in prices]
-        return self.subscriptions.add(customer=customer, billing_cycle_anchor=anchor, status=status, items=items)
 
     def price(self, lookup_key: str) -> Json:
         [price] = [price for price in self.prices.objects.values() if price["lookup_key"] == lookup_key]
@@ -127,48 +115,6 @@ class Prices(Collection):
         if meter and self.stripe.meters.objects.get(meter, {}).get("status") != "active":
             raise RefusedError(f"No such active meter: '{meter}'", code="resource_missing", param="recurring[meter]")
         return {"interval": recurring["interval"], "interval_count": count, "meter": meter, "usage_type": usage}
-
-
-class Subscriptions(Collection):
-    """With items as a list of their own, and the whole price in each. Canceled ones are listed only where asked for."""
-
-    def __init__(self, stripe: FakeStripe) -> None:
-        super().__init__(
-            stripe, "subscription", "sub", filters=["customer", "price", "status"], defaults={"status": "active"}
-        )
-
-    def matches(self, stored: Json, params: Json) -> bool:
-        if params.get("status") == "all":
-            return super().matches(stored, {name: value for name, value in params.items() if name != "status"})
-        return super().matches(stored, params) and ("status" in params or stored["status"] != "canceled")
-
-    def shown(self, request: Request, stored: Json) -> Json:
-        embedded = Request(request.method, "/v1/subscription_items", {"limit": EMBEDDED}, request.key)
-        return {**super().shown(request, stored), "items": self.items(embedded, stored)}
-
-    def items(self, request: Request, stored: Json) -> Json:
-        """A page of the items. Its address names the subscription, as the next page has to."""
-        prices: Any = self.stripe.resources["/v1/prices"]
-        plain = Request(request.method, request.path, key=request.key)
-        found = [
-            {**item, "object": "subscription_item", "price": prices.shown(plain, prices.find(item["price"]))}
-            for item in stored["items"]
-        ]
-        return {**paged(found, request), "url": f"{request.path}?subscription={stored['id']}"}
-
-
-class Items:
-    """`GET /v1/subscription_items`: the items of one subscription."""
-
-    permission = "subscription"
-
-    def __init__(self, stripe: CatalogStripe) -> None:
-        self.stripe = stripe
-
-    def call(self, request: Request, rest: list[str]) -> Json:
-        required(request.params, "subscription")
-        subscriptions = self.stripe.subscriptions
-        return subscriptions.items(request, subscriptions.find(request.params["subscription"]))
 
 
 def _amount(params: Json, name: str) -> Json:

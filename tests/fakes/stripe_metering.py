@@ -199,19 +199,27 @@ class Metering:
         mapping = (meter or self.stripe.meters.defaults)["customer_mapping"]
         return payload.get(mapping["event_payload_key"])
 
-    def settle(self) -> None:
-        """Validates what was received long enough ago. To be called before anything that it depends on changes."""
-        while self._pending and self._pending[0].received_at + self.stripe.lag <= self.stripe.clock():
+    def settle(self, until: float) -> None:
+        """Validates what was received long enough before then. To be called before anything that it depends on
+        changes.
+        """
+        while self._pending and self._pending[0].received_at + self.stripe.lag <= until:
             event = self._pending.popleft()
             event.validated_at = event.received_at + self.stripe.lag
             event.meter, event.error = self._verdict(event)
             if event.meter and not event.error:
                 customer = self.customer(event.event_name, event.payload)
                 self._valid[event.meter, str(customer)].append(event)
+                self.stripe.billing.on_counted(event, str(customer))
 
-    def counted(self, meter: Json, customer: str, lag: float = 0, *, at_once: bool = False) -> list[MeterEvent]:
-        """The events of a customer that the meter counts: of a window the most recently received, or all of them."""
-        until = self.stripe.clock() - lag
+    def counted(
+        self, meter: Json, customer: str, lag: float = 0, *, at_once: bool = False, by: float | None = None
+    ) -> list[MeterEvent]:
+        """The events of a customer that the meter counts: of a window the most recently received, or all of them.
+
+        `by`: those that it counted until then.
+        """
+        until = (self.stripe.clock() if by is None else by) - lag
         events = [event for event in self._valid[meter["id"], customer] if (event.validated_at or 0) <= until]
         if at_once:
             events += [

@@ -19,18 +19,31 @@ if TYPE_CHECKING:
 
 Json = dict[str, Any]
 INTEGERS = {
+    "amount_gte",
+    "backdate_start_date",
     "billing_cycle_anchor",
+    "cancel_at",
     "created",
     "divide_by",
+    "effective_at",
     "end_time",
+    "expires_at",
     "flat_amount",
+    "frozen_time",
+    "gt",
+    "gte",
     "limit",
+    "lt",
+    "lte",
+    "priority",
     "quantity",
     "start_time",
     "timestamp",
     "trial_end",
+    "trial_period_days",
     "unit_amount",
     "up_to",
+    "value",
 }
 """Parameters that are numbers in the answers. A form has only texts, and `5` as a decimal price stays one."""
 TEXTS = {"metadata", "payload"}

@@ -192,6 +192,7 @@ def test_schedules_start_by_themselves_only_in_production(data: Path, monkeypatc
             "daily_schedule": status,
             "hourly_schedule": status,
             "waiting_digests_schedule": status,
+            "waiting_usage_schedule": status,
         }
 
 

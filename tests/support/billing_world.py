@@ -1,5 +1,6 @@
 """A warehouse, a Stripe and a clock: what is billed in tests, without dbt, from a published copy written by hand."""
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -21,6 +22,7 @@ from orchestration.settings import Settings
 from orchestration.usage.periods import month_start
 from orchestration.warehouse import published_copy
 from tests.fakes.stripe import FakeStripe
+from tests.fakes.stripe_subscriptions import usage_type
 from tests.support import ledgers
 
 NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
@@ -37,6 +39,14 @@ EMPTY = """
         account_id varchar, stripe_customer_id varchar, hour_start timestamp, billable_units bigint,
         sampled_calls bigint, sampled_units bigint
     );
+    create table if not exists stg_accounts (
+        account_id varchar, account_name varchar, stripe_customer_id varchar, plan varchar
+    );
+    create table if not exists utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar);
+    create table if not exists plans (
+        plan varchar, meter varchar, base_price decimal(18, 2), currency varchar
+    );
+    create table if not exists plan_tiers (plan varchar, meter varchar, tier_number integer);
 """
 
 
@@ -48,7 +58,7 @@ class World:
         self.usage: dict[tuple[str, str | None, datetime], int] = {}
         """Units by account, its customer and hour."""
         self.sampled: dict[tuple[str, str | None, datetime], int] = {}
-        """Sampled calls beside them, of one unit each."""
+        """Sampled calls beside them, of five units each."""
         self.kept_from = date(1970, 1, 1)
         self.slept: list[float] = []
         """Seconds that were waited for Stripe, where nobody really does."""
@@ -88,7 +98,8 @@ class World:
         rows = [(key[0], key[1], naive(key[2]), self.usage.get(key, 0), self.sampled.get(key, 0)) for key in keys]
         connection.execute(
             "insert into billable_usage_hourly"
-            " select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5), unnest($5)",
+            " select *, sampled * 5 from ("
+            "select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5) as sampled)",
             [list(column) for column in zip(*rows, strict=True)],
         )
         month, last, months = month_start(min(key[2] for key in keys)), month_start(self.clock()), []
@@ -115,6 +126,28 @@ class World:
         """What Stripe bills, by hour."""
         found = self.stripe.totals(customer, "api-calls", at_once=True)
         return {datetime.fromtimestamp(hour, UTC): int(units) for hour, units in found.items()}
+
+    def subscribe(self, customer: str, anchor: datetime | None = None, **options: Any) -> dict[str, Any]:
+        """A subscription on the meter, made long ago: a cent for each unit, calendar months or months from `anchor`.
+
+        `options` are those of FakeStripe.subscribe; `price` is another price's id.
+        """
+        prices: Any = self.stripe.resources["/v1/prices"]
+        if "price" not in options and "price_unit" not in prices.objects:
+            self.stripe.add_price("api-calls", number="price_unit")
+        price = options.pop("price", "price_unit")
+        return self.stripe.subscribe(customer, price, anchor=int(anchor.timestamp()) if anchor else 0, **options)
+
+    def invoice_units(self, customer: str) -> dict[datetime, int]:
+        """Units on the customer's final invoices, by the start of the line's period."""
+        prices: Any = self.stripe.resources["/v1/prices"]
+        units: Counter[datetime] = Counter()
+        for invoice in self.stripe.bills(customer):
+            for line in invoice["lines"]:
+                price = prices.objects[line["pricing"]["price_details"]["price"]]
+                if invoice["status_transitions"]["finalized_at"] and usage_type(price) == "metered":
+                    units[datetime.fromtimestamp(line["period"]["start"], UTC)] += line["quantity"]
+        return dict(units)
 
     def problems(self) -> dict[tuple[str, datetime], str]:
         """What the ledger says of each hour that is not billed as it should be."""
