@@ -10,12 +10,11 @@ from typing import Any
 import duckdb
 import pytest
 
-from orchestration.billing import certify, read_invoices, reconcile
+from orchestration.billing import certify, reconcile
 from orchestration.billing.certificate import Certificate, Status
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.certify import CertifyResult
-from orchestration.billing.read_invoices import InvoiceLook
-from orchestration.channels.stripe import connect_invoices, connect_meter
+from orchestration.channels.stripe import connect_meter
 from tests.fakes.postgres import Postgres
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import DAY, HOUR, World, naive
@@ -48,11 +47,6 @@ class Closing(World):
                 "insert into account_periods values (?, ?, ?, ?)",
                 [(account, naive(start), naive(end), source) for account, start, end, source in set(rows)],
             )
-
-    def read(self) -> InvoiceLook:
-        look = read_invoices.read_invoices(self.config, connect_meter, connect_invoices, lambda: self.now)
-        assert look
-        return look
 
     def certify(self, at: datetime | None = None, **settings: Any) -> CertifyResult:
         """What was published stays; Stripe is read first, as in the hourly job."""
