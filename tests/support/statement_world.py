@@ -23,10 +23,11 @@ class StatementWorld(World):
             connection.execute("update billable_usage_hourly set calls = billable_units / 2")
             connection.execute("update billable_usage_hourly set last_call_at = hour_start + interval 59 minute")
             connection.execute("create table stg_customers (account_id varchar, stripe_customer_id varchar)")
-            connection.execute("create table stg_accounts (account_id varchar, stripe_customer_id varchar)")
+            connection.execute("create or replace table stg_accounts (account_id varchar, stripe_customer_id varchar)")
             connection.executemany("insert into stg_accounts values (?, ?)", list(customers))
             connection.execute(
-                "create table utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar)"
+                "create or replace table utilization_mtd"
+                " (account_id varchar, account_name varchar, plan varchar, meter varchar)"
             )
             rows = [(account, name, PLANS.get(account)) for account, name in NAMES.items()]
             connection.executemany("insert into utilization_mtd values (?, ?, ?, 'api-calls')", rows)
