@@ -3,7 +3,7 @@
 What waits is recorded and not sent; all the rest is. Approval is asked for
 
 - corrections of what was reported before, where they are more than the limits allow;
-- usage that leaves a customer because no account belongs to it any more;
+- usage that leaves a customer and comes to no other: a mapping disappeared;
 - a first report of an hour that is far larger than any before.
 
 A customer with a correction that waits has no other one sent. The code of what waits is made of just that: whoever
@@ -14,6 +14,7 @@ import hashlib
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from operator import attrgetter
 
 from orchestration.billing.metering import CustomerHour, DayPlan, MeterReport, ReportState
 
@@ -86,26 +87,24 @@ class Change:
     def add(
         self, made: DayPlan, unclaimed: Callable[[str, datetime, int], bool], largest: Callable[[str], int]
     ) -> None:
-        """`unclaimed` says whether units that a customer loses in an hour go to nobody; `largest` the largest hour that
-        was ever reported of a customer, or of anybody.
+        """`unclaimed` says whether units that a customer loses in an hour seem to have no customer now; `largest` the
+        largest hour that was ever reported of a customer, or of anybody.
         """
-        for report in made.reports:
-            if report.state is ReportState.HELD:
-                self.held += 1
-            else:
-                self._add(report, made.corrected.get(report.key), unclaimed, largest)
-        for report in made.waiting:
-            self._add(report, made.corrected.get(report.key), unclaimed, largest)
-            if report.key in made.corrected:
-                self.waiting.add(report.stripe_customer_id)
+        self.held += sum(report.state is ReportState.HELD for report in made.reports)
+        reports = [report for report in [*made.reports, *made.waiting] if report.state is not ReportState.HELD]
+        reports.sort(key=attrgetter("hour_start", "stripe_customer_id"))  # a code is the same before it was recorded
+        gained: dict[datetime, int] = {}
+        for report in reports:
+            stands, _ = made.corrected.get(report.key, (0, 0))
+            gained[report.hour_start] = gained.get(report.hour_start, 0) + max(report.units - stands, 0)
+            self._add(report, made.corrected.get(report.key), largest)
+        for report in reports:
+            stands, units = made.corrected.get(report.key, (0, 0))
+            if gained[report.hour_start] < stands - units and unclaimed(*report.key, stands - units):
+                self.leaving.add(report.stripe_customer_id)
+        self.waiting |= {report.stripe_customer_id for report in made.waiting if report.key in made.corrected}
 
-    def _add(
-        self,
-        report: MeterReport,
-        corrected: tuple[int, int] | None,
-        unclaimed: Callable[[str, datetime, int], bool],
-        largest: Callable[[str], int],
-    ) -> None:
+    def _add(self, report: MeterReport, corrected: tuple[int, int] | None, largest: Callable[[str], int]) -> None:
         customer, hour = report.key
         stands = corrected[0] if corrected else 0
         self.reports += 1
@@ -116,8 +115,6 @@ class Change:
             self.corrections[customer] = self.corrections.get(customer, 0) + abs(report.units - stands)
             digest = self._digests.setdefault(customer, hashlib.sha256(customer.encode()))
             digest.update(f"|{hour.isoformat()}|{stands}|{report.units}".encode())
-            if report.units < stands and unclaimed(customer, hour, stands - report.units):
-                self.leaving.add(customer)
         elif report.units >= LARGE_HOUR and report.units > TIMES_LARGER * largest(customer):
             self.large[report.key] = report.units
 
@@ -138,7 +135,7 @@ class Change:
         rest = {customer: units for customer, units in self.corrections.items() if customer not in asked}
         reasons = []
         if self.leaving:
-            reasons.append("usage leaves customers that no account belongs to any more")
+            reasons.append("usage leaves a customer and comes to no other, so its mapping disappeared")
         if len(rest) > limits.max_customers:
             reasons.append(f"corrections of more than {limits.max_customers:,} customers at once")
             asked |= rest.keys()

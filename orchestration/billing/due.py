@@ -32,13 +32,10 @@ def prepared(
     return ledger.reports(*conditions, limit=limit)
 
 
-def doubtful(ledger: MeterLedger, before: datetime, since: datetime | None = None) -> list[Report]:
-    """Those in doubt whose last attempt was `before` that moment, oldest hour first.
-
-    `since`: only those whose first attempt was made from then on.
-    """
-    conditions = [TABLE.state == ReportState.SENDING, TABLE.attempted_at < before]
-    return ledger.reports(*conditions, *([TABLE.first_attempt_at >= since] if since else ()))
+def doubtful(ledger: MeterLedger, since: datetime | None = None) -> list[Report]:
+    """Those in doubt, oldest hour first. `since`: only those whose first attempt was made from then on."""
+    first = [TABLE.first_attempt_at >= since] if since else []
+    return ledger.reports(TABLE.state == ReportState.SENDING, *first)
 
 
 def old(ledger: MeterLedger, since: datetime) -> list[Report]:

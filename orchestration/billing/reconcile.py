@@ -128,7 +128,12 @@ def adopt(config: Settings, connect: Connect, clock: Callable[[], datetime], cus
 
 def _not_before(revisions: Sequence[Report], shown: int, mode: Mode, now: datetime) -> datetime | None:
     """Until when Stripe's total of an hour may be one that lacks a report; None: it is not."""
-    awaited = [each.finished_at for each in revisions if each.state in UNCONFIRMED and each.finished_at]
+    awaited: list[datetime] = []
+    for each in revisions:
+        if each.state is ReportState.CONFIRMED:
+            awaited.clear()
+        elif each.state in (*UNCONFIRMED, ReportState.LOST) and each.finished_at:
+            awaited.append(each.finished_at)
     if not awaited:
         return None
     until = max(awaited) + (GIVE_UP_DIFFERENCE if shown in earlier_totals(revisions, mode) else GIVE_UP)

@@ -108,20 +108,18 @@ class _Sending:
 
     def run(self, too_late: Callable[[str, datetime], str], closing: Mapping[str, datetime]) -> None:
         """:raises StoppedError: nothing more should be sent in this run."""
-        since = None
-        if self._meter.mode is Mode.DELTA:
-            since = self._clock() - IDENTIFIER_WINDOW
+        now = self._clock()
+        late = [(report, too_late(*report.key)) for report in due.doubtful(self._ledger)]
+        doubt.settle_late(self._ledger, self._meter, self._clock, [(report, why) for report, why in late if why])
+        since = now - IDENTIFIER_WINDOW if self._meter.mode is Mode.DELTA else None
+        if since:
             for batch in _batches(doubt.looked_up(self._ledger, self._meter, self._clock, since)):
                 self._send(batch)
         for _ in range(PASSES):
-            before = self._clock()
-            in_doubt, late = [], []
-            for report in due.doubtful(self._ledger, before, since):
-                reason = too_late(*report.key)
-                late += [(report, reason)] if reason else []
-                in_doubt += [] if reason else [report]
-            doubt.settle_late(self._ledger, self._meter, self._clock, late)
+            now = self._clock()
+            in_doubt = [each for each in due.doubtful(self._ledger, since=since) if not too_late(*each.key)]
             self._left = {report.stripe_customer_id for report in in_doubt}
+            in_doubt = [report for report in in_doubt if report.attempted_at and report.attempted_at < now]
             if closing:
                 self._send_prepared(since, closing)
             self._send_prepared(since)

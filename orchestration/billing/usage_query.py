@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from orchestration.billing.owners_query import CUSTOMERS, OWNERS, UNMAPPED
 from orchestration.billing.span_query import Span, units_within
 from orchestration.warehouse.published_copy import NothingPublishedError, connected, query, rows_of
 
@@ -57,6 +58,13 @@ class BillableUsage:
         window = {"start": start, "end": end, "sampled": self._sampled}
         rows = self._connection.execute(BILLABLE_HOURS, window).fetchall()
         return [(customer, hour.replace(tzinfo=UTC), units) for customer, hour, units in rows]
+
+    def unmapped(self, day: date) -> dict[datetime, list[int]]:
+        """By hour of a day, the units of each account without a Stripe customer."""
+        start = max(datetime.combine(day, time()), self._start)
+        end = min(datetime.combine(day, time()) + timedelta(days=1), self._end)
+        rows = self._connection.execute(UNMAPPED, {"start": start, "end": end, "sampled": self._sampled}).fetchall()
+        return {hour.replace(tzinfo=UTC): units for hour, units in rows}
 
     def units(self, since: datetime, final_until: datetime, others_since: datetime) -> tuple[int, int]:
         """Units from `since` on, of customers and of accounts without one, in usage periods that ended after
@@ -194,18 +202,6 @@ BILLABLE_ACCOUNTS = """
 """
 
 
-OWNERS = """
-    select
-        customers.stripe_customer_id,
-        count(accounts.account_id) as accounts,
-        coalesce(min(coalesce(accounts.account_name, accounts.account_id)), '') as account_name,
-        case when count(distinct coalesce(accounts.plan, '')) = 1 then min(accounts.plan) end as plan
-    from (select unnest($customers) as stripe_customer_id) as customers
-    left join stg_accounts as accounts on customers.stripe_customer_id = accounts.stripe_customer_id
-    group by customers.stripe_customer_id
-"""
-
-
 BILLABLE_HOURS = """
     select stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_calls) as bigint) as units
     from billable_usage_hourly where hour_start >= $start and hour_start < $end
@@ -247,12 +243,6 @@ CLOSING = f"""
     ) as customers on periods.account_id = customers.account_id
     where periods.period_end > $final_until and periods.period_end <= $now
     group by customers.stripe_customer_id
-"""
-
-
-CUSTOMERS = """
-    select distinct stripe_customer_id from billable_usage_hourly
-    where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
 """
 
 

@@ -12,10 +12,12 @@ from orchestration.billing.read_invoices import read_invoices
 from orchestration.billing.report import ReportResult
 from orchestration.billing.reporter import SendResult
 from orchestration.billing.revisions import Report
+from orchestration.billing.standing import standing
 from orchestration.channels.stripe import connect_invoices, connect_meter, connect_products
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import RefusedError
+from orchestration.usage.standing import Standing
 
 LISTED = 50
 """Hours that are listed one by one; `headroom stripe problems` has all."""
@@ -112,7 +114,8 @@ def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
             description=(
                 "No customer-hour is billed otherwise than it was counted: none refused, none that Stripe shows another"
                 " total for, none that came too late. Each says why and what to do; `headroom stripe problems` lists"
-                " all, `headroom stripe settle` ends what was dealt with by hand."
+                " all with their money, `headroom stripe settle` ends what was dealt with by hand. Hours that Stripe"
+                " did not confirm yet, or that were not sent yet, do not fail it: the metadata counts them."
             ),
         )
     ],
@@ -132,7 +135,8 @@ def stripe_parity(
         looked = None
     except (StoppedError, ValueError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    problems = meter_ledger(project.settings).problems(LISTED + 1)
+    ledger = meter_ledger(project.settings)
+    problems, counted = ledger.problems(LISTED + 1), standing(ledger)
     figures = {}
     if looked:
         names = ("confirmed", "waiting", "lost", "mismatched", "reads", "customers_left")
@@ -145,6 +149,7 @@ def stripe_parity(
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
             "hours": f"more than {LISTED}" if len(problems) > LISTED else str(len(problems)),
+            **(_under_way(counted) if counted else {}),
             **({"problems": _listed(problems[:LISTED])} if problems else {}),
         },
     )
@@ -197,7 +202,8 @@ def stripe_invoices(project: Project) -> dg.MaterializeResult[None]:
     description=(
         "For each customer whose subscription period has ended within the last 34 days: whether its invoice has what"
         " was counted. Soon after the period's end, and within the last hour before its invoice is final, what was"
-        " counted is compared with what was reported and what Stripe's meter shows: a difference can still be repaired."
+        " counted is compared with what was reported and what Stripe's meter shows: what differs then can still be"
+        " repaired."
         " Once the invoice is final, its lines are compared, units and amount; where all are equal the period is"
         " certified. Usage that comes later opens it again.\n\n"
         "Usage that no subscription bills is listed, too. `headroom stripe statement` prints a customer's certificate."
@@ -250,6 +256,18 @@ def _differences(problems: list[CertificateProblem]) -> dg.MetadataValue:
             for each in problems
         ]
     )
+
+
+def _under_way(counted: Standing) -> dict[str, dg.MetadataValue]:
+    """Hours that are neither confirmed nor a problem."""
+    kinds = {
+        "not_sent_yet": (counted.unsent, counted.unsent_since),
+        "not_confirmed_yet": (counted.unconfirmed, counted.unconfirmed_since),
+    }
+    return {
+        name: dg.MetadataValue.text(f"{hours:,}" + (f", since {since:%Y-%m-%d %H:%M} UTC" if since else ""))
+        for name, (hours, since) in kinds.items()
+    }
 
 
 def _listed(problems: list[Report]) -> dg.MetadataValue:
