@@ -9,6 +9,7 @@ import typer
 
 from orchestration import settings
 from orchestration.billing import catalog, reconcile, report, statements
+from orchestration.billing.certificate_problems import settle_certificates
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.problems import problems as find_problems
@@ -92,15 +93,20 @@ def problems(
 
 @stripe_app.command()
 def settle(
-    name: Annotated[str, typer.Argument(help="identifier of a report, or cus_… for all of a customer")],
+    name: Annotated[
+        str, typer.Argument(help="identifier of a report, in_… of an invoice, or cus_… for all of a customer")
+    ],
     note: Annotated[str, typer.Option(help="what was done about it, such as: credit note CN-17")],
 ) -> None:
-    """Note that people have dealt with what was held or refused."""
+    """Note that people have dealt with what was held or refused, or with an invoice that differs."""
+    config, reports = settings.load(), []
+    certificates = settle_certificates(config, _clock, name, note)
     try:
-        reports = reconcile.settle(settings.load(), _clock, name, note)
+        reports = reconcile.settle(config, _clock, name, note)
     except REFUSALS as error:
-        fail(str(error))
-    stripe_tables.print_settled(reports)
+        if not certificates:
+            fail(str(error))
+    stripe_problems.print_settled(reports, certificates)
 
 
 @stripe_app.command()
