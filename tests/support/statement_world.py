@@ -16,7 +16,7 @@ class StatementWorld(World):
 
     def publish(self) -> None:
         super().publish()
-        customers = dict.fromkeys((account, customer) for account, customer, _ in self.usage)
+        customers = dict.fromkeys((account, customer) for account, customer, _ in self.usage | self.sampled)
         with duckdb.connect(str(self.config.published)) as connection:
             connection.execute("alter table billable_usage_hourly add column calls bigint")
             connection.execute("alter table billable_usage_hourly add column last_call_at timestamp")
@@ -24,7 +24,8 @@ class StatementWorld(World):
             connection.execute("update billable_usage_hourly set last_call_at = hour_start + interval 59 minute")
             connection.execute("create table stg_customers (account_id varchar, stripe_customer_id varchar)")
             connection.execute("create table stg_accounts (account_id varchar, stripe_customer_id varchar)")
-            connection.executemany("insert into stg_accounts values (?, ?)", list(customers))
+            for each in customers:
+                connection.execute("insert into stg_accounts values (?, ?)", each)
             connection.execute(
                 "create table utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar)"
             )
