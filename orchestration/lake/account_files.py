@@ -48,7 +48,7 @@ CUSTOMER_COLUMNS = {
     "valid_from": "timestamptz",
     "valid_until": "timestamptz",
 }
-PERIOD_KINDS = ("month", "cycle", "trial", "lifetime")
+PERIOD_KINDS = ("month", "cycle", "trial", "lifetime", "stripe")
 _WORDS = {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}
 ROWS_REJECTED_COLUMNS = {
     name: kind

@@ -183,7 +183,7 @@ def test_hour_is_explained_in_one_step(world: World, name: str) -> None:
     text = output_of("explain", name, "2026-11-20T07")
 
     assert "cus_a, Fri 20 Nov 2026 07:00 to 08:00 UTC" in text
-    assert "Acme Corp (a1) 600 1,200 0 07:59:00" in text
+    assert "Acme Corp (a1) 600 1,200 0 0 07:59:00" in text
     assert "Acme Labs (a2) 2 4 0" in text
     assert "/search 2,400 (of 5 units each), (none named) 3" in text
     [report] = world.ledger.of_customer("cus_a", SEVEN, SEVEN + HOUR)
