@@ -12,7 +12,7 @@ from orchestration.billing import catalog, reconcile, report, statements
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.stripe import connect_meter, connect_products
-from orchestration.cli import stripe_tables
+from orchestration.cli import stripe_rehearsal, stripe_tables
 from orchestration.cli.console import console, fail, print_findings
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
@@ -190,6 +190,9 @@ def check() -> None:
     print_findings(findings)
     if any(finding.problem and finding.is_needed for finding in findings):
         raise typer.Exit(1)
+
+
+stripe_app.command()(stripe_rehearsal.rehearse)
 
 
 def _clock() -> datetime:
