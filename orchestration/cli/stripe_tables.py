@@ -93,13 +93,6 @@ def print_outcome(outcome: ReportResult) -> None:
         console.print(Text(f"{question}.", "bold yellow"))
 
 
-def print_settled(reports: Sequence[Report]) -> None:
-    """The hours that people have dealt with, and how."""
-    for report in reports:
-        _say(f"{report.place}: settled, {report.error}")
-    _say(f"{counted(len(reports), 'hour')} settled; none of them is a problem any more.")
-
-
 def print_adopted(reports: Sequence[Report]) -> None:
     """The hours whose total was taken from Stripe."""
     for report in reports:

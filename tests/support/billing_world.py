@@ -12,10 +12,11 @@ from unittest import mock
 import duckdb
 
 from orchestration.billing import meter_ledger as meter_ledger_module
-from orchestration.billing import reconcile, report, usage_query
+from orchestration.billing import read_invoices, reconcile, report, usage_query
 from orchestration.billing.confirm import ReconcileResult
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
-from orchestration.channels.stripe import connect_meter
+from orchestration.billing.read_invoices import InvoiceLook
+from orchestration.channels.stripe import connect_invoices, connect_meter
 from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger.ledger import Ledger
 from orchestration.settings import Settings
@@ -39,10 +40,10 @@ EMPTY = """
         account_id varchar, stripe_customer_id varchar, hour_start timestamp, billable_units bigint,
         sampled_calls bigint, sampled_units bigint
     );
-    create table if not exists stg_accounts (
+    create or replace table stg_accounts (
         account_id varchar, account_name varchar, stripe_customer_id varchar, plan varchar
     );
-    create table if not exists utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar);
+    create or replace table utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar);
     create table if not exists plans (
         plan varchar, meter varchar, base_price decimal(18, 2), currency varchar
     );
@@ -121,6 +122,12 @@ class World:
         result = reconcile.look_back(self.config, connect_meter, self.clock)
         assert result
         return result
+
+    def read(self) -> InvoiceLook:
+        """Stripe's subscriptions and invoices, as far as they are new."""
+        look = read_invoices.read_invoices(self.config, connect_meter, connect_invoices, self.clock)
+        assert look
+        return look
 
     def totals(self, customer: str) -> dict[datetime, int]:
         """What Stripe bills, by hour."""
