@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.lake import batch as batch_module
 from orchestration.lake import account_copies, content, landing
+from orchestration.lake import batch as batch_module
 from orchestration.lake import lake as lake_module
 from orchestration.lake.sources import SUFFIXES, Folder, Skipped, SourceFile
 from tests.orchestration.lake.world import World
