@@ -210,12 +210,13 @@ def _write(root: Path, kind: AccountsFile, copy: Copy, refused: Sequence[Values]
     ):
         staged = root / f".{name}"
         parquet.write(staged, columns, [rows], note)
-        descriptor = os.open(staged, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        _sync(staged)
         staged.replace(root / name)
+
+
+def _sync(path: Path) -> None:
+    with path.open("rb") as written:
+        os.fsync(written.fileno())
 
 
 def _note(copy: Copy) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def test_account_keeps_its_customers_when_a_row_of_it_cannot_be_read(world: Worl
     assert problem.endswith(f"{READ} for a, 2 rows.")
 
 
-def test_account_that_was_not_named_is_not_named_by_a_row_that_cannot_be_read(world: World) -> None:
+def test_account_is_not_named_by_a_row_that_cannot_be_read(world: World) -> None:
     """Else its usage outside of its good rows would lose the accounts file's customer."""
     take(world, ranges("b,x,,"), CUSTOMERS)
     take(world, ranges("a,old,,2026-11-01", "a,new,soon,", "b,x,,"), CUSTOMERS, LATER)
