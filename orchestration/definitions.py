@@ -8,11 +8,17 @@ import dagster as dg
 from orchestration.defs import automation
 from orchestration.defs.digest import build_usage_digest
 from orchestration.defs.ingest import ingest, raw_meter_reports
-from orchestration.defs.notices import BY_KIND
+from orchestration.defs.notices import BY_KIND, invoice_differences
 from orchestration.defs.postgres import postgres_tables
 from orchestration.defs.publish import build_published_copy
 from orchestration.defs.resources import Project
-from orchestration.defs.stripe import catalogue_at_stripe, stripe_certificates, stripe_parity, stripe_usage
+from orchestration.defs.stripe import (
+    catalogue_at_stripe,
+    stripe_certificates,
+    stripe_invoices,
+    stripe_parity,
+    stripe_usage,
+)
 from orchestration.defs.transform import build_models
 
 
@@ -30,8 +36,10 @@ def headroom() -> dg.Definitions:
             build_published_copy(models, timedelta(hours=project.settings.stale_after_hours)),
             build_usage_digest(project.settings.timezone),
             stripe_usage,
+            stripe_invoices,
             stripe_parity,
             stripe_certificates,
+            invoice_differences,
             *BY_KIND.values(),
             postgres_tables,
         ],

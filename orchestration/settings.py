@@ -136,6 +136,9 @@ class Settings(BaseSettings):
     slack_channel_data: str | None = Field(
         None, alias="HEADROOM_SLACK_CHANNEL_DATA", description="channel id for the data team: failed runs"
     )
+    slack_channel_finance: str | None = Field(
+        None, alias="HEADROOM_SLACK_CHANNEL_FINANCE", description="channel id for finance: invoices that differ"
+    )
     slack_allowed: str = Field(
         "", alias="HEADROOM_SLACK_ALLOWED_CHANNELS", description="if set, no other channel is posted to; commas"
     )
@@ -392,6 +395,7 @@ class Settings(BaseSettings):
             "cs": self.slack_channel_cs or sales,
             "engineering": self.slack_channel_engineering or sales,
             "data": self.slack_channel_data or sales,
+            "finance": self.slack_channel_finance or self.slack_channel_data or sales,
         }
 
     @property

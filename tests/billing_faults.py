@@ -27,7 +27,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
-from orchestration.billing import confirm, meter, meter_ledger, metering, reconcile, report, reporter
+from orchestration.billing import confirm, doubt, due, meter, meter_ledger, metering, reconcile, report, reporter
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.metering import ReportState
 from orchestration.billing.revisions import Report
@@ -76,7 +76,7 @@ FAULTS: dict[str, Fault] = {
 READS = ["/v1/billing/meters", "/v1/customers", "/v2/core/events"]
 LINES = 700
 """About as many as a run has that sends a few reports."""
-SENDING = {reporter.__file__, confirm.__file__}
+SENDING = {reporter.__file__, confirm.__file__, doubt.__file__}
 FILES = SENDING | {each.__file__ for each in (report, reconcile, meter, meter_ledger, metering, stripe_channel)}
 ORDER = ["seeds", "happened", "fault", "runs", "stripe", "hours"]
 UNSETTLED = (ReportState.PREPARED, ReportState.SENDING, ReportState.SENT, ReportState.LOST)
@@ -306,9 +306,7 @@ class Weeks(QuickWorld):
             sent = [row for row in ledger.of_customer(customer, self.began, self.now) if row.attempts]
             self.tally["stripe: corrections sent"] += sum(row.revision > 1 for row in sent)
         said = {(row.stripe_customer_id, row.hour_start): row for row in ledger.problems()}
-        said |= {
-            (row.stripe_customer_id, row.hour_start): row for row in ledger.due(self.now, 1_000) if row.is_in_doubt
-        }
+        said |= {(row.stripe_customer_id, row.hour_start): row for row in due.doubtful(ledger)}
         wrong = []
         for key in sorted(truth.keys() | shown.keys() | said.keys()):
             wanted, found, row = truth.get(key, 0), shown.get(key, 0), said.get(key)
@@ -349,12 +347,11 @@ def report_hourly(weeks: Weeks, approves: bool = False) -> None:
     weeks.tally["runs: planned and sent"] += 1
     try:
         outcome = report.report_usage(weeks.config, connect_meter, weeks.clock)
-        if outcome.planned.refusal:
-            weeks.tally["runs: waited for approval"] += 1
+        if code := outcome.planned.waiting.code:
+            weeks.tally["runs: sent the rest, something waited for approval"] += 1
             if approves or weeks.random.random() < 0.3:
-                seal = outcome.planned.change.seal
-                outcome = report.report_usage(weeks.config, connect_meter, weeks.clock, approved=seal)
-                assert not outcome.planned.refusal
+                outcome = report.report_usage(weeks.config, connect_meter, weeks.clock, approved=code)
+                assert not outcome.planned.waiting.code
         weeks.tally["runs: stopped by Stripe"] += bool(outcome.sent and outcome.sent.stopped)
     except BusyError:
         weeks.tally["runs: met another, told so"] += 1

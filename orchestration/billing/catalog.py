@@ -13,6 +13,9 @@ from orchestration.settings import Settings
 from orchestration.usage import pricing
 from orchestration.usage.findings import Finding
 from orchestration.warehouse import published_copy
+from orchestration.warehouse.price_list import price_list
+
+PLANS_OF_FILES = "these are the plans of dbt_project/seeds/plans.csv, checked as each run checks them"
 
 
 class Products(Protocol):
@@ -69,11 +72,15 @@ def check(config: Settings, connect: ConnectProducts) -> list[Finding]:
 
 
 def wanted(config: Settings) -> Catalog:
-    """What Stripe should have, by the plans of the published copy.
+    """What Stripe should have, by the plans of the published copy; before anything was published, by plans.csv.
 
-    :raises NothingPublishedError: no run has published anything yet.
+    :raises ValueError: there is no published copy, and a build would refuse plans.csv.
     """
-    return catalog_of(plans(config), config.stripe_meter)
+    return catalog_of(plans(config) if config.published.exists() else _plans_of_files(config), config.stripe_meter)
+
+
+def _plans_of_files(config: Settings) -> list[pricing.Plan]:
+    return pricing.plans(*price_list(config.dbt_project))
 
 
 def plans(config: Settings) -> list[pricing.Plan]:

@@ -129,7 +129,7 @@ def catalog_of(plans: Iterable[Plan], event_name: str) -> Catalog:
     included: dict[str, int] = {}
     problems: defaultdict[str, list[str]] = defaultdict(list)
     for plan in plans:
-        digits = _minor_digits(plan.currency)
+        digits = minor_digits(plan.currency)
         key = _key(plan.name)
         if plan.name not in products:
             products[plan.name] = Product(key, plan.name)
@@ -158,9 +158,14 @@ def compare(wanted: Catalog, found: CatalogState) -> list[Step]:
         steps = [Step(wanted.meter, subject, Action.MAKE, "is missing")]
     elif found.meter == wanted.meter:
         steps = [Step(wanted.meter, subject, Action.NOTHING)]
+    elif replace(found.meter, event_time_window=wanted.meter.event_time_window) == wanted.meter and (
+        found.meter.event_time_window is None
+    ):
+        # such a meter adds up what it is given, and gets differences
+        steps = [Step(wanted.meter, f"{subject}, which adds up (no event_time_window)", Action.NOTHING)]
     else:
         words = (
-            f"{_differences(wanted.meter, found.meter)}; a meter cannot be changed: deactivate it if nothing else needs"
+            f"{differences(wanted.meter, found.meter)}; a meter cannot be changed: deactivate it if nothing else needs"
             " it, or set HEADROOM_STRIPE_METER to another event name"
         )
         steps = [Step(wanted.meter, subject, Action.BY_HAND, words)]
@@ -178,7 +183,7 @@ def compare(wanted: Catalog, found: CatalogState) -> list[Step]:
             steps.append(Step(price, subject, Action.MAKE, "is missing"))
         elif before != price:
             words = (
-                f"{_differences(price, before)}; prices cannot be changed: a new one takes over the lookup key, and"
+                f"{differences(price, before)}; prices cannot be changed: a new one takes over the lookup key, and"
                 f" {before.id} stays for the subscriptions that have it"
             )
             steps.append(Step(price, subject, Action.REPLACE, words, before.id))
@@ -246,7 +251,11 @@ def _key(name: str) -> str:
     return f"headroom_{slug}-{hashlib.sha256(name.encode()).hexdigest()[:12]}"
 
 
-def _minor_digits(currency: str) -> int:
+def minor_digits(currency: str) -> int:
+    """Decimal places of the currency's minor unit, at Stripe.
+
+    :raises ValueError: it is not known for certain.
+    """
     if currency.upper() == "UGX":
         raise ValueError(
             "prices in UGX are not made: Stripe takes them with two decimals in some places, not in others"
@@ -258,7 +267,8 @@ def _minor(amount: Decimal, digits: int) -> Decimal:
     return amount.scaleb(digits).normalize()
 
 
-def _differences(wanted: CatalogMeter | Price, found: CatalogMeter | Price) -> str:
+def differences(wanted: CatalogMeter | Price, found: CatalogMeter | Price) -> str:
+    """What is not as wanted, field by field; empty where they are equal."""
     parts = []
     for each in fields(wanted):
         here, there = getattr(wanted, each.name), getattr(found, each.name)
@@ -271,3 +281,8 @@ def _shown(value: object) -> str:
     if isinstance(value, tuple):
         return f"({', '.join(map(str, value))})"
     return f"{value:f}" if isinstance(value, Decimal) else str(value)
+
+
+def in_major(amount: int, currency: str) -> Decimal:
+    """An amount of Stripe's in the currency, such as 19.99 for 1999 cents."""
+    return Decimal(amount).scaleb(-minor_digits(currency))

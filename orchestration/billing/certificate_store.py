@@ -1,5 +1,6 @@
 """The ledger's certificates: one for each customer and usage period that has ended, as it was last compared."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
 
@@ -26,6 +27,21 @@ class Certificates:
             rows = connection.execute(sa.select(*columns).where(*self._ours, TABLE.period_end > ended_after))
             found = [Certificate(**{**row._mapping, "status": Status(row.status)}) for row in rows]
         return {(each.stripe_customer_id, each.period_start): each for each in found}
+
+    def open(self, ended_after: datetime) -> list[Certificate]:
+        """Those that differ, of periods that ended after that moment."""
+        return [each for each in self.since(ended_after).values() if each.status is Status.OPEN]
+
+    def drop(self, keys: Iterable[tuple[str, datetime]]) -> None:
+        """Forget those of customers' periods that are none any more."""
+        rows = [{"customer": customer, "start": start} for customer, start in keys]
+        if rows:
+            key = (
+                TABLE.stripe_customer_id == sa.bindparam("customer"),
+                TABLE.period_start == sa.bindparam("start", type_=TABLE.period_start.type),
+            )
+            with self._ledger.transaction() as connection:
+                connection.execute(sa.delete(meter_certificates).where(*self._ours, *key), rows)
 
     def save(self, certificate: Certificate) -> None:
         """In the place of the one before of that customer and period."""

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from orchestration.billing.budget import by_need
 from orchestration.billing.meter import Meter, StoppedError
 from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger
-from orchestration.billing.metering import GIVE_UP, HOUR, CustomerHour, Mode, ReportState
-from orchestration.billing.revisions import Report, reports_at_stripe, units_at_stripe
+from orchestration.billing.metering import GIVE_UP, GIVE_UP_DIFFERENCE, HOUR, CustomerHour, Mode, ReportState
+from orchestration.billing.revisions import Report, earlier_totals, reports_at_stripe, units_at_stripe
 from orchestration.ledger.outbox import RefusedError
 
 LAG = timedelta(minutes=15)
@@ -35,14 +36,22 @@ class ReconcileResult:
     stopped: str = ""
 
 
-def confirm(ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime], reads: int) -> ReconcileResult:
+def confirm(
+    ledger: MeterLedger,
+    meter: Meter,
+    clock: Callable[[], datetime],
+    reads: int,
+    final_at: Mapping[str, datetime] | None = None,
+) -> ReconcileResult:
     """Compare what Stripe took with what it shows, for as many customers as `reads` requests are enough for.
 
-    A total that Stripe never shows is lost, and planned again. The second time, or where differences are sent, it is a
-    mismatch: it stays as it is, and people see it among the problems.
+    Those come first whose invoice becomes final soonest, by `final_at`.
+
+    A total that Stripe does not show is lost, and planned again. The second time, or where differences are sent, it is
+    given a day, and is a mismatch then: it stays as it is, and people see it among the problems.
     """
     outcome = ReconcileResult()
-    waiting = ledger.unconfirmed(clock() - LAG)
+    waiting = by_need(ledger.unconfirmed(clock() - LAG), final_at or {}, clock())
     for customer, (first, last) in waiting.items():
         pages = -(-int((last + HOUR - first) / HOUR) // HOURS_OF_A_PAGE)
         if outcome.reads + pages + (pages > 1) > reads:
@@ -92,9 +101,14 @@ def _confirm(
             judged.append(replace(seen, state=ReportState.REFUSED, finished_at=now, error=why))
             outcome.lost += 1
         elif meter.mode is Mode.TOTAL and report.hour_start not in lost:
-            said = f"Stripe shows {units:,} units after {seen.checks} looks; sent anew"
+            said = f"Stripe shows {units:,} units after {seen.checks} looks; sent again"
             judged.append(replace(seen, state=ReportState.LOST, finished_at=now, error=said))
             outcome.lost += 1
+        elif now - report.finished_at < GIVE_UP_DIFFERENCE and units in earlier_totals(
+            (each for each in revisions if each.hour_start == report.hour_start), meter.mode
+        ):
+            judged.append(seen)  # as if it had not come yet: Stripe can be a day behind
+            outcome.waiting += 1
         else:
             judged.append(replace(seen, state=ReportState.MISMATCH, error=_mismatch(seen)))
             outcome.mismatched += 1

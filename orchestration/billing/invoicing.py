@@ -1,17 +1,22 @@
-"""What Stripe's subscriptions and invoices say of usage: the periods that they bill, and the lines that they bill it on.
+"""What Stripe's subscriptions and invoices say of usage: the periods that are billed, and the lines of each invoice.
 
-Stripe is the authority: the ledger keeps what was read, so that a look reads only what is new.
+Stripe is the authority: the ledger keeps what was read, so that a look reads only what is new. What follows from it is
+in finality.py and billed_periods.py; when it is read, in read_invoices.py.
 """
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from typing import Any
+from typing import Any, Protocol
 
 import sqlalchemy as sa
 
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.ledger.tables import invoice_lines, subscription_periods
+from orchestration.settings import Settings
+
+DRAFT, VOID = "draft", "void"
+"""States of an invoice that matter here; one in another is final."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class InvoiceLine:
     subscription_item_id: str
     period_start: datetime
     period_end: datetime
+    """Not after the invoice was made: one that an amount triggers within a period bills what was used until then."""
     quantity: int
     amount: int
     """In the currency's minor unit."""
@@ -54,6 +60,58 @@ class InvoiceLine:
     """When Stripe is going to finalize it; None where it is final, or people do that."""
     finalized_at: datetime | None
     seen_at: datetime
+
+    @property
+    def is_void(self) -> bool:
+        return self.invoice_status == VOID
+
+    @property
+    def is_draft(self) -> bool:
+        return self.invoice_status == DRAFT
+
+
+@dataclass(frozen=True)
+class InvoiceReading:
+    """What one list of invoices has: of how many invoices, and their lines of the meter."""
+
+    created_at: Mapping[str, datetime] = field(default_factory=dict)
+    """By id, of all that were read, also of those without a line of the meter."""
+    drafts: Collection[str] = ()
+    """Ids of those that are not final, with a line of the meter."""
+    lines: Sequence[InvoiceLine] = ()
+
+
+class Invoices(Protocol):
+    """The vendor's subscriptions and invoices. The implementation is in `channels/stripe/invoices.py`."""
+
+    requests: int
+    """How many were made so far."""
+
+    def subscriptions(
+        self, meter_id: str, now: datetime, begun_since: datetime | None, ended_since: datetime
+    ) -> tuple[list[SubscriptionPeriod], dict[str, str]]:
+        """The current period of each item on the meter, and the lookup keys of their prices by id.
+
+        Of subscriptions that run, or those among them whose period began since then, and those that ended since then.
+
+        :raises StoppedError: Stripe could not be asked.
+        """
+
+    def invoices(self, items: Mapping[str, str], now: datetime, created_since: datetime) -> InvoiceReading:
+        """Invoices that were made since then. `items` are the subscription items on the meter, with their customers.
+
+        :raises StoppedError: Stripe could not be asked.
+        """
+
+    def voided(self, created_since: datetime) -> set[str]:
+        """Ids of those among them that are void.
+
+        :raises StoppedError: Stripe could not be asked.
+        """
+
+
+ConnectInvoices = Callable[[Settings], Invoices]
+"""Gives them as the environment configures them; raises StoppedError or ValueError where they cannot be read."""
 
 
 class Invoicing:
@@ -76,10 +134,24 @@ class Invoicing:
         order = [table.stripe_customer_id, table.period_start, table.line_id]
         return [InvoiceLine(**row) for row in self._rows(invoice_lines, table.period_end > ended_after, order=order)]
 
-    def save(self, periods: Iterable[SubscriptionPeriod], lines: Iterable[InvoiceLine]) -> None:
-        """In the place of what was known of the same item and start, and of the same line."""
+    def save(
+        self,
+        periods: Iterable[SubscriptionPeriod],
+        lines: Iterable[InvoiceLine],
+        read: Collection[str] = (),
+        gone: Collection[SubscriptionPeriod] = (),
+    ) -> None:
+        """In the place of what was known of the same item and start, and of the same line.
+
+        No other line of the invoices in `read` stays, and none of the periods in `gone`.
+        """
         with self._ledger.transaction() as connection:
-            self._replace(connection, subscription_periods, ["subscription_item_id", "period_start"], periods)
+            self._delete(connection, invoice_lines, [{"invoice_id": number} for number in sorted(read)])
+            key = ["subscription_item_id", "period_start"]
+            self._delete(
+                connection, subscription_periods, [{name: getattr(each, name) for name in key} for each in gone]
+            )
+            self._replace(connection, subscription_periods, key, periods)
             self._replace(connection, invoice_lines, ["line_id"], lines)
 
     def _rows(
@@ -100,8 +172,14 @@ class Invoicing:
     ) -> None:
         written = [{**asdict(row), **self._names} for row in rows]
         if written:
-            ours = [table.c[name] == value for name, value in self._names.items()]
-            named = [table.c[name] == sa.bindparam(f"of_{name}", type_=table.c[name].type) for name in key]
-            keys = [{f"of_{name}": row[name] for name in key} for row in written]
-            connection.execute(sa.delete(table).where(*ours, *named), keys)
+            self._delete(connection, table, [{name: row[name] for name in key} for row in written])
             connection.execute(sa.insert(table), written)
+
+    def _delete(self, connection: sa.Connection, table: sa.Table, keys: Sequence[Mapping[str, Any]]) -> None:
+        if keys:
+            ours = [table.c[name] == value for name, value in self._names.items()]
+            named = [table.c[name] == sa.bindparam(f"of_{name}", type_=table.c[name].type) for name in keys[0]]
+            connection.execute(
+                sa.delete(table).where(*ours, *named),
+                [{f"of_{name}": value for name, value in key.items()} for key in keys],
+            )

@@ -1,13 +1,17 @@
-"""The lake's copy of the meter reports, which the models compare with what was counted."""
+"""The lake's copies of what the ledger has for the models: the meter reports, and the subscription periods."""
 
 import uuid
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 
-from orchestration.billing.meter_ledger import meter_ledger
-from orchestration.lake import meter_reports
+from orchestration.billing.invoicing import Invoicing
+from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
+from orchestration.lake import meter_reports, subscription_periods
 from orchestration.lake.lake import Lake
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
+from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
 from orchestration.settings import Settings
+from orchestration.usage.units import METER
 
 
 @dataclass(frozen=True)
@@ -18,10 +22,12 @@ class LedgerCopyResult:
     rows: int
     is_whole: bool
     """Every day, for the copy that was there was none of this ledger's."""
+    periods: int = 0
+    """Subscription periods: always all of them, they are few."""
 
 
 def copy_ledger(config: Settings) -> LedgerCopyResult:
-    """Bring the lake's copy of the meter reports up to the ledger: the UTC days that changed since the last copy."""
+    """Bring the lake's copies up to the ledger; of the meter reports, the UTC days that changed since the last copy."""
     ledger, lake = meter_ledger(config), Lake(config.lake)
     with lake.locked():
         changed, sealed = ledger.changed_days(), ledger.mark("copy")
@@ -35,4 +41,11 @@ def copy_ledger(config: Settings) -> LedgerCopyResult:
             seal = uuid.uuid4().hex
             meter_reports.set_seal(lake.root, seal)
             ledger.note_copied(changed, seal)
-    return LedgerCopyResult(len(days), rows, is_whole)
+        periods = subscription_periods.write(lake.root, _periods(ledger))
+    return LedgerCopyResult(len(days), rows, is_whole, periods)
+
+
+def _periods(ledger: MeterLedger) -> list[list[object]]:
+    known = Invoicing(ledger).periods(ended_after=datetime.min.replace(tzinfo=UTC))
+    values = [{**asdict(period), "meter": METER} for period in known]
+    return [[row[name] for name in SUBSCRIPTION_PERIOD_COLUMNS] for row in values]

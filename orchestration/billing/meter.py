@@ -84,6 +84,12 @@ Connect = Callable[[Settings], Meter]
 """Gives the meter as the environment configures it; raises StoppedError or ValueError where it cannot be used."""
 
 
+ADOPT = (
+    "Three hours after the last run with the ledger that was lost, `headroom stripe adopt --all` takes what Stripe"
+    " shows for what was reported; then run again"
+)
+
+
 def connected(config: Settings, ledger: MeterLedger, connect: Connect, adopts: bool = False) -> Meter | None:
     """Stripe's meter, if a key is set, after checks that it is the one that was reported to before, and that the ledger
     knows all reports; `adopts`: the caller is about to add those that it does not know.
@@ -94,9 +100,8 @@ def connected(config: Settings, ledger: MeterLedger, connect: Connect, adopts: b
         return None
     if not adopts and (since := restored.unadopted_since(ledger.ledger)):
         raise StoppedError(
-            f"the ledger is a copy of {since:%Y-%m-%d %H:%M} UTC and does not know what was reported since. Nothing was"
-            " sent. Three hours after the last run with the ledger that was lost, `headroom stripe adopt --all` takes"
-            " what Stripe shows for what was reported; then run again"
+            f"the ledger is a copy of {since:%Y-%m-%d %H:%M} UTC or older, and does not know what was reported since."
+            f" Nothing was sent. {ADOPT}"
         )
     meter = connect(config)
     known, found = ledger.mark("meter"), f"{meter.id} {meter.mode}"

@@ -2,15 +2,18 @@
 
 A revision's units and value are written once. Its state moves:
 
+    waiting ──approved──> prepared
+
     prepared ──claim──> sending ──taken──> sent ──Stripe shows the total──> confirmed
         │                  │ ├─refused──> refused         ├──it never does───> lost, then mismatch
         │                  │ └─not sent─> prepared        └──refused later───> refused
         └─superseded       └─no answer, or killed: in doubt, stays sending
 
-    refused, held ──no longer wanted──> superseded
+    refused, held, waiting ──no longer wanted──> superseded
 
-previewed: there was no key. held: for people to decide, such as what comes after the invoice is final; settled: they
-have. What is refused or lost counts as not reported, so the next plan makes a new revision of it.
+previewed: there was no key. waiting: a change that people have to approve. held: for people to decide, such as what
+comes after the invoice is final; settled: they have. What is refused or lost counts as not reported, so the next plan
+makes a new revision of it.
 """
 
 import uuid
@@ -24,6 +27,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestration.billing.metering import (
+    STANDS,
     CustomerHour,
     DayPlan,
     HourRecord,
@@ -41,10 +45,10 @@ TABLE = meter_reports.c
 UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
 ROWS = 10_000
 """Read at a time, where all of a day are."""
-PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD)
+PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD, ReportState.WAITING)
 UNSETTLED = "unsettled"
 """In place of a day's fingerprint: it is planned again, even if no usage is left of it."""
-UNSENT = (ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
+UNSENT = (ReportState.WAITING, ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
 """What a plan may take back."""
 
 
@@ -89,9 +93,11 @@ class MeterLedger:
         return first
 
     def open_days(self) -> set[date]:
-        """UTC days with hours that are planned again though their usage stays the same: what waited may be too late."""
-        unsettled = (ReportState.PREPARED, ReportState.SENDING, ReportState.REFUSED, ReportState.LOST)
-        query = sa.select(TABLE.hour_start).distinct().where(*self._ours, TABLE.state.in_(unsettled), _is_newest())
+        """UTC days with hours that are planned again though their usage stays the same: what waited may be too late by
+        now, and what was too late may not be by another grace period.
+        """
+        unsettled = (*UNSENT, ReportState.SENDING)
+        query = sa.select(TABLE.hour_start).distinct().where(*self._ours, TABLE.state.in_(unsettled), is_newest())
         with self.ledger.reading() as connection:
             return {hour.date() for (hour,) in connection.execute(query)}
 
@@ -123,13 +129,21 @@ class MeterLedger:
             key = (TABLE.stripe_customer_id == sa.bindparam("customer"), TABLE.hour_start == sa.bindparam("hour"))
             connection.execute(
                 sa.update(meter_reports)
-                .where(*self._ours, *key, _is_newest(), sa.or_(*(TABLE.state == state for state in UNSENT)))
+                .where(*self._ours, *key, is_newest(), sa.or_(*(TABLE.state == state for state in UNSENT)))
                 .values(state=ReportState.SUPERSEDED),
                 [{"customer": customer, "hour": hour} for customer, hour in plan.superseded],
             )
         if plan.reports:
             connection.execute(sa.insert(meter_reports), [self._row(report, at) for report in plan.reports])
-        if plan.superseded or plan.reports:
+        approved = [report.identifier for report in plan.waiting if report.state is ReportState.PREPARED]
+        if approved:
+            connection.execute(
+                sa.update(meter_reports)
+                .where(*self._ours, TABLE.identifier == sa.bindparam("key"), TABLE.state == ReportState.WAITING)
+                .values(state=ReportState.PREPARED, error=None),
+                [{"key": identifier} for identifier in approved],
+            )
+        if plan.superseded or plan.reports or approved:
             self._note_changed(connection, {day})
         self._set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else UNSETTLED)
 
@@ -138,24 +152,6 @@ class MeterLedger:
         return {**asdict(report), "env": self.env, "meter": self.event_name, "created_at": at, **counts}
 
     # Sending
-
-    def due(self, before: datetime, limit: int, since: datetime | None = None) -> list[Report]:
-        """Reports to be sent, oldest hour first: those that are prepared, and when there are none those in doubt whose
-        last attempt was `before` that moment. `since`: only of hours, and first attempts, from then on.
-        """
-        prepared, doubtful = TABLE.state == ReportState.PREPARED, TABLE.state == ReportState.SENDING
-        doubtful = sa.and_(doubtful, TABLE.attempted_at < before)
-        if since:
-            prepared = sa.and_(prepared, TABLE.hour_start >= since)
-            doubtful = sa.and_(doubtful, TABLE.first_attempt_at >= since)
-        return self._reports(prepared, limit=limit) or self._reports(doubtful, limit=limit)
-
-    def old(self, since: datetime) -> list[Report]:
-        """Those that `due` leaves out because of `since`."""
-        prepared = sa.and_(TABLE.state == ReportState.PREPARED, TABLE.hour_start < since)
-        return self._reports(
-            sa.or_(prepared, sa.and_(TABLE.state == ReportState.SENDING, TABLE.first_attempt_at < since))
-        )
 
     def claim(self, reports: Sequence[Report], at: datetime) -> list[Report]:
         """Note an attempt to send each of them, before it is made. `at` is the real clock."""
@@ -184,13 +180,13 @@ class MeterLedger:
                 self._note_changed(connection, {report.hour_start.date() for report in reports})
 
     def by_identifier(self, identifier: str) -> Report | None:
-        return next(iter(self._reports(TABLE.identifier == identifier)), None)
+        return next(iter(self.reports(TABLE.identifier == identifier)), None)
 
     # Looking
 
     def problems(self, limit: int | None = None) -> list[Report]:
         """Hours whose newest revision is not billed as it should be, and says why in its error; oldest first."""
-        return self._reports(TABLE.state.in_(PROBLEMS), _is_newest(), limit=limit)
+        return self.reports(TABLE.state.in_(PROBLEMS), is_newest(), limit=limit)
 
     def adopt(self, customer: str, hour: datetime, units: int, known: int, at: datetime) -> Report:
         """Take what Stripe shows in place of the units `known` to stand there: a further revision of the hour, also in
@@ -246,12 +242,12 @@ class MeterLedger:
 
     def knows(self, customer: str) -> bool:
         """Whether anything was ever recorded of the customer."""
-        return bool(self._reports(TABLE.stripe_customer_id == customer, limit=1))
+        return bool(self.reports(TABLE.stripe_customer_id == customer, limit=1))
 
     def of_customer(self, customer: str, start: datetime, end: datetime) -> list[Report]:
         """All revisions of the hours in `[start, end)`, in order."""
         window = (TABLE.stripe_customer_id == customer, TABLE.hour_start >= start, TABLE.hour_start < end)
-        return self._reports(*window)
+        return self.reports(*window)
 
     def misbilled_hours(self) -> int | None:
         """Customer-hours that Stripe bills otherwise than they were counted; None: nothing was ever sent there."""
@@ -273,6 +269,15 @@ class MeterLedger:
         )
         with self.ledger.reading() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
+
+    def largest_hours(self, connection: sa.Connection) -> dict[str, int]:
+        """By customer, the largest total of an hour that Stripe has, or may have."""
+        query = (
+            sa.select(TABLE.stripe_customer_id, sa.func.max(TABLE.units))
+            .where(*self._ours, TABLE.state.in_(STANDS))
+            .group_by(TABLE.stripe_customer_id)
+        )
+        return {customer: int(units) for customer, units in connection.execute(query)}
 
     # The copy in the lake
 
@@ -310,7 +315,8 @@ class MeterLedger:
                 connection.execute(sa.delete(marks).where(marks.c.name == name, marks.c.value == value))
             self._set_mark(connection, "copy", seal)
 
-    def _reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
+    def reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
+        """Those that meet the conditions on TABLE, oldest hour first."""
         columns = [column for column in TABLE if column.name not in ("env", "meter")]
         query = (
             sa.select(*columns)
@@ -322,7 +328,8 @@ class MeterLedger:
             return [_report(dict(row._mapping)) for row in connection.execute(query)]
 
 
-def _is_newest() -> sa.ColumnElement[bool]:
+def is_newest() -> sa.ColumnElement[bool]:
+    """Whether a report is the last revision of its customer and hour."""
     newer = meter_reports.alias()
     same = (newer.c[name] == TABLE[name] for name in ("env", "meter", "stripe_customer_id", "hour_start"))
     return ~sa.exists().where(*same, newer.c.revision > TABLE.revision)

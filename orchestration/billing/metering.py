@@ -8,8 +8,8 @@ a meter is, Stripe says; the hourly totals in the end are the same.
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 HORIZON = timedelta(days=34)
@@ -17,11 +17,13 @@ HORIZON = timedelta(days=34)
 RETRY_REFUSED = timedelta(hours=24)
 GIVE_UP = timedelta(hours=3)
 """Stripe adds up late; a total that does not show for so long will not appear."""
+GIVE_UP_DIFFERENCE = timedelta(hours=24)
+"""The same of a difference: to send one a second time, or to take Stripe's total in its place, bills it twice if it was
+only late.
+"""
 HOUR = timedelta(hours=1)
 MAX_UNITS = 10**15
 """Above this a meter value has more digits than Stripe takes."""
-SMALL_CHANGE = 1_000
-"""Units: less than that is never a change that has to be approved."""
 
 CustomerHour = tuple[str, datetime]
 
@@ -39,6 +41,8 @@ class ReportState(StrEnum):
     """Where a report stands."""
 
     PREVIEWED = "previewed"
+    WAITING = "waiting"
+    """For people to approve it."""
     PREPARED = "prepared"
     SENDING = "sending"
     SENT = "sent"
@@ -54,7 +58,7 @@ class ReportState(StrEnum):
 STANDS = (ReportState.SENDING, ReportState.SENT, ReportState.CONFIRMED, ReportState.MISMATCH)
 """What Stripe has, or may have."""
 BY_HAND = (ReportState.HELD, ReportState.SETTLED)
-"""What people decide, or have decided; it is planned again only with other units."""
+"""What people decide, or have decided."""
 
 
 @dataclass(frozen=True)
@@ -109,6 +113,8 @@ class Terms:
     """The hour from which on a customer's invoice can still change."""
     others_final_before: datetime | None = None
     """The same of customers that no account belongs to any more."""
+    closing: Mapping[str, datetime] = field(default_factory=dict)
+    """By customer, the end of a period that is over and whose invoice can still change: not for long."""
     retry: bool = False
     """Whether refused reports are repeated at once, and not after a day."""
 
@@ -126,6 +132,8 @@ class DayPlan:
     """Reports to be recorded, those among the recorded that they replace unsent, and what they change."""
 
     reports: list[MeterReport] = field(default_factory=list)
+    waiting: list[MeterReport] = field(default_factory=list)
+    """Recorded by an earlier plan, still wanted, and waiting for approval."""
     superseded: list[CustomerHour] = field(default_factory=list)
     """Also those that were refused or held, and are no longer wanted."""
     corrected: dict[CustomerHour, tuple[int, int]] = field(default_factory=dict)
@@ -181,11 +189,17 @@ def _decide(made: DayPlan, customer: str, hour: datetime, units: int, before: Ho
     if before and before.state is ReportState.SENDING:
         made.is_settled = made.is_settled and before.units == units  # one revision of an hour at a time
         return
-    is_waiting = before is not None and before.state is ReportState.PREPARED
+    is_unsent = before is not None and before.state in (ReportState.PREPARED, ReportState.WAITING)
     reason = terms.too_late(customer, hour)
-    if before and is_waiting and ((before.units, before.value) != (units, _value(units, before, terms)) or reason):
+    if before and is_unsent and ((before.units, before.value) != (units, _value(units, before, terms)) or reason):
         made.superseded.append((customer, hour))
-    elif is_waiting:
+    elif before and before.state is ReportState.WAITING:
+        if stands is not None:
+            made.corrected[customer, hour] = stands, units
+        same = replace(before, revision=before.revision - 1)
+        made.waiting.append(_report(customer, hour, units, same, terms, ReportState.WAITING))
+        return
+    elif is_unsent:
         return
     is_sure = before is None or before.is_sure or terms.mode is Mode.DELTA  # which is looked up before it is lost
     if units == (stands or 0) and is_sure:
@@ -207,7 +221,7 @@ def _decide(made: DayPlan, customer: str, hour: datetime, units: int, before: Ho
             made.reports.append(_report(customer, hour, units, before, terms, ReportState.HELD, error))
         return
     if before and is_repeated:
-        if before.state in BY_HAND:
+        if before.state is ReportState.SETTLED:
             return
         if before.state is ReportState.REFUSED and not terms.retry and terms.now - before.decided_at < RETRY_REFUSED:
             made.is_settled = False
@@ -237,55 +251,3 @@ def _report(
 
 def _value(units: int, before: HourRecord | None, terms: Terms) -> int:
     return units if terms.mode is Mode.TOTAL else units - ((before.stands if before else None) or 0)
-
-
-@dataclass
-class Change:
-    """What a plan changes, added up day by day; it keeps no report."""
-
-    reports: int = 0
-    held: int = 0
-    hours: dict[str, int] = field(default_factory=dict)
-    """Customer-hours by customer."""
-    units: dict[tuple[str, date], int] = field(default_factory=dict)
-    """Units that come, or go, by customer and UTC day."""
-    corrected_units: int = 0
-    corrected_customers: set[str] = field(default_factory=set)
-    _seal: "hashlib._Hash" = field(default_factory=hashlib.sha256)
-
-    def add(self, made: DayPlan) -> None:
-        for report in made.reports:
-            if report.state is ReportState.HELD:
-                self.held += 1
-                continue
-            customer = report.stripe_customer_id
-            stands, _ = made.corrected.get(report.key, (0, 0))
-            self.reports += 1
-            self.hours[customer] = self.hours.get(customer, 0) + 1
-            day = customer, report.hour_start.date()
-            self.units[day] = self.units.get(day, 0) + report.units - stands
-            if report.key in made.corrected:
-                self.corrected_units += abs(report.units - stands)
-                self.corrected_customers.add(customer)
-                self._seal.update(f"{report.identifier}|{report.units}|".encode())
-
-    @property
-    def seal(self) -> str:
-        """Stands for the corrections: who approves them, approves these and no others."""
-        return self._seal.hexdigest()[:8]
-
-    def refusal(self, desired_units: int, max_pct: int, max_customers: int, approved: str) -> str:
-        """Why the corrections have to be approved first; empty where they have not.
-
-        `desired_units` are those of all hours that can still be billed.
-        """
-        units, customers = self.corrected_units, len(self.corrected_customers)
-        is_large = units >= SMALL_CHANGE and units * 100 > desired_units * max_pct
-        if not (is_large or customers > max_customers) or approved == self.seal:
-            return ""
-        return (
-            f"{units:,} units of {customers:,} customers that were reported before would change; the limits are"
-            f" {max_pct} % of the {desired_units:,} units that can still be billed, and {max_customers:,} customers."
-            f" Nothing was recorded or sent. `headroom stripe plan` shows the changes. If they are right, approve them:"
-            f" `headroom stripe apply --approve {self.seal}`, or approve: {self.seal} in the config of stripe_usage"
-        )

@@ -3,18 +3,20 @@
 The assets, the sensor and the commands call this. Planning and sending is in report.py.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import groupby
 from operator import attrgetter
 
-from orchestration.billing import usage_query
+from orchestration.billing import needs, usage_query
+from orchestration.billing.budget import for_confirming
 from orchestration.billing.confirm import ReconcileResult, confirm
 from orchestration.billing.meter import Connect, ErrorEvent, connected
-from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
-from orchestration.billing.metering import HOUR, ReportState
-from orchestration.billing.revisions import Report, units_at_stripe
+from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger, meter_ledger
+from orchestration.billing.metering import GIVE_UP, GIVE_UP_DIFFERENCE, HOUR, Mode, ReportState
+from orchestration.billing.reads import note_reads, reads_left
+from orchestration.billing.revisions import Report, earlier_totals, units_at_stripe
 from orchestration.billing.usage_query import LOOK_BACK
 from orchestration.ledger import restored
 from orchestration.ledger.outbox import RefusedError
@@ -34,20 +36,11 @@ def look_back(config: Settings, connect: Connect, clock: Callable[[], datetime])
         meter = connected(config, ledger, connect)
         if meter is None:
             return None
-        result = confirm(ledger, meter, clock, reads_left(config, ledger, clock))
+        final_at, wanted = needs.of_invoices(config, ledger, clock())
+        reads = for_confirming(config.stripe_reads_per_day, reads_left(config, ledger, clock), wanted)
+        result = confirm(ledger, meter, clock, reads, final_at)
         note_reads(ledger, clock, result.reads)
         return result
-
-
-def reads_left(config: Settings, ledger: MeterLedger, clock: Callable[[], datetime]) -> int:
-    """How often Stripe's totals may still be read today (UTC)."""
-    return config.stripe_reads_per_day - int(ledger.mark(f"reads|{clock():%Y-%m-%d}") or 0)
-
-
-def note_reads(ledger: MeterLedger, clock: Callable[[], datetime], reads: int) -> None:
-    """They were read so many times more."""
-    today = f"reads|{clock():%Y-%m-%d}"
-    ledger.remember(today, str(int(ledger.mark(today) or 0) + reads))
 
 
 def note_rejections(config: Settings, connect: Connect, clock: Callable[[], datetime]) -> list[str]:
@@ -124,13 +117,33 @@ def adopt(config: Settings, connect: Connect, clock: Callable[[], datetime], cus
                 f"the last report of {customer} for {hour:%Y-%m-%d %H:%M} UTC is in doubt: the next runs find out"
             )
         units = meter.hourly_totals(customer, hour, hour + HOUR).get(hour, 0)
+        if until := _not_before(revisions, units, meter.mode, clock()):
+            raise LookupError(
+                f"Stripe may not have added up yet what was reported of {customer} for {hour:%Y-%m-%d %H:%M} UTC, and"
+                f" shows {units:,} units: if it does so still, adopt it after {until:%Y-%m-%d %H:%M} UTC"
+            )
         known = units_at_stripe(revisions, meter.mode).get((customer, hour), 0)
         return ledger.adopt(customer, hour, units, known, clock())
 
 
+def _not_before(revisions: Sequence[Report], shown: int, mode: Mode, now: datetime) -> datetime | None:
+    """Until when Stripe's total of an hour may be one that lacks a report; None: it is not."""
+    awaited: list[datetime] = []
+    for each in revisions:
+        if each.state is ReportState.CONFIRMED:
+            awaited.clear()
+        elif each.state in (*UNCONFIRMED, ReportState.LOST) and each.finished_at:
+            awaited.append(each.finished_at)
+    if not awaited:
+        return None
+    until = max(awaited) + (GIVE_UP_DIFFERENCE if shown in earlier_totals(revisions, mode) else GIVE_UP)
+    return until if now < until else None
+
+
 def adopt_all(config: Settings, connect: Connect, clock: Callable[[], datetime]) -> list[Report]:
     """Take what Stripe shows for what was reported, in all hours that usage is compared for: after the ledger was lost,
-    or restored from a backup. Not sooner than three hours after the last report was sent, for Stripe adds up late.
+    or restored from a backup. Not sooner than three hours after the last report was sent, for Stripe adds up late; what
+    the ledger knows to be sent more lately is left as it is.
 
     The hours that were different; the next plan sends what they lack.
 
@@ -156,9 +169,10 @@ def adopt_all(config: Settings, connect: Connect, clock: Callable[[], datetime])
             except RefusedError:
                 continue  # nothing of an unknown customer is billed; its reports will say so
             for hour in sorted(stands.keys() | shown.keys()):
+                known, units = stands.get(hour, 0), shown.get(hour, 0)
+                of_hour = [each for each in revisions if each.hour_start == hour]
                 is_in_doubt = hour in newest and newest[hour].is_in_doubt
-                if shown.get(hour, 0) != stands.get(hour, 0) and not is_in_doubt:
-                    known, units = stands.get(hour, 0), shown.get(hour, 0)
+                if units != known and not is_in_doubt and not _not_before(of_hour, units, meter.mode, clock()):
                     adopted.append(ledger.adopt(customer, hour, units, known, clock()))
         restored.note_adopted(ledger.ledger)
         return adopted

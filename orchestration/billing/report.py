@@ -4,26 +4,38 @@ The asset and the commands call this; each step can be repeated, and be killed, 
 at in reconcile.py.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
+from functools import cached_property, partial
+from typing import Any
 
 import sqlalchemy as sa
 
-from orchestration.billing import reporter, usage_query
+from orchestration.billing import due, reporter, usage_query
+from orchestration.billing.approval import Change, Limits, Waiting
 from orchestration.billing.catalog import plans
-from orchestration.billing.meter import Connect, connected
+from orchestration.billing.forgotten import forgotten
+from orchestration.billing.meter import ADOPT, Connect, Meter, StoppedError, connected
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
-from orchestration.billing.metering import HORIZON, Change, DayPlan, Mode, Terms, plan
+from orchestration.billing.metering import HORIZON, DayPlan, MeterReport, Mode, ReportState, Terms, plan
+from orchestration.billing.read_invoices import known_finality
+from orchestration.billing.reads import note_reads
 from orchestration.billing.reporter import SendResult
+from orchestration.billing.revisions import Report
 from orchestration.billing.usage_query import LOOK_BACK, BillableUsage
+from orchestration.ledger import restored
 from orchestration.settings import Settings
 from orchestration.usage import pricing
+from orchestration.usage.formatting import counted
 from orchestration.usage.periods import month_start, utc_hour
 from orchestration.usage.units import METER
 from orchestration.warehouse import queries
+
+SENT_THROUGH = "sent through"
+"""Name of a mark: the end of the hours of which nothing is left to be sent."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +49,8 @@ class ReportPlan:
     """Of customers in those hours."""
     unbilled_units: int
     """Of accounts without a Stripe customer in those hours."""
-    refusal: str
-    """Why it has to be approved first; empty where it has not."""
+    waiting: Waiting
+    """What has to be approved first; all the rest is sent."""
 
 
 @dataclass(frozen=True)
@@ -54,8 +66,10 @@ class CustomerChange:
     units: int
     currency: str
     amount_before: Decimal | None
-    """Overage at the catalogue's prices; None where the accounts have no plan of it, or several."""
+    """Overage at the catalog's prices; None where the accounts have no plan of it, or several."""
     amount: Decimal | None
+    is_waiting: bool = False
+    """Whether some of it has to be approved."""
 
     @property
     def added(self) -> Decimal:
@@ -69,6 +83,22 @@ class ReportResult:
     planned: ReportPlan
     sent: SendResult | None = None
     """None: a preview."""
+    unsent: list[Report] = field(default_factory=list)
+    """What is not at Stripe of periods that are over: their invoices are final soon."""
+    final_at: datetime | None = None
+    """When the first of these invoices is."""
+
+    @property
+    def alarm(self) -> str:
+        """What is about to miss its invoice, in a sentence; empty where nothing is."""
+        if not self.unsent:
+            return ""
+        customers = {report.stripe_customer_id for report in self.unsent}
+        return (
+            f"{counted(len(self.unsent), 'customer-hour')} of {counted(len(customers), 'customer')} in periods that are"
+            f" over are not at Stripe, and the first invoice is final at {self.final_at:%Y-%m-%d %H:%M} UTC; `headroom"
+            " stripe apply` tries again at once, and a schedule within minutes"
+        )
 
 
 def look_ahead(config: Settings, connect: Connect) -> tuple[ReportPlan, list[CustomerChange]]:
@@ -80,8 +110,8 @@ def look_ahead(config: Settings, connect: Connect) -> tuple[ReportPlan, list[Cus
     ledger = meter_ledger(config)
     meter = connected(config, ledger, connect)
     with _planning(config, ledger, meter.mode if meter else None) as planning:
-        planned = planning.look_ahead("")
-        return planned, planning.in_money(planned.change)
+        planned = planning.look_ahead()
+        return planned, planning.in_money(planned)
 
 
 def report_usage(
@@ -94,8 +124,8 @@ def report_usage(
 ) -> ReportResult:
     """Plan, record, send. `clock` is the real one; which hours are closed, the one of the figures says.
 
-    A plan that has to be approved is not recorded, and nothing is sent: see ReportPlan.refusal. `retry` sends again
-    what was refused less than a day ago.
+    What has to be approved is recorded, and waits; the rest is sent: see ReportPlan.waiting. `retry` sends again what
+    was refused less than a day ago.
 
     :raises engines.BusyError: another run does it.
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
@@ -105,12 +135,44 @@ def report_usage(
     with ledger.alone():
         meter = connected(config, ledger, connect)
         with _planning(config, ledger, meter.mode if meter else None, retry) as planning:
-            planned = planning.look_ahead(approved)
-            if not planned.refusal:
-                planning.commit()
-        if meter is None or planned.refusal:
+            planned, terms = planning.look_ahead(approved), planning.terms
+            if meter:
+                _know_all(config, ledger, meter, planned, clock)
+            planning.commit(planned.waiting)
+        if meter is None:
             return ReportResult(planned)
-        return ReportResult(planned, reporter.send_due(ledger, meter, clock, progress=progress))
+        sent = reporter.send_due(
+            ledger, meter, clock, progress=progress, too_late=terms.too_late, closing=terms.closing
+        )
+        if not sent.stopped and due.is_all_sent(ledger):
+            ledger.remember(SENT_THROUGH, planned.window[1].isoformat())
+        unsent = due.unsent(ledger, terms.closing)
+        grace = timedelta(hours=config.stripe_grace_hours)
+        final_at = min((terms.closing[report.stripe_customer_id] + grace for report in unsent), default=None)
+        return ReportResult(planned, sent, unsent, final_at)
+
+
+def _know_all(
+    config: Settings, ledger: MeterLedger, meter: Meter, planned: ReportPlan, clock: Callable[[], datetime]
+) -> None:
+    """:raises StoppedError: Stripe has usage that the ledger does not know of; it is treated as a copy from now on."""
+    if not config.stripe_reads_per_day:
+        return
+    found, reads = forgotten(ledger, meter, planned.change.hours, planned.window[1])
+    note_reads(ledger, clock, reads)
+    if found:
+        restored.note_older(ledger.ledger, clock())
+        raise StoppedError(f"{found.sentence}. Nothing was sent. {ADOPT}")
+
+
+def is_behind(config: Settings) -> bool:
+    """Whether closed hours were published that no run has brought to Stripe to the end.
+
+    :raises NothingPublishedError: no run has published anything yet.
+    """
+    closed = utc_hour(queries.data_quality(config.published)["as_of"])
+    through = meter_ledger(config).mark(SENT_THROUGH)
+    return through is None or datetime.fromisoformat(through) < closed
 
 
 class _Planning:
@@ -124,38 +186,40 @@ class _Planning:
         terms: Terms,
         window: tuple[datetime, datetime],
     ) -> None:
-        self._config, self._ledger, self._usage, self._terms = config, ledger, usage, terms
+        self._config, self._ledger, self._usage, self.terms = config, ledger, usage, terms
         self._end = window[1]
+        self._largest_hours: dict[str, int] | None = None
         basis = "preview" if terms.is_preview else str(terms.mode)
-        self._marks = {day: f"{basis}|{config.bill_sampled}|{mark}" for day, mark in usage.days().items()}
+        basis = f"{basis}|{config.bill_sampled}"
+        self._marks = {day: f"{basis}|{mark}" for day, mark in usage.days().items()}
         planned = {day: mark for day, mark in ledger.planned_days().items() if day >= window[0].date()}
         changed = {day for day in planned.keys() | self._marks if planned.get(day) != self._marks.get(day, "")}
         self._open = sorted(changed | {day for day in ledger.open_days() if day >= window[0].date()})
 
-    def look_ahead(self, approved: str) -> ReportPlan:
+    def look_ahead(self, approved: str = "") -> ReportPlan:
         change, config = Change(), self._config
         with self._ledger.ledger.reading() as connection:
             for day in self._open:
-                change.add(self._plan(connection, day))
-        start = utc_hour(self._terms.now - HORIZON)
-        final_until = self._terms.now - timedelta(hours=config.stripe_grace_hours)
+                made, unclaimed = self._plan(connection, day)
+                change.add(made, unclaimed, partial(self._largest, connection))
+        start = utc_hour(self.terms.now - HORIZON)
+        final_until = self.terms.now - timedelta(hours=config.stripe_grace_hours)
         units, unbilled = self._usage.units(start, final_until, month_start(final_until))
-        refusal = change.refusal(units, config.stripe_max_change_pct, config.stripe_max_changed_customers, approved)
-        return ReportPlan(change, (start, self._end), units, unbilled, refusal)
+        limits = Limits(config.stripe_max_change_pct, config.stripe_max_changed_customers)
+        waiting = Waiting() if self.terms.is_preview else change.waits(units, limits, {approved})
+        return ReportPlan(change, (start, self._end), units, unbilled, waiting)
 
-    def in_money(self, change: Change) -> list[CustomerChange]:
+    def in_money(self, planned: ReportPlan) -> list[CustomerChange]:
+        """A row for each customer and period whose units change: together they are the plan's units."""
         catalogued = {plan.name: plan for plan in plans(self._config) if plan.meter == METER}
+        waiting = planned.waiting.customers | {customer for customer, _ in planned.waiting.hours}
         added: dict[str, dict[date, int]] = {}
-        for (customer, day), units in change.units.items():
+        for (customer, day), units in planned.change.units.items():
             added.setdefault(customer, {})[day] = units
         changes = []
-        for period in self._usage.periods(sorted(added)):
-            customer, units = period["stripe_customer_id"], period["units"]
-            first, end = period["period_start"].date(), period["period_end"].date()
-            more = sum(units for day, units in added[customer].items() if first <= day < end)
-            if not more:
-                continue
-            plan = catalogued.get(period["plan"])
+
+        def note(period: Mapping[str, Any], units: int, more: int) -> None:
+            plan, customer = catalogued.get(period["plan"]), period["stripe_customer_id"]
             changes.append(
                 CustomerChange(
                     customer,
@@ -167,19 +231,73 @@ class _Planning:
                     plan.currency if plan else "",
                     pricing.price(plan, units - more) if plan else None,
                     pricing.price(plan, units) if plan else None,
+                    customer in waiting,
                 )
             )
-        return sorted(changes, key=lambda each: (-abs(each.added), -each.units))
 
-    def commit(self) -> None:
+        for period in self._usage.periods(sorted(added)):
+            days = added[period["stripe_customer_id"]]
+            first, end = period["period_start"].date(), period["period_end"].date()
+            if more := sum(days.pop(day) for day in sorted(days) if first <= day < end):
+                note(period, period["units"], more)
+        # What is left has no usage any more: nobody's period says how to divide it.
+        owners = {each["stripe_customer_id"]: each for each in self._usage.owners(sorted(added))}
+        for customer, days in sorted(added.items()):
+            for month in sorted({day.replace(day=1) for day in days}):
+                if more := sum(units for day, units in days.items() if day.replace(day=1) == month):
+                    start = datetime.combine(month, time(), UTC)
+                    note({**owners[customer], "period_start": start}, max(more, 0), more)
+        return sorted(changes, key=lambda each: (-abs(each.added), -abs(each.units - each.units_before)))
+
+    def commit(self, waiting: Waiting) -> None:
         for day in self._open:
             with self._ledger.ledger.transaction() as connection:
-                made = self._plan(connection, day)
-                self._ledger.commit(connection, day, self._marks.get(day, ""), made, self._terms.now)
+                made, _ = self._plan(connection, day)
+                made.reports = [_decided(report, made, waiting) for report in made.reports]
+                made.waiting = [_decided(report, made, waiting) for report in made.waiting]
+                self._ledger.commit(connection, day, self._marks.get(day, ""), made, self.terms.now)
 
-    def _plan(self, connection: sa.Connection, day: date) -> DayPlan:
+    def _plan(self, connection: sa.Connection, day: date) -> tuple[DayPlan, Callable[[str, datetime, int], bool]]:
+        """A day's plan, and whether units that a customer loses in an hour of it seem to have no customer now."""
         hours = [(customer, hour, units) for customer, hour, units in self._usage.hours(day) if customer]
-        return plan(hours, self._ledger.recorded(connection, day, self._terms.mode), self._terms)
+        unmapped: dict[datetime, list[int]] = {}
+
+        def unclaimed(customer: str, hour: datetime, lost: int) -> bool:
+            if not unmapped:
+                unmapped.update(self._usage.unmapped(day))
+            without = unmapped.get(hour, [])
+            return lost in without or lost == sum(without) or customer not in self._customers
+
+        made = plan(hours, self._ledger.recorded(connection, day, self.terms.mode), self.terms)
+        return made, unclaimed
+
+    @cached_property
+    def _customers(self) -> set[str]:
+        return self._usage.customers()
+
+    def _largest(self, connection: sa.Connection, customer: str) -> int:
+        """The largest hour that was ever reported of the customer; of a new one, of anybody."""
+        if self._largest_hours is None:
+            self._largest_hours = self._ledger.largest_hours(connection)
+        return self._largest_hours.get(customer, max(self._largest_hours.values(), default=0))
+
+
+def _decided(report: MeterReport, made: DayPlan, waiting: Waiting) -> MeterReport:
+    if report.state not in (ReportState.PREPARED, ReportState.WAITING):
+        return report
+    if not waiting.has(report, report.key in made.corrected):
+        return replace(report, state=ReportState.PREPARED)
+    before, units = made.corrected.get(report.key, (0, report.units))
+    return replace(
+        report,
+        state=ReportState.WAITING,
+        error=f"{units - before:+,} units wait for approval: {waiting.why}; `headroom stripe plan` shows the code",
+    )
+
+
+def _others(of_accounts: Mapping[str, datetime], known: Mapping[str, datetime]) -> dict[str, datetime]:
+    """Without the customers whose subscription periods are known: Stripe's go before the accounts' own."""
+    return {customer: at for customer, at in of_accounts.items() if customer not in known}
 
 
 @contextmanager
@@ -192,6 +310,7 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
     # to be too much.
     first = max((now - LOOK_BACK).date(), queries.kept_from(config.published))
     start = datetime.combine(first, time(), UTC)
+    still_open, closing = known_finality(ledger, now, timedelta(hours=config.stripe_grace_hours))
     with usage_query.billable_usage(config.published, start, end, config.bill_sampled) as usage:
         terms = Terms(
             env=config.env,
@@ -200,8 +319,9 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
             now=now,
             is_preview=mode is None,
             live_since=ledger.live_since(),
-            final_before=usage.open_since(final_until),
+            final_before={**usage.open_since(final_until), **still_open},
             others_final_before=month_start(final_until),
+            closing={**_others(usage.closing(final_until, now), still_open), **closing},
             retry=retry,
         )
         yield _Planning(config, ledger, usage, terms, (start, end))

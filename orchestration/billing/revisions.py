@@ -58,3 +58,15 @@ def units_at_stripe(reports: Iterable[Report], mode: Mode) -> dict[CustomerHour,
 def reports_at_stripe(reports: Iterable[Report]) -> dict[CustomerHour, Report]:
     """The newest report of each customer and hour that Stripe has, or may have, from revisions in order."""
     return {report.key: report for report in reports if report.state in STANDS}
+
+
+def earlier_totals(reports: Iterable[Report], mode: Mode) -> set[int]:
+    """What Stripe may show of an hour while it has not added up its newest reports, from the hour's revisions in order:
+    what it had before each of them.
+    """
+    totals, units = set(), 0
+    for report in reports:
+        if report.state in STANDS:
+            totals.add(units)
+            units = report.units if mode is Mode.TOTAL else units + report.value
+    return totals

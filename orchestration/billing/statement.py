@@ -3,9 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from decimal import Decimal
+from itertools import accumulate, pairwise
 
 from orchestration.billing.certificate import Certificate
+from orchestration.billing.invoicing import InvoiceLine, SubscriptionPeriod
 from orchestration.billing.metering import ReportState
+from orchestration.usage import pricing
+from orchestration.usage.formatting import counted as in_words
+from orchestration.usage.pricing import Plan
 
 TROUBLED = (ReportState.REFUSED, ReportState.LOST, ReportState.HELD, ReportState.SETTLED, ReportState.MISMATCH)
 
@@ -41,11 +47,11 @@ class BilledHour:
     @property
     def verdict(self) -> str:
         """The hour in a sentence."""
-        counted, reported = f"{self.counted_units:,} units counted", f"{self.reported_units:,}"
+        counted, reported = f"{in_words(self.counted_units, 'unit')} counted", f"{self.reported_units:,}"
         if self.state is None and not self.counted_units:
             return "no unit counted, and nothing reported"
         if not self.is_closed:
-            return f"{counted} so far; an hour is reported after the first build behind its end"
+            return f"{counted} so far; an hour is reported by the first run after its end"
         if self.state is None:
             return (
                 f"{counted}, nothing reported: the next run reports it, or holds it where it comes too late; usage from"
@@ -55,18 +61,24 @@ class BilledHour:
             return f"{counted}, nothing sent: STRIPE_API_KEY is not set"
         if self.state in TROUBLED:
             return f"{counted}, {reported} reported ({self.state}): {self.error}"
+        if self.state is ReportState.WAITING:
+            return f"{counted}, {reported} reported; {self.error}"
         if self.state is ReportState.SENDING:
             return f"{counted}, {reported} sent and in doubt ({self.error or 'no answer yet'}); the next run settles it"
         if self.state is ReportState.PREPARED:
-            return f"{counted}, {reported} reported; what is missing waits to be sent by the next run"
+            return f"{counted}, {reported} reported; the rest is not sent yet, the next run sends it"
         if self.counted_units != self.reported_units:
             more = self.counted_units - self.reported_units
             return f"{counted} now, {reported} reported: {more:+,} since then, which the next run reports"
         if self.state is ReportState.CONFIRMED:
             return f"{counted}, reported and confirmed by Stripe"
+        sent = f"sent {self.sent_at:%Y-%m-%d %H:%M} UTC, " if self.sent_at else ""
         if self.stripe_units is None:
-            return f"{counted} and reported; Stripe's total is looked at later"
-        return f"{counted} and reported; Stripe showed {self.stripe_units:,} at the last look, and is looked at again"
+            return f"{counted} and reported; {sent}not confirmed yet: Stripe adds up later, and a later run compares"
+        return (
+            f"{counted} and reported; {sent}not confirmed yet: Stripe showed {self.stripe_units:,} at the last look, a"
+            " later run looks again"
+        )
 
 
 @dataclass(frozen=True)
@@ -80,6 +92,34 @@ class Statement:
     """When the usage was counted; the reports are as they are now."""
     hours: Sequence[BilledHour]
     certificate: Certificate | None
+    plan: Plan | None = None
+    """That all of the customer's accounts have; None: they have several, or none of the catalog."""
+    subscriptions: Sequence[SubscriptionPeriod] = ()
+    """Stripe's periods that overlap this one."""
+    lines: Sequence[InvoiceLine] = ()
+    """Those of invoices that were read, with usage of this period."""
+
+    @property
+    def currency(self) -> str:
+        return self.plan.currency if self.plan else ""
+
+    @property
+    def amount(self) -> Decimal | None:
+        """What the counted units cost at the catalog's prices, without the base price; None where it has no plan."""
+        return pricing.price(self.plan, self.counted_units) if self.plan else None
+
+    @property
+    def reported_amount(self) -> Decimal | None:
+        """The same of the reported units."""
+        return pricing.price(self.plan, self.reported_units) if self.plan else None
+
+    @property
+    def hourly_amounts(self) -> list[Decimal | None]:
+        """What each hour adds to the amount of the hours before it: together they are the amount."""
+        if self.plan is None:
+            return [None] * len(self.hours)
+        sums = [pricing.price(self.plan, units) for units in accumulate(hour.counted_units for hour in self.hours)]
+        return [amount - before for before, amount in pairwise([Decimal(0), *sums])]
 
     @property
     def counted_units(self) -> int:

@@ -7,12 +7,16 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 from orchestration.billing import usage_query
+from orchestration.billing.catalog import plans
+from orchestration.billing.catalog_rules import in_major
 from orchestration.billing.certificate_store import Certificates
+from orchestration.billing.invoicing import InvoiceLine, Invoicing, SubscriptionPeriod
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
 from orchestration.billing.metering import Mode, ReportState
 from orchestration.billing.revisions import Report, reports_at_stripe, units_at_stripe
@@ -20,11 +24,13 @@ from orchestration.billing.statement import BilledHour, Statement
 from orchestration.billing.usage_query import BillableUsage
 from orchestration.settings import Settings
 from orchestration.usage.periods import calendar_month, utc_hour
+from orchestration.usage.units import METER
 from orchestration.warehouse import queries
 
 AT_A_TIME = 50
 """Customers whose hours are in memory together."""
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
+Row = TypeVar("Row", SubscriptionPeriod, InvoiceLine)
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ def statements(config: Settings, name: str, month: datetime | None) -> list[Stat
         found: list[Statement] = []
         for customer in _customers(config, ledger, name):
             periods = _periods(usage, month, as_of, customer) or [_calendar_month(customer, month or as_of)]
-            found += _statements(ledger, usage, periods, as_of)
+            found += _statements(config, ledger, usage, periods, as_of)
         return [each for each in found if each.hours] or found[:1]
 
 
@@ -104,12 +110,12 @@ def write_statements(config: Settings, month: datetime) -> tuple[Path, int]:
     ):
         rows = csv.writer(index)
         rows.writerow(INDEX_COLUMNS)
-        for statement in _statements(ledger, usage, _periods(usage, month, as_of), as_of):
+        for statement in _statements(config, ledger, usage, _periods(usage, month, as_of), as_of):
             # what a customer is called is anybody's guess: it may not lead out of the folder
             name = f"{quote(statement.stripe_customer_id, safe='')[:200]}_{statement.period_start:%Y-%m-%d}.csv"
             with (folder / name).open("w", encoding="utf-8-sig", newline="") as file:
                 csv.writer(file).writerows(table(statement))
-            rows.writerow([*_index_row(statement), name])
+            rows.writerow(_index_row(statement, name))
             count += 1
     (folder / ".index.csv").replace(folder / "index.csv")
     return folder, count
@@ -118,17 +124,22 @@ def write_statements(config: Settings, month: datetime) -> tuple[Path, int]:
 COLUMNS = (
     *("hour_start", "units", "reported_units", "stripe_units", "state", "revisions", "identifier"),
     *("first_attempt_at", "sent_at", "confirmed_at", "note"),
+    *("amount", "currency", "period_start", "period_end", "subscription_ids", "invoice_ids", "line_ids"),
+    *("invoice_units", "invoice_amount"),
 )
+"""`amount` is what the hour adds at the catalog's prices. Period, ids and what was invoiced are in the total's row."""
 INDEX_COLUMNS = (
     *("stripe_customer_id", "period_start", "period_end", "hours", "units", "reported_units", "stripe_units"),
     *("status", "unsettled_hours", "note", "file"),
+    *("amount", "currency", "reported_amount", "subscription_ids", "invoice_ids", "line_ids"),
+    *("invoice_units", "invoice_amount"),
 )
 
 
 def table(statement: Statement) -> Iterator[Sequence[object]]:
     """The statement as rows of a CSV: names, hours, and the total."""
     yield COLUMNS
-    for hour in statement.hours:
+    for hour, amount in zip(statement.hours, statement.hourly_amounts, strict=True):
         moments = (hour.first_attempt_at, hour.sent_at, hour.confirmed_at)
         yield (
             _moment(hour.hour_start),
@@ -136,19 +147,42 @@ def table(statement: Statement) -> Iterator[Sequence[object]]:
             *(hour.state or "unreported", hour.revisions, hour.identifier),
             *(_moment(each) for each in moments),
             "" if hour.is_settled else hour.verdict,
+            *(_money(amount), statement.currency, *[""] * 7),
         )
     total = (statement.counted_units, statement.reported_units, statement.stripe_units)
     note = statement.certificate.sentence if statement.certificate else ""
-    yield ("total", *total, statement.status, sum(hour.revisions for hour in statement.hours), "", "", "", "", note)
+    revisions = sum(hour.revisions for hour in statement.hours)
+    period = (_moment(statement.period_start), _moment(statement.period_end))
+    yield (
+        *("total", *total, statement.status, revisions, "", "", "", "", note),
+        *(_money(statement.amount), statement.currency, *period, *_invoiced(statement)),
+    )
 
 
-def _index_row(statement: Statement) -> list[object]:
+def _invoiced(statement: Statement) -> list[object]:
+    """Ids with blanks between, and the sums of the invoice lines; empty where no invoice was read."""
+    lines, subscriptions = statement.lines, statement.subscriptions
+    return [
+        " ".join(dict.fromkeys(each.subscription_id for each in subscriptions)),
+        " ".join(dict.fromkeys(line.invoice_id for line in lines)),
+        " ".join(line.line_id for line in lines),
+        sum(line.quantity for line in lines) if lines else "",
+        _money(in_major(sum(line.amount for line in lines), lines[0].currency)) if lines else "",
+    ]
+
+
+def _money(amount: Decimal | None) -> str:
+    return "" if amount is None else f"{amount:f}"
+
+
+def _index_row(statement: Statement, file: str) -> list[object]:
     return [
         statement.stripe_customer_id,
         *(_moment(statement.period_start), _moment(statement.period_end), len(statement.hours)),
         *(statement.counted_units, statement.reported_units, statement.stripe_units),
         *(statement.status, len(statement.unsettled)),
-        statement.certificate.sentence if statement.certificate else "",
+        *(statement.certificate.sentence if statement.certificate else "", file),
+        *(_money(statement.amount), statement.currency, _money(statement.reported_amount), *_invoiced(statement)),
     ]
 
 
@@ -221,19 +255,45 @@ def _calendar_month(customer: str, at: datetime) -> dict[str, Any]:
 
 
 def _statements(
-    ledger: MeterLedger, usage: BillableUsage, periods: Sequence[Mapping[str, Any]], as_of: datetime
+    config: Settings,
+    ledger: MeterLedger,
+    usage: BillableUsage,
+    periods: Sequence[Mapping[str, Any]],
+    as_of: datetime,
 ) -> Iterator[Statement]:
     """Some customers at a time, so that memory is bounded."""
     if not periods:
         return
-    mode = _mode(ledger)
+    mode, since = _mode(ledger), min(each["period_start"] for each in periods)
     certificates = Certificates(ledger).since(min(each["period_end"] for each in periods) - timedelta(days=1))
+    invoicing, catalogued = Invoicing(ledger), {plan.name: plan for plan in plans(config) if plan.meter == METER}
+    subscribed, lines = _by_customer(invoicing.periods(since)), _by_customer(invoicing.lines(since))
     for first in range(0, len(periods), AT_A_TIME):
         some = periods[first : first + AT_A_TIME]
         start, end = min(each["period_start"] for each in some), max(each["period_end"] for each in some)
-        counted = usage.of_customers([each["stripe_customer_id"] for each in some], start, end)
+        customers = [each["stripe_customer_id"] for each in some]
+        counted = usage.of_customers(customers, start, end)
+        plan_of = {(row["stripe_customer_id"], row["period_start"]): row["plan"] for row in usage.periods(customers)}
         for each in some:
             customer, start, end = each["stripe_customer_id"], each["period_start"], each["period_end"]
             units = {hour: units for hour, units in counted[customer].items() if start <= hour < end}
-            hours = billed_hours(units, ledger.of_customer(customer, start, end), mode, as_of)
-            yield Statement(customer, start, end, as_of, hours, certificates.get((customer, start)))
+            yield Statement(
+                customer,
+                start,
+                end,
+                as_of,
+                hours=billed_hours(units, ledger.of_customer(customer, start, end), mode, as_of),
+                certificate=certificates.get((customer, start)),
+                plan=catalogued.get(plan_of.get((customer, start)) or ""),
+                subscriptions=[
+                    s for s in subscribed.get(customer, ()) if s.period_start < end and s.period_end > start
+                ],
+                lines=[x for x in lines.get(customer, ()) if x.period_start < end and x.period_end > start],
+            )
+
+
+def _by_customer(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    found: dict[str, list[Row]] = {}
+    for row in rows:
+        found.setdefault(row.stripe_customer_id, []).append(row)
+    return found

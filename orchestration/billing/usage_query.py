@@ -8,6 +8,8 @@ from typing import Any
 
 import duckdb
 
+from orchestration.billing.owners_query import CUSTOMERS, OWNERS, UNMAPPED
+from orchestration.billing.span_query import Span, units_within
 from orchestration.warehouse.published_copy import NothingPublishedError, connected, query, rows_of
 
 LOOK_BACK_DAYS = 92
@@ -57,6 +59,13 @@ class BillableUsage:
         rows = self._connection.execute(BILLABLE_HOURS, window).fetchall()
         return [(customer, hour.replace(tzinfo=UTC), units) for customer, hour, units in rows]
 
+    def unmapped(self, day: date) -> dict[datetime, list[int]]:
+        """By hour of a day, the units of each account without a Stripe customer."""
+        start = max(datetime.combine(day, time()), self._start)
+        end = min(datetime.combine(day, time()) + timedelta(days=1), self._end)
+        rows = self._connection.execute(UNMAPPED, {"start": start, "end": end, "sampled": self._sampled}).fetchall()
+        return {hour.replace(tzinfo=UTC): units for hour, units in rows}
+
     def units(self, since: datetime, final_until: datetime, others_since: datetime) -> tuple[int, int]:
         """Units from `since` on, of customers and of accounts without one, in usage periods that ended after
         `final_until`; of whoever has none, from `others_since` on.
@@ -70,6 +79,10 @@ class BillableUsage:
         """Units of each of the customers' usage periods so far, with the plan that all its accounts have, or None."""
         window = {"end": self._end, "sampled": self._sampled, "customers": list(customers)}
         return rows_of(self._connection, BILLED_PERIODS, window)
+
+    def owners(self, customers: Sequence[str]) -> list[dict[str, Any]]:
+        """For each of the customers, whether or not it has usage: its accounts, and the plan that all of them have."""
+        return rows_of(self._connection, OWNERS, {"customers": list(customers)})
 
     def invoiced(
         self, ended_after: datetime, begun_before: datetime, customer: str | None = None
@@ -90,6 +103,10 @@ class BillableUsage:
             found[customer][hour.replace(tzinfo=UTC)] = units
         return found
 
+    def within(self, spans: Sequence[Span]) -> list[int]:
+        """Units of each (customer, start, end): of the hours that begin in it."""
+        return units_within(self._connection, spans, self._sampled)
+
     def accounts(self, customer: str, start: datetime, end: datetime) -> list[dict[str, Any]]:
         """What each account of the customer used in the hours in `[start, end)`."""
         window = {"start": _naive(start), "end": _naive(end)}
@@ -104,6 +121,17 @@ class BillableUsage:
         window = {"start": self._start, "end": self._end, "final_until": _naive(final_until)}
         rows = self._connection.execute(OPEN_SINCE, window).fetchall()
         return {customer: start.replace(tzinfo=UTC) for customer, start in rows}
+
+    def closing(self, final_until: datetime, now: datetime) -> dict[str, datetime]:
+        """By customer, when the last of its usage periods ended that did so after `final_until`, and is over."""
+        window = {"start": self._start, "end": self._end, "final_until": _naive(final_until), "now": _naive(now)}
+        rows = self._connection.execute(CLOSING, window).fetchall()
+        return {customer: end.replace(tzinfo=UTC) for customer, end in rows}
+
+    def customers(self) -> set[str]:
+        """Those with usage."""
+        rows = self._connection.execute(CUSTOMERS, {"start": self._start, "end": self._end}).fetchall()
+        return {customer for (customer,) in rows}
 
 
 def _naive(moment: datetime) -> datetime:
@@ -200,6 +228,20 @@ OPEN_SINCE = f"""
         where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
     ) as customers on periods.account_id = customers.account_id
     where periods.period_end > $final_until
+    group by customers.stripe_customer_id
+"""
+
+
+CLOSING = f"""
+    select customers.stripe_customer_id, max(periods.period_end) as period_end
+    from (
+        select account_id, max(period_end) as period_end from ({_BILLED}) as parts group by account_id, billed_from
+    ) as periods
+    inner join (
+        select distinct account_id, stripe_customer_id from billable_usage_hourly
+        where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
+    ) as customers on periods.account_id = customers.account_id
+    where periods.period_end > $final_until and periods.period_end <= $now
     group by customers.stripe_customer_id
 """
 

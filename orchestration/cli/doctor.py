@@ -4,6 +4,7 @@ Each check is of the part that knows how; here they are put together. Nothing is
 every command does: folders are made, and an older ledger is brought to this version.
 """
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -11,7 +12,8 @@ from datetime import UTC, datetime, timedelta
 
 import duckdb
 
-from orchestration.billing import catalog, usage_query
+from orchestration.billing import catalog, needs, usage_query
+from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.stripe import connect_products
 from orchestration.cli import run
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
@@ -163,15 +165,23 @@ def _lake_bucket(config: Settings, url: str) -> Finding:
 
 
 def _published(config: Settings) -> Iterator[Finding]:
-    subject, now = "published copy", config.now()
+    subject, now, log = "published copy", config.now(), published_copy.log_of(config.published)
+    stray = f"somebody opened it for writing and left the log {log}"
+    remedy = f"Run `rm {shlex.quote(str(log))}`, which loses only what they wrote, and open it with `duckdb -readonly`"
     try:
         quality = queries.data_quality(config.published)
     except published_copy.NothingPublishedError as error:
         yield Finding(subject, str(error))
         return
     except (duckdb.Error, ValueError) as error:
-        yield Finding(subject, f"cannot be read ({_first_line(error)}): `headroom run --only models` makes it anew")
+        if log.exists():
+            yield Finding(subject, f"cannot be read: {stray}. {remedy}")
+        else:
+            words = f"{config.published} cannot be read ({_first_line(error)})"
+            yield Finding(subject, f"{words}: run `headroom run --only models`, which makes it again")
         return
+    if log.exists():
+        yield Finding(subject, f"has figures that no run has counted: {stray}, and readers see what it has. {remedy}")
     problem = ""
     if now - quality["as_of"] >= timedelta(hours=config.stale_after_hours):
         problem = "no run has come this far since: `headroom run` says what stops it, `headroom ui` has the failed runs"
@@ -224,6 +234,9 @@ def _stripe(config: Settings) -> Iterator[Finding]:
         yield from _of("Stripe", catalog.check(config, connect_products))
     except (ValueError, RefusedError, published_copy.NothingPublishedError, duckdb.Error) as error:
         yield Finding("Stripe", str(error))
+    if check.exists(config.ledger_url):
+        short = needs.of_a_day(config, meter_ledger(config), config.now())
+        yield Finding("Stripe: requests a day", short, is_needed=False)
 
 
 def _postgres(config: Settings) -> Iterator[Finding]:

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from orchestration import settings
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.standing import standing
 from orchestration.cli import run, tables, ui_server
 from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
 from orchestration.cli.db import db_app
@@ -184,8 +185,8 @@ def digest(
         fail("a digest is sent by `headroom run`, which checks its figures first; `headroom digest --preview` shows it")
     day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
     try:
-        misbilled_hours = meter_ledger(config).misbilled_hours()
-        shown = preview_digest(config, day, "slack", digest_payloads, misbilled_hours, print_error, redraw)
+        billed = standing(meter_ledger(config))
+        shown = preview_digest(config, day, "slack", digest_payloads, billed, print_error, redraw)
     except published_copy.NothingPublishedError as error:
         fail(str(error))
     payload, replies = shown.payload, shown.replies

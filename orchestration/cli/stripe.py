@@ -11,15 +11,17 @@ from orchestration import settings
 from orchestration.billing import catalog, reconcile, report, statements
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.problems import problems as find_problems
+from orchestration.billing.standing import standing
 from orchestration.channels.stripe import connect_meter, connect_products
-from orchestration.cli import stripe_rehearsal, stripe_tables
+from orchestration.cli import stripe_problems, stripe_rehearsal, stripe_tables
 from orchestration.cli.console import console, fail, print_findings
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 from orchestration.warehouse import published_copy, queries
 
 stripe_app = typer.Typer(
-    help="Stripe: what is billed, what has to stand there, and whether it does.", no_args_is_help=True
+    help="Stripe: what is reported and billed, why, and whether Stripe is set up for it.", no_args_is_help=True
 )
 REFUSALS = (
     StoppedError,
@@ -64,18 +66,28 @@ def apply(
     except REFUSALS as error:
         fail(str(error))
     stripe_tables.print_outcome(outcome)
-    if outcome.planned.refusal:
-        fail(outcome.planned.refusal)
     if outcome.sent and outcome.sent.stopped:
         fail(f"{outcome.sent.stopped}. What was not sent is recorded; the next run sends it.")
+    if outcome.alarm:
+        fail(f"{outcome.alarm}.")
 
 
 @stripe_app.command()
 def problems(
     by_hour: Annotated[bool, typer.Option("--hours", help="each hour, with the identifier of its report")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each")] = False,
 ) -> None:
-    """Customer-hours that are not billed as they were counted, why, and what to do."""
-    stripe_tables.print_problems(meter_ledger(settings.load()).problems(), by_hour)
+    """What is not billed as counted: customer, cause, hours, units, money and what to do, the most expensive first.
+
+    Units and money are counted minus at Stripe: + is under-billed, - is over-billed.
+    """
+    config = settings.load()
+    ledger = meter_ledger(config)
+    found = find_problems(config, ledger, config.now(), by_hour)
+    if as_csv:
+        stripe_problems.write_problems(found)
+    else:
+        stripe_problems.print_problems(found, standing(ledger))
 
 
 @stripe_app.command()
@@ -88,7 +100,7 @@ def settle(
         reports = reconcile.settle(settings.load(), _clock, name, note)
     except REFUSALS as error:
         fail(str(error))
-    stripe_tables.print_problems(reports)
+    stripe_tables.print_settled(reports)
 
 
 @stripe_app.command()
@@ -170,12 +182,18 @@ def bootstrap(
         bool, typer.Option("--apply/--plan", help="make what is missing; or only show it, which is the default")
     ] = False,
 ) -> None:
-    """Meter, products and prices of our plans at Stripe: what stands, what is missing, what Stripe has no price for."""
+    """Meter, products and prices of our plans at Stripe: what is there, what is missing, what Stripe has no price for.
+
+    Works before the first run, too: the plans then come from the seeds.
+    """
+    config = settings.load()
+    if not config.published.exists():
+        console.print(f"Nothing was published yet: {catalog.PLANS_OF_FILES}.", soft_wrap=True)
     try:
         if is_applied:
-            for step in catalog.make(settings.load(), connect_products):
+            for step in catalog.make(config, connect_products):
                 stripe_tables.print_made(step)
-        stripe_tables.print_steps(catalog.catalog_steps(settings.load(), connect_products))
+        stripe_tables.print_steps(catalog.catalog_steps(config, connect_products))
     except REFUSALS as error:
         fail(str(error))
 

@@ -8,11 +8,13 @@ from decimal import Decimal
 from typing import Any
 
 from rich import box
+from rich.console import Console
+from rich.measure import Measurement
 from rich.progress import Progress, TextColumn
 from rich.table import Table
 from rich.text import Text
 
-from orchestration.billing.catalog_rules import Action, Step
+from orchestration.billing.catalog_rules import Action, Step, in_major
 from orchestration.billing.report import CustomerChange, ReportPlan, ReportResult
 from orchestration.billing.reporter import SendResult
 from orchestration.billing.revisions import Report
@@ -39,7 +41,7 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
             f"Would report {change.reports:,} customer-hours of {len(change.hours):,} customers, usage of"
             f" {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC."
         )
-        table = Table("Customer", "Account", "Period from", "Units before", "Units", "Overage before", "Overage")
+        table = Table("Customer", "Account", "Period from", "Units before", "Units", "Overage before", "Overage", "")
         table.box = box.SIMPLE_HEAD
         for column in table.columns[3:]:
             column.justify = "right"
@@ -53,13 +55,16 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
                 f"{each.units:,}",
                 _amount(each.amount_before, each.currency),
                 _amount(each.amount, each.currency),
+                Text("waits", "yellow") if each.is_waiting else "",
             )
-        console.print(table)
+        _print_whole(table)
         if limit is not None and len(changes) > limit:
             console.print(f"… and {len(changes) - limit:,} more: headroom stripe plan --all")
         for currency in sorted({each.currency for each in changes if each.amount is not None}):
             more = sum((each.added for each in changes if each.currency == currency), Decimal(0))
-            console.print(f"Overage by it, at the catalogue's prices: {more:+,.2f} {currency}")
+            console.print(f"Overage by it, at the catalog's prices: {more:+,.2f} {currency}")
+        if unpriced := sum(each.amount is None for each in changes):
+            console.print(f"No price is known for {counted(unpriced, 'row')}: they are in no amount.")
     if change.corrected_units:
         console.print(
             f"Corrections: {change.corrected_units:,} units of {len(change.corrected_customers):,} customers"
@@ -69,8 +74,8 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
         console.print(f"Too late to be billed: {change.held:,} customer-hours; `headroom stripe problems` lists them.")
     if planned.unbilled_units:
         console.print(f"Not billed: {planned.unbilled_units:,} units of accounts without a Stripe customer.")
-    if planned.refusal:
-        console.print(Text(f"Has to be approved: {planned.refusal}", "bold yellow"))
+    if planned.waiting.question:
+        console.print(Text(f"{planned.waiting.question}.", "bold yellow"))
 
 
 def print_outcome(outcome: ReportResult) -> None:
@@ -84,25 +89,15 @@ def print_outcome(outcome: ReportResult) -> None:
     )
     for refusal in sent.refusals[:LISTED]:
         console.print(Text(f"  {refusal.place}: {refusal.error}", "red"))
+    if question := outcome.planned.waiting.question:
+        console.print(Text(f"{question}.", "bold yellow"))
 
 
-def print_problems(reports: Sequence[Report], by_hour: bool = False) -> None:
-    """A block for each customer and reason, or for each hour with the identifier to name it by."""
-    if not reports:
-        console.print("No problem: every customer-hour is billed as it was counted, or will be.")
-    groups: dict[tuple[str, ...], list[Report]] = {}
+def print_settled(reports: Sequence[Report]) -> None:
+    """The hours that people have dealt with, and how."""
     for report in reports:
-        own = (report.identifier,) if by_hour else (report.state, report.error or "")
-        groups.setdefault((report.stripe_customer_id, *own), []).append(report)
-    for group in groups.values():
-        first, last = group[0], group[-1]
-        hours = f"{first.hour_start:%Y-%m-%d %H:%M}" + (
-            f" to {last.hour_start:%Y-%m-%d %H:%M}" if last != first else ""
-        )
-        units = sum(report.units for report in group)
-        head = f"{first.stripe_customer_id}  {hours} UTC  {counted(len(group), 'hour')}, {counted(units, 'unit')}  "
-        name = f"\n  {first.identifier}" if len(group) == 1 else ""
-        console.print(Text(head, "bold"), Text(f"{first.state}\n  {first.error or ''}{name}"), sep="")
+        _say(f"{report.place}: settled, {report.error}")
+    _say(f"{counted(len(reports), 'hour')} settled; none of them is a problem any more.")
 
 
 def print_adopted(reports: Sequence[Report]) -> None:
@@ -147,10 +142,10 @@ def print_explanation(explanation: Explanation) -> None:
 
 
 def print_statement(statement: Statement) -> None:
-    """A line for each hour with usage or a report, the totals, and the certificate."""
+    """A line for each hour with usage or a report, the totals in units and money, the invoice, and the certificate."""
     start, end = statement.period_start, statement.period_end
     _say(f"{statement.stripe_customer_id}, billing period {start:%d %b %Y %H:%M} to {end:%d %b %Y %H:%M} UTC", "bold")
-    table = _table("Hour (UTC)", "Units", "Reported", "Stripe", "Revision", "State", "Sent", "Confirmed", "Identifier")
+    table = _table("Hour (UTC)", "Units", "Reported", "Stripe", "Rev.", "State", "Sent", "Confirmed", "Identifier")
     for column in table.columns[1:5]:
         column.justify = "right"
     for hour in statement.hours:
@@ -162,16 +157,53 @@ def print_statement(statement: Statement) -> None:
     table.add_section()
     totals = (statement.counted_units, statement.reported_units, statement.stripe_units)
     table.add_row("Total", *(f"{units:,}" for units in totals), style="bold")
-    console.print(table)
+    _print_whole(table)
     for hour in statement.unsettled[:VERDICTS]:
         _print_verdict(hour)
     if (more := len(statement.unsettled) - VERDICTS) > 0:
         _say(f"… and {more:,} more hours that are not confirmed: --csv has a note for each")
+    _print_money(statement)
+    _print_invoices(statement)
     if statement.certificate:
         _say(statement.certificate.sentence, "green" if statement.status == "certified" else "yellow")
     else:
         _say(f"No certificate: {statement.status}.")
     _say(f"Hours without usage and reports are left out. Usage as counted {statement.as_of:%Y-%m-%d %H:%M} UTC.", "dim")
+
+
+def _print_money(statement: Statement) -> None:
+    if statement.plan is None:
+        _say("Amount unknown: the customer's accounts have no plan of the catalog, or several.")
+        return
+    plan, included = statement.plan, statement.plan.included_units
+    terms = "all units included" if included is None else f"{included:,} units included"
+    _say(
+        f"Usage on plan {plan.name} ({terms}), without the base price:"
+        f" {_amount(statement.amount, plan.currency)} for what was counted,"
+        f" {_amount(statement.reported_amount, plan.currency)} for what was reported."
+    )
+
+
+def _print_invoices(statement: Statement) -> None:
+    for each in statement.subscriptions:
+        _say(
+            f"Subscription {each.subscription_id}, item {each.subscription_item_id}: period"
+            f" {each.period_start:%Y-%m-%d %H:%M:%S} to {each.period_end:%Y-%m-%d %H:%M:%S} UTC"
+        )
+    for line in statement.lines:
+        final = f"final since {line.finalized_at:%Y-%m-%d %H:%M} UTC" if line.finalized_at else "not final"
+        _say(
+            f"Invoice {line.invoice_id} ({line.invoice_status}, {final}), line {line.line_id}: period"
+            f" {line.period_start:%Y-%m-%d %H:%M:%S} to {line.period_end:%Y-%m-%d %H:%M:%S} UTC,"
+            f" {counted(line.quantity, 'unit')},"
+            f" {_amount(in_major(line.amount, line.currency), line.currency.upper())}"
+        )
+    if len(statement.lines) > 1:
+        units, amount = (sum(values) for values in zip(*((x.quantity, x.amount) for x in statement.lines), strict=True))
+        currency = statement.lines[0].currency
+        _say(f"Invoiced in all: {counted(units, 'unit')}, {_amount(in_major(amount, currency), currency.upper())}")
+    if not statement.lines:
+        _say("No invoice read yet: a run after the period's end reads it.")
 
 
 def _print_accounts(accounts: Sequence[Mapping[str, Any]]) -> None:
@@ -185,7 +217,7 @@ def _print_accounts(accounts: Sequence[Mapping[str, Any]]) -> None:
         name = f"{row['account_name']} ({row['account_id']})" if row["account_name"] else row["account_id"]
         figures = (f"{row[column]:,}" for column in ("calls", "billable_units", "sampled_calls"))
         table.add_row(Text(printable(name)), *figures, f"{row['last_call_at']:%H:%M:%S}")
-    console.print(table)
+    _print_whole(table)
 
 
 def _print_endpoints(endpoints: Sequence[Mapping[str, Any]], day: datetime) -> None:
@@ -214,7 +246,7 @@ def _print_revisions(revisions: Sequence[Report]) -> None:
             *(_moment(report.created_at), _moment(report.finished_at), _moment(report.checked_at)),
             *(str(report.state), report.identifier),
         )
-    console.print(table)
+    _print_whole(table)
     for report in revisions:
         if report.error:
             _say(f"Revision {report.revision} of {report.hour_start:%H:%M}: {report.error}")
@@ -236,12 +268,19 @@ def _table(*columns: str) -> Table:
     return table
 
 
+def _print_whole(table: Table) -> None:
+    """As wide as it is: a narrow terminal wraps its lines, and no id is cut off."""
+    width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
+    wide = Console(file=console.file, width=max(width, console.width), force_terminal=console.is_terminal)
+    wide.print(table, highlight=False)
+
+
 def _number(units: int | None) -> str:
     return "" if units is None else f"{units:,}"
 
 
 def _moment(moment: datetime | None) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}" if moment else ""
+    return f"{moment:%Y-%m-%d %H:%M}" if moment else ""
 
 
 def print_steps(steps: Sequence[Step]) -> None:

@@ -9,7 +9,7 @@ from datetime import timedelta
 
 import dagster as dg
 
-from orchestration.billing import reconcile
+from orchestration.billing import reconcile, report
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.digest import deliver_waiting, stale_key
@@ -20,12 +20,15 @@ from orchestration.messages.digest import digest_key
 from orchestration.messages.wording import is_stale
 from orchestration.usage.periods import DIGEST_HOUR, latest_digest_date
 from orchestration.warehouse import queries
+from orchestration.warehouse.published_copy import NothingPublishedError
 
 INGEST = dg.AssetSelection.groups("ingest")
 MODELS = dg.AssetSelection.kind("dbt") | dg.AssetSelection.assets("published_copy")
 """Whatever groups the dbt project sorts its models into."""
 DIGEST = dg.AssetSelection.assets("usage_digest")
-STRIPE = dg.AssetSelection.assets("stripe_usage", "stripe_parity", "stripe_certificates")
+STRIPE = dg.AssetSelection.assets(
+    "stripe_usage", "stripe_invoices", "stripe_parity", "stripe_certificates", "invoice_differences"
+)
 CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")
 """Once a day: it reads all subscriptions."""
 POSTGRES = dg.AssetSelection.assets("postgres_tables")
@@ -110,7 +113,34 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
                 requests.append(dg.RunRequest(run_key=f"{on}|fresh|{quality['as_of'].isoformat()}", partition_key=on))
         return requests or dg.SkipReason("no digest is waiting")
 
-    return [daily_schedule, hourly_schedule, waiting_digests_schedule]
+    @dg.schedule(
+        job=hourly_job,
+        cron_schedule=f"*/{RETRY_MINUTES} * * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description=(
+            "Usage that is not at Stripe yet, for it gave no answer, or the run was killed: tried again 5, 10, 20 and"
+            " 40 minutes after the figures were published, long before an invoice is final."
+        ),
+    )
+    def waiting_usage_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if not settings.stripe_api_key:
+            return dg.SkipReason("STRIPE_API_KEY is not set")
+        try:
+            as_of, is_behind = queries.data_quality(settings.published)["as_of"], report.is_behind(settings)
+        except NothingPublishedError:
+            return dg.SkipReason("nothing is published yet")
+        doublings = ((settings.now() - as_of) // timedelta(minutes=RETRY_MINUTES)).bit_length()
+        if not (is_behind and doublings):
+            return dg.SkipReason("all usage is at Stripe")
+        under_way = dg.RunsFilter(job_name=hourly_job.name, statuses=IN_PROGRESS)
+        if context.instance.get_runs(filters=under_way, limit=1):
+            return dg.SkipReason("a run is under way")
+        return dg.RunRequest(
+            run_key=f"usage|{as_of.isoformat()}|{doublings}", asset_selection=[dg.AssetKey("stripe_usage")]
+        )
+
+    return [daily_schedule, hourly_schedule, waiting_digests_schedule, waiting_usage_schedule]
 
 
 @dg.sensor(

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo
 import dagster as dg
 
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.standing import standing
 from orchestration.channels.preview import digest_text
 from orchestration.channels.slack import blocks
 from orchestration.channels.slack.channel import SlackChannel
@@ -177,7 +178,7 @@ def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, wa
     Owners are looked up at Slack before it, those of all crossings: it is the transaction that tells which are news.
     """
     settings, ledger = project.settings, project.ledger()
-    figures = read_figures(settings, ledger, on, meter_ledger(settings).misbilled_hours())
+    figures = read_figures(settings, ledger, on, standing(meter_ledger(settings)))
     key = digest_key(settings.env, on.isoformat())
     as_of = figures.quality["as_of"]
     users = known_owners(project, channel, figures.crossings, warn)

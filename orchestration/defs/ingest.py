@@ -143,13 +143,20 @@ def ingest(
     description=(
         "What the ledger has of usage to Stripe, as Parquet by UTC day under `lake/meter_reports/`, for"
         " billing_reconciliation_hourly: one row per revision of a customer's hour. Only days that changed since the"
-        " last copy are written. If it fails, run it again; the folder may be deleted, the ledger is the truth."
+        " last copy are written. With it the subscription periods that were read at Stripe, under"
+        " `lake/subscription_periods/`. If it fails, run it again: both folders may be deleted, the ledger is the"
+        " truth."
     ),
 )
 def raw_meter_reports(project: Project) -> dg.MaterializeResult[None]:
     copied = lake_copy.copy_ledger(project.settings)
     return dg.MaterializeResult(
-        metadata={"days_written": copied.days, "rows_written": copied.rows, "is_whole": copied.is_whole}
+        metadata={
+            "days_written": copied.days,
+            "rows_written": copied.rows,
+            "is_whole": copied.is_whole,
+            "subscription_periods": copied.periods,
+        }
     )
 
 

@@ -9,12 +9,15 @@ from collections.abc import Callable
 
 import dagster as dg
 
+from orchestration.billing.certificate_problems import CertificateProblem, certificate_problems
+from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.slack import blocks
 from orchestration.defs.digest import STALE, crossing_row, deliver_waiting, done, freeze, known_owners
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger import restored
 from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
-from orchestration.messages import critical, crossings, monthly, weekly
+from orchestration.messages import critical, crossings, invoices, monthly, weekly
+from orchestration.messages.message import Message
 from orchestration.warehouse import published_copy, queries
 
 Decide = Callable[[Project, Channel, Callable[[str], object]], str]
@@ -134,7 +137,51 @@ critical_alert = build(
     " will be within a day. The next digest lists them as told.",
 )
 
+
+@dg.asset(
+    deps=["stripe_certificates"],
+    group_name="billing",
+    owners=OWNERS,
+    kinds={"slack"},
+    description=(
+        "Differences between invoices and what was counted, to finance's channel (HEADROOM_SLACK_CHANNEL_FINANCE, else"
+        " the data team's): one message for each customer, period and difference. Sent once, and again only with other"
+        " figures; without SLACK_BOT_TOKEN it is a preview, stored in the ledger."
+    ),
+)
+def invoice_differences(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+    settings, ledger = project.settings, project.ledger()
+    try:
+        channel = project.slack()
+    except ValueError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    now = clock()
+    keys = [freeze(project, _invoice_message(each), now) for each in certificate_problems(meter_ledger(settings), now)]
+    prefix = f"{settings.env}|{invoices.KIND}|"
+    if channel.is_preview:
+        for key in keys:
+            deliver(ledger, key, channel, clock)
+    else:
+        deliver_waiting(project, channel, prefix, context.log)
+    waiting = set(ledger.waiting("slack", prefix))
+    return dg.MaterializeResult(metadata={"differences": len(keys), "not_sent_yet": len(waiting)})
+
+
+def _invoice_message(problem: CertificateProblem) -> Message:
+    return invoices.invoice_message(
+        problem.key,
+        problem.stripe_customer_id,
+        (problem.period_start, problem.period_end),
+        problem.invoice_ids,
+        problem.units,
+        problem.invoice_units,
+        problem.money,
+        problem.cause,
+        problem.advice,
+    )
+
+
 BY_KIND = {"weekly": weekly_digest, "monthly": monthly_digest, "critical": critical_alert}
 """The assets that send notices, by what their keys begin with. Jobs and the code location take them from here."""
-KINDS = (*BY_KIND, "run_failure", "failing", STALE)
+KINDS = (*BY_KIND, invoices.KIND, "run_failure", "failing", STALE)
 """What any notice's key begins with."""

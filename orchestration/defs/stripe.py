@@ -5,15 +5,19 @@ from collections.abc import Iterator
 import dagster as dg
 
 from orchestration.billing import catalog, certify, reconcile, report
+from orchestration.billing.certificate_problems import CertificateProblem, certificate_problems
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.read_invoices import read_invoices
 from orchestration.billing.report import ReportResult
 from orchestration.billing.reporter import SendResult
 from orchestration.billing.revisions import Report
-from orchestration.channels.stripe import connect_meter, connect_products
+from orchestration.billing.standing import standing
+from orchestration.channels.stripe import connect_invoices, connect_meter, connect_products
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import RefusedError
+from orchestration.usage.standing import Standing
 
 LISTED = 50
 """Hours that are listed one by one; `headroom stripe problems` has all."""
@@ -23,7 +27,7 @@ class StripeRun(dg.Config):
     """What people decide for one run."""
 
     approve: str = ""
-    """The code that a plan which changes too much was refused with: sends it."""
+    """The code of what waits for approval, as `headroom stripe plan` shows it: sends it."""
     retry_refused: bool = False
     """Sends again what Stripe refused less than a day ago, after a repair."""
 
@@ -37,9 +41,11 @@ class StripeRun(dg.Config):
         "Usage to Stripe: for each customer and closed UTC hour what Stripe is to bill. First the difference between"
         " the marts and the ledger is recorded, then it is sent, each hour once; an hour is sent again only where its"
         " total changed. What Stripe refused is listed and tried again after a day.\n\n"
-        "If it fails, nothing is lost: the message says what to do, and the next run goes on where this one stopped."
-        " A plan that changes more of what was reported before than the limits allow waits for approval: look at"
-        " `headroom stripe plan`, then launch this asset with `approve` in its config.\n\n"
+        "If it fails, nothing is lost: the message says what to do, and waiting_usage_schedule tries again within"
+        " minutes. A customer that Stripe gives no answer for keeps no other waiting.\n\n"
+        "Corrections that are larger than the limits allow, usage that leaves a customer because no account belongs to"
+        " it any more, and hours far larger than any before wait for approval; all the rest is sent. Look at `headroom"
+        " stripe plan`, then launch this asset with `approve` in its config.\n\n"
         "Without STRIPE_API_KEY it is a preview: recorded, not sent. Accounts without a Stripe customer are counted"
         " here and listed in utilization_mtd."
     ),
@@ -57,8 +63,10 @@ def stripe_usage(context: dg.AssetExecutionContext, config: StripeRun, project: 
     except (StoppedError, RefusedError, ValueError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     metadata = _figures(outcome)
-    if outcome.planned.refusal:
-        raise dg.Failure(outcome.planned.refusal, metadata=metadata, allow_retries=False)
+    if outcome.planned.waiting.question:
+        context.log.warning(outcome.planned.waiting.question)
+    if outcome.alarm:
+        raise dg.Failure(f"{outcome.alarm}.", metadata=metadata, allow_retries=False)
     if outcome.sent and outcome.sent.stopped:
         raise dg.Failure(
             f"{outcome.sent.stopped}. What was not sent is recorded; the next run sends it.",
@@ -78,11 +86,14 @@ def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
         "units": sum(change.units.values()),
         "corrected_units": change.corrected_units,
         "corrected_customers": len(change.corrected_customers),
+        "units_waiting_for_approval": planned.waiting.units,
         "too_late": change.held,
         "units_in_window": planned.units,
         "units_without_customer": planned.unbilled_units,
         "window": f"{start.isoformat()} to {end.isoformat()}",
     }
+    if planned.waiting.question:
+        figures |= {"approval": planned.waiting.question}
     if sent:
         figures |= {"taken": sent.taken, "refused": sent.refused, "in_doubt": sent.in_doubt}
         figures |= {"refusals": "\n".join(f"{r.place}: {r.error}" for r in sent.refusals)} if sent.refusals else {}
@@ -103,7 +114,8 @@ def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
             description=(
                 "No customer-hour is billed otherwise than it was counted: none refused, none that Stripe shows another"
                 " total for, none that came too late. Each says why and what to do; `headroom stripe problems` lists"
-                " all, `headroom stripe settle` ends what was dealt with by hand."
+                " all with their money, `headroom stripe settle` ends what was dealt with by hand. Hours that Stripe"
+                " did not confirm yet, or that were not sent yet, do not fail it: the metadata counts them."
             ),
         )
     ],
@@ -123,7 +135,8 @@ def stripe_parity(
         looked = None
     except (StoppedError, ValueError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    problems = meter_ledger(project.settings).problems(LISTED + 1)
+    ledger = meter_ledger(project.settings)
+    problems, counted = ledger.problems(LISTED + 1), standing(ledger)
     figures = {}
     if looked:
         names = ("confirmed", "waiting", "lost", "mismatched", "reads", "customers_left")
@@ -136,59 +149,124 @@ def stripe_parity(
         severity=dg.AssetCheckSeverity.ERROR,
         metadata={
             "hours": f"more than {LISTED}" if len(problems) > LISTED else str(len(problems)),
+            **(_under_way(counted) if counted else {}),
             **({"problems": _listed(problems[:LISTED])} if problems else {}),
         },
     )
 
 
 @dg.asset(
-    deps=["stripe_parity"],
+    deps=["published_copy"],
     group_name="billing",
     owners=OWNERS,
     kinds={"stripe"},
     description=(
-        "For each customer whose usage period has ended within the last 34 days: whether it was billed as it was"
-        " counted, hour by hour, by the marts, the ledger and Stripe. A period where all three are equal is certified,"
-        " once; an open one says which hours differ and is compared again after six hours, and once more within two"
-        " hours before its invoice is final (HEADROOM_STRIPE_GRACE_HOURS). A month takes eight of"
-        " HEADROOM_STRIPE_READS_PER_DAY. `headroom stripe statement` prints a customer's certificate.\n\n"
-        "What is open is repaired where stripe_parity, or `headroom stripe explain`, says how."
+        "Stripe's subscription periods and the invoice lines of the meter, into the ledger: when an invoice is final,"
+        " and what is on it. All subscriptions once a day, those whose period just ended in each run, invoices from the"
+        " oldest on that is not final. They go before the accounts' own periods: usage of an hour is billed by the"
+        " subscription period in which it begins.\n\n"
+        "If it fails, nothing was saved, and the next run reads again: the message says what to do. The key needs to"
+        " read subscriptions and invoices."
     ),
 )
-def stripe_certificates(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+def stripe_invoices(project: Project) -> dg.MaterializeResult[None]:
     try:
-        compared = certify.certify(project.settings, connect_meter, clock)
+        look = read_invoices(project.settings, connect_meter, connect_invoices, clock)
     except BusyError as error:
-        return dg.MaterializeResult(metadata={"outcome": f"not compared: {error}"})
+        return dg.MaterializeResult(metadata={"outcome": f"not read: {error}"})
     except (StoppedError, ValueError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    if compared is None:
-        return dg.MaterializeResult(metadata={"outcome": "previewed: set STRIPE_API_KEY to compare"})
-    if compared.stopped:
-        context.log.warning(compared.stopped)
-    table = [
-        dg.TableRecord(
-            {
-                "customer": each.stripe_customer_id,
-                "period": f"{each.period_start:%Y-%m-%d} to {each.period_end:%Y-%m-%d}",
-                "counted": each.units,
-                "reported": each.reported_units,
-                "Stripe": "" if each.stripe_units is None else str(each.stripe_units),
-                "invoice can change until": f"{each.final_at:%Y-%m-%d %H:%M}",
-                "what differs": each.difference or "",
-            }
+    if look is None:
+        return dg.MaterializeResult(metadata={"outcome": "not read: STRIPE_API_KEY is not set"})
+    left = "HEADROOM_STRIPE_READS_PER_DAY is used up for today" if look.is_left else "read"
+    figures = {"changed_periods": look.periods, "lines": look.lines, "requests": look.requests}
+    return dg.MaterializeResult(metadata={"outcome": left, **figures})
+
+
+@dg.asset(
+    deps=["stripe_invoices", "stripe_parity"],
+    group_name="billing",
+    owners=OWNERS,
+    kinds={"stripe"},
+    check_specs=[
+        dg.AssetCheckSpec(
+            "invoiced_as_counted",
+            asset="stripe_certificates",
+            description=(
+                "No customer's period is invoiced otherwise than it was counted. Each difference says why, until when"
+                " it can be repaired, and what to do; `headroom stripe problems` lists them with the hours,"
+                " `headroom stripe settle` ends what was dealt with by hand."
+            ),
         )
-        for each in compared.open[:LISTED]
-    ]
-    return dg.MaterializeResult(
+    ],
+    description=(
+        "For each customer whose subscription period has ended within the last 34 days: whether its invoice has what"
+        " was counted. Soon after the period's end, and within the last hour before its invoice is final, what was counted"
+        " is compared with what was reported and what Stripe's meter shows: what differs then can still be repaired."
+        " Once the invoice is final, its lines are compared, units and amount; where all are equal the period is"
+        " certified. Usage that comes later opens it again.\n\n"
+        "Usage that no subscription bills is listed, too. `headroom stripe statement` prints a customer's certificate."
+    ),
+)
+def stripe_certificates(
+    context: dg.AssetExecutionContext, project: Project
+) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
+    settings = project.settings
+    try:
+        compared = certify.certify(settings, connect_meter, clock)
+        outcome = "compared" if compared else "previewed: set STRIPE_API_KEY to compare"
+    except BusyError as error:
+        compared, outcome = None, f"not compared: {error}"
+    except (StoppedError, ValueError) as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    figures = {}
+    if compared:
+        figures = {"certified": compared.certified, "open": len(compared.open), "awaiting": len(compared.awaiting)}
+        figures |= {"reads": compared.reads, "left_for_later": compared.left}
+        if compared.stopped:
+            context.log.warning(compared.stopped)
+    problems = certificate_problems(meter_ledger(settings), clock())
+    yield dg.MaterializeResult(metadata={"outcome": outcome, **figures})
+    yield dg.AssetCheckResult(
+        passed=not problems,
+        severity=dg.AssetCheckSeverity.ERROR,
         metadata={
-            "certified": compared.certified,
-            "open": len(compared.open),
-            "reads": compared.reads,
-            "left_for_later": compared.left,
-            **({"differences": dg.MetadataValue.table(table)} if table else {}),
-        }
+            "periods": len(problems),
+            **({"differences": _differences(problems[:LISTED])} if problems else {}),
+        },
     )
+
+
+def _differences(problems: list[CertificateProblem]) -> dg.MetadataValue:
+    return dg.MetadataValue.table(
+        [
+            dg.TableRecord(
+                {
+                    "customer": each.stripe_customer_id,
+                    "period (UTC)": f"{each.period_start:%Y-%m-%d %H:%M} to {each.period_end:%Y-%m-%d %H:%M}",
+                    "invoice": each.invoice_ids or "",
+                    "counted": each.units,
+                    "invoiced": "" if each.invoice_units is None else str(each.invoice_units),
+                    "money": each.money,
+                    "why": each.cause,
+                    "what to do": each.advice,
+                }
+            )
+            for each in problems
+        ]
+    )
+
+
+def _under_way(counted: Standing) -> dict[str, dg.MetadataValue]:
+    """Hours that are neither confirmed nor a problem."""
+    kinds = {
+        "not_sent_yet": (counted.unsent, counted.unsent_since),
+        "not_confirmed_yet": (counted.unconfirmed, counted.unconfirmed_since),
+    }
+    return {
+        name: dg.MetadataValue.text(f"{hours:,}" + (f", since {since:%Y-%m-%d %H:%M} UTC" if since else ""))
+        for name, (hours, since) in kinds.items()
+    }
 
 
 def _listed(problems: list[Report]) -> dg.MetadataValue:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
@@ -15,6 +15,8 @@ FIGURES = {
     "events_rejected": ("rejected_lines",),
 }
 """Columns of data_quality that are worth a plot on an asset's page."""
+SOURCES_OF_ONE_ASSET = DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True)
+"""One asset copies all of what the ledger has: two sources of dbt."""
 
 
 class Translator(DagsterDbtTranslator):
@@ -31,7 +33,7 @@ class Translator(DagsterDbtTranslator):
 
 def build_models(project: Project) -> dg.AssetsDefinition:
     """The dbt assets; parses the dbt project first where it changed."""
-    manifest, translator = project.dbt().manifest(), Translator()
+    manifest, translator = project.dbt().manifest(), Translator(SOURCES_OF_ONE_ASSET)
     for node in manifest["nodes"].values():
         if node["resource_type"] == "test":  # what it means and what to do, where its failure shows
             node["meta"] = {"description": node["description"].strip() or None, **node.get("meta", {})}

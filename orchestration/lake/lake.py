@@ -30,7 +30,15 @@ import pyarrow.parquet as pq
 from filelock import FileLock
 
 from orchestration.lake import batch as making
-from orchestration.lake import batch_lines, compaction, deduplication, landing, meter_reports, parquet
+from orchestration.lake import (
+    batch_lines,
+    compaction,
+    deduplication,
+    landing,
+    meter_reports,
+    parquet,
+    subscription_periods,
+)
 from orchestration.lake.account_files import ACCOUNTS_FILES, ROWS_REJECTED_COLUMNS, AccountsFile
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
 from orchestration.lake.bucket import LakeBucket
@@ -93,6 +101,7 @@ class Lake:
                 "warehouse and ledger.sqlite away, and run again; the landing files are then read anew."
             )
         meter_reports.create(self.root)
+        subscription_periods.create(self.root)
         if not (self.root / KEPT_FROM).exists():
             self._write_kept_from(SINCE_EVER)
         if empty.exists():

@@ -2,7 +2,8 @@
 
 A copy does not know what was sent after it was made, and says so of itself by two marks. While it has the first, each
 message is looked for at the channel before it is sent (`outbox.py`); while it has the second, nothing is reported to
-Stripe until what Stripe shows was taken over (`billing.py`). A ledger that was never a copy has neither.
+Stripe until what Stripe shows was taken over. A ledger that was never a copy has neither; one that was brought back by
+other means gets them when Stripe shows what it does not know (`billing/forgotten.py`).
 """
 
 import sqlite3
@@ -59,6 +60,13 @@ def unadopted_since(ledger: Ledger) -> datetime | None:
     """When it was copied, if what Stripe shows was not taken over since; None of any other ledger."""
     found = _mark(ledger, UNADOPTED)
     return datetime.fromisoformat(found) if found else None
+
+
+def note_older(ledger: Ledger, at: datetime) -> None:
+    """It was found to be a copy, though it did not say so: as of now nothing is reported until `note_adopted`."""
+    with ledger.transaction() as connection:
+        connection.execute(sa.delete(marks).where(marks.c.name.in_((COPIED, UNADOPTED))))
+        connection.execute(sa.insert(marks), [{"name": name, "value": at.isoformat()} for name in (COPIED, UNADOPTED)])
 
 
 def note_adopted(ledger: Ledger) -> None:

@@ -16,6 +16,7 @@ from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.messages import account_wording, critical, crossings, email_draft, wording
 from orchestration.settings import Settings
 from orchestration.usage import units
+from orchestration.usage.standing import Standing
 from orchestration.warehouse import published_copy, queries
 
 
@@ -31,8 +32,8 @@ class Figures:
     endpoints: Sequence[Mapping[str, Any]]
     utilization: Sequence[Mapping[str, Any]]
     before: datetime | None
-    misbilled_hours: int | None
-    """Customer-hours that Stripe bills otherwise than they were counted; None: nothing was ever sent there."""
+    standing: Standing | None
+    """How far what was counted is at Stripe; None: nothing was ever sent there."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +88,7 @@ def digest_key(env: str, on: str) -> str:
     return f"{env}|digest|{on}"
 
 
-def read_figures(settings: Settings, ledger: Ledger, on: date, misbilled_hours: int | None) -> Figures:
+def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standing | None) -> Figures:
     """:raises NothingPublishedError: no run has published anything yet."""
     published = settings.published
     with ledger.transaction() as connection:
@@ -106,7 +107,7 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, misbilled_hours: 
             calls={row["account_id"]: row["calls"] for row in published_copy.query(published, queries.DAILY_CALLS)},
             utilization=published_copy.query(published, queries.UTILIZATION),
             before=before,
-            misbilled_hours=misbilled_hours,
+            standing=standing,
         )
 
 
@@ -142,7 +143,7 @@ def compose_digest(
         _links(settings.ui_url, run_id),
     )
     told = [crossing for crossing in withdrawn if former[crossing] == crossings.Outcome.ANNOUNCED]
-    digest["footer"].append(wording.parity(figures.misbilled_hours))
+    digest["footer"].append(wording.parity(figures.standing, settings.zone))
     if line := wording.withdrawal(told, used):
         digest["footer"].insert(0, line)
     told_before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
@@ -184,7 +185,7 @@ def preview_digest(
     on: date,
     channel: str,
     render: Render,
-    misbilled_hours: int | None,
+    standing: Standing | None,
     warn: Callable[[str], object],
     redraw: bool = False,
 ) -> Preview:
@@ -202,7 +203,7 @@ def preview_digest(
         at = delivery.finished_at or delivery.created_at
         replies = [part.payload for part in ledger.parts(key)]
         return Preview(delivery.payload, replies, delivery, at.astimezone(settings.zone), emails)
-    figures = read_figures(settings, ledger, on, misbilled_hours)
+    figures = read_figures(settings, ledger, on, standing)
     with ledger.transaction() as connection:
         content = compose_digest(figures, ledger, connection, settings, on, warn)
     payload, drawn = render(content.digest, content.table, settings.env, ids)

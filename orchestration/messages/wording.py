@@ -14,6 +14,7 @@ from orchestration.messages import account_wording as words
 from orchestration.messages.account_wording import DigestDay, Row, hits_cap, threshold_name
 from orchestration.messages.crossings import CrossingKey, news_since, urgency
 from orchestration.usage.formatting import counted, format_pct, sparkline
+from orchestration.usage.standing import Standing
 from orchestration.usage.units import METER
 
 DETAILED = 3
@@ -97,13 +98,27 @@ def withdrawal(keys: Collection[CrossingKey], used: Sequence[Row]) -> str:
     return f"Corrected usage, below what was announced: {named}{more}" if rows else ""
 
 
-def parity(misbilled_hours: int | None) -> str:
+def parity(standing: Standing | None, zone: ZoneInfo) -> str:
     """Whether Stripe bills what was counted, in the footer; None: nothing is sent to Stripe."""
-    if misbilled_hours is None:
+    if standing is None:
         return "nothing is sent to Stripe"
-    if misbilled_hours:
-        return f"Stripe: {counted(misbilled_hours, 'customer-hour')} not billed as counted (`headroom stripe problems`)"
-    return "Stripe: billed as counted"
+    parts = [
+        (standing.misbilled, "not billed as counted", None, ""),
+        (standing.for_approval, "waiting for approval", standing.for_approval_since, "since"),
+        (standing.unsent, "not sent yet", standing.unsent_since, "since"),
+        (standing.unconfirmed, "not confirmed yet", standing.unconfirmed_since, "sent since"),
+    ]
+    told = [
+        f"{counted(hours, 'customer-hour')} {what}"
+        + (f" ({verb} {moment.astimezone(zone):%d %b %H:%M %Z})" if moment else "")
+        for hours, what, moment, verb in parts
+        if hours
+    ]
+    if not told:
+        return "Stripe: confirmed as counted"
+    # what is not confirmed yet, or not sent yet, needs no decision
+    command = " (`headroom stripe problems`)" if standing.misbilled or standing.for_approval else ""
+    return f"Stripe: {', '.join(told)}{command}"
 
 
 def _headline(news: Sequence[Row], used_up: Sequence[Row], morning: DigestDay) -> str:

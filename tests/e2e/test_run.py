@@ -179,7 +179,7 @@ def test_steps_do_only_what_they_are_named_after(program: Program, stripe: FakeS
     assert "Stripe: 1 taken of 1 customer-hours" in program.run("run", "--only", "stripe").stdout
     assert sum(stripe.totals("cus_acme", "api-calls").values()) == 9
     explained = program.ask("stripe", "explain", "Acme Corp", "2024-11-20T07").stdout
-    assert "1 units counted and reported; Stripe's total is looked at later" in explained
+    assert "1 unit counted and reported; sent" in explained
     digest = program.run("run", "--only", "digest")
     assert "already previewed" in digest.stdout
     assert "Ingested" not in digest.stdout

@@ -33,7 +33,12 @@ GRAPH = {
         "stg_subjects",
     },
     "usage": {"daily_usage", "daily_usage_by_endpoint", "hourly_profile", "hourly_usage"},
-    "billable": {"billable_usage_hourly", "billed_usage_hourly", "billing_reconciliation_hourly"},
+    "billable": {
+        "billable_usage_hourly",
+        "billed_usage_hourly",
+        "billing_reconciliation_hourly",
+        "stg_subscription_periods",
+    },
     "trends": {"account_profiles", "error_rates", "momentum", "retry_storms", "top_accounts_30d", "weekly_changes"},
     "quotas": {"gauge_readings", "meter_events", "meters", "plans", "quota_current", "quota_history"},
     "periods": {
@@ -178,6 +183,7 @@ def test_schedules_start_by_themselves_only_in_production(data: Path, monkeypatc
             "daily_schedule": status,
             "hourly_schedule": status,
             "waiting_digests_schedule": status,
+            "waiting_usage_schedule": status,
         }
 
 

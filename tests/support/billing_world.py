@@ -39,6 +39,14 @@ EMPTY = """
         account_id varchar, stripe_customer_id varchar, hour_start timestamp, billable_units bigint,
         sampled_calls bigint
     );
+    create table if not exists stg_accounts (
+        account_id varchar, account_name varchar, stripe_customer_id varchar, plan varchar
+    );
+    create table if not exists utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar);
+    create table if not exists plans (
+        plan varchar, meter varchar, base_price decimal(18, 2), currency varchar
+    );
+    create table if not exists plan_tiers (plan varchar, meter varchar, tier_number integer);
 """
 
 

@@ -182,6 +182,8 @@ final as (
         known_accounts.is_listed
     from bounded
     inner join known_accounts on bounded.account_id = known_accounts.account_id
+    -- a quota change that is ahead of the clock ends the running period, and begins one that is not there yet
+    where bounded.period_start <= {{ utc_literal(as_of()) }}
 )
 
 select * from final

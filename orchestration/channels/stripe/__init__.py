@@ -1,6 +1,7 @@
 """Stripe: the only importer of its SDK. Importing this package costs nothing; the SDK takes half a second.
 
-What `defs/` and `cli/` hand to billing is here: how it reaches the meter, and products and prices.
+What `defs/` and `cli/` hand to billing is here: how it reaches the meter, subscriptions and invoices, and products and
+prices.
 """
 
 from typing import TYPE_CHECKING
@@ -9,6 +10,7 @@ from orchestration.settings import Settings
 
 if TYPE_CHECKING:
     from orchestration.channels.stripe.check import StripeProducts
+    from orchestration.channels.stripe.invoices import StripeInvoices
     from orchestration.channels.stripe.meter import StripeMeter
     from orchestration.channels.stripe.rehearsal import StripeSandbox
 
@@ -21,6 +23,16 @@ def connect_meter(config: Settings) -> "StripeMeter":
     from orchestration.channels.stripe import meter
 
     return meter.configured(config)
+
+
+def connect_invoices(config: Settings) -> "StripeInvoices":
+    """Stripe's subscriptions and invoices. Nothing is asked yet.
+
+    :raises ValueError: there is no key, or none that can be used; the message says what to do.
+    """
+    from orchestration.channels.stripe import invoices
+
+    return invoices.configured(config)
 
 
 def connect_products(config: Settings) -> "StripeProducts":

@@ -7,7 +7,8 @@ from typing import Any
 
 import stripe
 
-from orchestration.billing.catalog_rules import Catalog, CatalogState, Step, compare
+from orchestration.billing.catalog_rules import Catalog, CatalogState, Price, Step, compare
+from orchestration.billing.item_prices import other_prices, price_findings
 from orchestration.billing.subscriptions import LIVE, Subscription, customers, subscription_findings
 from orchestration.channels.stripe.catalog import (
     NOTHING_CHANGED,
@@ -38,13 +39,16 @@ def catalogue_findings(
     """
     by_customer = customers(accounts)
     try:
-        findings = [step.finding for step in compare(wanted, catalog_state(client, wanted))]
+        state = catalog_state(client, wanted)
+        findings = [step.finding for step in compare(wanted, state)]
         with explained("the subscriptions", NOTHING_CHANGED, RefusedError):
             subscriptions = list(_subscriptions(client))
         served = {subscription.customer for subscription in subscriptions if subscription.status in LIVE}
         gone = _gone(client, [customer for customer in by_customer if customer not in served][:LOOKED_UP])
+        others = _prices(client, other_prices(wanted, state.prices, by_customer, subscriptions))
     except RefusedError as error:
         return [Finding("catalogue at Stripe", str(error))]
+    findings += price_findings(wanted, state.prices, by_customer, subscriptions, others)
     return findings + subscription_findings(wanted, by_customer, subscriptions, gone)
 
 
@@ -137,6 +141,16 @@ def _gone(client: stripe.StripeClient, candidates: Iterable[str]) -> set[str]:
                     raise
                 gone.add(customer)
     return gone
+
+
+def _prices(client: stripe.StripeClient, ids: Iterable[str]) -> dict[str, Price]:
+    """Each with its tiers, which a subscription's items do not show: one request for each."""
+    meters, found = None, {}
+    for number in ids:
+        meters = meters or meters_by_id(client)
+        with explained(f"price {number}", NOTHING_CHANGED, RefusedError):
+            found[number] = as_price(client.v1.prices.retrieve(number, {"expand": ["tiers"]}), meters)
+    return found
 
 
 def _subscriptions(client: stripe.StripeClient) -> Iterator[Subscription]:

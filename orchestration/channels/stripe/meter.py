@@ -112,7 +112,7 @@ class StripeMeter:
             except stripe.StripeError as error:
                 status, message = error.http_status, str(error.user_message or "")
                 if status == 429:
-                    self._pace.hold(_retry_after(error))
+                    self._pace.hold(retry_after(error))
                 elif status == 400 and _EXISTS in message:
                     return
                 elif isinstance(error, stripe.IdempotencyError) or (status and status >= 500):
@@ -192,7 +192,7 @@ class StripeMeter:
             except stripe.StripeError as error:
                 status = error.http_status
                 if status == 429:
-                    self._pace.hold(_retry_after(error))
+                    self._pace.hold(retry_after(error))
                 elif isinstance(error, stripe.InvalidRequestError) and status in (400, 404):
                     raise RefusedError(refusal(error, what)) from None
                 elif status in (401, 403):
@@ -218,7 +218,7 @@ def explanation(code: str) -> str:
     return _CODES.get(code, f"Stripe did not count it ({code}): look the code up in its documentation")
 
 
-def _retry_after(error: stripe.StripeError) -> float:
+def retry_after(error: stripe.StripeError) -> float:
     """Seconds that Stripe asks to wait; the SDK does not look."""
     asked = str((error.headers or {}).get("Retry-After", "1"))
     return min(int(asked), LONGEST_WAIT_SECONDS) if asked.isdecimal() else 1

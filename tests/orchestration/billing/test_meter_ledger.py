@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from orchestration.billing import due
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import DayPlan, HourRecord, MeterReport, Mode, ReportState
 from orchestration.billing.revisions import Report, reports_at_stripe
@@ -83,7 +84,7 @@ def test_reports_of_other_environments_and_meters_are_not_seen(reports: MeterLed
     commit(MeterLedger(reports.ledger, "production", "api-calls"), report())
     commit(MeterLedger(reports.ledger, "local", "storage"), report(identifier="x"))
 
-    assert reports_of(reports) == reports.due(NOW, 9) == reports.problems() == reports.totals() == []
+    assert reports_of(reports) == due.prepared(reports, 9) == reports.problems() == reports.totals() == []
     assert reports.live_since() is None
     assert reports.open_days() == set()
     assert reports.planned_days() == {}
@@ -128,7 +129,7 @@ def test_plan_supersedes_what_is_not_at_stripe(reports: MeterLedger, state: Repo
     commit(reports, report(state=state), report("cus_2", state=state), report(hour=SEVEN - HOUR, state=state))
     commit(reports, superseded=[("cus_1", SEVEN)])
 
-    gives_way = state in (S.PREPARED, S.REFUSED, S.LOST, S.HELD)
+    gives_way = state in (S.WAITING, S.PREPARED, S.REFUSED, S.LOST, S.HELD)
     assert states(reports) == {
         "cus_1 20-06 1": state,
         "cus_1 20-07 1": S.SUPERSEDED if gives_way else state,
@@ -148,7 +149,7 @@ def test_day_is_open_while_the_newest_of_an_hour_may_need_another_plan(
     reports: MeterLedger, state: ReportState
 ) -> None:
     commit(reports, report(state=state))
-    is_open = state in (S.PREPARED, S.SENDING, S.REFUSED, S.LOST)
+    is_open = state in (S.WAITING, S.PREPARED, S.SENDING, S.REFUSED, S.LOST, S.HELD)
     assert reports.open_days() == ({TODAY} if is_open else set())
 
     commit(reports, report(revision=2, state=S.CONFIRMED))
@@ -172,15 +173,27 @@ def test_marks_are_remembered_for_each_meter(reports: MeterLedger) -> None:
 
 def test_due_are_the_prepared_oldest_first_and_then_those_in_doubt(reports: MeterLedger) -> None:
     commit(reports, report(), report("cus_2", SEVEN - HOUR), report(hour=SEVEN - HOUR), report("cus_2", state=S.SENT))
-    [doubtful, *_] = reports.claim(reports.due(NOW, 1), NOW)
+    [doubtful] = reports.claim(due.prepared(reports, 1), NOW)
     assert doubtful.identifier == "cus_1 20-06 1"
 
-    assert identifiers(reports.due(NOW + HOUR, 1)) == ["cus_2 20-06 1"]
-    assert identifiers(reports.due(NOW + HOUR, 9)) == ["cus_2 20-06 1", "cus_1 20-07 1"]
-    reports.claim(reports.due(NOW, 9), NOW + HOUR)
-    assert reports.due(NOW, 9) == []
-    assert identifiers(reports.due(NOW + HOUR, 9)) == ["cus_1 20-06 1"]
-    assert len(reports.due(NOW + 2 * HOUR, 9)) == 3
+    assert identifiers(due.prepared(reports, 1)) == ["cus_2 20-06 1"]
+    assert identifiers(due.prepared(reports, 9)) == ["cus_2 20-06 1", "cus_1 20-07 1"]
+    reports.claim(due.prepared(reports, 9), NOW + HOUR)
+    assert due.prepared(reports, 9) == []
+    assert identifiers(due.doubtful(reports)) == ["cus_1 20-06 1", "cus_2 20-06 1", "cus_1 20-07 1"]
+
+
+def test_due_leaves_customers_out_or_takes_only_their_closing_hours(reports: MeterLedger) -> None:
+    commit(reports, report(), report(hour=SEVEN - HOUR), report("cus_2"), report("cus_3", SEVEN - HOUR))
+    assert identifiers(due.prepared(reports, 9, without={"cus_1", "cus_3"})) == ["cus_2 20-07 1"]
+    assert identifiers(due.prepared(reports, 9, closing={"cus_1": SEVEN})) == ["cus_1 20-06 1"]
+    assert not due.is_all_sent(reports)
+
+    reports.claim(due.prepared(reports, 1), NOW)
+    commit(reports, report("cus_2", revision=2, state=S.WAITING))
+    closing = {"cus_1": SEVEN + HOUR, "cus_2": SEVEN + HOUR, "cus_3": SEVEN - HOUR}
+    assert identifiers(due.unsent(reports, closing)) == ["cus_1 20-06 1", "cus_1 20-07 1", "cus_2 20-07 2"]
+    assert due.unsent(reports, {}) == []
 
 
 def test_due_and_old_share_all_by_the_hour_and_the_first_attempt(reports: MeterLedger) -> None:
@@ -188,16 +201,15 @@ def test_due_and_old_share_all_by_the_hour_and_the_first_attempt(reports: MeterL
     mine = reports_of(reports, "cus_2")
     reports.claim(mine[:1], NOW)
     reports.claim(mine[1:], NOW + HOUR)
-    later = NOW + 9 * HOUR
     commit(reports, *(report("cus_3", revision=n, state=state) for n, state in enumerate((S.SENT, S.HELD), 1)))
 
     since = SEVEN
-    assert identifiers(reports.due(later, 9, since)) == ["cus_1 20-07 1"]
-    assert identifiers(reports.old(since)) == ["cus_1 20-06 1"]
+    assert identifiers(due.prepared(reports, 9, since)) == ["cus_1 20-07 1"]
+    assert identifiers(due.old(reports, since)) == ["cus_1 20-06 1"]
     commit(reports, superseded=[("cus_1", SEVEN), ("cus_1", SEVEN - HOUR)])
     since = NOW + HOUR
-    assert identifiers(reports.due(later, 9, since)) == ["cus_2 20-07 1"]
-    assert identifiers(reports.old(since)) == ["cus_2 20-06 1"]
+    assert identifiers(due.doubtful(reports, since)) == ["cus_2 20-07 1"]
+    assert identifiers(due.old(reports, since)) == ["cus_2 20-06 1"]
 
 
 def test_claim_notes_each_attempt_before_it_is_made(reports: MeterLedger) -> None:
@@ -230,7 +242,7 @@ def test_problems_are_the_newest_revisions_that_are_not_billed_as_counted(
     commit(reports, report(state=state), report("cus_2", SEVEN - HOUR, state=S.HELD), report("cus_2", state=state))
     commit(reports, report("cus_2", revision=2))
 
-    mine = ["cus_1 20-07 1"] if state in (S.REFUSED, S.MISMATCH, S.HELD) else []
+    mine = ["cus_1 20-07 1"] if state in (S.REFUSED, S.MISMATCH, S.HELD, S.WAITING) else []
     assert identifiers(reports.problems()) == ["cus_2 20-06 1", *mine]
     assert identifiers(reports.problems(1)) == ["cus_2 20-06 1"]
 
@@ -284,6 +296,7 @@ def test_reports_at_stripe_are_the_newest_revisions_that_it_may_have(reports: Me
 HOLDER = """
 import sys
 from orchestration.ledger.ledger import Ledger
+from orchestration.billing import due
 from orchestration.billing.meter_ledger import MeterLedger
 with MeterLedger(Ledger(sys.argv[1]), "local", "api-calls").alone():
     print("alone", flush=True)

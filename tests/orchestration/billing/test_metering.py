@@ -11,8 +11,6 @@ from hypothesis import strategies as st
 from orchestration.billing.metering import (
     HORIZON,
     MAX_UNITS,
-    SMALL_CHANGE,
-    Change,
     CustomerHour,
     DayPlan,
     HourRecord,
@@ -148,10 +146,31 @@ def test_problem_is_over_when_stripe_has_the_desired_units(state: ReportState, u
 
 @pytest.mark.parametrize("state", [ReportState.HELD, ReportState.SETTLED])
 def test_what_people_decide_is_planned_again_only_with_other_units(state: ReportState) -> None:
-    for is_late in (False, True):
-        of = terms(final_before={"cus_a": NOW} if is_late else {})
-        assert planned(5, recorded(state, 5, None), of) == DayPlan()
+    late = terms(final_before={"cus_a": NOW})
+    assert planned(5, recorded(state, 5, None), late) == DayPlan()
+    for of in (terms(), late):
         assert only_report(planned(6, recorded(state, 5, None), of)).units == 6
+    assert planned(5, recorded(ReportState.SETTLED, 5, None), terms()) == DayPlan()
+
+
+def test_held_hour_is_reported_when_it_is_not_too_late_after_all() -> None:
+    """A longer grace period was set."""
+    report = only_report(planned(5, recorded(ReportState.HELD, 5, 2), terms()))
+    assert (report.state, report.units, report.revision) == (ReportState.PREPARED, 5, 4)
+
+
+def test_report_that_waits_gives_way_when_its_units_change_or_it_is_too_late() -> None:
+    waiting = recorded(ReportState.WAITING, 9, 5)
+    same = planned(9, waiting, terms())
+    assert (same.reports, same.superseded, same.corrected) == ([], [], {KEY: (5, 9)})
+    assert [(each.revision, each.state) for each in same.waiting] == [(3, ReportState.WAITING)]
+
+    other = planned(8, waiting, terms())
+    assert (other.superseded, only_report(other).units, other.waiting) == ([KEY], 8, [])
+    assert planned(5, waiting, terms()) == DayPlan(superseded=[KEY])
+    late = planned(9, waiting, terms(final_before={"cus_a": NOW}))
+    assert (late.superseded, only_report(late).state) == ([KEY], ReportState.HELD)
+    assert only_report(late).error == "+4 units are not billed: its invoice is final"
 
 
 def test_hours_are_held_when_their_invoice_is_final_or_they_are_too_old() -> None:
@@ -312,60 +331,3 @@ def test_totals_end_as_desired_whatever_became_of_the_reports(
 
 
 # The guard
-
-
-def change(*corrections: tuple[str, int, int], mode: Mode = TOTAL) -> Change:
-    """Customers, what stands, and what is to."""
-    found = Change()
-    keys = [(customer, HOUR) for customer, _, _ in corrections]
-    before = {
-        key: HourRecord(1, ReportState.CONFIRMED, stands, stands, NOW, stands)
-        for key, (_, stands, _) in zip(keys, corrections, strict=True)
-        if stands
-    }
-    found.add(plan([(*key, units) for key, (_, _, units) in zip(keys, corrections, strict=True)], before, terms(mode)))
-    return found
-
-
-def test_change_adds_up_days_customers_and_corrections() -> None:
-    found = change(("a", 5, 3), ("b", 0, 7))
-    found.add(plan([("a", BEFORE, 4)], {}, terms()))
-    found.add(planned(-1, None, terms()))
-
-    assert (found.reports, found.held, found.hours) == (3, 1, {"a": 2, "b": 1})
-    assert found.units == {("a", HOUR.date()): 2, ("b", HOUR.date()): 7}
-    assert (found.corrected_units, found.corrected_customers) == (2, {"a"})
-
-
-@pytest.mark.parametrize(
-    ("to", "desired", "is_refused"),
-    [
-        (2_000, 10_000, False),
-        (2_001, 10_000, True),  # 1,001 of 10,000 units are more than 10 %
-        (0, 10_000, False),
-        (0, 9_999, True),
-        (1_000 + SMALL_CHANGE - 1, 0, False),
-        (1_000 + SMALL_CHANGE, 0, True),
-    ],
-)
-def test_corrections_are_refused_when_they_are_too_large(to: int, desired: int, is_refused: bool) -> None:
-    refusal = change(("a", 1_000, to)).refusal(desired, 10, 1, "")
-
-    assert bool(refusal) == is_refused
-
-
-def test_corrections_of_too_many_customers_are_refused_but_not_new_hours() -> None:
-    assert not change(("a", 5, 6), ("b", 5, 6), ("c", 0, 9_999)).refusal(10_000, 10, 2, "")
-    many = change(("a", 5, 6), ("b", 5, 6), ("c", 5, 6))
-    assert f"--approve {many.seal}`" in many.refusal(10_000, 10, 2, "")
-    assert not many.refusal(10_000, 10, 2, many.seal)
-    assert many.refusal(10_000, 10, 2, "another")
-
-
-@pytest.mark.parametrize("mode", Mode)
-def test_seal_is_of_these_corrections_and_no_others(mode: Mode) -> None:
-    def seal(units: int, new: int = 0) -> str:
-        return change(("a", 5, units), ("b", 0, new), mode=mode).seal
-
-    assert seal(6) == seal(6) == seal(6, new=1)
-    assert seal(6) != seal(7)

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.billing import reconcile, report
+from orchestration.billing import due, reconcile, report
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.metering import ReportState
 from orchestration.channels.stripe import client as stripe_client
@@ -21,6 +21,7 @@ from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger.engines import BusyError
 from tests.fakes.slack import CUT_OFF_AFTER, GARBLED_AFTER, LOST_AFTER, LOST_BEFORE, Fault
 from tests.fakes.stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
+from tests.support import ledgers
 from tests.support.billing_world import DAY, HOUR, NOW, SEVEN, QuickWorld, World, quick
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -230,14 +231,16 @@ def test_a_rebuilt_warehouse_waits_for_approval_by_its_own_code(world: World) ->
     world.run()
     world.usage["a", "cus_a", SEVEN] = 6_500
 
-    refused = world.run().planned
-    assert "1,500 units of 1 customers" in refused.refusal and refused.change.seal in refused.refusal
-    assert world.run(approved="00000000").planned.refusal
+    first = world.run().planned.waiting
+    assert "1,500 units of cus_a" in first.question and first.code in first.question
+    assert world.run(approved="00000000").planned.waiting.code == first.code
     world.usage["b", "cus_b", SEVEN] = 6_501
-    assert world.run(approved=refused.change.seal).planned.refusal  # that was another plan
+    both = world.run(approved=first.code).planned.waiting
+    assert both.code != first.code, "that was another plan"
+    assert both.customers == {"cus_a", "cus_b"}
     assert len(world.stripe.events) == 2
 
-    outcome = world.run(approved=world.run().planned.change.seal)
+    outcome = world.run(approved=both.code)
     assert outcome.sent and outcome.sent.taken == 2
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 6_500}, {SEVEN: 6_501})
 
@@ -246,11 +249,122 @@ def test_a_rebuilt_warehouse_that_is_repaired_changes_nothing(world: World) -> N
     world.usage["a", "cus_a", SEVEN] = 5_000
     world.run()
     world.usage["a", "cus_a", SEVEN] = 0
-    assert world.run().planned.refusal
+    assert world.run().planned.waiting.code
     world.usage["a", "cus_a", SEVEN] = 5_000
-    assert not world.run().planned.refusal
+    assert not world.run().planned.waiting.code
+    assert world.problems() == {}
     assert world.totals("cus_a") == {SEVEN: 5_000}
     assert len(world.stripe.events) == 2
+
+
+def test_a_correction_that_waits_keeps_no_other_usage_waiting(world: World) -> None:
+    world.usage = {("a", "cus_a", SEVEN): 5_000, ("b", "cus_b", SEVEN): 5_000}
+    world.run()
+    world.usage["a", "cus_a", SEVEN] = 9_000
+    world.now += HOUR
+    world.usage |= {("a", "cus_a", SEVEN + HOUR): 2, ("b", "cus_b", SEVEN + HOUR): 3, ("b", "cus_b", SEVEN): 5_001}
+    outcome = world.run()
+
+    assert outcome.sent and outcome.sent.taken == 3
+    assert world.totals("cus_a") == {SEVEN: 5_000, SEVEN + HOUR: 2}
+    assert world.totals("cus_b") == {SEVEN: 5_001, SEVEN + HOUR: 3}
+    assert world.problems() == {
+        ("cus_a", SEVEN): "+4,000 units wait for approval: corrections of more than 10 % of the 14,006 units that can"
+        " still be billed; `headroom stripe plan` shows the code"
+    }
+    [waiting] = world.ledger.problems()
+    assert (waiting.state, waiting.created_at) == (ReportState.WAITING, world.now)
+    world.now += HOUR
+    [again] = [world.run().planned.waiting, *world.ledger.problems()][1:]
+    assert again == waiting, "it is not recorded again, and says since when it waits"
+    world.run(approved=outcome.planned.waiting.code)
+    assert world.totals("cus_a") == {SEVEN: 9_000, SEVEN + HOUR: 2}
+    assert world.problems() == {}
+
+
+def test_a_correction_that_waits_too_long_says_what_missed_the_invoice(world: World) -> None:
+    world.usage["a", "cus_a", SEVEN] = 5_000
+    world.run()
+    world.look(after=HOUR)
+    world.usage["a", "cus_a", SEVEN] = 9_000
+    assert not world.run().alarm
+    world.now = datetime(2026, 12, 1, 0, 5, tzinfo=UTC)
+    assert world.run().alarm == (
+        "1 customer-hour of 1 customer in periods that are over are not at Stripe, and the first invoice is final at"
+        " 2026-12-01 01:00 UTC; `headroom stripe apply` tries again at once, and a schedule within minutes"
+    )
+    world.now += HOUR
+    assert not world.run().planned.waiting.code
+    assert world.problems() == {("cus_a", SEVEN): "+4,000 units are not billed: its invoice is final"}
+
+
+def test_first_report_of_a_huge_hour_waits_for_approval(world: World) -> None:
+    world.run()
+    world.now += HOUR
+    world.usage |= {("a", "cus_a", SEVEN + HOUR): 10**9, ("b", "cus_b", SEVEN + HOUR): 4}
+    asked = world.run().planned.waiting
+    assert (asked.hours, asked.units) == ({("cus_a", SEVEN + HOUR)}, 10**9)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1, SEVEN + HOUR: 4})
+    world.run(approved=asked.code)
+    assert world.totals("cus_a") == {SEVEN: 7, SEVEN + HOUR: 10**9}
+
+
+def test_usage_that_lost_its_customer_waits_for_approval(world: World) -> None:
+    """The accounts file lost a row: what it named is not taken from the customer without asking."""
+    world.usage["a2", "cus_a", SEVEN] = 3
+    world.usage["free", None, SEVEN] = 90
+    world.run()
+    del world.usage["a2", "cus_a", SEVEN]
+    world.usage["a2", None, SEVEN] = 3
+    asked = world.run().planned.waiting
+    assert (asked.customers, asked.units) == ({"cus_a"}, 3)
+    assert "its mapping disappeared" in asked.question
+    assert world.totals("cus_a") == {SEVEN: 10}
+
+
+def test_plan_in_money_is_complete_and_its_rows_add_up(world: World) -> None:
+    """A customer that loses everything has no usage whose period would be asked for."""
+    world.run()
+    world.usage = {("a", "cus_b", SEVEN): 7, ("b", "cus_b", SEVEN): 2}
+    world.publish()
+    planned, changes = report.look_ahead(world.config, connect_meter)
+    assert [(each.stripe_customer_id, each.units_before, each.units) for each in changes] == [
+        ("cus_b", 1, 9),
+        ("cus_a", 7, 0),
+    ]
+    assert sum(each.units - each.units_before for each in changes) == sum(planned.change.units.values()) == 1
+
+
+def test_hours_that_were_held_are_sent_when_the_grace_is_corrected(world: World) -> None:
+    world.run()
+    last = datetime(2026, 11, 30, 23, tzinfo=UTC)
+    world.now = last + 5 * HOUR
+    world.usage["a", "cus_a", last] = 27
+    world.run()
+    assert world.problems() == {("cus_a", last): "+27 units are not billed: its invoice is final"}
+    world.settings["HEADROOM_STRIPE_GRACE_HOURS"] = 72
+    world.run()
+    assert world.totals("cus_a") == {SEVEN: 7, last: 27}
+    assert world.problems() == {}
+
+
+def test_a_503_at_the_months_end_costs_nobody_its_last_hour(world: World) -> None:
+    """Five customers, a grace of an hour: one of them gets no answer at five past, the others are sent in that run."""
+    last = datetime(2026, 11, 30, 23, tzinfo=UTC)
+    for name in "abcde":
+        world.stripe.add_customer(f"cus_{name}")
+        world.usage[name, f"cus_{name}", last] = 3
+    world.run()
+    world.now = last + HOUR + timedelta(minutes=5)
+    world.stripe.then(FAILED_BEFORE)
+    first = world.run()
+    assert first.sent and (first.sent.taken, first.sent.in_doubt) == (4, 1)
+    assert "final at 2026-12-01 01:00 UTC" in first.alarm
+    assert report.is_behind(world.config)
+    world.now += timedelta(minutes=5)  # waiting_usage_schedule
+    second = world.run()
+    assert (second.alarm, report.is_behind(world.config)) == ("", False)
+    assert [world.totals(f"cus_{name}")[last] for name in "abcde"] == [3] * 5
 
 
 def test_sampled_calls_are_billed_only_where_that_is_asked(world: World) -> None:
@@ -307,16 +421,15 @@ def test_stripe_is_down_for_30_hours_with_nothing_in_doubt(world: World) -> None
 @pytest.mark.parametrize("fault", [LOST_BEFORE, LOST_AFTER], ids=["never arrived", "arrived"])
 def test_stripe_is_down_for_30_hours_with_a_report_in_doubt(world: World, fault: Fault) -> None:
     """A difference is sent again only when it was missing for another day."""
-    world.stripe.then(*[fault] * 3)
+    world.stripe.then(*[fault] * 6)
     outcome = world.run()
     assert outcome.sent and "no usable answer" in outcome.sent.stopped
     world.stripe.calm()
     world.now += 30 * HOUR
     settle(world, 1)
-    [doubtful] = [row for row in world.ledger.due(world.now, 10) if row.is_in_doubt] or [None]
-    if doubtful:
+    for doubtful in due.doubtful(world.ledger):
         assert (is_totals(world), fault) == (False, LOST_BEFORE)
-        assert doubtful.error == "not to be found at Stripe; sent anew if it is not there tomorrow"
+        assert doubtful.error == "not to be found at Stripe; sent again if it is not there tomorrow"
     settle(world, 1, 24, 1, 1)
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
     assert world.problems() == {}
@@ -352,7 +465,7 @@ def test_a_revoked_key_stops_the_run_and_leaves_its_reports_unchanged(world: Wor
     world.stripe.after = revoke
     outcome = world.run()
     assert outcome.sent and "STRIPE_API_KEY is not valid" in outcome.sent.stopped
-    [waiting] = world.ledger.due(world.now, 10)
+    [waiting] = due.prepared(world.ledger, 10)
     assert (waiting.state, waiting.attempts, waiting.attempted_at) == (ReportState.PREPARED, 0, None)
 
     world.stripe.after = lambda _: None
@@ -478,6 +591,7 @@ def test_a_total_that_never_appears_is_a_problem_or_sent_again(world: World) -> 
         assert world.totals("cus_a") == {SEVEN: 7}
         assert world.problems() == {}
         return
+    settle(world, 24)
     assert world.problems()["cus_a", SEVEN].startswith("Stripe shows 0 units where 7 were taken: something else writes")
     reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     settle(world)
@@ -523,6 +637,45 @@ def test_totals_that_lag_are_no_alarm(world: World) -> None:
 # A ledger that is not what it was
 
 
+def take_over(world: World) -> None:
+    """The ledger knows less than Stripe: it finds out by itself, and people follow its advice."""
+    before = len(world.stripe.events)
+    with pytest.raises(StoppedError, match=r"this ledger never reported that hour.*Three hours after the last run"):
+        world.run()
+    world.now += 3 * HOUR
+    with pytest.raises(StoppedError, match=r"the ledger is a copy of .* Nothing was sent"):
+        world.run()
+    assert len(world.stripe.events) == before
+    reconcile.adopt_all(world.config, connect_meter, world.clock)
+
+
+def test_a_ledger_older_than_stripe_finds_a_difference_that_nothing_planned(world: World) -> None:
+    """It was brought back by a disk's snapshot, and usage is again what it was then: 9 units too many at Stripe."""
+    world.run()
+    back_up(world)
+    world.usage["a", "cus_a", SEVEN] = 16
+    world.usage["a", "cus_a", SEVEN + HOUR] = 2
+    world.now += HOUR
+    world.run()
+    restore(world)
+    world.usage["a", "cus_a", SEVEN] = 7
+    take_over(world)
+    settle(world)
+    assert world.totals("cus_a") == {SEVEN: 7, SEVEN + HOUR: 2}
+    assert world.problems() == {}
+
+
+def test_a_lost_ledger_reports_nothing_that_stripe_has_already(world: World) -> None:
+    world.run()
+    world.close()
+    for path in world.folder.glob("ledger.sqlite*"):
+        path.unlink()
+    (world.folder / "ledger.sqlite").write_bytes(ledgers.empty())
+    take_over(world)
+    settle(world)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
+
+
 def test_a_ledger_that_was_restored_bills_nothing_twice(world: World) -> None:
     world.run()
     back_up(world)
@@ -530,6 +683,7 @@ def test_a_ledger_that_was_restored_bills_nothing_twice(world: World) -> None:
     world.usage["b", "cus_b", SIX] = 4
     world.run()
     restore(world)
+    take_over(world)
     settle(world)
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 9}, {SIX: 4, SEVEN: 1})
     assert world.problems() == {}
@@ -543,6 +697,7 @@ def test_a_ledger_that_was_restored_days_later_bills_nothing_twice(world: World)
     world.run()
     world.now += 3 * DAY
     restore(world)
+    take_over(world)
     settle(world)
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 9}, {SIX: 4, SEVEN: 1})
     assert world.problems() == {}
@@ -616,9 +771,28 @@ def test_adopting_an_hour_drops_unsent_reports_and_keeps_those_in_doubt(world: W
     world.usage["a", "cus_a", SEVEN] = 12
     world.stripe.then(*[RATE_LIMITED] * stripe_channel.PATIENCE)
     world.run()
+    with pytest.raises(LookupError, match=r"may not have added up yet .* adopt it after 2026-11-20 11:06 UTC"):
+        reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
+    world.now += 3 * HOUR
     reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     settle(world)
     assert world.totals("cus_a") == {SEVEN: 12}
+    assert world.problems() == {}
+
+
+def test_adopting_right_after_a_report_does_not_double_it(world: World) -> None:
+    """Stripe adds up five hours late, and shows what it had before."""
+    world.usage["a", "cus_a", SEVEN] = 128
+    world.stripe.lag = world.stripe.summary_lag = 2.5 * 3_600
+    world.run()
+    for after in (1, 3):
+        world.now += after * HOUR
+        world.look()
+        with pytest.raises(LookupError, match="may not have added up yet"):
+            reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
+    assert reconcile.adopt_all(world.config, connect_meter, world.clock) == []
+    settle(world, 1, 1, 1, 1, 6)
+    assert world.totals("cus_a") == {SEVEN: 128}
     assert world.problems() == {}
 
 
@@ -736,6 +910,7 @@ def test_usage_that_moved_to_the_right_customer_is_no_problem_any_more(world: Wo
 def test_adopted_total_is_what_the_next_report_is_made_from(world: World) -> None:
     world.usage = {("a", "cus_a", SEVEN): 5}
     world.run()
+    world.look(after=HOUR)
     world.usage = {("a", "cus_a", SEVEN): 9}
     hour = int(SEVEN.timestamp())
     post(world, "by-hand", "2", hour)

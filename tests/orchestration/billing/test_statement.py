@@ -32,14 +32,18 @@ def hour_with(state: ReportState | None, **changes: object) -> BilledHour:
         (hour_with(ReportState.HELD, reported_units=4, error="too late"), False, "4 reported (held): too late"),
         (hour_with(ReportState.MISMATCH, error="shows 5"), False, "1,204 reported (mismatch): shows 5"),
         (hour_with(ReportState.SENDING, sent_at=None), False, "1,204 sent and in doubt (no answer yet)"),
-        (hour_with(ReportState.PREPARED, reported_units=0), False, "waits to be sent by the next run"),
+        (hour_with(ReportState.PREPARED, reported_units=0), False, "the rest is not sent yet, the next run sends it"),
         (
             hour_with(ReportState.CONFIRMED, counted_units=1200),
             False,
             "1,200 units counted now, 1,204 reported: -4 since then",
         ),
-        (hour_with(ReportState.SENT, stripe_units=None), False, "reported; Stripe's total is looked at later"),
-        (hour_with(ReportState.SENT, stripe_units=7), False, "Stripe showed 7 at the last look"),
+        (
+            hour_with(ReportState.SENT, stripe_units=None),
+            False,
+            "reported; sent 2026-11-20 14:00 UTC, not confirmed yet: Stripe adds",
+        ),
+        (hour_with(ReportState.SENT, stripe_units=7), False, "not confirmed yet: Stripe showed 7 at the last look"),
     ],
 )
 def test_hour_is_judged_in_a_sentence(hour: BilledHour, is_settled: bool, said: str) -> None:

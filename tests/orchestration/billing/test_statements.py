@@ -13,44 +13,18 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestration.billing import certify, lake_copy, reconcile
+from orchestration.billing.invoicing import InvoiceLine, Invoicing, SubscriptionPeriod
 from orchestration.billing.lake_copy import LedgerCopyResult
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.channels.stripe import connect_meter
+from orchestration.cli.console import console
 from orchestration.cli.main import app
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import HOUR, NOW, SEVEN, World
+from tests.support.statement_world import StatementWorld
 
 DAY = timedelta(days=1)
-NAMES = {"a1": "Acme Corp", "a2": "Acme Labs", "b": "Globex", "c": "Free Rider"}
 runner = CliRunner()
-
-
-class StatementWorld(World):
-    """With what the commands read besides: names, whose customer an account is, endpoints."""
-
-    def publish(self) -> None:
-        super().publish()
-        customers = dict.fromkeys((account, customer) for account, customer, _ in self.usage)
-        with duckdb.connect(str(self.config.published)) as connection:
-            connection.execute("alter table billable_usage_hourly add column calls bigint")
-            connection.execute("alter table billable_usage_hourly add column last_call_at timestamp")
-            connection.execute("update billable_usage_hourly set calls = billable_units / 2")
-            connection.execute("update billable_usage_hourly set last_call_at = hour_start + interval 59 minute")
-            connection.execute("create table stg_customers (account_id varchar, stripe_customer_id varchar)")
-            connection.execute("create table stg_accounts (account_id varchar, stripe_customer_id varchar)")
-            connection.executemany("insert into stg_accounts values (?, ?)", list(customers))
-            connection.execute("create table utilization_mtd (account_id varchar, account_name varchar, meter varchar)")
-            connection.executemany("insert into utilization_mtd values (?, ?, 'api-calls')", list(NAMES.items()))
-            connection.execute(
-                """create table endpoint_weights as
-                from (values ('/search', date '2026-11-01', 5), ('/search', date '2027-01-01', 9))
-                as weights (endpoint, effective_from, weight)"""
-            )
-            connection.execute(
-                """create table daily_usage_by_endpoint as
-                select 'a1' as account_id, date '2026-11-20' as usage_date, *
-                from (values ('/search', 2400), ('', 3)) as calls (endpoint, calls)"""
-            )
 
 
 @pytest.fixture
@@ -176,6 +150,26 @@ def test_change_during_a_copy_is_left_for_the_next(world: World, monkeypatch: py
     assert len(copied(world)) == 2
 
 
+def test_subscription_periods_of_the_ledger_are_copied(world: World) -> None:
+    start, end = datetime(2026, 10, 17, 14, 0, 7, tzinfo=UTC), datetime(2026, 11, 17, 14, 0, 7, tzinfo=UTC)
+    period = SubscriptionPeriod(
+        *("cus_a", "sub_a", "si_a", "price_a", "usd", start, end, "active"),
+        is_trial=False,
+        has_threshold=False,
+        ends_at=end,
+        seen_at=world.now,
+    )
+    Invoicing(world.ledger).save([period], [])
+    assert lake_copy.copy_ledger(world.config).periods == 1
+
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        file = world.config.lake / "subscription_periods" / "periods.parquet"
+        assert connection.execute(f"from '{file}'").fetchall() == [
+            ("cus_a", "sub_a", "si_a", "api-calls", start, end, "active", False, end)
+        ]
+
+
 def confirmed(world: World) -> None:
     world.run()
     world.now += HOUR
@@ -222,7 +216,7 @@ def test_day_is_explained_hour_by_hour_where_it_is_not_as_it_should_be(world: Wo
     world.usage["a1", "cus_a", SEVEN] = 6
     world.run()
     text = output_of("explain", "a1", "2026-11-20")
-    assert "2026-11-20 07:00 UTC: 6 units counted and reported; Stripe's total is looked at later" in text
+    assert "2026-11-20 07:00 UTC: 6 units counted and reported; sent 2026-11-20 09:05 UTC, not confirmed yet" in text
     assert "2026-11-20 06:00 UTC: 6 units" not in text
 
 
@@ -239,7 +233,7 @@ def test_customer_that_no_file_names_any_more_is_explained_from_the_ledger(world
     world.run()
     text = output_of("explain", "cus_a", "2026-11-20T07")
     assert "No account of the customer has usage here." in text
-    assert "0 units counted and reported" in text
+    assert "0 units counted, 5 reported; -5 units wait for approval" in text
     assert "5 units counted and reported" in output_of("explain", "a1", "2026-11-20T07")
 
 
@@ -333,3 +327,81 @@ def test_statement_shows_its_certificate(world: World, monkeypatch: pytest.Monke
     assert "Certified 2026-12-01 01:30 UTC, after the invoice became final" in output_of(
         "statement", "a1", "--period", "2026-11"
     )
+
+
+def invoiced(world: World) -> None:
+    """A subscription's period to the second, and two lines of one invoice for it, as Stripe was read."""
+    start, end = datetime(2026, 11, 1, 14, 0, 7, tzinfo=UTC), datetime(2026, 12, 1, 14, 0, 7, tzinfo=UTC)
+    of_customer = {"stripe_customer_id": "cus_a", "subscription_item_id": "si_1", "currency": "usd"}
+    period = {**of_customer, "period_start": start, "period_end": end, "seen_at": end}
+    subscribed = SubscriptionPeriod(
+        **period,
+        subscription_id="sub_1",
+        price_id="price_1",
+        status="active",
+        is_trial=False,
+        has_threshold=False,
+        ends_at=None,
+    )
+    on_invoice = {**period, "invoice_id": "in_1", "invoice_status": "paid", "finalizes_at": None}
+    lines = [
+        InvoiceLine(**on_invoice, line_id=f"il_{number}", quantity=units, amount=cents, finalized_at=end + HOUR)
+        for number, units, cents in ((1, 500, 0), (2, 704, 44_880))
+    ]
+    Invoicing(world.ledger).save([subscribed], lines)
+
+
+def test_statement_has_units_and_money_and_the_invoice_with_its_ids(world: World) -> None:
+    world.usage = {("a1", "cus_a", SEVEN - HOUR): 500, ("a2", "cus_a", SEVEN): 704}
+    confirmed(world)
+    assert "No invoice read yet" in output_of("statement", "cus_a")
+    invoiced(world)
+    text = output_of("statement", "cus_a")
+    assert (
+        "Usage on plan starter (500 units included), without the base price: 448.80 USD for what was counted, 448.80"
+        " USD for what was reported."
+    ) in text
+    assert "Subscription sub_1, item si_1: period 2026-11-01 14:00:07 to 2026-12-01 14:00:07 UTC" in text
+    assert (
+        "Invoice in_1 (paid, final since 2026-12-01 15:00 UTC), line il_2: period 2026-11-01 14:00:07 to 2026-12-01"
+        " 14:00:07 UTC, 704 units, 448.80 USD"
+    ) in text
+    assert "Invoiced in all: 1,204 units, 448.80 USD" in text
+    assert "No invoice read yet" not in text
+
+
+def test_statement_as_csv_has_money_by_hour_and_ids_at_the_end(world: World) -> None:
+    world.usage = {("a1", "cus_a", SEVEN - HOUR): 600, ("a2", "cus_a", SEVEN): 604}
+    confirmed(world)
+    invoiced(world)
+    rows = list(csv.DictReader(io.StringIO(runner.invoke(app, ["stripe", "statement", "cus_a", "--csv"]).output)))
+    assert [(row["amount"], row["currency"]) for row in rows] == [
+        ("63.75", "USD"),
+        ("385.05", "USD"),
+        ("448.80", "USD"),
+    ]
+    total = rows[-1]
+    assert (total["period_start"], total["period_end"]) == ("2026-11-01T00:00:00Z", "2026-12-01T00:00:00Z")
+    assert (total["subscription_ids"], total["invoice_ids"], total["line_ids"]) == ("sub_1", "in_1", "il_1 il_2")
+    assert (total["invoice_units"], total["invoice_amount"]) == ("1204", "448.80")
+    output_of("statements", "--period", "2026-11")
+    with (world.folder / "billing" / "2026-11" / "index.csv").open(encoding="utf-8-sig") as file:
+        [index] = csv.DictReader(file)
+    assert (index["amount"], index["reported_amount"], index["line_ids"]) == ("448.80", "448.80", "il_1 il_2")
+    assert index["file"] == "cus_a_2026-11-01.csv"
+
+
+def test_amount_of_a_customer_without_a_plan_is_unknown(world: World) -> None:
+    world.usage = {("b", "cus_b", SEVEN): 5}
+    world.run()
+    assert "Amount unknown: the customer's accounts have no plan of the catalog" in output_of("statement", "cus_b")
+
+
+@pytest.mark.parametrize("columns", ["80", "100"])
+def test_ids_are_whole_on_a_narrow_terminal(world: World, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    world.usage = {("a1", "cus_a", SEVEN): 600}
+    confirmed(world)
+    [report] = world.ledger.of_customer("cus_a", SEVEN, SEVEN + HOUR)
+    monkeypatch.setattr(console, "_width", int(columns))
+    for command in (["statement", "cus_a"], ["explain", "cus_a", "2026-11-20T07"]):
+        assert report.identifier in output_of(*command)

@@ -8,7 +8,8 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from orchestration.messages.wording import digest_content, parity, stale_line
-from tests.support.builders import NOVEMBER, QUALITY, make_crossing, make_standing
+from orchestration.usage.standing import Standing
+from tests.support.builders import NOVEMBER, NOW, QUALITY, make_crossing, make_standing
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FRIDAY = date(2026, 11, 20)
@@ -320,16 +321,27 @@ def test_footer_counts_what_the_figures_lack() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hours", "said"),
+    ("standing", "said"),
     [
         (None, "nothing is sent to Stripe"),
-        (0, "Stripe: billed as counted"),
-        (1, "Stripe: 1 customer-hour not billed as counted (`headroom stripe problems`)"),
-        (2, "Stripe: 2 customer-hours not billed as counted (`headroom stripe problems`)"),
+        (Standing(), "Stripe: confirmed as counted"),
+        (
+            Standing(unconfirmed=12, unconfirmed_since=NOW),
+            "Stripe: 12 customer-hours not confirmed yet (sent since 20 Nov 09:00 CET)",
+        ),
+        (Standing(misbilled=1), "Stripe: 1 customer-hour not billed as counted"),
+        (Standing(for_approval=3), "Stripe: 3 customer-hours waiting for approval"),
+        (
+            Standing(misbilled=2, unsent=1, unsent_since=NOW),
+            "Stripe: 2 customer-hours not billed as counted, 1 customer-hour not sent yet (since 20 Nov 09:00 CET) ",
+        ),
     ],
 )
-def test_parity_says_whether_stripe_bills_what_was_counted(hours: int | None, said: str) -> None:
-    assert parity(hours) == said
+def test_footer_says_confirmed_only_after_stripe_was_asked(standing: Standing | None, said: str) -> None:
+    # a command follows where people have something to decide
+    assert parity(standing, BERLIN).removesuffix(" (`headroom stripe problems`)") == said.strip()
+    is_open = standing is not None and bool(standing.misbilled or standing.for_approval)
+    assert parity(standing, BERLIN).endswith("(`headroom stripe problems`)") is is_open
 
 
 def test_footer_mentions_what_is_rare_when_there_is_some() -> None:

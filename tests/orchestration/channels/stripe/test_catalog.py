@@ -196,7 +196,10 @@ def test_what_people_made_by_hand_stays_and_is_not_taken_for_ours(
 @pytest.mark.parametrize(
     ("fields", "said"),
     [
-        ({"event_time_window": None}, "event_time_window should be hour and is None"),
+        (
+            {"event_time_window": None, "default_aggregation": {"formula": "count"}},
+            "event_time_window should be hour and is None, formula should be sum and is count",
+        ),
         ({"event_time_window": "day"}, "event_time_window should be hour and is day"),
         (
             {"event_time_window": "hour", "default_aggregation": {"formula": "last"}},
@@ -212,6 +215,16 @@ def test_meter_that_counts_otherwise_stops_everything(
     with pytest.raises(RefusedError, match=f"meter api-calls: {said}.*or set HEADROOM_STRIPE_METER to another"):
         apply(client)
     assert object_counts(stripe) == {"meters": 1, "products": 0, "prices": 0}
+
+
+def test_meter_that_adds_up_is_taken_and_gets_the_prices(stripe: CatalogStripe, client: sdk.StripeClient) -> None:
+    meter = stripe.add_meter("api-calls", None)
+    done = apply(client)
+    assert (len(done), object_counts(stripe)) == (14, ALL)
+    assert stripe.price("headroom_pro_api-calls")["recurring"]["meter"] == meter["id"]
+    steps = [step for step in compare(WANTED, catalog.catalog_state(client, WANTED)) if "meter" in step.subject]
+    [(subject, action)] = [(step.subject, step.action) for step in steps]
+    assert (subject, action) == ("meter api-calls, which adds up (no event_time_window)", "stands")
 
 
 def test_archived_product_is_left_to_people_and_archived_price_is_replaced(
@@ -351,6 +364,25 @@ def test_bootstrap_fails_in_a_sentence(
         monkeypatch.setenv(name, value)
     assert said in bootstrap("--apply", status=1).stderr
     assert not stripe.products.objects
+
+
+def test_bootstrap_works_before_anything_was_published(data: Path, stripe: CatalogStripe) -> None:
+    shown = bootstrap().stdout
+    assert "Nothing was published yet: these are the plans of dbt_project/seeds/plans.csv, checked as" in shown
+    assert "make     price headroom_growth_api-calls: is missing" in shown
+    assert "made     meter api-calls\n" in bootstrap("--apply").stdout
+    assert object_counts(stripe) == {"meters": 1, "products": 5, "prices": 8}
+    assert not list(data.glob("*.duckdb"))
+
+
+def test_bootstrap_makes_the_same_before_and_after_the_first_run(published: Path, stripe: CatalogStripe) -> None:
+    aside = published.rename(published.with_suffix(".aside"))
+    bootstrap("--apply")
+    aside.rename(published)
+    after = bootstrap().stdout
+    assert "Nothing was published yet" not in after
+    assert "make " not in after
+    assert "replace " not in after
 
 
 def test_bootstrap_is_finished_by_the_next_run_when_killed_at_any_place(published: Path, stripe: CatalogStripe) -> None:

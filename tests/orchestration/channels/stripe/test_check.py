@@ -196,17 +196,53 @@ def test_accounts_of_one_customer_are_on_one_plan(
     )
 
 
-def test_older_price_of_the_plan_is_fine(
+def replaced(stripe: CatalogStripe, lookup_key: str, **before: Any) -> tuple[str, str]:
+    """Ids of a price that was other than the catalog's, and of that which has taken over its lookup key."""
+    price = stripe.price(lookup_key)
+    older = stripe.prices.add("price_old", **{k: v for k, v in price.items() if k not in ("id", "object")})
+    older |= {"lookup_key": None, **before}
+    return older["id"], price["id"]
+
+
+def test_subscription_on_a_replaced_price_is_named_with_what_to_do(
     published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
 ) -> None:
-    older = stripe_with_catalog.price(STARTER[1])
-    add_account(published, "acme", included_units=2_000)  # what an older price includes is not known
-    stripe_with_catalog.subscribe("cus_1", STARTER[0], older["id"])
-    stripe_with_catalog.prices.add(
-        "price_new", **{name: value for name, value in older.items() if name not in ("id", "object")}
+    tiers = stripe_with_catalog.price(STARTER[1])["tiers"]
+    older, newer = replaced(stripe_with_catalog, STARTER[1], tiers=[tiers[0], {**tiers[1], "unit_amount_decimal": "1"}])
+    add_account(published, "acme", included_units=500)
+    number = stripe_with_catalog.subscribe("cus_1", STARTER[0], older)["id"]
+    [problem] = problems(client)
+    assert problem == (
+        f"customer cus_1 (acme) pays for its usage by {older}, which was replaced or is a special price: tiers should"
+        f" be (to 500 0, above 63.75) and is (to 500 0, above 1). In {number}, change the item's price to {newer}"
+        " (headroom_starter_api-calls). If the old terms were agreed, add a plan with them to plans.csv and put the"
+        " account on it, in place of starter"
     )
-    older |= {"lookup_key": None, "tiers": older["tiers"][1:]}
+    assert [finding.is_needed for finding in findings(client) if "price_old" in finding.problem] == [True]
+
+
+def test_replaced_base_price_is_told_and_fails_nothing(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
+) -> None:
+    older, newer = replaced(stripe_with_catalog, STARTER[0], unit_amount_decimal="3900", unit_amount=3900)
+    add_account(published, "acme")
+    stripe_with_catalog.subscribe("cus_1", older, STARTER[1])
+    [finding] = [finding for finding in findings(client) if older in finding.problem]
+    assert "pays for its base price by price_old" in finding.problem
+    assert "unit_amount should be 4900 and is 3900. In sub_" in finding.problem
+    assert f"change the item's price to {newer} (headroom_starter_base)" in finding.problem
+    assert not finding.is_needed
+
+
+def test_another_price_with_the_same_terms_is_fine(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
+) -> None:
+    older, _ = replaced(stripe_with_catalog, STARTER[1], active=False)
+    add_account(published, "acme", included_units=2_000)  # what another price includes is not known
+    stripe_with_catalog.subscribe("cus_1", STARTER[0], older)
+    stripe_with_catalog.subscribe("cus_elsewhere", "price_old")
     assert problems(client) == []
+    assert stripe_with_catalog.counts()[f"GET /v1/prices/{older}"] == 1
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,26 @@
+"""Whose usage it is, asked of the published copy: SQL for usage_query.py."""
+
+CUSTOMERS = """
+    select distinct stripe_customer_id from billable_usage_hourly
+    where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
+"""
+
+
+UNMAPPED = """
+    select hour_start, list(cast(billable_units + $sampled * sampled_calls as bigint)) as units
+    from billable_usage_hourly
+    where stripe_customer_id is null and hour_start >= $start and hour_start < $end
+    group by hour_start
+"""
+
+
+OWNERS = """
+    select
+        customers.stripe_customer_id,
+        count(accounts.account_id) as accounts,
+        coalesce(min(coalesce(accounts.account_name, accounts.account_id)), '') as account_name,
+        case when count(distinct coalesce(accounts.plan, '')) = 1 then min(accounts.plan) end as plan
+    from (select unnest($customers) as stripe_customer_id) as customers
+    left join stg_accounts as accounts on customers.stripe_customer_id = accounts.stripe_customer_id
+    group by customers.stripe_customer_id
+"""

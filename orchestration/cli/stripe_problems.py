@@ -1,0 +1,83 @@
+"""What `headroom stripe problems` prints: what is not billed as counted, by customer and cause, and what waits."""
+
+import csv
+import sys
+from collections.abc import Iterator, Sequence
+
+from rich.text import Text
+
+from orchestration.billing.problems import Problem, total
+from orchestration.cli.console import console
+from orchestration.usage.formatting import counted
+from orchestration.usage.standing import Standing
+
+COLUMNS = (
+    *("stripe_customer_id", "kind", "cause", "from_hour", "to_hour", "hours", "units", "amount", "currency", "since"),
+    *("can_be_invoiced_until", "what_to_do", "identifiers"),
+)
+NOTHING_SENT = "Nothing was sent to Stripe yet: `headroom stripe plan` shows what the next run would report."
+
+
+def print_problems(problems: Sequence[Problem], standing: Standing | None) -> None:
+    """A block for each, the most expensive first; below them what waits and what is not confirmed yet."""
+    for problem in problems:
+        _print(problem)
+    if problems:
+        _say(f"In all: {'; '.join(total(problems))}. Amounts are at the catalog's prices, without base prices.")
+    if standing is None:
+        _say(NOTHING_SENT)
+        return
+    if not (problems or standing.unsent or standing.unconfirmed):
+        _say("No problem: Stripe confirmed every customer-hour as counted.", "green")
+    if standing.unsent:
+        _say(
+            f"{counted(standing.unsent, 'customer-hour')} not sent yet, since {standing.unsent_since:%Y-%m-%d %H:%M}"
+            " UTC: the next run sends them, or `headroom stripe apply` now."
+        )
+    if standing.unconfirmed:
+        _say(
+            f"{counted(standing.unconfirmed, 'customer-hour')} not confirmed yet, sent since"
+            f" {standing.unconfirmed_since:%Y-%m-%d %H:%M} UTC: Stripe adds up later, and the next runs compare."
+        )
+        if not problems:
+            _say("No other problem.")
+
+
+def write_problems(problems: Sequence[Problem]) -> None:
+    """The same as CSV on stdout, one row for each."""
+    csv.writer(sys.stdout, lineterminator="\n").writerows(_rows(problems))
+
+
+def _rows(problems: Sequence[Problem]) -> Iterator[Sequence[object]]:
+    yield COLUMNS
+    for each in problems:
+        moments = (each.first_hour, each.last_hour, each.since, each.until)
+        first, last, since, until = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else "" for moment in moments)
+        yield (
+            *(each.stripe_customer_id, each.kind, each.cause, first, last, each.hours, each.units),
+            *("" if each.amount is None else f"{each.amount:f}", each.currency, since, until, each.advice),
+            " ".join(each.identifiers),
+        )
+
+
+def _print(problem: Problem) -> None:
+    units = f"{problem.units:+,} {'unit' if abs(problem.units) == 1 else 'units'}" if problem.units else "same units"
+    amount = "–" if problem.amount is None else f"{problem.amount:+,.2f} {problem.currency}"
+    hours = f"{problem.first_hour:%Y-%m-%d %H:%M}"
+    if problem.last_hour != problem.first_hour:
+        hours += f" to {problem.last_hour:%Y-%m-%d %H:%M}"
+    _say(f"{problem.stripe_customer_id}  {problem.kind}  {units}  {amount}", "bold")
+    _say(f"  {hours} UTC, {counted(problem.hours, 'hour')}; known since {problem.since:%Y-%m-%d %H:%M} UTC")
+    _say(f"  Cause: {problem.cause}")
+    _say(f"  To do: {problem.advice}")
+    if problem.until:
+        _say(f"  Can still come on its invoice until {problem.until:%Y-%m-%d %H:%M} UTC")
+    else:
+        _say("  Cannot come on its invoice any more")
+    if len(problem.identifiers) == 1:
+        _say(f"  Identifier: {problem.identifiers[0]}")
+
+
+def _say(sentence: str, style: str = "") -> None:
+    """However long: a terminal wraps it, and nothing is cut off."""
+    console.print(Text(sentence, style), soft_wrap=True)
