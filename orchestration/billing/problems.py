@@ -14,7 +14,8 @@ from typing import Any
 
 from orchestration.billing import usage_query
 from orchestration.billing.catalog import plans
-from orchestration.billing.certificate import Certificate, Status
+from orchestration.billing.catalog_rules import in_major
+from orchestration.billing.certificate import Certificate
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.invoicing import Invoicing, SubscriptionPeriod
 from orchestration.billing.meter_ledger import MeterLedger
@@ -63,7 +64,7 @@ def problems(config: Settings, ledger: MeterLedger, now: datetime, by_hour: bool
     """The largest amount first, then the most units. `by_hour`: each customer-hour by itself."""
     reports = ledger.problems()
     since = now - LOOK_BACK
-    open_ = [each for each in Certificates(ledger).since(since).values() if each.status is Status.OPEN]
+    open_ = Certificates(ledger).open(since)
     customers = sorted({each.stripe_customer_id for each in reports} | {each.stripe_customer_id for each in open_})
     if not customers:
         return []
@@ -181,22 +182,23 @@ def _of_reports(group: Sequence[tuple[Report, int]], terms: _Terms, now: datetim
 def _of_certificate(
     certificate: Certificate, terms: _Terms, reported: Iterable[Problem], now: datetime
 ) -> Problem | None:
-    """A period whose invoice was read, and differs by more than problems of its hours say."""
-    if certificate.invoice_units is None or not certificate.difference:
-        return None
+    """A period that is not invoiced as counted, less what problems of its hours say already."""
     customer, start, end = certificate.stripe_customer_id, certificate.period_start, certificate.period_end
-    known = [p for p in reported if p.stripe_customer_id == customer and start <= p.first_hour < end]
-    units = certificate.units - certificate.invoice_units - sum(each.units for each in known)
+    known = [each for each in reported if each.stripe_customer_id == customer and start <= each.first_hour < end]
+    units = _missing(certificate, now) - sum(each.units for each in known)
     if known and not units:
         return None
-    amount, currency = terms.amount(customer, certificate.period_start, units)
-    repair = "issue a credit note on the invoice" if units < 0 else "bill the difference by an invoice item"
+    on = f"invoice {certificate.invoice_ids}: " if certificate.invoice_ids else ""
+    amount, currency = terms.amount(customer, start, units)
+    if not known and certificate.expected_amount is not None and certificate.invoice_amount is not None:
+        currency = (certificate.currency or "").upper()
+        amount = in_major(certificate.expected_amount - certificate.invoice_amount, currency)
     return Problem(
         customer,
-        f"invoice {certificate.invoice_ids}: {certificate.difference}",
-        f"{repair}, then `headroom stripe settle {customer} --note …`",
-        certificate.period_start,
-        certificate.period_end - HOUR,
+        f"{on}{certificate.difference or ''}",
+        certificate.advice,
+        start,
+        end - HOUR,
         certificate.hours,
         units,
         amount,
@@ -205,6 +207,14 @@ def _of_certificate(
         certificate.final_at if certificate.final_at > now else None,
         [],
     )
+
+
+def _missing(certificate: Certificate, now: datetime) -> int:
+    """Counted units that are not on the invoice; before there is one, those that Stripe's meter lacks."""
+    if certificate.invoice_units is not None or certificate.subscription_id is None or certificate.final_at <= now:
+        return certificate.missing_units
+    shown = certificate.stripe_units
+    return certificate.units - (certificate.reported_units if shown is None else shown)
 
 
 def _cause(report: Report, is_over: bool = False, is_one: bool = True) -> tuple[str, str]:

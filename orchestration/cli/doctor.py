@@ -16,6 +16,8 @@ from orchestration.billing import catalog, needs, usage_query
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.stripe import connect_products
 from orchestration.cli import run
+from orchestration.lake import account_copies
+from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
 from orchestration.lake.lake import Lake
 from orchestration.lake.landing import LandedFile
@@ -44,6 +46,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield ledger
     yield from _landing(config, is_ledger_usable=not ledger.problem)
     yield _newest_call(config)
+    yield from _accounts_files(config)
     yield from engine_of(config).examine(Lake(config.lake))
     if config.lake_url:
         yield _lake_bucket(config, config.lake_url)
@@ -142,6 +145,27 @@ def _newest_call(config: Settings) -> Finding:
     return Finding(
         f"{subject}: the newest call is {_age(now, latest[0])} old, the last came {_age(now, latest[1])} ago", problem
     )
+
+
+def _accounts_files(config: Settings) -> Iterator[Finding]:
+    lake = Lake(config.lake)
+    for kind in ACCOUNTS_FILES:
+        copy = lake.accounts_copy(kind)
+        if not copy.good.read_at:
+            continue
+        subject = f"{kind.name} file"
+        if copy.held:
+            since = f"held since {copy.held.since:%Y-%m-%d %H:%M} UTC"
+            yield Finding(subject, f"{since}. {copy.held.reason} {account_copies.stays(kind, copy)}")
+        elif copy.kept_since:
+            words = f"{len(copy.good.kept):,} of its {kind.name} have what was last good, the oldest read"
+            yield Finding(
+                subject,
+                f"{words} {copy.kept_since:%Y-%m-%d %H:%M} UTC: `headroom rejected` says which cells to repair",
+                is_needed=False,
+            )
+        elif copy.good.rows:
+            yield Finding(f"{subject}: {len(copy.good.rows):,} rows, read {_age(config.now(), copy.good.read_at)} ago")
 
 
 def _lake_bucket(config: Settings, url: str) -> Finding:

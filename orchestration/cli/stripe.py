@@ -8,13 +8,14 @@ from typing import Annotated
 import typer
 
 from orchestration import settings
-from orchestration.billing import catalog, reconcile, report, statements
+from orchestration.billing import catalog, event_trail, reconcile, report, statements
+from orchestration.billing.certificate_problems import settle_certificates
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.problems import problems as find_problems
 from orchestration.billing.standing import standing
 from orchestration.channels.stripe import connect_meter, connect_products
-from orchestration.cli import stripe_problems, stripe_tables
+from orchestration.cli import stripe_credit, stripe_events, stripe_problems, stripe_rehearsal, stripe_tables
 from orchestration.cli.console import console, fail, print_findings
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
@@ -92,15 +93,20 @@ def problems(
 
 @stripe_app.command()
 def settle(
-    name: Annotated[str, typer.Argument(help="identifier of a report, or cus_… for all of a customer")],
+    name: Annotated[
+        str, typer.Argument(help="identifier of a report, in_… of an invoice, or cus_… for all of a customer")
+    ],
     note: Annotated[str, typer.Option(help="what was done about it, such as: credit note CN-17")],
 ) -> None:
-    """Note that people have dealt with what was held or refused."""
+    """Note that people have dealt with what was held or refused, or with an invoice that differs."""
+    config, reports = settings.load(), []
+    certificates = settle_certificates(config, _clock, name, note)
     try:
-        reports = reconcile.settle(settings.load(), _clock, name, note)
+        reports = reconcile.settle(config, _clock, name, note)
     except REFUSALS as error:
-        fail(str(error))
-    stripe_tables.print_settled(reports)
+        if not certificates:
+            fail(str(error))
+    stripe_problems.print_settled(reports, certificates)
 
 
 @stripe_app.command()
@@ -133,19 +139,35 @@ def adopt(
 def explain(
     name: Name,
     when: Annotated[str, typer.Argument(metavar="HOUR", help="UTC: 2026-11-20T14; or a whole day: 2026-11-20")],
+    has_events: Annotated[
+        bool, typer.Option("--events", help="each event: time, units, account, endpoint, id, landed file and line")
+    ] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="with --events: CSV, one row for each event")] = False,
 ) -> None:
-    """Why a customer was billed what it was billed in an hour: calls, reports, Stripe's total, and a verdict."""
+    """Why a customer was billed what it was billed in an hour: calls, reports, Stripe's total, and a verdict.
+
+    --events goes down to the events that were counted, and to the line of the file that each came from.
+    """
     try:
         start = datetime.strptime(when, "%Y-%m-%dT%H" if "T" in when else "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        raise typer.BadParameter(f"{when!r} is no UTC hour such as 2026-11-20T14, and no date") from None
-    end = start + (timedelta(hours=1) if "T" in when else timedelta(days=1))
+        raise typer.BadParameter(f"{when!r} is not a UTC hour such as 2026-11-20T14, nor a date") from None
+    if as_csv and not has_events:
+        raise typer.BadParameter("--csv needs --events; `headroom stripe statement --csv` has the hours")
+    end, config = start + (timedelta(hours=1) if "T" in when else timedelta(days=1)), settings.load()
     try:
-        explained = statements.explain(settings.load(), name, start, end)
+        explained = statements.explain(config, name, start, end)
+        trails = [event_trail.EventTrail(each, config) for each in explained] if has_events else []
+        if as_csv:
+            stripe_events.write_events(trails)
+        elif has_events:
+            stripe_events.print_events(trails)
+        else:
+            for explanation in explained:
+                stripe_tables.print_explanation(explanation)
+                stripe_credit.print_credit(config, explanation.stripe_customer_id)
     except UNKNOWN as error:
         fail(str(error))
-    for explanation in explained:
-        stripe_tables.print_explanation(explanation)
 
 
 @stripe_app.command()
@@ -155,8 +177,9 @@ def statement(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each hour, and the total")] = False,
 ) -> None:
     """Every billed hour of a customer's billing period, the running one by default: units, reports, Stripe's total."""
+    config = settings.load()
     try:
-        found = statements.statements(settings.load(), name, month.replace(tzinfo=UTC) if month else None)
+        found = statements.statements(config, name, month.replace(tzinfo=UTC) if month else None)
     except UNKNOWN as error:
         fail(str(error))
     for each in found:
@@ -164,6 +187,8 @@ def statement(
             csv.writer(sys.stdout, lineterminator="\n").writerows(statements.table(each))
         else:
             stripe_tables.print_statement(each)
+    for customer in dict.fromkeys(each.stripe_customer_id for each in found if not as_csv):
+        stripe_credit.print_credit(config, customer)
 
 
 @stripe_app.command("statements")
@@ -208,6 +233,9 @@ def check() -> None:
     print_findings(findings)
     if any(finding.problem and finding.is_needed for finding in findings):
         raise typer.Exit(1)
+
+
+stripe_app.command()(stripe_rehearsal.rehearse)
 
 
 def _clock() -> datetime:

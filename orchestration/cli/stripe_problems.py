@@ -6,7 +6,9 @@ from collections.abc import Iterator, Sequence
 
 from rich.text import Text
 
+from orchestration.billing.certificate import Certificate
 from orchestration.billing.problems import Problem, total
+from orchestration.billing.revisions import Report
 from orchestration.cli.console import console
 from orchestration.usage.formatting import counted
 from orchestration.usage.standing import Standing
@@ -41,6 +43,18 @@ def print_problems(problems: Sequence[Problem], standing: Standing | None) -> No
         )
         if not problems:
             _say("No other problem.")
+
+
+def print_settled(reports: Sequence[Report], certificates: Sequence[Certificate]) -> None:
+    """What people have dealt with, and how."""
+    for report in reports:
+        _say(f"{report.place}: settled, {report.error}")
+    for each in certificates:
+        invoices = f", {each.invoice_ids}" if each.invoice_ids else ""
+        period = f"{each.period_start:%Y-%m-%d %H:%M} to {each.period_end:%Y-%m-%d %H:%M} UTC"
+        _say(f"{each.stripe_customer_id}, {period}{invoices}: settled, {each.difference}")
+    if hours := len(reports):
+        _say(f"{counted(hours, 'hour')} settled; {'it is' if hours == 1 else 'they are'} not a problem any more.")
 
 
 def write_problems(problems: Sequence[Problem]) -> None:

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from orchestration import settings
+from orchestration.lake import subscription_periods
+from orchestration.lake.lake import Lake
 from orchestration.warehouse import duckdb, published_copy, queries
 from orchestration.warehouse.dbt import DbtProject
 from tests.dbt_project.builder import PROJECT
@@ -21,6 +23,13 @@ ENDS = {
     "cycle": (datetime(2026, 11, 16, tzinfo=UTC), "cycle,2026-01-16,"),
     "trial": (datetime(2026, 11, 20, tzinfo=UTC), "trial,2026-11-02,2026-11-20"),
 }
+
+
+def follow(lake: Path, *periods: tuple[datetime, datetime]) -> None:
+    """Periods of the customer's subscription, as they were read at Stripe."""
+    with Lake(lake).locked():
+        known = [("cus_a", "sub_a", "si_a", "api-calls", *period, "active", False, None) for period in periods]
+        subscription_periods.write(lake, known)
 
 
 def rows(published: Path, sql: str) -> list[tuple[Any, ...]]:
@@ -56,6 +65,58 @@ def test_calls_ahead_of_a_periods_end_are_the_next_ones(data: Path, end: datetim
     assert rows(published, standing) == [(2, 2, None)]
     crossed = rows(published, "select used, threshold from threshold_crossings")
     assert crossed == [(7, "50%")], "of the period before"
+
+
+def test_period_follows_the_subscription_of_the_customer(data: Path) -> None:
+    """The hour in which one period ends and the next begins is the first one's; the account beside it has months."""
+    end = datetime(2026, 11, 17, 14, 20, 7, tzinfo=UTC)
+    before, after = end - timedelta(days=31), end + timedelta(days=30)
+    (data / "accounts.csv").write_text(
+        "account_id,period_kind,stripe_customer_id\nacme,stripe,cus_a\nmonthly,month,cus_a\nnone,stripe,cus_n\n"
+    )
+    times = [end - timedelta(days=1), end - MINUTE, end + MINUTE, end + timedelta(hours=1), end + timedelta(hours=2)]
+    accounts = ("acme", "monthly", "none")
+    land(
+        data / "landing",
+        "calls.ndjson",
+        *(make_quota(account, 4, "2026-10-01T00:00:00Z") for account in accounts),
+        *(make_event(account, at.isoformat()) for account in accounts for at in times),
+    )
+    follow(data / "lake", (before, end), (end, after))
+    standing = """select account_id, period_source, period_start, period_end, used_mtd, highest_threshold
+        from utilization_mtd order by account_id"""
+    crossed = "select period_start, threshold from threshold_crossings where account_id = 'acme' order by 1, threshold"
+    months = (datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC))
+
+    published = build_marts(data, data / "landing", end + timedelta(days=3))
+    assert rows(published, standing) == [
+        ("acme", "stripe subscription", end, after, 2, "50%"),
+        ("monthly", "calendar month", *months, 5, "120%"),
+        ("none", "calendar month (no subscription)", *months, 5, "120%"),
+    ]
+    assert rows(published, crossed) == [(before, "50%"), (end, "50%")]
+    differing = rows(published, "select account_id, subscription_id from subscription_differences order by account_id")
+    assert differing == [("monthly", "sub_a"), ("none", None)]
+    assert rows(published, "select sum(units)::integer from hourly_usage where account_id = 'acme'") == [(5,)]
+
+
+def test_call_ahead_of_a_subscriptions_end_is_the_next_ones(data: Path) -> None:
+    end = datetime(2026, 11, 17, 14, tzinfo=UTC)
+    land_calls(data, end, "stripe,,")
+    accounts = data / "accounts.csv"
+    accounts.write_text(
+        accounts.read_text().replace("_on\n", "_on,stripe_customer_id\n").replace("stripe,,", "stripe,,,cus_a")
+    )
+    follow(data / "lake", (end - timedelta(days=31), end))
+    standing = "select used_mtd, period_end, highest_threshold from utilization_mtd"
+
+    published = build_marts(data, data / "landing", end - MINUTE)
+    assert rows(published, standing) == [(7, end, "50%")]
+    published = build_marts(data, data / "landing", end + 2 * MINUTE)
+    assert rows(published, standing) == [(2, datetime(2026, 12, 1, tzinfo=UTC), None)], "the next one is not read yet"
+    follow(data / "lake", (end - timedelta(days=31), end), (end, end + timedelta(days=30)))
+    published = build_marts(data, data / "landing", end + 3 * MINUTE)
+    assert rows(published, standing) == [(2, end + timedelta(days=30), None)]
 
 
 def test_quota_and_calls_ahead_of_a_reset_are_the_next_parts(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

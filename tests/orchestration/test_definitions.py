@@ -34,10 +34,12 @@ GRAPH = {
     },
     "usage": {"daily_usage", "daily_usage_by_endpoint", "hourly_profile", "hourly_usage"},
     "billable": {
+        "account_customers",
         "billable_usage_hourly",
         "billed_usage_hourly",
         "billing_reconciliation_hourly",
         "stg_subscription_periods",
+        "subscription_periods",
     },
     "trends": {"account_profiles", "error_rates", "momentum", "retry_storms", "top_accounts_30d", "weekly_changes"},
     "quotas": {"gauge_readings", "meter_events", "meters", "plans", "quota_current", "quota_history"},
@@ -50,7 +52,14 @@ GRAPH = {
         "thresholds",
     },
     "forecasts": {"cap_forecasts", "expected_usage", "forecast_backtest", "forecast_choice", "overage", "plan_tiers"},
-    "marts": {"cap_hit_outcomes", "quota_standings", "routing", "usage_limit_hits", "utilization_mtd"},
+    "marts": {
+        "cap_hit_outcomes",
+        "quota_standings",
+        "routing",
+        "subscription_differences",
+        "usage_limit_hits",
+        "utilization_mtd",
+    },
     "quality": {"data_quality", "events_rejected", "unmapped_usage"},
     "publish": {"postgres_tables", "published_copy"},
     "messages": {"critical_alert", "monthly_digest", "usage_digest", "weekly_digest"},
@@ -143,7 +152,7 @@ def test_dbt_tests_are_blocking_checks(definitions: dg.Definitions) -> None:
     checks = {key.name: definitions.resolve_asset_graph().get_check_spec(key) for key in _checks(definitions)}
     assert {"daily_usage_adds_up_to_the_calls", "calls_are_distinct", "crossings_agree_with_utilization"} <= set(checks)
     informing = {"calls_are_recent", "billed_as_counted", "catalogue_at_stripe", "rows_are_taken"}
-    informing |= {"current_periods_are_whole", "invoiced_as_counted"}
+    informing |= {"current_periods_are_whole", "invoiced_as_counted", "file_is_taken"}
     assert {name for name, check in checks.items() if not check.blocking} == informing
 
 
@@ -152,7 +161,7 @@ def test_check_of_our_own_says_what_it_means(definitions: dg.Definitions) -> Non
     sql = {path.stem for path in (PROJECT_ROOT / "dbt_project" / "data-tests").glob("*.sql")}
     said = {key.name: graph.get_check_spec(key).description or "" for key in _checks(definitions)}
     assert len(sql & set(said)) >= 17
-    for name in {"calls_are_recent", "billed_as_counted", "catalogue_at_stripe"} | sql & set(said):
+    for name in {"calls_are_recent", "file_is_taken", "billed_as_counted", "catalogue_at_stripe"} | sql & set(said):
         assert len(said[name]) > 60, name
 
 

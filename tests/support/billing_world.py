@@ -38,12 +38,12 @@ EMPTY = """
     );
     create or replace table billable_usage_hourly (
         account_id varchar, stripe_customer_id varchar, hour_start timestamp, billable_units bigint,
-        sampled_calls bigint
+        sampled_calls bigint, sampled_units bigint
     );
-    create table if not exists stg_accounts (
+    create or replace table stg_accounts (
         account_id varchar, account_name varchar, stripe_customer_id varchar, plan varchar
     );
-    create table if not exists utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar);
+    create or replace table utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar);
     create table if not exists plans (
         plan varchar, meter varchar, base_price decimal(18, 2), currency varchar
     );
@@ -59,7 +59,7 @@ class World:
         self.usage: dict[tuple[str, str | None, datetime], int] = {}
         """Units by account, its customer and hour."""
         self.sampled: dict[tuple[str, str | None, datetime], int] = {}
-        """Sampled calls beside them."""
+        """Sampled calls beside them, of five units each."""
         self.kept_from = date(1970, 1, 1)
         self.slept: list[float] = []
         """Seconds that were waited for Stripe, where nobody really does."""
@@ -98,7 +98,9 @@ class World:
             return
         rows = [(key[0], key[1], naive(key[2]), self.usage.get(key, 0), self.sampled.get(key, 0)) for key in keys]
         connection.execute(
-            "insert into billable_usage_hourly select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5)",
+            "insert into billable_usage_hourly"
+            " select *, sampled * 5 from ("
+            "select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5) as sampled)",
             [list(column) for column in zip(*rows, strict=True)],
         )
         month, last, months = month_start(min(key[2] for key in keys)), month_start(self.clock()), []

@@ -160,7 +160,7 @@ quotas_now as (
 
 activity as (
     select
-        all_hours.account_id,
+        all_hours.account_id as account_id,
         max(all_hours.last_call_at) as last_call_at,
         max(max(all_hours.last_call_at)) over () as data_through,
         sum(

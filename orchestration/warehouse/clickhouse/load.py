@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from orchestration.lake.account_files import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
-from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
+from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, QUARANTINE_COLUMNS
 from orchestration.lake.lake import SINCE_EVER, Batch, Lake
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
 from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
@@ -46,7 +46,7 @@ NEVER_NULL = {
 OTHERS = {
     "raw_other_events": (OTHER_COLUMNS, ["batches/*/others*.parquet"]),
     "rejected_lines": (
-        REJECTED_COLUMNS,
+        QUARANTINE_COLUMNS,
         ["batches/*/rejected*.parquet", "{accounts,subjects,customers}_rejected.parquet"],
     ),
     "raw_accounts": (ACCOUNT_COLUMNS, ["accounts.parquet"]),

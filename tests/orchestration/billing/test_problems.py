@@ -4,6 +4,7 @@ import csv
 import io
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -132,7 +133,7 @@ def test_what_waits_for_approval_is_no_silence(world: World) -> None:
     world.run()
     [problem] = found(world)
     assert (problem.kind, problem.units) == ("over-billed", -600)
-    assert problem.cause.startswith("waits for approval: usage leaves customers that no account belongs to any more")
+    assert problem.cause.startswith("waits for approval: usage leaves")
     assert "`headroom stripe apply --approve CODE` with the code that it shows" in problem.advice
     counted = standing(world.ledger)
     assert counted
@@ -179,13 +180,35 @@ def test_invoice_that_differs_is_a_problem_for_the_units_nobody_explains(world: 
     words = "600 units invoiced, 610 counted"
     invoiced = Certificate(
         *("cus_a", OCTOBER, end, end + HOUR, 1, 610, 600, 600, Status.OPEN, words, world.now),
+        subscription_id="sub_1",
         invoice_ids="in_1",
         invoice_units=600,
     )
     Certificates(world.ledger).save(invoiced)
     assert [each.units for each in found(world)] == [10]
-    Certificates(world.ledger).save(Certificate(**{**vars(invoiced), "invoice_units": 640}))
+    Certificates(world.ledger).save(replace(invoiced, invoice_units=640))
     over, under = found(world)
     assert (under.units, over.units, over.kind) == (10, -40, "over-billed")
     assert over.cause == f"invoice in_1: {words}"
-    assert over.advice == "issue a credit note on the invoice, then `headroom stripe settle cus_a --note …`"
+    assert over.advice.startswith("Credit 30 units by a credit note on in_1; then `headroom stripe settle cus_a")
+
+
+def test_invoice_that_was_dealt_with_is_no_problem_any_more(world: World) -> None:
+    start, end = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    open_ = Certificate(
+        *("cus_a", start, end, end + HOUR, 1, 610, 610, 610, Status.OPEN, "600 invoiced, 610 counted", NOW),
+        subscription_id="sub_1",
+        invoice_ids="in_1",
+        invoice_units=600,
+        invoice_amount=6_375,
+        expected_amount=7_013,
+        currency="usd",
+    )
+    Certificates(world.ledger).save(open_)
+    [problem] = found(world)
+    assert (problem.units, problem.amount, problem.currency) == (10, Decimal("6.38"), "USD")
+    result = runner.invoke(app, ["stripe", "settle", "in_1", "--note", "billed by II-4"])
+    assert "cus_a, 2026-10-01 00:00 to 2026-11-01 00:00 UTC, in_1: settled, billed by II-4 (was: 600" in result.output
+    assert found(world) == []
+    again = runner.invoke(app, ["stripe", "settle", "in_1", "--note", "x"])
+    assert (again.exit_code, "in_1 has nothing that was held or refused" in again.stderr) == (1, True)

@@ -367,13 +367,13 @@ def test_a_503_at_the_months_end_costs_nobody_its_last_hour(world: World) -> Non
     assert [world.totals(f"cus_{name}")[last] for name in "abcde"] == [3] * 5
 
 
-def test_sampled_calls_are_billed_only_where_that_is_asked(world: World) -> None:
+def test_sampled_calls_are_billed_by_their_units_where_asked(world: World) -> None:
     world.sampled["a", "cus_a", SEVEN] = 100
     world.run()
     assert world.totals("cus_a") == {SEVEN: 7}
     world.settings["HEADROOM_BILL_SAMPLED"] = True
     world.run()
-    assert world.totals("cus_a") == {SEVEN: 107}
+    assert world.totals("cus_a") == {SEVEN: 7 + 5 * 100}
 
 
 # Stripe fails

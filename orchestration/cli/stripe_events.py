@@ -1,0 +1,39 @@
+"""What `headroom stripe explain --events` prints: the events of an hour or a day, one after the other."""
+
+import csv
+import sys
+from collections.abc import Iterable
+
+from rich.text import Text
+
+from orchestration.billing.event_trail import COLUMNS, EventTrail, row
+from orchestration.cli.console import console
+from orchestration.usage.formatting import printable
+
+
+def print_events(trails: Iterable[EventTrail]) -> None:
+    """A line for each event as it is read, and whether together they are what was counted."""
+    for trail in trails:
+        start, end = trail.explanation.start, trail.explanation.end
+        customer = trail.explanation.stripe_customer_id
+        _say(f"{customer}, events of {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", "bold")
+        _say("time (UTC)  units  account  endpoint  event id  landed file:line", "dim")
+        for event in trail:
+            places = f"{event.landed_file}:{event.line_number}"
+            names = (event.account_id, event.endpoint or "(none named)", event.event_id, places)
+            sampled = f" (sampled, stands for {event.sample_weight:,} calls)" if event.sample_weight > 1 else ""
+            _say(printable(f"{event.event_at:%Y-%m-%d %H:%M:%S.%f}  {event.units:,}  {'  '.join(names)}{sampled}"))
+        _say(f"{trail.sentence}.", "green" if trail.units == trail.counted_units else "yellow")
+
+
+def write_events(trails: Iterable[EventTrail]) -> None:
+    """CSV on stdout, one row for each event as it is read."""
+    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows.writerow(COLUMNS)
+    for trail in trails:
+        rows.writerows(row(trail.explanation.stripe_customer_id, event) for event in trail)
+
+
+def _say(sentence: str, style: str = "") -> None:
+    """However long: a terminal wraps it, and nothing is cut off."""
+    console.print(Text(sentence, style), soft_wrap=True)
