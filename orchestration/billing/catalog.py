@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any, Protocol
 
-from orchestration.billing import usage_query
+from orchestration.billing import span_query, usage_query
 from orchestration.billing.catalog_rules import Catalog, CatalogState, Step, catalog_of, compare
 from orchestration.settings import Settings
 from orchestration.usage import pricing
@@ -68,6 +68,8 @@ def check(config: Settings, connect: ConnectProducts) -> list[Finding]:
     :raises NothingPublishedError: no run has published anything yet.
     """
     products, accounts = connect(config), published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS)
+    running = span_query.running_periods(config.published, config.now())
+    accounts = [{**row, **running.get(row["account_id"], {})} for row in accounts]
     return products.check(config, wanted(config), accounts, config.now())
 
 

@@ -1,9 +1,13 @@
-"""Units of many customers' stretches of time, asked of the published copy at once."""
+"""Stretches of time, asked of the published copy: units of many customers at once, and the periods that run."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
 
 import duckdb
+
+from orchestration.warehouse.published_copy import query
 
 Span = tuple[str, datetime, datetime]
 """A customer, and `[start, end)`."""
@@ -16,6 +20,14 @@ def units_within(connection: duckdb.DuckDBPyConnection, spans: Sequence[Span], s
     customers, starts, ends = zip(*((who, _naive(start), _naive(end)) for who, start, end in spans), strict=True)
     parameters = {"customers": list(customers), "starts": list(starts), "ends": list(ends), "sampled": sampled}
     return [units for (units,) in connection.execute(UNITS_WITHIN, parameters).fetchall()]
+
+
+def running_periods(published: Path, at: datetime) -> dict[str, dict[str, Any]]:
+    """By account, its own billing period that runs then: period_start and period_end.
+
+    :raises NothingPublishedError: no run has published anything yet.
+    """
+    return {row["account_id"]: row for row in query(published, RUNNING_PERIODS, {"at": _naive(at)})}
 
 
 def _naive(moment: datetime) -> datetime:
@@ -35,4 +47,21 @@ UNITS_WITHIN = """
             and hours.hour_start >= spans.starts
             and hours.hour_start < spans.ends
     group by spans.place order by spans.place
+"""
+
+
+RUNNING_PERIODS = """
+    with billed as (
+        select
+            account_id,
+            period_end,
+            max(case when source <> 'quota change' then period_start end)
+                over (partition by account_id order by period_start) as billed_from
+        from account_periods
+    )
+    select account_id, billed_from as period_start, max(period_end) as period_end
+    from billed
+    group by account_id, billed_from
+    having billed_from <= $at and max(period_end) > $at
+    order by account_id
 """

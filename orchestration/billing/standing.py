@@ -4,15 +4,17 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
+from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.meter_ledger import PROBLEMS, TABLE, MeterLedger, is_newest
 from orchestration.billing.metering import ReportState
+from orchestration.billing.usage_query import LOOK_BACK
 from orchestration.usage.standing import Standing
 
 DONE = (ReportState.CONFIRMED, ReportState.SUPERSEDED, ReportState.SETTLED, ReportState.PREVIEWED)
 
 
-def standing(ledger: MeterLedger) -> Standing | None:
-    """None: nothing was ever sent there, or was to be."""
+def standing(ledger: MeterLedger, now: datetime | None = None) -> Standing | None:
+    """None: nothing was ever sent there, or was to be. `now`: with the periods whose certificate differs."""
     if ledger.live_since() is None:
         return None
     moments = (TABLE.finished_at, TABLE.first_attempt_at, TABLE.created_at)
@@ -30,6 +32,7 @@ def standing(ledger: MeterLedger) -> Standing | None:
             counts[kind] = counts.get(kind, 0) + count
             firsts[kind] = min(firsts.get(kind, first), first)
     return Standing(
+        periods=len(Certificates(ledger).open(now - LOOK_BACK)) if now else 0,
         misbilled=counts.get("misbilled", 0),
         for_approval=counts.get("for approval", 0),
         for_approval_since=firsts.get("for approval"),

@@ -23,6 +23,13 @@ class Subscription:
     status: str
     anchor: int
     prices: tuple[Price, ...]
+    period: tuple[int, int] | None = None
+    """Start and end of the current one of its items, in unix seconds."""
+    trial_end: int | None = None
+    ends_at: int | None = None
+    """When it is going to end, where somebody canceled it."""
+    has_threshold: bool = False
+    """An amount from which on it is invoiced within the period."""
 
 
 def customers(accounts: Iterable[Mapping[str, Any]]) -> dict[str, list[Mapping[str, Any]]]:

@@ -185,7 +185,7 @@ def digest(
         fail("a digest is sent by `headroom run`, which checks its figures first; `headroom digest --preview` shows it")
     day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
     try:
-        billed = standing(meter_ledger(config))
+        billed = standing(meter_ledger(config), config.now())
         shown = preview_digest(config, day, "slack", digest_payloads, billed, print_error, redraw)
     except published_copy.NothingPublishedError as error:
         fail(str(error))

@@ -9,7 +9,8 @@ from datetime import timedelta
 
 import dagster as dg
 
-from orchestration.billing import reconcile, report
+from orchestration.billing import needs, reconcile, report
+from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.digest import deliver_waiting, stale_key
@@ -29,6 +30,8 @@ DIGEST = dg.AssetSelection.assets("usage_digest")
 STRIPE = dg.AssetSelection.assets(
     "stripe_usage", "stripe_invoices", "stripe_parity", "stripe_certificates", "invoice_differences"
 )
+CLOSING = ("stripe_invoices", "stripe_parity", "stripe_certificates", "invoice_differences")
+"""What compares with Stripe and invoices, without new figures."""
 CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")
 """Once a day: it reads all subscriptions."""
 POSTGRES = dg.AssetSelection.assets("postgres_tables")
@@ -140,7 +143,31 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
             run_key=f"usage|{as_of.isoformat()}|{doublings}", asset_selection=[dg.AssetKey("stripe_usage")]
         )
 
-    return [daily_schedule, hourly_schedule, waiting_digests_schedule, waiting_usage_schedule]
+    @dg.schedule(
+        job=hourly_job,
+        cron_schedule=f"*/{RETRY_MINUTES} * * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description=(
+            "Before invoices become final, what was counted is compared with Stripe twice: soon after the period's end"
+            " and half an hour before. With a grace of one hour no hourly run comes in time."
+        ),
+    )
+    def closing_invoices_schedule() -> list[dg.RunRequest] | dg.SkipReason:
+        if not settings.stripe_api_key:
+            return dg.SkipReason("STRIPE_API_KEY is not set")
+        looks = needs.closing_looks(settings, meter_ledger(settings), settings.now())
+        keys = [dg.AssetKey(name) for name in CLOSING]
+        requests = [dg.RunRequest(run_key=f"closing|{look}", asset_selection=keys) for look in looks]
+        return requests or dg.SkipReason("no invoice is about to become final")
+
+    return [
+        daily_schedule,
+        hourly_schedule,
+        waiting_digests_schedule,
+        waiting_usage_schedule,
+        closing_invoices_schedule,
+    ]
 
 
 @dg.sensor(

@@ -178,7 +178,7 @@ def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, wa
     Owners are looked up at Slack before it, those of all crossings: it is the transaction that tells which are news.
     """
     settings, ledger = project.settings, project.ledger()
-    figures = read_figures(settings, ledger, on, standing(meter_ledger(settings)))
+    figures = read_figures(settings, ledger, on, standing(meter_ledger(settings), settings.now()))
     key = digest_key(settings.env, on.isoformat())
     as_of = figures.quality["as_of"]
     users = known_owners(project, channel, figures.crossings, warn)

@@ -6,6 +6,7 @@ was missed is made good by the next one, and materializing again sends nothing.
 """
 
 from collections.abc import Callable
+from logging import Logger
 
 import dagster as dg
 
@@ -150,21 +151,26 @@ critical_alert = build(
     ),
 )
 def invoice_differences(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
-    settings, ledger = project.settings, project.ledger()
     try:
         channel = project.slack()
     except ValueError as error:
         raise dg.Failure(str(error), allow_retries=False) from None
-    now = clock()
-    keys = [freeze(project, _invoice_message(each), now) for each in certificate_problems(meter_ledger(settings), now)]
-    prefix = f"{settings.env}|{invoices.KIND}|"
+    differences = tell_invoice_differences(project, channel, context.log)
+    waiting = project.ledger().waiting("slack", f"{project.settings.env}|{invoices.KIND}|")
+    return dg.MaterializeResult(metadata={"differences": differences, "not_sent_yet": len(waiting)})
+
+
+def tell_invoice_differences(project: Project, channel: Channel, log: Logger) -> int:
+    """Freeze a message for each difference that has none yet, and send what was not sent; how many there are."""
+    ledger, now = project.ledger(), clock()
+    found = certificate_problems(meter_ledger(project.settings), now)
+    keys = [freeze(project, _invoice_message(each), now) for each in found]
     if channel.is_preview:
         for key in keys:
             deliver(ledger, key, channel, clock)
     else:
-        deliver_waiting(project, channel, prefix, context.log)
-    waiting = set(ledger.waiting("slack", prefix))
-    return dg.MaterializeResult(metadata={"differences": len(keys), "not_sent_yet": len(waiting)})
+        deliver_waiting(project, channel, f"{project.settings.env}|{invoices.KIND}|", log)
+    return len(found)
 
 
 def _invoice_message(problem: CertificateProblem) -> Message:

@@ -114,10 +114,13 @@ def parity(standing: Standing | None, zone: ZoneInfo) -> str:
         for hours, what, moment, verb in parts
         if hours
     ]
+    if standing.periods:
+        told.insert(0, f"{counted(standing.periods, 'billing period')} not invoiced as counted")
     if not told:
         return "Stripe: confirmed as counted"
+    needs_decision = standing.periods or standing.misbilled or standing.for_approval
     # what is not confirmed yet, or not sent yet, needs no decision
-    command = " (`headroom stripe problems`)" if standing.misbilled or standing.for_approval else ""
+    command = " (`headroom stripe problems`)" if needs_decision else ""
     return f"Stripe: {', '.join(told)}{command}"
 
 

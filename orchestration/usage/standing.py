@@ -8,6 +8,8 @@ from datetime import datetime
 class Standing:
     """Of each customer and hour its newest report counts. One that is in none of these is confirmed as counted."""
 
+    periods: int = 0
+    """Billing periods of customers that are not invoiced as they were counted."""
     misbilled: int = 0
     """Stripe bills them otherwise than they were counted, or refused them."""
     for_approval: int = 0

@@ -8,20 +8,20 @@ import duckdb
 import pytest
 
 from orchestration import settings
-from orchestration.billing import usage_query
+from orchestration.billing import span_query, usage_query
 from orchestration.warehouse import queries
 from orchestration.warehouse.dbt import DbtProject
 
-CONSTANTS = vars(queries) | vars(usage_query)
+CONSTANTS = vars(queries) | vars(usage_query) | vars(span_query)
 
 QUERIES = {
     "usage_digest": {"CROSSINGS", "DIGEST_ACCOUNTS", "USED_BY", "TOP_ENDPOINTS", "DAILY_CALLS", "DATA_QUALITY"},
     "notices": {"CAP_HITS", "CRITICAL_HARD_LIMITS", "CROSSINGS", "DATA_QUALITY", "WEEKLY_CHANGES"},
     "stripe_usage": {"BILLABLE_DAYS", "BILLABLE_HOURS", "BILLABLE_UNITS", "DATA_QUALITY", "OPEN_SINCE"},
-    "stripe_commands": {"BILLABLE_ACCOUNTS", "BILLED_PERIODS", "PLANS", "PLAN_TIERS"},
+    "stripe_commands": {"BILLABLE_ACCOUNTS", "BILLED_PERIODS", "PLANS", "PLAN_TIERS", "RUNNING_PERIODS"},
     "billing_statements": {
         *("ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "CUSTOMERS_OF", "DATA_QUALITY"),
-        *("BILLED_ACCOUNTS", "BILLED_HOURS", "ENDPOINTS_OF_DAY", "INVOICED_PERIODS"),
+        *("BILLED_ACCOUNTS", "BILLED_HOURS", "ENDPOINTS_OF_DAY", "INVOICED_PERIODS", "UNITS_WITHIN"),
     },
     "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "METERS", "NEEDED_SINCE", "USAGE_BY_DAY"},
 }

@@ -197,6 +197,7 @@ def test_schedules_start_by_themselves_only_in_production(data: Path, monkeypatc
             "hourly_schedule": status,
             "waiting_digests_schedule": status,
             "waiting_usage_schedule": status,
+            "closing_invoices_schedule": status,
         }
 
 

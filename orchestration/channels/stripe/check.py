@@ -9,6 +9,7 @@ import stripe
 
 from orchestration.billing.catalog_rules import Catalog, CatalogState, Price, Step, compare
 from orchestration.billing.item_prices import other_prices, price_findings
+from orchestration.billing.subscription_terms import term_findings
 from orchestration.billing.subscriptions import LIVE, Subscription, customers, subscription_findings
 from orchestration.channels.stripe.catalog import (
     NOTHING_CHANGED,
@@ -31,7 +32,7 @@ CLOCK_SECONDS, MAX_CLOCK_SECONDS = 60, 300
 
 
 def catalogue_findings(
-    client: stripe.StripeClient, wanted: Catalog, accounts: Iterable[Mapping[str, Any]]
+    client: stripe.StripeClient, wanted: Catalog, accounts: Iterable[Mapping[str, Any]], now: datetime
 ) -> list[Finding]:
     """Where the catalogue and Stripe differ, and how the customers of the accounts are billed.
 
@@ -49,7 +50,8 @@ def catalogue_findings(
     except RefusedError as error:
         return [Finding("catalogue at Stripe", str(error))]
     findings += price_findings(wanted, state.prices, by_customer, subscriptions, others)
-    return findings + subscription_findings(wanted, by_customer, subscriptions, gone)
+    findings += subscription_findings(wanted, by_customer, subscriptions, gone)
+    return findings + term_findings(wanted.meter.event_name, by_customer, subscriptions, now)
 
 
 def check(
@@ -91,7 +93,7 @@ def check(
     )
     if any(finding.problem for finding in findings if finding.subject.startswith("reading")):
         return findings
-    return findings + catalogue_findings(client, wanted, accounts)
+    return findings + catalogue_findings(client, wanted, accounts, now)
 
 
 def _key_finding(config: Settings) -> Finding:
@@ -157,8 +159,16 @@ def _subscriptions(client: stripe.StripeClient) -> Iterator[Subscription]:
     """All that are not canceled, in pages: one request for a hundred of them."""
     meters = meters_by_id(client)
     for each in client.v1.subscriptions.list({"limit": PAGE}).auto_paging_iter():
-        prices = tuple(as_price(item.price, meters) for item in each.items.auto_paging_iter())
-        yield Subscription(each.id, id_of(each.customer), each.status, each.billing_cycle_anchor, prices)
+        items = list(each.items.auto_paging_iter())
+        prices = tuple(as_price(item.price, meters) for item in items)
+        spans = [(item.current_period_start, item.current_period_end) for item in items]
+        yield Subscription(
+            *(each.id, id_of(each.customer), each.status, each.billing_cycle_anchor, prices),
+            period=spans[0] if spans else None,
+            trial_end=each.trial_end,
+            ends_at=each.cancel_at,
+            has_threshold=bool(each.billing_thresholds),
+        )
 
 
 class StripeProducts:

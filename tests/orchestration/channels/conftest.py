@@ -17,6 +17,9 @@ TABLES = """
         is_test boolean
     );
     create table overage (account_id varchar, meter varchar, plan varchar, included_units bigint, missing varchar);
+    create table account_periods (
+        account_id varchar, period_start timestamp, period_end timestamp, source varchar
+    );
 """
 
 

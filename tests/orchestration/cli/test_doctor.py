@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from dagster._daemon.types import DaemonHeartbeat
 from typer.testing import CliRunner
 
 from orchestration import settings
+from orchestration.billing.invoicing import Invoicing, SubscriptionPeriod
+from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.cli import doctor, run
 from orchestration.cli.main import app
 from orchestration.ledger.ledger import Ledger
@@ -263,7 +266,10 @@ def test_doctor_checks_slack_with_its_own_check(data_folder: Path, monkeypatch: 
         monkeypatch.setenv("HEADROOM_SLACK_CHANNEL", slack.channel)
         assert "ok Slack: token of headroom at Example" in examine()
         slack.is_member = False
-        assert f"FAILS Slack: channel {slack.channel} (sales, cs, engineering, data): invite the bot" in examine(1)
+        assert (
+            f"FAILS Slack: channel {slack.channel} (sales, cs, engineering, data, finance): invite the bot"
+            in examine(1)
+        )
 
 
 def test_doctor_checks_the_tables_of_a_postgres_with_their_own_check(
@@ -280,3 +286,19 @@ def test_doctor_checks_the_tables_of_a_postgres_with_their_own_check(
 def test_doctor_checks_stripe_with_its_own_check(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_API_KEY", "sk_live_1")
     assert "FAILS Stripe: STRIPE_API_KEY is a live key and" in examine(1)
+
+
+def test_doctor_says_when_the_requests_of_a_day_are_too_few(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_1")
+    monkeypatch.setenv("STRIPE_API_BASE", "http://127.0.0.1:1")
+    start = settings.load().now() - timedelta(days=1)
+    period = SubscriptionPeriod(
+        *("cus_0", "sub_0", "si_0", "price_1", "usd", start, start + timedelta(days=30), "active", False, False, None),
+        start,
+    )
+    some = [replace(period, stripe_customer_id=f"cus_{n}", subscription_item_id=f"si_{n}") for n in range(305)]
+    Invoicing(meter_ledger(settings.load())).save(some, [])
+    assert "Stripe: requests a day 305 customers with usage need" in examine(1)
+    assert "305 of their periods end, and HEADROOM_STRIPE_READS_PER_DAY allows 300" in examine(1)
+    monkeypatch.setenv("HEADROOM_STRIPE_READS_PER_DAY", "900")
+    assert "ok Stripe: requests a day" in examine(1)

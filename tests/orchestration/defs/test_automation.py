@@ -9,6 +9,7 @@ import duckdb
 import pytest
 
 from orchestration.billing import report
+from orchestration.billing.invoicing import Invoicing, SubscriptionPeriod
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.defs.automation import build_schedules, landing_sensor
 from orchestration.defs.resources import Project
@@ -136,6 +137,30 @@ def test_unsent_usage_is_tried_again_within_minutes(data: Path, monkeypatch: pyt
     assert usage_retries(5, monkeypatch)
     ledger.remember(report.SENT_THROUGH, PUBLISHED.isoformat())
     assert usage_retries(5, monkeypatch) is None, "all of it is at Stripe"
+
+
+def closing_runs(at: datetime, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The run keys that the schedule asks for at that moment."""
+    monkeypatch.setenv("HEADROOM_NOW", at.isoformat())
+    [schedule] = [each for each in build_schedules(Project()) if each.name == "closing_invoices_schedule"]
+    outcome = schedule()
+    if isinstance(outcome, dg.SkipReason):
+        return []
+    assert all(dg.AssetKey("stripe_certificates") in request.asset_selection for request in outcome)
+    return [str(request.run_key) for request in outcome]
+
+
+def test_invoices_are_compared_twice_before_they_are_final(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert closing_runs(NOW, monkeypatch) == [], "there is no key"
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_x")
+    end = datetime(2026, 11, 20, 14, tzinfo=UTC)
+    period = SubscriptionPeriod(
+        *("cus_a", "sub_1", "si_1", "price_1", "usd", end - timedelta(days=30), end, "active", False, False, None, end)
+    )
+    Invoicing(meter_ledger(Project().settings)).save([period], [])
+    looks = [closing_runs(end + timedelta(minutes=minutes), monkeypatch) for minutes in (-5, 20, 25, 30, 59, 60)]
+    first, last = "closing|2026-11-20T15|first", "closing|2026-11-20T15|last"
+    assert looks == [[], [], [first], [first, last], [first, last], []]
 
 
 def publish_quality(data: Path, hours_since_call: int) -> None:

@@ -329,6 +329,11 @@ def test_footer_counts_what_the_figures_lack() -> None:
             Standing(unconfirmed=12, unconfirmed_since=NOW),
             "Stripe: 12 customer-hours not confirmed yet (sent since 20 Nov 09:00 CET)",
         ),
+        (
+            Standing(periods=2, misbilled=1),
+            "Stripe: 2 billing periods not invoiced as counted, 1 customer-hour not billed as counted",
+        ),
+        (Standing(periods=1), "Stripe: 1 billing period not invoiced as counted"),
         (Standing(misbilled=1), "Stripe: 1 customer-hour not billed as counted"),
         (Standing(for_approval=3), "Stripe: 3 customer-hours waiting for approval"),
         (
@@ -340,7 +345,7 @@ def test_footer_counts_what_the_figures_lack() -> None:
 def test_footer_says_confirmed_only_after_stripe_was_asked(standing: Standing | None, said: str) -> None:
     # a command follows where people have something to decide
     assert parity(standing, BERLIN).removesuffix(" (`headroom stripe problems`)") == said.strip()
-    is_open = standing is not None and bool(standing.misbilled or standing.for_approval)
+    is_open = standing is not None and bool(standing.periods or standing.misbilled or standing.for_approval)
     assert parity(standing, BERLIN).endswith("(`headroom stripe problems`)") is is_open
 
 

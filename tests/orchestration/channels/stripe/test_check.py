@@ -1,6 +1,7 @@
 """What `headroom stripe check` finds, with the real SDK at a loopback Stripe, and what that means for the invoices."""
 
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 from stripe import StripeClient
 from typer.testing import CliRunner, Result
 
-from orchestration.billing import usage_query
+from orchestration.billing import span_query, usage_query
 from orchestration.billing.catalog import wanted
 from orchestration.channels.stripe import catalog as stripe_catalog
 from orchestration.channels.stripe import check as stripe_check
@@ -48,7 +49,9 @@ def add_account(published: Path, account: str, customer: str | None = "cus_1", *
 def findings(client: StripeClient) -> list[Finding]:
     config = load()
     accounts = published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS)
-    return catalogue_findings(client, wanted(config), accounts)
+    running = span_query.running_periods(config.published, config.now())
+    accounts = [{**row, **running.get(row["account_id"], {})} for row in accounts]
+    return catalogue_findings(client, wanted(config), accounts, config.now())
 
 
 def problems(client: StripeClient) -> list[str]:
@@ -183,6 +186,38 @@ def test_free_plan_needs_no_item_and_a_plan_by_hand_any_metered_price(
     stripe_with_catalog.subscribe("cus_1", "headroom_free_api-calls")
     stripe_with_catalog.subscribe("cus_2", "headroom_scale_base", "headroom_growth_api-calls")
     assert problems(client) == []
+
+
+def test_account_period_that_is_not_the_subscriptions_is_told(
+    published: Path, clock: CatalogStripe, client: StripeClient
+) -> None:
+    add_account(published, "acme")
+    with duckdb.connect(str(published)) as connection:
+        row = ["acme", datetime(2026, 11, 1), datetime(2026, 12, 1), "calendar month"]  # noqa: DTZ001 - as dbt writes it
+        connection.execute("insert into account_periods values (?, ?, ?, ?)", row)
+    made = clock.subscribe("cus_1", *STARTER, anchor=1_792_245_600)  # 2026-10-17 14:00 UTC
+    [said] = problems(client)
+    assert said.split(": usage is")[0] == (
+        "customer cus_1 (acme) the account's billing period is 2026-11-01 00:00 to 2026-12-01 00:00 UTC, and that of"
+        f" {made['id']} 2026-11-17 14:00 to 2026-12-17 14:00 UTC"
+    )
+    assert "the quota follows the account's own" in said
+
+
+def test_trials_ends_and_thresholds_are_told(published: Path, clock: CatalogStripe, client: StripeClient) -> None:
+    for number in range(1, 4):
+        clock.add_customer(f"cus_{number}")
+        add_account(published, f"a{number}", f"cus_{number}")
+    clock.subscribe("cus_1", *STARTER, trial_end=NOW + 86_400)
+    ending = clock.subscribe("cus_2", *STARTER)
+    clock.cancel(ending["id"], at_period_end=True)
+    clock.subscribe("cus_3", *STARTER, billing_thresholds={"amount_gte": 1_000, "reset_billing_cycle_anchor": False})
+    said = [problem.partition(" sub_")[2].partition(" ")[2] for problem in problems(client)]
+    assert sorted(said, reverse=True) == [
+        "is in a trial until 2026-11-22 12:00 UTC: Stripe bills no usage of it before then",
+        "ends at 2026-12-01 00:00 UTC: usage after that is billed to nobody; make another one from then on",
+    ]
+    assert any(finding.subject.startswith("1 subscription with a billing threshold") for finding in findings(client))
 
 
 def test_accounts_of_one_customer_are_on_one_plan(
