@@ -361,6 +361,11 @@ class Settings(BaseSettings):
     def customers_csv(self) -> Path:
         return self.customers or self.data / "customers.csv"
 
+    def accounts_file(self, name: str) -> tuple[Path | None, Path]:
+        """The path that is set for accounts, subjects or customers, and the one at which the file is looked for."""
+        named: Path | None = getattr(self, name)
+        return named, named or self.data / f"{name}.csv"
+
     @property
     def destination_tables_file(self) -> Path:
         return self.destination_tables or self.data / "destination.toml"

@@ -1,7 +1,9 @@
 """Random weeks of billing, each from a seed: usage that comes late or is corrected, accounts that move, customers that
-are deleted, a warehouse rebuilt with other numbers, a ledger restored from a backup; lost answers, errors, a Stripe
-that is down or adds up late, clocks that differ, kills, and two runs at once. However they went: what Stripe bills of
-each customer and hour is what was used, or a row of the ledger names that hour and says what is wrong.
+are deleted, subscriptions with periods of their own that end or are missing, mappings that disappear, a warehouse
+rebuilt with other numbers, a ledger restored from a backup; lost answers, errors, a customer that Stripe always fails
+for, a Stripe that is down or adds up late, clocks that differ, kills, and two runs at once. However they went: what
+Stripe bills of each customer and hour is what was used, or a row of the ledger names that hour and says what is wrong;
+and each final invoice has the units that were used in its period, or a certificate says what differs.
 
 Planning, the ledger, sending, the SDK and its bytes are the real ones; Stripe is on loopback, the clock is moved by
 hand. As a program it goes through as many seeds as it is told, and prints what happened: `make billing-faults`.
@@ -27,16 +29,34 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest import mock
 
-from orchestration.billing import confirm, doubt, due, meter, meter_ledger, metering, reconcile, report, reporter
+from orchestration.billing import (
+    approval,
+    certify,
+    confirm,
+    doubt,
+    due,
+    forgotten,
+    invoicing,
+    meter,
+    meter_ledger,
+    metering,
+    reconcile,
+    report,
+    reporter,
+)
+from orchestration.billing import read_invoices as reading
+from orchestration.billing.certificate import Status
+from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.metering import ReportState
+from orchestration.billing.read_invoices import read_invoices
 from orchestration.billing.revisions import Report
-from orchestration.channels.stripe import connect_meter
+from orchestration.channels.stripe import connect_invoices, connect_meter
 from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger import ledger as ledger_module
 from orchestration.ledger.engines import BusyError
 from orchestration.settings import Settings
-from orchestration.usage.periods import utc_hour
+from orchestration.usage.periods import month_start, utc_hour
 from tests.fakes.slack import (
     CUT_OFF_AFTER,
     ERROR_AFTER,
@@ -49,6 +69,7 @@ from tests.fakes.slack import (
     rate_limited,
 )
 from tests.fakes.stripe import FAILED_AFTER, FAILED_BEFORE, METER_EVENTS, FakeStripe
+from tests.fakes.stripe_store import Request
 from tests.support.billing_world import DAY, HOUR, QuickWorld, World, quick
 from tests.support.killing import KilledError, at_line
 
@@ -77,8 +98,12 @@ READS = ["/v1/billing/meters", "/v1/customers", "/v2/core/events"]
 LINES = 700
 """About as many as a run has that sends a few reports."""
 SENDING = {reporter.__file__, confirm.__file__, doubt.__file__}
-FILES = SENDING | {each.__file__ for each in (report, reconcile, meter, meter_ledger, metering, stripe_channel)}
-ORDER = ["seeds", "happened", "fault", "runs", "stripe", "hours"]
+FILES = SENDING | {
+    each.__file__
+    for each in (report, reconcile, meter, meter_ledger, metering, stripe_channel, approval, due, forgotten)
+}
+FILES |= {each.__file__ for each in (certify, invoicing, reading)}
+ORDER = ["seeds", "happened", "fault", "runs", "stripe", "hours", "invoices"]
 UNSETTLED = (ReportState.PREPARED, ReportState.SENDING, ReportState.SENT, ReportState.LOST)
 PATIENCE = 14
 """Rounds of recovery at most."""
@@ -119,9 +144,20 @@ class Weeks(QuickWorld):
         for account, customer in {"a1": "cus_a", "a2": "cus_a", "b": "cus_b", "c": "cus_c"}.items():
             self.customers[account] = [(self.now - 400 * DAY, customer)]
             self.calls[account, utc_hour(self.now) - HOUR] = self.random.randint(1, 9)
+        self.fails_for = ""
+        """A customer whose requests Stripe fails, for a run."""
+        self.unmapped: dict[str, list[tuple[datetime, str]]] = {}
+        """Accounts whose mapping disappeared, with the customers that they had."""
         for customer in "abcde":
             stripe.add_customer(f"cus_{customer}")
+        for customer in "abcd" if self.random.random() < 0.8 else "abc":
+            self.subscribe(f"cus_{customer}", self.random.choice([None, None, self.anchor()]))
+        stripe.answer = partial(self.answer, stripe.answer)  # type: ignore[method-assign]
         self.publish()
+
+    def anchor(self) -> datetime:
+        """A period of its own: it ends within hours, or days; at a full hour, UTC."""
+        return utc_hour(self.now) - 31 * DAY + self.random.choice([3, 20, 50, 200, 500]) * HOUR
 
     # What World does, sooner
 
@@ -137,8 +173,16 @@ class Weeks(QuickWorld):
         self.usage = {(a, self.customer(a, hour), hour): units for (a, hour), units in self.calls.items()}
         super().publish()
 
-    def customer(self, account: str, hour: datetime) -> str:
+    def customer(self, account: str, hour: datetime) -> str | None:
+        if account in self.unmapped:
+            return None
         return next(customer for since, customer in reversed(self.customers[account]) if since <= hour)
+
+    def answer(self, usual: Callable[[Request], Fault], request: Request) -> Fault:
+        """Stripe's, but for a customer that it always fails for."""
+        payload = request.params.get("payload")
+        is_failed = bool(self.fails_for) and isinstance(payload, dict) and self.fails_for in payload.values()
+        return FAILED_BEFORE if is_failed else usual(request)
 
     # What happens
 
@@ -151,7 +195,13 @@ class Weeks(QuickWorld):
         for step in range(steps):
             self.pass_time(jump if jump and step == jumps_at else None)
             for _ in range(self.random.choice([0, 0, 1, 1, 2])):
-                often, seldom = [self.late, self.corrected], [self.moved, self.deleted, self.rebuild, self.restore]
+                often, seldom = (
+                    [self.late, self.corrected],
+                    [
+                        *(self.moved, self.deleted, self.rebuild, self.restore),
+                        *(self.lose_mapping, self.end_subscription, self.begin_subscription),
+                    ],
+                )
                 self.random.choice([*often, *often, *seldom])()
             if self.random.random() < 0.8:
                 self.publish()
@@ -159,6 +209,8 @@ class Weeks(QuickWorld):
             self.disturbed(partial(report_hourly, self))
             if self.random.random() < 0.5:
                 self.disturbed(partial(look, self))
+            if self.random.random() < 0.5:
+                self.disturbed(partial(compare, self))
             if self.random.random() < 0.3:
                 self.disturbed(partial(note, self))
             if self.random.random() < 0.3:
@@ -202,6 +254,28 @@ class Weeks(QuickWorld):
         else:
             self.customers["c"] = [(self.now - 400 * DAY, "cus_d")]
 
+    def lose_mapping(self) -> None:
+        """The files lose whose customer an account is; the next time that is repaired."""
+        self.tally["happened: a mapping disappeared, or came back"] += 1
+        if self.unmapped:
+            self.unmapped = {}
+        else:
+            self.unmapped = {self.random.choice(list(self.customers)): []}
+
+    def end_subscription(self) -> None:
+        self.tally["happened: a subscription ended, or ends with its period"] += 1
+        live = [each for each in self.stripe.subscriptions.objects.values() if each["status"] == "active"]
+        if live:
+            self.stripe.cancel(self.random.choice(live)["id"], at_period_end=self.random.random() < 0.7)
+
+    def begin_subscription(self) -> None:
+        """For customers that had none."""
+        self.tally["happened: a subscription began"] += 1
+        theirs = {each["customer"] for each in self.stripe.subscriptions.objects.values() if each["status"] == "active"}
+        for customer in ("cus_d", "cus_e"):
+            if customer not in theirs and self.stripe.has_customer(customer):
+                self.subscribe(customer, utc_hour(self.now), start=int(utc_hour(self.now).timestamp()))
+
     def rebuild(self) -> None:
         """The warehouse says other numbers, by far; the next time that is repaired, or they were right."""
         self.tally["happened: warehouse rebuilt with other numbers, or repaired"] += 1
@@ -237,6 +311,8 @@ class Weeks(QuickWorld):
     def trouble(self) -> None:
         self.stripe.calm()
         self.stripe.is_down = self.random.random() < 0.15
+        self.fails_for = self.random.choice([*[""] * 5, "cus_a", "cus_b"])
+        self.tally["fault: one customer always fails"] += bool(self.fails_for)
         self.tally["happened: Stripe down during a run"] += self.stripe.is_down
         self.stripe.billing.settle()
         self.stripe.lag = self.random.choice([0, 0, 30, 600])
@@ -279,7 +355,7 @@ class Weeks(QuickWorld):
         self.stripe.calm()
         self.stripe.billing.settle()
         self.stripe.is_down, self.stripe.lag, self.stripe.summary_lag = False, 10, 600
-        self.ahead = timedelta()
+        self.ahead, self.fails_for, self.unmapped = timedelta(), "", {}
         is_quiet = False
         for number in range(PATIENCE):
             self.now += [HOUR, HOUR, 2 * HOUR, 21 * HOUR][number % 4]
@@ -293,6 +369,21 @@ class Weeks(QuickWorld):
                 break
         self.tally["runs: to recover"] += number + 1
         self.now += DAY
+        self.close_books()
+
+    def close_books(self) -> None:
+        """Until the periods that run are over, and their invoices final and compared; with runs as the schedule has
+        them around each end.
+        """
+        ends = {datetime.fromtimestamp(end, UTC) for end in self.stripe.billing.period_ends()}
+        for end in sorted(ends | {month_start(self.now + 32 * DAY)}):
+            for after in (timedelta(minutes=5), timedelta(minutes=25), 3 * HOUR, 30 * HOUR):
+                if self.now < end + after:
+                    self.now = end + after
+                self.publish()
+                report_hourly(self, approves=True)
+                look(self)
+                compare(self)
 
     def check(self) -> None:
         """Every hour of every customer is right, or said to be wrong; and none of those is right."""
@@ -323,6 +414,34 @@ class Weeks(QuickWorld):
                 wrong += [f"    {each.revision}: {each.units} ({each.value:+}) {each.state} since {each.finished_at};"
                           f" Stripe showed {each.stripe_units}: {each.error}"
                           for each in ledger.of_customer(key[0], key[1], key[1] + HOUR)]  # fmt: skip
+        assert not wrong, "\n".join(wrong)
+
+    def check_invoices(self) -> None:
+        """Each final invoice has what was used in its period, or its certificate says what differs."""
+        wrong = []
+        certificates = Certificates(self.ledger).since(self.now - 33 * DAY)
+        invoiced: dict[tuple[str, datetime], tuple[datetime, int]] = {}
+        for customer in map("cus_{}".format, "abcde"):
+            for bill in self.stripe.bills(customer):
+                for line in bill["lines"] if bill["status_transitions"]["finalized_at"] else ():
+                    start, end = (datetime.fromtimestamp(line["period"][name], UTC) for name in ("start", "end"))
+                    if end > self.now - 33 * DAY:
+                        _, units = invoiced.get((customer, start), (end, 0))
+                        invoiced[customer, start] = end, units + line["quantity"]
+        for key in sorted(invoiced.keys() | certificates.keys()):
+            found, (end, units) = certificates.get(key), invoiced.get(key, (None, 0))
+            end = end or (found.period_end if found else self.now)
+            used = sum(n for (_, name, hour), n in self.usage.items() if name == key[0] and key[1] <= hour < end)
+            self.tally["invoices: compared"] += 1
+            if found is None and not used and not units:
+                self.tally["invoices: without usage"] += 1
+            elif found is not None and found.status is Status.CERTIFIED and used == units:
+                self.tally["invoices: certified, equal"] += 1
+            elif found is not None and found.status is Status.OPEN and found.difference and found.units == used:
+                self.tally[f"invoices: listed, {'units differ' if used != units else 'units equal'}"] += 1
+            else:
+                self.tally["invoices: unexplained"] += 1
+                wrong.append(f"{key[0]}, period from {key[1]}: used {used}, invoiced {units}; certificate: {found}")
         assert not wrong, "\n".join(wrong)
 
     def explains(self, row: Report, wanted: int, found: int) -> bool:
@@ -365,6 +484,14 @@ def look(weeks: Weeks) -> None:
         weeks.tally["runs: comparisons with Stripe's totals"] += 1
 
 
+def compare(weeks: Weeks) -> None:
+    """Subscriptions and invoices are read, and what they have is compared with what was counted."""
+    with suppress(BusyError, StoppedError):
+        read_invoices(weeks.config, connect_meter, connect_invoices, weeks.clock)
+        certify.certify(weeks.config, connect_meter, weeks.clock)
+        weeks.tally["runs: comparisons with Stripe's invoices"] += 1
+
+
 def note(weeks: Weeks) -> None:
     with suppress(BusyError, StoppedError):
         weeks.tally["stripe: rejections noted"] += len(
@@ -385,6 +512,7 @@ def go_through(seed: int, mode: str, folder: Path) -> Counter[str]:
                 weeks.disturb()
                 weeks.recover()
                 weeks.check()
+                weeks.check_invoices()
         except BaseException as error:
             error.add_note(f"seed {seed}, {mode}")
             raise

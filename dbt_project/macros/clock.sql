@@ -22,6 +22,14 @@
     {{ return(zone.normalize(zone.localize(midnight)).astimezone(modules.pytz.utc).replace(tzinfo=none)) }}
 {% endmacro %}
 
+{# The midnight after it: a call that is ahead of the clock may be of the next day. #}
+{% macro business_day_end() %}
+    {%- set zone = modules.pytz.timezone(var("timezone")) -%}
+    {%- set local = modules.pytz.utc.localize(as_of()).astimezone(zone) -%}
+    {%- set midnight = modules.datetime.datetime(local.year, local.month, local.day) + modules.datetime.timedelta(days=1) -%}
+    {{ return(zone.normalize(zone.localize(midnight)).astimezone(modules.pytz.utc).replace(tzinfo=none)) }}
+{% endmacro %}
+
 {# Midnight UTC so many days before today: days_ago(7) up to but not days_ago(0) are the last 7 complete days. #}
 {% macro days_ago(days) %}
     {{ return(as_of().replace(hour=0, minute=0, second=0, microsecond=0) - modules.datetime.timedelta(days=days)) }}

@@ -1,4 +1,4 @@
-"""The lake's copy of the meter reports and of Stripe's subscription periods, for the models that compare them."""
+"""The lake's copies of what the ledger has for the models: the meter reports, and the subscription periods."""
 
 import uuid
 from dataclasses import asdict, dataclass
@@ -11,8 +11,7 @@ from orchestration.lake.lake import Lake
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
 from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
 from orchestration.settings import Settings
-
-EVER = datetime(1970, 1, 1, tzinfo=UTC)
+from orchestration.usage.units import METER
 
 
 @dataclass(frozen=True)
@@ -23,10 +22,12 @@ class LedgerCopyResult:
     rows: int
     is_whole: bool
     """Every day, for the copy that was there was none of this ledger's."""
+    periods: int = 0
+    """Subscription periods: always all of them, they are few."""
 
 
 def copy_ledger(config: Settings) -> LedgerCopyResult:
-    """Bring the lake's copy of the meter reports up to the ledger: the UTC days that changed since the last copy."""
+    """Bring the lake's copies up to the ledger; of the meter reports, the UTC days that changed since the last copy."""
     ledger, lake = meter_ledger(config), Lake(config.lake)
     with lake.locked():
         changed, sealed = ledger.changed_days(), ledger.mark("copy")
@@ -40,11 +41,11 @@ def copy_ledger(config: Settings) -> LedgerCopyResult:
             seal = uuid.uuid4().hex
             meter_reports.set_seal(lake.root, seal)
             ledger.note_copied(changed, seal)
-        subscription_periods.write(lake.root, _periods(ledger))
-    return LedgerCopyResult(len(days), rows, is_whole)
+        periods = subscription_periods.write(lake.root, _periods(ledger))
+    return LedgerCopyResult(len(days), rows, is_whole, periods)
 
 
 def _periods(ledger: MeterLedger) -> list[list[object]]:
-    """All that are known: a row for each item and period."""
-    rows = [{**asdict(each), "meter": ledger.event_name} for each in Invoicing(ledger).periods(EVER)]
-    return [[row[name] for name in SUBSCRIPTION_PERIOD_COLUMNS] for row in rows]
+    known = Invoicing(ledger).periods(ended_after=datetime.min.replace(tzinfo=UTC))
+    values = [{**asdict(period), "meter": METER} for period in known]
+    return [[row[name] for name in SUBSCRIPTION_PERIOD_COLUMNS] for row in values]

@@ -270,15 +270,14 @@ class MeterLedger:
         with self.ledger.reading() as connection:
             return [dict(row._mapping) for row in connection.execute(query)]
 
-    def largest_hours(self) -> dict[str, int]:
+    def largest_hours(self, connection: sa.Connection) -> dict[str, int]:
         """By customer, the largest total of an hour that Stripe has, or may have."""
         query = (
             sa.select(TABLE.stripe_customer_id, sa.func.max(TABLE.units))
             .where(*self._ours, TABLE.state.in_(STANDS))
             .group_by(TABLE.stripe_customer_id)
         )
-        with self.ledger.reading() as connection:
-            return {customer: int(units) for customer, units in connection.execute(query)}
+        return {customer: int(units) for customer, units in connection.execute(query)}
 
     # The copy in the lake
 

@@ -7,7 +7,7 @@ CUSTOMERS = """
 
 
 UNMAPPED = """
-    select hour_start, list(cast(billable_units + $sampled * sampled_calls as bigint)) as units
+    select hour_start, list(cast(billable_units + $sampled * sampled_units as bigint)) as units
     from billable_usage_hourly
     where stripe_customer_id is null and hour_start >= $start and hour_start < $end
     group by hour_start

@@ -100,7 +100,10 @@ def _look(ledger: MeterLedger, source: Invoices, meter_id: str, now: datetime) -
     reading, void = InvoiceReading(), set[str]()
     is_awaited = is_all or bool(stale) or _awaits_invoices(known, lines, now)
     if is_awaited:
-        since = _moment(ledger.mark(INVOICES)) or now - KNOWN
+        # invoices of an item that was not known are among those that were read before
+        items_before = {each.subscription_item_id for each in before}
+        begun = [each.period_start for each in found if each.subscription_item_id not in items_before]
+        since = min([_moment(ledger.mark(INVOICES)) or now - KNOWN, *begun])
         items = {each.subscription_item_id: each.stripe_customer_id for each in known}
         reading = source.invoices(items, now, since)
         void = source.voided(now - KNOWN) if is_all else void

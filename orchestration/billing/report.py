@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import sqlalchemy as sa
@@ -188,6 +188,7 @@ class _Planning:
     ) -> None:
         self._config, self._ledger, self._usage, self.terms = config, ledger, usage, terms
         self._end = window[1]
+        self._largest_hours: dict[str, int] | None = None
         basis = "preview" if terms.is_preview else str(terms.mode)
         basis = f"{basis}|{config.bill_sampled}"
         self._marks = {day: f"{basis}|{mark}" for day, mark in usage.days().items()}
@@ -200,7 +201,7 @@ class _Planning:
         with self._ledger.ledger.reading() as connection:
             for day in self._open:
                 made, unclaimed = self._plan(connection, day)
-                change.add(made, unclaimed, self._largest)
+                change.add(made, unclaimed, partial(self._largest, connection))
         start = utc_hour(self.terms.now - HORIZON)
         final_until = self.terms.now - timedelta(hours=config.stripe_grace_hours)
         units, unbilled = self._usage.units(start, final_until, month_start(final_until))
@@ -274,12 +275,10 @@ class _Planning:
     def _customers(self) -> set[str]:
         return self._usage.customers()
 
-    @cached_property
-    def _largest_hours(self) -> dict[str, int]:
-        return self._ledger.largest_hours()
-
-    def _largest(self, customer: str) -> int:
+    def _largest(self, connection: sa.Connection, customer: str) -> int:
         """The largest hour that was ever reported of the customer; of a new one, of anybody."""
+        if self._largest_hours is None:
+            self._largest_hours = self._ledger.largest_hours(connection)
         return self._largest_hours.get(customer, max(self._largest_hours.values(), default=0))
 
 

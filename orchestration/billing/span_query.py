@@ -23,7 +23,7 @@ def _naive(moment: datetime) -> datetime:
 
 
 UNITS_WITHIN = """
-    select cast(coalesce(sum(hours.billable_units + $sampled * hours.sampled_calls), 0) as bigint) as units
+    select cast(coalesce(sum(hours.billable_units + $sampled * hours.sampled_units), 0) as bigint) as units
     from (
         select
             unnest($customers) as customer, unnest($starts) as starts, unnest($ends) as ends,

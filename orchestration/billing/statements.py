@@ -42,7 +42,7 @@ class Explanation:
     end: datetime
     as_of: datetime
     accounts: list[dict[str, Any]]
-    """What each used in these hours: calls, billable_units, sampled_calls, last_call_at."""
+    """What each used in these hours: calls, billable_units, sampled_calls, sampled_units, last_call_at."""
     endpoints: list[dict[str, Any]]
     """What they called on the whole UTC day, and the weight of a call."""
     hours: list[BilledHour]

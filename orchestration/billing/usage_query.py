@@ -38,7 +38,7 @@ def dispensable_before(published: Path, now: datetime, keep_days: int) -> tuple[
 
 class BillableUsage:
     """What is to be billed for the UTC hours in `[start, end)`, from one published copy, whatever is published
-    meanwhile. Sampled calls count only where `bills_sampled`.
+    meanwhile. Units of sampled calls count only where `bills_sampled`.
     """
 
     def __init__(
@@ -145,6 +145,7 @@ BILLED_ACCOUNTS = """
         cast(sum(hours.calls) as bigint) as calls,
         cast(sum(hours.billable_units) as bigint) as billable_units,
         cast(sum(hours.sampled_calls) as bigint) as sampled_calls,
+        cast(sum(hours.sampled_units) as bigint) as sampled_units,
         max(hours.last_call_at) as last_call_at
     from billable_usage_hourly as hours
     left join utilization_mtd as utilization
@@ -175,7 +176,7 @@ ENDPOINTS_OF_DAY = """
 BILLABLE_DAYS = """
     select
         cast(hour_start as date) as usage_date,
-        cast(sum(hash(account_id, stripe_customer_id, hour_start, billable_units, sampled_calls)) as varchar) as mark
+        cast(sum(hash(account_id, stripe_customer_id, hour_start, billable_units, sampled_units)) as varchar) as mark
     from billable_usage_hourly
     where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
     group by usage_date order by usage_date
@@ -203,7 +204,7 @@ BILLABLE_ACCOUNTS = """
 
 
 BILLABLE_HOURS = """
-    select stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_calls) as bigint) as units
+    select stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_units) as bigint) as units
     from billable_usage_hourly where hour_start >= $start and hour_start < $end
     group by stripe_customer_id, hour_start order by stripe_customer_id, hour_start
 """
@@ -263,7 +264,7 @@ BILLABLE_UNITS = f"""
         select
             hours.stripe_customer_id,
             hours.hour_start,
-            hours.billable_units + $sampled * hours.sampled_calls as units,
+            hours.billable_units + $sampled * hours.sampled_units as units,
             coalesce(invoices.open_since, $others_since) as open_since
         from billable_usage_hourly as hours
         left join ({OPEN_SINCE}) as invoices on hours.stripe_customer_id = invoices.stripe_customer_id
@@ -274,7 +275,7 @@ BILLABLE_UNITS = f"""
 
 
 BILLED_HOURS = """
-    select stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_calls) as bigint) as units
+    select stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_units) as bigint) as units
     from billable_usage_hourly
     where stripe_customer_id in (select unnest($customers)) and hour_start >= $start and hour_start < $end
     group by stripe_customer_id, hour_start order by stripe_customer_id, hour_start
@@ -294,7 +295,7 @@ INVOICED_PERIODS = f"""
         hours.stripe_customer_id,
         periods.period_start,
         max(periods.period_end) as period_end,
-        cast(sum(hours.billable_units + $sampled * hours.sampled_calls) as bigint) as units
+        cast(sum(hours.billable_units + $sampled * hours.sampled_units) as bigint) as units
     from billable_usage_hourly as hours
     inner join ({_INVOICED}) as periods
         on
@@ -318,7 +319,7 @@ BILLED_PERIODS = f"""
         count(distinct hours.account_id) as accounts,
         min(coalesce(utilization.account_name, hours.account_id)) as account_name,
         case when count(distinct coalesce(utilization.plan, '')) = 1 then min(utilization.plan) end as plan,
-        cast(sum(hours.billable_units + $sampled * hours.sampled_calls) as bigint) as units
+        cast(sum(hours.billable_units + $sampled * hours.sampled_units) as bigint) as units
     from billable_usage_hourly as hours
     inner join ({_BILLED}) as periods
         on

@@ -46,7 +46,8 @@ def make(config: Settings, target: Path, clock: Callable[[], datetime]) -> Backu
             lake.root,
             part / "lake",
             copy_function=_linked,
-            ignore=shutil.ignore_patterns(".*", "meter_reports"),  # a copy of the ledger's rows
+            # copies of the ledger's rows are left out
+            ignore=shutil.ignore_patterns(".*", "meter_reports", "subscription_periods"),
         )
         for path in (config.accounts_csv, config.subjects_csv, config.customers_csv):
             if path.exists():

@@ -4,6 +4,7 @@ Each check is of the part that knows how; here they are put together. Nothing is
 every command does: folders are made, and an older ledger is brought to this version.
 """
 
+import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from orchestration.billing import catalog, needs, usage_query
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.stripe import connect_products
 from orchestration.cli import run
+from orchestration.lake import account_copies
+from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
 from orchestration.lake.lake import Lake
 from orchestration.lake.landing import LandedFile
@@ -43,6 +46,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield ledger
     yield from _landing(config, is_ledger_usable=not ledger.problem)
     yield _newest_call(config)
+    yield from _accounts_files(config)
     yield from engine_of(config).examine(Lake(config.lake))
     if config.lake_url:
         yield _lake_bucket(config, config.lake_url)
@@ -143,6 +147,27 @@ def _newest_call(config: Settings) -> Finding:
     )
 
 
+def _accounts_files(config: Settings) -> Iterator[Finding]:
+    lake = Lake(config.lake)
+    for kind in ACCOUNTS_FILES:
+        copy = lake.accounts_copy(kind)
+        if not copy.good.read_at:
+            continue
+        subject = f"{kind.name} file"
+        if copy.held:
+            since = f"held since {copy.held.since:%Y-%m-%d %H:%M} UTC"
+            yield Finding(subject, f"{since}. {copy.held.reason} {account_copies.stays(kind, copy)}")
+        elif copy.kept_since:
+            words = f"{len(copy.good.kept):,} of its {kind.name} have what was last good, the oldest read"
+            yield Finding(
+                subject,
+                f"{words} {copy.kept_since:%Y-%m-%d %H:%M} UTC: `headroom rejected` says which cells to repair",
+                is_needed=False,
+            )
+        elif copy.good.rows:
+            yield Finding(f"{subject}: {len(copy.good.rows):,} rows, read {_age(config.now(), copy.good.read_at)} ago")
+
+
 def _lake_bucket(config: Settings, url: str) -> Finding:
     subject = "lake's bucket"
     try:
@@ -164,15 +189,23 @@ def _lake_bucket(config: Settings, url: str) -> Finding:
 
 
 def _published(config: Settings) -> Iterator[Finding]:
-    subject, now = "published copy", config.now()
+    subject, now, log = "published copy", config.now(), published_copy.log_of(config.published)
+    stray = f"somebody opened it for writing and left the log {log}"
+    remedy = f"Run `rm {shlex.quote(str(log))}`, which loses only what they wrote, and open it with `duckdb -readonly`"
     try:
         quality = queries.data_quality(config.published)
     except published_copy.NothingPublishedError as error:
         yield Finding(subject, str(error))
         return
     except (duckdb.Error, ValueError) as error:
-        yield Finding(subject, f"cannot be read ({_first_line(error)}): `headroom run --only models` makes it anew")
+        if log.exists():
+            yield Finding(subject, f"cannot be read: {stray}. {remedy}")
+        else:
+            words = f"{config.published} cannot be read ({_first_line(error)})"
+            yield Finding(subject, f"{words}: run `headroom run --only models`, which makes it again")
         return
+    if log.exists():
+        yield Finding(subject, f"has figures that no run has counted: {stray}, and readers see what it has. {remedy}")
     problem = ""
     if now - quality["as_of"] >= timedelta(hours=config.stale_after_hours):
         problem = "no run has come this far since: `headroom run` says what stops it, `headroom ui` has the failed runs"

@@ -15,7 +15,7 @@ from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.problems import problems as find_problems
 from orchestration.billing.standing import standing
 from orchestration.channels.stripe import connect_meter, connect_products
-from orchestration.cli import stripe_events, stripe_problems, stripe_tables
+from orchestration.cli import stripe_events, stripe_problems, stripe_rehearsal, stripe_tables
 from orchestration.cli.console import console, fail, print_findings
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
@@ -229,6 +229,9 @@ def check() -> None:
     print_findings(findings)
     if any(finding.problem and finding.is_needed for finding in findings):
         raise typer.Exit(1)
+
+
+stripe_app.command()(stripe_rehearsal.rehearse)
 
 
 def _clock() -> datetime:

@@ -203,12 +203,12 @@ def _print_accounts(accounts: Sequence[Mapping[str, Any]]) -> None:
     if not accounts:
         _say("No account of the customer has usage here.")
         return
-    table = _table("Account", "Calls", "Units", "Sampled calls", "Last call (UTC)")
-    for column in table.columns[1:4]:
+    table = _table("Account", "Calls", "Units", "Sampled calls", "Their units", "Last call (UTC)")
+    for column in table.columns[1:5]:
         column.justify = "right"
     for row in accounts:
         name = f"{row['account_name']} ({row['account_id']})" if row["account_name"] else row["account_id"]
-        figures = (f"{row[column]:,}" for column in ("calls", "billable_units", "sampled_calls"))
+        figures = (f"{row[column]:,}" for column in ("calls", "billable_units", "sampled_calls", "sampled_units"))
         table.add_row(Text(printable(name)), *figures, f"{row['last_call_at']:%H:%M:%S}")
     _print_whole(table)
 

@@ -243,9 +243,10 @@ def print_rejected(config: Settings, limit: int) -> None:
         console.print(Text(f"{row['lines']:,} × {reason}", "bold"), Text(f"— {reason.explanation}"))
         for line in published_copy.query(
             config.published,
-            """select landed_file, line_number, item, line from events_rejected where reason = ?
+            """select landed_file, line_number, item, line, problem from events_rejected where reason = ?
                order by rejected_at desc, landed_file, line_number limit ?""",
             [str(reason), limit],
         ):
             item = f" (event {line['item']} of the line)" if line["item"] else ""
-            console.print(Text(f"    {line['landed_file']}:{line['line_number']}{item}  {line['line'][:100]}"))
+            said = line["problem"] or line["line"][:100]
+            console.print(Text(f"    {line['landed_file']}:{line['line_number']}{item}  {said}"))

@@ -13,8 +13,9 @@ from filelock import FileLock, Timeout
 
 from orchestration.billing import lake_copy, usage_query
 from orchestration.defs.resources import OWNERS, Project
-from orchestration.lake import compaction
-from orchestration.lake.account_files import ACCOUNTS, CUSTOMERS, SUBJECTS, AccountsFile
+from orchestration.lake import account_copies, compaction
+from orchestration.lake.account_copies import Taken
+from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
 from orchestration.lake.lake import Batch, Lake
 from orchestration.lake.landing import LandedFile
 from orchestration.settings import Settings
@@ -51,17 +52,20 @@ SPECS = [
     ),
     _spec(
         "raw_accounts",
-        "The accounts file (HEADROOM_ACCOUNTS) as it is now: names, owners, plans, MRR, Stripe customers.",
+        "The accounts file (HEADROOM_ACCOUNTS) as it is now: names, owners, plans, MRR, Stripe customers. What cannot"
+        " be read of it stays as it was, as the check file_is_taken says.",
     ),
     _spec(
         "raw_subjects",
         "The subjects file (HEADROOM_SUBJECTS) as it is now: which account an id in the events (an API key, an OAuth"
-        " client, a workspace) belongs to, from when until when. A change has all usage counted again.",
+        " client, a workspace) belongs to, from when until when. A change has all usage counted again. What cannot be"
+        " read of it stays as it was, as the check file_is_taken says.",
     ),
     _spec(
         "raw_customers",
         "The customers file (HEADROOM_CUSTOMERS) as it is now: which Stripe customer an account is billed by, from"
-        " which UTC hour until which. Accounts that it does not name have the accounts file's customer.",
+        " which UTC hour until which. Accounts that it does not name have the accounts file's customer. What cannot be"
+        " read of it stays as it was, as the check file_is_taken says.",
     ),
 ]
 CALLS_ARE_RECENT = dg.AssetCheckSpec(
@@ -75,7 +79,21 @@ CALLS_ARE_RECENT = dg.AssetCheckSpec(
 )
 
 
-@dg.multi_asset(specs=SPECS, check_specs=[CALLS_ARE_RECENT], name="ingest")
+FILES_ARE_TAKEN = [
+    dg.AssetCheckSpec(
+        "file_is_taken",
+        asset=f"raw_{kind.name}",
+        description=(
+            "Warns while the file is held, because it cannot be read or lost too much, and while a cell or a row of it"
+            " cannot be read. What was last good stays in use, so that nobody loses a customer by accident. Repair the"
+            f" file, or take it as it is with `headroom lake accept {kind.name}`. It stops nothing."
+        ),
+    )
+    for kind in ACCOUNTS_FILES
+]
+
+
+@dg.multi_asset(specs=SPECS, check_specs=[CALLS_ARE_RECENT, *FILES_ARE_TAKEN], name="ingest")
 def ingest(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -98,14 +116,10 @@ def ingest(
             known.update({file.path: file for file in new_batch.files})
             batches.append(new_batch)
             context.log.info(f"batch {new_batch.number}: {new_batch.accepted:,} events from {new_batch.lines:,} lines")
-        rows = {
-            kind.name: lake.write_accounts(kind, _file(kind, named, path), rejected_at=now)
-            for kind, named, path in (
-                (ACCOUNTS, settings.accounts, settings.accounts_csv),
-                (SUBJECTS, settings.subjects, settings.subjects_csv),
-                (CUSTOMERS, settings.customers, settings.customers_csv),
-            )
-        }
+        taken = [
+            (kind, lake.write_accounts(kind, _file(lake, kind, *settings.accounts_file(kind.name)), rejected_at=now))
+            for kind in ACCOUNTS_FILES
+        ]
         latest = lake.latest_call(now)
         compacted = _compact(lake, batches, settings, context.log)
     for entry in skipped:
@@ -130,9 +144,11 @@ def ingest(
         asset_key="rejected_lines",
         metadata={"events_rejected": sum(reasons.values()), "reasons": dg.MetadataValue.json(dict(reasons))},
     )
-    for name, (accepted, bad) in rows.items():
-        metadata = {"dagster/row_count": accepted, "rows_rejected": bad}
-        yield dg.MaterializeResult(asset_key=f"raw_{name}", metadata=metadata)
+    for kind, file in taken:
+        if file.new_unknown:
+            context.log.warning(f"the file of {kind.name} has columns that mean nothing: {', '.join(file.new_unknown)}")
+        yield dg.MaterializeResult(asset_key=f"raw_{kind.name}", metadata=_figures(file))
+        yield judge_file(kind, file)
     yield judge_age(latest, now, settings.stale_after_hours)
 
 
@@ -143,13 +159,20 @@ def ingest(
     description=(
         "What the ledger has of usage to Stripe, as Parquet by UTC day under `lake/meter_reports/`, for"
         " billing_reconciliation_hourly: one row per revision of a customer's hour. Only days that changed since the"
-        " last copy are written. If it fails, run it again; the folder may be deleted, the ledger is the truth."
+        " last copy are written. With it the subscription periods that were read at Stripe, under"
+        " `lake/subscription_periods/`. If it fails, run it again: both folders may be deleted, the ledger is the"
+        " truth."
     ),
 )
 def raw_meter_reports(project: Project) -> dg.MaterializeResult[None]:
     copied = lake_copy.copy_ledger(project.settings)
     return dg.MaterializeResult(
-        metadata={"days_written": copied.days, "rows_written": copied.rows, "is_whole": copied.is_whole}
+        metadata={
+            "days_written": copied.days,
+            "rows_written": copied.rows,
+            "is_whole": copied.is_whole,
+            "subscription_periods": copied.periods,
+        }
     )
 
 
@@ -170,10 +193,45 @@ def judge_age(latest: tuple[datetime, datetime] | None, now: datetime, stale_aft
     )
 
 
-def _file(kind: AccountsFile, named: Path | None, path: Path) -> Path | None:
+def judge_file(kind: AccountsFile, file: Taken) -> dg.AssetCheckResult:
+    """The check file_is_taken, of what became of the file."""
+    held, description = file.copy.held, None
+    if held:
+        words = account_copies.stays(kind, file.copy)
+        description = f"Held since {held.since:%Y-%m-%d %H:%M} UTC. {held.reason} {words}"
+    elif file.rejected:
+        count = f"{file.rejected:,} cell{'s' * (file.rejected > 1)} or row{'s' * (file.rejected > 1)}"
+        description = f"{count} cannot be read: `headroom rejected` shows what."
+        if file.copy.kept_since:
+            at = f"{file.copy.kept_since:%Y-%m-%d %H:%M} UTC"
+            description += f" What was last good counts instead, the oldest read {at}."
+    return dg.AssetCheckResult(
+        check_name="file_is_taken",
+        asset_key=f"raw_{kind.name}",
+        passed=description is None,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=description,
+    )
+
+
+def _figures(file: Taken) -> dict[str, int | str]:
+    copy = file.copy
+    figures: dict[str, int | str] = {"dagster/row_count": file.accepted, "rows_rejected": file.rejected}
+    if copy.good.read_at:
+        figures["read_at"] = f"{copy.good.read_at:%Y-%m-%d %H:%M} UTC"
+    if copy.held:
+        figures |= {"held_since": f"{copy.held.since:%Y-%m-%d %H:%M} UTC", "held_because": copy.held.reason}
+    if copy.kept_since:
+        figures["oldest_value_kept"] = f"{copy.kept_since:%Y-%m-%d %H:%M} UTC"
+    if copy.unknown:
+        figures["unknown_columns"] = ", ".join(copy.unknown)
+    return figures
+
+
+def _file(lake: Lake, kind: AccountsFile, named: Path | None, path: Path) -> Path | None:
     if path.exists():
         return path
-    if named:
+    if named and not lake.accounts_copy(kind).good.rows:  # else what is in use stays
         raise dg.Failure(f"HEADROOM_{kind.name.upper()} names {named}, which does not exist")
     return None
 

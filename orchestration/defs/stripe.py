@@ -201,8 +201,9 @@ def stripe_invoices(project: Project) -> dg.MaterializeResult[None]:
     ],
     description=(
         "For each customer whose subscription period has ended within the last 34 days: whether its invoice has what"
-        " was counted. Soon after the period's end, and within the last hour before its invoice is final, what was counted"
-        " is compared with what was reported and what Stripe's meter shows: what differs then can still be repaired."
+        " was counted. Soon after the period's end, and within the last hour before its invoice is final, what was"
+        " counted is compared with what was reported and what Stripe's meter shows: what differs then can still be"
+        " repaired."
         " Once the invoice is final, its lines are compared, units and amount; where all are equal the period is"
         " certified. Usage that comes later opens it again.\n\n"
         "Usage that no subscription bills is listed, too. `headroom stripe statement` prints a customer's certificate."

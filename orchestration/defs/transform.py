@@ -1,13 +1,15 @@
 """Lake to marts: the dbt models as assets, their tests as blocking checks."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, dbt_assets
+from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
 from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
 from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
+from orchestration.warehouse import seeds
 from orchestration.warehouse.dbt import NodeResult
 
 FIGURES = {
@@ -15,6 +17,8 @@ FIGURES = {
     "events_rejected": ("rejected_lines",),
 }
 """Columns of data_quality that are worth a plot on an asset's page."""
+SOURCES_OF_ONE_ASSET = DagsterDbtTranslatorSettings(enable_duplicate_source_asset_keys=True)
+"""One asset copies all of what the ledger has: two sources of dbt."""
 
 
 class Translator(DagsterDbtTranslator):
@@ -31,7 +35,7 @@ class Translator(DagsterDbtTranslator):
 
 def build_models(project: Project) -> dg.AssetsDefinition:
     """The dbt assets; parses the dbt project first where it changed."""
-    manifest, translator = project.dbt().manifest(), Translator()
+    manifest, translator = project.dbt().manifest(), Translator(SOURCES_OF_ONE_ASSET)
     for node in manifest["nodes"].values():
         if node["resource_type"] == "test":  # what it means and what to do, where its failure shows
             node["meta"] = {"description": node["description"].strip() or None, **node.get("meta", {})}
@@ -53,6 +57,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         selected += [node for node, key in checks.items() if key in context.selected_asset_check_keys]
         is_all = len(selected) == len(keys) + len(checks)
         wanted = None if is_all else [manifest["nodes"][node]["name"] for node in selected]
+        _require_readable_seeds(context, settings.dbt_project, seeds.types_of(manifest["nodes"], selected))
         with failing_in_a_sentence():
             engine.load(project.lake(), context.log.info)
         results = dbt.build(settings.now(), settings.timezone, wanted, settings.bill_sampled)
@@ -88,6 +93,21 @@ def build_models(project: Project) -> dg.AssetsDefinition:
             )
 
     return models
+
+
+def _require_readable_seeds(
+    context: dg.AssetExecutionContext, folder: Path, types: Mapping[str, Mapping[str, str]]
+) -> None:
+    """Before dbt reads them, whose errors name neither the file nor the cell."""
+    found = seeds.examine(folder, types)
+    if found.unknown:
+        context.log.warning(f"columns of seeds that mean nothing: {', '.join(found.unknown)}")
+    if found.problems:
+        lines = "\n".join(f"- {problem}" for problem in found.problems)
+        raise dg.Failure(
+            f"The seeds of {folder} cannot be read; nothing was published or sent:\n{lines}\nRepair, and run again.",
+            allow_retries=False,
+        )
 
 
 def _check_result(key: Any, result: NodeResult) -> dg.AssetCheckResult:

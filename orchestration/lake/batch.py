@@ -61,6 +61,15 @@ REJECTED_COLUMNS = {
     "rejected_at": "timestamptz",
     "generation": "bigint",
 }
+REFUSED_ROW_COLUMNS = {
+    **{name: REJECTED_COLUMNS[name] for name in ("landed_file", "line_number", "reason", "line", "rejected_at")},
+    "column_name": "varchar",
+    "value": "varchar",
+    "problem": "varchar",
+}
+"""Of the quarantine of a file of accounts."""
+QUARANTINE_COLUMNS = {**REJECTED_COLUMNS, **REFUSED_ROW_COLUMNS}
+"""Of all quarantine; a file has its part of them."""
 
 
 def judge(connection: duckdb.DuckDBPyConnection, staged: BatchLines, ingested_at: datetime, kept_from: date) -> None:

@@ -11,7 +11,7 @@ nothing is missing that is not read again.
 Calls of days before the one in `kept_from.parquet` are gone, or go with the next compaction. None is let in again: by
 then nobody can tell whether it was counted.
 
-How a batch is made is in `batch.py`, the rules are in `usage/events.py`, and `account_files.py` reads the files of
+How a batch is made is in `batch.py`, the rules are in `usage/events.py`, and `account_copies.py` has the files of
 accounts.
 """
 
@@ -29,9 +29,19 @@ import duckdb
 import pyarrow.parquet as pq
 from filelock import FileLock
 
+from orchestration.lake import (
+    account_copies,
+    batch_lines,
+    compaction,
+    deduplication,
+    landing,
+    meter_reports,
+    parquet,
+    subscription_periods,
+)
 from orchestration.lake import batch as making
-from orchestration.lake import batch_lines, compaction, deduplication, landing, meter_reports, parquet
-from orchestration.lake.account_files import ACCOUNTS_FILES, ROWS_REJECTED_COLUMNS, AccountsFile
+from orchestration.lake.account_copies import Copy, Taken
+from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
 from orchestration.lake.bucket import LakeBucket
 from orchestration.lake.landing import LandedFile
@@ -93,12 +103,13 @@ class Lake:
                 "warehouse and ledger.sqlite away, and run again; the landing files are then read anew."
             )
         meter_reports.create(self.root)
+        subscription_periods.create(self.root)
         if not (self.root / KEPT_FROM).exists():
             self._write_kept_from(SINCE_EVER)
         if empty.exists():
             return
         for kind in ACCOUNTS_FILES:
-            self.write_accounts(kind, None, rejected_at=None)
+            account_copies.create(self.root, kind)
         with self._committed(empty) as folder:
             (folder / "calls" / "event_date=1970-01-01").mkdir(parents=True)
             for columns, name in (
@@ -301,21 +312,16 @@ class Lake:
         connection.execute("set TimeZone = 'UTC'")  # read as TIMESTAMP, an offset would be dropped silently
         return connection
 
-    def write_accounts(self, kind: AccountsFile, source: Path | None, rejected_at: datetime | None) -> tuple[int, int]:
-        """Replace the lake's copy of a file of accounts; (accepted, rejected) rows.
+    def accounts_copy(self, kind: AccountsFile) -> Copy:
+        """The copy of a file of accounts that is in use, and what is held of the file."""
+        return account_copies.load(self.root, kind)
 
-        :raises ValueError: the file has no header with the columns that must be there, or is no UTF-8 text.
+    def write_accounts(self, kind: AccountsFile, source: Path | None, rejected_at: datetime) -> Taken:
+        """Take a file of accounts, None being one that is not there, or hold it. Call inside `locked()`.
+
+        :raises ValueError: it cannot be read, and the lake has never read one, so that nothing can stay in use.
         """
-        rows, rejected = kind.read(source) if source else ([], [])
-        for name, columns, content in (
-            (f"{kind.name}.parquet", kind.columns, rows),
-            (f"{kind.name}_rejected.parquet", ROWS_REJECTED_COLUMNS, [(*row, rejected_at) for row in rejected]),
-        ):
-            staged = self.root / f".{name}"
-            parquet.write(staged, columns, [content])
-            _sync(staged)
-            staged.replace(self.root / name)
-        return len(rows), len(rejected)
+        return account_copies.take(self.root, kind, source, rejected_at)
 
     @contextmanager
     def _committed(self, folder: Path) -> Iterator[Path]:

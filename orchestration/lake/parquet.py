@@ -18,12 +18,17 @@ _TYPES = {
 }
 
 
-def write(path: Path, columns: Mapping[str, str], chunks: Iterable[Sequence[Sequence[Any]]] = ()) -> int:
+def write(
+    path: Path,
+    columns: Mapping[str, str],
+    chunks: Iterable[Sequence[Sequence[Any]]] = (),
+    note: Mapping[str, str] | None = None,
+) -> int:
     """Write rows, each with a value for each column, chunk by chunk; how many they were.
 
-    The columns' types are named as DuckDB names them. Nothing is synced.
+    The columns' types are named as DuckDB names them. A note is in the file beside its rows. Nothing is synced.
     """
-    schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()])
+    schema = pa.schema([(name, _TYPES[kind]) for name, kind in columns.items()], metadata=dict(note) if note else None)
     count = 0
     with pq.ParquetWriter(path, schema, compression="zstd") as writer:
         for rows in chunks:

@@ -56,6 +56,8 @@ class Rejection(StrEnum):
     INVALID_ROW = "invalid_account_row"
     INVALID_RANGE = "invalid_range_row"
     OVERLAPPING_RANGE = "overlapping_range_row"
+    INVALID_CELL = "invalid_account_cell"
+    HELD_FILE = "held_file"
 
     @property
     def explanation(self) -> str:
@@ -78,10 +80,19 @@ _EXPLANATIONS = {
     ),
     Rejection.ID_CONFLICT: "an event with this id but other content was counted before, and stays; send a new id",
     Rejection.DAMAGED_FILE: "from here on the file cannot be read, what came before counts; land it again as a whole",
-    Rejection.INVALID_ROW: "the accounts file's row has no new account_id, or a number, date or period that is none",
+    Rejection.INVALID_ROW: (
+        "the accounts file's row has no new account_id, or more cells than names; the account stays as it was"
+    ),
     Rejection.INVALID_RANGE: (
         "an id is empty, a time has no offset or cannot be read, valid_until is not after valid_from, or a Stripe"
-        " customer would change within a UTC hour"
+        " customer would change within a UTC hour; the id's rows of before stay in force"
     ),
     Rejection.OVERLAPPING_RANGE: "a line before it is valid at the same time for the same id, and counts; end that one",
+    Rejection.INVALID_CELL: (
+        "a cell of the accounts file cannot be read; the rest of its row counts, and for the cell what was last good"
+    ),
+    Rejection.HELD_FILE: (
+        "the file cannot be read or lost too much, so the one before stays in use; repair it, or accept it with"
+        " `headroom lake accept`"
+    ),
 }

@@ -144,7 +144,9 @@ DIGEST_ACCOUNTS = """
         select hours.account_id, sum(hours.units)::bigint as used_since
         from hourly_usage as hours
         join utilization_mtd as counted on counted.account_id = hours.account_id and counted.meter = 'api-calls'
-        where hours.hour_start >= date_trunc('hour', $since::timestamp) and hours.hour_start >= counted.period_start
+        where
+            hours.hour_start >= date_trunc('hour', $since::timestamp) and hours.hour_start >= counted.period_start
+            and hours.hour_start < counted.period_end
         group by hours.account_id
     ) as since_then on since_then.account_id = utilization.account_id
     where
@@ -162,7 +164,10 @@ TOP_ENDPOINTS = """
         sum(sum(calls)) over (partition by account_id)::bigint as all_calls
     from daily_usage_by_endpoint
     where
-        usage_date > (select max(usage_date) from daily_usage_by_endpoint) - 7
+        usage_date > (
+            select least(max(usage_date), (select cast(as_of as date) from data_quality)) from daily_usage_by_endpoint
+        ) - 7
+        and usage_date <= (select cast(as_of as date) from data_quality)
         and account_id in (select account_id from threshold_crossings where is_in_digest and meter = 'api-calls')
     group by account_id, endpoint
     qualify row_number() over (partition by account_id order by sum(calls) desc, endpoint) <= 3
@@ -179,8 +184,11 @@ USED_BY = """
 
 
 DAILY_CALLS = """
-    select account_id, list(calls order by usage_date) as calls from daily_usage
-    where usage_date > (select max(usage_date) from daily_usage) - 14 group by account_id
+    select daily.account_id, list(daily.calls order by daily.usage_date) as calls
+    from daily_usage as daily
+    cross join (select cast(as_of as date) as today from data_quality) as quality
+    where daily.usage_date > quality.today - 14 and daily.usage_date <= quality.today
+    group by daily.account_id
 """
 
 

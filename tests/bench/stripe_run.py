@@ -39,7 +39,9 @@ def publish(config: Settings, rows: str) -> None:
     now = f"timestamp '{NOW:%Y-%m-%d %H:%M:%S}'"
     with duckdb.connect(str(config.published)) as connection:
         connection.execute(f"create table data_quality as select {now} as as_of")
-        connection.execute(f"create table billable_usage_hourly as select *, 0 as sampled_calls from ({rows})")
+        connection.execute(
+            f"create table billable_usage_hourly as select *, 0 as sampled_calls, 0 as sampled_units from ({rows})"
+        )
         connection.execute(
             f"create table account_periods as select distinct account_id, {now} - interval 40 day as period_start,"
             f" {now} + interval 1 day as period_end, 'calendar month' as source from billable_usage_hourly"

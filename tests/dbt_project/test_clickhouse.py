@@ -5,6 +5,7 @@ The tests follow one another: more arrives before each build but the first.
 """
 
 import csv
+import itertools
 import json
 import os
 import shutil
@@ -24,7 +25,7 @@ import duckdb
 import pytest
 
 from orchestration import demo
-from orchestration.lake import meter_reports
+from orchestration.lake import meter_reports, subscription_periods
 from orchestration.lake.lake import Lake
 from orchestration.settings import PROJECT_ROOT
 from orchestration.warehouse.clickhouse import load as clickhouse_load
@@ -49,6 +50,8 @@ NOT_IN_THE_DEMO = {
     "trial": ("trial", "2026-10-20", "2026-11-25"),
     "lifetime": ("lifetime", "2026-09-01", ""),
     "old lifetime": ("lifetime", "1962-03-04", ""),
+    "subscribed": ("stripe", "", ""),
+    "unsubscribed": ("stripe", "", ""),
 }
 """Accounts with usage periods of each kind: kind, anchor, end."""
 
@@ -174,6 +177,20 @@ def generated(data: Path) -> None:
         for number, (state, units, error) in enumerate(states, start=1)
     ]
     meter_reports.write(data / "lake", hour.date(), [reports])
+    subscription_periods.write(data / "lake", [*subscribed("subscribed"), *subscribed("after"), *subscribed("reset")])
+
+
+def subscribed(customer: str) -> list[tuple[object, ...]]:
+    """Three periods, and another subscription that has ended within its second."""
+    starts = [datetime(2026, month, 10, 14, 20, 7, tzinfo=UTC) for month in (9, 10, 11, 12)]
+    ended, trial_end = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 9, 20, tzinfo=UTC)
+    item = (f"cus_{customer}", f"sub_{customer}", f"si_{customer}", "api-calls")
+    other = (f"cus_{customer}", f"old_{customer}", f"si_old_{customer}", "api-calls")
+    return [
+        *((*item, *bounds, "active", False, None) for bounds in itertools.pairwise(starts)),
+        (*other, datetime(2026, 8, 20, tzinfo=UTC), trial_end, "canceled", True, ended),
+        (*other, trial_end, datetime(2026, 10, 20, tzinfo=UTC), "canceled", False, ended),
+    ]
 
 
 def call(account: str, at: datetime, minute: int) -> dict[str, object]:

@@ -8,8 +8,9 @@ import pytest
 
 from orchestration import settings
 from orchestration.lake.account_files import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
-from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
+from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, QUARANTINE_COLUMNS
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
+from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
 from orchestration.warehouse.dbt import DbtProject
 
 UNITS = re.compile(
@@ -20,11 +21,12 @@ LAKE = {
     "raw_events": [*CALL_COLUMNS, "event_date"],
     "kept_from": ["kept_from"],
     "raw_other_events": [*OTHER_COLUMNS],
-    "rejected_lines": [*REJECTED_COLUMNS],
+    "rejected_lines": [*QUARANTINE_COLUMNS],
     "raw_accounts": [*ACCOUNT_COLUMNS],
     "raw_subjects": [*SUBJECT_COLUMNS],
     "raw_customers": [*CUSTOMER_COLUMNS],
     "raw_meter_reports": [*METER_REPORT_COLUMNS, "hour_date"],
+    "raw_subscription_periods": [*SUBSCRIPTION_PERIOD_COLUMNS],
 }
 
 

@@ -30,6 +30,7 @@ COUNTS = {
             count(*) as events, sum(sample_weight)::bigint as calls, sum(sample_weight)::bigint as units,
             count(*) filter (sample_weight = 1) as billable_units,
             coalesce(sum(sample_weight) filter (sample_weight > 1), 0)::bigint as sampled_calls,
+            coalesce(sum(sample_weight) filter (sample_weight > 1), 0)::bigint as sampled_units,
             sum(sample_weight * (sample_weight - 1))::decimal(38, 0) as sampling_variance,
             coalesce(sum(sample_weight) filter (ingested_at >= event_at + interval 24 hours), 0)::bigint as late_calls,
             (max(ingested_at) filter (ingested_at >= event_at + interval 24 hours)) at time zone 'UTC' as last_late_at,

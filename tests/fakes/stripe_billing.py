@@ -89,6 +89,11 @@ class Billing:
             self._act(timeline)
         self.stripe.metering.settle(now)
 
+    def period_ends(self) -> list[int]:
+        """Of the periods that run now."""
+        self.settle()
+        return [cycle.end for cycle in self._cycles.values()]
+
     def advance(self, clock: str, until: int) -> None:
         """The same for a test clock, with what is counted now."""
         timeline = self.timelines[clock]

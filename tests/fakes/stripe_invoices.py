@@ -6,7 +6,6 @@ When they are made and finalized is in stripe_billing.py.
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
@@ -14,13 +13,12 @@ from typing import TYPE_CHECKING
 
 from tests.fakes.stripe_metering import aggregated
 from tests.fakes.stripe_pricing import charges
-from tests.fakes.stripe_store import Collection, Json, RefusedError, Request, known, paged
+from tests.fakes.stripe_store import Collection, Json, RefusedError, Request, is_within, known, paged
 from tests.fakes.stripe_subscriptions import EMBEDDED, is_listed, usage_type
 
 if TYPE_CHECKING:
     from tests.fakes.stripe import FakeStripe
 
-WAYS = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 FINAL = ("open", "paid", "uncollectible", "void")
 
 
@@ -118,7 +116,7 @@ class Invoices(Collection):
             is_listed(stored, params)
             and super().matches(stored, rest)
             and params.get("subscription", subscription_of(stored)) == subscription_of(stored)
-            and _is_within(stored["created"], params.get("created", {}))
+            and is_within(stored["created"], params.get("created", {}))
         )
 
     def shown(self, request: Request, stored: Json) -> Json:
@@ -216,12 +214,6 @@ def _line(
         "subscription": subscription_of(invoice),
         "subtotal": amount,
     }
-
-
-def _is_within(created: int, asked: Json | int) -> bool:
-    bounds = {"gte": asked, "lte": asked} if isinstance(asked, int) else asked
-    known(bounds, WAYS)
-    return all(WAYS[name](created, bound) for name, bound in bounds.items())
 
 
 def is_metered(part: Part) -> bool:

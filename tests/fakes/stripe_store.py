@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import operator
 import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
@@ -271,3 +272,11 @@ class Collection:
 
 def _without_expand(params: Json) -> Json:
     return {name: copy.deepcopy(value) for name, value in params.items() if name != "expand"}
+
+
+def is_within(moment: int, asked: Json | int) -> bool:
+    """Whether a list that is filtered by a moment, or by bounds of it, has this one."""
+    bounds = {"gte": asked, "lte": asked} if isinstance(asked, int) else asked
+    ways = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
+    known(bounds, ways)
+    return all(ways[name](moment, bound) for name, bound in bounds.items())

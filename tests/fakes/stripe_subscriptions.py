@@ -4,17 +4,29 @@ stripe_billing.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from tests.fakes.stripe_calendar import Interval, period
-from tests.fakes.stripe_store import Collection, Json, RefusedError, Request, known, missing, paged, required
+from tests.fakes.stripe_store import (
+    Collection,
+    Json,
+    RefusedError,
+    Request,
+    is_within,
+    known,
+    missing,
+    paged,
+    required,
+)
 
 if TYPE_CHECKING:
     from tests.fakes.stripe import FakeStripe
 
 LIVE = ("active", "past_due", "trialing", "unpaid")
 """States in which periods end and are invoiced."""
+PERIOD_BOUNDS: dict[str, Callable[[Iterable[int]], int]] = {"current_period_start": max, "current_period_end": min}
+"""Filters of a list, and which of a subscription's items they look at."""
 EMBEDDED = 10
 """Objects of a list within another object, at most; the others are on the next pages."""
 DAY = 86_400
@@ -46,7 +58,7 @@ class Subscriptions(Collection):
             stripe,
             "subscription",
             "sub",
-            filters=["customer", "price", "status", "test_clock"],
+            filters=["customer", "price", "status", "test_clock", *PERIOD_BOUNDS],
             defaults={
                 "billing_thresholds": None,
                 "cancel_at": None,
@@ -168,7 +180,10 @@ class Subscriptions(Collection):
         self.stripe.billing.cancel(stored, is_invoiced=is_invoiced)
 
     def matches(self, stored: Json, params: Json) -> bool:
-        rest = {name: value for name, value in params.items() if name not in ("price", "status")}
+        rest = {name: value for name, value in params.items() if name not in ("price", "status", *PERIOD_BOUNDS)}
+        for name, pick in PERIOD_BOUNDS.items():
+            if name in params and not is_within(pick(item[name] for item in stored["items"]), params[name]):
+                return False
         if not is_listed(stored, params) or not super().matches(stored, rest):
             return False
         if "price" in params and all(item["price"] != params["price"] for item in stored["items"]):

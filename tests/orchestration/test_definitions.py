@@ -33,7 +33,14 @@ GRAPH = {
         "stg_subjects",
     },
     "usage": {"daily_usage", "daily_usage_by_endpoint", "hourly_profile", "hourly_usage"},
-    "billable": {"billable_usage_hourly", "billed_usage_hourly", "billing_reconciliation_hourly"},
+    "billable": {
+        "account_customers",
+        "billable_usage_hourly",
+        "billed_usage_hourly",
+        "billing_reconciliation_hourly",
+        "stg_subscription_periods",
+        "subscription_periods",
+    },
     "trends": {"account_profiles", "error_rates", "momentum", "retry_storms", "top_accounts_30d", "weekly_changes"},
     "quotas": {"gauge_readings", "meter_events", "meters", "plans", "quota_current", "quota_history"},
     "periods": {
@@ -45,11 +52,18 @@ GRAPH = {
         "thresholds",
     },
     "forecasts": {"cap_forecasts", "expected_usage", "forecast_backtest", "forecast_choice", "overage", "plan_tiers"},
-    "marts": {"cap_hit_outcomes", "quota_standings", "routing", "usage_limit_hits", "utilization_mtd"},
+    "marts": {
+        "cap_hit_outcomes",
+        "quota_standings",
+        "routing",
+        "subscription_differences",
+        "usage_limit_hits",
+        "utilization_mtd",
+    },
     "quality": {"data_quality", "events_rejected", "unmapped_usage"},
     "publish": {"postgres_tables", "published_copy"},
     "messages": {"critical_alert", "monthly_digest", "usage_digest", "weekly_digest"},
-    "billing": {"stripe_certificates", "stripe_parity", "stripe_usage"},
+    "billing": {"invoice_differences", "stripe_certificates", "stripe_invoices", "stripe_parity", "stripe_usage"},
 }
 """In the order of the flow."""
 MODELS = {"staging", "usage", "billable", "trends", "quotas", "periods", "forecasts", "marts", "quality"}
@@ -105,9 +119,13 @@ def test_groups_depend_only_on_the_ones_before(definitions: dg.Definitions) -> N
 def test_everything_that_is_sent_depends_on_the_published_copy(definitions: dg.Definitions) -> None:
     everything = specs(definitions)
     assert [dep.asset_key.to_user_string() for dep in everything["stripe_parity"].deps] == ["stripe_usage"]
-    assert [dep.asset_key.to_user_string() for dep in everything["stripe_certificates"].deps] == ["stripe_parity"]
+    assert {dep.asset_key.to_user_string() for dep in everything["stripe_certificates"].deps} == {
+        "stripe_invoices",
+        "stripe_parity",
+    }
+    assert [dep.asset_key.to_user_string() for dep in everything["invoice_differences"].deps] == ["stripe_certificates"]
     sent = GRAPH["messages"] | GRAPH["billing"] | {"postgres_tables"}
-    for name in sent - {"stripe_parity", "stripe_certificates"}:
+    for name in sent - {"stripe_parity", "stripe_certificates", "invoice_differences"}:
         assert [dep.asset_key.to_user_string() for dep in everything[name].deps] == ["published_copy"]
 
 
@@ -118,7 +136,7 @@ def test_published_copy_depends_on_each_model_behind_staging_itself(definitions:
 
 def test_jobs_run_numbers_and_deliveries_together(definitions: dg.Definitions) -> None:
     numbers = GRAPH["ingest"].union({"published_copy"}, *(GRAPH[group] for group in MODELS))
-    stripe = {"stripe_usage", "stripe_parity", "stripe_certificates"}
+    stripe = GRAPH["billing"]
     selected = {
         job: {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}
         for job in ("refresh_job", "hourly_job", "daily_job")
@@ -134,7 +152,7 @@ def test_dbt_tests_are_blocking_checks(definitions: dg.Definitions) -> None:
     checks = {key.name: definitions.resolve_asset_graph().get_check_spec(key) for key in _checks(definitions)}
     assert {"daily_usage_adds_up_to_the_calls", "calls_are_distinct", "crossings_agree_with_utilization"} <= set(checks)
     informing = {"calls_are_recent", "billed_as_counted", "catalogue_at_stripe", "rows_are_taken"}
-    informing.add("current_periods_are_whole")
+    informing |= {"current_periods_are_whole", "invoiced_as_counted", "file_is_taken"}
     assert {name for name, check in checks.items() if not check.blocking} == informing
 
 
@@ -143,7 +161,7 @@ def test_check_of_our_own_says_what_it_means(definitions: dg.Definitions) -> Non
     sql = {path.stem for path in (PROJECT_ROOT / "dbt_project" / "data-tests").glob("*.sql")}
     said = {key.name: graph.get_check_spec(key).description or "" for key in _checks(definitions)}
     assert len(sql & set(said)) >= 17
-    for name in {"calls_are_recent", "billed_as_counted", "catalogue_at_stripe"} | sql & set(said):
+    for name in {"calls_are_recent", "file_is_taken", "billed_as_counted", "catalogue_at_stripe"} | sql & set(said):
         assert len(said[name]) > 60, name
 
 
@@ -178,6 +196,7 @@ def test_schedules_start_by_themselves_only_in_production(data: Path, monkeypatc
             "daily_schedule": status,
             "hourly_schedule": status,
             "waiting_digests_schedule": status,
+            "waiting_usage_schedule": status,
         }
 
 

@@ -12,10 +12,11 @@ from unittest import mock
 import duckdb
 
 from orchestration.billing import meter_ledger as meter_ledger_module
-from orchestration.billing import reconcile, report, usage_query
+from orchestration.billing import read_invoices, reconcile, report, usage_query
 from orchestration.billing.confirm import ReconcileResult
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
-from orchestration.channels.stripe import connect_meter
+from orchestration.billing.read_invoices import InvoiceLook
+from orchestration.channels.stripe import connect_invoices, connect_meter
 from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger.ledger import Ledger
 from orchestration.settings import Settings
@@ -37,8 +38,16 @@ EMPTY = """
     );
     create or replace table billable_usage_hourly (
         account_id varchar, stripe_customer_id varchar, hour_start timestamp, billable_units bigint,
-        sampled_calls bigint
+        sampled_calls bigint, sampled_units bigint
     );
+    create or replace table stg_accounts (
+        account_id varchar, account_name varchar, stripe_customer_id varchar, plan varchar
+    );
+    create or replace table utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar);
+    create table if not exists plans (
+        plan varchar, meter varchar, base_price decimal(18, 2), currency varchar
+    );
+    create table if not exists plan_tiers (plan varchar, meter varchar, tier_number integer);
 """
 
 
@@ -50,7 +59,7 @@ class World:
         self.usage: dict[tuple[str, str | None, datetime], int] = {}
         """Units by account, its customer and hour."""
         self.sampled: dict[tuple[str, str | None, datetime], int] = {}
-        """Sampled calls beside them."""
+        """Sampled calls beside them, of five units each."""
         self.kept_from = date(1970, 1, 1)
         self.slept: list[float] = []
         """Seconds that were waited for Stripe, where nobody really does."""
@@ -89,7 +98,9 @@ class World:
             return
         rows = [(key[0], key[1], naive(key[2]), self.usage.get(key, 0), self.sampled.get(key, 0)) for key in keys]
         connection.execute(
-            "insert into billable_usage_hourly select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5)",
+            "insert into billable_usage_hourly"
+            " select *, sampled * 5 from ("
+            "select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5) as sampled)",
             [list(column) for column in zip(*rows, strict=True)],
         )
         month, last, months = month_start(min(key[2] for key in keys)), month_start(self.clock()), []
@@ -111,6 +122,12 @@ class World:
         result = reconcile.look_back(self.config, connect_meter, self.clock)
         assert result
         return result
+
+    def read(self) -> InvoiceLook:
+        """Stripe's subscriptions and invoices, as far as they are new."""
+        look = read_invoices.read_invoices(self.config, connect_meter, connect_invoices, self.clock)
+        assert look
+        return look
 
     def totals(self, customer: str) -> dict[datetime, int]:
         """What Stripe bills, by hour."""

@@ -23,15 +23,13 @@ class StatementWorld(World):
             connection.execute("update billable_usage_hourly set calls = billable_units / 2")
             connection.execute("update billable_usage_hourly set last_call_at = hour_start + interval 59 minute")
             connection.execute("create table stg_customers (account_id varchar, stripe_customer_id varchar)")
-            connection.execute("create table stg_accounts (account_id varchar, stripe_customer_id varchar)")
-            for each in customers:
-                connection.execute("insert into stg_accounts values (?, ?)", each)
-            connection.execute(
-                "create table utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar)"
-            )
+            rows = [(account, NAMES.get(account), customer, PLANS.get(account)) for account, customer in customers]
+            for row in rows:
+                connection.execute("insert into stg_accounts values (?, ?, ?, ?)", row)
             rows = [(account, name, PLANS.get(account)) for account, name in NAMES.items()]
             connection.executemany("insert into utilization_mtd values (?, ?, ?, 'api-calls')", rows)
             for seed, columns in SEEDS.items():
+                connection.execute(f"drop table if exists {seed}")
                 types = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())
                 file = PROJECT_ROOT / "dbt_project" / "seeds" / f"{seed}.csv"
                 connection.execute(

@@ -2,8 +2,23 @@ with quotas as (
     select
         *,
         -- of a lifetime there is no end to forecast
-        case when period_source <> 'lifetime' then {{ days_between(date_literal(as_of()), 'period_end') }} end
-            as days_to_end
+        case
+            when period_source <> 'lifetime'
+                then greatest({{ days_between(date_literal(as_of()), 'period_end') }}, 1)
+        end as days_to_end,
+        -- Stripe's periods begin and end within a day: how much of today is in the period, and of its last day
+        cast(
+            {{ seconds_between(
+                'greatest(period_start, ' ~ utc_literal(days_ago(0)) ~ ')',
+                'least(period_end, ' ~ utc_literal(days_ago(-1)) ~ ')',
+            ) }} as double
+        ) / 86400 as today_ratio,
+        case
+            when period_source <> 'lifetime' and period_end >= {{ utc_literal(days_ago(-1)) }}
+                then cast({{ seconds_between(midnight('cast(period_end as date)'), 'period_end') }} as double) / 86400
+            else 0
+        end as last_day_ratio,
+        case when period_source <> 'lifetime' then {{ iso_weekday('cast(period_end as date)') }} end as last_weekday
     from {{ ref('period_quotas') }}
     where is_current
 ),
@@ -22,6 +37,10 @@ expected as (
         weekdays.expected_units,
         weekdays.expected_units
         * {{ weekdays_ahead('weekdays.iso_weekday', 'quotas.days_to_end') }} as expected_later_units,
+        case
+            when weekdays.iso_weekday = quotas.last_weekday
+                then cast(weekdays.expected_units as double) * quotas.last_day_ratio
+        end as expected_last_day_units,
         (weekdays.iso_weekday - {{ as_of_weekday() }} + 7) % 7 as days_ahead
     from {{ ref('expected_usage') }} as weekdays
     inner join quotas
@@ -44,7 +63,8 @@ forecasts as (
         max(forecast_method) as forecast_method,
         max(level_7d) as level_7d,
         cast(max(case when days_ahead = 0 then expected_units end) as double) as expected_today_units,
-        cast(sum(expected_later_units) as double) as expected_later_units,
+        cast(sum(expected_later_units) as double) + coalesce(max(expected_last_day_units), 0)
+            as expected_later_units,
         max(weekly_units) as weekly_units
     from expected_week
     group by account_id
@@ -74,7 +94,7 @@ facts as (
         coalesce(usage.used_complete, 0) as used_complete,
         coalesce(forecasts.forecast_method, 'too early') as forecast_method,
         forecasts.level_7d,
-        forecasts.expected_today_units,
+        forecasts.expected_today_units * quotas.today_ratio as expected_today_units,
         forecasts.expected_later_units,
         forecasts.weekly_units
     from quotas

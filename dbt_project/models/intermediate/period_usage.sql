@@ -1,7 +1,9 @@
+-- Calls up to five minutes ahead of the clock are counted: what is ahead of the period's end is not this period's.
 with periods as (
     select
         account_id,
         period_start,
+        period_end,
         lag({{ nullable('period_start') }}) over (partition by account_id order by period_start) as previous_start,
         is_current
     from {{ ref('account_periods') }}
@@ -11,6 +13,7 @@ current_periods as (
     select
         account_id,
         period_start,
+        period_end,
         previous_start,
         -- as far into the period before as this one is now
         {{ plus_hours('previous_start', hours_between('period_start', utc_literal(as_of()))) }} as same_point
@@ -53,7 +56,10 @@ counted as (
         ) as late_calls_24h,
         max(hourly.last_call_at) as last_call_at
     from {{ ref('hourly_usage') }} as hourly
-    inner join current_periods as periods on hourly.account_id = periods.account_id
+    inner join current_periods as periods
+        on
+            hourly.account_id = periods.account_id
+            and hourly.hour_start < periods.period_end
     group by hourly.account_id
 ),
 
@@ -66,17 +72,22 @@ today as (
     where
         event_date >= {{ date_literal(business_day_start()) }}
         and event_at >= {{ utc_literal(business_day_start()) }}
+        and event_at < {{ utc_literal(business_day_end()) }}
     group by account_id
 ),
 
 last_readings as (
     select
-        account_id,
-        meter,
-        max_by(used, reading_number) as used_mtd,
-        max(read_at) as last_call_at
-    from {{ ref('gauge_readings') }}
-    group by account_id, meter
+        readings.account_id,
+        readings.meter,
+        max_by(readings.used, readings.reading_number) as used_mtd,
+        max(readings.read_at) as last_call_at
+    from {{ ref('gauge_readings') }} as readings
+    inner join current_periods as periods
+        on
+            readings.account_id = periods.account_id
+            and readings.read_at < periods.period_end
+    group by readings.account_id, readings.meter
 ),
 
 final as (

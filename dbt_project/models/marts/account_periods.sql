@@ -1,4 +1,5 @@
-{%- set is_cut = "(start_date < " ~ kept_from() ~ ")" if kept_from() != date_literal(since_ever()) else "false" -%}
+{%- set keeps_all = kept_from() == date_literal(since_ever()) -%}
+{%- set is_cut = "false" if keeps_all else "(start_at < " ~ midnight(kept_from()) ~ ")" -%}
 with known_accounts as (
     select * from {{ ref('quota_current') }}
     where meter = 'api-calls'
@@ -67,7 +68,7 @@ dates as (
         end_date,
         case when period_kind = 'cycle' then 'billing anchor' else 'calendar month' end as period_source
     from cycles
-    where period_kind <> 'trial'
+    where period_kind not in ('trial', 'stripe')
 
     union all
 
@@ -114,20 +115,104 @@ dates as (
     where period_kind = 'lifetime'
 ),
 
+-- Of an account that follows Stripe: each period of the subscription, to the second. Where none is known, calendar
+-- months take its place, from the end of the one before up to the beginning of the next.
+subscriptions as (
+    select
+        periods.account_id,
+        periods.period_start,
+        periods.period_end
+    from {{ ref('subscription_periods') }} as periods
+    inner join terms on periods.account_id = terms.account_id
+    where terms.period_kind = 'stripe'
+),
+
+turns as (
+    select
+        account_id,
+        period_end as start_at
+    from subscriptions
+    union distinct
+    select
+        account_id,
+        {{ midnight('start_date') }} as start_at
+    from cycles
+    where period_kind = 'stripe'
+    union distinct
+    select
+        account_id,
+        {{ midnight('end_date') }} as start_at
+    from cycles
+    where period_kind = 'stripe'
+),
+
+beginnings as (
+    select
+        account_id,
+        period_start as start_at,
+        'stripe subscription' as period_source
+    from subscriptions
+
+    union all
+
+    select
+        turns.account_id,
+        turns.start_at as start_at,
+        'calendar month (no subscription)' as period_source
+    from turns
+    left join subscriptions
+        on
+            turns.account_id = subscriptions.account_id
+            and turns.start_at >= subscriptions.period_start
+            and turns.start_at < subscriptions.period_end
+    where subscriptions.account_id is null
+),
+
+followed as (
+    select
+        account_id,
+        start_at,
+        lead({{ nullable('start_at') }}) over (partition by account_id order by start_at) as end_at,
+        period_source
+    from beginnings
+),
+
+spans as (
+    select
+        account_id,
+        first_date,
+        {{ midnight('start_date') }} as start_at,
+        coalesce({{ midnight('end_date') }}, {{ utc_literal(for_ever()) }}) as end_at,
+        period_source
+    from dates
+
+    union all
+
+    select
+        followed.account_id,
+        terms.first_date,
+        followed.start_at,
+        followed.end_at,
+        followed.period_source
+    from followed
+    inner join terms on followed.account_id = terms.account_id
+    where followed.end_at is not null
+),
+
 -- Of one that began before the calls that are kept only a part can be counted: it is left out. The running one is cut
 -- off there.
 periods as (
     select
         account_id,
-        {{ midnight('case when ' ~ is_cut ~ ' then ' ~ kept_from() ~ ' else start_date end') }} as period_start,
-        coalesce({{ midnight('end_date') }}, {{ utc_literal(for_ever()) }}) as period_end,
+        case when {{ is_cut }} then {{ midnight(kept_from()) }} else start_at end as period_start,
+        end_at as period_end,
         period_source,
         {{ is_cut }} as is_cut
-    from dates
+    from spans
     where
-        start_date <= {{ date_literal(as_of()) }}
-        and (end_date is null or end_date > first_date)
-        and (not {{ is_cut }} or end_date is null or end_date > {{ date_literal(as_of()) }})
+        start_at <= {{ utc_literal(as_of()) }}
+        and end_at > {{ midnight('first_date') }}
+        and (not {{ is_cut }} or end_at > {{ utc_literal(as_of()) }})
 ),
 
 -- Where the policy is reset, a changed quota of calls starts usage anew, from the hour in which it took effect.
@@ -182,6 +267,8 @@ final as (
         known_accounts.is_listed
     from bounded
     inner join known_accounts on bounded.account_id = known_accounts.account_id
+    -- a quota change that is ahead of the clock ends the running period, and begins one that is not there yet
+    where bounded.period_start <= {{ utc_literal(as_of()) }}
 )
 
 select * from final

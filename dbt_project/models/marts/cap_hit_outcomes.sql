@@ -14,6 +14,14 @@ periods as (
     group by account_id
 ),
 
+current_periods as (
+    select
+        account_id,
+        period_end
+    from {{ ref('account_periods') }}
+    where is_current
+),
+
 hourly as (
     select
         all_hours.account_id,
@@ -152,12 +160,21 @@ quotas_now as (
 
 activity as (
     select
-        all_hours.account_id,
+        all_hours.account_id as account_id,
         max(all_hours.last_call_at) as last_call_at,
         max(max(all_hours.last_call_at)) over () as data_through,
-        sum(case when all_hours.hour_start >= hits.period_end then all_hours.units else 0 end) as used_this_period
+        sum(
+            case
+                when
+                    all_hours.hour_start >= hits.period_end
+                    and all_hours.hour_start < current_periods.period_end
+                    then all_hours.units
+                else 0
+            end
+        ) as used_this_period
     from {{ ref('hourly_usage') }} as all_hours
     left join hits on all_hours.account_id = hits.account_id
+    left join current_periods on all_hours.account_id = current_periods.account_id
     group by all_hours.account_id
 ),
 

@@ -4,5 +4,8 @@ select
     item,
     reason,
     line,
-    rejected_at
+    rejected_at,
+    column_name,
+    value,
+    problem
 from {{ ref('stg_rejected_lines') }}

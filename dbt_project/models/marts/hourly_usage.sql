@@ -24,6 +24,7 @@ final as (
         cast(sum(units) as bigint) as units,
         cast(sum(case when sample_weight = 1 then endpoint_weight else 0 end) as bigint) as billable_units,
         cast(sum(case when sample_weight > 1 then sample_weight else 0 end) as bigint) as sampled_calls,
+        cast(sum(case when sample_weight > 1 then units else 0 end) as bigint) as sampled_units,
         {{ sampling_variance('sample_weight', 'endpoint_weight') }} as sampling_variance,
         cast(sum(case when ingested_at >= {{ plus_hours('event_at', 24) }} then sample_weight else 0 end) as bigint)
             as late_calls,

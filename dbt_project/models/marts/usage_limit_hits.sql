@@ -130,15 +130,19 @@ compared as (
         known_accounts.account_id is not null as is_known,
         quotas.quota_version as quota_version,
         quotas.quota as quota,
+        -- ahead of the clock, and of the running period's end
+        hits.period_start is null and hits.reached_at > {{ utc_literal(as_of()) }} as is_not_begun,
         -- In a period that is not there because it began before the calls that are kept: then a quota may have been in
         -- force, and else it is a month at most that lies across.
         hits.period_start is null
+        and hits.reached_at <= {{ utc_literal(as_of()) }}
         and (
             quotas.quota_version is not null
             or hits.reached_at < {{ plus_days(midnight(kept_from()), 31) }}
         ) as is_not_kept,
-        case when hits.meter = 'api-calls' and not is_not_kept then coalesce(counted.used_from, 0) end as used_from,
-        case when hits.meter = 'api-calls' and not is_not_kept then coalesce(counted.used_to, 0) end as used_to,
+        hits.meter = 'api-calls' and not is_not_kept and not is_not_begun as is_compared,
+        case when is_compared then coalesce(counted.used_from, 0) end as used_from,
+        case when is_compared then coalesce(counted.used_to, 0) end as used_to,
         case
             when crossings.crossed_at is not null then crossings.crossed_at
             when counted.crossing_hour is not null then greatest(counted.crossing_hour, quotas.effective_at)
@@ -173,6 +177,7 @@ judged as (
         case
             when is_gauge then 'gauge, not counted here'
             when not is_counted_here then 'metric not counted here'
+            when is_not_begun then 'period not begun'
             when is_not_kept then 'calls not kept'
             when not is_known then 'account unknown'
             when quota_version is null then 'no quota in force'
@@ -208,13 +213,13 @@ final as (
             case
                 when sent_used > used_to then sent_used - used_to
                 when sent_used < used_from then sent_used - used_from
-                when is_counted_here and not is_not_kept and sent_used is not null then 0
+                when is_compared and sent_used is not null then 0
             end as bigint
         ) as used_difference,
         crossed_from,
         crossed_until,
         case
-            when not is_counted_here or is_not_kept then 'not compared'
+            when not is_compared then 'not compared'
             when reason is null then 'agree'
             else 'disagree'
         end as verdict,

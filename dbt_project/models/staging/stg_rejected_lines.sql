@@ -12,7 +12,10 @@ select
     coalesce(source.item, 0) as item,
     source.reason,
     source.line,
-    {{ utc_timestamp('source.rejected_at') }} as rejected_at
+    {{ utc_timestamp('source.rejected_at') }} as rejected_at,
+    source.column_name,
+    source.value,
+    source.problem
 from source
 cross join replayed
 where

@@ -65,10 +65,33 @@ def parse(text: str) -> list[Destination]:
     :raises ValueError: it is no TOML, or says something that is not understood; the message says where and what.
     """
     try:
-        tables = tomllib.loads(text)
+        tables = tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"is no TOML: {error}") from None
-    return [_destination(name, entry) for name, entry in tables.items()]
+    found = [_destination(name.strip(), _plain(entry)) for name, entry in tables.items()]
+    names = [each.table for each in found]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ValueError(f'["{twice[0]}"] is there twice: name each table once')
+    return found
+
+
+def _plain(entry: object) -> object:
+    """The entry without blanks around its words; its keys, which are ours, in small letters."""
+    if not isinstance(entry, dict):
+        return entry
+    plain: dict[str, object] = {}
+    for key, value in entry.items():
+        name = key.strip().lower() if key.strip().lower() in ("deliver", "copy", "columns") else key
+        if name in plain:
+            raise ValueError(f"{name!r} is there twice: write it once")
+        plain[name] = _stripped(value)
+    return plain
+
+
+def _stripped(value: object) -> object:
+    if isinstance(value, dict):
+        return {name.strip(): _stripped(each) for name, each in value.items()}
+    return value.strip() if isinstance(value, str) else value
 
 
 def _destination(table: str, entry: object) -> Destination:

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from orchestration.channels.stripe.check import StripeProducts
     from orchestration.channels.stripe.invoices import StripeInvoices
     from orchestration.channels.stripe.meter import StripeMeter
+    from orchestration.channels.stripe.rehearsal import StripeSandbox
 
 
 def connect_meter(config: Settings) -> "StripeMeter":
@@ -42,3 +43,13 @@ def connect_products(config: Settings) -> "StripeProducts":
     from orchestration.channels.stripe import check
 
     return check.configured(config)
+
+
+def connect_sandbox(config: Settings) -> "StripeSandbox":
+    """Stripe's sandbox for a rehearsal. Nothing is asked yet.
+
+    :raises ValueError: there is no key, or it is a live one; the message says what to do.
+    """
+    from orchestration.channels.stripe import rehearsal
+
+    return rehearsal.configured(config)

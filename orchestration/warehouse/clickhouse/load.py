@@ -18,9 +18,10 @@ from pathlib import Path
 from filelock import FileLock
 
 from orchestration.lake.account_files import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
-from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS
+from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, QUARANTINE_COLUMNS
 from orchestration.lake.lake import SINCE_EVER, Batch, Lake
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
+from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
 from orchestration.warehouse.clickhouse.client import ClickHouse, ClickHouseError
 
 CALLS_AT_A_TIME = 10_000_000
@@ -39,18 +40,20 @@ TYPES = {
 NEVER_NULL = {
     *("source", "event_id", "event_name", "account_id", "subject", "event_at", "ingested_at", "sample_weight", "batch"),
     *("hour_start", "revision", "units", "state", "kept_from"),
+    *("subscription_item_id", "period_start", "period_end"),
 }
 """Only such columns can be sorted by, and the others cost a byte more per row."""
 OTHERS = {
     "raw_other_events": (OTHER_COLUMNS, ["batches/*/others*.parquet"]),
     "rejected_lines": (
-        REJECTED_COLUMNS,
+        QUARANTINE_COLUMNS,
         ["batches/*/rejected*.parquet", "{accounts,subjects,customers}_rejected.parquet"],
     ),
     "raw_accounts": (ACCOUNT_COLUMNS, ["accounts.parquet"]),
     "raw_subjects": (SUBJECT_COLUMNS, ["subjects.parquet"]),
     "raw_customers": (CUSTOMER_COLUMNS, ["customers.parquet"]),
     "raw_meter_reports": (METER_REPORT_COLUMNS, ["meter_reports/*/*.parquet"]),
+    "raw_subscription_periods": (SUBSCRIPTION_PERIOD_COLUMNS, ["subscription_periods/periods.parquet"]),
     "kept_from": ({"kept_from": "date"}, ["kept_from.parquet"]),
 }
 """All sources but the calls: their columns, and their files in the lake."""

@@ -257,13 +257,123 @@ def test_a_rebuilt_warehouse_that_is_repaired_changes_nothing(world: World) -> N
     assert len(world.stripe.events) == 2
 
 
-def test_sampled_calls_are_billed_only_where_that_is_asked(world: World) -> None:
+def test_a_correction_that_waits_keeps_no_other_usage_waiting(world: World) -> None:
+    world.usage = {("a", "cus_a", SEVEN): 5_000, ("b", "cus_b", SEVEN): 5_000}
+    world.run()
+    world.usage["a", "cus_a", SEVEN] = 9_000
+    world.now += HOUR
+    world.usage |= {("a", "cus_a", SEVEN + HOUR): 2, ("b", "cus_b", SEVEN + HOUR): 3, ("b", "cus_b", SEVEN): 5_001}
+    outcome = world.run()
+
+    assert outcome.sent and outcome.sent.taken == 3
+    assert world.totals("cus_a") == {SEVEN: 5_000, SEVEN + HOUR: 2}
+    assert world.totals("cus_b") == {SEVEN: 5_001, SEVEN + HOUR: 3}
+    assert world.problems() == {
+        ("cus_a", SEVEN): "+4,000 units wait for approval: corrections of more than 10 % of the 14,006 units that can"
+        " still be billed; `headroom stripe plan` shows the code"
+    }
+    [waiting] = world.ledger.problems()
+    assert (waiting.state, waiting.created_at) == (ReportState.WAITING, world.now)
+    world.now += HOUR
+    [again] = [world.run().planned.waiting, *world.ledger.problems()][1:]
+    assert again == waiting, "it is not recorded again, and says since when it waits"
+    world.run(approved=outcome.planned.waiting.code)
+    assert world.totals("cus_a") == {SEVEN: 9_000, SEVEN + HOUR: 2}
+    assert world.problems() == {}
+
+
+def test_a_correction_that_waits_too_long_says_what_missed_the_invoice(world: World) -> None:
+    world.usage["a", "cus_a", SEVEN] = 5_000
+    world.run()
+    world.look(after=HOUR)
+    world.usage["a", "cus_a", SEVEN] = 9_000
+    assert not world.run().alarm
+    world.now = datetime(2026, 12, 1, 0, 5, tzinfo=UTC)
+    assert world.run().alarm == (
+        "1 customer-hour of 1 customer in periods that are over are not at Stripe, and the first invoice is final at"
+        " 2026-12-01 01:00 UTC; `headroom stripe apply` tries again at once, and a schedule within minutes"
+    )
+    world.now += HOUR
+    assert not world.run().planned.waiting.code
+    assert world.problems() == {("cus_a", SEVEN): "+4,000 units are not billed: its invoice is final"}
+
+
+def test_first_report_of_a_huge_hour_waits_for_approval(world: World) -> None:
+    world.run()
+    world.now += HOUR
+    world.usage |= {("a", "cus_a", SEVEN + HOUR): 10**9, ("b", "cus_b", SEVEN + HOUR): 4}
+    asked = world.run().planned.waiting
+    assert (asked.hours, asked.units) == ({("cus_a", SEVEN + HOUR)}, 10**9)
+    assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1, SEVEN + HOUR: 4})
+    world.run(approved=asked.code)
+    assert world.totals("cus_a") == {SEVEN: 7, SEVEN + HOUR: 10**9}
+
+
+def test_usage_that_lost_its_customer_waits_for_approval(world: World) -> None:
+    """The accounts file lost a row: what it named is not taken from the customer without asking."""
+    world.usage["a2", "cus_a", SEVEN] = 3
+    world.usage["free", None, SEVEN] = 90
+    world.run()
+    del world.usage["a2", "cus_a", SEVEN]
+    world.usage["a2", None, SEVEN] = 3
+    asked = world.run().planned.waiting
+    assert (asked.customers, asked.units) == ({"cus_a"}, 3)
+    assert "its mapping disappeared" in asked.question
+    assert world.totals("cus_a") == {SEVEN: 10}
+
+
+def test_plan_in_money_is_complete_and_its_rows_add_up(world: World) -> None:
+    """A customer that loses everything has no usage whose period would be asked for."""
+    world.run()
+    world.usage = {("a", "cus_b", SEVEN): 7, ("b", "cus_b", SEVEN): 2}
+    world.publish()
+    planned, changes = report.look_ahead(world.config, connect_meter)
+    assert [(each.stripe_customer_id, each.units_before, each.units) for each in changes] == [
+        ("cus_b", 1, 9),
+        ("cus_a", 7, 0),
+    ]
+    assert sum(each.units - each.units_before for each in changes) == sum(planned.change.units.values()) == 1
+
+
+def test_hours_that_were_held_are_sent_when_the_grace_is_corrected(world: World) -> None:
+    world.run()
+    last = datetime(2026, 11, 30, 23, tzinfo=UTC)
+    world.now = last + 5 * HOUR
+    world.usage["a", "cus_a", last] = 27
+    world.run()
+    assert world.problems() == {("cus_a", last): "+27 units are not billed: its invoice is final"}
+    world.settings["HEADROOM_STRIPE_GRACE_HOURS"] = 72
+    world.run()
+    assert world.totals("cus_a") == {SEVEN: 7, last: 27}
+    assert world.problems() == {}
+
+
+def test_a_503_at_the_months_end_costs_nobody_its_last_hour(world: World) -> None:
+    """Five customers, a grace of an hour: one of them gets no answer at five past, the others are sent in that run."""
+    last = datetime(2026, 11, 30, 23, tzinfo=UTC)
+    for name in "abcde":
+        world.stripe.add_customer(f"cus_{name}")
+        world.usage[name, f"cus_{name}", last] = 3
+    world.run()
+    world.now = last + HOUR + timedelta(minutes=5)
+    world.stripe.then(FAILED_BEFORE)
+    first = world.run()
+    assert first.sent and (first.sent.taken, first.sent.in_doubt) == (4, 1)
+    assert "final at 2026-12-01 01:00 UTC" in first.alarm
+    assert report.is_behind(world.config)
+    world.now += timedelta(minutes=5)  # waiting_usage_schedule
+    second = world.run()
+    assert (second.alarm, report.is_behind(world.config)) == ("", False)
+    assert [world.totals(f"cus_{name}")[last] for name in "abcde"] == [3] * 5
+
+
+def test_sampled_calls_are_billed_by_their_units_where_asked(world: World) -> None:
     world.sampled["a", "cus_a", SEVEN] = 100
     world.run()
     assert world.totals("cus_a") == {SEVEN: 7}
     world.settings["HEADROOM_BILL_SAMPLED"] = True
     world.run()
-    assert world.totals("cus_a") == {SEVEN: 107}
+    assert world.totals("cus_a") == {SEVEN: 7 + 5 * 100}
 
 
 # Stripe fails

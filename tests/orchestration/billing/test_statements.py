@@ -150,6 +150,26 @@ def test_change_during_a_copy_is_left_for_the_next(world: World, monkeypatch: py
     assert len(copied(world)) == 2
 
 
+def test_subscription_periods_of_the_ledger_are_copied(world: World) -> None:
+    start, end = datetime(2026, 10, 17, 14, 0, 7, tzinfo=UTC), datetime(2026, 11, 17, 14, 0, 7, tzinfo=UTC)
+    period = SubscriptionPeriod(
+        *("cus_a", "sub_a", "si_a", "price_a", "usd", start, end, "active"),
+        is_trial=False,
+        has_threshold=False,
+        ends_at=end,
+        seen_at=world.now,
+    )
+    Invoicing(world.ledger).save([period], [])
+    assert lake_copy.copy_ledger(world.config).periods == 1
+
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        file = world.config.lake / "subscription_periods" / "periods.parquet"
+        assert connection.execute(f"from '{file}'").fetchall() == [
+            ("cus_a", "sub_a", "si_a", "api-calls", start, end, "active", False, end)
+        ]
+
+
 def confirmed(world: World) -> None:
     world.run()
     world.now += HOUR
@@ -163,7 +183,7 @@ def test_hour_is_explained_in_one_step(world: World, name: str) -> None:
     text = output_of("explain", name, "2026-11-20T07")
 
     assert "cus_a, Fri 20 Nov 2026 07:00 to 08:00 UTC" in text
-    assert "Acme Corp (a1) 600 1,200 0 07:59:00" in text
+    assert "Acme Corp (a1) 600 1,200 0 0 07:59:00" in text
     assert "Acme Labs (a2) 2 4 0" in text
     assert "/search 2,400 (of 5 units each), (none named) 3" in text
     [report] = world.ledger.of_customer("cus_a", SEVEN, SEVEN + HOUR)

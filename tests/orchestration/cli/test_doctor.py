@@ -1,7 +1,12 @@
 """`headroom doctor` on parts that are really broken: what it says of them, and that it goes on to the next."""
 
 import os
+import re
+import shlex
 import shutil
+import signal
+import subprocess
+import sys
 import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -17,6 +22,7 @@ from orchestration import settings
 from orchestration.cli import doctor, run
 from orchestration.cli.main import app
 from orchestration.ledger.ledger import Ledger
+from orchestration.warehouse import published_copy
 from tests.fakes.slack import FakeSlack
 from tests.support.builders import land, make_event
 from tests.support.pipeline import ingest
@@ -169,7 +175,52 @@ def test_doctor_says_when_nothing_arrives_or_nothing_is_counted(
 
 def test_doctor_finds_a_published_copy_that_is_no_database(data_folder: Path) -> None:
     (data_folder / "published.duckdb").write_text("no database")
-    assert "FAILS published copy: cannot be read" in examine(1)
+    said = examine(1)
+    assert f"FAILS published copy: {data_folder / 'published.duckdb'} cannot be read" in said
+    assert "run `headroom run --only models`" in said
+
+
+WRITES = """
+import os, signal, sys, duckdb
+connection = duckdb.connect(sys.argv[1])
+print("open", flush=True)
+sys.stdin.readline()
+connection.execute("create table mine as select 1 as one")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@pytest.mark.parametrize(
+    ("is_published_meanwhile", "problem"),
+    [
+        (True, "cannot be read: somebody opened it for writing and left the log"),
+        (False, "has figures that no run has counted: somebody opened it for writing and left the log"),
+    ],
+)
+def test_doctor_removes_the_log_of_a_killed_writer_by_its_command(
+    data_folder: Path, is_published_meanwhile: bool, problem: str
+) -> None:
+    published = data_folder / "published.duckdb"
+    with subprocess.Popen(
+        [sys.executable, "-c", WRITES, str(published)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as writer:
+        assert writer.stdout
+        assert writer.stdout.readline() == "open\n"
+        if is_published_meanwhile:
+            other = data_folder / "other"
+            other.mkdir()
+            publish(other, NOW)
+            published_copy.swap_in(other / "published.duckdb", published)
+        writer.communicate("write\n")
+    assert writer.returncode == -signal.SIGKILL
+    log = data_folder / "published.duckdb.wal"
+    assert log.exists()
+
+    said = examine(1)
+    assert f"FAILS published copy: {problem} {log}" in said
+    [command] = re.findall(r"Run `(rm .*?)`", said)
+    subprocess.run(shlex.split(command), check=True)
+    assert "ok published copy: counted 0 h ago" in examine()
 
 
 @pytest.mark.parametrize(

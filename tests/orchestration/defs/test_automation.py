@@ -1,17 +1,21 @@
 """The landing sensor: one run for what landed, nothing opened, nothing asked for twice. What waits is tried again."""
 
 import os
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
 import duckdb
 import pytest
 
+from orchestration.billing import report
+from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.defs.automation import build_schedules, landing_sensor
 from orchestration.defs.resources import Project
 from orchestration.ledger.ledger import State
 from tests.support.builders import NOW, land, make_event
+
+PUBLISHED = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
 
 def tick(instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
@@ -105,6 +109,33 @@ def test_waiting_digest_is_made_by_the_whole_job_when_data_is_fresh(
     with ledger.transaction() as connection:
         ledger.prepare(connection, "local|digest|2026-11-20", "slack", {}, NOW + timedelta(hours=2))
     assert isinstance(schedule(), dg.SkipReason)
+
+
+def usage_retries(minutes: int, monkeypatch: pytest.MonkeyPatch) -> str | None:
+    """The run key of what the schedule asks for so long after figures were published; None where it does not."""
+    monkeypatch.setenv("HEADROOM_NOW", (PUBLISHED + timedelta(minutes=minutes)).isoformat())
+    [schedule] = [each for each in build_schedules(Project()) if each.name == "waiting_usage_schedule"]
+    with dg.instance_for_test() as instance:
+        outcome = schedule(dg.build_schedule_context(instance=instance))
+    if isinstance(outcome, dg.SkipReason):
+        return None
+    assert outcome.asset_selection == [dg.AssetKey("stripe_usage")]
+    return outcome.run_key
+
+
+def test_unsent_usage_is_tried_again_within_minutes(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert usage_retries(5, monkeypatch) is None, "there is no key"
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_x")
+    assert usage_retries(5, monkeypatch) is None, "nothing is published"
+    publish_quality(data, hours_since_call=0)
+    keys = [usage_retries(minutes, monkeypatch) for minutes in (4, 5, 9, 10, 20, 40, 59)]
+    assert keys == [None, *(f"usage|2026-11-20T10:00:00+00:00|{n}" for n in (1, 1, 2, 3, 4, 4))]
+
+    ledger = meter_ledger(Project().settings)
+    ledger.remember(report.SENT_THROUGH, (PUBLISHED - timedelta(hours=1)).isoformat())
+    assert usage_retries(5, monkeypatch)
+    ledger.remember(report.SENT_THROUGH, PUBLISHED.isoformat())
+    assert usage_retries(5, monkeypatch) is None, "all of it is at Stripe"
 
 
 def publish_quality(data: Path, hours_since_call: int) -> None:

@@ -70,6 +70,85 @@ def test_file_of_accounts_that_is_named_and_not_there_is_said(data: Path, monkey
         ingested()
 
 
+def checked(data: Path, **files: str) -> tuple[dict[str, Any], dict[str, str | None]]:
+    """Write files of accounts and materialize; (metadata of raw_accounts, what the check of each file says)."""
+    for name, content in files.items():
+        (data / f"{name}.csv").write_text(content)
+    result = dg.materialize([ingest], resources={"project": Project()})
+    found = {event.asset_key: event.metadata for event in result.asset_materializations_for_node("ingest") if event}
+    checks = {check.asset_key: check for check in result.get_asset_check_evaluations()}
+    assert all(check.severity is dg.AssetCheckSeverity.WARN for check in checks.values())
+    said = {name: checks[dg.AssetKey(f"raw_{name}")].description for name in ("accounts", "subjects", "customers")}
+    metadata = {name: value.value for name, value in found[dg.AssetKey("raw_accounts")].items()}
+    return metadata, said
+
+
+ACCOUNTS = "account_id,mrr,stripe_customer_id\na,5,cus_a\nb,6,cus_b\nc,7,cus_c\nd,8,cus_d\n"
+CUSTOMERS = "account_id,stripe_customer_id,valid_from,valid_until\na,cus_new,,\n"
+
+
+def test_bad_files_of_accounts_stop_nothing_and_each_says_what_is_in_use(
+    data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADROOM_NOW", NOW.isoformat())
+    metadata, said = checked(data, accounts=ACCOUNTS, customers=CUSTOMERS)
+    assert metadata == {"dagster/row_count": 4, "rows_rejected": 0, "read_at": "2026-11-20 08:00 UTC"}
+    assert said == {"accounts": None, "subjects": None, "customers": None}
+
+    monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(hours=1)).isoformat())
+    bad = CUSTOMERS.replace("cus_new,", "cus_new,soon")
+    land(data / "landing", "a.ndjson", make_event())
+    metadata, said = checked(data, accounts=ACCOUNTS[:40], customers=bad, subjects="subject,account_id\n")
+    assert metadata["held_since"] == "2026-11-20 09:00 UTC"
+    assert metadata["dagster/row_count"] == 4
+    assert said == {
+        "accounts": "Held since 2026-11-20 09:00 UTC. 3 of 4 accounts that it had are missing: b, c, d. Headroom goes"
+        " on with the 4 rows that it read 2026-11-20 08:00 UTC. Repair the file, or take it as it is: `headroom lake"
+        " accept accounts`.",
+        "subjects": f"Held since 2026-11-20 09:00 UTC. {data}/subjects.csv: the first line must name the columns, among"
+        " them subject, account_id, valid_from, valid_until; it names ['subject', 'account_id'], so valid_from,"
+        " valid_until is missing. Headroom goes on with the 0 rows that it read 2026-11-20 08:00 UTC. Repair the"
+        " file.",
+        "customers": "1 cell or row cannot be read: `headroom rejected` shows what. What was last good counts instead,"
+        " the oldest read 2026-11-20 08:00 UTC.",
+    }
+    shown = " ".join(CliRunner().invoke(app, ["doctor"]).stdout.split())
+    assert "FAILS accounts file: held since 2026-11-20 09:00 UTC. 3 of 4 accounts" in shown
+    assert (
+        "missing customers file: 1 of its customers have what was last good, the oldest read 2026-11-20 08:00" in shown
+    )
+
+    (data / "accounts.csv").unlink()
+    assert "The file is not there any more." in str(checked(data)[1]["accounts"])
+
+
+def test_held_file_is_taken_after_a_person_accepted_it(data: Path) -> None:
+    checked(data, accounts=ACCOUNTS)
+    runner, accept = CliRunner(), ["lake", "accept", "accounts"]
+    assert "is not held: the next run takes it" in runner.invoke(app, accept).stderr
+    metadata, _ = checked(data, accounts=ACCOUNTS[:40])
+    assert metadata["dagster/row_count"] == 4
+
+    refused = runner.invoke(app, accept, input="n\n")
+    assert refused.exit_code == 1
+    assert "3 of 4 accounts that it had are missing: b, c, d." in refused.stdout
+    assert "In use are 4 rows. The file has 1." in refused.stdout
+    assert checked(data)[0]["dagster/row_count"] == 4
+    assert runner.invoke(app, accept, input="y\n").exit_code == 0
+    metadata, said = checked(data)
+    assert (metadata["dagster/row_count"], said["accounts"]) == (1, None)
+
+    checked(data, accounts="name\nAnn\n")
+    unreadable = runner.invoke(app, [*accept, "--yes"])
+    assert unreadable.exit_code == 1
+    assert "There is nothing to accept: repair" in unreadable.stderr
+
+
+def test_column_that_means_nothing_is_named(data: Path) -> None:
+    metadata, said = checked(data, accounts="Account_ID, Nmae\na,Ann\n")
+    assert (metadata["unknown_columns"], said["accounts"]) == ("Nmae", None)
+
+
 def test_claim_without_a_bucket_says_so(data: Path) -> None:
     result = CliRunner().invoke(app, ["lake", "claim"])
     assert result.exit_code == 1

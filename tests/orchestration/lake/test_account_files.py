@@ -1,15 +1,19 @@
 """The files that say who the accounts are become tables of the lake."""
 
+import re
 from datetime import date
 from decimal import Decimal
 
 import pytest
 
+from orchestration.lake import account_copies
 from orchestration.lake.account_files import ACCOUNTS, CUSTOMERS, SUBJECTS, AccountsFile
 from orchestration.usage.events import Rejection
 from tests.orchestration.lake.world import World
 from tests.support.builders import NOW
 
+NEVER = "1970-01-01 01:00:00+00"
+"""End of the only hour of a customer whose rows could never be read."""
 HEADER = "account_id,name,owner,plan,mrr,stripe_customer_id\n"
 
 
@@ -17,7 +21,8 @@ def write_accounts(world: World, content: str | bytes, kind: AccountsFile = ACCO
     path = world.root / f"{kind.name}.csv"
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
     with world.lake.writing():
-        return world.lake.write_accounts(kind, path, rejected_at=NOW)
+        taken = world.lake.write_accounts(kind, path, rejected_at=NOW)
+    return taken.accepted, taken.rejected
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])
@@ -27,7 +32,7 @@ def test_accounts_are_taken_over_when_the_file_is_good(world: World, mark: str, 
 
     assert write_accounts(world, content.replace("\n", line_end)) == (2, 0)
     assert world.accounts("account_id, name, owner, plan, mrr, stripe_customer_id") == [
-        (" 74 ", None, None, None, None, None),
+        ("74", None, None, None, None, None),
         ("acme", 'Acme, "Inc".', "Zoë", "growth", Decimal("1200.50"), "cus_1"),
     ]
 
@@ -42,11 +47,8 @@ def test_accounts_need_no_more_than_their_id(world: World) -> None:
     [
         "acme,Twice,,,,",
         ",Nobody,,,,",
-        "bad,Bad,,,lots,",
-        "bad,Bad,,,NaN,",
-        "bad,Bad,,,Infinity,",
-        "bad,Bad,,,1e15,",
-        "bad,Bad,,,1e999999999,",
+        "b\x00d,Bad,,,1,",
+        ",,,,,",
         "bad,Bad, Inc.,Zoë,,10,cus_1",
     ],
 )
@@ -54,6 +56,24 @@ def test_account_row_is_in_quarantine_when_it_is_unusable(world: World, row: str
     assert write_accounts(world, f"{HEADER}acme,Acme,,,,\n{row}\nlast,Last,,,1,\n") == (2, 1)
     assert world.accounts("account_id, name") == [("acme", "Acme"), ("last", "Last")]
     assert world.accounts_rejected() == [("accounts.csv", 3, Rejection.INVALID_ROW)]
+
+
+@pytest.mark.parametrize("mrr", ["lots", "NaN", "Infinity", "1e15", "1e999999999", '"1,010"', "$5", "1.0.0"])
+def test_bad_mrr_costs_its_own_cell_only(world: World, mrr: str) -> None:
+    assert write_accounts(world, f"{HEADER}acme,Acme,,,{mrr},cus_1\n") == (1, 1)
+    assert world.accounts("account_id, name, mrr, stripe_customer_id") == [("acme", "Acme", None, "cus_1")]
+    assert world.rows("line_number, reason, column_name, value", "accounts_rejected.parquet") == [
+        (2, Rejection.INVALID_CELL, "mrr", mrr.strip('"'))
+    ]
+
+
+@pytest.mark.parametrize(
+    "mrr",
+    ["1,010.00", "1.010,00", "1010,00", "1 010", "1\u00a0010,0", "1'010.00", " +1010.00\u00a0", "1010."],
+)
+def test_mrr_is_read_when_it_can_only_be_one_number(world: World, mrr: str) -> None:
+    assert write_accounts(world, f'{HEADER}acme,,,,"{mrr}",\n') == (1, 0)
+    assert world.accounts("mrr") == [Decimal("1010.00")]
 
 
 @pytest.mark.parametrize(("mrr", "expected"), [("0.005", "0.00"), ("1e-400", "0.00"), ("-5", "-5.00"), ("1e3", "1000")])
@@ -78,19 +98,30 @@ def test_mrr_is_in_cents_when_it_has_more_or_fewer_digits(world: World, mrr: str
 def test_accounts_file_is_refused_with_a_sentence_when_it_cannot_be_read(
     world: World, content: str | bytes, message: str
 ) -> None:
-    write_accounts(world, HEADER + "old,,,,,\n")
-
     with pytest.raises(ValueError, match=message) as raised:
         write_accounts(world, content)
     assert type(raised.value) is ValueError
     assert "accounts.csv" in str(raised.value)
+
+    write_accounts(world, HEADER + "old,,,,,\n")
+    assert write_accounts(world, content) == (1, 1)
     assert [account[0] for account in world.accounts()] == ["old"]
+    [(reason, problem)] = world.rows("reason, problem", "accounts_rejected.parquet")
+    assert reason == Rejection.HELD_FILE
+    assert re.search(message, problem)
+    assert "accounts.csv" in problem
+    assert problem.endswith("Headroom goes on with the 1 row that it read 2026-11-20 08:00 UTC. Repair the file.")
 
 
-def test_accounts_are_gone_when_the_file_is(world: World) -> None:
-    write_accounts(world, HEADER + "acme,,,,,\n,,,,,\n")
+def test_accounts_are_gone_only_when_a_person_accepts_that_the_file_is(world: World) -> None:
+    write_accounts(world, HEADER + "acme,,,,,\n")
     with world.lake.writing():
-        assert world.lake.write_accounts(ACCOUNTS, None, rejected_at=NOW) == (0, 0)
+        held = world.lake.write_accounts(ACCOUNTS, None, rejected_at=NOW).copy.held
+        assert held
+        assert held.reason == "The file is not there any more."
+        assert world.accounts("account_id") == ["acme"]
+        account_copies.accept(world.lake.root, ACCOUNTS, held.fingerprint)
+        assert world.lake.write_accounts(ACCOUNTS, None, rejected_at=NOW).accepted == 0
 
     assert world.accounts() == world.accounts_rejected() == []
 
@@ -121,11 +152,12 @@ def test_account_says_who_cares_for_it_and_when_its_period_runs(world: World) ->
         ",,,,2027-13-01",
     ],
 )
-def test_account_with_an_unreadable_flag_date_or_period_is_in_quarantine(world: World, row: str) -> None:
+def test_unreadable_flag_date_or_period_costs_its_own_cells_only(world: World, row: str) -> None:
     header = "account_id,is_trial,period_kind,period_anchor,period_ends_on,renewal_on"
 
-    assert write_accounts(world, f"{header}\nbad,{row}\ngood,1,trial,2026-01-01,2026-01-15,\n") == (1, 1)
-    assert world.accounts("account_id") == ["good"]
+    assert write_accounts(world, f"{header}\nbad,{row}\ngood,1,trial,2026-01-01,2026-01-15,\n") == (2, 1)
+    assert world.accounts(header)[0] == ("bad", None, None, None, None, None)
+    assert world.accounts_rejected() == [("accounts.csv", 2, Rejection.INVALID_CELL)]
 
 
 KINDS = pytest.mark.parametrize("kind", [SUBJECTS, CUSTOMERS], ids=["subjects", "customers"])
@@ -146,7 +178,7 @@ def rejected_rows(world: World, kind: AccountsFile) -> list[tuple[object, ...]]:
 
 
 @KINDS
-def test_range_is_taken_over_in_utc_with_its_ids_as_they_are(world: World, kind: AccountsFile) -> None:
+def test_range_is_taken_over_in_utc_without_blanks_around_its_ids(world: World, kind: AccountsFile) -> None:
     rows = ["a,x,,2026-11-01", "a,y,2026-11-01,2026-11-02T02:00:00+02:00", "a,z,2026-11-02T05:00Z,", " A ,ä,,"]
 
     assert write_ranges(world, kind, *rows) == (4, 0)
@@ -154,7 +186,7 @@ def test_range_is_taken_over_in_utc_with_its_ids_as_they_are(world: World, kind:
         ("a", "x", None, "2026-11-01 00:00:00+00"),
         ("a", "y", "2026-11-01 00:00:00+00", "2026-11-02 00:00:00+00"),
         ("a", "z", "2026-11-02 05:00:00+00", None),
-        (" A ", "ä", None, None),
+        ("A", "ä", None, None),
     ]
 
 
@@ -176,8 +208,13 @@ def test_range_is_taken_over_in_utc_with_its_ids_as_they_are(world: World, kind:
     ],
 )
 def test_range_is_in_quarantine_when_it_is_unusable(world: World, kind: AccountsFile, row: str) -> None:
-    assert write_ranges(world, kind, "a,x,,", row, "c,x,,") == (2, 1)
-    assert [found[0] for found in ranges(world, kind)] == ["a", "c"]
+    names = ["a", "c"]
+    if kind is CUSTOMERS and row.startswith("b"):  # named, so that it does not get the accounts file's customer
+        names.insert(1, "b")
+
+    assert write_ranges(world, kind, "a,x,,", row, "c,x,,") == (len(names), 1)
+    assert [found[0] for found in ranges(world, kind)] == names
+    assert {found[3] for found in ranges(world, kind) if found[0] == "b"} <= {NEVER}
     assert rejected_rows(world, kind) == [(f"{kind.name}.csv", 3, Rejection.INVALID_RANGE)]
 
 
@@ -210,7 +247,8 @@ def test_row_in_quarantine_takes_no_time_from_the_next(world: World) -> None:
 @pytest.mark.parametrize("time", ["12:30:00Z", "12:00:01Z", "12:00:00.000001Z", "12:00:00+05:30"])
 @pytest.mark.parametrize("row", ["a,x,2026-11-01T{},", "a,x,,2026-11-01T{}"])
 def test_customer_changes_only_on_a_full_utc_hour(world: World, row: str, time: str) -> None:
-    assert write_ranges(world, CUSTOMERS, row.format(time), "b,x,2026-11-01T17:30:00+05:30,") == (1, 1)
+    assert write_ranges(world, CUSTOMERS, row.format(time), "b,x,2026-11-01T17:30:00+05:30,") == (2, 1)
+    assert [found for found in ranges(world, CUSTOMERS) if found[0] == "a"] == [("a", "x", None, NEVER)]
     assert rejected_rows(world, CUSTOMERS) == [("customers.csv", 2, Rejection.INVALID_RANGE)]
     assert write_ranges(world, SUBJECTS, row.format(time)) == (1, 0)
 

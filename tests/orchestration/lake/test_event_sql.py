@@ -68,6 +68,8 @@ def test_bad_line_is_in_quarantine_with_its_reason_and_neighbours_count(world: W
         Rejection.INVALID_ROW,
         Rejection.INVALID_RANGE,
         Rejection.OVERLAPPING_RANGE,
+        Rejection.INVALID_CELL,
+        Rejection.HELD_FILE,
         Rejection.ID_CONFLICT,
         Rejection.DAMAGED_FILE,
     }

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from orchestration.lake import account_copies, content, landing
 from orchestration.lake import batch as batch_module
-from orchestration.lake import content, landing
 from orchestration.lake import lake as lake_module
 from orchestration.lake.sources import SUFFIXES, Folder, Skipped, SourceFile
 from tests.orchestration.lake.world import World
@@ -199,7 +199,8 @@ def test_batch_is_synced_as_a_whole_before_it_is_committed(world: World, monkeyp
         done.append(f"commit {target.name}")
         return rename(path, target)
 
-    monkeypatch.setattr(lake_module, "_sync", lambda path: done.append(path.name))
+    for owner in (lake_module, account_copies):
+        monkeypatch.setattr(owner, "_sync", lambda path: done.append(path.name))
     monkeypatch.setattr(Path, "rename", renamed)
     world.ingest()
 

@@ -245,7 +245,7 @@ def test_query_gives_aware_utc_timestamps(built: Path, published: Path, monkeypa
 
 USAGE = """
     create table billable_usage_hourly as
-    select * from (values
+    select *, sampled_calls * 5 as sampled_units from (values
         ('a', 'cus_2', timestamp '2026-11-19 10:00', 1, 0), ('b', 'cus_1', timestamp '2026-11-19 10:00', 2, 0),
         ('c', 'cus_1', timestamp '2026-11-19 10:00', 3, 10), ('d', null, timestamp '2026-11-19 10:00', 4, 100),
         ('b', 'cus_1', timestamp '2026-11-19 09:00', 5, 0), ('b', 'cus_1', timestamp '2026-11-19 11:00', 6, 0),
@@ -278,11 +278,11 @@ def test_billable_usage_is_of_the_hours_from_start_to_before_end(usage: Path) ->
         assert [sum(hour[2] for hour in found.hours(day)) for day in found.days()] == [21, 8]
 
 
-def test_sampled_calls_are_billed_only_where_that_is_asked(usage: Path) -> None:
+def test_units_of_sampled_calls_are_billed_where_that_is_asked(usage: Path) -> None:
     start = datetime(2026, 11, 19, 10, tzinfo=UTC)
 
     with usage_query.billable_usage(usage, start, start + timedelta(hours=1), bills_sampled=True) as found:
-        assert [units for _, _, units in found.hours(NINETEENTH)] == [15, 1, 104]
+        assert [units for _, _, units in found.hours(NINETEENTH)] == [5 + 10 * 5, 1, 4 + 100 * 5]
 
 
 @pytest.mark.parametrize(
@@ -291,7 +291,7 @@ def test_sampled_calls_are_billed_only_where_that_is_asked(usage: Path) -> None:
         ("select 1", False),
         ("update billable_usage_hourly set billable_units = 0 where account_id = 'd'", False),
         ("update billable_usage_hourly set billable_units = 2 where account_id = 'a'", True),
-        ("update billable_usage_hourly set sampled_calls = 1 where account_id = 'a'", True),
+        ("update billable_usage_hourly set sampled_units = 1 where account_id = 'a'", True),
         ("update billable_usage_hourly set stripe_customer_id = 'cus_9' where account_id = 'a'", True),
         ("update billable_usage_hourly set stripe_customer_id = null where account_id = 'a'", True),
         ("update billable_usage_hourly set hour_start = hour_start - interval 1 hour where account_id = 'a'", True),
@@ -346,7 +346,7 @@ def test_invoice_is_open_from_the_first_period_that_is_not_final(built: Path, pu
     assert units(before, "2026-11-18T11:00") == (1 + 2 + 3 + 5 + 6, 4)
     assert units(before, "2026-11-19T10:30") == (1 + 2 + 3 + 5 + 6, 0)
     assert units(datetime(2026, 11, 20, tzinfo=UTC), "2026-11-19T10:30") == (2 + 3 + 5 + 6, 0)  # that of cus_2 is final
-    assert units(before, "2026-11-18T11:00", bills_sampled=True) == (1 + 2 + 13 + 5 + 6, 104)
+    assert units(before, "2026-11-18T11:00", bills_sampled=True) == (1 + 2 + 3 + 10 * 5 + 5 + 6, 4 + 100 * 5)
 
 
 def test_inspect_counts_rows_of_the_warehouse_when_nothing_is_published(built: Path) -> None:

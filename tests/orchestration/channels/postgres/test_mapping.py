@@ -29,6 +29,11 @@ def test_file_says_what_is_delivered_and_what_is_copied() -> None:
     ]
 
 
+def test_file_is_understood_in_spite_of_its_mark_blanks_and_case() -> None:
+    text = '\ufeff["t "]\nCopy = "utilization_mtd "\n" columns" = { " a " = "account_id " }\n'
+    assert parse(text) == [Destination("t", "utilization_mtd", False, {"a": "account_id"})]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [
@@ -43,6 +48,8 @@ def test_file_says_what_is_delivered_and_what_is_copied() -> None:
         ('["a.b"]\ncopy = "daily_usage"\ncolumns = ["x"]', "columns is"),
         ('["a.b"]\ncopy = "daily_usage"\ncolumns = { x = 1 }', "columns is"),
         ('["a.b"]\ncopy = "daily_usage"\ncolumns = {}', "columns is"),
+        ('["a.b"]\ncopy = "daily_usage"\nCOPY = "overage"', "'copy' is there twice"),
+        ('["a"]\ncopy = "daily_usage"\n["a "]\ncopy = "overage"', r'\["a"\] is there twice'),
     ],
 )
 def test_file_that_is_not_understood_is_refused_in_a_sentence(text: str, said: str) -> None:

@@ -1,0 +1,84 @@
+"""The text of a file of accounts: a CSV with a header. What its cells mean is in `account_files.py`."""
+
+import csv
+import io
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from orchestration.lake.cells import strip
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row."""
+
+    line_number: int
+    cells: Mapping[str, str]
+    """Text by known column."""
+    has_more_cells_than_names: bool
+    has_fewer_cells_than_names: bool
+    text: str
+    """All of it, as JSON, under the names of the header."""
+
+    @property
+    def is_blank(self) -> bool:
+        return not any(map(strip, self.cells.values())) and not self.has_more_cells_than_names
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A file of accounts."""
+
+    columns: Sequence[str]
+    """Those that are known, as the code calls them."""
+    unknown: Sequence[str]
+    rows: Sequence[Row]
+    ends_a_line: bool
+    """Whether its last line does: a file that is cut hardly ends there."""
+
+
+def read(name: str, content: bytes, known: Iterable[str], needed: Sequence[str]) -> Sheet:
+    """The rows of a file called `name`. Names of columns are compared without case and blanks around them.
+
+    :raises ValueError: it is not a table with the columns that are needed; says where, why and what to do.
+    """
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{name} is not UTF-8 text; export it as UTF-8") from error
+    # strict: without it a quote that is never closed swallows the rows behind it
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    try:
+        header = next(filter(None, reader), [])
+        columns = _columns(name, header, list(known), needed)
+        rows = [_row(reader.line_num, header, columns, row) for row in reader if row]
+    except csv.Error as error:
+        raise ValueError(f"{name}, line {reader.line_num}: {error}; look at its quotes") from error
+    unknown = [strip(column) for column in header if strip(column) and strip(column).lower() not in columns]
+    return Sheet(list(columns), unknown, rows, text.endswith(("\n", "\r")))
+
+
+def _columns(name: str, header: Sequence[str], known: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
+    """Where each known column is."""
+    found = [strip(column).lower() for column in header]
+    if missing := [column for column in needed if column not in found]:
+        more = [column for column in known if column not in needed]
+        besides = f" (and {', '.join(more)} where known)" if more else ""
+        raise ValueError(
+            f"{name}: the first line must name the columns, among them {', '.join(needed)}{besides};"
+            f" it names {list(header) or 'none'}" + (f", so {', '.join(missing)} is missing" if header else "")
+        )
+    if twice := [column for column, count in Counter(found).items() if count > 1 and column in known]:
+        raise ValueError(f"{name}: the first line names {', '.join(twice)} more than once; name each column once")
+    return {column: found.index(column) for column in found if column in known}
+
+
+def _row(line_number: int, header: Sequence[str], columns: Mapping[str, int], row: Sequence[str]) -> Row:
+    named: dict[str, object] = {name: row[i] if i < len(row) else None for i, name in enumerate(header)}
+    more = list(row[len(header) :])
+    cells = {name: row[i] if i < len(row) else "" for name, i in columns.items()}
+    return Row(
+        line_number, cells, bool(more), len(row) < len(header), json.dumps({**named, "": more} if more else named)
+    )
