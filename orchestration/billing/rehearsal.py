@@ -7,6 +7,7 @@ runs. What is asked of the sandbox is in channels/stripe/rehearsal.py.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
@@ -96,12 +97,12 @@ def rehearse(
     """
     sandbox = vendor.sandbox(config)
     for each in sandbox.leftovers():
-        words = f"{each.clock} of {each.created_at:%Y-%m-%d %H:%M} UTC is left of a rehearsal that was killed"
+        words = f"{each.clock} of {each.created_at:%Y-%m-%d %H:%M} UTC: a rehearsal was killed, or still runs"
         if deletes_leftovers:
             sandbox.delete(each.clock)
         say(
             RehearsalStep(
-                "leftover", f"{words}{': deleted' if deletes_leftovers else '; --delete-leftovers deletes it'}"
+                "leftover", f"{words}{'; deleted' if deletes_leftovers else '; --delete-leftovers deletes it'}"
             )
         )
     prices = _catalog(config, vendor.products, plan_name, say)
@@ -179,7 +180,7 @@ class _Month:
         if found_units not in (units, packages(self._price, units)):
             differences.append(f"{units:,} units were reported, {found_units:,} are on the invoice")
         if found_amount != amount:
-            differences.append(f"the price makes it {amount:,} {self._price.currency}, the invoice {found_amount:,}")
+            differences.append(f"the price makes an amount of {amount:,}, the invoice has {found_amount:,}")
         differences += [
             f"line {line.id} is of {_span(line.start, line.end)}, not of {_span(start, end)}"
             for line in lines
@@ -293,8 +294,10 @@ def _catalog(config: Settings, connect: catalog.ConnectProducts, plan_name: str,
     """The prices of a plan, as Stripe has them, after what was missing was made."""
     products, wanted = connect(config), catalog.wanted(config)
     wanted = _fitting(wanted, products.state(wanted))
-    made = [step.subject for step in products.apply(wanted) if step.action in (Action.MAKE, Action.REPLACE)]
-    say(RehearsalStep("catalog", f"made {', '.join(made)}" if made else "nothing was missing"))
+    steps = [step for step in products.apply(wanted) if step.action in (Action.MAKE, Action.REPLACE)]
+    made = Counter(step.subject.split()[0] for step in steps)
+    words = ", ".join(counted(number, kind) for kind, number in made.items())
+    say(RehearsalStep("catalog", f"made {words}" if made else "nothing was missing"))
     there = products.state(wanted).prices
     product = _product(wanted, plan_name)
     return [there[price.lookup_key] for price in wanted.prices if price.product == product]

@@ -15,7 +15,7 @@ from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.problems import problems as find_problems
 from orchestration.billing.standing import standing
 from orchestration.channels.stripe import connect_meter, connect_products
-from orchestration.cli import stripe_events, stripe_problems, stripe_rehearsal, stripe_tables
+from orchestration.cli import stripe_credit, stripe_events, stripe_problems, stripe_rehearsal, stripe_tables
 from orchestration.cli.console import console, fail, print_findings
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
@@ -165,6 +165,7 @@ def explain(
         else:
             for explanation in explained:
                 stripe_tables.print_explanation(explanation)
+                stripe_credit.print_credit(config, explanation.stripe_customer_id)
     except UNKNOWN as error:
         fail(str(error))
 
@@ -176,8 +177,9 @@ def statement(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each hour, and the total")] = False,
 ) -> None:
     """Every billed hour of a customer's billing period, the running one by default: units, reports, Stripe's total."""
+    config = settings.load()
     try:
-        found = statements.statements(settings.load(), name, month.replace(tzinfo=UTC) if month else None)
+        found = statements.statements(config, name, month.replace(tzinfo=UTC) if month else None)
     except UNKNOWN as error:
         fail(str(error))
     for each in found:
@@ -185,6 +187,8 @@ def statement(
             csv.writer(sys.stdout, lineterminator="\n").writerows(statements.table(each))
         else:
             stripe_tables.print_statement(each)
+    for customer in dict.fromkeys(each.stripe_customer_id for each in found if not as_csv):
+        stripe_credit.print_credit(config, customer)
 
 
 @stripe_app.command("statements")

@@ -6,10 +6,11 @@ look by a test. However far the clock jumped, an invoice has what the meter had 
 What Stripe's documentation says: usage counts for a period by its timestamp; a draft of a period that ended becomes
 final after the grace, with what the meter has then; a threshold is not looked at in a trial and in the last 24 hours
 of a period, and its invoice has no usage that is reported later; the tiers go on across it; a subscription that is
-canceled at once loses its usage, unless `invoice_now` is asked for; one that ends with its period gets a last invoice.
+canceled at once loses its usage, unless `invoice_now` is asked for; one that ends with its period gets a last invoice;
+usage of a trial is not charged.
 
 What it leaves open, and is chosen here:
-- Usage of a trial is not charged: the invoice of the trial's end has a metered line of 0.
+- The invoice of a trial's end has a metered line of 0.
 - A threshold counts usage that is on no invoice yet, so that it is met again by as much again. Its invoice becomes
   final after the same grace, and covers the period until then; the one of the period's end covers the whole period
   with the rest of its usage, never less than 0.

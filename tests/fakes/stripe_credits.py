@@ -1,8 +1,7 @@
 """Stripe's billing credits: grants, what is left of them, and their use by invoices of metered prices.
 
-An invoice uses them when it becomes final: of the priority that comes first, then of the grant that expires first,
-then of the oldest one. That follows the documentation; that expired and used credit is left out of both balances is
-chosen here.
+An invoice uses them when it becomes final, by priority, as documented. Chosen here: of the same priority the grant that
+expires first is used first, then the oldest one; expired and used credit is left out of both balances.
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from orchestration.settings import Settings
 
 if TYPE_CHECKING:
     from orchestration.channels.stripe.check import StripeProducts
+    from orchestration.channels.stripe.credits import StripeCredits
     from orchestration.channels.stripe.invoices import StripeInvoices
     from orchestration.channels.stripe.meter import StripeMeter
     from orchestration.channels.stripe.rehearsal import StripeSandbox
@@ -23,6 +24,16 @@ def connect_meter(config: Settings) -> "StripeMeter":
     from orchestration.channels.stripe import meter
 
     return meter.configured(config)
+
+
+def connect_credits(config: Settings) -> "StripeCredits":
+    """Stripe's prepaid credit. Nothing is asked yet.
+
+    :raises ValueError: there is no key, or none that can be used; the message says what to do.
+    """
+    from orchestration.channels.stripe import credits as stripe_credits
+
+    return stripe_credits.configured(config)
 
 
 def connect_invoices(config: Settings) -> "StripeInvoices":
