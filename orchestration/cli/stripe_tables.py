@@ -151,8 +151,9 @@ def print_statement(statement: Statement) -> None:
             *(hour.state or "unreported", _moment(hour.sent_at), _moment(hour.confirmed_at), hour.identifier or ""),
         )
     table.add_section()
-    totals = (statement.counted_units, statement.reported_units, statement.stripe_units)
-    table.add_row("Total", *(f"{units:,}" for units in totals), style="bold")
+    is_seen = any(hour.stripe_units is not None for hour in statement.hours) or not statement.hours
+    totals = (statement.counted_units, statement.reported_units, statement.stripe_units if is_seen else None)
+    table.add_row("Total", *(_number(units) for units in totals), style="bold")
     _print_whole(table)
     for hour in statement.unsettled[:VERDICTS]:
         _print_verdict(hour)
