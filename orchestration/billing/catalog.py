@@ -78,7 +78,11 @@ def wanted(config: Settings) -> Catalog:
 
     :raises ValueError: there is no published copy, and a build would refuse plans.csv.
     """
-    return catalog_of(plans(config) if config.published.exists() else _plans_of_files(config), config.stripe_meter)
+    return catalog_of(
+        plans(config) if config.published.exists() else _plans_of_files(config),
+        config.stripe_meter,
+        config.billed_meter,
+    )
 
 
 def _plans_of_files(config: Settings) -> list[pricing.Plan]:

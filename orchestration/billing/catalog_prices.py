@@ -44,6 +44,6 @@ class ExpectedAmounts:
         return {
             price.lookup_key: plan
             for plan in plans(self._config)
-            for price in catalog_of([plan], self._config.stripe_meter).prices
+            for price in catalog_of([plan], self._config.stripe_meter, self._config.billed_meter).prices
             if price.meter
         }
