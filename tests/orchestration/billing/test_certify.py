@@ -300,6 +300,38 @@ def test_without_a_key_nothing_is_compared(world: Closing) -> None:
     assert certify.certify(config, connect_meter, lambda: world.now) is None
 
 
+PLANS = """
+    create or replace table plans as select 'pro' as plan, 'api-calls' as meter, 'USD' as currency,
+        cast(10 as decimal(18, 2)) as base_price, cast(0 as bigint) as included_units, 'soft' as limit_kind,
+        'flat' as pricing, cast(0.02 as decimal(18, 12)) as unit_price, cast(null as bigint) as package_units,
+        cast(null as decimal(18, 12)) as package_price;
+    create or replace table plan_tiers (
+        plan varchar, meter varchar, tier_number integer, up_to_units bigint, unit_price decimal(18, 12),
+        flat_price decimal(18, 12)
+    );
+"""
+
+
+@pytest.mark.parametrize(("cents", "said"), [("2", ""), ("3", "charges 0.15 USD for 5 units, by the plan's prices")])
+def test_amount_is_that_of_the_plans_price(bare: Closing, cents: str, said: str) -> None:
+    key = "headroom_pro_api-calls"
+    bare.stripe.add_price("api-calls", number="price_pro", unit_amount_decimal=cents, lookup_key=key)
+    bare.subscribe("cus_a", price="price_pro")
+    bare.usage = {("a", "cus_a", FIRST): 5}
+    bare.hour(END + timedelta(minutes=5))
+    bare.now = END + timedelta(hours=GRACE + 1)
+    with duckdb.connect(str(bare.config.published)) as connection:
+        connection.execute(PLANS)
+    result = bare.certify()
+    found = only(bare)
+    assert (found.expected_amount, found.currency) == (10, "usd")
+    if said:
+        assert said in str(result.open[0].difference)
+        assert "they are 0.10 USD" in str(result.open[0].difference)
+    else:
+        assert (found.status, found.invoice_amount) == (Status.CERTIFIED, 10)
+
+
 # What subscriptions do
 
 
