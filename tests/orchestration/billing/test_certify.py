@@ -94,7 +94,7 @@ def test_period_is_certified_once_when_its_invoice_has_what_was_counted(world: C
 
     world.hour(END + timedelta(minutes=5))
     assert [each.difference for each in world.certify().awaiting] == [
-        "1 hours are being reported, and compared by a later run"
+        "1 hour is being reported, and compared by a later run"
     ]
     assert world.certificate().stripe_units is None
 
@@ -167,7 +167,7 @@ def test_event_that_was_cancelled_after_all_was_confirmed_is_not_certified(world
     [found] = world.certify(END + timedelta(hours=GRACE + 1)).open
     [invoice] = world.stripe.bills("cus_a")
     assert found.difference == (
-        f"1,500 units counted, 1,000 on the invoice {invoice['id']}: an event was cancelled, or something else writes"
+        f"1,500 units counted, 1,000 on the invoice {invoice['id']}: an event was canceled, or something else writes"
         " to the meter: 2026-11-01 11:00 UTC: 500 counted, 0 shown by Stripe"
     )
     assert "Bill the missing 500 units" in found.sentence
@@ -188,7 +188,7 @@ def test_report_after_the_invoice_was_final_is_late_for_it(world: Closing) -> No
 
     [found] = world.certify().open
     assert (found.units, found.stripe_units, found.invoice_units) == (1_500, 1_500, 1_000)
-    assert "500 units were late for its invoice, Stripe took them after 2026-12-01 01:00 UTC" in str(found.difference)
+    assert "500 units are late for its invoice: Stripe took that after 2026-12-01 01:00 UTC" in str(found.difference)
     assert "Bill the missing 500 units by an invoice item" in found.sentence
 
 
@@ -235,7 +235,7 @@ def test_certified_period_is_opened_again_by_usage_that_comes_late(world: Closin
     world.hour(END + timedelta(hours=GRACE + 2))
     [found] = world.certify().open
     assert (found.units, found.invoice_units) == (7, 6)
-    assert "1 units are late for its invoice" in str(found.difference)
+    assert "1 unit is late for its invoice" in str(found.difference)
 
 
 def test_period_that_a_changed_quota_splits_is_one(world: Closing) -> None:

@@ -396,7 +396,7 @@ def test_clocks_are_compared(published: Path, clock: CatalogStripe, seconds: int
     assert said in check(status)
 
 
-@pytest.mark.parametrize("lacking", ["billing_meter", "product", "plan", "subscription", "customer"])
+@pytest.mark.parametrize("lacking", ["billing_meter", "product", "plan", "subscription", "customer", "invoice"])
 def test_every_missing_read_permission_is_named(
     published: Path, clock: CatalogStripe, monkeypatch: pytest.MonkeyPatch, lacking: str
 ) -> None:
