@@ -86,8 +86,8 @@ def _invoiced(facts: Facts, unreported: str, ask: Callable[[], Shown]) -> tuple[
     elif expected is not None and abs(amount - expected) > rounding(billed):
         currency = billed.lines[0].currency.upper()
         told.append(
-            f"the invoice {billed.invoice_ids} charges {money(amount, currency)} for {in_words(units, 'unit')}, by the plan's"
-            f" prices they are {money(expected, currency)}"
+            f"the invoice {billed.invoice_ids} charges {money(amount, currency)} for {in_words(units, 'unit')}, by the"
+            f" plan's prices they are {money(expected, currency)}"
         )
     return Status.OPEN if told else Status.CERTIFIED, "; ".join(told), shown.units
 
@@ -146,8 +146,8 @@ def _no_invoice(facts: Facts) -> str:
         return f"{in_words(facts.units, 'unit')} counted, none on an invoice: {void} is void"
     if any(item.ends_at and item.ends_at <= billed.end for item in billed.items):
         return (
-            f"{in_words(facts.units, 'unit')} counted, none on an invoice: {billed.subscription_id} was canceled at once, without"
-            " a last invoice"
+            f"{in_words(facts.units, 'unit')} counted, none on an invoice: {billed.subscription_id} was canceled at once,"
+            " without a last invoice"
         )
     return f"{in_words(facts.units, 'unit')} counted, and Stripe has no invoice of {billed.subscription_id} for them"
 
