@@ -146,8 +146,8 @@ def _no_invoice(facts: Facts) -> str:
         return f"{in_words(facts.units, 'unit')} counted, none on an invoice: {void} is void"
     if any(item.ends_at and item.ends_at <= billed.end for item in billed.items):
         return (
-            f"{in_words(facts.units, 'unit')} counted, none on an invoice: {billed.subscription_id} was canceled at once,"
-            " without a last invoice"
+            f"{in_words(facts.units, 'unit')} counted, none on an invoice: {billed.subscription_id} was canceled at"
+            " once, without a last invoice"
         )
     return f"{in_words(facts.units, 'unit')} counted, and Stripe has no invoice of {billed.subscription_id} for them"
 
