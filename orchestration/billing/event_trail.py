@@ -6,6 +6,7 @@ from datetime import datetime
 
 from orchestration.billing.statements import Explanation
 from orchestration.settings import Settings
+from orchestration.usage.formatting import counted
 from orchestration.warehouse.raw_events import RawEvent, raw_events
 
 COLUMNS = (
@@ -42,7 +43,7 @@ class EventTrail:
     @property
     def sentence(self) -> str:
         """Whether the events are the units that were counted."""
-        events, units = f"{self.events:,} event{'' if self.events == 1 else 's'}", f"{self.units:,} units"
+        events, units = counted(self.events, "event"), counted(self.units, "unit")
         if self.units == self.counted_units:
             return f"{events}, {units}: as many as were counted"
         more = self.units - self.counted_units

@@ -41,28 +41,31 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
             f"Would report {change.reports:,} customer-hours of {len(change.hours):,} customers, usage of"
             f" {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC."
         )
-        table = Table("Customer", "Account", "Period from", "Units before", "Units", "Overage before", "Overage", "")
+        # What waits for approval is shown whole: its code approves just that.
+        waiting = [each for each in changes if each.is_waiting]
+        shown = changes if limit is None else waiting or changes[:limit]
+        table = Table("Customer", "From", "Units", "Overage", "Account")
         table.box = box.SIMPLE_HEAD
-        for column in table.columns[3:]:
+        for column in table.columns[:4]:
+            column.no_wrap = True
+        for column in table.columns[2:4]:
             column.justify = "right"
-        for each in changes[:limit]:
+        for each in shown:
             name = each.account_name + (f" and {each.accounts - 1} more" if each.accounts > 1 else "")
+            added = f"{each.added:+,.2f} {each.currency}" if each.amount is not None else "–"
             table.add_row(
                 Text(each.stripe_customer_id),
-                Text(name),
                 f"{each.period_start:%Y-%m-%d}",
-                f"{each.units_before:,}",
-                f"{each.units:,}",
-                _amount(each.amount_before, each.currency),
-                _amount(each.amount, each.currency),
-                Text("waits", "yellow") if each.is_waiting else "",
+                f"{each.units_before:,} → {each.units:,}",
+                added,
+                Text(f"{name} (waits)" if each.is_waiting else name, "yellow" if each.is_waiting else ""),
             )
         _print_whole(table)
-        if limit is not None and len(changes) > limit:
-            console.print(f"… and {len(changes) - limit:,} more: headroom stripe plan --all")
+        if len(changes) > len(shown):
+            console.print(f"… and {len(changes) - len(shown):,} more: headroom stripe plan --all")
         for currency in sorted({each.currency for each in changes if each.amount is not None}):
             more = sum((each.added for each in changes if each.currency == currency), Decimal(0))
-            console.print(f"Overage by it, at the catalog's prices: {more:+,.2f} {currency}")
+            console.print(f"Overage of all of it, at the catalog's prices: {more:+,.2f} {currency}")
         if unpriced := sum(each.amount is None for each in changes):
             console.print(f"No price is known for {counted(unpriced, 'row')}: they are in no amount.")
     if change.corrected_units:
@@ -148,8 +151,9 @@ def print_statement(statement: Statement) -> None:
             *(hour.state or "unreported", _moment(hour.sent_at), _moment(hour.confirmed_at), hour.identifier or ""),
         )
     table.add_section()
-    totals = (statement.counted_units, statement.reported_units, statement.stripe_units)
-    table.add_row("Total", *(f"{units:,}" for units in totals), style="bold")
+    is_seen = any(hour.stripe_units is not None for hour in statement.hours) or not statement.hours
+    totals = (statement.counted_units, statement.reported_units, statement.stripe_units if is_seen else None)
+    table.add_row("Total", *(_number(units) for units in totals), style="bold")
     _print_whole(table)
     for hour in statement.unsettled[:VERDICTS]:
         _print_verdict(hour)

@@ -135,7 +135,7 @@ def compose_digest(
         figures.accounts,
         announced,
         figures.calls,
-        figures.quality,
+        {**figures.quality, "bills_sampled": settings.bill_sampled},
         on,
         figures.quality["as_of"],
         settings.zone,

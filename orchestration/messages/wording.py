@@ -273,7 +273,8 @@ def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[s
     if quality["events_of_unknown_meter"]:
         lines.append(f"{counted(quality['events_of_unknown_meter'], 'event')} of a meter that is not in meters.csv")
     if quality["accounts_sampled"]:
-        lines.append(f"{counted(quality['accounts_sampled'], 'account')} estimated from sampled calls, never billed")
+        billed = "billed by the estimate" if quality.get("bills_sampled") else "never billed"
+        lines.append(f"{counted(quality['accounts_sampled'], 'account')} estimated from sampled calls, {billed}")
     unbilled = counted(quality["accounts_without_customer"], "account")
     return [*lines, f"not billed: {unbilled} with usage but no Stripe customer"]
 

@@ -109,7 +109,7 @@ EVENTS = """
         calls.endpoint,
         calls.status,
         calls.sample_weight,
-        case when calls.sample_weight = 1 then coalesce(weights.weight, 1) else $sampled * calls.sample_weight end
+        case when calls.sample_weight = 1 then 1 else $sampled * calls.sample_weight end * coalesce(weights.weight, 1)
             as units,
         calls.landed_file,
         calls.line_number,

@@ -208,7 +208,7 @@ def test_unreported_usage_is_late_for_its_invoice(world: Closing) -> None:
     assert world.certify(world.now + HOUR) == CertifyResult(), "said once, until something changes"
 
 
-def test_unreported_usage_is_found_in_time_without_asking_stripe(world: Closing) -> None:
+def test_unreported_usage_is_found_before_the_invoice_without_asking(world: Closing) -> None:
     world.usage = {("a", "cus_a", FIRST): 5}
     world.hour(END + timedelta(minutes=5))
     world.usage["a", "cus_a", FIRST] = 8

@@ -104,7 +104,7 @@ def test_events_that_came_after_the_count_are_told(world: EventWorld) -> None:
     assert "3 events, 7 units, and 6 counted at 2026-11-20 08:05 UTC: +1 since then. The next run counts again." in text
 
 
-@pytest.mark.parametrize(("is_billed", "units"), [(False, "0"), (True, "10")])
+@pytest.mark.parametrize(("is_billed", "units"), [(False, "0"), (True, "50")])
 def test_sampled_events_are_shown_with_what_they_bill(
     world: EventWorld, monkeypatch: pytest.MonkeyPatch, is_billed: bool, units: str
 ) -> None:

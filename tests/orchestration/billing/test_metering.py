@@ -159,7 +159,7 @@ def test_held_hour_is_reported_when_it_is_not_too_late_after_all() -> None:
     assert (report.state, report.units, report.revision) == (ReportState.PREPARED, 5, 4)
 
 
-def test_report_that_waits_gives_way_when_its_units_change_or_it_is_too_late() -> None:
+def test_report_that_waits_gives_way_when_its_units_change_or_it_is_late() -> None:
     waiting = recorded(ReportState.WAITING, 9, 5)
     same = planned(9, waiting, terms())
     assert (same.reports, same.superseded, same.corrected) == ([], [], {KEY: (5, 9)})

@@ -649,7 +649,7 @@ def take_over(world: World) -> None:
     reconcile.adopt_all(world.config, connect_meter, world.clock)
 
 
-def test_a_ledger_older_than_stripe_finds_a_difference_that_nothing_planned(world: World) -> None:
+def test_a_ledger_older_than_stripe_finds_what_nothing_planned(world: World) -> None:
     """It was brought back by a disk's snapshot, and usage is again what it was then: 9 units too many at Stripe."""
     world.run()
     back_up(world)
