@@ -1,5 +1,6 @@
 """What counted units should cost on an invoice: by the catalog's price that the subscription has."""
 
+from contextlib import suppress
 from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
@@ -40,10 +41,10 @@ class ExpectedAmounts:
 
     @cached_property
     def _plans(self) -> dict[str, Plan]:
-        """By the lookup key of the metered price."""
-        return {
-            price.lookup_key: plan
-            for plan in plans(self._config)
-            for price in catalog_of([plan], self._config.stripe_meter, self._config.billed_meter).prices
-            if price.meter
-        }
+        """By the lookup key of the metered price; without those of a currency that Stripe's prices are not made in."""
+        found: dict[str, Plan] = {}
+        for plan in plans(self._config):
+            with suppress(ValueError):
+                prices = catalog_of([plan], self._config.stripe_meter, self._config.billed_meter).prices
+                found |= {price.lookup_key: plan for price in prices if price.meter}
+        return found

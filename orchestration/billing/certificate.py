@@ -75,10 +75,11 @@ class Certificate:
         when = "before" if self.is_before_final else "after"
         at = f"{self.certified_at:%Y-%m-%d %H:%M} UTC, {when} the invoice became final ({self.final_at:%Y-%m-%d %H:%M})"
         if self.status is Status.CERTIFIED and self.units and not self.invoice_units:
-            return f"Certified {at}: {self.units:,} units counted and reported in a trial, of which Stripe bills none."
+            units = in_words(self.units, "unit")
+            return f"Certified {at}: {units} counted and reported in a trial, of which Stripe bills none."
         if self.status is Status.CERTIFIED:
             on = f"{self.invoice_ids} (subscription {self.subscription_id}; lines {self.line_ids})"
-            return f"Certified {at}: {self.units:,} units counted, reported and invoiced on {on}."
+            return f"Certified {at}: {in_words(self.units, 'unit')} counted, reported and invoiced on {on}."
         if self.status is Status.AWAITS:
             return f"Awaits its invoice. Compared {at}: {self.difference or 'equal so far'}."
         if self.status is Status.SETTLED:

@@ -4,6 +4,7 @@ Subscriptions are read as a whole once a day, and those whose period should have
 read from the oldest on that is not final yet. A look that was killed is made again: it saves all of it, or nothing.
 """
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -175,19 +176,20 @@ def _voided(lines: Iterable[InvoiceLine], reading: InvoiceReading, void: set[str
     ]
 
 
-def _invoiced(periods: Sequence[SubscriptionPeriod], lines: Iterable[InvoiceLine]) -> list[SubscriptionPeriod]:
+def _invoiced(periods: Iterable[SubscriptionPeriod], lines: Iterable[InvoiceLine]) -> list[SubscriptionPeriod]:
     """Periods that were never seen as the current one, by the lines of their invoices."""
-    newest = {each.subscription_item_id: each for each in sorted(periods, key=lambda each: each.period_start)}
+    of_item: defaultdict[str, list[SubscriptionPeriod]] = defaultdict(list)
+    for period in sorted(periods, key=lambda each: each.period_start):
+        of_item[period.subscription_item_id].append(period)
     found: dict[tuple[str, datetime], SubscriptionPeriod] = {}
     for line in lines:
         item, start, end = line.subscription_item_id, line.period_start, line.period_end
-        is_known = any(
-            each.period_start <= start < each.period_end for each in periods if each.subscription_item_id == item
-        )
-        if item in newest and start < end and not is_known:
-            other = found.get((item, start))
-            end = max(end, other.period_end) if other else end
-            found[item, start] = replace(newest[item], period_start=start, period_end=end, is_trial=False)
+        known = of_item.get(item, [])
+        if not known or start >= end or any(each.period_start <= start < each.period_end for each in known):
+            continue
+        other = found.get((item, start))
+        end = max(end, other.period_end) if other else end
+        found[item, start] = replace(known[-1], period_start=start, period_end=end, is_trial=False)
     return list(found.values())
 
 

@@ -51,16 +51,15 @@ UNITS_WITHIN = """
 
 
 RUNNING_PERIODS = """
-    with billed as (
+    select account_id, billed_from as period_start, max(period_end) as period_end
+    from (
         select
             account_id,
             period_end,
             max(case when source <> 'quota change' then period_start end)
                 over (partition by account_id order by period_start) as billed_from
         from account_periods
-    )
-    select account_id, billed_from as period_start, max(period_end) as period_end
-    from billed
+    ) as billed
     group by account_id, billed_from
     having billed_from <= $at and max(period_end) > $at
     order by account_id

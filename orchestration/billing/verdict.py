@@ -8,6 +8,7 @@ from decimal import Decimal
 from orchestration.billing.billed_periods import BilledPeriod
 from orchestration.billing.catalog_rules import minor_digits
 from orchestration.billing.certificate import Status, differences
+from orchestration.usage.formatting import counted as in_words
 
 INVOICE_LATE = timedelta(days=1)
 """An invoice that is not there so long after it should be final does not come by itself."""
@@ -59,7 +60,7 @@ def judge(facts: Facts, ask: Callable[[], Shown]) -> tuple[Status, str, int | No
     if unreported:
         return Status.OPEN, unreported, None
     if facts.under_way:
-        return Status.AWAITS, f"{facts.under_way:,} hours are being reported, and compared by a later run", None
+        return Status.AWAITS, f"{_are(facts.under_way, 'hour')} being reported, and compared by a later run", None
     shown = ask()
     if shown.difference:
         return Status.OPEN, shown.difference, shown.units
@@ -81,12 +82,12 @@ def _invoiced(facts: Facts, unreported: str, ask: Callable[[], Shown]) -> tuple[
     if not is_equal or twice:
         shown = ask()
         why = "; ".join(filter(None, [twice, *_causes(facts, unreported, shown)]))
-        told.append(f"{units:,} units counted, {on_invoice:,} on the invoice {billed.invoice_ids}: {why}")
+        told.append(f"{in_words(units, 'unit')} counted, {on_invoice:,} on the invoice {billed.invoice_ids}: {why}")
     elif expected is not None and abs(amount - expected) > rounding(billed):
         currency = billed.lines[0].currency.upper()
         told.append(
-            f"the invoice {billed.invoice_ids} charges {money(amount, currency)} for {units:,} units, by the plan's"
-            f" prices they are {money(expected, currency)}"
+            f"the invoice {billed.invoice_ids} charges {money(amount, currency)} for {in_words(units, 'unit')}, by the"
+            f" plan's prices they are {money(expected, currency)}"
         )
     return Status.OPEN if told else Status.CERTIFIED, "; ".join(told), shown.units
 
@@ -96,13 +97,13 @@ def _causes(facts: Facts, unreported: str, shown: Shown) -> list[str]:
     causes = []
     if facts.late_units:
         when = f"{facts.billed.final_at:%Y-%m-%d %H:%M} UTC"
-        causes.append(f"{facts.late_units:,} units were late for its invoice, Stripe took them after {when}")
+        causes.append(f"{_are(facts.late_units, 'unit')} late for its invoice: Stripe took that after {when}")
     if unreported and facts.units > reported:
-        causes.append(f"{facts.units - reported:,} units are late for its invoice: {unreported}")
+        causes.append(f"{_are(facts.units - reported, 'unit')} late for its invoice: {unreported}")
     elif unreported:
         causes.append(unreported)
     if shown.difference:
-        causes.append(f"an event was cancelled, or something else writes to the meter: {shown.difference}")
+        causes.append(f"an event was canceled, or something else writes to the meter: {shown.difference}")
     if not causes and missing > 0:
         causes.append(
             "Stripe took all of them. Either they reached its meter after the invoice was final, or the item's price"
@@ -135,20 +136,24 @@ def _twice(billed: BilledPeriod) -> str:
 def _unbilled(facts: Facts) -> str:
     billed = facts.billed
     span = f"{billed.start:%Y-%m-%d %H:%M} to {billed.end:%Y-%m-%d %H:%M} UTC"
-    return f"no subscription bills the {facts.units:,} units of {span}"
+    return f"no subscription bills the {in_words(facts.units, 'unit')} of {span}"
 
 
 def _no_invoice(facts: Facts) -> str:
     billed = facts.billed
     void = " ".join(dict.fromkeys(line.invoice_id for line in billed.lines if line.is_void))
     if void:
-        return f"{facts.units:,} units counted, none on an invoice: {void} is void"
+        return f"{in_words(facts.units, 'unit')} counted, none on an invoice: {void} is void"
     if any(item.ends_at and item.ends_at <= billed.end for item in billed.items):
         return (
-            f"{facts.units:,} units counted, none on an invoice: {billed.subscription_id} was canceled at once, without"
-            " a last invoice"
+            f"{in_words(facts.units, 'unit')} counted, none on an invoice: {billed.subscription_id} was canceled at"
+            " once, without a last invoice"
         )
-    return f"{facts.units:,} units counted, and Stripe has no invoice of {billed.subscription_id} for them"
+    return f"{in_words(facts.units, 'unit')} counted, and Stripe has no invoice of {billed.subscription_id} for them"
+
+
+def _are(count: int, noun: str) -> str:
+    return f"{in_words(count, noun)} {'is' if count == 1 else 'are'}"
 
 
 def rounding(billed: BilledPeriod) -> int:

@@ -42,7 +42,8 @@ class GaugeRun(dg.Config):
     description=(
         "Seats, storage and other gauges whose row in meters.csv has a stripe_meter: reported to that meter of"
         " Stripe's, compared with what it shows, and with the invoices. A gauge is billed by its latest reading of a"
-        " billing period; what is reported of an hour is how much it changed, which a meter that sums adds up to that.\n\n"
+        " billing period; what is reported of an hour is how much it changed, which a meter that sums adds up to"
+        " that.\n\n"
         "Each gauge is by itself: one that fails keeps no other waiting. Its plan, problems and statements: `headroom"
         " stripe --meter seats plan`, and so on."
     ),

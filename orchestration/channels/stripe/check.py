@@ -71,6 +71,7 @@ def check(
         "prices": client.v1.prices.list,
         "subscriptions": client.v1.subscriptions.list,
         "customers": client.v1.customers.list,
+        "invoices": client.v1.invoices.list,
     }
     for name, read in reads.items():
         try:

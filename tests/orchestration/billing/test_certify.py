@@ -94,7 +94,7 @@ def test_period_is_certified_once_when_its_invoice_has_what_was_counted(world: C
 
     world.hour(END + timedelta(minutes=5))
     assert [each.difference for each in world.certify().awaiting] == [
-        "1 hours are being reported, and compared by a later run"
+        "1 hour is being reported, and compared by a later run"
     ]
     assert world.certificate().stripe_units is None
 
@@ -167,7 +167,7 @@ def test_event_that_was_cancelled_after_all_was_confirmed_is_not_certified(world
     [found] = world.certify(END + timedelta(hours=GRACE + 1)).open
     [invoice] = world.stripe.bills("cus_a")
     assert found.difference == (
-        f"1,500 units counted, 1,000 on the invoice {invoice['id']}: an event was cancelled, or something else writes"
+        f"1,500 units counted, 1,000 on the invoice {invoice['id']}: an event was canceled, or something else writes"
         " to the meter: 2026-11-01 11:00 UTC: 500 counted, 0 shown by Stripe"
     )
     assert "Bill the missing 500 units" in found.sentence
@@ -188,7 +188,7 @@ def test_report_after_the_invoice_was_final_is_late_for_it(world: Closing) -> No
 
     [found] = world.certify().open
     assert (found.units, found.stripe_units, found.invoice_units) == (1_500, 1_500, 1_000)
-    assert "500 units were late for its invoice, Stripe took them after 2026-12-01 01:00 UTC" in str(found.difference)
+    assert "500 units are late for its invoice: Stripe took that after 2026-12-01 01:00 UTC" in str(found.difference)
     assert "Bill the missing 500 units by an invoice item" in found.sentence
 
 
@@ -235,7 +235,7 @@ def test_certified_period_is_opened_again_by_usage_that_comes_late(world: Closin
     world.hour(END + timedelta(hours=GRACE + 2))
     [found] = world.certify().open
     assert (found.units, found.invoice_units) == (7, 6)
-    assert "1 units are late for its invoice" in str(found.difference)
+    assert "1 unit is late for its invoice" in str(found.difference)
 
 
 def test_period_that_a_changed_quota_splits_is_one(world: Closing) -> None:
@@ -298,6 +298,38 @@ def test_without_a_key_nothing_is_compared(world: Closing) -> None:
     world.publish()
     config = world.config.model_copy(update={"stripe_api_key": None})
     assert certify.certify(config, connect_meter, lambda: world.now) is None
+
+
+PLANS = """
+    create or replace table plans as select 'pro' as plan, 'api-calls' as meter, 'USD' as currency,
+        cast(10 as decimal(18, 2)) as base_price, cast(0 as bigint) as included_units, 'soft' as limit_kind,
+        'flat' as pricing, cast(0.02 as decimal(18, 12)) as unit_price, cast(null as bigint) as package_units,
+        cast(null as decimal(18, 12)) as package_price;
+    create or replace table plan_tiers (
+        plan varchar, meter varchar, tier_number integer, up_to_units bigint, unit_price decimal(18, 12),
+        flat_price decimal(18, 12)
+    );
+"""
+
+
+@pytest.mark.parametrize(("cents", "said"), [("2", ""), ("3", "charges 0.15 USD for 5 units, by the plan's prices")])
+def test_amount_is_that_of_the_plans_price(bare: Closing, cents: str, said: str) -> None:
+    key = "headroom_pro_api-calls"
+    bare.stripe.add_price("api-calls", number="price_pro", unit_amount_decimal=cents, lookup_key=key)
+    bare.subscribe("cus_a", price="price_pro")
+    bare.usage = {("a", "cus_a", FIRST): 5}
+    bare.hour(END + timedelta(minutes=5))
+    bare.now = END + timedelta(hours=GRACE + 1)
+    with duckdb.connect(str(bare.config.published)) as connection:
+        connection.execute(PLANS)
+    result = bare.certify()
+    found = only(bare)
+    assert (found.expected_amount, found.currency) == (10, "usd")
+    if said:
+        assert said in str(result.open[0].difference)
+        assert "they are 0.10 USD" in str(result.open[0].difference)
+    else:
+        assert (found.status, found.invoice_amount) == (Status.CERTIFIED, 10)
 
 
 # What subscriptions do

@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from orchestration.billing import invoicing, read_invoices
@@ -14,6 +15,7 @@ from orchestration.billing.certificate import Status
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.certify import certify
 from orchestration.billing.invoicing import Invoicing
+from orchestration.billing.lake_copy import copy_ledger
 from orchestration.billing.meter import StoppedError
 from orchestration.channels.stripe import connect_meter
 from orchestration.channels.stripe import invoices as stripe_invoices
@@ -227,3 +229,16 @@ def test_300_requests_certify_305_customers_while_all_is_confirmed(world: World)
     assert {key[0] for key, each in found.items() if each.status is Status.CERTIFIED} == set(names)
     for day in ("2026-11-30", "2026-12-01"):
         assert int(world.ledger.mark(f"reads|{day}") or 0) <= 300
+
+
+def test_models_get_the_periods_with_the_copy_of_the_ledger(world: World) -> None:
+    made = world.subscribe("cus_a")
+    world.run()
+    world.read()
+    copy_ledger(world.config)
+    copied = world.config.lake / "subscription_periods" / "periods.parquet"
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        rows = connection.execute(f"select * from '{copied}'").fetchall()
+    item = made["items"][0]["id"]
+    assert rows == [("cus_a", made["id"], item, "api-calls", START, END, "active", False, None)]

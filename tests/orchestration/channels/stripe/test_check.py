@@ -396,11 +396,11 @@ def test_clocks_are_compared(published: Path, clock: CatalogStripe, seconds: int
     assert said in check(status)
 
 
-@pytest.mark.parametrize("lacking", ["billing_meter", "product", "plan", "subscription", "customer"])
+@pytest.mark.parametrize("lacking", ["billing_meter", "product", "plan", "subscription", "customer", "invoice"])
 def test_every_missing_read_permission_is_named(
     published: Path, clock: CatalogStripe, monkeypatch: pytest.MonkeyPatch, lacking: str
 ) -> None:
-    kinds = {"billing_meter", "product", "plan", "subscription", "customer"} - {lacking}
+    kinds = {"billing_meter", "product", "plan", "subscription", "customer", "invoice"} - {lacking}
     clock.keys["rk_test_few"] = {f"{kind}_read" for kind in kinds}
     monkeypatch.setenv("STRIPE_API_KEY", "rk_test_few")
     said = check(1)
