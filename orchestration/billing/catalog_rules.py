@@ -82,6 +82,8 @@ class Catalog:
     """Units that the metered price counts at 0 before it charges, by name of the plan; only of those that charge."""
     inexpressible: Mapping[str, str]
     """What Stripe has no price for, and what comes of it, by name of the plan."""
+    our_meter: str = METER
+    """What of ours the metered prices charge for."""
 
 
 @dataclass(frozen=True)
@@ -148,7 +150,7 @@ def catalog_of(plans: Iterable[Plan], event_name: str, meter: str = METER) -> Ca
             if _sells_overage(plan):
                 included[plan.name] = plan.included_units or 0
     sentences = {name: "; ".join(parts) for name, parts in problems.items()}
-    return Catalog(CatalogMeter(event_name), products, prices, included, sentences)
+    return Catalog(CatalogMeter(event_name), products, prices, included, sentences, meter)
 
 
 def compare(wanted: Catalog, found: CatalogState) -> list[Step]:

@@ -196,7 +196,7 @@ BILLABLE_ACCOUNTS = """
         coalesce(overage.plan, accounts.plan) as plan, overage.included_units,
         coalesce(overage.missing = 'quota unknown', true) as is_quota_unknown
     from stg_accounts as accounts
-    left join overage on overage.account_id = accounts.account_id and overage.meter = 'api-calls'
+    left join overage on overage.account_id = accounts.account_id and overage.meter = $meter
     where
         accounts.stripe_customer_id is not null
         and not coalesce(accounts.is_internal, false) and not coalesce(accounts.is_test, false)
