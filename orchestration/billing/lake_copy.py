@@ -5,13 +5,14 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
 from orchestration.billing.invoicing import Invoicing
-from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
+from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.meters import each_meter
 from orchestration.lake import meter_reports, subscription_periods
 from orchestration.lake.lake import Lake
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
 from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
 from orchestration.settings import Settings
-from orchestration.usage.units import METER
+from orchestration.warehouse.published_copy import NothingPublishedError
 
 
 @dataclass(frozen=True)
@@ -41,11 +42,19 @@ def copy_ledger(config: Settings) -> LedgerCopyResult:
             seal = uuid.uuid4().hex
             meter_reports.set_seal(lake.root, seal)
             ledger.note_copied(changed, seal)
-        periods = subscription_periods.write(lake.root, _periods(ledger))
+        periods = subscription_periods.write(lake.root, _periods(config))
     return LedgerCopyResult(len(days), rows, is_whole, periods)
 
 
-def _periods(ledger: MeterLedger) -> list[list[object]]:
-    known = Invoicing(ledger).periods(ended_after=datetime.min.replace(tzinfo=UTC))
-    values = [{**asdict(period), "meter": METER} for period in known]
+def _periods(config: Settings) -> list[list[object]]:
+    """All that are known, of each meter that is reported."""
+    try:
+        meters = each_meter(config)
+    except NothingPublishedError:
+        meters = [config]  # of a first run
+    values = [
+        {**asdict(period), "meter": each.billed_meter}
+        for each in meters
+        for period in Invoicing(meter_ledger(each)).periods(ended_after=datetime.min.replace(tzinfo=UTC))
+    ]
     return [[row[name] for name in SUBSCRIPTION_PERIOD_COLUMNS] for row in values]
