@@ -19,6 +19,7 @@ from orchestration.defs.stripe import (
     stripe_parity,
     stripe_usage,
 )
+from orchestration.defs.stripe_gauges import stripe_gauges
 from orchestration.defs.transform import build_models
 
 
@@ -39,6 +40,7 @@ def headroom() -> dg.Definitions:
             stripe_invoices,
             stripe_parity,
             stripe_certificates,
+            stripe_gauges,
             invoice_differences,
             *BY_KIND.values(),
             postgres_tables,

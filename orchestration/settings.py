@@ -16,7 +16,7 @@ from typing import Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
@@ -332,6 +332,19 @@ class Settings(BaseSettings):
         self.customers = _absolute(self.customers) if self.customers else None
         self.templates = _absolute(self.templates) if self.templates else None
         return self
+
+    _billed_meter: str = PrivateAttr("api-calls")
+
+    @property
+    def billed_meter(self) -> str:
+        """Which of our meters these settings report to Stripe, to its meter `stripe_meter`."""
+        return self._billed_meter
+
+    def for_meter(self, meter: str, event_name: str) -> Self:
+        """The same settings, for another of our meters and the event name of its own at Stripe."""
+        copied = self.model_copy(update={"stripe_meter": event_name})
+        copied._billed_meter = meter
+        return copied
 
     @property
     def is_production(self) -> bool:

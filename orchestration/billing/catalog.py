@@ -67,10 +67,15 @@ def check(config: Settings, connect: ConnectProducts) -> list[Finding]:
     :raises ValueError: there is no key, or none that can be used.
     :raises NothingPublishedError: no run has published anything yet.
     """
-    products, accounts = connect(config), published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS)
+    products, accounts = connect(config), _owners(config)
     running = span_query.running_periods(config.published, config.now())
     accounts = [{**row, **running.get(row["account_id"], {})} for row in accounts]
     return products.check(config, wanted(config), accounts, config.now())
+
+
+def _owners(config: Settings) -> list[dict[str, Any]]:
+    """The billed accounts, with what they include of the meter."""
+    return published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS, {"meter": config.billed_meter})
 
 
 def wanted(config: Settings) -> Catalog:
@@ -78,7 +83,11 @@ def wanted(config: Settings) -> Catalog:
 
     :raises ValueError: there is no published copy, and a build would refuse plans.csv.
     """
-    return catalog_of(plans(config) if config.published.exists() else _plans_of_files(config), config.stripe_meter)
+    return catalog_of(
+        plans(config) if config.published.exists() else _plans_of_files(config),
+        config.stripe_meter,
+        config.billed_meter,
+    )
 
 
 def _plans_of_files(config: Settings) -> list[pricing.Plan]:

@@ -45,6 +45,6 @@ class ExpectedAmounts:
         found: dict[str, Plan] = {}
         for plan in plans(self._config):
             with suppress(ValueError):
-                prices = catalog_of([plan], self._config.stripe_meter).prices
+                prices = catalog_of([plan], self._config.stripe_meter, self._config.billed_meter).prices
                 found |= {price.lookup_key: plan for price in prices if price.meter}
         return found

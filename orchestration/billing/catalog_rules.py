@@ -82,6 +82,8 @@ class Catalog:
     """Units that the metered price counts at 0 before it charges, by name of the plan; only of those that charge."""
     inexpressible: Mapping[str, str]
     """What Stripe has no price for, and what comes of it, by name of the plan."""
+    our_meter: str = METER
+    """What of ours the metered prices charge for."""
 
 
 @dataclass(frozen=True)
@@ -119,8 +121,8 @@ class Step:
         return Finding(self.subject, f"{self.words}{advice}" if self.words else "", is_needed=self.part is not None)
 
 
-def catalog_of(plans: Iterable[Plan], event_name: str) -> Catalog:
-    """What should stand at Stripe for these plans; usage of calls is billed there, and of no other meter.
+def catalog_of(plans: Iterable[Plan], event_name: str, meter: str = METER) -> Catalog:
+    """What should stand at Stripe for these plans, and that one of our meters.
 
     :raises ValueError: a currency whose minor unit is not known for certain.
     """
@@ -140,15 +142,15 @@ def catalog_of(plans: Iterable[Plan], event_name: str) -> Catalog:
                 )
             else:
                 prices.append(Price(f"{key}_base", key, plan.currency.lower(), unit_amount=base))
-        problem = _problem(plan, digits)
+        problem = _problem(plan, digits, meter)
         if problem:
             problems[plan.name].append(problem)
-        elif plan.meter == METER:
+        elif plan.meter == meter:
             prices.append(_metered(plan, key, digits, event_name))
             if _sells_overage(plan):
                 included[plan.name] = plan.included_units or 0
     sentences = {name: "; ".join(parts) for name, parts in problems.items()}
-    return Catalog(CatalogMeter(event_name), products, prices, included, sentences)
+    return Catalog(CatalogMeter(event_name), products, prices, included, sentences, meter)
 
 
 def compare(wanted: Catalog, found: CatalogState) -> list[Step]:
@@ -195,7 +197,7 @@ def compare(wanted: Catalog, found: CatalogState) -> list[Step]:
 
 
 def _metered(plan: Plan, key: str, digits: int, event_name: str) -> Price:
-    price = Price(f"{key}_{METER}", key, plan.currency.lower(), event_name)
+    price = Price(f"{key}_{plan.meter}", key, plan.currency.lower(), event_name)
     if not _sells_overage(plan):
         # 0, and not none: each customer has one item on the meter, and whoever moves to another plan is counted already
         return replace(price, unit_amount=Decimal(0))
@@ -216,12 +218,13 @@ def _sells_overage(plan: Plan) -> bool:
     return plan.pricing != "none" and plan.limit_kind != "hard" and plan.included_units is not None
 
 
-def _problem(plan: Plan, digits: int) -> str:
+def _problem(plan: Plan, digits: int, meter: str) -> str:
     """Why Stripe cannot bill the overage of the plan; empty where it can."""
     if not _sells_overage(plan):
         return ""
-    if plan.meter != METER:
-        return f"usage of {plan.meter} is not reported to Stripe: bill it by hand"
+    if plan.meter != meter:
+        # of a gauge's catalog, the calls' own says what is to be said of calls
+        return f"usage of {plan.meter} is not reported to Stripe: bill it by hand" if meter == METER else ""
     by_hand = f"bill its overage by hand, or by a price of yours on the meter, or let {plan.name} include 0 units"
     if plan.included_units and plan.pricing == "volume" and len(plan.tiers) > 1:
         return (

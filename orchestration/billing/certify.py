@@ -80,7 +80,9 @@ class _Comparison:
         # A period whose last hour was not closed at the last build is not whole yet.
         end = min(utc_hour(queries.data_quality(config.published)["as_of"]), utc_hour(config.now()))
         former = self._certificates.since(since)
-        with usage_query.billable_usage(config.published, since, end, config.bill_sampled) as usage:
+        with usage_query.billable_usage(
+            config.published, since, end, config.bill_sampled, config.billed_meter
+        ) as usage:
             periods = [each for each in self._periods(usage, since, end) if self._is_whole(each, end)]
             units = usage.within([(each.stripe_customer_id, each.start, each.end) for each in periods])
             counted = {_key(each): count for each, count in zip(periods, units, strict=True)}

@@ -107,6 +107,8 @@ class Terms:
     mode: Mode
     now: datetime
     is_preview: bool = False
+    is_signed: bool = False
+    """Whether an hour's units may be less than 0: those of a gauge are changes of it."""
     live_since: datetime | None = None
     """The first hour that was ever reported for billing: what was final before is not Headroom's to bill."""
     final_before: Mapping[str, datetime] = field(default_factory=dict)
@@ -207,7 +209,7 @@ def _decide(made: DayPlan, customer: str, hour: datetime, units: int, before: Ho
             made.superseded.append((customer, hour))
         return
     is_repeated = before is not None and before.units == units
-    if not 0 <= units <= MAX_UNITS:
+    if not (-MAX_UNITS if terms.is_signed else 0) <= units <= MAX_UNITS:
         reason = "is no plausible total"
     if reason and before and before.is_awaited:
         made.is_settled = False  # it is late anyway, and how much is missing shows when Stripe has added up

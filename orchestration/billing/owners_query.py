@@ -1,5 +1,11 @@
 """Whose usage it is, asked of the published copy: SQL for usage_query.py."""
 
+GAUGE_VIEW = """
+    create or replace temp view billable_usage_hourly as
+    select * from billable_gauges_hourly where meter = '{meter}'
+"""
+
+
 CUSTOMERS = """
     select distinct stripe_customer_id from billable_usage_hourly
     where stripe_customer_id is not null and hour_start >= $start and hour_start < $end

@@ -25,7 +25,6 @@ from orchestration.billing.usage_query import LOOK_BACK
 from orchestration.settings import Settings
 from orchestration.usage import pricing
 from orchestration.usage.pricing import Plan
-from orchestration.usage.units import METER
 from orchestration.warehouse import queries
 from orchestration.warehouse.published_copy import NothingPublishedError
 
@@ -109,9 +108,11 @@ class _Terms:
         billed: dict[str, list[Mapping[str, Any]]] = {}
         catalogued: dict[str, Plan] = {}
         with suppress(NothingPublishedError):
-            catalogued = {plan.name: plan for plan in plans(config) if plan.meter == METER}
+            catalogued = {plan.name: plan for plan in plans(config) if plan.meter == config.billed_meter}
             as_of = queries.data_quality(config.published)["as_of"]
-            with usage_query.billable_usage(config.published, EVER, as_of, config.bill_sampled) as usage:
+            with usage_query.billable_usage(
+                config.published, EVER, as_of, config.bill_sampled, config.billed_meter
+            ) as usage:
                 for period in usage.periods(customers):
                     billed.setdefault(period["stripe_customer_id"], []).append(period)
         subscribed: dict[str, list[SubscriptionPeriod]] = {}

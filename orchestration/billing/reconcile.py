@@ -157,7 +157,7 @@ def adopt_all(config: Settings, connect: Connect, clock: Callable[[], datetime])
         if meter is None:
             raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
         start, end = utc_hour(config.now() - LOOK_BACK), utc_hour(queries.data_quality(config.published)["as_of"])
-        with usage_query.billable_usage(config.published, start, end) as usage:
+        with usage_query.billable_usage(config.published, start, end, meter=config.billed_meter) as usage:
             customers = ledger.customers(start) | {c for day in usage.days() for c, _, _ in usage.hours(day) if c}
         adopted = []
         for customer in sorted(customers):

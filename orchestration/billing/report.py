@@ -211,7 +211,7 @@ class _Planning:
 
     def in_money(self, planned: ReportPlan) -> list[CustomerChange]:
         """A row for each customer and period whose units change: together they are the plan's units."""
-        catalogued = {plan.name: plan for plan in plans(self._config) if plan.meter == METER}
+        catalogued = {plan.name: plan for plan in plans(self._config) if plan.meter == self._config.billed_meter}
         waiting = planned.waiting.customers | {customer for customer, _ in planned.waiting.hours}
         added: dict[str, dict[date, int]] = {}
         for (customer, day), units in planned.change.units.items():
@@ -311,13 +311,14 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
     first = max((now - LOOK_BACK).date(), queries.kept_from(config.published))
     start = datetime.combine(first, time(), UTC)
     still_open, closing = known_finality(ledger, now, timedelta(hours=config.stripe_grace_hours))
-    with usage_query.billable_usage(config.published, start, end, config.bill_sampled) as usage:
+    with usage_query.billable_usage(config.published, start, end, config.bill_sampled, config.billed_meter) as usage:
         terms = Terms(
             env=config.env,
             event_name=config.stripe_meter,
             mode=mode or Mode.TOTAL,
             now=now,
             is_preview=mode is None,
+            is_signed=config.billed_meter != METER,
             live_since=ledger.live_since(),
             final_before={**usage.open_since(final_until), **still_open},
             others_final_before=month_start(final_until),

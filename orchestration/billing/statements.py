@@ -69,7 +69,8 @@ def explain(config: Settings, name: str, start: datetime, end: datetime) -> list
             hours = billed_hours(counted, revisions, _mode(ledger), as_of)
             if not hours and end - start == timedelta(hours=1):
                 hours = [_billed_hour(start, 0, [], Mode.TOTAL, as_of)]
-            endpoints = usage.endpoints([account["account_id"] for account in accounts], start.date())
+            names = [account["account_id"] for account in accounts]
+            endpoints = usage.endpoints(names, start.date()) if config.billed_meter == METER else []
             explained.append(Explanation(customer, start, end, as_of, accounts, endpoints, hours, revisions))
     return [each for each in explained if each.accounts or each.revisions] or explained[:1]
 
@@ -229,7 +230,7 @@ def _mode(ledger: MeterLedger) -> Mode:
 def _usage(config: Settings) -> Iterator[tuple[BillableUsage, datetime]]:
     """Usage of all times, and when it was counted."""
     as_of = queries.data_quality(config.published)["as_of"]
-    with usage_query.billable_usage(config.published, EVER, as_of, config.bill_sampled) as usage:
+    with usage_query.billable_usage(config.published, EVER, as_of, config.bill_sampled, config.billed_meter) as usage:
         yield usage, as_of
 
 
@@ -266,7 +267,10 @@ def _statements(
         return
     mode, since = _mode(ledger), min(each["period_start"] for each in periods)
     certificates = Certificates(ledger).since(min(each["period_end"] for each in periods) - timedelta(days=1))
-    invoicing, catalogued = Invoicing(ledger), {plan.name: plan for plan in plans(config) if plan.meter == METER}
+    invoicing, catalogued = (
+        Invoicing(ledger),
+        {plan.name: plan for plan in plans(config) if plan.meter == config.billed_meter},
+    )
     subscribed, lines = _by_customer(invoicing.periods(since)), _by_customer(invoicing.lines(since))
     for first in range(0, len(periods), AT_A_TIME):
         some = periods[first : first + AT_A_TIME]

@@ -7,7 +7,6 @@ from typing import Any
 
 from orchestration.billing.catalog_rules import Catalog, Price
 from orchestration.usage.findings import Finding
-from orchestration.usage.units import METER
 
 HOUR_SECONDS = 3_600
 LIVE = ("active", "trialing", "past_due")
@@ -110,7 +109,9 @@ def _plan_problems(wanted: Catalog, owners: Iterable[Mapping[str, Any]], prices:
         elsewhere = {price.product for price in prices if price.meter == wanted.meter.event_name} - {product}
         if elsewhere and any(price.meter for price in made):
             priced_by = ", ".join(sorted(elsewhere))
-            problems.append(f"is on the plan {plan} and its usage is priced by {priced_by}: use {product}_{METER}")
+            problems.append(
+                f"is on the plan {plan} and its usage is priced by {priced_by}: use {product}_{wanted.our_meter}"
+            )
     return problems
 
 
@@ -119,7 +120,7 @@ def _other_terms(wanted: Catalog, customer: str, owners: Sequence[Mapping[str, A
     plan = owners[0]["plan"]
     included = wanted.included_units.get(plan)
     is_known = not any(owner["is_quota_unknown"] for owner in owners)
-    if not included or not is_known or price.lookup_key != f"{wanted.products[plan].id}_{METER}":
+    if not included or not is_known or price.lookup_key != f"{wanted.products[plan].id}_{wanted.our_meter}":
         return ""
     quotas = [owner["included_units"] for owner in owners]
     total = None if None in quotas else sum(quotas)

@@ -8,8 +8,9 @@ from typing import Any
 
 import duckdb
 
-from orchestration.billing.owners_query import CUSTOMERS, OWNERS, UNMAPPED
+from orchestration.billing.owners_query import CUSTOMERS, GAUGE_VIEW, OWNERS, UNMAPPED
 from orchestration.billing.span_query import Span, units_within
+from orchestration.usage.units import METER
 from orchestration.warehouse.published_copy import NothingPublishedError, connected, query, rows_of
 
 LOOK_BACK_DAYS = 92
@@ -195,7 +196,7 @@ BILLABLE_ACCOUNTS = """
         coalesce(overage.plan, accounts.plan) as plan, overage.included_units,
         coalesce(overage.missing = 'quota unknown', true) as is_quota_unknown
     from stg_accounts as accounts
-    left join overage on overage.account_id = accounts.account_id and overage.meter = 'api-calls'
+    left join overage on overage.account_id = accounts.account_id and overage.meter = $meter
     where
         accounts.stripe_customer_id is not null
         and not coalesce(accounts.is_internal, false) and not coalesce(accounts.is_test, false)
@@ -336,8 +337,16 @@ BILLED_PERIODS = f"""
 
 @contextmanager
 def billable_usage(
-    published: Path, start: datetime, end: datetime, bills_sampled: bool = False
+    published: Path, start: datetime, end: datetime, bills_sampled: bool = False, meter: str = METER
 ) -> Iterator[BillableUsage]:
     """:raises NothingPublishedError: nothing was built yet."""
     with connected(published) as connection:
-        yield BillableUsage(connection, start, end, bills_sampled)
+        if meter == METER:
+            yield BillableUsage(connection, start, end, bills_sampled)
+            return
+        # Gauges have a table with the same columns: every query asks it in the place of the one of calls.
+        connection.execute(GAUGE_VIEW.format(meter=meter.replace("'", "''")))
+        try:
+            yield BillableUsage(connection, start, end, bills_sampled)
+        finally:
+            connection.execute("drop view temp.billable_usage_hourly")

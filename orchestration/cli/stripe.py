@@ -12,6 +12,7 @@ from orchestration.billing import catalog, event_trail, reconcile, report, state
 from orchestration.billing.certificate_problems import settle_certificates
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.meters import settings_of
 from orchestration.billing.problems import problems as find_problems
 from orchestration.billing.standing import standing
 from orchestration.channels.stripe import connect_meter, connect_products
@@ -19,6 +20,7 @@ from orchestration.cli import stripe_credit, stripe_events, stripe_problems, str
 from orchestration.cli.console import console, fail, print_findings
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
+from orchestration.usage.units import METER
 from orchestration.warehouse import published_copy, queries
 
 stripe_app = typer.Typer(
@@ -37,6 +39,16 @@ UNKNOWN = (queries.UnknownAccountError, published_copy.NothingPublishedError, qu
 Name = Annotated[str, typer.Argument(help="account id, account name, or Stripe customer (cus_…)")]
 Month = typer.Option("--period", formats=["%Y-%m"], metavar="MONTH", help="in which it began, such as 2026-11")
 
+_chosen = {"meter": METER}
+
+
+@stripe_app.callback()
+def choose(
+    meter: Annotated[str, typer.Option(help="of ours: calls, or a gauge with a stripe_meter in meters.csv")] = METER,
+) -> None:
+    """Stripe: what is billed, what has to stand there, and whether it does."""
+    _chosen["meter"] = meter
+
 
 @stripe_app.command()
 def plan(
@@ -46,7 +58,7 @@ def plan(
 ) -> None:
     """What the next run would report: customers, units, money. Changes nothing."""
     try:
-        planned, changes = report.look_ahead(settings.load(), connect_meter)
+        planned, changes = report.look_ahead(_config(), connect_meter)
     except REFUSALS as error:
         fail(str(error))
     stripe_tables.print_plan(planned, changes, None if is_all else stripe_tables.LISTED)
@@ -60,7 +72,7 @@ def apply(
     ] = False,
 ) -> None:
     """What the hourly job does: record what is new, and send it."""
-    config = settings.load()
+    config = _config()
     try:
         with stripe_tables.progress() as progress:
             outcome = report.report_usage(config, connect_meter, _clock, approve, is_retried, progress)
@@ -82,7 +94,7 @@ def problems(
 
     Units and money are counted minus at Stripe: + is under-billed, - is over-billed.
     """
-    config = settings.load()
+    config = _config()
     ledger = meter_ledger(config)
     found = find_problems(config, ledger, config.now(), by_hour)
     if as_csv:
@@ -99,7 +111,7 @@ def settle(
     note: Annotated[str, typer.Option(help="what was done about it, such as: credit note CN-17")],
 ) -> None:
     """Note that people have dealt with what was held or refused, or with an invoice that differs."""
-    config, reports = settings.load(), []
+    config, reports = _config(), []
     certificates = settle_certificates(config, _clock, name, note)
     try:
         reports = reconcile.settle(config, _clock, name, note)
@@ -124,7 +136,7 @@ def adopt(
     """Take what Stripe shows for what was reported; the next run sends what is missing, or too much."""
     if is_all == bool(customer and hour) or bool(customer) != bool(hour):
         raise typer.BadParameter("name a customer and an hour, or --all")
-    config = settings.load()
+    config = _config()
     try:
         if customer and hour:
             adopted = [reconcile.adopt(config, connect_meter, _clock, customer, hour.replace(tzinfo=UTC))]
@@ -154,8 +166,10 @@ def explain(
         raise typer.BadParameter(f"{when!r} is not a UTC hour such as 2026-11-20T14, nor a date") from None
     if as_csv and not has_events:
         raise typer.BadParameter("--csv needs --events; `headroom stripe statement --csv` has the hours")
-    end, config = start + (timedelta(hours=1) if "T" in when else timedelta(days=1)), settings.load()
+    end, config = start + (timedelta(hours=1) if "T" in when else timedelta(days=1)), _config()
     try:
+        if has_events and config.billed_meter != METER:
+            fail(f"--events lists calls; {config.billed_meter} is a gauge")
         explained = statements.explain(config, name, start, end)
         trails = [event_trail.EventTrail(each, config) for each in explained] if has_events else []
         if as_csv:
@@ -177,7 +191,7 @@ def statement(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each hour, and the total")] = False,
 ) -> None:
     """Every billed hour of a customer's billing period, the running one by default: units, reports, Stripe's total."""
-    config = settings.load()
+    config = _config()
     try:
         found = statements.statements(config, name, month.replace(tzinfo=UTC) if month else None)
     except UNKNOWN as error:
@@ -195,7 +209,7 @@ def statement(
 def write_statements(month: Annotated[datetime, Month]) -> None:
     """A CSV for each customer's billing periods that began in a month, and an index with totals and status."""
     try:
-        folder, count = statements.write_statements(settings.load(), month.replace(tzinfo=UTC))
+        folder, count = statements.write_statements(_config(), month.replace(tzinfo=UTC))
     except UNKNOWN as error:
         fail(str(error))
     console.print(f"Wrote {count:,} statements and index.csv into {folder}", soft_wrap=True)
@@ -211,7 +225,7 @@ def bootstrap(
 
     Works before the first run, too: the plans then come from the seeds.
     """
-    config = settings.load()
+    config = _config()
     if not config.published.exists():
         console.print(f"Nothing was published yet: {catalog.PLANS_OF_FILES}.", soft_wrap=True)
     try:
@@ -227,7 +241,7 @@ def bootstrap(
 def check() -> None:
     """Whether key, permissions, meter, clock, prices and subscriptions are as they must be. Changes nothing."""
     try:
-        findings = catalog.check(settings.load(), connect_products)
+        findings = catalog.check(_config(), connect_products)
     except REFUSALS as error:
         fail(str(error))
     print_findings(findings)
@@ -236,6 +250,14 @@ def check() -> None:
 
 
 stripe_app.command()(stripe_rehearsal.rehearse)
+
+
+def _config() -> settings.Settings:
+    """For the meter that was chosen."""
+    try:
+        return settings_of(settings.load(), _chosen["meter"])
+    except (LookupError, published_copy.NothingPublishedError) as error:
+        fail(str(error))
 
 
 def _clock() -> datetime:

@@ -11,6 +11,7 @@ import dagster as dg
 
 from orchestration.billing import needs, reconcile, report
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.meters import gauges
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.digest import deliver_waiting, stale_key
@@ -28,7 +29,8 @@ MODELS = dg.AssetSelection.kind("dbt") | dg.AssetSelection.assets("published_cop
 """Whatever groups the dbt project sorts its models into."""
 DIGEST = dg.AssetSelection.assets("usage_digest")
 STRIPE = dg.AssetSelection.assets(
-    "stripe_usage", "stripe_invoices", "stripe_parity", "stripe_certificates", "invoice_differences"
+    *("stripe_usage", "stripe_invoices", "stripe_parity", "stripe_certificates", "stripe_gauges"),
+    "invoice_differences",
 )
 CLOSING = ("stripe_invoices", "stripe_parity", "stripe_certificates", "invoice_differences")
 """What compares with Stripe and invoices, without new figures."""
@@ -222,8 +224,12 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
             return dg.SkipReason("STRIPE_API_KEY is not set")
         try:
             told = reconcile.note_rejections(settings, connect_meter, clock)
+            for each in gauges(settings):
+                told += reconcile.note_rejections(each, connect_meter, clock)
         except BusyError as error:
             return dg.SkipReason(f"not looked: {error}")
+        except NothingPublishedError:
+            return dg.SkipReason("nothing is published yet")
         for sentence in told:
             context.log.error(sentence)
         return dg.SkipReason(f"{len(told):,} rejections since the last look")

@@ -12,6 +12,7 @@ import dagster as dg
 
 from orchestration.billing.certificate_problems import CertificateProblem, certificate_problems
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.meters import each_meter
 from orchestration.channels.slack import blocks
 from orchestration.defs.digest import STALE, crossing_row, deliver_waiting, done, freeze, known_owners
 from orchestration.defs.resources import OWNERS, Project, clock
@@ -163,7 +164,7 @@ def invoice_differences(context: dg.AssetExecutionContext, project: Project) -> 
 def tell_invoice_differences(project: Project, channel: Channel, log: Logger) -> int:
     """Freeze a message for each difference that has none yet, and send what was not sent; how many there are."""
     ledger, now = project.ledger(), clock()
-    found = certificate_problems(meter_ledger(project.settings), now)
+    found = [each for one in each_meter(project.settings) for each in certificate_problems(meter_ledger(one), now)]
     keys = [freeze(project, _invoice_message(each), now) for each in found]
     if channel.is_preview:
         for key in keys:

@@ -40,6 +40,11 @@ EMPTY = """
         account_id varchar, stripe_customer_id varchar, hour_start timestamp, billable_units bigint,
         sampled_calls bigint, sampled_units bigint
     );
+    create or replace table billable_gauges_hourly (
+        account_id varchar, stripe_customer_id varchar, meter varchar, stripe_meter varchar, hour_start timestamp,
+        calls bigint, billable_units bigint, sampled_calls bigint, sampled_units bigint, last_call_at timestamp
+    );
+    create or replace table meters (meter varchar, stripe_meter varchar);
     create or replace table stg_accounts (
         account_id varchar, account_name varchar, stripe_customer_id varchar, plan varchar
     );
@@ -60,6 +65,8 @@ class World:
         """Units by account, its customer and hour."""
         self.sampled: dict[tuple[str, str | None, datetime], int] = {}
         """Sampled calls beside them, of five units each."""
+        self.seats: dict[tuple[str, str | None, datetime], int] = {}
+        """By how many seats an account's changed, by account, customer and hour."""
         self.kept_from = date(1970, 1, 1)
         self.slept: list[float] = []
         """Seconds that were waited for Stripe, where nobody really does."""
@@ -93,6 +100,12 @@ class World:
         """The marts that billing reads, as of now; accounts have calendar months."""
         connection.execute(EMPTY)
         connection.execute("insert into data_quality values (?, ?)", [naive(self.clock()), self.kept_from])
+        connection.execute("insert into meters values ('api-calls', ''), ('seats', 'seats-at-stripe'), ('storage', '')")
+        for (account, customer, hour), change in self.seats.items():
+            connection.execute(
+                "insert into billable_gauges_hourly values (?, ?, 'seats', 'seats-at-stripe', ?, 0, ?, 0, 0, ?)",
+                [account, customer, naive(hour), change, naive(hour)],
+            )
         keys = self.usage.keys() | self.sampled.keys()
         if not keys:
             return

@@ -186,9 +186,9 @@ def test_slack_check_fails_with_what_to_do_until_it_is_done(data: Path, monkeypa
         fine = runner.invoke(app, ["slack", "check"])
 
     assert failing.exit_code == 1
-    assert "FAILS   channel C0DIGEST (sales, cs, engineering, data): invite the bot" in failing.stdout
+    assert "FAILS   channel C0DIGEST (sales, cs, engineering, data, finance): invite the bot" in failing.stdout
     assert fine.exit_code == 0
-    assert "ok      channel C0DIGEST (sales, cs, engineering, data)\n" in fine.stdout
+    assert "ok      channel C0DIGEST (sales, cs, engineering, data, finance)\n" in fine.stdout
     assert "missing scope users:read: add it" in fine.stdout
     assert slack.messages == []
 
