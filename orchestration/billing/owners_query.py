@@ -1,7 +1,6 @@
 """Whose usage it is, asked of the published copy: SQL for usage_query.py."""
 
-GAUGE_VIEW = """
-    create or replace temp view billable_usage_hourly as
+GAUGE_USAGE = """
     select * from billable_gauges_hourly where meter = '{meter}'
 """
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import duckdb
 
-from orchestration.billing.owners_query import CUSTOMERS, GAUGE_VIEW, OWNERS, UNMAPPED
+from orchestration.billing.owners_query import CUSTOMERS, GAUGE_USAGE, OWNERS, UNMAPPED
 from orchestration.billing.span_query import Span, units_within
 from orchestration.usage.units import METER
 from orchestration.warehouse.published_copy import NothingPublishedError, connected, query, rows_of
@@ -345,7 +345,8 @@ def billable_usage(
             yield BillableUsage(connection, start, end, bills_sampled)
             return
         # Gauges have a table with the same columns: every query asks it in the place of the one of calls.
-        connection.execute(GAUGE_VIEW.format(meter=meter.replace("'", "''")))
+        usage = GAUGE_USAGE.format(meter=meter.replace("'", "''"))
+        connection.execute(f"create or replace temp view billable_usage_hourly as {usage}")
         try:
             yield BillableUsage(connection, start, end, bills_sampled)
         finally:

@@ -25,7 +25,7 @@ class GaugeRun(dg.Config):
 
 
 @dg.asset(
-    deps=["stripe_usage"],
+    deps=["published_copy"],
     group_name="billing",
     owners=OWNERS,
     kinds={"stripe"},
