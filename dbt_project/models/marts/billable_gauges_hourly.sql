@@ -1,4 +1,4 @@
--- The hours of a billing period add up to a gauge's latest reading: the first one has all of it, the others have changes.
+-- The hours of a billing period add up to a gauge's latest reading: the first one has all of it, the others changes.
 with gauges as (
     select
         meter,
@@ -40,8 +40,8 @@ subscribed as (
     inner join customers on accounts.account_id = customers.account_id
     inner join {{ ref('stg_subscription_periods') }} as periods
         on
-            accounts.meter = periods.meter
-            and customers.stripe_customer_id = periods.stripe_customer_id
+            customers.stripe_customer_id = periods.stripe_customer_id
+            and accounts.meter = periods.meter
             and periods.period_start < customers.valid_until
             and periods.period_end > customers.valid_from
 ),
