@@ -42,8 +42,8 @@ subscribed as (
         on
             customers.stripe_customer_id = periods.stripe_customer_id
             and accounts.meter = periods.meter
-            and periods.period_start < customers.valid_until
-            and periods.period_end > customers.valid_from
+            and customers.valid_until > periods.period_start
+            and customers.valid_from < periods.period_end
 ),
 
 -- The account's own periods hold where no subscription is known; a changed quota begins no invoice.
