@@ -1,5 +1,6 @@
-"""What is reported to Stripe: planned and recorded (report), sent (reporter), confirmed (confirm), repaired
-(reconcile), certified (certify), and shown to finance (statements).
+"""What is reported to Stripe, of calls and of gauges (meters): planned and recorded (report), what people approve of it
+(approval), sent (reporter, doubt), confirmed (confirm), repaired (reconcile), read back from subscriptions and invoices
+(read_invoices, invoicing, finality), certified (certify, verdict), and shown to finance (statements, problems).
 
-Stripe itself comes in as a parameter: the protocols `Meter` (meter) and `Products` (catalog).
+Stripe itself comes in as a parameter: the protocols `Meter` (meter), `Invoices` (invoicing) and `Products` (catalog).
 """
