@@ -12,7 +12,6 @@ from orchestration.lake.lake import Lake
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
 from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
 from orchestration.settings import Settings
-from orchestration.warehouse.published_copy import NothingPublishedError
 
 
 @dataclass(frozen=True)
@@ -48,13 +47,9 @@ def copy_ledger(config: Settings) -> LedgerCopyResult:
 
 def _periods(config: Settings) -> list[list[object]]:
     """All that are known, of each meter that is reported."""
-    try:
-        meters = each_meter(config)
-    except NothingPublishedError:
-        meters = [config]  # of a first run
     values = [
         {**asdict(period), "meter": each.billed_meter}
-        for each in meters
+        for each in each_meter(config)
         for period in Invoicing(meter_ledger(each)).periods(ended_after=datetime.min.replace(tzinfo=UTC))
     ]
     return [[row[name] for name in SUBSCRIPTION_PERIOD_COLUMNS] for row in values]

@@ -12,11 +12,13 @@ GAUGES = "select meter, stripe_meter from meters where stripe_meter <> '' and me
 
 
 def gauges(config: Settings) -> list[Settings]:
-    """The settings by which each gauge is reported, in the order of their names.
-
-    :raises NothingPublishedError: no run has published anything yet.
-    """
-    found = published_copy.query(config.published, GAUGES, {"calls": METER})
+    """The settings by which each gauge is reported, in the order of their names; none before the first run."""
+    try:
+        # a copy that an older version published does not know the column
+        is_known = "stripe_meter" in published_copy.columns(config.published).get("meters", {})
+        found = published_copy.query(config.published, GAUGES, {"calls": METER}) if is_known else []
+    except published_copy.NothingPublishedError:
+        return []
     return [config.for_meter(row["meter"], row["stripe_meter"]) for row in found]
 
 
@@ -29,7 +31,6 @@ def settings_of(config: Settings, meter: str) -> Settings:
     """The settings by which that meter is reported.
 
     :raises LookupError: it is not reported to Stripe.
-    :raises NothingPublishedError: no run has published anything yet.
     """
     if meter == METER:
         return config

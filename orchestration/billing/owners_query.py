@@ -29,3 +29,17 @@ OWNERS = """
     left join stg_accounts as accounts on customers.stripe_customer_id = accounts.stripe_customer_id
     group by customers.stripe_customer_id
 """
+
+
+BILLABLE_ACCOUNTS = """
+    select
+        accounts.account_id, accounts.account_name, accounts.stripe_customer_id,
+        coalesce(overage.plan, accounts.plan) as plan, overage.included_units,
+        coalesce(overage.missing = 'quota unknown', true) as is_quota_unknown
+    from stg_accounts as accounts
+    left join overage on overage.account_id = accounts.account_id and overage.meter = $meter
+    where
+        accounts.stripe_customer_id is not null
+        and not coalesce(accounts.is_internal, false) and not coalesce(accounts.is_test, false)
+    order by accounts.stripe_customer_id, accounts.account_id
+"""

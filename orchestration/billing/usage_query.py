@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from orchestration.billing.owners_query import BILLABLE_ACCOUNTS as BILLABLE_ACCOUNTS
 from orchestration.billing.owners_query import CUSTOMERS, GAUGE_USAGE, OWNERS, UNMAPPED
 from orchestration.billing.span_query import Span, units_within
 from orchestration.usage.units import METER
@@ -188,20 +189,6 @@ PLANS = "select * from plans order by base_price, plan, meter"
 
 
 PLAN_TIERS = "select * from plan_tiers order by plan, meter, tier_number"
-
-
-BILLABLE_ACCOUNTS = """
-    select
-        accounts.account_id, accounts.account_name, accounts.stripe_customer_id,
-        coalesce(overage.plan, accounts.plan) as plan, overage.included_units,
-        coalesce(overage.missing = 'quota unknown', true) as is_quota_unknown
-    from stg_accounts as accounts
-    left join overage on overage.account_id = accounts.account_id and overage.meter = $meter
-    where
-        accounts.stripe_customer_id is not null
-        and not coalesce(accounts.is_internal, false) and not coalesce(accounts.is_test, false)
-    order by accounts.stripe_customer_id, accounts.account_id
-"""
 
 
 BILLABLE_HOURS = """

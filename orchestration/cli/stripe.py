@@ -256,7 +256,7 @@ def _config() -> settings.Settings:
     """For the meter that was chosen."""
     try:
         return settings_of(settings.load(), _chosen["meter"])
-    except (LookupError, published_copy.NothingPublishedError) as error:
+    except LookupError as error:
         fail(str(error))
 
 

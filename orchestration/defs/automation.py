@@ -228,8 +228,6 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
                 told += reconcile.note_rejections(each, connect_meter, clock)
         except BusyError as error:
             return dg.SkipReason(f"not looked: {error}")
-        except NothingPublishedError:
-            return dg.SkipReason("nothing is published yet")
         for sentence in told:
             context.log.error(sentence)
         return dg.SkipReason(f"{len(told):,} rejections since the last look")

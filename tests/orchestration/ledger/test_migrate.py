@@ -121,7 +121,7 @@ def test_ledger_on_postgres_is_migrated_by_the_command_alone(postgres: Postgres)
 
     migrate.create(engine)
     assert len(migrate.missing(engine)) == 3
-    assert len(migrate.upgrade(engine)) == 2
+    assert len(migrate.upgrade(engine)) == 3
     assert migrate.upgrade(engine) == []
     Ledger(url).close()
 

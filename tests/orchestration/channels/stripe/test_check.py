@@ -48,7 +48,7 @@ def add_account(published: Path, account: str, customer: str | None = "cus_1", *
 
 def findings(client: StripeClient) -> list[Finding]:
     config = load()
-    accounts = published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS)
+    accounts = published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS, {"meter": "api-calls"})
     running = span_query.running_periods(config.published, config.now())
     accounts = [{**row, **running.get(row["account_id"], {})} for row in accounts]
     return catalogue_findings(client, wanted(config), accounts, config.now())
