@@ -61,6 +61,15 @@ class CreditGrant:
 class Credits(Protocol):
     """The vendor's prepaid credit. The implementation is in `channels/stripe/credits.py`."""
 
+    requests: int
+    """That were made so far."""
+
+    def customers(self) -> set[str]:
+        """Those that have grants which were not voided.
+
+        :raises RefusedError, StoppedError: the vendor did not say; the message says why.
+        """
+
     def grants(self, customer: str) -> list[CreditGrant]:
         """Those that were not voided, with what is left of each.
 

@@ -8,16 +8,18 @@ from orchestration.billing import catalog, certify, reconcile, report
 from orchestration.billing.certificate_problems import CertificateProblem, certificate_problems
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.read_credit import read_credit
 from orchestration.billing.read_invoices import read_invoices
 from orchestration.billing.report import ReportResult
 from orchestration.billing.reporter import SendResult
 from orchestration.billing.revisions import Report
 from orchestration.billing.standing import standing
-from orchestration.channels.stripe import connect_invoices, connect_meter, connect_products
+from orchestration.channels.stripe import connect_credits, connect_invoices, connect_meter, connect_products
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import RefusedError
 from orchestration.usage.standing import Standing
+from orchestration.warehouse.published_copy import NothingPublishedError
 
 LISTED = 50
 """Hours that are listed one by one; `headroom stripe problems` has all."""
@@ -163,13 +165,14 @@ def stripe_parity(
     description=(
         "Stripe's subscription periods and the invoice lines of the meter, into the ledger: when an invoice is final,"
         " and what is on it. All subscriptions once a day, those whose period just ended in each run, invoices from the"
-        " oldest on that is not final. They go before the accounts' own periods: usage of an hour is billed by the"
+        " oldest on that is not final. Prepaid credit once a day, where there is any.\n\n"
+        "Subscription periods go before the accounts' own: usage of an hour is billed by the"
         " subscription period in which it begins.\n\n"
         "If it fails, nothing was saved, and the next run reads again: the message says what to do. The key needs to"
         " read subscriptions and invoices."
     ),
 )
-def stripe_invoices(project: Project) -> dg.MaterializeResult[None]:
+def stripe_invoices(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
     try:
         look = read_invoices(project.settings, connect_meter, connect_invoices, clock)
     except BusyError as error:
@@ -178,6 +181,10 @@ def stripe_invoices(project: Project) -> dg.MaterializeResult[None]:
         raise dg.Failure(str(error), allow_retries=False) from None
     if look is None:
         return dg.MaterializeResult(metadata={"outcome": "not read: STRIPE_API_KEY is not set"})
+    try:
+        read_credit(project.settings, connect_credits, clock)
+    except (StoppedError, RefusedError, ValueError, NothingPublishedError) as error:
+        context.log.warning(f"prepaid credit was not read: {error}")
     left = "HEADROOM_STRIPE_READS_PER_DAY is used up for today" if look.is_left else "read"
     figures = {"changed_periods": look.periods, "lines": look.lines, "requests": look.requests}
     return dg.MaterializeResult(metadata={"outcome": left, **figures})

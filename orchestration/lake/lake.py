@@ -37,6 +37,7 @@ from orchestration.lake import (
     landing,
     meter_reports,
     parquet,
+    prepaid_credit,
     subscription_periods,
 )
 from orchestration.lake import batch as making
@@ -104,6 +105,7 @@ class Lake:
             )
         meter_reports.create(self.root)
         subscription_periods.create(self.root)
+        prepaid_credit.create(self.root)
         if not (self.root / KEPT_FROM).exists():
             self._write_kept_from(SINCE_EVER)
         if empty.exists():

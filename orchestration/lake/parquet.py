@@ -1,5 +1,6 @@
 """The lake's small Parquet files that no engine is needed for: to start one takes longer than to write the file."""
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -35,4 +36,18 @@ def write(
             arrays = [pa.array([row[i] for row in rows], field.type) for i, field in enumerate(schema)]
             writer.write_batch(pa.record_batch(arrays, schema=schema))
             count += len(rows)
+    return count
+
+
+def replace(path: Path, columns: Mapping[str, str], rows: Sequence[Sequence[Any]]) -> int:
+    """Write a file in the place of the one before, synced: readers see one of the two, a kill leaves one of them."""
+    staged = path.parent.parent / f".{path.parent.name}.parquet"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    count = write(staged, columns, [rows])
+    descriptor = os.open(staged, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+    staged.replace(path)
     return count

@@ -3,7 +3,6 @@
 A copy, not the truth: it may be deleted. Few rows, so it is always replaced as a whole.
 """
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,16 +33,7 @@ def write(lake: Path, rows: Sequence[Sequence[Any]]) -> int:
 
     Call it under `Lake.locked()`, as everything that writes in the lake.
     """
-    target, staged = _file(lake), lake / ".subscription_periods.parquet"
-    target.parent.mkdir(parents=True, exist_ok=True)
-    count = parquet.write(staged, SUBSCRIPTION_PERIOD_COLUMNS, [rows])
-    descriptor = os.open(staged, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-    staged.replace(target)
-    return count
+    return parquet.replace(_file(lake), SUBSCRIPTION_PERIOD_COLUMNS, rows)
 
 
 def _file(lake: Path) -> Path:

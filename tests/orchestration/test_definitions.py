@@ -38,6 +38,7 @@ GRAPH = {
         "billable_usage_hourly",
         "billed_usage_hourly",
         "billing_reconciliation_hourly",
+        "stg_prepaid_credit",
         "stg_subscription_periods",
         "subscription_periods",
     },

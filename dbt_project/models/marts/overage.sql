@@ -10,6 +10,21 @@ price_steps as (
     select * from ({{ price_steps() }}) as steps
 ),
 
+-- Prepaid credit is a customer's: all of its accounts show it.
+credit as (
+    select
+        customers.account_id as account_id,
+        credit.currency as currency,
+        credit.remaining as remaining,
+        credit.burns_down_at as burns_down_at
+    from {{ ref('stg_prepaid_credit') }} as credit
+    inner join {{ ref('account_customers') }} as customers
+        on
+            credit.stripe_customer_id = customers.stripe_customer_id
+            and customers.valid_from <= {{ utc_literal(as_of()) }}
+            and customers.valid_until > {{ utc_literal(as_of()) }}
+),
+
 -- What the base price includes: the quota in force, which may be negotiated. Where each unit is paid for (0 included)
 -- a quota is only a limit. Null is everything.
 terms as (
@@ -116,6 +131,19 @@ costs as (
     from amounts
 ),
 
+credited as (
+    select
+        costs.*,
+        credit.remaining as remaining_credit,
+        credit.burns_down_at as credit_burns_down_at
+    from costs
+    left join credit
+        on
+            costs.account_id = credit.account_id
+            and lower(costs.currency) = credit.currency
+            and costs.meter = 'api-calls'
+),
+
 final as (
     select
         account_id,
@@ -156,8 +184,10 @@ final as (
             when quota_state = 'unknown' then 'quota unknown'
             when projected_eom is null then 'forecast too early'
             else ''
-        end as missing
-    from costs
+        end as missing,
+        cast(remaining_credit as decimal(18, 2)) as remaining_credit,
+        credit_burns_down_at
+    from credited
 )
 
 select * from final

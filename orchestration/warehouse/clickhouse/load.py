@@ -21,6 +21,7 @@ from orchestration.lake.account_files import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, 
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, QUARANTINE_COLUMNS
 from orchestration.lake.lake import SINCE_EVER, Batch, Lake
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
+from orchestration.lake.prepaid_credit import PREPAID_CREDIT_COLUMNS
 from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
 from orchestration.warehouse.clickhouse.client import ClickHouse, ClickHouseError
 
@@ -54,6 +55,7 @@ OTHERS = {
     "raw_customers": (CUSTOMER_COLUMNS, ["customers.parquet"]),
     "raw_meter_reports": (METER_REPORT_COLUMNS, ["meter_reports/*/*.parquet"]),
     "raw_subscription_periods": (SUBSCRIPTION_PERIOD_COLUMNS, ["subscription_periods/periods.parquet"]),
+    "raw_prepaid_credit": (PREPAID_CREDIT_COLUMNS, ["prepaid_credit/credit.parquet"]),
     "kept_from": ({"kept_from": "date"}, ["kept_from.parquet"]),
 }
 """All sources but the calls: their columns, and their files in the lake."""

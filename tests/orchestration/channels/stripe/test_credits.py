@@ -6,10 +6,13 @@ from decimal import Decimal
 from pathlib import Path
 
 import duckdb
+import pyarrow.parquet as pq
 import pytest
 from stripe import StripeClient
 
 from orchestration.billing.meter import StoppedError
+from orchestration.billing.read_credit import read_credit
+from orchestration.channels.stripe import connect_credits
 from orchestration.channels.stripe.credits import StripeCredits
 from orchestration.cli.console import console
 from orchestration.cli.stripe_credit import print_credit
@@ -85,3 +88,28 @@ def test_explain_goes_on_when_stripe_does_not_say(
     assert said(customer).startswith("Prepaid credit is not known: no answer from Stripe")
     monkeypatch.delenv("STRIPE_API_KEY")
     assert said(customer) == ""
+
+
+def test_all_credit_is_read_once_a_day_into_the_lake(customer: str, stripe: CatalogStripe) -> None:
+    for name in ("cus_2", "cus_3"):
+        stripe.add_customer(name)
+    grant = stripe.credits.grant(customer, 10_000)
+    voided = stripe.credits.grant("cus_3", 10_000)
+    stripe.credits.objects[voided["id"]]["voided_at"] = UNIX
+    config = load()
+    credit = config.lake / "prepaid_credit" / "credit.parquet"
+
+    assert read_credit(config, connect_credits, lambda: NOW) == 1
+    with duckdb.connect() as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        [row] = connection.execute(f"select * exclude read_at from '{credit}'").fetchall()
+        assert row == ("cus_1", "usd", Decimal("70.00"), NOW + 7 * DAY)
+    assert read_credit(config, connect_credits, lambda: NOW + DAY / 2) is None, "it was read today"
+
+    stripe.is_down = True
+    with pytest.raises(StoppedError, match="no answer from Stripe"):
+        read_credit(config, connect_credits, lambda: NOW + DAY)
+    stripe.is_down = False
+    stripe.credits.objects[grant["id"]]["voided_at"] = UNIX
+    assert read_credit(config, connect_credits, lambda: NOW + DAY) == 0
+    assert pq.read_metadata(credit).num_rows == 0
