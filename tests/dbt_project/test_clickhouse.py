@@ -99,6 +99,17 @@ class Engines:
         return found
 
 
+def billing_seats(folder: Path) -> Path:
+    """The dbt project, with seats that are reported to Stripe."""
+    ignored = shutil.ignore_patterns("target", "logs", "dbt_packages")
+    shutil.copytree(PROJECT_ROOT / "dbt_project", folder, ignore=ignored)
+    meters = folder / "seeds" / "meters.csv"
+    meters.write_text(
+        meters.read_text().replace("seats,latest,seats,carry,", "seats,latest,seats,carry,seats-at-stripe")
+    )
+    return folder
+
+
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     data = tmp_path_factory.mktemp("engines")
@@ -109,7 +120,7 @@ def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
             with running(2, user_files=data) as nodes:
                 url = nodes[0].url("marts")
                 engine = ClickHouseEngine(url, str(data / "lake"), data / ".build", data / "published.duckdb")
-                project, other = PROJECT_ROOT / "dbt_project", data / "clickhouse"
+                project, other = billing_seats(data / "project"), data / "clickhouse"
                 engines = Engines(
                     data,
                     ClickHouse(url),
