@@ -6,8 +6,8 @@ What waits is recorded and not sent; all the rest is. Approval is asked for
 - usage that leaves a customer and comes to no other: a mapping disappeared;
 - a first report of an hour that is far larger than any before.
 
-A customer with a correction that waits has no other one sent. The code of what waits is made of just that: whoever
-approves a code approves what was shown with it.
+A customer with a correction that waits has no other one sent. The code of what waits is made of just that: to
+approve a code is to approve what was shown with it.
 """
 
 import hashlib

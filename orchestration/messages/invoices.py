@@ -35,5 +35,5 @@ def invoice_message(
         title="Invoice and count differ",
         headline=f"{head}. {advice}",
         sections=[Section("", [Line(fact) for fact in facts])],
-        footer=["`headroom stripe problems` lists all; it is told again only with other figures"],
+        footer=["`headroom stripe problems` lists all; this message comes again only with other figures"],
     )

@@ -1,4 +1,4 @@
--- A changed quota that starts usage anew begins no invoice: it is no difference.
+-- A changed quota that sets usage back to 0 begins no invoice: it is no difference.
 with running as (
     select
         account_id,
