@@ -199,6 +199,14 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
                 quota_state varchar default 'limited', hits_cap_in_period boolean,
                 period_start timestamp, period_end timestamp)"""
         )
+        connection.execute(
+            "create table stg_prepaid_credit"
+            " (stripe_customer_id varchar, currency varchar, remaining decimal(18, 2), burns_down_at timestamp)"
+        )
+        connection.execute(
+            "create table account_customers"
+            " (account_id varchar, stripe_customer_id varchar, valid_from timestamp, valid_until timestamp)"
+        )
         connection.executemany(
             "insert into cap_forecasts (account_id, plan, quota, used_mtd, projected_eom) values (?, ?, ?, ?, ?)",
             accounts,
