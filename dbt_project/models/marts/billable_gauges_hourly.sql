@@ -34,8 +34,10 @@ subscribed as (
     select
         accounts.account_id as account_id,
         accounts.meter as meter,
-        greatest(periods.period_start, customers.valid_from) as period_start,
-        least(periods.period_end, coalesce(periods.ends_at, periods.period_end), customers.valid_until) as period_end
+        customers.stripe_customer_id as stripe_customer_id,
+        periods.period_start as period_start,
+        greatest(periods.period_start, customers.valid_from) as begins_at,
+        least(periods.period_end, coalesce(periods.ends_at, periods.period_end), customers.valid_until) as ends_at
     from accounts
     inner join customers on accounts.account_id = customers.account_id
     inner join {{ ref('stg_subscription_periods') }} as periods
@@ -46,96 +48,149 @@ subscribed as (
             and customers.valid_from < periods.period_end
 ),
 
--- The account's own periods hold where no subscription is known; a changed quota begins no invoice.
-within_subscription as (
-    select distinct
-        periods.account_id as account_id,
-        subscribed.meter as meter,
-        periods.period_start as period_start
-    from {{ ref('account_periods') }} as periods
-    inner join subscribed
-        on
-            periods.account_id = subscribed.account_id
-            and periods.period_start > subscribed.period_start
-            and periods.period_start < subscribed.period_end
+-- A changed quota splits an account's own period, and begins no invoice.
+own_parts as (
+    select
+        account_id,
+        period_end,
+        max(case when source <> 'quota change' then period_start end)
+            over (partition by account_id order by period_start) as billed_from
+    from {{ ref('account_periods') }}
+),
+
+own_periods as (
+    select
+        account_id,
+        billed_from,
+        max(period_end) as period_end
+    from own_parts
+    where billed_from is not null
+    group by account_id, billed_from
 ),
 
 own as (
     select
         accounts.account_id as account_id,
         accounts.meter as meter,
-        periods.period_start as period_start
-    from {{ ref('account_periods') }} as periods
-    inner join accounts on periods.account_id = accounts.account_id
-    left join within_subscription
+        customers.stripe_customer_id as stripe_customer_id,
+        periods.billed_from as period_start,
+        greatest(periods.billed_from, customers.valid_from) as begins_at,
+        least(periods.period_end, customers.valid_until) as ends_at
+    from accounts
+    inner join customers on accounts.account_id = customers.account_id
+    inner join own_periods as periods
         on
-            accounts.account_id = within_subscription.account_id
-            and accounts.meter = within_subscription.meter
-            and periods.period_start = within_subscription.period_start
-    where periods.source <> 'quota change' and within_subscription.account_id is null
+            accounts.account_id = periods.account_id
+            and customers.valid_until > periods.billed_from
+            and customers.valid_from < periods.period_end
 ),
 
-starts as (
+-- The account's own periods hold where no subscription is known.
+within_subscription as (
+    select distinct
+        own.account_id as account_id,
+        own.meter as meter,
+        own.begins_at as begins_at
+    from own
+    inner join subscribed
+        on
+            own.account_id = subscribed.account_id
+            and own.meter = subscribed.meter
+            and own.begins_at >= subscribed.begins_at
+            and own.begins_at < subscribed.ends_at
+),
+
+begun as (
     select
         account_id,
         meter,
-        date_trunc('hour', period_start) as hour_start
+        stripe_customer_id,
+        period_start,
+        {{ first_hour("begins_at") }} as hour_start,
+        ends_at
     from subscribed
 
-    union distinct
+    union all
 
     select
-        account_id,
-        meter,
-        date_trunc('hour', period_start) as hour_start
+        own.account_id as account_id,
+        own.meter as meter,
+        own.stripe_customer_id as stripe_customer_id,
+        own.period_start as period_start,
+        {{ first_hour("own.begins_at") }} as hour_start,
+        own.ends_at as ends_at
     from own
+    left join within_subscription
+        on
+            own.account_id = within_subscription.account_id
+            and own.meter = within_subscription.meter
+            and own.begins_at = within_subscription.begins_at
+    where within_subscription.account_id is null
 
-    union distinct
+    union all
 
+    -- a customer begins a period also where none is known
     select
         accounts.account_id as account_id,
         accounts.meter as meter,
-        date_trunc('hour', customers.valid_from) as hour_start
+        customers.stripe_customer_id as stripe_customer_id,
+        {{ utc_literal(since_ever()) }} as period_start,
+        {{ first_hour("customers.valid_from") }} as hour_start,
+        customers.valid_until as ends_at
     from accounts
     inner join customers on accounts.account_id = customers.account_id
+),
+
+said as (
+    select
+        account_id,
+        meter,
+        stripe_customer_id,
+        period_start,
+        hour_start,
+        0 as is_reading
+    from begun
+    where hour_start < ends_at and hour_start <= {{ utc_literal(as_of()) }}
+
+    union all
+
+    select
+        readings.account_id as account_id,
+        readings.meter as meter,
+        customers.stripe_customer_id as stripe_customer_id,
+        {{ utc_literal(since_ever()) }} as period_start,
+        readings.hour_start as hour_start,
+        1 as is_reading
+    from readings
+    left join customers
+        on
+            readings.account_id = customers.account_id
+            and readings.hour_start >= customers.valid_from
+            and readings.hour_start < customers.valid_until
 ),
 
 hours as (
     select
         account_id,
         meter,
+        stripe_customer_id,
         hour_start,
-        max(is_start) as is_start,
+        max(period_start) as period_start,
         max(is_reading) as is_reading
-    from (
-        select
-            account_id,
-            meter,
-            hour_start,
-            1 as is_start,
-            0 as is_reading
-        from starts
-        where hour_start <= {{ utc_literal(as_of()) }}
-
-        union all
-
-        select
-            account_id,
-            meter,
-            hour_start,
-            0 as is_start,
-            1 as is_reading
-        from readings
-    ) as said
-    group by account_id, meter, hour_start
+    from said
+    group by account_id, meter, stripe_customer_id, hour_start
 ),
 
 numbered as (
     select
         account_id,
         meter,
+        stripe_customer_id,
         hour_start,
-        is_start,
+        max(period_start) over (
+            partition by account_id, meter, stripe_customer_id
+            order by hour_start rows between unbounded preceding and current row
+        ) as billed_from,
         sum(is_reading) over (
             partition by account_id, meter order by hour_start rows between unbounded preceding and current row
         ) as reading_hours
@@ -153,16 +208,18 @@ standing_readings as (
     from readings
 ),
 
+-- What a customer was billed of the period so far is what stood when it was last said.
 standing as (
     select
         numbered.account_id as account_id,
         numbered.meter as meter,
+        numbered.stripe_customer_id as stripe_customer_id,
         numbered.hour_start as hour_start,
-        numbered.is_start as is_start,
         standing_readings.used as used,
         standing_readings.last_call_at as last_call_at,
         lag(standing_readings.used) over (
-            partition by numbered.account_id, numbered.meter order by numbered.hour_start
+            partition by numbered.account_id, numbered.meter, numbered.stripe_customer_id, numbered.billed_from
+            order by numbered.hour_start
         ) as used_before
     from numbered
     inner join standing_readings
@@ -175,24 +232,17 @@ standing as (
 final as (
     select
         standing.account_id as account_id,
-        customers.stripe_customer_id as stripe_customer_id,
+        standing.stripe_customer_id as stripe_customer_id,
         standing.meter as meter,
         gauges.stripe_meter as stripe_meter,
         standing.hour_start as hour_start,
         cast(0 as bigint) as calls,
-        cast(
-            standing.used - case when standing.is_start = 1 then 0 else coalesce(standing.used_before, 0) end as bigint
-        ) as billable_units,
+        cast(standing.used - coalesce(standing.used_before, 0) as bigint) as billable_units,
         cast(0 as bigint) as sampled_calls,
         cast(0 as bigint) as sampled_units,
         standing.last_call_at as last_call_at
     from standing
     inner join gauges on standing.meter = gauges.meter
-    left join customers
-        on
-            standing.account_id = customers.account_id
-            and standing.hour_start >= customers.valid_from
-            and standing.hour_start < customers.valid_until
 )
 
 select * from final
