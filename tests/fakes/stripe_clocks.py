@@ -1,6 +1,6 @@
 """Stripe's test clocks: a customer with one lives by its frozen time.
 
-A clock that is told to advance says `advancing` for as many looks as the fake is set to, and only then has done it: who
+A clock that advances says `advancing` for as many looks as the fake is set to, and only then has done it: who
 does not wait reads the invoices of before.
 """
 
