@@ -382,6 +382,10 @@ class Weeks(QuickWorld):
                 self.visit(end + after)
         for after in (3 * HOUR, 30 * HOUR):
             self.visit(self.now + after)
+        # The last visit sends again what was refused the day before. What became of it shows after three looks.
+        for _ in range(3):
+            self.now += 2 * HOUR
+            look(self)
 
     def visit(self, at: datetime) -> None:
         """What the schedule does then."""
