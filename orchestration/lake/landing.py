@@ -44,6 +44,10 @@ class LandedFile:
     """Path of an earlier file with the same content: nothing of this one was read."""
     damage: str | None = None
     """What is wrong behind `size_bytes`; null where the content is whole."""
+    format: str | None = None
+    """What its bytes are, as `content.py` found out; null: it was read when names decided that."""
+    rows_sha256: str | None = None
+    """Of the lines that were read of a row file, so that it is read on where a repaired one goes on from them."""
 
     @property
     def found(self) -> SourceFile:

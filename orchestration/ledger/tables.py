@@ -63,6 +63,8 @@ landed_files = sa.Table(
     sa.Column("batch", sa.Integer, nullable=False),
     sa.Column("stored_bytes", sa.BigInteger, nullable=False),
     sa.Column("damage", Text),
+    sa.Column("format", Text),
+    sa.Column("rows_sha256", sa.String(64)),
 )
 
 deliveries = sa.Table(
