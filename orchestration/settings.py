@@ -216,7 +216,7 @@ class Settings(BaseSettings):
         10, alias="HEADROOM_COLLECT_SEAL_SECONDS", gt=0, description="after which a segment is handed to ingest"
     )
     collect_max_body_bytes: int = Field(
-        4 * 2**20,
+        6 * 2**20,  # PostHog's libraries close a batch at 5 MiB, after an event of up to 900 KiB
         alias="HEADROOM_COLLECT_MAX_BODY_BYTES",
         ge=1,
         le=7 * 2**20,  # ingest cuts a line off at 8 MiB

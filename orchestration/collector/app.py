@@ -112,6 +112,8 @@ class Collector:
         request = Request(route_of(path), headers, bodies.Share(self.budget), reply)
         try:
             request.proof = self._keys.check_headers(headers)
+            if request.proof is Proof.IN_BODY and (request.route is _LOGS or cloudevents.VERSION_HEADER in headers):
+                self._keys.check_body(None)  # these bodies have no place for a key
             declared = headers.get(b"content-length")
             if declared is not None:
                 if int(declared) > self.max_body_bytes:
@@ -184,22 +186,22 @@ class Collector:
         encoding = headers.get(b"content-encoding", b"")
         try:
             if encoding or raw.startswith(bodies.GZIP_MAGIC):
-                body = bodies.inflate(raw, encoding, self.max_body_bytes)
+                body = bodies.inflate(raw, encoding, self.max_body_bytes, is_proven=proof is not Proof.IN_BODY)
                 request.share.hold(len(raw) + len(body))
-            if cloudevents.VERSION_HEADER in headers:
-                batch = cloudevents.parse_binary(headers, body)
-            elif request.route is _LOGS:
-                batch = otlp.parse_logs(body, headers.get(b"content-type", b""), self._max_events)
-            else:
-                batch = bodies.parse(body, is_sdk=request.route.is_sdk, max_events=self._max_events)
-        except (RefusedError, zlib.error) as error:
-            if proof is Proof.IN_BODY:
-                self._keys.check_body(None)
-            if isinstance(error, RefusedError):
-                raise
+        except zlib.error:
             if request.route.is_sdk:
                 raise RefusedError(400, "compression", "the compressed body is damaged or incomplete") from None
+            if proof is Proof.IN_BODY:
+                self._keys.check_body(None)
             return ParsedBody(bad_lines=[raw])  # syslog-ng repeats a 4xx for ever
+        if proof is Proof.IN_BODY:
+            self._keys.check_text(body)
+        if cloudevents.VERSION_HEADER in headers:
+            batch = cloudevents.parse_binary(headers, body)
+        elif request.route is _LOGS:
+            batch = otlp.parse_logs(body, headers.get(b"content-type", b""), self._max_events)
+        else:
+            batch = bodies.parse(body, is_sdk=request.route.is_sdk, max_events=self._max_events)
         if proof is Proof.IN_BODY:
             self._keys.check_body(batch.root)
         key = headers.get(b"idempotency-key") or (headers.get(b"webhook-id") if proof is Proof.SIGNATURE else None)
