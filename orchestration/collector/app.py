@@ -10,7 +10,7 @@ import re
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import lru_cache
@@ -21,6 +21,7 @@ import orjson
 
 from orchestration.collector import answers, bodies, cloudevents, metrics, otlp
 from orchestration.collector.answers import Answer, RefusedError
+from orchestration.collector.cors import PREFLIGHT, Origins
 from orchestration.collector.keys import Keys, Proof
 from orchestration.collector.parsed_body import ParsedBody
 from orchestration.collector.spool import Spool
@@ -65,6 +66,8 @@ _LOGS = Route("/v1/logs", Answer(200, b"", content_type=otlp.PROTOBUF), is_sdk=T
 ROUTES["/v1/logs"] = _LOGS
 _ANALYTICS = Route("/v1/analytics/{project}", _counts)
 ANY = Route("/{any}", _counts)
+UNREAD = "/{unread}"
+"""In the metrics: the path of a request that was refused before its head was complete."""
 _ANALYTICS_PATH = re.compile(r"/v1/analytics/[^/]+/?")
 
 
@@ -101,6 +104,7 @@ class Collector:
         self.budget = bodies.Budget(settings.collect_max_pending_bytes)
         self.figures = figures
         self.max_body_bytes = settings.collect_max_body_bytes
+        self.origins = Origins.of(settings)
         self._keys = keys
         self._max_events = settings.collect_max_events
         self._fixed_now = settings.fixed_now
@@ -150,6 +154,11 @@ class Collector:
         text = self._keys.scrub(traceback.format_exc().encode(errors="replace")).decode()
         logger.error("unexpected, while taking a request\n%s", text)
         return answers.unavailable("unexpected", "something went wrong here: send it again", 5)
+
+    def count(self, template: str, refusal: RefusedError) -> None:
+        """Count a request that was refused before it got here."""
+        self.figures.refused[refusal.reason] += 1
+        self.figures.requests[template, refusal.answer.status] += 1
 
     def refuse(self, request: Request, refusal: RefusedError) -> None:
         """Answer a request of which nothing is stored."""
@@ -215,10 +224,12 @@ class Collector:
             return f"{self._fixed_now.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}".encode()
         return _stamp(time.time_ns())
 
-    def show(self, method: str, path: str, reply: Callable[[Answer], None]) -> None:
+    def show(self, method: str, path: str, headers: Mapping[bytes, bytes], reply: Callable[[Answer], None]) -> None:
         """The pages for people and machines that look after the collector, and the refusal of other methods."""
         template = path
-        if method not in ("GET", "HEAD"):
+        if method == "OPTIONS" and self.origins is not None and self.origins.is_preflight(headers):
+            template, answer = route_of(path).template, PREFLIGHT
+        elif method not in ("GET", "HEAD"):
             template = ANY.template
             answer = answers.error(405, "send events with POST", (b"allow", b"GET, HEAD, POST"))
         elif path == "/healthz":
