@@ -10,6 +10,7 @@ import pytest
 
 from orchestration.collector import protocol
 from orchestration.collector.clients import EVICTED_SECONDS, LINGER_SECONDS
+from tests.clients import nginx
 from tests.orchestration.collector.loopback import (
     Collecting,
     head,
@@ -185,3 +186,34 @@ def test_request_under_way_is_not_closed_to_make_room(small: Collecting) -> None
         for _ in range(3):
             assert post(small.port, EVENT).status == 503
         assert small.figure("headroom_collector_connections") == 3
+
+
+@pytest.mark.parametrize("directive", ["", "proxy_request_buffering off;", "proxy_http_version 1.1;"])
+def test_nginx_passes_every_refusal_on(small: Collecting, tmp_path: Path, directive: str) -> None:
+    with nginx.in_front(small.port, tmp_path / "nginx", directive) as port, ExitStack() as stack:
+        wait_until(lambda: small.figure("headroom_collector_connections") == 1)  # only the one that asks
+        for number in range(3):
+            size = LARGE_BYTES + number
+            assert answer_after_all(port, WRONG, key=False, size=size).startswith(b"HTTP/1.1 401 ")
+            assert answer_after_all(port, size=size).startswith(b"HTTP/1.1 413 ")
+        busy(small, stack, 900)
+        assert answer_after_all(port, size=950).startswith(b"HTTP/1.1 503 ")
+        busy(small, stack, 0)
+        for _ in range(3):
+            answer = answer_after_all(port)
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b"too many connections" in answer
+
+
+def test_nginx_passes_lateness_on(small: Collecting, tmp_path: Path) -> None:
+    late = 'headroom_collector_refused_total{reason="slow"}'
+    with (
+        nginx.in_front(small.port, tmp_path / "nginx", "proxy_request_buffering off;") as port,
+        raw_connection(port) as connection,
+    ):
+        connection.sendall(head("/x", "Content-Length: 900") + b"1")
+        wait_until(lambda: small.figure("headroom_collector_pending_bytes") == 1)
+        small.let_pass(LIMIT_SECONDS)
+        wait_until(lambda: small.figure(late) == 1)
+        connection.sendall(bytes(899))
+        assert read_reply(connection).startswith(b"HTTP/1.1 408 ")
