@@ -79,7 +79,7 @@ class Keys:
 
     def check_text(self, body: bytes) -> None:
         """Refuse a body that has a right key nowhere, before it is parsed."""
-        if not self._is_any(list(candidates(body))):
+        if not any(self._is_any([value]) for value in candidates(body)):
             raise self._refusal()
 
     def check_body(self, root: Any) -> None:

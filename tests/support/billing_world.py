@@ -88,9 +88,7 @@ class World:
             "HEADROOM_STRIPE_REQUESTS_PER_SECOND": 100_000,
         }
         wanted = {**defaults, **self.settings}
-        if (
-            self._made is None or self._made[0] != wanted
-        ):
+        if self._made is None or self._made[0] != wanted:
             self._made = wanted, Settings(**wanted, _env_file=None)
         return self._made[1].model_copy(update={"fixed_now": self.clock()})
 
