@@ -91,13 +91,7 @@ def unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise CutShortError("the zstd data ends in the middle")
 
 
-_TOP_LEVEL = {
-    *events.NAME_FIELDS,
-    *events.ID_FIELDS,
-    events.SOURCE_FIELD,
-    *(name for name in events.ACCOUNT_FIELDS if "." not in name),
-    *events.TIME_FIELDS,
-}
+_TOP_LEVEL = set(events.FIELDS)
 """Columns that are fields of the event itself. All others are its properties, with or without `properties.`"""
 _WHOLE = ("properties",)
 
