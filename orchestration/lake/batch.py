@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from orchestration.lake import landing
 from orchestration.lake.batch_lines import BatchLines
-from orchestration.lake.event_sql import JUDGE_LINES, READ_LINES
+from orchestration.lake.event_sql import JUDGE_LINES, READ_LINES, UNPACK_PROPERTIES
 from orchestration.lake.landing import LandedFile
 from orchestration.usage.events import API_CALL, TYPICAL_EVENT_BYTES, Rejection
 
@@ -83,6 +83,7 @@ def judge(connection: duckdb.DuckDBPyConnection, staged: BatchLines, ingested_at
     longest = landing.MAX_LINE_BYTES + 2**20
     terms = {"ingested_at": ingested_at, "kept_from": kept_from}
     connection.execute(READ_LINES, {"staged": str(staged.path), "longest": longest, **terms}).fetchall()
+    connection.execute(UNPACK_PROPERTIES).fetchall()
     [[read]] = connection.execute("select count(*) from parsed").fetchall()
     unvouched: list[int] | None = None
     if read == staged.lines:
@@ -150,7 +151,7 @@ def _candidates(connection: duckdb.DuckDBPyConnection, is_one_part: bool) -> Non
 
 
 REFUSED = "landed_file, origin, line_number, item, reason, line, arrived_at, lost_bytes, lost_events"
-"""Columns of the view `refused`. The time of arrival is that of an event without a time, also when it is judged again."""
+"""Columns of the view `refused`. By the time of arrival an event without a time is judged again."""
 
 
 def refuse(connection: duckdb.DuckDBPyConnection, staged: BatchLines | None, ingested_at: datetime) -> None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from orchestration.lake import landing
 from orchestration.lake.landing import LandedFile
-from orchestration.lake.sources import Skipped, Source
+from orchestration.lake.sources import Skipped, Source, unreadable_now
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,8 @@ def stage(source: Source, plan: Iterable[LandedFile | Skipped], path: Path, limi
                 staged.files[entry.path] = entry
                 continue
             try:
-                for number, (state, pieces) in enumerate(landing.read(source, entry, limit_bytes - size_bytes)):
+                reading = landing.read(source, entry, limit_bytes - size_bytes, staged.unread_bytes)
+                for number, (state, pieces) in enumerate(reading):
                     if number == 0:
                         staged.begun.append(entry)
                     for piece in pieces:
@@ -135,7 +136,7 @@ def stage(source: Source, plan: Iterable[LandedFile | Skipped], path: Path, limi
                     if state.is_complete and state.damage:
                         staged.damaged.append(state)
             except OSError as error:
-                staged.skipped.append(Skipped(entry.path, f"cannot be read: {error.strerror}"))
+                staged.skipped.append(unreadable_now(entry.path, error))
             if size_bytes >= limit_bytes:
                 break
     staged.parts = list(_merged(staged.parts))

@@ -87,28 +87,22 @@ _NO_PROPERTIES = json.dumps(dict.fromkeys(sorted({*events.FIELDS, *events.PROPER
 
 READ_LINES = rf"""
 create temp table parsed as
-with sent as (
-    select *, cast(coalesce({", ".join(events.PROPERTIES_FIELDS)}) as varchar) as sent_properties
+with line as (
+    select *, cast(coalesce({", ".join(events.PROPERTIES_FIELDS)}) as varchar) as properties_text
     from read_json(
         $staged, format = 'newline_delimited', ignore_errors = true, maximum_object_size = $longest,
         columns = {{{_COLUMNS}}}
     )
 ),
-line as (
-    select
-        * exclude (sent_properties),
-        -- as a text: so do exports of warehouses write it
-        case
-            when starts_with(sent_properties, '"{{') and json_valid(json_extract_string(sent_properties, '$'))
-                then json(json_extract_string(sent_properties, '$'))
-            else sent_properties
-        end as properties_text
-    from sent
-),
 extracted as (
     select
         *,
-        case when starts_with(properties_text, '{{') then json_transform(properties_text, '{_INSIDE}') end as inside
+        case
+            when starts_with(properties_text, '{{') then json_transform(properties_text, '{_INSIDE}')
+            -- as a text: so do exports of warehouses write it
+            when starts_with(properties_text, '"{{') and json_valid(json_extract_string(properties_text, '$'))
+                then json_transform(json_extract_string(properties_text, '$'), '{_INSIDE}')
+        end as inside
     from line
 ),
 named as (
@@ -161,6 +155,10 @@ vouched as (
 )
 -- what the others hold is read again
 select * replace (case when is_judged then properties end as properties) from vouched
+"""
+UNPACK_PROPERTIES = """
+-- a statement of its own: within the other it would cost memory for properties of megabytes that are no text
+update parsed set properties = json(json_extract_string(properties, '$')) where starts_with(properties, '"')
 """
 
 JUDGE_LINES = rf"""

@@ -39,10 +39,11 @@ def read_again(
     found = {(file.path, file.origin, file.read_lines + 1) for file in begun if not _is_as_it_was(file)}
     for file in files:
         before = known.get(file.path)
-        if before and before.damage and file.is_complete and not file.damage:
-            # nothing but its end was missing, or nothing of it could be read
-            if before.origin == file.origin or (not before.read_lines and file.stored_bytes >= before.stored_bytes):
-                found.add((file.path, before.origin, before.read_lines + 1))
+        if not before or not before.damage or file.damage or not file.is_complete:
+            continue
+        # nothing but its end was missing, or nothing of it could be read
+        if before.origin == file.origin or (not before.read_lines and file.stored_bytes >= before.stored_bytes):
+            found.add((file.path, before.origin, before.read_lines + 1))
     return sorted(found)
 
 

@@ -63,7 +63,7 @@ class World:
     def rejected(self, columns: str = "line_number, reason") -> list[Any]:
         """The quarantine as readers see it: what the last replay left, and what came after it."""
         files = sorted(self.lake.root.glob("batches/*/rejected*.parquet"))
-        generation = max(batch.generation for batch in self.lake.batches())
+        generation = max((batch.generation for batch in self.lake.batches()), default=0)
         found = _engine().execute(f"select {columns} from {quarantine.standing(files, generation)} order by all")
         return [row[0] if len(row) == 1 else row for row in found.fetchall()]
 
