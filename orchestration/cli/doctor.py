@@ -216,8 +216,11 @@ def _published(config: Settings) -> Iterator[Finding]:
     if now - quality["as_of"] >= timedelta(hours=config.stale_after_hours):
         problem = "no run has come this far since: `headroom run` says what stops it, `headroom ui` has the failed runs"
     yield Finding(f"{subject}: counted {_age(now, quality['as_of'])} ago", problem)
-    lines = quality["rejected_lines"]
-    yield Finding(f"quarantine: {lines:,} lines{'; `headroom rejected` explains them' if lines else ''}")
+    lines, lost = quality["rejected_lines"], quality.get("lost_events") or 0
+    about = f", about {lost:,} events" if lost > lines else ""
+    yield Finding(f"quarantine: {lines:,} lines{about}{'; `headroom rejected` explains them' if lines else ''}")
+    if quality.get("events_ahead"):  # a copy of an earlier version has none
+        yield from _clocks(config)
     if config.lake_keep_days:
         _, held_by = usage_query.dispensable_before(config.published, now, config.lake_keep_days)
         yield Finding(
@@ -225,6 +228,17 @@ def _published(config: Settings) -> Iterator[Finding]:
             held_by and f"more than HEADROOM_LAKE_KEEP_DAYS says, because of {held_by}",
             is_needed=False,
         )
+
+
+def _clocks(config: Settings) -> Iterator[Finding]:
+    rows = published_copy.query(config.published, "from events_ahead order by furthest_at desc, producer")
+    for row in rows[:LISTED]:
+        words = f"{row['event_count']:,} of its events are ahead of ours, the furthest at"
+        remedy = "they count when their time has come: set the clock, or the zone, of the producer"
+        problem = f"{words} {row['furthest_at']:%Y-%m-%d %H:%M} UTC; {remedy}"
+        yield Finding(f"clock of {row['producer']}", problem, is_needed=False)
+    if len(rows) > LISTED:
+        yield Finding("clocks", f"{len(rows) - LISTED:,} more producers are ahead: see events_ahead", is_needed=False)
 
 
 def _daemon(config: Settings) -> Finding:

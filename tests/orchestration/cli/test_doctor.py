@@ -88,6 +88,25 @@ def test_doctor_says_whose_usage_period_keeps_old_calls_in_the_lake(
     assert f"lake: calls are kept from 2024-05-01 on: more than HEADROOM_LAKE_KEEP_DAYS says, {held}" in examine()
 
 
+def test_doctor_names_producers_whose_clock_is_ahead(data_folder: Path) -> None:
+    with duckdb.connect(str(data_folder / "published.duckdb")) as connection:
+        connection.execute("alter table data_quality add column events_ahead bigint default 12")
+        connection.execute("alter table data_quality add column lost_events bigint default 95")
+        connection.execute(
+            """create table events_ahead as
+            select chr(27) || '[31m' || 'edge ' || number as producer, 2 as event_count,
+                timestamp '2026-11-23 08:00:00' - number * interval 1 hour as furthest_at
+            from range(12) as t (number)"""
+        )
+    said = examine()
+    words = "clock of \ufffd[31medge 0: 2 of its events are ahead of ours, the furthest at 2026-11-23 08:00 UTC"
+    assert f"missing {words}; they count when their time has come: set the clock" in said
+    assert "edge 9:" in said
+    assert "edge 10:" not in said
+    assert "2 more producers are ahead: see events_ahead" in said
+    assert "quarantine: 3 lines, about 95 events; `headroom rejected` explains them" in said
+
+
 def test_doctor_finds_nothing_needed_when_all_is_well(data_folder: Path) -> None:
     said = examine()
     assert "FAILS" not in said
