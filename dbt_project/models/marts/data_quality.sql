@@ -43,14 +43,15 @@ others as (
 ahead as (
     select
         coalesce(sum(event_count), 0) as event_count,
-        coalesce(max(hours_ahead), 0) as hours_ahead
+        coalesce(max(hours_ahead), 0) as hours_ahead,
+        max(furthest_at) as furthest_at
     from {{ ref('events_ahead') }}
 ),
 
 furthest as (
-    select min({{ nullable('producer') }}) as producer
-    from {{ ref('events_ahead') }}
-    where furthest_at = (select max(furthest_at) from {{ ref('events_ahead') }})
+    select min({{ nullable('waiting.producer') }}) as producer
+    from {{ ref('events_ahead') }} as waiting
+    inner join ahead on waiting.furthest_at = ahead.furthest_at
 ),
 
 lines as (
