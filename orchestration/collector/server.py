@@ -9,6 +9,7 @@ import socket
 
 import uvloop
 
+from orchestration.collector import leftovers
 from orchestration.collector.app import Collector
 from orchestration.collector.clients import Clients
 from orchestration.collector.keys import Keys
@@ -19,8 +20,7 @@ from orchestration.collector.segments import SegmentWriter
 from orchestration.collector.spool import Spool
 from orchestration.settings import Settings
 
-FOLDER = "collector"
-"""In the landing folder."""
+FOLDER = leftovers.FOLDER
 DRAIN_SECONDS = 10.0
 """How long a stop waits for requests that are under way."""
 TICK_SECONDS = 0.1

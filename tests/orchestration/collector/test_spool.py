@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -185,6 +186,18 @@ def test_two_collectors_share_a_folder(tmp_path: Path) -> None:
     found = events(first.folder)
     assert sorted(event["uuid"] for event in found) == ["u-1", "u-2", "u-3", "u-4"]
     assert len(list(first.folder.iterdir())) == 2
+
+
+def test_living_collector_seals_what_a_killed_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "RECOVER_SECONDS", 0.05)
+    killed = Program(tmp_path)
+    with Collecting(settings(tmp_path)) as living, killed.running() as port:
+        post(living.port, numbered(1))
+        post(port, numbered(2))
+        killed.stop(signal.SIGKILL)
+        wait_until(lambda: events(living.folder) == [numbered(2)])
+        assert len(list(living.folder.glob("*.part"))) == 1  # its own
+        assert living.finished() == [numbered(2), numbered(1)] or living.finished() == [numbered(1), numbered(2)]
 
 
 def test_stop_writes_what_is_pending_and_takes_nothing_more(tmp_path: Path) -> None:
