@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from enum import Enum
 from typing import Any
 
+from orchestration.collector import escapes
 from orchestration.collector.answers import RefusedError
 from orchestration.settings import Settings
 
@@ -51,8 +52,7 @@ class Keys:
                 "The collector needs a key, so that not everybody can send events. "
                 f"Here is a new one, put it into .env:\nHEADROOM_COLLECT_KEYS={new_key()}"
             )
-        escaped = [key.replace(b"/", rb"\/") for key in self._keys if b"/" in key]  # as PHP writes JSON
-        self._written = [*self._keys, *escaped]
+        self._spellings = [(key, escapes.spellings(key)) for key in self._keys]
 
     @classmethod
     def of(cls, settings: Settings) -> "Keys":
@@ -104,10 +104,11 @@ class Keys:
             )
 
     def scrub(self, text: bytes) -> bytes:
-        """The same text without any of the keys."""
-        for key in self._written:
-            if key in text:
-                text = text.replace(key, REMOVED)
+        """The same text without any of the keys, also where JSON writes their characters as escapes."""
+        searched = escapes.written_out(text)
+        for key, spellings in self._spellings:
+            if key in searched:
+                text = spellings.sub(REMOVED, text)
         return text
 
     def _is_any(self, given: Sequence[bytes]) -> bool:

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import json
 import time
 from pathlib import Path
 
@@ -17,10 +18,12 @@ from tests.orchestration.collector.loopback import (
     Collecting,
     Program,
     head,
+    post,
     raw_connection,
     read_reply,
     request,
     settings,
+    stored,
 )
 
 EVENT = {"event": "api_call"}
@@ -174,6 +177,44 @@ def test_refusal_says_where_a_key_is_looked_for() -> None:
     with pytest.raises(RefusedError) as refused:
         Keys([KEY]).check_body({})
     assert all(word in refused.value.answer.body for word in (b"Bearer", b"Basic", b"X-API-Key", b"writeKey"))
+
+
+def spelled(key: str, slashes: str = "\\", upper: bool = False) -> str:
+    """Each character as its escape."""
+    return "".join(f"{slashes}u00{ord(each):02X}" if upper else f"{slashes}u00{ord(each):02x}" for each in key)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        spelled(OTHER_KEY),
+        spelled(OTHER_KEY, upper=True),
+        spelled(OTHER_KEY, slashes="\\\\"),  # in JSON that is a string of JSON
+        OTHER_KEY[:5] + spelled(OTHER_KEY[5]) + OTHER_KEY[6:],
+        OTHER_KEY.replace("/", "\\/"),
+        OTHER_KEY.replace("/", "\\\\/"),
+    ],
+)
+def test_key_in_escapes_is_cut_out_wherever_it_stands(collector: Collecting, written: str) -> None:
+    body = f'{{"event":"api_call","a":"<{written}>","deep":[{{"{written}":["\\n{written}",1]}}]}}'
+    for path in ("/x", "/batch"):
+        assert post(collector.port, body.encode(), path).status == 200
+    assert post(collector.port, f'{{"event":"api_call"}}\nno json {written}'.encode(), "/x").status == 200
+    first, second, plain = collector.finished()
+    assert first == second
+    assert first["a"] == "<[key removed]>"
+    [[key, value]] = first["deep"][0].items()
+    assert (key, value[1]) == ("[key removed]", 1)
+    assert value[0].endswith("[key removed]")
+    assert plain == {"event": "api_call"}
+    [line] = [line["line"] for line in stored(collector.folder) if "line" in line]
+    assert line == "no json [key removed]"
+
+
+def test_text_that_only_looks_like_a_key_stays_json() -> None:
+    key = "n_key_that_begins_like_a_line_break"
+    scrubbed = Keys([key]).scrub(b'{"a":"\\n_key_that_begins_like_a_line_break","b":"\\u00fc \\u0041 \\/"}')
+    assert json.loads(scrubbed)["b"] == "ü A /"
 
 
 def test_keys_are_cut_out_in_every_spelling() -> None:
