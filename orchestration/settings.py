@@ -194,7 +194,14 @@ class Settings(BaseSettings):
     )
     collect_port: int = Field(8080, alias="HEADROOM_COLLECT_PORT", ge=0, le=65535, description="0: any free one")
     collect_keys: SecretStr | None = Field(
-        None, alias="HEADROOM_COLLECT_KEYS", description="who may send events; several with commas, to rotate them"
+        None,
+        alias="HEADROOM_COLLECT_KEYS",
+        description="who may send events: `key` or `name:key`, several with commas. SIGHUP reads them again from .env",
+    )
+    collect_keys_file: Path | None = Field(
+        None,
+        alias="HEADROOM_COLLECT_KEYS_FILE",
+        description="more of them, one a line, read again at SIGHUP; lines that begin with # are comments",
     )
     collect_webhook_secrets: SecretStr | None = Field(
         None, alias="HEADROOM_COLLECT_WEBHOOK_SECRETS", description="whsec_… of Standard Webhooks, several with commas"
@@ -330,6 +337,7 @@ class Settings(BaseSettings):
         self.accounts = _absolute(self.accounts) if self.accounts else None
         self.subjects = _absolute(self.subjects) if self.subjects else None
         self.customers = _absolute(self.customers) if self.customers else None
+        self.collect_keys_file = _absolute(self.collect_keys_file) if self.collect_keys_file else None
         self.templates = _absolute(self.templates) if self.templates else None
         return self
 

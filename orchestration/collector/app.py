@@ -21,7 +21,7 @@ import orjson
 
 from orchestration.collector import answers, bodies, cloudevents, metrics, otlp
 from orchestration.collector.answers import Answer, RefusedError
-from orchestration.collector.keys import Keys, Proof
+from orchestration.collector.keys import Keys, Proof, Sender
 from orchestration.collector.parsed_body import ParsedBody
 from orchestration.collector.spool import Spool
 from orchestration.settings import Settings
@@ -65,7 +65,9 @@ _LOGS = Route("/v1/logs", Answer(200, b"", content_type=otlp.PROTOBUF), is_sdk=T
 ROUTES["/v1/logs"] = _LOGS
 _ANALYTICS = Route("/v1/analytics/{project}", _counts)
 ANY = Route("/{any}", _counts)
-_ANALYTICS_PATH = re.compile(r"/v1/analytics/[^/]+/?")
+_ANALYTICS_PATH = re.compile(r"/v1/analytics/([^/]+)/?")
+_UNKNOWN = Sender("unknown")
+"""Of a request that brought no key yet."""
 
 
 @lru_cache(1024)
@@ -74,20 +76,32 @@ def route_of(path: str) -> Route:
     return ROUTES.get(path) or (_ANALYTICS if _ANALYTICS_PATH.fullmatch(path) else ANY)
 
 
+@lru_cache(1024)
+def project_of(path: str) -> str | None:
+    """The project that the path names."""
+    found = _ANALYTICS_PATH.fullmatch(path)
+    return found[1] if found else None
+
+
 class Request:
     """One request on its way, from its headers to its answer."""
 
-    __slots__ = ("accepted", "answer", "body_bytes", "headers", "proof", "quarantined", "reply", "route", "share")
+    __slots__ = (
+        *("accepted", "answer", "body_bytes", "headers", "path", "proof"),
+        *("quarantined", "reply", "route", "sender", "share"),
+    )
 
     def __init__(
-        self, route: Route, headers: dict[bytes, bytes], share: bodies.Share, reply: Callable[[Answer], None]
+        self, path: str, headers: dict[bytes, bytes], share: bodies.Share, reply: Callable[[Answer], None]
     ) -> None:
-        self.route = route
+        self.path = path
+        self.route = route_of(path)
         self.headers = headers
         self.share = share
         self.reply = reply
         """To be called once."""
-        self.proof = Proof.IN_BODY
+        self.proof: Proof | Sender = Proof.IN_BODY
+        self.sender = _UNKNOWN
         self.answer = _ONE
         """Given when all is stored. Made before, so that parsed events need not stay: 64 waiting batches are slow."""
         self.accepted = self.quarantined = self.body_bytes = 0
@@ -109,9 +123,11 @@ class Collector:
 
     def begin(self, path: str, headers: dict[bytes, bytes], reply: Callable[[Answer], None]) -> Request | None:
         """A POST whose body is to be read; None where it is not worth reading and the answer was given already."""
-        request = Request(route_of(path), headers, bodies.Share(self.budget), reply)
+        request = Request(path, headers, bodies.Share(self.budget), reply)
         try:
-            request.proof = self._keys.check_headers(headers)
+            request.proof = proof = self._keys.check_headers(headers)
+            if isinstance(proof, Sender):
+                request.sender = proof
             declared = headers.get(b"content-length")
             if declared is not None:
                 if int(declared) > self.max_body_bytes:
@@ -134,7 +150,9 @@ class Collector:
             request.answer = answer if isinstance(answer, Answer) else answer(accepted, quarantined, batch.events)
             request.body_bytes = len(raw)
             if accepted or quarantined:
-                lines = [self._keys.scrub(line) for line in batch.lines(self._received_at())]
+                sender = request.sender
+                source = project_of(request.path) or (sender.name if sender.is_named else None)
+                lines = [self._keys.scrub(line) for line in batch.lines(self._received_at(), sender.name, source)]
                 request.share.hold(sum(map(len, lines)))
                 self.spool.append(lines, lambda problem: self._stored(request, problem))
             else:
@@ -179,7 +197,7 @@ class Collector:
     def _parse(self, request: Request, raw: bytes) -> ParsedBody:
         headers, proof = request.headers, request.proof
         if proof is Proof.SIGNATURE:
-            self._keys.check_signature(headers, raw, time.time())
+            request.sender = self._keys.check_signature(headers, raw, time.time())
         body = raw
         encoding = headers.get(b"content-encoding", b"")
         try:
@@ -201,7 +219,7 @@ class Collector:
                 raise RefusedError(400, "compression", "the compressed body is damaged or incomplete") from None
             return ParsedBody(bad_lines=[raw])  # syslog-ng repeats a 4xx for ever
         if proof is Proof.IN_BODY:
-            self._keys.check_body(batch.root)
+            request.sender = self._keys.check_body(batch.root)
         key = headers.get(b"idempotency-key") or (headers.get(b"webhook-id") if proof is Proof.SIGNATURE else None)
         if key:
             batch.give_ids(key)

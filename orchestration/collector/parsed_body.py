@@ -1,14 +1,16 @@
 """The events of one request and the lines that are stored for them: the contract with ingest.
 
-    {"received_at":"2026-11-21T12:00:00.123456Z","batch":[<event>, …]}     one line for a request
-    {"received_at":"2026-11-21T12:00:00.123456Z","line":"<text>"}          one for each line that is not JSON
+    {"received_at":"2026-11-21T12:00:00.123456Z","received_key":"acme","batch":[<event>, …]}   one line for a request
+    {"received_at":"2026-11-21T12:00:00.123456Z","received_key":"acme","line":"<text>"}        for each that is not JSON
 
+`received_key` is the name of the key. Behind it there may be `received_source`, of events that name none themselves.
 The text of events goes through as it was sent wherever that is possible.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -104,17 +106,29 @@ class ParsedBody:
         ]
         self.rewrite()
 
-    def lines(self, received_at: bytes) -> list[bytes]:
-        """What is stored. No line has a line break inside."""
+    def lines(self, received_at: bytes, key: str | None = None, source: str | None = None) -> list[bytes]:
+        """What is stored, with the names of the key and of the source. No line has a line break inside."""
+        start = b'{"received_at":"%b"%b' % (received_at, _sender(key, source))
         lines = []
         if self.events:
             text = self.text
             if b"\n" in text or b"\r" in text:
                 text = text.replace(b"\n", b" ").replace(b"\r", b" ")  # in JSON they only stand between tokens
-            frame = b'{"received_at":"%b","batch":%b}\n' if self.is_array else b'{"received_at":"%b","batch":[%b]}\n'
-            lines.append(frame % (received_at, text))
-        frame = b'{"received_at":"%b","line":%b}\n'
-        return lines + [frame % (received_at, orjson.dumps(_readable(bad))) for bad in self.bad_lines]
+            frame = b'%b,"batch":%b}\n' if self.is_array else b'%b,"batch":[%b]}\n'
+            lines.append(frame % (start, text))
+        return lines + [b'%b,"line":%b}\n' % (start, orjson.dumps(_readable(bad))) for bad in self.bad_lines]
+
+
+@lru_cache(1024)
+def _sender(key: str | None, source: str | None) -> bytes:
+    """Further fields of a line."""
+    named = b"" if key is None else b',"received_key":%b' % orjson.dumps(key)
+    return named if source is None else b'%b,"received_source":%b' % (named, orjson.dumps(_bounded(source)))
+
+
+def _bounded(name: str) -> str:
+    """Clients choose how long a path is, and each event of theirs would carry it."""
+    return name if len(name) <= MAX_ID_BYTES else hashlib.sha256(name.encode()).hexdigest()
 
 
 def _lacks_id(event: Any) -> bool:

@@ -112,9 +112,8 @@ def test_line_has_the_time_of_arrival_and_the_events_as_they_were_sent(tmp_path:
         post(collector.port, text)
         post(collector.port, b"[" + text + b"," + text + b"]\n")
     lines = [line for path in collector.folder.glob("*.ndjson") for line in path.read_bytes().splitlines(keepends=True)]
-    assert all(
-        re.match(rb'\{"received_at":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z","batch":\[', line) for line in lines
-    )
+    frame = rb'\{"received_at":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z","received_key":"key-[0-9a-f]{8}",'
+    assert all(re.match(frame + rb'"received_source":"demo","batch":\[', line) for line in lines)
     flat = text.replace(b"\n", b" ").replace(b"\r", b" ")
     assert lines[0].endswith(b'"batch":[' + flat + b"]}\n")
     assert lines[1].endswith(b'"batch":[' + flat + b"," + flat + b"] }\n")

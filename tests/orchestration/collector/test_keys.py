@@ -11,7 +11,7 @@ import pytest
 
 from orchestration.collector import keys
 from orchestration.collector.answers import RefusedError
-from orchestration.collector.keys import Keys, Proof
+from orchestration.collector.keys import Keys, Sender
 from tests.orchestration.collector.loopback import (
     KEY,
     OTHER_KEY,
@@ -104,7 +104,8 @@ def test_comparison_is_constant_in_time_and_looks_at_every_key(monkeypatch: pyte
         return one == other
 
     monkeypatch.setattr(keys.hmac, "compare_digest", compare)
-    assert Keys([KEY, OTHER_KEY]).check_headers({b"x-api-key": KEY.encode()}) is Proof.KEY
+    sender = Sender(f"key-{hashlib.sha256(KEY.encode()).hexdigest()[:8]}")
+    assert Keys([KEY, OTHER_KEY]).check_headers({b"x-api-key": KEY.encode()}) == sender
     assert compared == [(KEY.encode(), KEY.encode()), (OTHER_KEY.encode(), KEY.encode())]
 
 
@@ -177,6 +178,48 @@ def test_refusal_says_where_a_key_is_looked_for() -> None:
     with pytest.raises(RefusedError) as refused:
         Keys([KEY]).check_body({})
     assert all(word in refused.value.answer.body for word in (b"Bearer", b"Basic", b"X-API-Key", b"writeKey"))
+
+
+def test_line_names_the_key_and_the_source_of_its_events(tmp_path: Path) -> None:
+    keys_file = tmp_path / "keys"
+    keys_file.write_text(f"# customers\n\nglobex:{OTHER_KEY}\n")
+    named = {"keys": f"acme:{KEY},acme:{KEY}2,{KEY}3", "keys_file": str(keys_file)}
+    with Collecting(settings(tmp_path, webhook_secrets=WEBHOOK_SECRETS, **named)) as collector:
+        for headers in (
+            {"X-API-Key": KEY},
+            {"X-API-Key": f"{KEY}2"},
+            {"X-API-Key": OTHER_KEY},
+            {"X-API-Key": f"{KEY}3"},
+        ):
+            for path in ("/x", "/v1/analytics/a%20project/"):
+                assert request(collector.port, path, EVENT, headers).status == 200
+        assert request(collector.port, "/batch", {"api_key": KEY, "batch": [EVENT]}).status == 200
+        assert request(collector.port, "/x", b"{}", signed(b"{}")).status == 200
+        collector.stop()
+    said = [(line["received_key"], line.get("received_source")) for line in stored(collector.folder)]
+    unnamed, webhook = (hashlib.sha256(each).hexdigest()[:8] for each in (f"{KEY}3".encode(), SECRETS[0]))
+    assert said == [
+        *[("acme", "acme"), ("acme", "a project")] * 2,
+        *[("globex", "globex"), ("globex", "a project")],
+        *[(f"key-{unnamed}", None), (f"key-{unnamed}", "a project")],
+        *[("acme", "acme"), (f"webhook-{webhook}", None)],
+    ]
+
+
+def test_key_with_a_colon_of_before_keys_had_names_is_still_right() -> None:
+    for entry in (f"acme:{KEY}", f"a b:{KEY}".replace(" ", "+"), "acme:sh0rt-and-more"):
+        Keys([entry]).check_headers({b"x-api-key": entry.encode()})
+
+
+def test_long_project_is_kept_by_its_hash(collector: Collecting) -> None:
+    assert request(collector.port, f"/v1/analytics/{'x' * 5000}/", EVENT, {"X-API-Key": KEY}).status == 200
+    collector.stop()
+    assert [len(line["received_source"]) for line in stored(collector.folder)] == [64]
+
+
+def test_keys_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"HEADROOM_COLLECT_KEYS_FILE=.* cannot be read"):
+        Keys.of(settings(tmp_path, keys_file=str(tmp_path / "none")))
 
 
 def spelled(key: str, slashes: str = "\\", upper: bool = False) -> str:

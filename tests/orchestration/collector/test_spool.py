@@ -35,7 +35,8 @@ def numbered(number: int) -> dict[str, Any]:
 
 def pending_bytes(numbers: Iterable[int]) -> int:
     """Of these events, when each was taken by itself and all wait."""
-    frame = '{"received_at":"2026-11-20T08:00:00.000000Z","batch":[]}\n'
+    sender = '"received_key":"key-12345678","received_source":"demo"'
+    frame = f'{{"received_at":"2026-11-20T08:00:00.000000Z",{sender},"batch":[]}}\n'
     return sum(len(frame) + len(json.dumps(numbered(number))) for number in numbers)
 
 
