@@ -19,10 +19,9 @@ from typing import Any
 
 from orchestration.collector import escapes
 from orchestration.collector.answers import RefusedError
+from orchestration.collector.body_keys import BODY_FIELDS, candidates
 from orchestration.settings import Settings
 
-BODY_FIELDS = ("api_key", "writeKey", "token")
-"""Where PostHog's and Segment's libraries put their key: PostHog's send no header at all."""
 TOLERANCE_SECONDS = 300
 """How old, or how far ahead of our clock, a webhook's signature may be (Standard Webhooks)."""
 MIN_KEY_LENGTH = 16
@@ -103,6 +102,10 @@ class Keys:
         if own is not None:
             given.append(own.strip())
         return self._sender(given)
+
+    def check_text(self, body: bytes) -> None:
+        """Refuse a body that has a right key nowhere, before it is parsed."""
+        self._sender(list(candidates(body)))
 
     def check_body(self, root: Any) -> Sender:
         """Refuse a body that is no object with a right key in it."""

@@ -51,7 +51,7 @@ OTHER_COLUMNS = {
     "batch": "bigint",
 }
 RECEIVED_COLUMNS = {"received_key": "varchar"}
-"""Of calls and other events as well, in files that are younger than the names of keys: for people, no model reads them."""
+"""Of calls and other events as well, in files younger than the names of keys. For people: no model reads them."""
 REJECTED_COLUMNS = {
     "landed_file": "varchar",
     "origin": "varchar",

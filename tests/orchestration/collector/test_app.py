@@ -106,6 +106,13 @@ def test_empty_body_is_a_success_and_stores_nothing(collector: Collecting, body:
     assert list(collector.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/batch/", 400), ("/api/v1/events/", 400), ("/batch//", 400), ("/x/", 200)]
+)
+def test_slash_at_the_end_makes_no_difference(collector: Collecting, path: str, status: int) -> None:
+    assert post(collector.port, b"no json", path).status == status
+
+
 def test_line_has_the_time_of_arrival_and_the_events_as_they_were_sent(tmp_path: Path) -> None:
     text = b'{"event" : "api_call",\n "n": 12345678901234567890123,\r\n "f": 1.10, "u": "\\u00e9"}\n'
     with Collecting(settings(tmp_path)) as collector:
