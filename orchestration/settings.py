@@ -246,6 +246,18 @@ class Settings(BaseSettings):
     collect_max_connections: int = Field(
         2000, alias="HEADROOM_COLLECT_MAX_CONNECTIONS", ge=1, description="at once; idle ones make room, more get 503"
     )
+    collect_grace_seconds: float = Field(
+        0,
+        alias="HEADROOM_COLLECT_GRACE_SECONDS",
+        ge=0,
+        description="for which it still serves after SIGTERM, while /readyz answers 503; a second signal ends them",
+    )
+    collect_stop_seconds: float = Field(
+        10,
+        alias="HEADROOM_COLLECT_STOP_SECONDS",
+        gt=0,
+        description="after these, that a stop waits for requests under way and for the disk",
+    )
     collect_request_seconds: float = Field(
         30, alias="HEADROOM_COLLECT_REQUEST_SECONDS", gt=0, description="for sending a request, and taking the answer"
     )

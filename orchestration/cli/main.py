@@ -262,10 +262,11 @@ def rejected(
 def collect() -> None:
     """Take events over HTTP on 127.0.0.1, until Ctrl-C: what is acknowledged is on disk, for ingest to find."""
     from orchestration.collector.server import serve
+    from orchestration.collector.spool import HungWriterError
 
     try:
         serve(_settings())
-    except ValueError as error:
+    except (ValueError, HungWriterError) as error:
         fail(str(error))
 
 

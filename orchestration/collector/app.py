@@ -137,7 +137,8 @@ class Collector:
         self.figures = figures
         self.max_body_bytes = settings.collect_max_body_bytes
         self.origins = Origins.of(settings)
-        self._keys = keys
+        self.keys = keys
+        """May be exchanged while it serves."""
         self._max_events = settings.collect_max_events
         self._fixed_now = settings.fixed_now
         self._schema = Answer(200, SCHEMA.read_bytes(), content_type=b"application/schema+json")
@@ -147,14 +148,14 @@ class Collector:
         """A POST whose body is to be read; None where it is not worth reading and the answer was given already."""
         request = Request(path, headers, bodies.Share(self.budget), reply)
         try:
-            request.proof = proof = self._keys.check_headers(headers)
+            request.proof = proof = self.keys.check_headers(headers)
             if isinstance(proof, Sender):
                 request.sender = proof
             kind = headers.get(b"content-type")
             if kind is not None and cloudevents.VERSION_HEADER not in headers:
                 request.route = route_of_type(path, kind)
             if proof is Proof.IN_BODY and (request.route is _LOGS or cloudevents.VERSION_HEADER in headers):
-                self._keys.check_body(None)  # these bodies have no place for a key
+                self.keys.check_body(None)  # these bodies have no place for a key
             declared = headers.get(b"content-length")
             if declared is not None:
                 if int(declared) > self.max_body_bytes:
@@ -179,7 +180,7 @@ class Collector:
             if accepted or quarantined:
                 sender = request.sender
                 source = project_of(request.path) or (sender.name if sender.is_named else None)
-                lines = [self._keys.scrub(line) for line in batch.lines(self._received_at(), sender.name, source)]
+                lines = [self.keys.scrub(line) for line in batch.lines(self._received_at(), sender.name, source)]
                 request.share.hold(sum(map(len, lines)))
                 self.spool.append(lines, lambda problem: self._stored(request, problem))
             else:
@@ -190,7 +191,7 @@ class Collector:
             self.refuse(request, self._unexpected())
 
     def _unexpected(self) -> RefusedError:
-        text = self._keys.scrub(traceback.format_exc().encode(errors="replace")).decode()
+        text = self.keys.scrub(traceback.format_exc().encode(errors="replace")).decode()
         logger.error("unexpected, while taking a request\n%s", text)
         return answers.unavailable("unexpected", "something went wrong here: send it again", 5)
 
@@ -229,7 +230,7 @@ class Collector:
     def _parse(self, request: Request, raw: bytes) -> ParsedBody:
         headers, proof = request.headers, request.proof
         if proof is Proof.SIGNATURE:
-            request.sender = self._keys.check_signature(headers, raw, time.time())
+            request.sender = self.keys.check_signature(headers, raw, time.time())
         body = raw
         encoding = headers.get(b"content-encoding", b"")
         try:
@@ -240,10 +241,10 @@ class Collector:
             if request.route.is_sdk:
                 raise RefusedError(400, "compression", "the compressed body is damaged or incomplete") from None
             if proof is Proof.IN_BODY:
-                self._keys.check_body(None)
+                self.keys.check_body(None)
             return ParsedBody(bad_lines=[raw])  # syslog-ng repeats a 4xx for ever
         if proof is Proof.IN_BODY:
-            self._keys.check_text(body)
+            self.keys.check_text(body)
         if cloudevents.VERSION_HEADER in headers:
             batch = cloudevents.parse_binary(headers, body)
         elif request.route is _LOGS:
@@ -251,7 +252,7 @@ class Collector:
         else:
             batch = bodies.parse(body, is_sdk=request.route.is_sdk, max_events=self._max_events)
         if proof is Proof.IN_BODY:
-            request.sender = self._keys.check_body(batch.root)
+            request.sender = self.keys.check_body(batch.root)
         key = headers.get(b"idempotency-key") or (headers.get(b"webhook-id") if proof is Proof.SIGNATURE else None)
         if key:
             batch.give_ids(key)

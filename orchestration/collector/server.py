@@ -6,6 +6,7 @@ import logging
 import resource
 import signal
 import socket
+import threading
 
 import uvloop
 
@@ -18,11 +19,11 @@ from orchestration.collector.objects import ObjectWriter
 from orchestration.collector.protocol import Connection
 from orchestration.collector.segments import SegmentWriter
 from orchestration.collector.spool import Spool
-from orchestration.settings import Settings
+from orchestration.settings import Settings, load
 
 FOLDER = leftovers.FOLDER
-DRAIN_SECONDS = 10.0
-"""How long a stop waits for requests that are under way."""
+SEAL_SECONDS = 1.0
+"""What a stop gives the disk at least, where the requests under way took all of its time."""
 TICK_SECONDS = 0.1
 _BACKLOG = 2048
 _OTHER_FILES = 64
@@ -30,18 +31,38 @@ _OTHER_FILES = 64
 logger = logging.getLogger("headroom.collector")
 
 
+class Stopping:
+    """That the process was asked to stop, and how. Two signals are in a hurry, and so is Ctrl-C."""
+
+    def __init__(self) -> None:
+        self.asked = asyncio.Event()
+        self.hurried = asyncio.Event()
+
+    def ask(self) -> None:
+        if self.asked.is_set():
+            self.hurried.set()
+        self.asked.set()
+
+    def hurry(self) -> None:
+        self.hurried.set()
+        self.asked.set()
+
+
 def serve(settings: Settings) -> None:
     """Collect events until SIGINT or SIGTERM.
 
+    SIGHUP reads the keys again, from `.env` and the file of keys.
+
     :raises ValueError: no usable key, address or folder; the message says what to do.
+    :raises HungWriterError: the disk or the bucket did not answer, so that the process stops without it.
     """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     keys = Keys.of(settings)
-    # Parsed events are freed without the garbage collector, and what is there now stays: let it look rarely.
-    gc.freeze()
-    gc.set_threshold(50_000, 10, 100)
     _allow_files(2 * settings.collect_max_connections + _OTHER_FILES)
     with _bound(settings.collect_host, settings.collect_port) as bound:
+        # Parsed events are freed without the garbage collector, and what is there now stays: let it look rarely.
+        gc.freeze()
+        gc.set_threshold(50_000, 10, 100)
         try:
             uvloop.run(_run(settings, keys, bound))
         except OSError as error:
@@ -53,15 +74,17 @@ def serve(settings: Settings) -> None:
 
 
 async def _run(settings: Settings, keys: Keys, bound: socket.socket) -> None:
-    stopping = asyncio.Event()
+    stopping = Stopping()
     loop = asyncio.get_running_loop()
-    for name in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(name, stopping.set)
+    loop.add_signal_handler(signal.SIGINT, stopping.hurry)
+    loop.add_signal_handler(signal.SIGTERM, stopping.ask)
     await run(settings, keys, bound, stopping)
 
 
-async def run(settings: Settings, keys: Keys, bound: socket.socket, stopping: asyncio.Event) -> None:
-    """Serve on a bound socket until the event is set; then finish what is under way, and seal.
+async def run(settings: Settings, keys: Keys, bound: socket.socket, stopping: Stopping) -> None:
+    """Serve on a bound socket until it is asked to stop; then finish what is under way, and seal.
+
+    For `collect_grace_seconds` it still serves while `/readyz` answers 503: so long a load balancer may need to see it.
 
     :raises OSError: the folder cannot be made or read.
     :raises ValueError: the bucket's address cannot be used.
@@ -69,8 +92,9 @@ async def run(settings: Settings, keys: Keys, bound: socket.socket, stopping: as
     loop = asyncio.get_running_loop()
     figures = Metrics()
     spool = spool_of(settings, figures)
+    collector = Collector(settings, keys, spool, figures)
     clients = Clients(
-        Collector(settings, keys, spool, figures),
+        collector,
         settings.collect_max_connections,
         settings.collect_request_seconds,
         settings.collect_idle_seconds,
@@ -81,19 +105,37 @@ async def run(settings: Settings, keys: Keys, bound: socket.socket, stopping: as
     server = await loop.create_server(lambda: Connection(clients), sock=bound, backlog=_BACKLOG)
     host, port, *_ = bound.getsockname()
     logger.info("collecting events on http://%s:%d into %s", host, port, spool.place)
-    while not stopping.is_set():
+    if threading.current_thread() is threading.main_thread():
+        loop.add_signal_handler(signal.SIGHUP, reload_keys, collector)
+    while not stopping.asked.is_set():
         clients.tick(loop.time())
-        await _tick(stopping)
-    logger.info("stopping: %d connections", len(clients.connections))
+        await _tick(stopping.asked)
     spool.is_stopping = True
+    until = loop.time() + settings.collect_grace_seconds
+    if loop.time() < until and not stopping.hurried.is_set():
+        logger.info("stopping in %g seconds: /readyz says so", settings.collect_grace_seconds)
+    while loop.time() < until and not stopping.hurried.is_set():
+        clients.tick(loop.time())
+        await _tick(stopping.hurried)
+    logger.info("stopping: %d connections", len(clients.connections))
     server.close()
     clients.stop()
-    last_moment = loop.time() + DRAIN_SECONDS
+    last_moment = loop.time() + settings.collect_stop_seconds
     while clients.connections and loop.time() < last_moment:
         clients.tick(loop.time())
         await asyncio.sleep(TICK_SECONDS / 10)
     clients.abort()
-    await spool.stop()
+    await spool.stop(max(SEAL_SECONDS, last_moment - loop.time()))
+
+
+def reload_keys(collector: Collector) -> None:
+    """Take the keys that are configured now; those of before stay where these cannot be used."""
+    try:
+        collector.keys = Keys.of(load())
+    except ValueError as error:
+        logger.error("keys were not reloaded, those of before stay in use: %s", error)
+    else:
+        logger.info("keys were reloaded: %s", ", ".join(collector.keys.names))
 
 
 def spool_of(settings: Settings, figures: Metrics) -> Spool:
@@ -109,9 +151,9 @@ def spool_of(settings: Settings, figures: Metrics) -> Spool:
     return Spool(writer, figures, seal_seconds=settings.collect_seal_seconds, wait_seconds=wait_seconds)
 
 
-async def _tick(stopping: asyncio.Event) -> None:
+async def _tick(until: asyncio.Event) -> None:
     try:
-        await asyncio.wait_for(stopping.wait(), TICK_SECONDS)
+        await asyncio.wait_for(until.wait(), TICK_SECONDS)
     except TimeoutError:
         return
 

@@ -28,6 +28,16 @@ Told = Callable[[str | None], None]
 """What is called in the end: with None when the lines are durable, with what went wrong when they are not."""
 
 
+class HungWriterError(Exception):
+    """The disk or the bucket neither takes what it was given nor refuses it."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"The collector stopped without {place}, which does not answer: look at that disk or bucket. What was"
+            " acknowledged is there; the next collector that runs on it seals it."
+        )
+
+
 class Writer(Protocol):
     """Where lines become durable: see `SegmentWriter`."""
 
@@ -224,14 +234,22 @@ class Spool:
 
             self._submit(self._writer.probe, report)
 
-    async def stop(self) -> None:
-        """Write what is pending, seal, and take nothing any more."""
+    async def stop(self, limit_seconds: float) -> None:
+        """Write what is pending, seal, and take nothing any more.
+
+        :raises HungWriterError: that took longer; what is pending was not acknowledged.
+        """
         self.is_stopping = True
-        while self._is_busy:
-            self._is_idle.clear()
-            await self._is_idle.wait()
-        self._is_closed = True
-        await self._thread.finished(self._writer.seal)
+        try:
+            async with asyncio.timeout(limit_seconds):
+                while self._is_busy:
+                    self._is_idle.clear()
+                    await self._is_idle.wait()
+                self._is_closed = True
+                await self._thread.finished(self._writer.seal)
+        except TimeoutError:
+            self._is_closed = True
+            raise HungWriterError(self.place) from None
         self._thread.close()
 
 

@@ -26,7 +26,7 @@ from tests.orchestration.collector.loopback import (
     request,
     settings,
 )
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 
 def numbered(number: int) -> dict[str, Any]:
@@ -210,7 +210,7 @@ def test_stop_writes_what_is_pending_and_takes_nothing_more(tmp_path: Path) -> N
         for number in range(3):
             storage.append([b'{"batch":[%d]}\n' % number], told.append)
             await asyncio.sleep(0)  # the first is being written when the others come
-        await storage.stop()
+        await storage.stop(PATIENCE_SECONDS)
         storage.append([b"late\n"], told.append)
         storage.check(told.append)
         await asyncio.sleep(0)
