@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -245,6 +245,18 @@ class Settings(BaseSettings):
     )
     collect_max_connections: int = Field(
         2000, alias="HEADROOM_COLLECT_MAX_CONNECTIONS", ge=1, description="at once; idle ones make room, more get 503"
+    )
+    collect_workers: int = Field(
+        1,
+        alias="HEADROOM_COLLECT_WORKERS",
+        ge=1,
+        le=64,
+        description="processes that share the port; each has the limits of bytes and connections for itself",
+    )
+    collect_access_log: Literal["off", "text", "json"] = Field(
+        "off",
+        alias="HEADROOM_COLLECT_ACCESS_LOG",
+        description="off, text or json: a line on standard output for each request but probes",
     )
     collect_grace_seconds: float = Field(
         0,

@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 
-from orchestration.collector import answers, bodies, cloudevents, metrics, otlp
+from orchestration.collector import access_log, answers, bodies, cloudevents, metrics, metrics_page, otlp
 from orchestration.collector.answers import Answer, RefusedError
 from orchestration.collector.cors import PREFLIGHT, Origins
 from orchestration.collector.keys import Keys, Proof, Sender
@@ -108,13 +108,20 @@ class Request:
     """One request on its way, from its headers to its answer."""
 
     __slots__ = (
-        *("accepted", "answer", "body_bytes", "headers", "path", "proof"),
+        *("accepted", "answer", "began_at_seconds", "body_bytes", "client", "headers", "path", "proof"),
         *("quarantined", "reply", "route", "sender", "share"),
     )
 
     def __init__(
-        self, path: str, headers: dict[bytes, bytes], share: bodies.Share, reply: Callable[[Answer], None]
+        self,
+        path: str,
+        headers: dict[bytes, bytes],
+        share: bodies.Share,
+        reply: Callable[[Answer], None],
+        client: str = "",
     ) -> None:
+        self.began_at_seconds = time.perf_counter()
+        self.client = client
         self.path = path
         self.route = route_of(path)
         self.headers = headers
@@ -141,12 +148,17 @@ class Collector:
         """May be exchanged while it serves."""
         self._max_events = settings.collect_max_events
         self._fixed_now = settings.fixed_now
+        self.access_log: access_log.AccessLog | None = None
         self._schema = Answer(200, SCHEMA.read_bytes(), content_type=b"application/schema+json")
         figures.pending_bytes = lambda: self.budget.used_bytes
+        self.all_figures: Callable[[], list[metrics.Snapshot]] = lambda: [figures.snapshot()]
+        """Those of the other workers as well, where there are any."""
 
-    def begin(self, path: str, headers: dict[bytes, bytes], reply: Callable[[Answer], None]) -> Request | None:
+    def begin(
+        self, path: str, headers: dict[bytes, bytes], reply: Callable[[Answer], None], client: str = ""
+    ) -> Request | None:
         """A POST whose body is to be read; None where it is not worth reading and the answer was given already."""
-        request = Request(path, headers, bodies.Share(self.budget), reply)
+        request = Request(path, headers, bodies.Share(self.budget), reply, client)
         try:
             request.proof = proof = self.keys.check_headers(headers)
             if isinstance(proof, Sender):
@@ -204,7 +216,8 @@ class Collector:
         """Answer a request of which nothing is stored."""
         request.share.hold(0)
         self.figures.refused[refusal.reason] += 1
-        self._answer(request, refusal.answer)
+        request.accepted = 0
+        self._answer(request, refusal.answer, refusal.reason)
 
     def forget(self, request: Request) -> None:
         """The client is gone before the end of its request."""
@@ -221,11 +234,35 @@ class Collector:
         figures.events += request.accepted
         figures.quarantined_lines += request.quarantined
         figures.body_bytes += request.body_bytes
+        figures.requests_of_keys[request.sender.name] += 1
+        figures.events_of_keys[request.sender.name] += request.accepted
         self._answer(request, request.answer)
 
-    def _answer(self, request: Request, answer: Answer) -> None:
+    def _answer(self, request: Request, answer: Answer, reason: str = "") -> None:
+        seconds = time.perf_counter() - request.began_at_seconds
         self.figures.requests[request.route.template, answer.status] += 1
+        self.figures.observe_request(request.route.template, seconds)
+        if self.access_log is not None:
+            self._log(request, answer, seconds, reason)
         request.reply(answer)
+
+    def _log(self, request: Request, answer: Answer, seconds: float, reason: str) -> None:
+        path = self.keys.scrub(request.path[: access_log.MAX_PATH].encode()).decode()
+        fields: access_log.Fields = {
+            "time": access_log.now(),
+            "client": request.client,
+            "method": "POST",
+            "path": path,
+            "status": answer.status,
+            "seconds": round(seconds, 6),
+            "bytes": request.body_bytes,
+            "events": request.accepted,
+            "key": request.sender.name,
+        }
+        if reason:
+            fields["refused"] = reason
+        assert self.access_log is not None
+        self.access_log.add(fields)
 
     def _parse(self, request: Request, raw: bytes) -> ParsedBody:
         headers, proof = request.headers, request.proof
@@ -278,7 +315,7 @@ class Collector:
             self.spool.check(lambda problem: reply(self._readiness(problem)))
             return
         elif path == "/metrics":
-            answer = Answer(200, self.figures.text(), content_type=metrics.CONTENT_TYPE)
+            answer = Answer(200, metrics_page.page(self.all_figures()), content_type=metrics_page.CONTENT_TYPE)
         elif path == "/v1/schema.json":
             answer = self._schema
         else:

@@ -32,7 +32,7 @@ from orchestration.settings import load
 from orchestration.collector.server import serve
 from orchestration.collector.spool import HungWriterError
 try:
-    serve(load())
+    raise SystemExit(serve(load()))
 except (ValueError, HungWriterError) as error:
     raise SystemExit(str(error))
 """
