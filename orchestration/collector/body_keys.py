@@ -22,15 +22,17 @@ def candidates(body: bytes) -> Iterator[bytes]:
     for name in BODY_FIELDS:
         field = b'"%b"' % name.encode()
         start, end = 0, len(body)
-        for _ in range(MAX_PLACES):
-            if (place := body.find(field, start)) < 0:
+        for count in range(
+            2 * MAX_PLACES
+        ):  # first the last one: it is there at once where the key is behind the events
+            is_from_end = count == 0 or count > MAX_PLACES
+            place = body.rfind(field, start, end) if is_from_end else body.find(field, start, end)
+            if place < 0:
                 break
-            start = place + len(field)
-            yield from _value(body, start)
-        for _ in range(MAX_PLACES):
-            if (place := body.rfind(field, start, end)) < 0:
-                break
-            end = place
+            if is_from_end:
+                end = place
+            else:
+                start = place + len(field)
             yield from _value(body, place + len(field))
 
 

@@ -11,7 +11,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -105,7 +105,7 @@ class Keys:
 
     def check_text(self, body: bytes) -> None:
         """Refuse a body that has a right key nowhere, before it is parsed."""
-        self._sender(list(candidates(body)))
+        self._sender(candidates(body))
 
     def check_body(self, root: Any) -> Sender:
         """Refuse a body that is no object with a right key in it."""
@@ -141,16 +141,16 @@ class Keys:
                 text = spellings.sub(REMOVED, text)
         return text
 
-    def _sender(self, given: Sequence[bytes]) -> Sender:
-        """Whose key is among the given ones; the first of several that are right."""
-        found: bytes | None = None
+    def _sender(self, given: Iterable[bytes]) -> Sender:
+        """Whose key is the first of the given ones that is right. It is compared with every key."""
         for value in given:
+            found: bytes | None = None
             for key in self._keys:
-                if hmac.compare_digest(key, value) and found is None:
+                if hmac.compare_digest(key, value):
                     found = key
-        if found is None:
-            raise self._refusal()
-        return self._senders[found]
+            if found is not None:
+                return self._senders[found]
+        raise self._refusal()
 
     @staticmethod
     def _refusal() -> RefusedError:

@@ -188,8 +188,8 @@ def test_events_arrive_when_the_collector_was_full(producer: Producer, tmp_path:
     collector = loopback.Program(tmp_path / "data", {"HEADROOM_COLLECT_MAX_CONNECTIONS": "1"})
     options = {"max_age_seconds": 0.01, "is_problem_expected": True, "close_seconds": SECONDS}
     with collector.running() as port, loopback.raw_connection(port) as other:
-        other.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert b"200 OK" in loopback.read_reply(other)
+        other.sendall(loopback.head("/x", "Expect: 100-continue", "Content-Length: 10"))
+        assert b"100 Continue" in other.recv(1000)  # one that is idle would make room
         with producer.started(port, CALLS, **options) as process:
             assert process.stdout is not None
             assert "503" in process.stdout.readline()
