@@ -2,20 +2,46 @@
 
 import csv
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import typer
 from rich import box
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
 from orchestration.usage.findings import Finding
+from orchestration.usage.formatting import printable
 
-console = Console(width=None if sys.stdout.isatty() else 170, soft_wrap=False, highlight=False)
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
+
+
+class PrintableConsole(Console):
+    """A console whose texts, wherever they come from, cannot speak to the terminal: lines, names of files, errors."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for segment in super().render(renderable, options):
+            yield segment if segment.control else Segment(printable(segment.text, keeps_lines=True), segment.style)
+
+
+class _Terminal:
+    """The standard output where it is a terminal."""
+
+    def write(self, text: str) -> int:
+        return sys.stdout.write(printable(text, keeps_lines=True))
+
+
+console = PrintableConsole(width=None if sys.stdout.isatty() else 170, soft_wrap=False, highlight=False)
+
+
+def plain_output() -> "SupportsWrite[str]":
+    """Where text goes that is not wrapped and not styled, such as CSV: as it is to a file, printable to a terminal."""
+    return _Terminal() if sys.stdout.isatty() else sys.stdout
 
 
 def print_error(message: str) -> None:
@@ -31,13 +57,13 @@ def fail(message: str) -> NoReturn:
 
 def print_log(line: str, style: str) -> None:
     """A line on stderr, however long."""
-    Console(stderr=True, soft_wrap=True, highlight=False).print(Text(line, style))
+    PrintableConsole(stderr=True, soft_wrap=True, highlight=False).print(Text(line, style))
 
 
 def print_rows(rows: list[dict[str, Any]], as_csv: bool) -> None:
     """The answer to a query, as a table or as CSV."""
     if as_csv:
-        writer = csv.writer(sys.stdout, lineterminator="\n")
+        writer = csv.writer(plain_output(), lineterminator="\n")
         writer.writerow(rows[0] if rows else [])
         writer.writerows([_cell(value) for value in row.values()] for row in rows)
         return

@@ -22,7 +22,7 @@ from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
 from orchestration.lake.lake import Lake
 from orchestration.lake.landing import LandedFile
-from orchestration.lake.sources import Sources
+from orchestration.lake.sources import Skipped, Sources
 from orchestration.ledger import check
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import RefusedError
@@ -110,19 +110,25 @@ def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
     except (OSError, ValueError) as error:
         yield Finding("landing", f"cannot be looked at ({error}): set HEADROOM_LANDING, HEADROOM_LANDING_URL")
         return
-    for entry in skipped[:LISTED]:
-        # what cannot be read may hold events, what is of another kind hardly does
-        yield Finding(f"landing: {entry.path}", f"{entry.reason}", is_needed="cannot be" in entry.reason)
-    if len(skipped) > LISTED:
-        yield Finding("landing", f"{len(skipped) - LISTED:,} more that are not read", is_needed=False)
     if is_ledger_usable and check.exists(config.ledger_url):
         ledger = Ledger(config.ledger_url)
         known = {file["path"]: LandedFile(**file) for file in ledger.landed_files()}
         ledger.close()
         whole = {path: file.found for path, file in known.items() if file.is_complete}
+        there = {file.path: file for file in found}
+        skipped += [
+            Skipped(path, file.damage or "")
+            for path, file in known.items()
+            if file.is_refused and there.get(path) == file.found
+        ]
         found = [file for file in found if whole.get(file.path) != file]
+    for entry in skipped[:LISTED]:
+        yield Finding(f"landing: {entry.path}", entry.reason)
+    if len(skipped) > LISTED:
+        yield Finding("landing", f"{len(skipped) - LISTED:,} more that are not read")
     waiting = sum(1 for file in found if file.stored_bytes)
-    yield Finding(f"landing: {waiting:,} files wait to be read" if waiting else "landing: everything is read")
+    if waiting or not skipped:
+        yield Finding(f"landing: {waiting:,} files wait to be read" if waiting else "landing: everything is read")
 
 
 def _newest_call(config: Settings) -> Finding:
@@ -212,8 +218,11 @@ def _published(config: Settings) -> Iterator[Finding]:
     if now - quality["as_of"] >= timedelta(hours=config.stale_after_hours):
         problem = "no run has come this far since: `headroom run` says what stops it, `headroom ui` has the failed runs"
     yield Finding(f"{subject}: counted {_age(now, quality['as_of'])} ago", problem)
-    lines = quality["rejected_lines"]
-    yield Finding(f"quarantine: {lines:,} lines{'; `headroom rejected` explains them' if lines else ''}")
+    lines, lost = quality["rejected_lines"], quality.get("lost_events") or 0
+    about = f", about {lost:,} events" if lost > lines else ""
+    yield Finding(f"quarantine: {lines:,} lines{about}{'; `headroom rejected` explains them' if lines else ''}")
+    if quality.get("events_ahead"):  # a copy of an earlier version has none
+        yield from _clocks(config)
     if config.lake_keep_days:
         _, held_by = usage_query.dispensable_before(config.published, now, config.lake_keep_days)
         yield Finding(
@@ -221,6 +230,17 @@ def _published(config: Settings) -> Iterator[Finding]:
             held_by and f"more than HEADROOM_LAKE_KEEP_DAYS says, because of {held_by}",
             is_needed=False,
         )
+
+
+def _clocks(config: Settings) -> Iterator[Finding]:
+    rows = published_copy.query(config.published, "from events_ahead order by furthest_at desc, producer")
+    for row in rows[:LISTED]:
+        words = f"{row['event_count']:,} of its events are ahead of ours, the furthest at"
+        remedy = "they count when their time has come: set the clock, or the zone, of the producer"
+        problem = f"{words} {row['furthest_at']:%Y-%m-%d %H:%M} UTC; {remedy}"
+        yield Finding(f"clock of {row['producer']}", problem, is_needed=False)
+    if len(rows) > LISTED:
+        yield Finding("clocks", f"{len(rows) - LISTED:,} more producers are ahead: see events_ahead", is_needed=False)
 
 
 def _daemon(config: Settings) -> Finding:

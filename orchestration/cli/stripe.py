@@ -1,7 +1,6 @@
 """`headroom stripe`: what would be sent, sending it, why it was billed so, and whether Stripe is set up for it."""
 
 import csv
-import sys
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -17,7 +16,7 @@ from orchestration.billing.problems import problems as find_problems
 from orchestration.billing.standing import standing
 from orchestration.channels.stripe import connect_meter, connect_products
 from orchestration.cli import stripe_credit, stripe_events, stripe_problems, stripe_rehearsal, stripe_tables
-from orchestration.cli.console import console, fail, print_findings
+from orchestration.cli.console import console, fail, plain_output, print_findings
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 from orchestration.usage.units import METER
@@ -198,7 +197,7 @@ def statement(
         fail(str(error))
     for each in found:
         if as_csv:
-            csv.writer(sys.stdout, lineterminator="\n").writerows(statements.table(each))
+            csv.writer(plain_output(), lineterminator="\n").writerows(statements.table(each))
         else:
             stripe_tables.print_statement(each)
     for customer in dict.fromkeys(each.stripe_customer_id for each in found if not as_csv):

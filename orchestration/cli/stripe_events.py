@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from rich.text import Text
 
 from orchestration.billing.event_trail import COLUMNS, EventTrail, row
-from orchestration.cli.console import console
+from orchestration.cli.console import console, plain_output
 from orchestration.usage.formatting import printable
 
 
@@ -30,7 +30,7 @@ def print_events(trails: Iterable[EventTrail]) -> None:
 
 def write_events(trails: Iterable[EventTrail]) -> None:
     """CSV on stdout, one row for each event as it is read."""
-    rows = csv.writer(sys.stdout, lineterminator="\n")
+    rows = csv.writer(plain_output(), lineterminator="\n")
     rows.writerow(COLUMNS)
     for trail in trails:
         rows.writerows(row(trail.explanation.stripe_customer_id, event) for event in trail)

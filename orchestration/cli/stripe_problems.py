@@ -1,7 +1,6 @@
 """What `headroom stripe problems` prints: what is not billed as counted, by customer and cause, and what waits."""
 
 import csv
-import sys
 from collections.abc import Iterator, Sequence
 
 from rich.text import Text
@@ -9,7 +8,7 @@ from rich.text import Text
 from orchestration.billing.certificate import Certificate
 from orchestration.billing.problems import Problem, total
 from orchestration.billing.revisions import Report
-from orchestration.cli.console import console
+from orchestration.cli.console import console, plain_output
 from orchestration.usage.formatting import counted
 from orchestration.usage.standing import Standing
 
@@ -59,7 +58,7 @@ def print_settled(reports: Sequence[Report], certificates: Sequence[Certificate]
 
 def write_problems(problems: Sequence[Problem]) -> None:
     """The same as CSV on stdout, one row for each."""
-    csv.writer(sys.stdout, lineterminator="\n").writerows(_rows(problems))
+    csv.writer(plain_output(), lineterminator="\n").writerows(_rows(problems))
 
 
 def _rows(problems: Sequence[Problem]) -> Iterator[Sequence[object]]:

@@ -8,7 +8,6 @@ from decimal import Decimal
 from typing import Any
 
 from rich import box
-from rich.console import Console
 from rich.measure import Measurement
 from rich.progress import Progress, TextColumn
 from rich.table import Table
@@ -20,7 +19,7 @@ from orchestration.billing.reporter import SendResult
 from orchestration.billing.revisions import Report
 from orchestration.billing.statement import BilledHour, Statement
 from orchestration.billing.statements import Explanation
-from orchestration.cli.console import console
+from orchestration.cli.console import PrintableConsole, console
 from orchestration.usage.formatting import counted, printable
 
 LISTED = 20
@@ -268,7 +267,7 @@ def _table(*columns: str) -> Table:
 def _print_whole(table: Table) -> None:
     """As wide as it is: a narrow terminal wraps its lines, and no id is cut off."""
     width = Measurement.get(console, console.options.update(max_width=10_000), table).maximum
-    wide = Console(file=console.file, width=max(width, console.width), force_terminal=console.is_terminal)
+    wide = PrintableConsole(file=console.file, width=max(width, console.width), force_terminal=console.is_terminal)
     wide.print(table, highlight=False)
 
 

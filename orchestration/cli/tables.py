@@ -12,7 +12,7 @@ from rich.text import Text
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.channels.preview import SEVERITY_STYLES, print_digest
 from orchestration.channels.slack.blocks import message_text
-from orchestration.cli.console import console, print_error
+from orchestration.cli.console import console, plain_output, print_error
 from orchestration.cli.run import RunResult
 from orchestration.lake.lake import Batch
 from orchestration.ledger.ledger import Delivery, Ledger, State
@@ -20,6 +20,7 @@ from orchestration.messages.account_wording import hits_cap, name_of
 from orchestration.settings import Settings
 from orchestration.usage.events import Rejection
 from orchestration.usage.formatting import format_pct, printable, sparkline
+from orchestration.usage.hints import find_hint
 from orchestration.usage.units import METER
 from orchestration.warehouse import published_copy, queries
 
@@ -170,7 +171,7 @@ def print_delivery(delivery: Delivery) -> None:
     elif "base64" in (file := delivery.payload.get("file", {})):
         console.print(Text(f"{file['name']}: {printable(file['alt_text'])}"))
     elif file:
-        print(file["content"], end="")  # noqa: T201 - a file for pipes: not wrapped, not styled
+        plain_output().write(file["content"])
     else:
         text = message_text(delivery.payload["message"])
         console.print("\n".join(printable(line) for line in text.split("\n")), markup=False)
@@ -234,13 +235,15 @@ def print_rejected(config: Settings, limit: int) -> None:
     """
     reasons = published_copy.query(
         config.published,
-        "select reason, count(*) as lines from events_rejected group by reason order by lines desc, reason",
+        """select reason, count(*) as lines, sum(lost_events) as events from events_rejected group by reason
+           order by lines desc, reason""",
     )
     if not reasons:
         console.print("No line was rejected.")
     for row in reasons:
         reason = Rejection(row["reason"])
-        console.print(Text(f"{row['lines']:,} × {reason}", "bold"), Text(f"— {reason.explanation}"))
+        lost = f", about {row['events']:,} events" if row["events"] > row["lines"] else ""
+        console.print(Text(f"{row['lines']:,} × {reason}{lost}", "bold"), Text(f"— {reason.explanation}"))
         for line in published_copy.query(
             config.published,
             """select landed_file, line_number, item, line, problem from events_rejected where reason = ?
@@ -249,4 +252,7 @@ def print_rejected(config: Settings, limit: int) -> None:
         ):
             item = f" (event {line['item']} of the line)" if line["item"] else ""
             said = line["problem"] or line["line"][:100]
-            console.print(Text(f"    {line['landed_file']}:{line['line_number']}{item}  {said}"))
+            place = f"{line['landed_file']}:{line['line_number']}{item}"
+            console.print(Text(f"    {printable(place)}  {printable(said)}"))
+            if hint := find_hint(line["landed_file"], line["line"]):
+                console.print(Text(f"    {hint}", "dim"))

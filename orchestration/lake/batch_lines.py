@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from orchestration.lake import landing
 from orchestration.lake.landing import LandedFile
-from orchestration.lake.sources import Skipped, Source
+from orchestration.lake.sources import Skipped, Source, unreadable_now
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,10 @@ class BatchLines:
     skipped: list[Skipped] = field(default_factory=list)
     damaged: list[LandedFile] = field(default_factory=list)
     """Files that this batch read up to where they are damaged."""
+    unread_bytes: dict[str, int] = field(default_factory=dict)
+    """Of these, as stored; only where it is known."""
+    begun: list[LandedFile] = field(default_factory=list)
+    """Files as they were when this batch began to read them."""
 
     def raw(self, wanted: Sequence[int] | None = None) -> pa.RecordBatchReader:
         """The lines with the numbers `wanted`, in ascending order, or all, for `JUDGE_LINES`."""
@@ -70,16 +74,16 @@ class BatchLines:
         texts = [line for _, line in lines]
         try:
             raw = pa.array(texts, pa.binary()).cast(pa.string())
-            is_utf8 = pa.repeat(True, len(texts))
+            undecoded = pa.nulls(len(texts), pa.string())
         except pa.ArrowInvalid:
-            raw = pa.array([line.decode("utf-8", "backslashreplace") for line in texts], pa.string())
-            is_utf8 = pa.array([_is_utf8(line) for line in texts], pa.bool_())
+            raw = pa.array([line.decode("utf-8", "replace") for line in texts], pa.string())
+            undecoded = pa.array([_undecoded(line) for line in texts], pa.string())
         return pa.record_batch(
             [
                 pa.array([seq for seq, _ in lines], pa.int64()),
                 pa.repeat(pa.scalar(0, pa.int64()), len(texts)),
                 raw,
-                is_utf8,
+                undecoded,
                 pa.array([part.file.path for part in parts], pa.string()),
                 pa.array([part.file.origin for part in parts], pa.string()),
                 pa.array(
@@ -97,7 +101,7 @@ _LINES = pa.schema(
         ("seq", pa.int64()),
         ("item", pa.int64()),
         ("raw", pa.string()),
-        ("is_utf8", pa.bool_()),
+        ("undecoded", pa.string()),
         ("landed_file", pa.string()),
         ("origin", pa.string()),
         ("line_number", pa.int64()),
@@ -118,7 +122,10 @@ def stage(source: Source, plan: Iterable[LandedFile | Skipped], path: Path, limi
                 staged.files[entry.path] = entry
                 continue
             try:
-                for state, pieces in landing.read(source, entry, limit_bytes - size_bytes):
+                reading = landing.read(source, entry, limit_bytes - size_bytes, staged.unread_bytes)
+                for number, (state, pieces) in enumerate(reading):
+                    if number == 0:
+                        staged.begun.append(entry)
                     for piece in pieces:
                         staged.parts.append(LineRun(staged.lines, entry, piece.first_line))
                         staged.blocks.append(Block(staged.lines, piece.count, size_bytes, len(piece.lines)))
@@ -129,7 +136,7 @@ def stage(source: Source, plan: Iterable[LandedFile | Skipped], path: Path, limi
                     if state.is_complete and state.damage:
                         staged.damaged.append(state)
             except OSError as error:
-                staged.skipped.append(Skipped(entry.path, f"cannot be read: {error.strerror}"))
+                staged.skipped.append(unreadable_now(entry.path, error))
             if size_bytes >= limit_bytes:
                 break
     staged.parts = list(_merged(staged.parts))
@@ -149,9 +156,10 @@ def _merged(parts: Iterable[LineRun]) -> Iterator[LineRun]:
             yield part
 
 
-def _is_utf8(line: bytes) -> bool:
+def _undecoded(line: bytes) -> str | None:
+    """A line that is not UTF-8, with its bytes readable; None is one that is."""
     try:
         line.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return line.decode("utf-8", "backslashreplace")
+    return None

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
-from orchestration.usage import events
+from orchestration.lake.dialects import BOM, OUTER_FIELDS, columns_of, find_dialect, is_separator_line
 
 STEP_BYTES = 2**20
 """Inflated and handed on at a time."""
@@ -24,6 +24,11 @@ MAX_ROW_BYTES = 8 * 2**20
 
 class DamagedError(ValueError):
     """From here on the file cannot be read, whoever tries."""
+
+    def __init__(self, message: str, unread_bytes: int = 0) -> None:
+        super().__init__(message)
+        self.unread_bytes = unread_bytes
+        """Of what was taken, those from here on; what was not taken yet comes to it in `content.py`."""
 
 
 class CutShortError(DamagedError):
@@ -49,7 +54,7 @@ def gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 inflated = inflater.decompress(piece, step)
             except zlib.error as error:
                 if step == 1:
-                    raise DamagedError(f"the gzip data is damaged ({error})") from error
+                    raise DamagedError(f"the gzip data is damaged ({error})", len(piece)) from error
                 # zlib keeps to itself what it inflated in a call that fails
                 inflater, step = before, step // 2
                 continue
@@ -80,7 +85,7 @@ def unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 try:
                     inflated = inflater.decompress(part)
                 except zstandard.ZstdError as error:
-                    raise DamagedError(f"the zstd data is damaged ({error})") from error
+                    raise DamagedError(f"the zstd data is damaged ({error})", len(piece) - start) from error
                 for begin in range(0, len(inflated), STEP_BYTES):
                     yield inflated[begin : begin + STEP_BYTES]
                 part = b""
@@ -91,19 +96,11 @@ def unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise CutShortError("the zstd data ends in the middle")
 
 
-_TOP_LEVEL = {
-    *events.NAME_FIELDS,
-    *events.ID_FIELDS,
-    events.SOURCE_FIELD,
-    *(name for name in events.ACCOUNT_FIELDS if "." not in name),
-    *events.TIME_FIELDS,
-}
-"""Columns that are fields of the event itself. All others are its properties, with or without `properties.`"""
 _WHOLE = ("properties",)
 
 
 def _place(column: str) -> tuple[str, ...]:
-    if column in _TOP_LEVEL or column == "properties":
+    if column in OUTER_FIELDS or column == "properties":
         return (column,)
     return ("properties", column.removeprefix("properties."))
 
@@ -125,7 +122,7 @@ class _Text:
                 taken_bytes = len(line) + (taken_bytes if self.taken else 0)
                 if taken_bytes > MAX_ROW_BYTES:
                     break
-                self.taken.append(line.removeprefix(b"\xef\xbb\xbf") if is_first else line)
+                self.taken.append(line.removeprefix(BOM) if is_first else line)
                 is_first = False
                 # bytes that are no UTF-8 pass through, so that the line is refused for what it is
                 yield self.taken[-1].decode("utf-8", "surrogateescape") + "\n"
@@ -139,6 +136,17 @@ class _Text:
             yield rest.decode("utf-8", "surrogateescape")
 
 
+def _beginning(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """What shows how the CSV is written, and all of it: its first lines, however it comes in pieces."""
+    rest, begin = iter(pieces), b""
+    for piece in rest:
+        begin += piece
+        text = begin.removeprefix(BOM).lstrip(b"\r\n")
+        if text.count(b"\n") > 1 or len(begin) > MAX_ROW_BYTES:
+            break
+    return begin.removeprefix(BOM).lstrip(b"\r\n"), chain([begin], rest)
+
+
 def csv_lines(pieces: Iterable[bytes], is_settled: bool) -> Iterator[bytes]:
     """A line of JSON for each row, at the row's first line; its other lines, and the header's, become empty ones.
 
@@ -146,14 +154,16 @@ def csv_lines(pieces: Iterable[bytes], is_settled: bool) -> Iterator[bytes]:
 
     :raises CutShortError: there is such a row and the file is not settled.
     """
+    begin, pieces = _beginning(pieces)
+    dialect = find_dialect(begin)
     text = _Text(pieces, is_settled)
-    rows = csv.reader(text, strict=True)
+    rows = csv.reader(text, strict=True, delimiter=dialect.separator)
     lines: list[bytes] = []
     size = 0
     problem: DamagedError | None = None
     try:
-        header = next((row for row in rows if row), [])
-        places = [_place(name.strip()) for name in header]
+        header = next((row for row in rows if row and not is_separator_line(text.taken[-1])), [])
+        places = [_place(name) for name in columns_of(header)]
         lines += [b""] * len(text.taken)
         text.taken.clear()
         for row in rows:
@@ -209,9 +219,10 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    stored.seek(max(0, stored.seek(0, io.SEEK_END) - 4))
+    size_bytes, share_read = stored.seek(0, io.SEEK_END), 0.0
+    stored.seek(max(0, size_bytes - 4))
     if stored.read(4) != b"PAR1":
-        raise CutShortError("the Parquet file has no end")
+        raise CutShortError("the Parquet file has no end", size_bytes)
     try:
         file = pq.ParquetFile(pa.PythonFile(stored, mode="r"))
         query = _parquet_query(file.schema_arrow.names)
@@ -222,10 +233,12 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
                 connection.register("batch", pa.Table.from_batches([batch]).rename_columns(names))
                 lines = connection.execute(query).fetchall()
                 yield b"".join(line.encode() + b"\n" for (line,) in lines)
+                share_read += len(lines) / file.metadata.num_rows
     except (pa.ArrowException, duckdb.Error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # Arrow's own have no number
-        raise DamagedError(f"the Parquet file cannot be read on ({str(error).partition(chr(10))[0]})") from error
+        problem = f"the Parquet file cannot be read on ({str(error).partition(chr(10))[0]})"
+        raise DamagedError(problem, round(size_bytes * (1 - share_read))) from error
 
 
 def _rows_at_once(metadata: Any) -> int:

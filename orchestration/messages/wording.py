@@ -13,10 +13,11 @@ from zoneinfo import ZoneInfo
 from orchestration.messages import account_wording as words
 from orchestration.messages.account_wording import DigestDay, Row, hits_cap, threshold_name
 from orchestration.messages.crossings import CrossingKey, news_since, urgency
-from orchestration.usage.formatting import counted, format_pct, sparkline
+from orchestration.usage.formatting import counted, format_pct, printable, sparkline
 from orchestration.usage.standing import Standing
 from orchestration.usage.units import METER
 
+PRODUCER_CHARACTERS = 80
 DETAILED = 3
 """Accounts with notes and a picture below the message."""
 LISTED = 5
@@ -261,7 +262,7 @@ def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[s
         f"Data through {through.astimezone(zone):%d %b %H:%M %Z}" if through else "No usage yet",
         f"as of {now.astimezone(zone):%d %b %H:%M %Z}",
         *([f"{format_pct(complete, decimals=2)} of all lines count"] if complete is not None else []),
-        f"{counted(quality['rejected_lines'], 'line')} rejected",
+        _rejected(quality),
         f"{counted(quality['subjects_unmapped'], 'id')} with usage but no account",
         f"{counted(quality['accounts_over_80_pct'], 'account')} at 80 % or above",
     ]
@@ -272,11 +273,29 @@ def _footer(quality: Mapping[str, Any], now: datetime, zone: ZoneInfo) -> list[s
         lines.append(f"{counted(quality['accounts_blocked_with_usage'], 'account')} blocked (quota 0) but calling")
     if quality["events_of_unknown_meter"]:
         lines.append(f"{counted(quality['events_of_unknown_meter'], 'event')} of a meter that is not in meters.csv")
+    if quality.get("events_ahead"):
+        lines.append(ahead_of_clock(quality))
     if quality["accounts_sampled"]:
         billed = "billed by the estimate" if quality.get("bills_sampled") else "never billed"
         lines.append(f"{counted(quality['accounts_sampled'], 'account')} estimated from sampled calls, {billed}")
     unbilled = counted(quality["accounts_without_customer"], "account")
     return [*lines, f"not billed: {unbilled} with usage but no Stripe customer"]
+
+
+def _rejected(quality: Mapping[str, Any]) -> str:
+    lines, events = quality["rejected_lines"], quality.get("lost_events") or 0
+    return f"{counted(lines, 'line')} rejected{f', about {events:,} events' if events > lines else ''}"
+
+
+def ahead_of_clock(quality: Mapping[str, Any]) -> str:
+    """How many events wait for their time, and whose is the furthest; `quality` counts at least one."""
+    count, hours = quality["events_ahead"], quality["hours_ahead"]
+    distance = counted(hours, "hour") if hours < 48 else counted(hours // 24, "day")
+    producer = printable(quality["furthest_ahead_producer"] or "")[:PRODUCER_CHARACTERS]
+    furthest = f"the furthest by {distance if hours else 'minutes'}"
+    return (
+        f"{counted(count, 'event')} {'is' if count == 1 else 'are'} ahead of the clock, {furthest}: producer {producer}"
+    )
 
 
 def _short(row: Row) -> str:

@@ -28,6 +28,10 @@ def sparkline(calls: Sequence[int]) -> str:
     return "".join(bars[value * 7 // top] if top else bars[0] for value in calls)
 
 
-def printable(text: str) -> str:
-    """Names are data: their control characters do not reach the terminal."""
-    return re.sub(r"[\x00-\x1f\x7f-\x9f]", "\ufffd", text)
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What moves a cursor, rings, colours, or turns the direction of writing."""
+
+
+def printable(text: str, *, keeps_lines: bool = False) -> str:
+    """Names are data: their control characters do not reach the terminal. `keeps_lines` spares tabs and line ends."""
+    return _CONTROL.sub(lambda found: found[0] if keeps_lines and found[0] in "\t\n" else "\ufffd", text)

@@ -22,7 +22,9 @@ arrivals as (
 rejected as (
     select
         count(*) as line_count,
-        count(*) - count(case when rejected_at < {{ midnight(kept_from()) }} then 1 end) as kept_line_count
+        coalesce(sum(lost_events), 0) as event_count,
+        coalesce(sum(case when rejected_at < {{ midnight(kept_from()) }} then 0 else lost_events end), 0)
+            as kept_event_count
     from {{ ref('events_rejected') }}
 ),
 
@@ -38,10 +40,23 @@ others as (
     from {{ ref('meter_events') }}
 ),
 
+ahead as (
+    select
+        coalesce(sum(event_count), 0) as event_count,
+        coalesce(max(hours_ahead), 0) as hours_ahead
+    from {{ ref('events_ahead') }}
+),
+
+furthest as (
+    select min({{ nullable('producer') }}) as producer
+    from {{ ref('events_ahead') }}
+    where furthest_at = (select max(furthest_at) from {{ ref('events_ahead') }})
+),
+
 lines as (
     select
         arrivals.call_count + others.event_count as accepted_count,
-        arrivals.call_count + others.event_count + rejected.kept_line_count as line_count
+        arrivals.call_count + others.event_count + rejected.kept_event_count as line_count
     from arrivals
     cross join others
     cross join rejected
@@ -68,18 +83,24 @@ final as (
         cast(count(case when utilization.ci95_pct > 0 then 1 end) as bigint) as accounts_sampled,
         cast(max(unmapped.subject_count) as bigint) as subjects_unmapped,
         cast(max(rejected.line_count) as bigint) as rejected_lines,
+        cast(max(rejected.event_count) as bigint) as lost_events,
         cast(max(lines.accepted_count) as bigint) as accepted_lines,
         cast(
             max(case when lines.line_count > 0 then {{ percentage('lines.accepted_count', 'lines.line_count') }} end)
             as decimal(24, 6)
         ) as complete_pct,
-        cast(max(others.unknown_meter_count) as bigint) as events_of_unknown_meter
+        cast(max(others.unknown_meter_count) as bigint) as events_of_unknown_meter,
+        cast(max(ahead.event_count) as bigint) as events_ahead,
+        cast(max(ahead.hours_ahead) as bigint) as hours_ahead,
+        max(furthest.producer) as furthest_ahead_producer
     from rejected
     cross join unmapped
     cross join others
     cross join lines
     cross join arrivals
     cross join near_cap
+    cross join ahead
+    cross join furthest
     left join utilization on true
 )
 

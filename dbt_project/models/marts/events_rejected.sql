@@ -7,5 +7,7 @@ select
     rejected_at,
     column_name,
     value,
-    problem
+    problem,
+    lost_bytes,
+    lost_events
 from {{ ref('stg_rejected_lines') }}

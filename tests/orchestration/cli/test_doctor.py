@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -25,6 +25,9 @@ from orchestration.billing.invoicing import Invoicing, SubscriptionPeriod
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.cli import doctor, run
 from orchestration.cli.main import app
+from orchestration.lake import landing
+from orchestration.lake.landing import LandedFile
+from orchestration.lake.sources import Folder
 from orchestration.ledger.ledger import Ledger
 from orchestration.warehouse import published_copy
 from tests.fakes.slack import FakeSlack
@@ -84,6 +87,25 @@ def test_doctor_says_whose_usage_period_keeps_old_calls_in_the_lake(
         )
     held = "because of account ever, whose usage period began on 2024-05-01"
     assert f"lake: calls are kept from 2024-05-01 on: more than HEADROOM_LAKE_KEEP_DAYS says, {held}" in examine()
+
+
+def test_doctor_names_producers_whose_clock_is_ahead(data_folder: Path) -> None:
+    with duckdb.connect(str(data_folder / "published.duckdb")) as connection:
+        connection.execute("alter table data_quality add column events_ahead bigint default 12")
+        connection.execute("alter table data_quality add column lost_events bigint default 95")
+        connection.execute(
+            """create table events_ahead as
+            select chr(27) || '[31m' || 'edge ' || number as producer, 2 as event_count,
+                timestamp '2026-11-23 08:00:00' - number * interval 1 hour as furthest_at
+            from range(12) as t (number)"""
+        )
+    said = examine()
+    words = "clock of \ufffd[31medge 0: 2 of its events are ahead of ours, the furthest at 2026-11-23 08:00 UTC"
+    assert f"missing {words}; they count when their time has come: set the clock" in said
+    assert "edge 9:" in said
+    assert "edge 10:" not in said
+    assert "2 more producers are ahead: see events_ahead" in said
+    assert "quarantine: 3 lines, about 95 events; `headroom rejected` explains them" in said
 
 
 def test_doctor_finds_nothing_needed_when_all_is_well(data_folder: Path) -> None:
@@ -164,12 +186,22 @@ def test_doctor_says_so_when_the_ledger_is_of_a_newer_version(data_folder: Path)
     assert "is at migration 9999, which a later version of Headroom has made" in examine(1)
 
 
-def test_doctor_names_a_file_that_is_unreadable_and_one_of_another_kind(data_folder: Path) -> None:
+def test_doctor_names_a_file_that_cannot_be_read_when_no_run_has_seen_it(data_folder: Path) -> None:
     (data_folder / "landing" / "gone.ndjson").symlink_to("nowhere")
+    assert "FAILS landing: gone.ndjson: cannot be read: No such file" in examine(1)
+
+
+def test_doctor_names_a_file_of_another_kind_that_a_run_refused(data_folder: Path) -> None:
+    (data_folder / "landing" / "a.ndjson").unlink()
     (data_folder / "landing" / "notes.txt").write_text("hello")
+    folder = Folder(data_folder / "landing")
+    planned = list(landing.plan(folder, folder.scan()[0], {}))
+    ledger = Ledger(settings.load().ledger_url)
+    ledger.record_files(1, [asdict(file) for file in planned if isinstance(file, LandedFile)])
+    ledger.close()
     said = examine(1)
-    assert "FAILS landing: gone.ndjson: cannot be read: No such file" in said
-    assert "missing landing: notes.txt: is not one of" in said
+    assert "FAILS landing: notes.txt: is text without JSON or a CSV header: land NDJSON, CSV or Parquet" in said
+    assert "everything is read" not in said
 
 
 def test_doctor_finds_a_lake_whose_file_is_cut_off(data_folder: Path) -> None:

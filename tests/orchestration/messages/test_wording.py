@@ -371,6 +371,27 @@ def test_footer_mentions_what_is_rare_when_there_is_some() -> None:
     assert not any("of all lines" in line for line in footer)
 
 
+@pytest.mark.parametrize(
+    ("count", "hours", "words"),
+    [
+        (12, 73, "12 events are ahead of the clock, the furthest by 3 days: producer edge"),
+        (1, 47, "1 event is ahead of the clock, the furthest by 47 hours: producer edge"),
+        (2, 1, "2 events are ahead of the clock, the furthest by 1 hour: producer edge"),
+        (2, 0, "2 events are ahead of the clock, the furthest by minutes: producer edge"),
+    ],
+)
+def test_footer_says_whose_events_are_ahead_of_the_clock(count: int, hours: int, words: str) -> None:
+    quality = {"events_ahead": count, "hours_ahead": hours, "furthest_ahead_producer": "edge"}
+    assert words in digest(**quality)["footer"]
+    assert words.replace("edge", "\ufffd[31m") in digest(**quality | {"furthest_ahead_producer": "\x1b[31m"})["footer"]
+    assert not any("ahead" in line for line in digest(events_ahead=0)["footer"])
+
+
+def test_footer_says_how_many_events_a_rejected_line_stands_for() -> None:
+    assert "1 line rejected, about 95 events" in digest(rejected_lines=1, lost_events=95)["footer"]
+    assert "3 lines rejected" in digest(rejected_lines=3, lost_events=3)["footer"]
+
+
 def test_links_are_as_they_are_given() -> None:
     assert digest(links={"this run": "https://d/runs/1"})["links"] == [{"text": "this run", "url": "https://d/runs/1"}]
 
