@@ -8,7 +8,7 @@ import csv
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
@@ -22,12 +22,23 @@ MAX_ROW_BYTES = 8 * 2**20
 """Of CSV. A longer one is no row: a quote was not closed."""
 
 
+LAST_ROW_WAITS = "its last row waits: it has no line break, and may be written only half"
+"""It counts with the line break, or once there is evidence that the file is finished: see `endings.py`."""
+
+
 class DamagedError(ValueError):
     """From here on the file cannot be read, whoever tries."""
 
 
 class CutShortError(DamagedError):
     """The end is missing; it may still come."""
+
+
+class OpenEndError(DamagedError):
+    """The last row has no line break, and nothing says that its file is finished."""
+
+    def __init__(self) -> None:
+        super().__init__(LAST_ROW_WAITS)
 
 
 def gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -103,8 +114,8 @@ def _place(column: str) -> tuple[str, ...]:
 class _Text:
     """Lines of a CSV file for its reader; `taken` are those of the row that is being read."""
 
-    def __init__(self, pieces: Iterable[bytes], is_settled: bool) -> None:
-        self._pieces, self._is_settled = pieces, is_settled
+    def __init__(self, pieces: Iterable[bytes], is_ended: Callable[[], bool]) -> None:
+        self._pieces, self._is_ended = pieces, is_ended
         self.taken: list[bytes] = []
         self.is_open = False
         """Whether the last line was given, and has no line break."""
@@ -124,8 +135,8 @@ class _Text:
             if max(len(rest), taken_bytes) > MAX_ROW_BYTES:
                 raise DamagedError(f"a row of the CSV is longer than {MAX_ROW_BYTES:,} bytes")
         if rest:
-            if not self._is_settled:
-                raise CutShortError("the last row has no line break")
+            if not self._is_ended():
+                raise OpenEndError
             self.is_open = True
             self.taken.append(rest)
             yield rest.decode("utf-8", "surrogateescape")
@@ -142,16 +153,16 @@ def _beginning(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
     return begin.removeprefix(BOM).lstrip(b"\r\n"), chain([begin], rest)
 
 
-def csv_lines(pieces: Iterable[bytes], is_settled: bool) -> Iterator[bytes]:
+def csv_lines(pieces: Iterable[bytes], is_ended: Callable[[], bool]) -> Iterator[bytes]:
     """A line of JSON for each row, at the row's first line; its other lines, and the header's, become empty ones.
 
     A row of another width stays as it is, which is no JSON. A last row without a line break is given without one.
 
-    :raises CutShortError: there is such a row and the file is not settled.
+    :raises OpenEndError: there is such a row, and `is_ended` denies that the file is finished.
     """
     begin, pieces = _beginning(pieces)
     dialect = find_dialect(begin)
-    text = _Text(pieces, is_settled)
+    text = _Text(pieces, is_ended)
     rows = csv.reader(text, strict=True, delimiter=dialect.separator)
     lines: list[bytes] = []
     size = 0
