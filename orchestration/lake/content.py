@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from orchestration.lake import dialects, formats, json_items, readers
-from orchestration.lake.readers import CutShortError, DamagedError
+from orchestration.lake.damage import CutShortError, DamagedError
 from orchestration.lake.sources import CHANGED, Source, SourceFile
 
 CHUNK_BYTES = 2**20

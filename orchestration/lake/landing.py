@@ -12,8 +12,8 @@ from dataclasses import dataclass, replace
 
 from orchestration.lake import content, formats
 from orchestration.lake.content import CHUNK_BYTES
+from orchestration.lake.damage import LAST_ROW_WAITS
 from orchestration.lake.formats import UnknownFormatError
-from orchestration.lake.readers import LAST_ROW_WAITS
 from orchestration.lake.sources import CHANGED, Skipped, Source, SourceFile, unreadable_now
 
 MAX_LINE_BYTES = 8 * 2**20

@@ -23,6 +23,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from orchestration.lake import endings, readers
+from orchestration.lake.damage import DamagedError
 from orchestration.usage.events import Rejection
 from tests.orchestration.lake.world import World
 from tests.support.builders import make_event, make_quota
@@ -292,7 +293,7 @@ def test_inflating_gives_back_what_was_compressed(parts: list[bytes], step: int,
         try:
             for piece in inflate([stored[:cut]]):
                 got += piece
-        except readers.DamagedError:
+        except DamagedError:
             pass
         assert b"".join(parts).startswith(bytes(got))
 
