@@ -105,14 +105,19 @@ def csv_lines(pieces: Iterable[bytes], is_ended: Callable[[], bool]) -> Iterator
     size = 0
     problem: DamagedError | None = None
     try:
-        for row, written in rows.read():
-            if row == []:
-                lines += [b""] * len(written)
+        for row in rows.read():
+            if row.blanks:
+                yield b"".join(line + b"\n" for line in lines)
+                lines, size = [], 0
+                for start in range(0, row.blanks, STEP_BYTES):
+                    yield b"\n" * min(STEP_BYTES, row.blanks - start)
+            if row.cells == []:
+                lines += [b""] * len(row.lines)
                 continue
             places = places or [_place(name) for name in rows.columns]
-            lines.append(_csv_line(places, row, b" ".join(written)))
-            size += len(lines[-1])
-            lines += [b""] * (len(written) - 1)
+            lines.append(_csv_line(places, row.cells, b" ".join(row.lines)))
+            size += len(lines[-1]) + len(row.lines)
+            lines += [b""] * (len(row.lines) - 1)
             if size > STEP_BYTES and not rows.is_open:
                 yield b"\n".join(lines) + b"\n"
                 lines, size = [], 0
