@@ -164,6 +164,8 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from orchestration.lake.binary_columns import as_text
+
     stored.seek(max(0, stored.seek(0, io.SEEK_END) - 4))
     if stored.read(4) != b"PAR1":
         raise CutShortError("the Parquet file has no end")
@@ -174,7 +176,8 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
             connection.execute("set TimeZone = 'UTC'")
             for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata)):
                 names = [f"c{index}" for index in range(batch.num_columns)]
-                connection.register("batch", pa.Table.from_batches([batch]).rename_columns(names))
+                table = pa.table([as_text(column) for column in batch.columns], names)
+                connection.register("batch", table)
                 lines = connection.execute(query).fetchall()
                 yield b"".join(line.encode() + b"\n" for (line,) in lines)
     except (pa.ArrowException, duckdb.Error, OSError) as error:
