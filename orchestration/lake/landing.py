@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from orchestration.lake import content, formats
 from orchestration.lake.content import CHUNK_BYTES
 from orchestration.lake.damage import LAST_ROW_WAITS
-from orchestration.lake.dialects import BOM
 from orchestration.lake.formats import UnknownFormatError
 from orchestration.lake.odd_lines import mended
 from orchestration.lake.sources import CHANGED, Skipped, Source, SourceFile, unreadable_now
@@ -227,8 +226,6 @@ def read(source: Source, file: LandedFile, limit_bytes: int) -> Iterator[tuple[L
 
 def _pieces(first_line: int, count: int, lines: bytes) -> list[Piece]:
     """The lines, `count` of them, without the blank ones, in as few pieces as that takes."""
-    if first_line == 1:
-        lines = lines.removeprefix(BOM)
     if not lines.strip(b" \t\r\f\v\n"):
         return []
     lines = mended(lines)

@@ -16,6 +16,7 @@ _DECODER = json.JSONDecoder()
 def mended(lines: bytes) -> bytes:
     """The lines without byte order marks at their beginnings, which files have that were put together, and with a
     list in place of several objects in one line, as writers leave them that forget line breaks."""
+    lines = lines.removeprefix(BOM)
     if b"\n" + BOM in lines:
         lines = lines.replace(b"\n" + BOM, b"\n")
     if not _SEVERAL.search(lines):
