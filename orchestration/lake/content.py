@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from orchestration.lake import dialects, formats, json_items, readers
-from orchestration.lake.readers import CutShortError, DamagedError
+from orchestration.lake.damage import CutShortError, DamagedError
 from orchestration.lake.sources import CHANGED, Source, SourceFile
 
 CHUNK_BYTES = 2**20
@@ -72,7 +72,7 @@ def identified(source: Source, file: SourceFile) -> Iterator[Content]:
     with source.open(file) as stored:
         file_format = formats.find_format(stored, file.path)
         pieces = _stored(stored, file.stored_bytes)
-        found = pieces if formats.is_by_row(file_format) else _decoded(file, file_format, stored, pieces)
+        found = pieces if formats.is_by_row(file_format) else _decoded(file, file_format, stored, pieces, source)
         yield Content(found, file_format)
 
 
@@ -83,7 +83,8 @@ def opened(source: Source, file: SourceFile, file_format: str) -> Iterator[Conte
     :raises OSError: it cannot be read, or changed meanwhile.
     """
     with source.open(file) as stored:
-        yield Content(_decoded(file, file_format, stored, _stored(stored, file.stored_bytes)), file_format)
+        pieces = _stored(stored, file.stored_bytes)
+        yield Content(_decoded(file, file_format, stored, pieces, source), file_format)
 
 
 @contextmanager
@@ -94,9 +95,20 @@ def opened_stored(source: Source, file: SourceFile, offset: int = 0) -> Iterator
         yield Content(_stored(stored, file.stored_bytes - offset), "ndjson")
 
 
-def _decoded(file: SourceFile, file_format: str, stored: BinaryIO, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _decoded(
+    file: SourceFile, file_format: str, stored: BinaryIO, pieces: Iterator[bytes], source: Source
+) -> Iterator[bytes]:
     is_settled = time.time_ns() - file.mtime_ns > SETTLED_SECONDS * 10**9
     kind = formats.kind_of(file_format)
+    taken_bytes = 0
+
+    def counted(stored_pieces: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal taken_bytes
+        for piece in stored_pieces:
+            taken_bytes += len(piece)
+            yield piece
+
+    pieces = counted(pieces)
     try:
         if formats.compression_of(file_format) == "gz":
             pieces = readers.gunzip(pieces)
@@ -107,15 +119,22 @@ def _decoded(file: SourceFile, file_format: str, stored: BinaryIO, pieces: Itera
         if kind == "parquet":
             pieces = readers.parquet_lines(stored)
         elif kind == "csv":
-            pieces = readers.csv_lines(pieces, is_settled)
+            # what is compressed has an end of its own
+            is_whole = bool(formats.compression_of(file_format))
+            pieces = readers.csv_lines(pieces, lambda: is_whole or source.is_ended(file))
         elif kind == "json":
             pieces = json_items.item_lines(pieces)
         yield from pieces
-    except DamagedError as error:
-        if is_settled or not isinstance(error, CutShortError):
-            error.unread_bytes += 0 if kind == "parquet" else file.stored_bytes - stored.tell()
+    except CutShortError as error:
+        if is_settled:
             raise
         raise OSError(errno.EAGAIN, f"{error}, and it was written to just now: left for later") from error
+    except DamagedError as error:
+        if not error.unread_bytes or kind == "parquet":  # which says its rows
+            raise
+        lost_bytes = file.stored_bytes - taken_bytes + error.unread_bytes
+        words = f"{error}: about {lost_bytes:,} bytes are lost, as they are stored"
+        raise DamagedError(words, lost_bytes) from error
 
 
 def _stored(stored: BinaryIO, size: int) -> Iterator[bytes]:

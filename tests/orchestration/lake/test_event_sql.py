@@ -24,7 +24,7 @@ BAD_LINES: list[tuple[object, Rejection]] = [
     (b'{"event": "api_call\xff"}', Rejection.INVALID_UTF8),
     ("not json", Rejection.INVALID_JSON),
     ('{"event": "api_call", "uuid": "cut', Rejection.INVALID_JSON),
-    (json.dumps(make_event()) * 2, Rejection.INVALID_JSON),
+    (json.dumps(make_event()) + "{", Rejection.INVALID_JSON),
     ("[" * 100_000, Rejection.INVALID_JSON),
     (b'{"event": "api_call", "uuid": "\x00", "distinct_id": "a"}', Rejection.INVALID_JSON),
     ('{"event": "api_call", "distinct_id": "\\ud800"}', Rejection.INVALID_JSON),
@@ -399,7 +399,7 @@ def test_every_line_is_accounted_for_whatever_it_holds(
         patch.setattr(landing, "CHUNK_BYTES", chunk_bytes)
         batches = world.ingest(batch_bytes)
 
-    blank = sum(isinstance(line, bytes) and not line.strip() for line in lines)
+    blank = sum(isinstance(line, bytes) and not line.removeprefix(b"\xef\xbb\xbf").strip() for line in lines)
     assert sum(batch.lines for batch in batches) == 1 + len(lines) - blank
     assert len(world.events()) == sum(batch.accepted for batch in batches)
     assert len(world.rejected()) == sum(sum(batch.rejected.values()) for batch in batches)

@@ -45,7 +45,7 @@ FOUND = [
 
 
 @pytest.mark.parametrize("name", ["a", "a.ndjson", "a.CSV.GZ", "a.parquet", "a.log.1"])
-@pytest.mark.parametrize(("data", "expected"), FOUND)
+@pytest.mark.parametrize(("data", "expected"), FOUND, ids=range(len(FOUND)))
 def test_format_is_that_of_the_bytes_whatever_the_name(data: bytes, expected: str, name: str) -> None:
     assert formats.find_format(io.BytesIO(data), name) == expected
     if expected != "parquet":
@@ -67,9 +67,10 @@ def test_format_is_that_of_the_bytes_whatever_the_name(data: bytes, expected: st
         ),
         (b"\x00\x01\x02\x03" * 100, "is data of an unknown kind"),
     ],
+    ids=["text", "zip", "gzip twice", "parquet in gzip", "no event", "latin-1", "binary"],
 )
 def test_file_of_no_known_format_is_refused_with_what_to_do(data: bytes, words: str) -> None:
-    with pytest.raises(UnknownFormatError, match="^(is|has) ") as refused:
+    with pytest.raises(UnknownFormatError, match=r"^(is|has) ") as refused:
         formats.find_format(io.BytesIO(data), "a.csv.gz")
     assert words in str(refused.value)
 
