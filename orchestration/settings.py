@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -194,7 +194,14 @@ class Settings(BaseSettings):
     )
     collect_port: int = Field(8080, alias="HEADROOM_COLLECT_PORT", ge=0, le=65535, description="0: any free one")
     collect_keys: SecretStr | None = Field(
-        None, alias="HEADROOM_COLLECT_KEYS", description="who may send events; several with commas, to rotate them"
+        None,
+        alias="HEADROOM_COLLECT_KEYS",
+        description="who may send events: `key` or `name:key`, several with commas. SIGHUP reads them again from .env",
+    )
+    collect_keys_file: Path | None = Field(
+        None,
+        alias="HEADROOM_COLLECT_KEYS_FILE",
+        description="more of them, one a line, read again at SIGHUP; lines that begin with # are comments",
     )
     collect_webhook_secrets: SecretStr | None = Field(
         None, alias="HEADROOM_COLLECT_WEBHOOK_SECRETS", description="whsec_… of Standard Webhooks, several with commas"
@@ -238,6 +245,30 @@ class Settings(BaseSettings):
     )
     collect_max_connections: int = Field(
         2000, alias="HEADROOM_COLLECT_MAX_CONNECTIONS", ge=1, description="at once; idle ones make room, more get 503"
+    )
+    collect_workers: int = Field(
+        1,
+        alias="HEADROOM_COLLECT_WORKERS",
+        ge=1,
+        le=64,
+        description="processes that share the port; each has the limits of bytes and connections for itself",
+    )
+    collect_access_log: Literal["off", "text", "json"] = Field(
+        "off",
+        alias="HEADROOM_COLLECT_ACCESS_LOG",
+        description="off, text or json: a line on standard output for each request but probes",
+    )
+    collect_grace_seconds: float = Field(
+        0,
+        alias="HEADROOM_COLLECT_GRACE_SECONDS",
+        ge=0,
+        description="for which it still serves after SIGTERM, while /readyz answers 503; a second signal ends them",
+    )
+    collect_stop_seconds: float = Field(
+        10,
+        alias="HEADROOM_COLLECT_STOP_SECONDS",
+        gt=0,
+        description="after these, that a stop waits for requests under way and for the disk",
     )
     collect_request_seconds: float = Field(
         30, alias="HEADROOM_COLLECT_REQUEST_SECONDS", gt=0, description="for sending a request, and taking the answer"
@@ -335,6 +366,7 @@ class Settings(BaseSettings):
         self.accounts = _absolute(self.accounts) if self.accounts else None
         self.subjects = _absolute(self.subjects) if self.subjects else None
         self.customers = _absolute(self.customers) if self.customers else None
+        self.collect_keys_file = _absolute(self.collect_keys_file) if self.collect_keys_file else None
         self.templates = _absolute(self.templates) if self.templates else None
         return self
 

@@ -16,6 +16,7 @@ from orchestration.billing import catalog, needs, usage_query
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.stripe import connect_products
 from orchestration.cli import run
+from orchestration.collector import leftovers
 from orchestration.lake import account_copies
 from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
@@ -45,6 +46,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     ledger = check.examine(config.ledger_url)
     yield ledger
     yield from _landing(config, is_ledger_usable=not ledger.problem)
+    yield from leftovers.examine(config.landing)
     yield _newest_call(config)
     yield from _accounts_files(config)
     yield from engine_of(config).examine(Lake(config.lake))

@@ -259,14 +259,22 @@ def rejected(
 
 
 @app.command()
-def collect() -> None:
+def collect(
+    workers: Annotated[
+        int | None, typer.Option(min=1, max=64, help="processes that share the port; else HEADROOM_COLLECT_WORKERS")
+    ] = None,
+) -> None:
     """Take events over HTTP on 127.0.0.1, until Ctrl-C: what is acknowledged is on disk, for ingest to find."""
     from orchestration.collector.server import serve
+    from orchestration.collector.spool import HungWriterError
 
     try:
-        serve(_settings())
-    except ValueError as error:
+        config = _settings()
+        status = serve(config.model_copy(update={"collect_workers": workers}) if workers else config)
+    except (ValueError, HungWriterError) as error:
         fail(str(error))
+    if status:
+        raise typer.Exit(status)
 
 
 def main() -> None:

@@ -19,10 +19,10 @@ from typing import Any
 
 import orjson
 
-from orchestration.collector import answers, bodies, cloudevents, metrics, otlp
+from orchestration.collector import access_log, answers, bodies, cloudevents, metrics, metrics_page, otlp
 from orchestration.collector.answers import Answer, RefusedError
 from orchestration.collector.cors import PREFLIGHT, Origins
-from orchestration.collector.keys import Keys, Proof
+from orchestration.collector.keys import Keys, Proof, Sender
 from orchestration.collector.parsed_body import ParsedBody
 from orchestration.collector.spool import Spool
 from orchestration.settings import Settings
@@ -68,29 +68,68 @@ _ANALYTICS = Route("/v1/analytics/{project}", _counts)
 ANY = Route("/{any}", _counts)
 UNREAD = "/{unread}"
 """In the metrics: the path of a request that was refused before its head was complete."""
-_ANALYTICS_PATH = re.compile(r"/v1/analytics/[^/]+/?")
+_ANALYTICS_PATH = re.compile(r"/v1/analytics/([^/]+)/?")
+_UNKNOWN = Sender("unknown")
+"""Of a request that brought no key yet."""
 
 
 @lru_cache(1024)
 def route_of(path: str) -> Route:
-    """How a POST to this path is taken."""
-    return ROUTES.get(path) or (_ANALYTICS if _ANALYTICS_PATH.fullmatch(path) else ANY)
+    """How a POST to this path is taken; a slash at its end makes no difference."""
+    return ROUTES.get(path) or ROUTES.get(path.rstrip("/")) or (_ANALYTICS if _ANALYTICS_PATH.fullmatch(path) else ANY)
+
+
+@lru_cache(1024)
+def route_of_type(path: str, content_type: bytes) -> Route:
+    """How it is taken where the client says what the body is.
+
+    :raises RefusedError: no reader here can read that. Elsewhere a body that is no text would go to quarantine, line
+        by line, and its client would think that all is well.
+    """
+    kind = content_type.lower()
+    route = route_of(path)
+    if b"msgpack" in kind:
+        raise RefusedError(415, "type", "MessagePack is not read here: send JSON, in Fluent Bit `Format json_lines`")
+    if b"protobuf" in kind and route is not _LOGS:
+        if path.rstrip("/").endswith("/v1/logs"):
+            return _LOGS
+        raise RefusedError(415, "type", "of protobuf only OpenTelemetry's logs are read here: send them to /v1/logs")
+    return route
+
+
+@lru_cache(1024)
+def project_of(path: str) -> str | None:
+    """The project that the path names."""
+    found = _ANALYTICS_PATH.fullmatch(path)
+    return found[1] if found else None
 
 
 class Request:
     """One request on its way, from its headers to its answer."""
 
-    __slots__ = ("accepted", "answer", "body_bytes", "headers", "proof", "quarantined", "reply", "route", "share")
+    __slots__ = (
+        *("accepted", "answer", "began_at_seconds", "body_bytes", "client", "headers", "path", "proof"),
+        *("quarantined", "reply", "route", "sender", "share"),
+    )
 
     def __init__(
-        self, route: Route, headers: dict[bytes, bytes], share: bodies.Share, reply: Callable[[Answer], None]
+        self,
+        path: str,
+        headers: dict[bytes, bytes],
+        share: bodies.Share,
+        reply: Callable[[Answer], None],
+        client: str = "",
     ) -> None:
-        self.route = route
+        self.began_at_seconds = time.perf_counter()
+        self.client = client
+        self.path = path
+        self.route = route_of(path)
         self.headers = headers
         self.share = share
         self.reply = reply
         """To be called once."""
-        self.proof = Proof.IN_BODY
+        self.proof: Proof | Sender = Proof.IN_BODY
+        self.sender = _UNKNOWN
         self.answer = _ONE
         """Given when all is stored. Made before, so that parsed events need not stay: 64 waiting batches are slow."""
         self.accepted = self.quarantined = self.body_bytes = 0
@@ -105,19 +144,30 @@ class Collector:
         self.figures = figures
         self.max_body_bytes = settings.collect_max_body_bytes
         self.origins = Origins.of(settings)
-        self._keys = keys
+        self.keys = keys
+        """May be exchanged while it serves."""
         self._max_events = settings.collect_max_events
         self._fixed_now = settings.fixed_now
+        self.access_log: access_log.AccessLog | None = None
         self._schema = Answer(200, SCHEMA.read_bytes(), content_type=b"application/schema+json")
         figures.pending_bytes = lambda: self.budget.used_bytes
+        self.all_figures: Callable[[], list[metrics.Snapshot]] = lambda: [figures.snapshot()]
+        """Those of the other workers as well, where there are any."""
 
-    def begin(self, path: str, headers: dict[bytes, bytes], reply: Callable[[Answer], None]) -> Request | None:
+    def begin(
+        self, path: str, headers: dict[bytes, bytes], reply: Callable[[Answer], None], client: str = ""
+    ) -> Request | None:
         """A POST whose body is to be read; None where it is not worth reading and the answer was given already."""
-        request = Request(route_of(path), headers, bodies.Share(self.budget), reply)
+        request = Request(path, headers, bodies.Share(self.budget), reply, client)
         try:
-            request.proof = self._keys.check_headers(headers)
-            if request.proof is Proof.IN_BODY and (request.route is _LOGS or cloudevents.VERSION_HEADER in headers):
-                self._keys.check_body(None)  # these bodies have no place for a key
+            request.proof = proof = self.keys.check_headers(headers)
+            if isinstance(proof, Sender):
+                request.sender = proof
+            kind = headers.get(b"content-type")
+            if kind is not None and cloudevents.VERSION_HEADER not in headers:
+                request.route = route_of_type(path, kind)
+            if proof is Proof.IN_BODY and (request.route is _LOGS or cloudevents.VERSION_HEADER in headers):
+                self.keys.check_body(None)  # these bodies have no place for a key
             declared = headers.get(b"content-length")
             if declared is not None:
                 if int(declared) > self.max_body_bytes:
@@ -140,7 +190,9 @@ class Collector:
             request.answer = answer if isinstance(answer, Answer) else answer(accepted, quarantined, batch.events)
             request.body_bytes = len(raw)
             if accepted or quarantined:
-                lines = [self._keys.scrub(line) for line in batch.lines(self._received_at())]
+                sender = request.sender
+                source = project_of(request.path) or (sender.name if sender.is_named else None)
+                lines = [self.keys.scrub(line) for line in batch.lines(self._received_at(), sender.name, source)]
                 request.share.hold(sum(map(len, lines)))
                 self.spool.append(lines, lambda problem: self._stored(request, problem))
             else:
@@ -151,7 +203,7 @@ class Collector:
             self.refuse(request, self._unexpected())
 
     def _unexpected(self) -> RefusedError:
-        text = self._keys.scrub(traceback.format_exc().encode(errors="replace")).decode()
+        text = self.keys.scrub(traceback.format_exc().encode(errors="replace")).decode()
         logger.error("unexpected, while taking a request\n%s", text)
         return answers.unavailable("unexpected", "something went wrong here: send it again", 5)
 
@@ -164,7 +216,8 @@ class Collector:
         """Answer a request of which nothing is stored."""
         request.share.hold(0)
         self.figures.refused[refusal.reason] += 1
-        self._answer(request, refusal.answer)
+        request.accepted = 0
+        self._answer(request, refusal.answer, refusal.reason)
 
     def forget(self, request: Request) -> None:
         """The client is gone before the end of its request."""
@@ -181,16 +234,40 @@ class Collector:
         figures.events += request.accepted
         figures.quarantined_lines += request.quarantined
         figures.body_bytes += request.body_bytes
+        figures.requests_of_keys[request.sender.name] += 1
+        figures.events_of_keys[request.sender.name] += request.accepted
         self._answer(request, request.answer)
 
-    def _answer(self, request: Request, answer: Answer) -> None:
+    def _answer(self, request: Request, answer: Answer, reason: str = "") -> None:
+        seconds = time.perf_counter() - request.began_at_seconds
         self.figures.requests[request.route.template, answer.status] += 1
+        self.figures.observe_request(request.route.template, seconds)
+        if self.access_log is not None:
+            self._log(request, answer, seconds, reason)
         request.reply(answer)
+
+    def _log(self, request: Request, answer: Answer, seconds: float, reason: str) -> None:
+        path = self.keys.scrub(request.path[: access_log.MAX_PATH].encode()).decode()
+        fields: access_log.Fields = {
+            "time": access_log.now(),
+            "client": request.client,
+            "method": "POST",
+            "path": path,
+            "status": answer.status,
+            "seconds": round(seconds, 6),
+            "bytes": request.body_bytes,
+            "events": request.accepted,
+            "key": request.sender.name,
+        }
+        if reason:
+            fields["refused"] = reason
+        assert self.access_log is not None
+        self.access_log.add(fields)
 
     def _parse(self, request: Request, raw: bytes) -> ParsedBody:
         headers, proof = request.headers, request.proof
         if proof is Proof.SIGNATURE:
-            self._keys.check_signature(headers, raw, time.time())
+            request.sender = self.keys.check_signature(headers, raw, time.time())
         body = raw
         encoding = headers.get(b"content-encoding", b"")
         try:
@@ -201,10 +278,10 @@ class Collector:
             if request.route.is_sdk:
                 raise RefusedError(400, "compression", "the compressed body is damaged or incomplete") from None
             if proof is Proof.IN_BODY:
-                self._keys.check_body(None)
+                self.keys.check_body(None)
             return ParsedBody(bad_lines=[raw])  # syslog-ng repeats a 4xx for ever
         if proof is Proof.IN_BODY:
-            self._keys.check_text(body)
+            self.keys.check_text(body)
         if cloudevents.VERSION_HEADER in headers:
             batch = cloudevents.parse_binary(headers, body)
         elif request.route is _LOGS:
@@ -212,7 +289,7 @@ class Collector:
         else:
             batch = bodies.parse(body, is_sdk=request.route.is_sdk, max_events=self._max_events)
         if proof is Proof.IN_BODY:
-            self._keys.check_body(batch.root)
+            request.sender = self.keys.check_body(batch.root)
         key = headers.get(b"idempotency-key") or (headers.get(b"webhook-id") if proof is Proof.SIGNATURE else None)
         if key:
             batch.give_ids(key)
@@ -238,7 +315,7 @@ class Collector:
             self.spool.check(lambda problem: reply(self._readiness(problem)))
             return
         elif path == "/metrics":
-            answer = Answer(200, self.figures.text(), content_type=metrics.CONTENT_TYPE)
+            answer = Answer(200, metrics_page.page(self.all_figures()), content_type=metrics_page.CONTENT_TYPE)
         elif path == "/v1/schema.json":
             answer = self._schema
         else:

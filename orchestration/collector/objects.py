@@ -49,6 +49,9 @@ class ObjectWriter:
     def prepare(self) -> None:
         """Nothing: what a killed process had not put was not acknowledged."""
 
+    def recover(self) -> None:
+        """Nothing, for the same reason."""
+
     def commit(self, lines: Sequence[bytes]) -> None:
         """Put the lines as one object.
 

@@ -29,7 +29,8 @@ def parse_logs(body: bytes, content_type: bytes, max_events: int) -> ParsedBody:
 
     :raises RefusedError: it is none, or there are too many.
     """
-    is_json = content_type.lower().startswith(b"application/json")
+    # A message of protobuf never begins with a brace, whatever the client says of it.
+    is_json = content_type.lower().startswith(b"application/json") or body.lstrip()[:1] == b"{"
     request = ExportLogsServiceRequest()
     try:
         if is_json:

@@ -1,20 +1,21 @@
 """The events of one request and the lines that are stored for them: the contract with ingest.
 
-    {"received_at":"2026-11-21T12:00:00.123456Z","batch":[<event>, …]}     one line for a request
-    {"received_at":"2026-11-21T12:00:00.123456Z","line":"<text>"}          one for each line that is not JSON
+    {"received_at":"2026-11-21T12:00:00.123456Z","received_key":"acme","batch":[<event>, …]}   one line for a request
+    {"received_at":"2026-11-21T12:00:00.123456Z","received_key":"acme","line":"<text>"}        for each that is not JSON
 
+`received_key` is the name of the key. Behind it there may be `received_source`, of events that name none themselves.
 The text of events goes through as it was sent wherever that is possible.
 """
 
 import hashlib
 import json
 from collections.abc import Sequence
-from itertools import repeat
-from operator import contains
+from functools import lru_cache
 from typing import Any
 
 import orjson
 
+from orchestration.collector import escapes
 from orchestration.collector.answers import Answer
 from orchestration.usage import events as usage
 
@@ -71,10 +72,18 @@ class ParsedBody:
         self.text, self.events = b"[%b]" % b",".join(texts), events
 
     def drop_secrets(self) -> None:
-        """Take fields that are made for a key out of the events."""
-        if any(_may_have(name, self.events) for name in SECRET_FIELDS):
-            self.events = [_without_secrets(event) for event in self.events]
-            self.rewrite()
+        """Take fields that are made for a key out of the events, at any depth."""
+        searched = escapes.written_out(self.text)
+        if not any(b'"%b"' % name.encode() in searched for name in SECRET_FIELDS):
+            return
+        events = []
+        for event in self.events:
+            try:
+                events.append(_without_secrets(event))
+            except RecursionError:
+                self.bad_lines = [*self.bad_lines, TOO_DEEP]
+        self.events = events
+        self.rewrite()
 
     def give_ids(self, key: bytes) -> None:
         """Make a request's key the identity of events that bring none, so that a repeated request counts once."""
@@ -97,35 +106,41 @@ class ParsedBody:
         ]
         self.rewrite()
 
-    def lines(self, received_at: bytes) -> list[bytes]:
-        """What is stored. No line has a line break inside."""
+    def lines(self, received_at: bytes, key: str | None = None, source: str | None = None) -> list[bytes]:
+        """What is stored, with the names of the key and of the source. No line has a line break inside."""
+        start = b'{"received_at":"%b"%b' % (received_at, _sender(key, source))
         lines = []
         if self.events:
             text = self.text
             if b"\n" in text or b"\r" in text:
                 text = text.replace(b"\n", b" ").replace(b"\r", b" ")  # in JSON they only stand between tokens
-            frame = b'{"received_at":"%b","batch":%b}\n' if self.is_array else b'{"received_at":"%b","batch":[%b]}\n'
-            lines.append(frame % (received_at, text))
-        frame = b'{"received_at":"%b","line":%b}\n'
-        return lines + [frame % (received_at, orjson.dumps(_readable(bad))) for bad in self.bad_lines]
+            frame = b'%b,"batch":%b}\n' if self.is_array else b'%b,"batch":[%b]}\n'
+            lines.append(frame % (start, text))
+        return lines + [b'%b,"line":%b}\n' % (start, orjson.dumps(_readable(bad))) for bad in self.bad_lines]
 
 
-def _may_have(name: str, events: list[Any]) -> bool:
-    """Whether one of the events has the field (or is a text or a list with it)."""
-    try:
-        return any(map(contains, events, repeat(name)))  # a fifth of the time of a loop
-    except TypeError:  # a number or null is among them
-        return any(isinstance(event, dict) and name in event for event in events)
+@lru_cache(1024)
+def _sender(key: str | None, source: str | None) -> bytes:
+    """Further fields of a line."""
+    named = b"" if key is None else b',"received_key":%b' % orjson.dumps(key)
+    return named if source is None else b'%b,"received_source":%b' % (named, orjson.dumps(_bounded(source)))
+
+
+def _bounded(name: str) -> str:
+    """Clients choose how long a path is, and each event of theirs would carry it."""
+    return name if len(name) <= MAX_ID_BYTES else hashlib.sha256(name.encode()).hexdigest()
 
 
 def _lacks_id(event: Any) -> bool:
     return isinstance(event, dict) and all(event.get(name) is None for name in usage.ID_FIELDS)
 
 
-def _without_secrets(event: Any) -> Any:
-    if not isinstance(event, dict):
-        return event
-    return {name: value for name, value in event.items() if name not in SECRET_FIELDS}
+def _without_secrets(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _without_secrets(inner) for name, inner in value.items() if name not in SECRET_FIELDS}
+    if isinstance(value, list):
+        return [_without_secrets(inner) for inner in value]
+    return value
 
 
 def _readable(line: bytes) -> str:

@@ -187,10 +187,17 @@ class Connection(asyncio.Protocol):
             collector.count(route_of(path_of(self._url)).template, _FULL)
             exchange.reply(_FULL.answer)
         else:
-            self._request = collector.begin(path_of(self._url), headers, exchange.reply)
+            self._request = collector.begin(path_of(self._url), headers, exchange.reply, self._peer())
             if is_waiting and self._request is not None and self._exchanges[0] is exchange:
                 exchange.is_waiting = False
                 self._write(_CONTINUE)
+
+    def _peer(self) -> str:
+        """Whose address the access log shows."""
+        if self._collector.access_log is None or self._transport is None:
+            return ""
+        peer = self._transport.get_extra_info("peername")
+        return str(peer[0]) if peer else ""
 
     def on_body(self, part: bytes) -> None:
         self._size_bytes += len(part)

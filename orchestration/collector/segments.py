@@ -1,6 +1,7 @@
 """The files that the collector writes into the landing folder, and their way from open to sealed. No asyncio here.
 
-    <name>.ndjson.part    open, and locked by its process; ingest does not look at it
+    <name>.ndjson.part    open, and locked by its process; ingest does not look at it. Once the process is gone, so
+                          is the lock, and any collector of the folder seals it (`leftovers.py`)
     <name>.ndjson         sealed: complete, synced, never changed again
 
 Everything here runs in one thread at a time (`spool.py` sees to that) and may block on the disk. The system calls
@@ -8,7 +9,6 @@ are looked up in `os` at each call, so that tests can put a full disk there.
 """
 
 import errno
-import fcntl
 import logging
 import os
 import re
@@ -19,14 +19,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-OPEN_SUFFIX = ".part"
-SUFFIX = ".ndjson"
+from orchestration.collector import leftovers
+from orchestration.collector.leftovers import OPEN_SUFFIX, PROBE, SUFFIX, lock, sync_folder
+
 SEAL_BYTES = 32 * 2**20
 MAX_UNSETTLED = 8
 """Segments that could not be sealed and are tried again. Beyond that no new one is begun: the disk is not well."""
 _BUFFERS_AT_ONCE = 512
 """Half of Linux's IOV_MAX."""
-_TAIL_BYTES = 2**16
 
 logger = logging.getLogger("headroom.collector")
 
@@ -105,7 +105,14 @@ class SegmentWriter:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         sync_folder(self.folder.parent)
-        recover(self.folder)
+        self.recover()
+
+    def recover(self) -> None:
+        """Seal what killed processes left, also while this one serves.
+
+        :raises OSError: the folder cannot be read.
+        """
+        leftovers.recover(self.folder)
 
     @property
     def is_settled(self) -> bool:
@@ -149,7 +156,7 @@ class SegmentWriter:
         :raises OSError: it does not.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        path = self.folder / f".probe-{secrets.token_hex(8)}{OPEN_SUFFIX}"
+        path = self.folder / f"{PROBE}{secrets.token_hex(8)}{OPEN_SUFFIX}"
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o640)
         try:
             if os.writev(descriptor, [b"\0" * 4096]) < 4096:
@@ -167,47 +174,6 @@ class SegmentWriter:
         return self.segment
 
 
-def recover(folder: Path) -> int:
-    """Seal the segments of processes that were killed, up to their last complete line; how many there were.
-
-    The segment of a living process is locked. All complete lines count: an unacknowledged one may be among them.
-    """
-    for path in folder.glob(f".probe-*{OPEN_SUFFIX}"):
-        path.unlink(missing_ok=True)
-    return sum(_recover(folder, path) for path in sorted(folder.glob(f"*{SUFFIX}{OPEN_SUFFIX}")))
-
-
-def _recover(folder: Path, path: Path) -> bool:
-    try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
-        return False  # somebody else has just sealed it
-    try:
-        if not _lock(descriptor, path):
-            return False
-        size = _complete_bytes(descriptor)
-        if not size:
-            path.unlink()
-            return False
-        os.ftruncate(descriptor, size)
-        os.fsync(descriptor)
-        path.rename(path.with_suffix(""))
-        sync_folder(folder)
-        logger.info("sealed %s, which a killed process had left", path.with_suffix("").name)
-        return True
-    finally:
-        os.close(descriptor)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make names in the folder durable: syncing a file does not."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _create(folder: Path) -> tuple[Path, int]:
     host = re.sub(r"[^A-Za-z0-9-]+", "-", socket.gethostname())[:64]
     while True:
@@ -216,7 +182,7 @@ def _create(folder: Path) -> tuple[Path, int]:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o640)
         try:
             # Between creating and locking, the recovery of another process may take it for a leftover.
-            if _lock(descriptor, path):
+            if lock(descriptor, path):
                 sync_folder(folder)
                 return path, descriptor
         except OSError:
@@ -224,24 +190,3 @@ def _create(folder: Path) -> tuple[Path, int]:
             path.unlink(missing_ok=True)
             raise
         os.close(descriptor)
-
-
-def _lock(descriptor: int, path: Path) -> bool:
-    """Lock the file, unless another process has, or has sealed or removed it (names are never used again)."""
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return path.exists()
-
-
-def _complete_bytes(descriptor: int) -> int:
-    """The size up to and with the last line break."""
-    end = os.fstat(descriptor).st_size
-    while end > 0:
-        start = max(0, end - _TAIL_BYTES)
-        found = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
-        end = start
-    return 0

@@ -8,14 +8,16 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
 
 from orchestration.collector.metrics import Metrics
 from orchestration.collector.segments import Segment
+from orchestration.collector.writer_thread import WriterThread, call
 
 RETRY_SECONDS = 1.0
 """Between attempts to write to a disk that failed, and to seal what could not be sealed."""
+RECOVER_SECONDS = 10.0
+"""Between looks for segments of collectors that were killed: until then what they acknowledged is not counted."""
 GROUP_BYTES = 4 * 2**20
 """With so much a group waits for nothing."""
 
@@ -24,6 +26,16 @@ logger = logging.getLogger("headroom.collector")
 
 Told = Callable[[str | None], None]
 """What is called in the end: with None when the lines are durable, with what went wrong when they are not."""
+
+
+class HungWriterError(Exception):
+    """The disk or the bucket neither takes what it was given nor refuses it."""
+
+    def __init__(self, place: str) -> None:
+        super().__init__(
+            f"The collector stopped without {place}, which does not answer: look at that disk or bucket. What was"
+            " acknowledged is there; the next collector that runs on it seals it."
+        )
 
 
 class Writer(Protocol):
@@ -39,6 +51,7 @@ class Writer(Protocol):
     @property
     def is_settled(self) -> bool: ...
     def prepare(self) -> None: ...
+    def recover(self) -> None: ...
     def commit(self, lines: Sequence[bytes]) -> None: ...
     def probe(self) -> None: ...
     def seal(self, segment: Segment | None = None, /) -> None: ...
@@ -74,7 +87,7 @@ class Spool:
         self._seal_seconds = seal_seconds
         self._wait_seconds = wait_seconds
         self._writer = writer
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="spool")
+        self._thread = WriterThread("spool")
         self._loop: asyncio.AbstractEventLoop
         self._forming = Group()
         self._waiting_for_more: asyncio.TimerHandle | None = None
@@ -91,8 +104,9 @@ class Spool:
         :raises OSError: the folder cannot be made or read. A full disk is no error: it may have room again later.
         """
         self._loop = asyncio.get_running_loop()
-        await self._loop.run_in_executor(self._thread, self._writer.prepare)
-        await self._loop.run_in_executor(self._thread, self._then, self._writer.probe, self._checked)
+        await self._thread.finished(self._writer.prepare)
+        await self._thread.finished(lambda: self._then(self._writer.probe, self._checked))
+        self._loop.call_later(RECOVER_SECONDS, self._recover)
 
     def append(self, lines: Sequence[bytes], told: Told) -> None:
         """Store the lines with the next group."""
@@ -128,14 +142,14 @@ class Spool:
         if self._is_closed:
             self._finish(group, "the collector is stopping")
         else:
-            self._thread.submit(self._write, group)
+            self._thread.submit(lambda: self._write(group))
 
     def _write(self, group: Group) -> None:
         """In the thread."""
         started = time.perf_counter()
         problem = _attempt(lambda: self._writer.commit(group.lines))
         seconds = time.perf_counter() - started
-        self._loop.call_soon_threadsafe(self._written, group, problem, seconds)
+        call(self._loop, lambda: self._written(group, problem, seconds))
 
     def _written(self, group: Group, problem: str | None, seconds: float) -> None:
         self._metrics.observe_commit(seconds, len(group.waiting))
@@ -178,19 +192,32 @@ class Spool:
 
     def _seal(self, segment: Segment) -> None:
         if not self._is_closed:
-            self._thread.submit(self._then, lambda: self._writer.seal(segment), lambda _: self._keep_time())
+            self._submit(lambda: self._writer.seal(segment), lambda _: self._keep_time())
+
+    def _recover(self) -> None:
+        """Seal what other collectors of the folder left, and look again when that is done."""
+
+        def look_again(_: str | None) -> None:
+            self._loop.call_later(RECOVER_SECONDS, self._recover)
+
+        if not self._is_closed:
+            self._submit(self._writer.recover, look_again)
 
     def _retry(self) -> None:
         self._retrying = None
         if self._is_closed:
             return
-        self._thread.submit(self._then, self._writer.settle, lambda _: self._keep_time())
+        self._submit(self._writer.settle, lambda _: self._keep_time())
         if self.problem is not None:
-            self._thread.submit(self._then, self._writer.probe, self._checked)
+            self._submit(self._writer.probe, self._checked)
+
+    def _submit(self, work: Callable[[], None], report: Told) -> None:
+        self._thread.submit(lambda: self._then(work, report))
 
     def _then(self, work: Callable[[], None], report: Told) -> None:
         """In the thread."""
-        self._loop.call_soon_threadsafe(report, _attempt(work))
+        problem = _attempt(work)
+        call(self._loop, lambda: report(problem))
 
     def check(self, told: Told) -> None:
         """Tell why nothing can be stored now, or None; tries it out unless that was done within the last second."""
@@ -205,17 +232,25 @@ class Spool:
                 self._checked(problem)
                 told(problem)
 
-            self._thread.submit(self._then, self._writer.probe, report)
+            self._submit(self._writer.probe, report)
 
-    async def stop(self) -> None:
-        """Write what is pending, seal, and take nothing any more."""
+    async def stop(self, limit_seconds: float) -> None:
+        """Write what is pending, seal, and take nothing any more.
+
+        :raises HungWriterError: that took longer; what is pending was not acknowledged.
+        """
         self.is_stopping = True
-        while self._is_busy:
-            self._is_idle.clear()
-            await self._is_idle.wait()
-        self._is_closed = True
-        await self._loop.run_in_executor(self._thread, self._writer.seal)
-        self._thread.shutdown(wait=False)
+        try:
+            async with asyncio.timeout(limit_seconds):
+                while self._is_busy:
+                    self._is_idle.clear()
+                    await self._is_idle.wait()
+                self._is_closed = True
+                await self._thread.finished(self._writer.seal)
+        except TimeoutError:
+            self._is_closed = True
+            raise HungWriterError(self.place) from None
+        self._thread.close()
 
 
 def _attempt(work: Callable[[], None]) -> str | None:

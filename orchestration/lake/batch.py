@@ -50,6 +50,8 @@ OTHER_COLUMNS = {
     "line_number": "bigint",
     "batch": "bigint",
 }
+RECEIVED_COLUMNS = {"received_key": "varchar"}
+"""Of calls and other events as well, in files younger than the names of keys. For people: no model reads them."""
 REJECTED_COLUMNS = {
     "landed_file": "varchar",
     "origin": "varchar",
@@ -128,7 +130,8 @@ def _candidates(connection: duckdb.DuckDBPyConnection, is_one_part: bool) -> Non
             coalesce(own_id, cast(parsed.rowid - first_seq + first_line as varchar)) as event_id,
             has_time,
             event_name, account_id, event_at, sample_weight, cast(null as bigint) as quota, endpoint, status,
-            properties, part.landed_file, parsed.rowid - first_seq + first_line as line_number
+            properties, part.landed_file, parsed.rowid - first_seq + first_line as line_number,
+            cast(null as varchar) as received_key
         from parsed {found}
         where is_judged
         union all
@@ -138,7 +141,7 @@ def _candidates(connection: duckdb.DuckDBPyConnection, is_one_part: bool) -> Non
             coalesce(own_id, line_number || case when item > 0 then '.' || item else '' end),
             has_time,
             event_name, account_id, event_at, sample_weight, quota, endpoint, status,
-            properties, landed_file, line_number
+            properties, landed_file, line_number, received_key
         from judged where reason is null
     """).fetchall()
 
@@ -208,14 +211,18 @@ def write(
     days = f"select distinct cast(event_at as date) as day from {accepted} where event_name in ({calls}) order by day"
     for day in column_of(connection, days):
         copy(
-            CALL_COLUMNS,
+            {**CALL_COLUMNS, **RECEIVED_COLUMNS},
             f"{accepted} where event_name in ({calls})"
             f" and event_at >= timestamptz '{day}' and event_at < timestamptz '{day}' + interval 1 day",
             folder / "calls" / f"event_date={day}" / "calls.parquet",
         )
     [[others]] = connection.execute(f"select count(*) from {accepted} where event_name not in ({calls})").fetchall()
     if others:
-        copy(OTHER_COLUMNS, f"{accepted} where event_name not in ({calls})", folder / "others.parquet")
+        copy(
+            {**OTHER_COLUMNS, **RECEIVED_COLUMNS},
+            f"{accepted} where event_name not in ({calls})",
+            folder / "others.parquet",
+        )
     [[refused]] = connection.execute("select count(*) from refused").fetchall()
     if refused or is_replay:
         rows = "refused" if refused else "(select 1) left join refused on true"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import duckdb
 
+from orchestration.lake import received_sources
 from orchestration.lake.batch import column_of, literal
 
 RETRY_DAYS = 1
@@ -24,6 +25,7 @@ def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
     An event is known by (source, event_id), whenever it came and whatever else it says: the first one stays. One
     that says something else is a conflict.
     """
+    received_sources.keep_known(connection, lambda: _stored_near(connection, batches))
     connection.execute("""
         create temp table suspect as
         select source, event_id from candidate group by source, event_id having count(*) > 1

@@ -172,7 +172,9 @@ opened as (
     select
         *,
         case when is_json and item = 0 then coalesce({_NAME_TYPES}) is null else false end as is_frame,
-        case when is_frame then json_extract_string(raw, ['$.received_at', '$.line']) end as envelope,
+        case when is_frame then json_extract_string(
+            raw, ['$.received_at', '$.line', '$.received_source', '$.received_key']
+        ) end as envelope,
         cast(case
             when not is_frame then null
             when json_type(raw) = 'ARRAY' then json_extract(raw, '$[*]')
@@ -189,12 +191,33 @@ each_event as (
             -- text that the collector could not read
             case when envelope[1] is not null then coalesce(envelope[2], raw) else raw end
         ])) as raw,
-        coalesce(try_cast(envelope[1] as timestamptz), arrived_at, cast($ingested_at as timestamptz)) as arrived_at
+        coalesce(try_cast(envelope[1] as timestamptz), arrived_at, cast($ingested_at as timestamptz)) as arrived_at,
+        envelope[4] as received_key, envelope[3] as received_source
     from opened
+),
+-- The source of an event that names none is its project or its key. It is written into the event: where that is
+-- refused, it has the same identity when it is judged again. The first of two fields with one name is read.
+sourced as (
+    select * replace (
+        case when is_source_received
+            then '{{"{events.SOURCE_FIELD}":' || to_json(received_source)
+                || case when raw = '{{}}' then '}}' else ',' || substr(raw, 2) end
+            else raw end as raw
+    )
+    from (
+        select
+            *,
+            case
+                when received_source is null or item = 0 or not starts_with(raw, '{{') then false
+                when not contains(raw, '"{events.SOURCE_FIELD}"') then true
+                else coalesce(json_extract_string(raw, '$.{events.SOURCE_FIELD}'), '') = ''
+            end as is_source_received
+        from each_event
+    )
 ),
 checked as (
     select *, is_utf8 and json_valid(raw) as is_json
-    from each_event
+    from sourced
 ),
 outer_fields as (
     select
@@ -215,6 +238,7 @@ inner_fields as (
 named as (
     select
         seq, item, landed_file, origin, line_number, raw, is_utf8, is_json, is_object, arrived_at,
+        received_key, is_source_received,
         {_text(*events.NAME_FIELDS)} as event_name,
         nullif({_text(*events.ID_FIELDS)}, '') as own_id,
         {_text(events.SOURCE_FIELD)} as own_source,
@@ -260,6 +284,7 @@ select
             then '{Rejection.INVALID_WEIGHT}'
         when event_name in ({_CALLS}) and event_at < $kept_from then '{Rejection.TOO_OLD}'
     end as reason,
+    received_key, is_source_received,
     -- of an event that has a line for itself it can be looked up there
     case when reason is not null or item > 0 then raw end as raw
 from valued

@@ -23,6 +23,7 @@ from dagster._core.instance.config import dagster_instance_config
 from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.collector.metrics import Metrics
+from orchestration.collector.metrics_page import page
 from orchestration.settings import PROJECT_ROOT, Settings
 from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS, free_port, wait_until
 
@@ -265,12 +266,15 @@ def test_every_metric_of_the_dashboard_exists() -> None:
     metrics = Metrics()
     metrics.requests["/batch/", 200] += 1
     metrics.refused["key"] += 1
-    families = list(text_string_to_metric_families(metrics.text().decode()))
+    metrics.requests_of_keys["acme"] += 1
+    metrics.events_of_keys["acme"] += 1
+    metrics.observe_request("/batch/", 0.1)
+    families = list(text_string_to_metric_families(page([metrics.snapshot()]).decode()))
     samples = {sample.name for family in families for sample in family.samples}
     labels = {label for family in families for sample in family.samples for label in sample.labels}
     panels = json.loads((DEPLOY / "grafana.json").read_text())["panels"]
     queries = [target["expr"] for panel in panels for target in panel["targets"]]
-    asked = {name for query in queries for name in re.findall(r"headroom_\w+", query)}
+    asked = {name for query in queries for name in re.findall(r"(?:headroom|process)_\w+", query)}
 
     assert asked <= samples
     assert {family.name for family in families} == {re.sub(r"_(total|bucket|sum|count)$", "", name) for name in asked}

@@ -1,5 +1,6 @@
 """`headroom doctor` on parts that are really broken: what it says of them, and that it goes on to the next."""
 
+import fcntl
 import os
 import re
 import shlex
@@ -98,6 +99,18 @@ def test_doctor_finds_nothing_needed_when_all_is_well(data_folder: Path) -> None
         "Slack: a preview, SLACK_BOT_TOKEN is not set",
     ):
         assert part in said, part
+
+
+def test_doctor_names_events_of_a_killed_collector_that_wait(data_folder: Path) -> None:
+    left = data_folder / "landing" / "collector" / "20261120T075900.000000Z-host-1.ndjson.part"
+    left.parent.mkdir()
+    left.write_bytes(b'{"received_at":"2026-11-20T07:59:00Z","batch":[]}\n')
+    said = examine(1)
+    assert "FAILS collector: 1 file of a killed collector: the events inside were acknowledged and do not count" in said
+    assert left.name in said.replace(" ", "")
+    with left.open("rb") as living:
+        fcntl.flock(living, fcntl.LOCK_EX)
+        assert "collector: no file of a killed collector waits" in examine()
 
 
 def test_doctor_says_how_to_begin_when_nothing_is_there(data: Path) -> None:

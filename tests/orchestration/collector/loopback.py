@@ -1,6 +1,5 @@
 """Collectors to test against: a real one in a thread, the real program in a process, and clients of both."""
 
-import asyncio
 import gzip
 import http.client
 import json
@@ -31,9 +30,10 @@ BEARER = {"Authorization": f"Bearer {KEY}"}
 _PROGRAM = """
 from orchestration.settings import load
 from orchestration.collector.server import serve
+from orchestration.collector.spool import HungWriterError
 try:
-    serve(load())
-except ValueError as error:
+    raise SystemExit(serve(load()))
+except (ValueError, HungWriterError) as error:
     raise SystemExit(str(error))
 """
 
@@ -167,7 +167,7 @@ class Collecting:
     def stop(self) -> None:
         """Stop as SIGTERM does; everything is sealed then."""
         if self._thread.is_alive():
-            self._loop.call_soon_threadsafe(self._stopping.set)
+            self._loop.call_soon_threadsafe(self._stopping.hurry)
             self._thread.join()
         self._bound.close()
         if self._failure:
@@ -175,7 +175,7 @@ class Collecting:
 
     def _run(self) -> None:
         async def main() -> None:
-            self._stopping = asyncio.Event()
+            self._stopping = server.Stopping()
             self._ready.set()
             await server.run(self.settings, Keys.of(self.settings), self._bound, self._stopping)
 
@@ -208,6 +208,8 @@ class Program:
     data: Path
     environment: dict[str, str] = field(default_factory=dict)
     log: str = ""
+    before: str = ""
+    """Python that runs first, to break what no test can break from outside."""
 
     @property
     def folder(self) -> Path:
@@ -221,7 +223,7 @@ class Program:
             [
                 sys.executable,
                 "-c",
-                _PROGRAM,
+                self.before + _PROGRAM,
             ],
             cwd=PROJECT_ROOT,
             env={**inherited, **own, **self.environment},
@@ -234,6 +236,14 @@ class Program:
             if found := re.search(r"http://[^ ]+:(\d+) ", line):
                 self.port = int(found[1])
                 return self.port
+        raise AssertionError(self.log)
+
+    def read_log_until(self, words: str) -> str:
+        """The next line with these words."""
+        for line in self.process.stderr or []:
+            self.log += line
+            if words in line:
+                return line
         raise AssertionError(self.log)
 
     def stop(self, name: int = signal.SIGTERM) -> int:

@@ -106,15 +106,21 @@ def test_empty_body_is_a_success_and_stores_nothing(collector: Collecting, body:
     assert list(collector.folder.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("path", "status"), [("/v1/batch/", 400), ("/api/v1/events/", 400), ("/batch//", 400), ("/x/", 200)]
+)
+def test_slash_at_the_end_makes_no_difference(collector: Collecting, path: str, status: int) -> None:
+    assert post(collector.port, b"no json", path).status == status
+
+
 def test_line_has_the_time_of_arrival_and_the_events_as_they_were_sent(tmp_path: Path) -> None:
     text = b'{"event" : "api_call",\n "n": 12345678901234567890123,\r\n "f": 1.10, "u": "\\u00e9"}\n'
     with Collecting(settings(tmp_path)) as collector:
         post(collector.port, text)
         post(collector.port, b"[" + text + b"," + text + b"]\n")
     lines = [line for path in collector.folder.glob("*.ndjson") for line in path.read_bytes().splitlines(keepends=True)]
-    assert all(
-        re.match(rb'\{"received_at":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z","batch":\[', line) for line in lines
-    )
+    frame = rb'\{"received_at":"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z","received_key":"key-[0-9a-f]{8}",'
+    assert all(re.match(frame + rb'"received_source":"demo","batch":\[', line) for line in lines)
     flat = text.replace(b"\n", b" ").replace(b"\r", b" ")
     assert lines[0].endswith(b'"batch":[' + flat + b"]}\n")
     assert lines[1].endswith(b'"batch":[' + flat + b"," + flat + b"] }\n")

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import hmac
+import json
 import time
 from pathlib import Path
 
@@ -10,17 +11,19 @@ import pytest
 
 from orchestration.collector import keys
 from orchestration.collector.answers import RefusedError
-from orchestration.collector.keys import Keys, Proof
+from orchestration.collector.keys import Keys, Sender
 from tests.orchestration.collector.loopback import (
     KEY,
     OTHER_KEY,
     Collecting,
     Program,
     head,
+    post,
     raw_connection,
     read_reply,
     request,
     settings,
+    stored,
 )
 
 EVENT = {"event": "api_call"}
@@ -105,7 +108,8 @@ def test_comparison_is_constant_in_time_and_looks_at_every_key(monkeypatch: pyte
         return one == other
 
     monkeypatch.setattr(keys.hmac, "compare_digest", compare)
-    assert Keys([KEY, OTHER_KEY]).check_headers({b"x-api-key": KEY.encode()}) is Proof.KEY
+    sender = Sender(f"key-{hashlib.sha256(KEY.encode()).hexdigest()[:8]}")
+    assert Keys([KEY, OTHER_KEY]).check_headers({b"x-api-key": KEY.encode()}) == sender
     assert compared == [(KEY.encode(), KEY.encode()), (OTHER_KEY.encode(), KEY.encode())]
 
 
@@ -178,6 +182,86 @@ def test_refusal_says_where_a_key_is_looked_for() -> None:
     with pytest.raises(RefusedError) as refused:
         Keys([KEY]).check_body({})
     assert all(word in refused.value.answer.body for word in (b"Bearer", b"Basic", b"X-API-Key", b"writeKey"))
+
+
+def test_line_names_the_key_and_the_source_of_its_events(tmp_path: Path) -> None:
+    keys_file = tmp_path / "keys"
+    keys_file.write_text(f"# customers\n\nglobex:{OTHER_KEY}\n")
+    named = {"keys": f"acme:{KEY},acme:{KEY}2,{KEY}3", "keys_file": str(keys_file)}
+    with Collecting(settings(tmp_path, webhook_secrets=WEBHOOK_SECRETS, **named)) as collector:
+        for headers in (
+            {"X-API-Key": KEY},
+            {"X-API-Key": f"{KEY}2"},
+            {"X-API-Key": OTHER_KEY},
+            {"X-API-Key": f"{KEY}3"},
+        ):
+            for path in ("/x", "/v1/analytics/a%20project/"):
+                assert request(collector.port, path, EVENT, headers).status == 200
+        assert request(collector.port, "/batch", {"api_key": KEY, "batch": [EVENT]}).status == 200
+        assert request(collector.port, "/x", b"{}", signed(b"{}")).status == 200
+        collector.stop()
+    said = [(line["received_key"], line.get("received_source")) for line in stored(collector.folder)]
+    unnamed, webhook = (hashlib.sha256(each).hexdigest()[:8] for each in (f"{KEY}3".encode(), SECRETS[0]))
+    assert said == [
+        *[("acme", "acme"), ("acme", "a project")] * 2,
+        *[("globex", "globex"), ("globex", "a project")],
+        *[(f"key-{unnamed}", None), (f"key-{unnamed}", "a project")],
+        *[("acme", "acme"), (f"webhook-{webhook}", None)],
+    ]
+
+
+def test_key_with_a_colon_of_before_keys_had_names_is_still_right() -> None:
+    for entry in (f"acme:{KEY}", f"a b:{KEY}".replace(" ", "+"), "acme:sh0rt-and-more"):
+        Keys([entry]).check_headers({b"x-api-key": entry.encode()})
+
+
+def test_long_project_is_kept_by_its_hash(collector: Collecting) -> None:
+    assert request(collector.port, f"/v1/analytics/{'x' * 5000}/", EVENT, {"X-API-Key": KEY}).status == 200
+    collector.stop()
+    assert [len(line["received_source"]) for line in stored(collector.folder)] == [64]
+
+
+def test_keys_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"HEADROOM_COLLECT_KEYS_FILE=.* cannot be read"):
+        Keys.of(settings(tmp_path, keys_file=str(tmp_path / "none")))
+
+
+def spelled(key: str, slashes: str = "\\", upper: bool = False) -> str:
+    """Each character as its escape."""
+    return "".join(f"{slashes}u00{ord(each):02X}" if upper else f"{slashes}u00{ord(each):02x}" for each in key)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        spelled(OTHER_KEY),
+        spelled(OTHER_KEY, upper=True),
+        spelled(OTHER_KEY, slashes="\\\\"),  # in JSON that is a string of JSON
+        OTHER_KEY[:5] + spelled(OTHER_KEY[5]) + OTHER_KEY[6:],
+        OTHER_KEY.replace("/", "\\/"),
+        OTHER_KEY.replace("/", "\\\\/"),
+    ],
+)
+def test_key_in_escapes_is_cut_out_wherever_it_stands(collector: Collecting, written: str) -> None:
+    body = f'{{"event":"api_call","a":"<{written}>","deep":[{{"{written}":["\\n{written}",1]}}]}}'
+    for path in ("/x", "/batch"):
+        assert post(collector.port, body.encode(), path).status == 200
+    assert post(collector.port, f'{{"event":"api_call"}}\nno json {written}'.encode(), "/x").status == 200
+    first, second, plain = collector.finished()
+    assert first == second
+    assert first["a"] == "<[key removed]>"
+    [[key, value]] = first["deep"][0].items()
+    assert (key, value[1]) == ("[key removed]", 1)
+    assert value[0].endswith("[key removed]")
+    assert plain == {"event": "api_call"}
+    [line] = [line["line"] for line in stored(collector.folder) if "line" in line]
+    assert line == "no json [key removed]"
+
+
+def test_text_that_only_looks_like_a_key_stays_json() -> None:
+    key = "n_key_that_begins_like_a_line_break"
+    scrubbed = Keys([key]).scrub(b'{"a":"\\n_key_that_begins_like_a_line_break","b":"\\u00fc \\u0041 \\/"}')
+    assert json.loads(scrubbed)["b"] == "ü A /"
 
 
 def test_keys_are_cut_out_in_every_spelling() -> None:

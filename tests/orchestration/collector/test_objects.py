@@ -87,7 +87,7 @@ def test_requests_wait_for_others_but_not_when_there_are_many_bytes(s3: Any) -> 
         storage.append([b'{"batch":[{"uuid":"large"}]}' + b" " * spool.GROUP_BYTES + b"\n"], told.append)
         while len(told) < 2:
             await asyncio.sleep(0.01)
-        await storage.stop()
+        await storage.stop(PATIENCE_SECONDS)
 
     asyncio.run(run())
     assert told == [None, None]

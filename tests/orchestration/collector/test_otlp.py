@@ -5,7 +5,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, ArrayValue, KeyValue, KeyValueList
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, ResourceLogs, ScopeLogs
 
-from tests.orchestration.collector.loopback import KEY, Collecting, post, request, zipped
+from tests.orchestration.collector.loopback import KEY, Collecting, post, request, stored, zipped
 
 PATH = "/v1/logs"
 PROTOBUF = {"Content_Type": "application/x-protobuf"}
@@ -68,6 +68,38 @@ def test_json_is_answered_in_json(collector: Collecting) -> None:
     reply = post(collector.port, body, PATH, Content_Type="application/json")
     assert (reply.status, reply.headers["content-type"], reply.json) == (200, "application/json", {})
     assert collector.finished() == [{"event": "api_call", "properties": {"account_id": "acme"}}]
+
+
+@pytest.mark.parametrize("path", ["/v1/logs/", "/otlp/v1/logs", "/otlp/v1/logs/"])
+def test_protobuf_is_read_on_each_path_of_logs(collector: Collecting, path: str) -> None:
+    assert post(collector.port, exported(LogRecord(event_name="api_call")), path, **PROTOBUF).status == 200
+    assert collector.finished() == [{"event": "api_call", "properties": {}}]
+
+
+def test_json_is_read_whatever_its_type(collector: Collecting) -> None:
+    body = b' {"resourceLogs":[{"scopeLogs":[{"logRecords":[{"eventName":"api_call"}]}]}]}'
+    assert post(collector.port, body, "/v1/logs/", Content_Type="text/plain").json == {}
+    assert post(collector.port, body, PATH).json == {}
+    assert collector.finished() == [{"event": "api_call", "properties": {}}] * 2
+
+
+@pytest.mark.parametrize(
+    ("kind", "path", "advice"),
+    [
+        ("application/x-protobuf", "/v1/traces", "send them to /v1/logs"),
+        ("application/protobuf", "/batch/", "send them to /v1/logs"),
+        ("application/msgpack", "/fluent", "Format json_lines"),
+        ("application/x-MsgPack; charset=binary", "/v1/logs", "Format json_lines"),
+        ("application/vnd.msgpack", "/v1/analytics/x/", "Format json_lines"),
+    ],
+)
+def test_type_that_is_not_read_is_refused_and_not_quarantined(
+    collector: Collecting, kind: str, path: str, advice: str
+) -> None:
+    reply = post(collector.port, b"\x81\xa5event\xa8api_call", path, Content_Type=kind)
+    assert (reply.status, advice in reply.json["error"]) == (415, True)
+    collector.stop()
+    assert stored(collector.folder) == []
 
 
 @pytest.mark.parametrize("body", [b"\xff\xff\xff", b"{"])

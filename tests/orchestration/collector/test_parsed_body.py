@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from orchestration.collector.bodies import parse
-from orchestration.collector.parsed_body import ParsedBody
+from orchestration.collector.parsed_body import TOO_DEEP, ParsedBody
 
 
 def written(batch: ParsedBody) -> list[Any]:
@@ -58,6 +58,22 @@ def test_fields_for_keys_are_dropped_whatever_is_in_them() -> None:
     batch = read(b'[{"api_key":"x","a":1},{"writeKey":7},{"token":"kept"},3]')
     batch.drop_secrets()
     assert written(batch) == [[{"a": 1}, {}, {"token": "kept"}, 3]]
+
+
+@pytest.mark.parametrize("name", ["api_key", "writeKey", "api\\u005fkey", "\\u0077riteKey"])
+def test_fields_for_keys_are_dropped_at_any_depth(name: str) -> None:
+    secret = f'"{name}":"a key of yesterday"'
+    batch = read(f'[{{"a":[1,[{{{secret},"b":2}}]],"properties":{{{secret}}}}},{{"c":{{{secret}}}}}]'.encode())
+    batch.drop_secrets()
+    assert written(batch) == [[{"a": [1, [{"b": 2}]], "properties": {}}, {"c": {}}]]
+
+
+def test_event_too_deep_to_drop_a_key_from_is_not_stored() -> None:
+    deep = b'{"a":' * 1000 + b'{"api_key":"x"}' + b"}" * 1000
+    batch = read(b"[" + deep + b',{"b":1}]')
+    batch.drop_secrets()
+    assert written(batch) == [[{"b": 1}], None]
+    assert batch.bad_lines == [TOO_DEEP]
 
 
 def test_no_line_is_written_when_there_is_no_event() -> None:

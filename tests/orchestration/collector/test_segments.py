@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from orchestration.collector import segments
-from orchestration.collector.segments import SegmentWriter, recover
+from orchestration.collector import leftovers, segments
+from orchestration.collector.leftovers import recover
+from orchestration.collector.segments import SegmentWriter
 
 
 def full_disk(*_: Any) -> None:
@@ -174,6 +175,34 @@ def test_recovery_cuts_to_the_last_complete_line(tmp_path: Path) -> None:
     assert recover(tmp_path) == 0
 
 
+def test_leftover_that_cannot_be_sealed_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("1", "2"):
+        (tmp_path / f"{name}.ndjson.part").write_bytes(b"line\n")
+    real = os.ftruncate
+
+    def sick_once(descriptor: int, size: int) -> None:
+        monkeypatch.setattr(os, "ftruncate", real)
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(os, "ftruncate", sick_once)
+    assert recover(tmp_path) == 1
+    assert "cannot seal" in caplog.text
+    assert recover(tmp_path) == 1
+    assert sealed(tmp_path) == [b"line\n"] * 2
+
+
+def test_leftovers_are_found_and_left_alone(tmp_path: Path) -> None:
+    writer = SegmentWriter(tmp_path, seal_bytes=100)
+    writer.commit([b"of a living process\n"])
+    (tmp_path / "1.ndjson.part").write_bytes(b"left\n")
+    (tmp_path / "2.ndjson.part").write_bytes(b"")
+    (tmp_path / "3.ndjson").write_bytes(b"sealed\n")
+    assert leftovers.waiting(tmp_path) == [tmp_path / "1.ndjson.part"]
+    assert len(open_ones(tmp_path)) == 3
+
+
 def test_recovery_leaves_the_segment_of_a_living_process(tmp_path: Path) -> None:
     writer = SegmentWriter(tmp_path, seal_bytes=100)
     writer.commit([b"one\n"])
@@ -196,7 +225,7 @@ def test_segment_taken_for_a_leftover_while_it_was_made_is_not_used(
             assert recover(tmp_path) == 0  # it is empty: removed
         real(descriptor, operation)
 
-    monkeypatch.setattr(segments.fcntl, "flock", flock)
+    monkeypatch.setattr(leftovers.fcntl, "flock", flock)
     writer = SegmentWriter(tmp_path, seal_bytes=100)
     writer.commit([b"one\n"])
     writer.seal()

@@ -1,9 +1,12 @@
 """The process: kills, signals, and refusals to start."""
 
 import json
+import os
 import random
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -108,6 +111,77 @@ def test_signal_finishes_what_is_under_way_and_seals(tmp_path: Path, name: int) 
     assert list(program.folder.glob("*.part")) == []
 
 
+def test_grace_serves_on_while_readiness_says_stopping(tmp_path: Path) -> None:
+    program = Program(tmp_path, {"HEADROOM_COLLECT_GRACE_SECONDS": "3600"})
+    with program.running() as port:
+        program.process.send_signal(signal.SIGTERM)
+        wait_until(lambda: request(port, "/readyz", method="GET").status == 503)
+        assert b"stopping" in request(port, "/readyz", method="GET").body
+        assert request(port, "/healthz", method="GET").status == 200
+        assert post(port, EVENT).status == 200
+        assert program.stop() == 0  # a second signal ends the grace
+    assert len(events(program.folder)) == 1
+
+
+@pytest.mark.parametrize("name", [signal.SIGTERM, signal.SIGINT])
+def test_stop_comes_after_the_grace_or_at_once_by_ctrl_c(tmp_path: Path, name: int) -> None:
+    grace = "0.1" if name == signal.SIGTERM else "3600"
+    program = Program(tmp_path, {"HEADROOM_COLLECT_GRACE_SECONDS": grace})
+    with program.running() as port:
+        assert post(port, EVENT).status == 200
+        assert program.stop(name) == 0
+    assert len(events(program.folder)) == 1
+
+
+def test_disk_that_hangs_does_not_keep_the_process(tmp_path: Path) -> None:
+    """The acknowledged event is sealed by the next collector; the one that hung was not acknowledged."""
+    hang = """
+import os, pathlib, threading
+real = os.fdatasync
+def hanging(descriptor):
+    if pathlib.Path(os.environ["HANGS"]).exists():
+        threading.Event().wait()
+    real(descriptor)
+os.fdatasync = hanging
+"""
+    sign = tmp_path / "hangs"
+    program = Program(tmp_path, {"HANGS": str(sign), "HEADROOM_COLLECT_STOP_SECONDS": "0.2"}, before=hang)
+    with program.running() as port:
+        assert post(port, b'{"event":"api_call","uuid":"1"}').status == 200
+        sign.touch()
+        with raw_connection(port) as waiting:
+            waiting.sendall(head("/x", f"Content-Length: {len(EVENT)}") + EVENT)
+            wait_until(lambda: b"pending_bytes 0.0" not in request(port, "/metrics", method="GET").body)
+            assert program.stop() == 1
+            assert read_all(waiting) == b""
+    assert f"The collector stopped without {program.folder}, which does not answer" in program.log
+    assert "Traceback" not in program.log
+    after = Program(tmp_path)
+    with after.running():
+        assert after.stop() == 0
+    assert "1" in [event.get("uuid") for event in events(program.folder)]
+
+
+def test_hangup_reads_keys_again_and_keeps_those_of_before_if_bad(tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.write_text(f"acme:{KEY}2")
+    program = Program(tmp_path, {"HEADROOM_COLLECT_KEYS_FILE": str(keys)})
+    with program.running() as port:
+        given = {"X-API-Key": f"{KEY}2"}
+        assert request(port, "/x", EVENT, given).status == 200
+        keys.write_text("short")
+        program.process.send_signal(signal.SIGHUP)
+        assert "those of before stay in use" in program.read_log_until("keys were")
+        assert request(port, "/x", EVENT, given).status == 200
+        keys.write_text(f"acme:{KEY}3")
+        program.process.send_signal(signal.SIGHUP)
+        assert "acme" in program.read_log_until("keys were")
+        assert request(port, "/x", EVENT, given).status == 401
+        assert request(port, "/x", EVENT, {"X-API-Key": f"{KEY}3"}).status == 200
+        assert program.stop() == 0
+    assert f"{KEY}3" not in program.log
+
+
 def test_stop_does_not_wait_for_a_client_that_does_not_finish(tmp_path: Path) -> None:
     program = Program(tmp_path, {"HEADROOM_COLLECT_REQUEST_SECONDS": "0.5"})
     with program.running() as port, raw_connection(port) as connection:
@@ -153,7 +227,22 @@ def test_address_that_is_taken_is_refused_with_what_to_do(tmp_path: Path) -> Non
         with pytest.raises(AssertionError, match="HEADROOM_COLLECT_PORT"):
             program.start()
         assert program.wait() == 1
+    assert len(program.log.splitlines()) == 1
     assert KEY not in program.log
+
+
+def test_command_says_in_one_line_that_it_cannot_listen(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        own = {"HEADROOM_DATA": str(tmp_path), "HEADROOM_COLLECT_PORT": str(taken.getsockname()[1])}
+        done = subprocess.run(
+            [sys.executable, "-m", "orchestration.cli.main", "collect"],
+            env={**os.environ, **own, "HEADROOM_COLLECT_KEYS": KEY},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert len(done.stderr.splitlines()) == 1
 
 
 def test_folder_that_cannot_be_made_is_refused_with_what_to_do(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import resource
+import signal
 import threading
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -25,7 +26,7 @@ from tests.orchestration.collector.loopback import (
     request,
     settings,
 )
-from tests.support.waiting import wait_until
+from tests.support.waiting import PATIENCE_SECONDS, wait_until
 
 
 def numbered(number: int) -> dict[str, Any]:
@@ -34,7 +35,8 @@ def numbered(number: int) -> dict[str, Any]:
 
 def pending_bytes(numbers: Iterable[int]) -> int:
     """Of these events, when each was taken by itself and all wait."""
-    frame = '{"received_at":"2026-11-20T08:00:00.000000Z","batch":[]}\n'
+    sender = '"received_key":"key-12345678","received_source":"demo"'
+    frame = f'{{"received_at":"2026-11-20T08:00:00.000000Z",{sender},"batch":[]}}\n'
     return sum(len(frame) + len(json.dumps(numbered(number))) for number in numbers)
 
 
@@ -187,6 +189,18 @@ def test_two_collectors_share_a_folder(tmp_path: Path) -> None:
     assert len(list(first.folder.iterdir())) == 2
 
 
+def test_living_collector_seals_what_a_killed_one_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(spool, "RECOVER_SECONDS", 0.05)
+    killed = Program(tmp_path)
+    with Collecting(settings(tmp_path)) as living, killed.running() as port:
+        post(living.port, numbered(1))
+        post(port, numbered(2))
+        killed.stop(signal.SIGKILL)
+        wait_until(lambda: events(living.folder) == [numbered(2)])
+        assert len(list(living.folder.glob("*.part"))) == 1  # its own
+        assert living.finished() == [numbered(2), numbered(1)] or living.finished() == [numbered(1), numbered(2)]
+
+
 def test_stop_writes_what_is_pending_and_takes_nothing_more(tmp_path: Path) -> None:
     told: list[str | None] = []
 
@@ -196,7 +210,7 @@ def test_stop_writes_what_is_pending_and_takes_nothing_more(tmp_path: Path) -> N
         for number in range(3):
             storage.append([b'{"batch":[%d]}\n' % number], told.append)
             await asyncio.sleep(0)  # the first is being written when the others come
-        await storage.stop()
+        await storage.stop(PATIENCE_SECONDS)
         storage.append([b"late\n"], told.append)
         storage.check(told.append)
         await asyncio.sleep(0)
