@@ -8,11 +8,11 @@ import csv
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
-from orchestration.usage import events
+from orchestration.lake.dialects import BOM, OUTER_FIELDS, columns_of, find_dialect, is_separator_line
 
 STEP_BYTES = 2**20
 """Inflated and handed on at a time."""
@@ -22,12 +22,23 @@ MAX_ROW_BYTES = 8 * 2**20
 """Of CSV. A longer one is no row: a quote was not closed."""
 
 
+LAST_ROW_WAITS = "its last row waits: it has no line break, and may be written only half"
+"""It counts with the line break, or once there is evidence that the file is finished: see `endings.py`."""
+
+
 class DamagedError(ValueError):
     """From here on the file cannot be read, whoever tries."""
 
 
 class CutShortError(DamagedError):
     """The end is missing; it may still come."""
+
+
+class OpenEndError(DamagedError):
+    """The last row has no line break, and nothing says that its file is finished."""
+
+    def __init__(self) -> None:
+        super().__init__(LAST_ROW_WAITS)
 
 
 def gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -91,19 +102,11 @@ def unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise CutShortError("the zstd data ends in the middle")
 
 
-_TOP_LEVEL = {
-    *events.NAME_FIELDS,
-    *events.ID_FIELDS,
-    events.SOURCE_FIELD,
-    *(name for name in events.ACCOUNT_FIELDS if "." not in name),
-    *events.TIME_FIELDS,
-}
-"""Columns that are fields of the event itself. All others are its properties, with or without `properties.`"""
 _WHOLE = ("properties",)
 
 
 def _place(column: str) -> tuple[str, ...]:
-    if column in _TOP_LEVEL or column == "properties":
+    if column in OUTER_FIELDS or column == "properties":
         return (column,)
     return ("properties", column.removeprefix("properties."))
 
@@ -111,8 +114,8 @@ def _place(column: str) -> tuple[str, ...]:
 class _Text:
     """Lines of a CSV file for its reader; `taken` are those of the row that is being read."""
 
-    def __init__(self, pieces: Iterable[bytes], is_settled: bool) -> None:
-        self._pieces, self._is_settled = pieces, is_settled
+    def __init__(self, pieces: Iterable[bytes], is_ended: Callable[[], bool]) -> None:
+        self._pieces, self._is_ended = pieces, is_ended
         self.taken: list[bytes] = []
         self.is_open = False
         """Whether the last line was given, and has no line break."""
@@ -125,35 +128,48 @@ class _Text:
                 taken_bytes = len(line) + (taken_bytes if self.taken else 0)
                 if taken_bytes > MAX_ROW_BYTES:
                     break
-                self.taken.append(line.removeprefix(b"\xef\xbb\xbf") if is_first else line)
+                self.taken.append(line.removeprefix(BOM) if is_first else line)
                 is_first = False
                 # bytes that are no UTF-8 pass through, so that the line is refused for what it is
                 yield self.taken[-1].decode("utf-8", "surrogateescape") + "\n"
             if max(len(rest), taken_bytes) > MAX_ROW_BYTES:
                 raise DamagedError(f"a row of the CSV is longer than {MAX_ROW_BYTES:,} bytes")
         if rest:
-            if not self._is_settled:
-                raise CutShortError("the last row has no line break")
+            if not self._is_ended():
+                raise OpenEndError
             self.is_open = True
             self.taken.append(rest)
             yield rest.decode("utf-8", "surrogateescape")
 
 
-def csv_lines(pieces: Iterable[bytes], is_settled: bool) -> Iterator[bytes]:
+def _beginning(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """What shows how the CSV is written, and all of it: its first lines, however it comes in pieces."""
+    rest, begin = iter(pieces), b""
+    for piece in rest:
+        begin += piece
+        text = begin.removeprefix(BOM).lstrip(b"\r\n")
+        if text.count(b"\n") > 1 or len(begin) > MAX_ROW_BYTES:
+            break
+    return begin.removeprefix(BOM).lstrip(b"\r\n"), chain([begin], rest)
+
+
+def csv_lines(pieces: Iterable[bytes], is_ended: Callable[[], bool]) -> Iterator[bytes]:
     """A line of JSON for each row, at the row's first line; its other lines, and the header's, become empty ones.
 
     A row of another width stays as it is, which is no JSON. A last row without a line break is given without one.
 
-    :raises CutShortError: there is such a row and the file is not settled.
+    :raises OpenEndError: there is such a row, and `is_ended` denies that the file is finished.
     """
-    text = _Text(pieces, is_settled)
-    rows = csv.reader(text, strict=True)
+    begin, pieces = _beginning(pieces)
+    dialect = find_dialect(begin)
+    text = _Text(pieces, is_ended)
+    rows = csv.reader(text, strict=True, delimiter=dialect.separator)
     lines: list[bytes] = []
     size = 0
     problem: DamagedError | None = None
     try:
-        header = next((row for row in rows if row), [])
-        places = [_place(name.strip()) for name in header]
+        header = next((row for row in rows if row and not is_separator_line(text.taken[-1])), [])
+        places = [_place(name) for name in columns_of(header)]
         lines += [b""] * len(text.taken)
         text.taken.clear()
         for row in rows:
