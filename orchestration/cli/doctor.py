@@ -20,7 +20,7 @@ from orchestration.lake import account_copies
 from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
 from orchestration.lake.lake import Lake
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Skipped, Sources
 from orchestration.ledger import check
 from orchestration.ledger.ledger import Ledger

@@ -17,7 +17,7 @@ from orchestration.lake import account_copies, compaction
 from orchestration.lake.account_copies import Taken
 from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
 from orchestration.lake.lake import Batch, Lake
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Skipped
 from orchestration.settings import Settings
 

@@ -46,7 +46,8 @@ def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
         where (source, event_id) in (from suspect) or (source, event_id) in (select (source, event_id) from stored)
     """).fetchall()
     connection.execute(f"""
-        create temp table kept as select *, {_NEARNESS}, cast(-1 as bigint) as seq, cast(0 as bigint) as item from stored
+        create temp table kept as
+        select *, {_NEARNESS}, cast(-1 as bigint) as seq, cast(0 as bigint) as item from stored
     """).fetchall()
     connection.execute(f"""
         create temp table undecided as

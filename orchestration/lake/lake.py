@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -45,7 +45,8 @@ from orchestration.lake.account_copies import Copy, Taken
 from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
 from orchestration.lake.bucket import LakeBucket
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.remembered import Known
 from orchestration.lake.sources import Skipped, Source, SourceFile
 from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
 
@@ -168,7 +169,7 @@ class Lake:
             )
 
     def ingest(
-        self, place: Source, known: Mapping[str, LandedFile], now: datetime, batch_bytes: int = BATCH_BYTES
+        self, place: Source, known: Known, now: datetime, batch_bytes: int = BATCH_BYTES, counts_copies: bool = False
     ) -> tuple[Batch | None, list[Skipped]]:
         """Commit the next batch of what landed in `place` since `known`; None where nothing new is there.
 
@@ -179,7 +180,7 @@ class Lake:
             self._scan = place.scan()
         found, skipped = self._scan
         self._staging.mkdir(exist_ok=True)
-        plan = landing.plan(place, found, known)
+        plan = landing.plan(place, found, known, counts_copies)
         staged = batch_lines.stage(place, plan, self._staging / "lines.ndjson", batch_bytes)
         if not staged.files:
             return None, skipped + staged.skipped

@@ -9,7 +9,7 @@ from typing import Any
 import duckdb
 
 from orchestration.lake.lake import BATCH_BYTES, Batch, Lake
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Folder, Skipped, Source
 from tests.support.builders import NOW, land
 
