@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -80,6 +80,11 @@ class Settings(BaseSettings):
         alias="HEADROOM_LANDING_URL",
         pattern=r"^(s3|gs|az)://[^/]+",
         description="more event files: s3://bucket/prefix, gs://… or az://…; only read",
+    )
+    landing_copies: Literal["once", "count"] = Field(
+        "once",
+        alias="HEADROOM_LANDING_COPIES",
+        description="`count`: landed files that are copies of others count as well, where their events have no ids",
     )
     lake_url: str | None = Field(
         None,

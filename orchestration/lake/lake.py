@@ -91,7 +91,7 @@ class Lake:
         self._batches = root / "batches"
         self._staging = root / ".staging"
         """What is not committed yet. Not among the batches: DuckDB's globs match hidden folders too."""
-        self._scan: tuple[list[SourceFile], list[Skipped]] | None = None
+        self.scanned: tuple[list[SourceFile], list[Skipped]] | None = None
 
     def create(self) -> None:
         """Make an empty lake that can be queried: its files then always match the globs of the dbt sources.
@@ -142,7 +142,7 @@ class Lake:
             if self._staging.exists():
                 shutil.rmtree(self._staging)
             self.create()
-            self._scan = None
+            self.scanned = None
             yield
 
     def batches(self, after: int = 0) -> list[Batch]:
@@ -176,9 +176,9 @@ class Lake:
         Call inside `writing()`, and again until it returns None: only then is the list of what was skipped whole.
         The place is looked at in the first call, so that a file that never stops growing does not hold the others.
         """
-        if self._scan is None:
-            self._scan = place.scan()
-        found, skipped = self._scan
+        if self.scanned is None:
+            self.scanned = place.scan()
+        found, skipped = self.scanned
         self._staging.mkdir(exist_ok=True)
         plan = landing.plan(place, found, known, counts_copies)
         staged = batch_lines.stage(place, plan, self._staging / "lines.ndjson", batch_bytes)

@@ -31,6 +31,7 @@ class Rows(Protocol):
     def damaged(self) -> list[dict[str, Any]]: ...
     def copies(self) -> list[dict[str, Any]]: ...
     def refused(self) -> list[dict[str, Any]]: ...
+    def incomplete(self) -> list[dict[str, Any]]: ...
 
 
 class Remembered(Protocol):
@@ -54,6 +55,10 @@ class Remembered(Protocol):
         """Those without events."""
         ...
 
+    def incomplete(self) -> list[LandedFile]:
+        """Those that were not read to their end."""
+        ...
+
 
 class Asked:
     """In the ledger."""
@@ -75,6 +80,9 @@ class Asked:
 
     def refused(self) -> list[LandedFile]:
         return _files(self._rows.refused())
+
+    def incomplete(self) -> list[LandedFile]:
+        return _files(self._rows.incomplete())
 
 
 class Listed:
@@ -106,6 +114,9 @@ class Listed:
 
     def refused(self) -> list[LandedFile]:
         return [file for file in self._files.values() if file.is_refused]
+
+    def incomplete(self) -> list[LandedFile]:
+        return [file for file in self._files.values() if not file.is_complete]
 
 
 Known = Mapping[str, LandedFile] | Remembered

@@ -45,6 +45,10 @@ class LandedFiles:
         """Those that were not read to their end."""
         return self._where(~landed_files.c.is_complete)
 
+    def refused(self) -> list[dict[str, Any]]:
+        """Those that are there, and whose bytes are of no known format."""
+        return self._where(landed_files.c.format.between("refused", "refused~"), landed_files.c.gone_at.is_(None))
+
     def copies(self) -> list[dict[str, Any]]:
         """Those that are there and of which nothing was read, because another one has the same content."""
         return self._where(landed_files.c.copy_of.is_not(None), landed_files.c.gone_at.is_(None))

@@ -69,7 +69,7 @@ landed_files = sa.Table(
     sa.Column("gone_at", UtcDateTime),
     *(
         sa.Index(f"landed_files_by_{column}", column)
-        for column in ("sha256", "inode", "origin", "head_sha256", "gone_at", "damage", "is_complete")
+        for column in ("sha256", "inode", "origin", "head_sha256", "gone_at", "damage", "is_complete", "format")
     ),
 )
 deliveries = sa.Table(

@@ -1,4 +1,4 @@
-"""Which file a landed one is, where its events have no id: nothing counts twice under a second name, nothing is lost."""
+"""Which file a landed one is, where its events have no id: nothing counts twice under another name, nothing is lost."""
 
 import gzip
 import os
@@ -261,7 +261,7 @@ def test_repaired_file_of_rows_is_another_one_when_a_row_changed(world: World) -
 
 @pytest.mark.parametrize("encode", [as_parquet, lambda rows: gzip.compress(as_csv(rows))], ids=["parquet", "csv.gz"])
 @pytest.mark.parametrize("batch_bytes", [1, BATCH_BYTES])
-def test_file_of_rows_counts_its_new_ones_when_it_is_written_anew_with_more(
+def test_file_of_rows_counts_its_new_ones_when_it_is_written_again(
     world: World, encode: Callable[[list[dict[str, Any]]], bytes], batch_bytes: int
 ) -> None:
     for count in (10, 25, 40):

@@ -15,5 +15,5 @@ def upgrade() -> None:
     op.add_column("landed_files", sa.Column("rows_sha256", sa.String(64)))
     op.add_column("landed_files", sa.Column("head_sha256", sa.String(64)))
     op.add_column("landed_files", sa.Column("gone_at", sa.DateTime(timezone=True)))
-    for column in ("sha256", "inode", "origin", "head_sha256", "gone_at", "damage", "is_complete"):
+    for column in ("sha256", "inode", "origin", "head_sha256", "gone_at", "damage", "is_complete", "format"):
         op.create_index(f"landed_files_by_{column}", "landed_files", [column])
