@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from orchestration.lake.readers import LAST_ROW_WAITS
+from orchestration.lake.damage import LAST_ROW_WAITS
 from orchestration.lake.sources import SourceFile
 
 

@@ -4,7 +4,6 @@ Everything here is a generator of pieces of bytes and keeps only a bounded part 
 before a damaged place is given before the error is raised. Which of this a file needs is `content.py`'s business.
 """
 
-import csv
 import io
 import json
 import zlib
@@ -12,33 +11,14 @@ from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
-from orchestration.lake.dialects import BOM, OUTER_FIELDS, columns_of, find_dialect, is_separator_line
+from orchestration.lake.csv_rows import Rows
+from orchestration.lake.damage import CutShortError, DamagedError
+from orchestration.lake.dialects import OUTER_FIELDS
 
 STEP_BYTES = 2**20
 """Inflated and handed on at a time."""
 ZSTD_INPUT_BYTES = 2**11
 """Inflated at a time: at zstd's highest ratio still only some 64 MiB."""
-MAX_ROW_BYTES = 8 * 2**20
-"""Of CSV. A longer one is no row: a quote was not closed."""
-
-
-LAST_ROW_WAITS = "its last row waits: it has no line break, and may be written only half"
-"""It counts with the line break, or once there is evidence that the file is finished: see `endings.py`."""
-
-
-class DamagedError(ValueError):
-    """From here on the file cannot be read, whoever tries."""
-
-
-class CutShortError(DamagedError):
-    """The end is missing; it may still come."""
-
-
-class OpenEndError(DamagedError):
-    """The last row has no line break, and nothing says that its file is finished."""
-
-    def __init__(self) -> None:
-        super().__init__(LAST_ROW_WAITS)
 
 
 def gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -60,7 +40,7 @@ def gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 inflated = inflater.decompress(piece, step)
             except zlib.error as error:
                 if step == 1:
-                    raise DamagedError(f"the gzip data is damaged ({error})") from error
+                    raise DamagedError(f"the gzip data is damaged ({error})", len(piece)) from error
                 # zlib keeps to itself what it inflated in a call that fails
                 inflater, step = before, step // 2
                 continue
@@ -91,7 +71,7 @@ def unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 try:
                     inflated = inflater.decompress(part)
                 except zstandard.ZstdError as error:
-                    raise DamagedError(f"the zstd data is damaged ({error})") from error
+                    raise DamagedError(f"the zstd data is damaged ({error})", len(piece) - start) from error
                 for begin in range(0, len(inflated), STEP_BYTES):
                     yield inflated[begin : begin + STEP_BYTES]
                 part = b""
@@ -111,88 +91,47 @@ def _place(column: str) -> tuple[str, ...]:
     return ("properties", column.removeprefix("properties."))
 
 
-class _Text:
-    """Lines of a CSV file for its reader; `taken` are those of the row that is being read."""
-
-    def __init__(self, pieces: Iterable[bytes], is_ended: Callable[[], bool]) -> None:
-        self._pieces, self._is_ended = pieces, is_ended
-        self.taken: list[bytes] = []
-        self.is_open = False
-        """Whether the last line was given, and has no line break."""
-
-    def __iter__(self) -> Iterator[str]:
-        rest, taken_bytes, is_first = b"", 0, True
-        for piece in self._pieces:
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                taken_bytes = len(line) + (taken_bytes if self.taken else 0)
-                if taken_bytes > MAX_ROW_BYTES:
-                    break
-                self.taken.append(line.removeprefix(BOM) if is_first else line)
-                is_first = False
-                # bytes that are no UTF-8 pass through, so that the line is refused for what it is
-                yield self.taken[-1].decode("utf-8", "surrogateescape") + "\n"
-            if max(len(rest), taken_bytes) > MAX_ROW_BYTES:
-                raise DamagedError(f"a row of the CSV is longer than {MAX_ROW_BYTES:,} bytes")
-        if rest:
-            if not self._is_ended():
-                raise OpenEndError
-            self.is_open = True
-            self.taken.append(rest)
-            yield rest.decode("utf-8", "surrogateescape")
-
-
-def _beginning(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """What shows how the CSV is written, and all of it: its first lines, however it comes in pieces."""
-    rest, begin = iter(pieces), b""
-    for piece in rest:
-        begin += piece
-        text = begin.removeprefix(BOM).lstrip(b"\r\n")
-        if text.count(b"\n") > 1 or len(begin) > MAX_ROW_BYTES:
-            break
-    return begin.removeprefix(BOM).lstrip(b"\r\n"), chain([begin], rest)
-
-
 def csv_lines(pieces: Iterable[bytes], is_ended: Callable[[], bool]) -> Iterator[bytes]:
     """A line of JSON for each row, at the row's first line; its other lines, and the header's, become empty ones.
 
-    A row of another width stays as it is, which is no JSON. A last row without a line break is given without one.
+    A row of another width, and one that cannot be read, stays as it is, which is no JSON. A last row without a line
+    break is given without one.
 
     :raises OpenEndError: there is such a row, and `is_ended` denies that the file is finished.
     """
-    begin, pieces = _beginning(pieces)
-    dialect = find_dialect(begin)
-    text = _Text(pieces, is_ended)
-    rows = csv.reader(text, strict=True, delimiter=dialect.separator)
+    rows = Rows(pieces, is_ended)
+    places: list[tuple[str, ...]] = []
     lines: list[bytes] = []
     size = 0
     problem: DamagedError | None = None
     try:
-        header = next((row for row in rows if row and not is_separator_line(text.taken[-1])), [])
-        places = [_place(name) for name in columns_of(header)]
-        lines += [b""] * len(text.taken)
-        text.taken.clear()
-        for row in rows:
-            lines.append(_csv_line(places, row, b" ".join(text.taken)))
-            size += len(lines[-1])
-            lines += [b""] * (len(text.taken) - 1)
-            text.taken.clear()
-            if size > STEP_BYTES and not text.is_open:
+        for row in rows.read():
+            if row.blanks:
+                yield b"".join(line + b"\n" for line in lines)
+                lines, size = [], 0
+                for start in range(0, row.blanks, STEP_BYTES):
+                    yield b"\n" * min(STEP_BYTES, row.blanks - start)
+            if row.cells == []:
+                lines += [b""] * len(row.lines)
+                continue
+            places = places or [_place(name) for name in rows.columns]
+            lines.append(_csv_line(places, row.cells, b" ".join(row.lines)))
+            size += len(lines[-1]) + len(row.lines)
+            lines += [b""] * (len(row.lines) - 1)
+            if size > STEP_BYTES and not rows.is_open:
                 yield b"\n".join(lines) + b"\n"
                 lines, size = [], 0
-    except csv.Error as error:
-        problem = DamagedError(f"the CSV cannot be read on ({error})")
     except DamagedError as error:
         problem = error
     if lines:
         whole = b"\n".join(lines)
-        yield whole.rstrip(b"\n") if text.is_open and not problem else whole + b"\n"
+        yield whole.rstrip(b"\n") if rows.is_open and not problem else whole + b"\n"
     if problem:
         raise problem
 
 
-def _csv_line(places: list[tuple[str, ...]], row: list[str], raw: bytes) -> bytes:
-    if len(row) == len(places):
+def _csv_line(places: list[tuple[str, ...]], row: list[str] | None, raw: bytes) -> bytes:
+    if row is not None and len(row) == len(places):
         try:
             return json.dumps(_event(places, row), ensure_ascii=False).encode("utf-8", "surrogateescape")
         except (RecursionError, UnicodeEncodeError):
@@ -225,23 +164,31 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from orchestration.lake.binary_columns import as_text
+
     stored.seek(max(0, stored.seek(0, io.SEEK_END) - 4))
     if stored.read(4) != b"PAR1":
         raise CutShortError("the Parquet file has no end")
+    given, rows = 0, 0
     try:
         file = pq.ParquetFile(pa.PythonFile(stored, mode="r"))
+        rows = file.metadata.num_rows
         query = _parquet_query(file.schema_arrow.names)
         with duckdb.connect(config={"threads": 1}) as connection:
             connection.execute("set TimeZone = 'UTC'")
             for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata)):
                 names = [f"c{index}" for index in range(batch.num_columns)]
-                connection.register("batch", pa.Table.from_batches([batch]).rename_columns(names))
+                table = pa.table([as_text(column) for column in batch.columns], names)
+                connection.register("batch", table)
                 lines = connection.execute(query).fetchall()
+                given += len(lines)
                 yield b"".join(line.encode() + b"\n" for (line,) in lines)
     except (pa.ArrowException, duckdb.Error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # Arrow's own have no number
-        raise DamagedError(f"the Parquet file cannot be read on ({str(error).partition(chr(10))[0]})") from error
+        lost = f": {rows - given:,} rows are lost" if rows else ""
+        words = str(error).partition("\n")[0]
+        raise DamagedError(f"the Parquet file cannot be read on ({words}){lost}") from error
 
 
 def _rows_at_once(metadata: Any) -> int:

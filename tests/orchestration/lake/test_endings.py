@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from orchestration.lake import content
+from orchestration.lake.damage import LAST_ROW_WAITS
 from orchestration.lake.endings import PAUSE_SECONDS, QUIET_SECONDS, has_ended
-from orchestration.lake.readers import LAST_ROW_WAITS
 from orchestration.lake.sources import Skipped
 from tests.orchestration.lake.world import World
 
