@@ -81,6 +81,11 @@ class Settings(BaseSettings):
         pattern=r"^(s3|gs|az)://[^/]+",
         description="more event files: s3://bucket/prefix, gs://… or az://…; only read",
     )
+    landing_copies: Literal["once", "count"] = Field(
+        "once",
+        alias="HEADROOM_LANDING_COPIES",
+        description="`count`: landed files that are copies of others count as well, where their events have no ids",
+    )
     lake_url: str | None = Field(
         None,
         alias="HEADROOM_LAKE_URL",

@@ -17,13 +17,16 @@ from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.stripe import connect_products
 from orchestration.cli import run
 from orchestration.collector import leftovers
-from orchestration.lake import account_copies
+from orchestration.lake import account_copies, passed_over
 from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
 from orchestration.lake.lake import Lake
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.lookup import Lookup
+from orchestration.lake.remembered import Asked
 from orchestration.lake.sources import Skipped, Sources
 from orchestration.ledger import check
+from orchestration.ledger.landed import LandedFiles
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import Settings
@@ -110,18 +113,19 @@ def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
     except (OSError, ValueError) as error:
         yield Finding("landing", f"cannot be looked at ({error}): set HEADROOM_LANDING, HEADROOM_LANDING_URL")
         return
+    copies: list[LandedFile] = []
     if is_ledger_usable and check.exists(config.ledger_url):
         ledger = Ledger(config.ledger_url)
-        known = {file["path"]: LandedFile(**file) for file in ledger.landed_files()}
+        known = Asked(LandedFiles(ledger))
+        lookup = Lookup(found, known, lambda *_: True)
+        refused = ((path, file) for path, file in lookup.refused.items() if lookup.there.get(path) == file.found)
+        skipped += [Skipped(path, file.damage or "") for path, file in refused]
+        skipped += passed_over.lost(known, known.incomplete(), found)
+        copies = known.copies() if config.landing_copies == "once" else []
         ledger.close()
-        whole = {path: file.found for path, file in known.items() if file.is_complete}
-        there = {file.path: file for file in found}
-        skipped += [
-            Skipped(path, file.damage or "")
-            for path, file in known.items()
-            if file.is_refused and there.get(path) == file.found
-        ]
-        found = [file for file in found if whole.get(file.path) != file]
+        found = lookup.news
+    if copies:
+        yield Finding(f"landing: {passed_over.copies(copies)}")
     for entry in skipped[:LISTED]:
         yield Finding(f"landing: {entry.path}", entry.reason)
     if len(skipped) > LISTED:

@@ -13,12 +13,13 @@ from filelock import FileLock, Timeout
 
 from orchestration.billing import lake_copy, usage_query
 from orchestration.defs.resources import OWNERS, Project
-from orchestration.lake import account_copies, compaction
+from orchestration.lake import account_copies, compaction, passed_over
 from orchestration.lake.account_copies import Taken
 from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
 from orchestration.lake.lake import Batch, Lake
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.remembered import Asked
 from orchestration.lake.sources import Skipped
+from orchestration.ledger.landed import LandedFiles
 from orchestration.settings import Settings
 
 BUILD_SECONDS = 60
@@ -85,8 +86,8 @@ EVERYTHING_IS_READ = dg.AssetCheckSpec(
     asset="raw_events",
     description=(
         "Warns while something lies in the landing folder, or in its bucket, that was not read: a file of an unknown"
-        " format, a folder that cannot be listed, a link. Its events count nowhere. Do what the reason says, or take"
-        " the file away. It stops nothing."
+        " format, a folder that cannot be listed, a link. And while a file is missing that was not read to its end. Its"
+        " events count nowhere. Do what the reason says, or take the file away. It stops nothing."
     ),
 )
 FILES_ARE_TAKEN = [
@@ -117,15 +118,20 @@ def ingest(
         # A batch that was committed just before a kill is in the lake but not in the ledger yet.
         for batch in lake.batches(after=ledger.last_batch()):
             _record(project, batch)
-        known = {file["path"]: LandedFile(**file) for file in ledger.landed_files()}
+        landed = LandedFiles(ledger)
+        known = Asked(landed)
+        begun = known.incomplete()
         while True:
-            new_batch, skipped = lake.ingest(place, known, now)
+            counts_copies = settings.landing_copies == "count"
+            new_batch, skipped = lake.ingest(place, known, now, counts_copies=counts_copies)
             if new_batch is None:
                 break
             _record(project, new_batch)
-            known.update({file.path: file for file in new_batch.files})
             batches.append(new_batch)
             context.log.info(f"batch {new_batch.number}: {new_batch.accepted:,} events from {new_batch.lines:,} lines")
+        found = lake.scanned[0] if lake.scanned else []
+        skipped += passed_over.lost(known, begun, found)
+        landed.settle(passed_over.gone(known, found, skipped), passed_over.back(known, found), now)
         taken = [
             (kind, _take(lake, kind, _file(lake, kind, *settings.accounts_file(kind.name)), now))
             for kind in ACCOUNTS_FILES
@@ -134,6 +140,9 @@ def ingest(
         compacted = _compact(lake, batches, settings, context.log)
     for entry in skipped:
         context.log.warning(f"not read: {entry.path} {entry.reason}")
+    copies = [file for batch in batches for file in batch.files if file.copy_of]
+    if copies:
+        context.log.warning(passed_over.copies(copies))
     reasons: Counter[str] = Counter()
     for batch in batches:
         reasons.update(batch.rejected)
@@ -145,8 +154,11 @@ def ingest(
             "lines": sum(batch.lines for batch in batches),
             "files": sum(len(batch.files) for batch in batches),
             "files_skipped": len(skipped),
+            "files_copied": len(copies),
+            "lines_copied": sum(file.read_lines for file in copies),
             **compacted,
             "skipped": dg.MetadataValue.json([asdict(entry) for entry in skipped[:100]]),
+            "copies": dg.MetadataValue.json([{"path": file.path, "copy_of": file.copy_of} for file in copies[:100]]),
         },
     )
     yield dg.MaterializeResult(asset_key="raw_other_events")

@@ -4,6 +4,7 @@ Inflated and without blank ones, so that DuckDB's JSON reader can take the file 
 `landing.py`'s business, what the lines mean `event_sql.py`'s.
 """
 
+import errno
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from orchestration.lake import landing
-from orchestration.lake.landing import LandedFile
-from orchestration.lake.sources import Skipped, Source, unreadable_now
+from orchestration.lake.formats import UnknownFormatError
+from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.sources import CHANGED, Skipped, Source, unreadable_now
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,8 @@ def stage(source: Source, plan: Iterable[LandedFile | Skipped], path: Path, limi
             if entry.is_complete:
                 staged.files[entry.path] = entry
                 continue
+            before = len(staged.parts), len(staged.blocks), staged.lines, size_bytes
+            problem: OSError | None = None
             try:
                 reading = landing.read(source, entry, limit_bytes - size_bytes, staged.unread_bytes)
                 for number, (state, pieces) in enumerate(reading):
@@ -133,14 +137,32 @@ def stage(source: Source, plan: Iterable[LandedFile | Skipped], path: Path, limi
                         staged.lines += piece.count
                         size_bytes += len(piece.lines)
                     staged.files[entry.path] = state
-                    if state.is_complete and state.damage:
-                        staged.damaged.append(state)
             except OSError as error:
-                staged.skipped.append(unreadable_now(entry.path, error))
+                problem = error
+            if staged.lines > before[2] and not _is_as_planned(source, entry):
+                # What was read is not what was hashed: it would be counted again as what it is by now.
+                problem = problem or OSError(errno.ESTALE, CHANGED)
+                parts, blocks, staged.lines, size_bytes = before
+                del staged.parts[parts:], staged.blocks[blocks:]
+                stream.truncate(size_bytes)
+                stream.seek(size_bytes)
+                staged.files.pop(entry.path, None)
+            if problem:
+                staged.skipped.append(unreadable_now(entry.path, problem))
+            read = staged.files.get(entry.path)
+            if read and read.is_complete and read.damage:
+                staged.damaged.append(read)
             if size_bytes >= limit_bytes:
                 break
     staged.parts = list(_merged(staged.parts))
     return staged
+
+
+def _is_as_planned(source: Source, file: LandedFile) -> bool:
+    try:
+        return landing.is_as_planned(source, file)
+    except (OSError, UnknownFormatError):
+        return False
 
 
 def _merged(parts: Iterable[LineRun]) -> Iterator[LineRun]:

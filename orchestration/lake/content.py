@@ -8,7 +8,7 @@ line means is decided in `event_sql.py`.
 
 import errno
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
@@ -49,17 +49,19 @@ class Content:
         piece, self._left = self._left[:count], self._left[count:]
         return piece
 
-    def skip_lines(self, count: int) -> None:
-        """Go behind line `count`."""
+    def skip_lines(self, count: int, see: Callable[[bytes], object] = lambda _: None) -> bool:
+        """Go behind line `count`, and whether there are so many; `see` gets the bytes on the way."""
         while count > 0 and (piece := self.read(CHUNK_BYTES)):
             there = piece.count(b"\n")
-            if there < count:
-                count -= there
-                continue
             end = -1
-            for _ in range(count):
+            for _ in range(count if there >= count else 0):
                 end = piece.index(b"\n", end + 1)
-            self._left, count = piece[end + 1 :] + self._left, 0
+            count = max(0, count - there)
+            if end >= 0:
+                self._left = piece[end + 1 :] + self._left
+                piece = piece[: end + 1]
+            see(piece)
+        return count == 0
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Which events of a batch were there before, in the lake or in the batch itself, and which of those say something else.
 
 Only the lake's files of nearby days are looked at: what a batch costs depends on the days that it touches, not on the
-length of the history.
+length of the history. Within a batch the same days count as between two: how files fall into batches changes no figure.
 """
 
 from datetime import date, timedelta
@@ -11,27 +11,87 @@ import duckdb
 
 from orchestration.lake import received_sources
 from orchestration.lake.batch import column_of, literal
+from orchestration.usage.events import API_CALL
 
 RETRY_DAYS = 1
 """A known id is looked for on the event's UTC day and so many days before and after it. A retry that keeps its time is
-always found; one that gives the event another time, within these days."""
+always found; one that gives the event another time, within these days. Of two events that are no calls, always."""
 UNTIMED_RETRY_DAYS = 7
 """The same for events that carry an id and no time, in days before their arrival: each arrival has another time."""
+
+_CONTENT = "source, event_id, event_name, account_id, event_at"
+_NEARNESS = f"cast(event_at as date) as event_on, event_name in ({', '.join(map(literal, API_CALL))}) as is_call"
+_KEY = "source, event_id, event_on, has_time, is_call"
+"""What two events with the same id are near to is the same where these are: the first of them decides for all."""
+_IS_NEAR = f"""
+    earlier.source = later.source and earlier.event_id = later.event_id and (
+        earlier.event_on - later.event_on
+            between case when later.has_time then -{RETRY_DAYS} else -{UNTIMED_RETRY_DAYS} end and {RETRY_DAYS}
+        or not (earlier.is_call or later.is_call)
+    )"""
 
 
 def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
     """Make the table `repeated` of candidates whose id was there before, in the lake or in this batch.
 
-    An event is known by (source, event_id), whenever it came and whatever else it says: the first one stays. One
-    that says something else is a conflict.
+    An event is known by (source, event_id), whenever it came and whatever else it says: the first one stays, and each
+    later one that is near none that stays. One that says something else than those that it is near is a conflict.
     """
     received_sources.keep_known(connection, lambda: _stored_near(connection, batches))
-    connection.execute("""
-        create temp table suspect as
-        select source, event_id from candidate group by source, event_id having count(*) > 1
-    """).fetchall()
+    _find_stored(connection, batches)
     # Properties are compared by their hashes: they may have megabytes.
-    columns = "source, event_id, event_name, account_id, event_at, md5(properties) as properties"
+    connection.execute(f"""
+        create temp table suspicious as
+        with suspect as (select source, event_id from candidate group by source, event_id having count(*) > 1)
+        select seq, item, {_CONTENT}, md5(properties) as properties, has_time, {_NEARNESS}
+        from candidate
+        where (source, event_id) in (from suspect) or (source, event_id) in (select (source, event_id) from stored)
+    """).fetchall()
+    connection.execute(f"""
+        create temp table kept as
+        select *, {_NEARNESS}, cast(-1 as bigint) as seq, cast(0 as bigint) as item from stored
+    """).fetchall()
+    connection.execute(f"""
+        create temp table undecided as
+        select {_KEY}, min(row(seq, item)) as place
+        from suspicious as later anti join kept as earlier on {_IS_NEAR}
+        group by {_KEY}
+    """).fetchall()
+    # One round for each event that stays of the id that has most of them: nearly always one.
+    while column_of(connection, "select 1 from undecided limit 1"):
+        connection.execute(f"""
+            create or replace temp table first_here as
+            select {_CONTENT}, properties, event_on, is_call, seq, item
+            from suspicious where (seq, item) in (select min(place) from undecided group by source, event_id)
+        """).fetchall()
+        connection.execute("insert into kept from first_here").fetchall()
+        connection.execute(f"""
+            create or replace temp table undecided as
+            select later.* from undecided as later anti join first_here as earlier on {_IS_NEAR}
+        """).fetchall()
+    connection.execute(f"""
+        create temp table repeated as
+        with later as (select distinct {_KEY} from suspicious),
+        near as (
+            select later.*, earlier.* exclude (source, event_id, event_on, is_call)
+            from later join kept as earlier on {_IS_NEAR}
+        )
+        select
+            suspicious.seq, suspicious.item,
+            bool_and(
+                suspicious.event_name <> near.event_name or suspicious.account_id <> near.account_id
+                or (suspicious.has_time and suspicious.event_at <> near.event_at)
+                or suspicious.properties is distinct from near.properties
+            ) as is_conflict
+        from suspicious join near using ({_KEY})
+        where (near.seq, near.item) < (suspicious.seq, suspicious.item)
+        group by suspicious.seq, suspicious.item
+    """).fetchall()
+
+
+def _find_stored(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
+    """Make the table `stored` of the lake's events with an id of the candidates that can be near one of them."""
+    columns = f"{_CONTENT}, md5(properties) as properties"
     connection.execute(f"create temp table stored as select {columns} from candidate where false").fetchall()
     # DuckDB guesses from one file how many rows all have. Left to its guess, it makes its hash table of the lake.
     connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'").fetchall()
@@ -49,41 +109,6 @@ def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
                 select {columns} from {_reader(found)} semi join known using (source, event_id)
             """).fetchall()
     connection.execute("reset disabled_optimizers").fetchall()
-    connection.execute(f"""
-        create temp table repeated as
-        with first_stored as (
-            from stored
-            qualify row_number() over (partition by source, event_id order by event_at) = 1
-        ),
-        suspicious as (
-            select
-                seq, item, has_time, {columns},
-                row_number() over (partition by source, event_id order by seq, item) as nth
-            from candidate
-            where
-                (source, event_id) in (select (source, event_id) from suspect)
-                or (source, event_id) in (select (source, event_id) from stored)
-        ),
-        compared as (
-            select
-                suspicious.*,
-                coalesce(first_stored.event_name, first_here.event_name) as first_event_name,
-                coalesce(first_stored.account_id, first_here.account_id) as first_account_id,
-                coalesce(first_stored.event_at, first_here.event_at) as first_event_at,
-                case when first_stored.event_id is null then first_here.properties
-                    else first_stored.properties end as first_properties
-            from suspicious
-            left join first_stored using (source, event_id)
-            left join (from suspicious where nth = 1) as first_here using (source, event_id)
-            where suspicious.nth > 1 or first_stored.event_id is not null
-        )
-        select
-            seq, item,
-            event_name <> first_event_name or account_id <> first_account_id
-            or (has_time and event_at <> first_event_at)
-            or properties is distinct from first_properties as is_conflict
-        from compared
-    """).fetchall()
 
 
 def _reader(files: list[str]) -> str:

@@ -19,7 +19,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -46,7 +46,8 @@ from orchestration.lake.account_copies import Copy, Taken
 from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, Again, literal
 from orchestration.lake.bucket import LakeBucket
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.remembered import Known
 from orchestration.lake.sources import Skipped, Source, SourceFile
 from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
 
@@ -91,7 +92,7 @@ class Lake:
         self._batches = root / "batches"
         self._staging = root / ".staging"
         """What is not committed yet. Not among the batches: DuckDB's globs match hidden folders too."""
-        self._scan: tuple[list[SourceFile], list[Skipped]] | None = None
+        self.scanned: tuple[list[SourceFile], list[Skipped]] | None = None
 
     def create(self) -> None:
         """Make an empty lake that can be queried: its files then always match the globs of the dbt sources.
@@ -143,7 +144,7 @@ class Lake:
             if self._staging.exists():
                 shutil.rmtree(self._staging)
             self.create()
-            self._scan = None
+            self.scanned = None
             yield
 
     def batches(self, after: int = 0) -> list[Batch]:
@@ -170,18 +171,18 @@ class Lake:
             )
 
     def ingest(
-        self, place: Source, known: Mapping[str, LandedFile], now: datetime, batch_bytes: int = BATCH_BYTES
+        self, place: Source, known: Known, now: datetime, batch_bytes: int = BATCH_BYTES, counts_copies: bool = False
     ) -> tuple[Batch | None, list[Skipped]]:
         """Commit the next batch of what landed in `place` since `known`; None where nothing new is there.
 
         Call inside `writing()`, and again until it returns None: only then is the list of what was skipped whole.
         The place is looked at in the first call, so that a file that never stops growing does not hold the others.
         """
-        if self._scan is None:
-            self._scan = place.scan()
-        found, skipped = self._scan
+        if self.scanned is None:
+            self.scanned = place.scan()
+        found, skipped = self.scanned
         self._staging.mkdir(exist_ok=True)
-        plan = landing.plan(place, found, known)
+        plan = landing.plan(place, found, known, counts_copies)
         staged = batch_lines.stage(place, plan, self._staging / "lines.ndjson", batch_bytes)
         if not staged.files:
             return None, skipped + staged.skipped

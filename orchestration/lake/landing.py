@@ -7,14 +7,19 @@ means in `event_sql.py`; which files were read before is remembered by the ledge
 import errno
 import hashlib
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 
-from orchestration.lake import content, formats
+from orchestration.lake import content, formats, remembered, rows
 from orchestration.lake.content import CHUNK_BYTES
 from orchestration.lake.damage import LAST_ROW_WAITS
 from orchestration.lake.formats import UnknownFormatError
+from orchestration.lake.identity import COPY_BYTES
+from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.lookup import HEAD_BYTES, Lookup, heads_of
 from orchestration.lake.odd_lines import mended
+from orchestration.lake.remembered import Known
 from orchestration.lake.sources import CHANGED, Skipped, Source, SourceFile, unreadable_now
 
 MAX_LINE_BYTES = 8 * 2**20
@@ -22,49 +27,6 @@ MAX_LINE_BYTES = 8 * 2**20
 CUT_OFF = " … cut off: the line is too long".encode()
 _BLANK = re.compile(rb"[ \t\r\f\v\n]*")
 _BLANK_LINE = re.compile(rb"\n[ \t\r\f\v]*\n")  # an alternative for the first line would make it 30 times slower
-
-
-@dataclass(frozen=True)
-class LandedFile:
-    """What is remembered of one landing file: how much of which content has been read."""
-
-    path: str
-    """As in `Found`."""
-    stored_bytes: int
-    mtime_ns: int
-    inode: int
-    size_bytes: int
-    """Of the content: inflated, where it is compressed."""
-    sha256: str
-    """Of the content, so that a log that was compressed meanwhile is known again; of CSV and Parquet as stored."""
-    origin: str
-    """Names the content for events without an id: path and hash when first read. An appended file keeps it."""
-    read_bytes: int = 0
-    """Offset in the content behind the last line break that was read."""
-    read_lines: int = 0
-    """Lines before that offset."""
-    is_complete: bool = False
-    copy_of: str | None = None
-    """Path of an earlier file with the same content: nothing of this one was read."""
-    damage: str | None = None
-    """What is wrong behind `size_bytes`; null where the content is whole."""
-    format: str | None = None
-    """What its bytes are, as `formats.py` found out; null: it was read when names decided that."""
-    rows_sha256: str | None = None
-    """Of the lines that were read of a row file, so that it is read on where a repaired one goes on from them."""
-
-    @property
-    def is_refused(self) -> bool:
-        """Whether nothing was read because its bytes are of no known format; `damage` says so."""
-        return (self.format or "").startswith("refused")
-
-    @property
-    def found(self) -> SourceFile:
-        return SourceFile(self.path, self.stored_bytes, self.mtime_ns, self.inode)
-
-    def is_in_place(self, file: SourceFile | None) -> bool:
-        """Whether `file`, which is at its path now, is this file, perhaps grown."""
-        return file is not None and file.stored_bytes >= self.stored_bytes and file.inode == self.inode
 
 
 @dataclass(frozen=True)
@@ -77,89 +39,90 @@ class Piece:
 
 
 def plan(
-    source: Source, found: Iterable[SourceFile], known: Mapping[str, LandedFile]
+    source: Source,
+    found: Iterable[SourceFile],
+    known: Known,
+    counts_copies: bool = False,
 ) -> Iterator[LandedFile | Skipped]:
     """The files of a scan with something to read or to remember, each looked at when its turn comes.
 
     A file that grew, under its name or a new one, is read on from where it was; one whose beginning changed is a
-    new content; one with the content of another known file is a copy, complete from the start. While the first
-    of two equal files is not read to its end, the second one is left for a later plan.
+    new content; one with the content of another known file is that file, renamed, or a copy, complete from the start,
+    or a file of its own: see `identity.py`. While the first of two equal files is not read to its end, the second one
+    is left for a later plan.
     """
-    there = {file.path: file for file in found}
-    refused = {path: file for path, file in known.items() if file.is_refused}
-    known = {path: file for path, file in known.items() if not file.is_refused}
-    contents: dict[str, LandedFile] = {}
-    for known_file in sorted(known.values(), key=lambda each: (each.is_complete, each.copy_of is None)):
-        contents[known_file.sha256] = known_file
-    in_place = [each for each in known.values() if each.is_in_place(there.get(each.path))]
-    owners = {each.origin: each.path for each in sorted(in_place, key=lambda each: each.read_lines) if not each.damage}
-    # A file that is not where it was may have been renamed (its inode is), compressed, or copied and then emptied.
-    moved = [each for each in known.values() if not each.is_in_place(there.get(each.path))]
-    by_inode = {each.inode: each for each in moved}
-    emptied = [each for each in moved if each.path in there and there[each.path].stored_bytes < each.stored_bytes]
-    damaged = [each for each in known.values() if each.damage]
-    planned: set[str] = set()
-    # Names that stand for another file by now come last: what is known of the file that had them is still needed.
-    moved_paths = {each.path for each in moved}
-    for path, file in sorted(there.items(), key=lambda item: item[0] in moved_paths):
-        if file.stored_bytes == 0:
-            continue
-        before = known.get(path)
-        if before and before.found == file:
-            if not before.is_complete:
-                yield before
-            continue
-        former_refusal = refused.get(path)
-        if former_refusal and former_refusal.format == formats.REFUSED and former_refusal.found == file:
-            yield Skipped(path, former_refusal.damage or "")
-            continue
-        earlier = [each for each in (before, by_inode.get(file.inode), *emptied, *damaged) if each]
-        earlier += [each for each in moved if path.startswith(each.path)]  # a log that was compressed
+    lookup = Lookup(found, remembered.of(known), partial(_begins_with, source))
+    for path, refusal in lookup.refused.items():
+        if refusal.format == formats.REFUSED and lookup.there.get(path) == refusal.found:
+            yield Skipped(path, refusal.damage or "")
+    if counts_copies:
+        for copy in lookup.uncounted():
+            yield _on_its_own(copy)
+    for file in lookup.news:
         try:
-            seen, beginnings = _examined(source, file, {each.size_bytes for each in earlier})
+            planned = _planned(source, file, lookup, counts_copies)
         except UnknownFormatError as error:
             # one that grows is examined each time, which is cheaper than a batch to remember it
-            is_same = former_refusal and former_refusal.format == formats.REFUSED
-            if not before and not (is_same and former_refusal and former_refusal.inode == file.inode):
+            known_refusal = lookup.refused.get(file.path)
+            is_known = known_refusal and (known_refusal.format, known_refusal.inode) == (formats.REFUSED, file.inode)
+            if file.path not in lookup.before and not is_known:
                 yield _refused(file, str(error))
-            yield Skipped(path, str(error))
-            continue
+            yield Skipped(file.path, str(error))
         except OSError as error:
-            yield unreadable_now(path, error)
-            continue
-        twin = contents.get(seen.sha256)
-        if before and before.sha256 == seen.sha256:
-            planned.add(seen.sha256)  # touched or moved back: the same content in the same place
-            damage = before.damage if formats.is_by_row(seen.format or "") else seen.damage
-            is_complete = before.is_complete and damage in (None, before.damage)
-            yield replace(
-                seen,
-                origin=before.origin,
-                read_bytes=before.read_bytes,
-                read_lines=before.read_lines,
-                is_complete=is_complete,
-                copy_of=before.copy_of,
-                damage=damage,
-                format=_format_of(seen.format, before),
-            )
-            continue
-        if seen.sha256 in planned or (twin and not twin.is_complete and twin.is_in_place(there.get(twin.path))):
-            continue
-        planned.add(seen.sha256)
-        former = twin or next((each for each in earlier if beginnings.get(each.size_bytes) == each.sha256), None)
-        if former:
-            is_copy = former is twin and twin.is_complete
-            seen = replace(
-                seen,
-                # Two files that go on from one content have different lines with the same numbers.
-                origin=former.origin if owners.setdefault(former.origin, path) == path else seen.origin,
-                read_bytes=former.read_bytes,
-                read_lines=former.read_lines,
-                is_complete=is_copy,
-                copy_of=former.path if is_copy else None,
-                format=_format_of(seen.format, former),
-            )
-        yield seen
+            yield unreadable_now(file.path, error)
+        else:
+            if planned:
+                yield planned
+
+
+def _planned(source: Source, file: SourceFile, lookup: Lookup, counts_copies: bool) -> LandedFile | None:
+    """From where on `file` is to be read; None where there is nothing to do, or not in this plan.
+
+    :raises OSError, UnknownFormatError: as `content.identified`.
+    """
+    before = lookup.before.get(file.path)
+    if before and before.found == file:
+        return None if before.is_complete else before
+    seen, earlier, beginnings = _examined(source, file, lookup)
+    equals = lookup.equals(seen.sha256)
+    if before and before.sha256 == seen.sha256:
+        equals.add([before], is_planned=True)  # touched or moved back: the same content in the same place
+        damage = before.damage if formats.is_by_row(seen.format or "") else seen.damage
+        is_complete = before.is_complete and damage in (None, before.damage)
+        touched = _going_on(seen, before, before.origin)
+        return replace(touched, is_complete=is_complete, copy_of=before.copy_of, damage=damage)
+    same = equals.same(file, lookup.emptied, lookup.is_still_there)
+    copied = None if same or counts_copies else equals.copied(file, partial(_extent, source, seen))
+    twin = same or copied
+    if twin and (twin.path in equals.planned or (not twin.is_complete and lookup.is_in_place(twin))):
+        return None
+    equals.add([seen], is_planned=True)
+    likely = [each for each in earlier if beginnings.get(each.size_bytes) == each.sha256 != seen.sha256]
+    former = twin or max(likely, key=lambda each: each.size_bytes, default=None) or rows.former(source, seen, earlier)
+    if not former:
+        return seen
+    is_owner = lookup.owner(former.origin, file.path) == file.path
+    planned = _going_on(seen, former, former.origin if is_owner else seen.origin)
+    if not twin or not twin.is_complete:
+        return planned
+    return replace(planned, is_complete=True, copy_of=twin.path if copied else None)
+
+
+def _going_on(seen: LandedFile, former: LandedFile, origin: str) -> LandedFile:
+    """The file from where `former` was read to."""
+    return replace(
+        seen,
+        origin=origin,
+        read_bytes=former.read_bytes,
+        read_lines=former.read_lines,
+        format=_format_of(seen.format, former),
+        rows_sha256=former.rows_sha256,
+    )
+
+
+def _on_its_own(copy: LandedFile) -> LandedFile:
+    origin = f"{copy.path}#{copy.sha256[:16]}"
+    return replace(copy, origin=origin, read_bytes=0, read_lines=0, is_complete=False, copy_of=None, rows_sha256=None)
 
 
 def read(
@@ -176,6 +139,7 @@ def read(
         raise OSError(errno.EAGAIN, LAST_ROW_WAITS)
     file = replace(file, damage=None if file.damage == LAST_ROW_WAITS else file.damage)
     left, file_format = limit_bytes, file.format or formats.by_name(file.path)
+    lines_read = hashlib.sha256() if formats.is_by_row(file_format) else None
     # of a row file the size of the content is not known before
     end = None if formats.is_by_row(file_format) else file.size_bytes
     position = file.read_bytes
@@ -187,7 +151,7 @@ def read(
         else content.opened(source, file.found, file_format) as stream
     ):
         if not formats.is_plain(file_format):
-            stream.skip_lines(file.read_lines)
+            stream.skip_lines(file.read_lines, *([lines_read.update] if lines_read else []))
         while (end is None or position < end) and (left > 0 or start_bytes):
             chunk = stream.read(CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - position))
             if not chunk:
@@ -197,6 +161,11 @@ def read(
             position += len(chunk)
             left -= len(chunk)
             behind = chunk.rfind(b"\n") + 1
+            if lines_read:
+                lines_read.update(chunk[:behind])
+                rows_sha256 = lines_read.hexdigest() if behind else file.rows_sha256
+                lines_read.update(chunk[behind:])
+                file = replace(file, rows_sha256=rows_sha256)
             if not behind:
                 if start_bytes <= MAX_LINE_BYTES:
                     start.append(chunk)
@@ -231,6 +200,29 @@ def read(
         )
 
 
+def is_as_planned(source: Source, file: LandedFile) -> bool:
+    """Whether what was read of `file` is what was hashed when it was planned. Grown since then, it is.
+
+    :raises OSError: as `content.identified`.
+    """
+    if source.is_untouched(file.found):
+        return True
+    return _begins_with(source, file.found, file)
+
+
+def _begins_with(source: Source, file: SourceFile, known: LandedFile) -> bool:
+    """Whether the content of `file` begins with that of `known`.
+
+    :raises OSError, UnknownFormatError: as `content.identified`.
+    """
+    left, whole = known.size_bytes, hashlib.sha256()
+    with content.identified(source, file) as stream:
+        while left > 0 and (chunk := stream.read(min(CHUNK_BYTES, left))):
+            whole.update(chunk)
+            left -= len(chunk)
+    return whole.hexdigest() == known.sha256
+
+
 def _pieces(first_line: int, count: int, lines: bytes) -> list[Piece]:
     """The lines, `count` of them, without the blank ones, in as few pieces as that takes."""
     if not lines.strip(b" \t\r\f\v\n"):
@@ -254,38 +246,57 @@ def _pieces(first_line: int, count: int, lines: bytes) -> list[Piece]:
         begin, number = end, number + in_run
 
 
-def _examined(source: Source, file: SourceFile, sizes: Iterable[int]) -> tuple[LandedFile, dict[int, str]]:
-    """The file as a new one, and the hashes of its beginnings of the given sizes.
+def _examined(source: Source, file: SourceFile, lookup: Lookup) -> tuple[LandedFile, list[LandedFile], dict[int, str]]:
+    """The file as a new one, the known ones that it may go on from, and the hashes of its beginnings of their sizes.
 
     :raises OSError, UnknownFormatError: as `content.identified`.
     """
     whole, beginnings, position = hashlib.sha256(), {}, 0
-    marks = sorted(sizes, reverse=True)
     # whether rows can be read to the end shows when they are read
     with content.identified(source, file) as stream:
-        while True:
-            while marks and marks[-1] <= position:
-                beginnings[marks.pop()] = whole.hexdigest()
-            chunk = stream.read(CHUNK_BYTES if not marks else min(CHUNK_BYTES, marks[-1] - position))
-            if not chunk:
-                break
-            whole.update(chunk)
+        is_by_row = formats.is_by_row(stream.format)
+        beginning = b""
+        while len(beginning) < HEAD_BYTES and (chunk := stream.read(CHUNK_BYTES)):
+            beginning += chunk
+        heads = [] if is_by_row else heads_of(beginning)
+        earlier = lookup.earlier(file, heads)
+        marks = sorted({each.size_bytes for each in earlier} - {0}, reverse=True)
+        chunk = beginning
+        while chunk:
+            start = 0
+            while marks and marks[-1] <= position + len(chunk):
+                end = marks[-1] - position
+                whole.update(memoryview(chunk)[start:end])
+                beginnings[marks.pop()], start = whole.hexdigest(), end
+            whole.update(memoryview(chunk)[start:])
             position += len(chunk)
+            chunk = stream.read(CHUNK_BYTES)
     sha256 = whole.hexdigest()
-    return (
-        LandedFile(
-            path=file.path,
-            stored_bytes=file.stored_bytes,
-            mtime_ns=file.mtime_ns,
-            inode=file.inode,
-            size_bytes=position,
-            sha256=sha256,
-            origin=f"{file.path}#{sha256[:16]}",
-            damage=stream.damage,
-            format=stream.format,
-        ),
-        beginnings,
+    seen = LandedFile(
+        path=file.path,
+        stored_bytes=file.stored_bytes,
+        mtime_ns=file.mtime_ns,
+        inode=file.inode,
+        size_bytes=position,
+        sha256=sha256,
+        origin=f"{file.path}#{sha256[:16]}",
+        damage=stream.damage,
+        format=stream.format,
+        head_sha256=next(iter(heads), None),
     )
+    return seen, earlier, beginnings
+
+
+def _extent(source: Source, file: LandedFile) -> tuple[int, int]:
+    """Bytes and lines of the content, counted only as far as a short one has them."""
+    if not formats.is_by_row(file.format or "") and file.size_bytes >= COPY_BYTES:
+        return file.size_bytes, 2
+    size_bytes, lines = 0, 0
+    with content.opened(source, file.found, file.format or formats.by_name(file.path)) as stream:
+        while size_bytes < COPY_BYTES and (chunk := stream.read(CHUNK_BYTES)):
+            size_bytes += len(chunk)
+            lines += sum(1 for line in chunk.split(b"\n") if line.strip())
+    return size_bytes, lines
 
 
 def _refused(file: SourceFile, reason: str) -> LandedFile:

@@ -12,7 +12,7 @@ import re
 import stat
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
@@ -27,6 +27,8 @@ RANGE_BYTES = 8 * 2**20
 RETRY_SECONDS = 15.0
 """How long an object store is asked again when it does not answer."""
 OURS = "begins with _, as the names of a program's own files do: rename it if it holds events"
+TICK_NS = 2 * 10**9
+"""The coarsest clock of a file system, FAT's."""
 CHANGED = "it changed meanwhile; the next run looks again"
 
 
@@ -40,6 +42,9 @@ class SourceFile:
     mtime_ns: int
     inode: int
     """Stays when the file is renamed and grows, changes when it is replaced; of a bucket made from the ETag."""
+    device: int = field(default=0, compare=False, repr=False)
+    """With the inode it says which names are one file; 0 where it says nothing, as of a bucket."""
+    is_link: bool = field(default=False, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -62,6 +67,10 @@ class Source(Protocol):
 
         :raises OSError: it cannot be read, or is another or a shorter file by now.
         """
+        ...
+
+    def is_untouched(self, file: SourceFile) -> bool:
+        """Whether it is certain that nobody wrote to it since the scan."""
         ...
 
     def is_ended(self, file: SourceFile) -> bool:
@@ -134,6 +143,13 @@ class Folder:
             return False
         return has_ended(file.path, file.mtime_ns, beside, written, time.time_ns())
 
+    def is_untouched(self, file: SourceFile) -> bool:
+        status = (self.root / file.path).stat()
+        found = (status.st_size, status.st_mtime_ns, _inode(status))
+        # of two writes in one tick of the file system's clock the second one does not show
+        is_old = time.time_ns() - file.mtime_ns > TICK_NS
+        return is_old and found == (file.stored_bytes, file.mtime_ns, file.inode)
+
 
 class Bucket:
     """Files under a prefix of an object store: `s3://`, `gs://` or `az://`.
@@ -186,6 +202,9 @@ class Bucket:
             return False
         beside = {f"{self.url}/{entry['path']}": int(entry["last_modified"].timestamp() * 1e9) for entry in entries}
         return has_ended(file.path, file.mtime_ns, beside, beside.get, time.time_ns())
+
+    def is_untouched(self, file: SourceFile) -> bool:
+        return self._tags[file.path] is not None  # another version would not have been opened
 
 
 class _Object(io.RawIOBase):
@@ -244,6 +263,9 @@ class Sources:
     def is_ended(self, file: SourceFile) -> bool:
         return self._source_of(file).is_ended(file)
 
+    def is_untouched(self, file: SourceFile) -> bool:
+        return self._source_of(file).is_untouched(file)
+
     def _source_of(self, file: SourceFile) -> Source:
         return self._bucket if self._bucket and "://" in file.path else self._folder
 
@@ -290,7 +312,8 @@ def _look(entry: os.DirEntry[str], path: str) -> SourceFile | Skipped | str | No
         return Skipped(_shown(path), "is no regular file")
     if not _is_utf8(path):
         return Skipped(_shown(path), "its name is not UTF-8: rename it")
-    return SourceFile(path, status.st_size, status.st_mtime_ns, _inode(status))
+    device = status.st_dev + 1  # 0 says nothing
+    return SourceFile(path, status.st_size, status.st_mtime_ns, _inode(status), device, entry.is_symlink())
 
 
 def _is_lake(entries: Sequence[os.DirEntry[str]]) -> bool:

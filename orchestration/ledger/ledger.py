@@ -110,7 +110,7 @@ class Ledger:
             return connection.scalar(sa.select(sa.func.max(landed_files.c.batch))) or 0
 
     def landed_files(self) -> list[dict[str, Any]]:
-        columns = [column for column in landed_files.c if column.name != "batch"]
+        columns = [column for column in landed_files.c if column.name not in ("batch", "gone_at")]
         with self._engine.connect() as connection:
             return [dict(row._mapping) for row in connection.execute(sa.select(*columns))]
 

@@ -65,8 +65,13 @@ landed_files = sa.Table(
     sa.Column("damage", Text),
     sa.Column("format", Text),
     sa.Column("rows_sha256", sa.String(64)),
+    sa.Column("head_sha256", sa.String(64)),
+    sa.Column("gone_at", UtcDateTime),
+    *(
+        sa.Index(f"landed_files_by_{column}", column)
+        for column in ("sha256", "inode", "origin", "head_sha256", "gone_at", "damage", "is_complete", "format")
+    ),
 )
-
 deliveries = sa.Table(
     "deliveries",
     metadata,

@@ -115,7 +115,8 @@ _EXPLANATIONS = {
         " whether it was counted"
     ),
     Rejection.ID_CONFLICT: "an event with this id but other content was counted before, and stays; send a new id",
-    Rejection.DAMAGED_FILE: "from here on the file cannot be read, what came before counts; land it again as a whole",
+    Rejection.DAMAGED_FILE: "from here on the file cannot be read, what came before counts; land it again with the same"
+    " lines before this one, so that they do not count twice, or land only what is missing",
     Rejection.INVALID_ROW: (
         "the accounts file's row has no new account_id, or more cells than names; the account stays as it was"
     ),

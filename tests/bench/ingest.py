@@ -48,7 +48,7 @@ def into_lake(landing: Path, lake: Path) -> None:
     from datetime import UTC, datetime
 
     from orchestration.lake.lake import Lake
-    from orchestration.lake.landing import LandedFile
+    from orchestration.lake.landed_file import LandedFile
     from orchestration.lake.sources import Folder
 
     known: dict[str, LandedFile] = {}

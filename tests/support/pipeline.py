@@ -6,7 +6,7 @@ from pathlib import Path
 from orchestration import settings
 from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.lake import Lake
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Folder
 from orchestration.warehouse import duckdb
 from orchestration.warehouse.dbt import NodeResult

@@ -20,7 +20,7 @@ from orchestration.billing.meter import StoppedError
 from orchestration.channels.stripe import connect_meter
 from orchestration.cli import backup
 from orchestration.lake.lake import Lake
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Folder
 from orchestration.ledger import restored as copies
 from orchestration.ledger.ledger import Ledger, State

@@ -26,7 +26,7 @@ from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.cli import doctor, run
 from orchestration.cli.main import app
 from orchestration.lake import landing
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Folder
 from orchestration.ledger.ledger import Ledger
 from orchestration.warehouse import published_copy

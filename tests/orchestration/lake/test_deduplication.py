@@ -155,3 +155,61 @@ def test_late_retry_is_found_on_its_day_however_old_that_is(world: World) -> Non
         world.ingest()
 
     assert world.events() == ["a.ndjson", "b.ndjson", "old"]
+
+
+# How files fall into batches
+
+
+@pytest.mark.parametrize("batch_bytes", [1, BATCH_BYTES])
+@pytest.mark.parametrize(
+    ("days", "counted"),
+    [
+        ([0, 60], [0, 60]),
+        ([60, 0], [0, 60]),
+        ([0, 1, 2], [0, 2]),
+        ([1, 0, 2], [1]),
+        ([0, 2, 1, 3, 4], [0, 2, 4]),
+        ([0, 60, 0, 60, 61, 30], [0, 30, 60]),
+    ],
+)
+def test_same_id_counts_by_its_days_however_files_fall_into_batches(
+    world: World, days: list[int], counted: list[int], batch_bytes: int
+) -> None:
+    first = datetime(2026, 9, 1, 12, tzinfo=UTC)
+    moments = [(first + timedelta(days=day)).isoformat() for day in days]
+    for number, moment in enumerate(moments):
+        world.land(make_event(uuid="x", at=moment), f"content {number}", name=f"{number}.ndjson")
+    # another id on the days between does not bring them nearer
+    world.land(*(make_event(uuid=f"y{day}", at=(first + timedelta(days=day)).isoformat()) for day in range(62)))
+    batches = world.ingest(batch_bytes)
+
+    found = [event_at for event_id, event_at in world.calls("event_id, event_at") if event_id == "x"]
+    assert [(at - first).days for at in found] == counted
+    assert len(batches) == (1 if batch_bytes > 1 else len(days) + 1)
+    conflicts = [reason for reason in world.rejected("reason") if reason == Rejection.ID_CONFLICT]
+    exact = sum(day in days[:place] for place, day in enumerate(days))
+    assert len(conflicts) == len(days) - len(counted) - exact
+
+
+@pytest.mark.parametrize("batch_bytes", [1, BATCH_BYTES])
+def test_quota_is_known_by_its_id_for_ever(world: World, batch_bytes: int) -> None:
+    for number, at in enumerate(["2026-01-01T00:00:00Z", "2026-11-01T00:00:00Z"]):
+        world.land(make_quota(at=at) | {"uuid": "q"}, f"content {number}", name=f"{number}.ndjson")
+    world.ingest(batch_bytes)
+
+    assert len(world.events()) == 1
+    assert Rejection.ID_CONFLICT in world.rejected("reason")
+
+
+@pytest.mark.parametrize("batch_bytes", [1, BATCH_BYTES])
+def test_retry_is_no_conflict_when_another_event_with_its_id_is_near(world: World, batch_bytes: int) -> None:
+    """An id of two days before and after: a retry without a time is near both, and is the second one."""
+    for number, at in enumerate(["2026-11-15T12:00:00Z", "2026-11-18T12:00:00Z"]):
+        properties = {"account_id": "acme", "number": number}
+        world.land(make_event(uuid="x", at=at, properties=properties), name=f"{number}.ndjson")
+    world.land(make_event(uuid="x", timestamp=None, properties={"account_id": "acme", "number": 1}), name="2.ndjson")
+    batches = world.ingest(batch_bytes)
+
+    assert len(world.events()) == 2
+    assert sum(batch.duplicates for batch in batches) == 1
+    assert world.rejected() == []

@@ -8,7 +8,7 @@ import pytest
 
 from orchestration.lake import formats, landing
 from orchestration.lake.formats import UnknownFormatError
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Folder, Skipped
 from tests.orchestration.lake.test_content import EVENTS, as_csv, as_parquet, land_bytes, ndjson, zst
 from tests.orchestration.lake.world import World

@@ -32,7 +32,7 @@ from orchestration.lake import landing as landing_module
 from orchestration.lake import parquet
 from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.lake import Lake
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Folder
 from tests.support.builders import NOW
 
@@ -196,10 +196,11 @@ def attempt() -> Iterator[Attempt]:
 def landed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Files that take several batches, with duplicates, refused lines, events without ids, a copy, a cut line."""
     folder = tmp_path_factory.mktemp("landing")
-    calls = [make_event(uuid=f"{number % 9}", at=f"2026-11-{number + 1:02}T00:00:00Z") for number in range(10)]
+    calls = [make_event(uuid=f"{number % 9}", at=f"2026-11-01T{number:02}:00:00Z") for number in range(10)]
     land(folder, "a.ndjson", *calls, "bad", make_event(uuid=None), make_event(uuid=None))
-    land(folder, "b.ndjson", make_event(uuid="0"), make_quota(quota=-1), make_quota(), make_event(uuid=None))
-    land(folder, "c.ndjson", make_event(uuid="0"), make_quota(quota=-1), make_quota(), make_event(uuid=None))
+    again = make_event(uuid="0", at="2026-11-01T12:00:00Z")
+    for name in ("b.ndjson", "copied/b.ndjson"):
+        land(folder, name, again, make_quota(quota=-1), make_quota(), make_event(uuid=None))
     (folder / "d.ndjson").write_text(json.dumps(make_event(uuid="last")) + '\n{"event": "api_c')
     return folder
 

@@ -10,7 +10,7 @@ import duckdb
 
 from orchestration.lake import quarantine
 from orchestration.lake.lake import BATCH_BYTES, Batch, Lake
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Folder, Skipped, Source
 from tests.support.builders import NOW, land
 

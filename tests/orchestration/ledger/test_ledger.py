@@ -65,6 +65,9 @@ def make_file(path: str = "a.ndjson", **fields: Any) -> dict[str, Any]:
         "is_complete": True,
         "copy_of": None,
         "damage": None,
+        "format": None,
+        "rows_sha256": None,
+        "head_sha256": None,
         **fields,
     }
 
