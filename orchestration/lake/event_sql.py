@@ -247,6 +247,7 @@ select
         when not is_utf8 then '{Rejection.INVALID_UTF8}'
         when not is_json then '{Rejection.INVALID_JSON}'
         when not is_object then '{Rejection.NOT_AN_OBJECT}'
+        when event_name = '{events.EVENTS_DROPPED}' then '{Rejection.DROPPED}'
         when event_name is null or event_name not in ({_NAMES}) then '{Rejection.UNKNOWN_EVENT}'
         when account_id is null or account_id = '' then '{Rejection.MISSING_ACCOUNT}'
         -- a whole number beyond 64 bits has the type DOUBLE

@@ -12,6 +12,8 @@ API_CALL = ("api_call", "api_request")
 """Names of one counted API call; the second is a synonym that some producers send."""
 QUOTA_SET = "quota_set"
 LIMIT_REACHED = "usage.limit_reached"
+EVENTS_DROPPED = "events_dropped"
+"""Not counted, and never lost: our snippets report by it how many events (`properties.dropped`) they had to give up."""
 EVENT_NAMES = (*API_CALL, QUOTA_SET, LIMIT_REACHED)
 
 # Field aliases, in the order in which they are tried: the first that is there, and not null, wins.
@@ -44,6 +46,7 @@ class Rejection(StrEnum):
     INVALID_UTF8 = "invalid_utf8"
     INVALID_JSON = "invalid_json"
     NOT_AN_OBJECT = "not_an_object"
+    DROPPED = "events_dropped"
     UNKNOWN_EVENT = "unknown_event"
     MISSING_ACCOUNT = "missing_account"
     INVALID_ACCOUNT = "invalid_account"
@@ -68,6 +71,9 @@ _EXPLANATIONS = {
     Rejection.INVALID_UTF8: "the line is not UTF-8 text; export the file as UTF-8 and land it again",
     Rejection.INVALID_JSON: "the line is not one complete JSON value; it was cut off or is plain text",
     Rejection.NOT_AN_OBJECT: "the line is JSON but not an object {…}; land one event a line",
+    Rejection.DROPPED: (
+        "a producer gave up as many events as `dropped` says, because of `problem`; they never arrived, and do not count"
+    ),
     Rejection.UNKNOWN_EVENT: f"`event` is none of {', '.join(EVENT_NAMES)}; rename it at the producer",
     Rejection.MISSING_ACCOUNT: f"none of {', '.join(ACCOUNT_FIELDS)} is there and not empty",
     Rejection.INVALID_ACCOUNT: f"the account is no string or number, or longer than {MAX_ACCOUNT_ID_BYTES} bytes",
