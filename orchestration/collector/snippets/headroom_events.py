@@ -9,7 +9,8 @@
 Each event gets its id and time when it is captured, so that a repeated request counts once.
 
 `close` runs by itself when Python exits, and when a child of multiprocessing does. A signal may end a process without
-that: uvicorn, Celery and uWSGI need a hook. The folder examples/ has one for each.
+that, so uvicorn, uWSGI and Celery need a hook. Examples for FastAPI, Django, Flask and Celery are in examples/. A pool
+of multiprocessing kills its children at the end of `with`: call its close() and join() before.
 """
 
 # ruff: noqa: BLE001, S310, S311, UP017

@@ -1,4 +1,4 @@
-"""Django on an ASGI server: `uvicorn django_asgi:application`. With gunicorn, take gunicorn.conf.py instead.
+"""Django on an ASGI server: `uvicorn django_asgi:application`. On gunicorn there is nothing to do.
 
 Django takes no part in the lifespan protocol, so this does.
 """
@@ -32,8 +32,8 @@ async def application(scope: dict[str, Any], receive: Callable[[], Awaitable[Any
     if scope["type"] != "lifespan":
         await django(scope, receive, send)
         return
-    await receive()
+    await receive()  # the start
     await send({"type": "lifespan.startup.complete"})
-    await receive()
+    await receive()  # the end
     await asyncio.to_thread(headroom.close, 5.0)
     await send({"type": "lifespan.shutdown.complete"})
