@@ -1,88 +1,29 @@
 """Our snippets, in processes of their own against the real collector: nothing counts twice, and no loss is silent."""
 
 import json
-import os
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestration.settings import PROJECT_ROOT
 from orchestration.usage.events import Rejection
 from tests.clients import counted, installed
 from tests.clients.answering import Answering
+from tests.clients.producer import DRIVERS, PYTHON, SECONDS, SNIPPETS, Producer, last_words
 from tests.clients.proxy import LossyNetwork
 from tests.orchestration.collector import loopback
 
-SNIPPETS = PROJECT_ROOT / "orchestration" / "collector" / "snippets"
-DRIVERS = Path(__file__).parent / "drivers"
 TYPESCRIPT = installed.node("typescript@7.0.2", "@types/node@26.6.7")
 OLDER_TYPESCRIPT = installed.node("typescript@5.9.3", "@types/node@20.19.25")
 CHECKED = ("--erasableSyntaxOnly", "--noUnusedLocals", "--noFallthroughCasesInSwitch", "--noImplicitReturns")
 AS_NODE_20_RUNS_IT = ("--target", "es2022")
 AS_INIT_ADVISES_FOR_NODE = ("--lib", "esnext", "--types", "node")
-SECONDS = 60
 CALLS = [{"account_id": name, "endpoint": "/v1/search", "status": 200} for name in ("acme", "acme", "čaj & 数")]
-
-
-@dataclass(frozen=True)
-class Producer:
-    """A driver of one of the snippets, and how it is started."""
-
-    program: tuple[str, ...]
-    snippet: Path
-
-    @contextmanager
-    def started(self, port: int, captures: list[dict[str, Any]], **options: Any) -> Iterator["subprocess.Popen[str]"]:
-        driver_input = {
-            "url": f"http://127.0.0.1:{port}/v1/analytics/my-api/",
-            "key": loopback.KEY,
-            "events": [],
-            "snippet": str(self.snippet),
-            "captures": captures,
-            **options,
-        }
-        process = subprocess.Popen(
-            self.program,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={"PATH": os.environ["PATH"]},
-        )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(driver_input))
-        process.stdin.close()
-        process.stdin = None
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
-
-    def run(self, port: int, captures: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
-        """Capture, close within `close_seconds`, and return what the snippet says then."""
-        with self.started(port, captures, **{"close_seconds": SECONDS, **options}) as process:
-            return last_words(process)
-
-
-PYTHON = Producer((sys.executable, "-S", str(DRIVERS / "snippet.py")), SNIPPETS / "headroom_events.py")
-
-
-def last_words(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    """The last words of a producer."""
-    stdout, stderr = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, stderr
-    words: dict[str, Any] = json.loads(stdout.splitlines()[-1]) if stdout else {}
-    return words
 
 
 @pytest.fixture(params=["python", pytest.param("typescript", marks=pytest.mark.clients)])
