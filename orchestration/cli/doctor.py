@@ -21,7 +21,7 @@ from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.bucket import LakeBucket, LakeBucketError
 from orchestration.lake.lake import Lake
 from orchestration.lake.landing import LandedFile
-from orchestration.lake.sources import Sources
+from orchestration.lake.sources import Skipped, Sources
 from orchestration.ledger import check
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import RefusedError
@@ -108,19 +108,25 @@ def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
     except (OSError, ValueError) as error:
         yield Finding("landing", f"cannot be looked at ({error}): set HEADROOM_LANDING, HEADROOM_LANDING_URL")
         return
-    for entry in skipped[:LISTED]:
-        # what cannot be read may hold events, what is of another kind hardly does
-        yield Finding(f"landing: {entry.path}", f"{entry.reason}", is_needed="cannot be" in entry.reason)
-    if len(skipped) > LISTED:
-        yield Finding("landing", f"{len(skipped) - LISTED:,} more that are not read", is_needed=False)
     if is_ledger_usable and check.exists(config.ledger_url):
         ledger = Ledger(config.ledger_url)
         known = {file["path"]: LandedFile(**file) for file in ledger.landed_files()}
         ledger.close()
         whole = {path: file.found for path, file in known.items() if file.is_complete}
+        there = {file.path: file for file in found}
+        skipped += [
+            Skipped(path, file.damage or "")
+            for path, file in known.items()
+            if file.is_refused and there.get(path) == file.found
+        ]
         found = [file for file in found if whole.get(file.path) != file]
+    for entry in skipped[:LISTED]:
+        yield Finding(f"landing: {entry.path}", entry.reason)
+    if len(skipped) > LISTED:
+        yield Finding("landing", f"{len(skipped) - LISTED:,} more that are not read")
     waiting = sum(1 for file in found if file.stored_bytes)
-    yield Finding(f"landing: {waiting:,} files wait to be read" if waiting else "landing: everything is read")
+    if waiting or not skipped:
+        yield Finding(f"landing: {waiting:,} files wait to be read" if waiting else "landing: everything is read")
 
 
 def _newest_call(config: Settings) -> Finding:

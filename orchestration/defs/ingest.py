@@ -1,7 +1,7 @@
 """Landing folder to lake."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from logging import Logger
@@ -18,6 +18,7 @@ from orchestration.lake.account_copies import Taken
 from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
 from orchestration.lake.lake import Batch, Lake
 from orchestration.lake.landing import LandedFile
+from orchestration.lake.sources import Skipped
 from orchestration.settings import Settings
 
 BUILD_SECONDS = 60
@@ -79,6 +80,15 @@ CALLS_ARE_RECENT = dg.AssetCheckSpec(
 )
 
 
+EVERYTHING_IS_READ = dg.AssetCheckSpec(
+    "everything_is_read",
+    asset="raw_events",
+    description=(
+        "Warns while something lies in the landing folder, or in its bucket, that was not read: a file of an unknown"
+        " format, a folder that cannot be listed, a link. Its events count nowhere. Do what the reason says, or take"
+        " the file away. It stops nothing."
+    ),
+)
 FILES_ARE_TAKEN = [
     dg.AssetCheckSpec(
         "file_is_taken",
@@ -93,7 +103,7 @@ FILES_ARE_TAKEN = [
 ]
 
 
-@dg.multi_asset(specs=SPECS, check_specs=[CALLS_ARE_RECENT, *FILES_ARE_TAKEN], name="ingest")
+@dg.multi_asset(specs=SPECS, check_specs=[CALLS_ARE_RECENT, EVERYTHING_IS_READ, *FILES_ARE_TAKEN], name="ingest")
 def ingest(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -150,6 +160,7 @@ def ingest(
         yield dg.MaterializeResult(asset_key=f"raw_{kind.name}", metadata=_figures(file))
         yield judge_file(kind, file)
     yield judge_age(latest, now, settings.stale_after_hours)
+    yield judge_skipped(skipped)
 
 
 @dg.asset(
@@ -190,6 +201,24 @@ def judge_age(latest: tuple[datetime, datetime] | None, now: datetime, stale_aft
         severity=dg.AssetCheckSeverity.WARN,
         metadata=metadata,
         description=None if latest else "no call has come yet",
+    )
+
+
+def judge_skipped(skipped: Sequence[Skipped]) -> dg.AssetCheckResult:
+    """The check everything_is_read, of what no run can read; what is only left for a later one is not meant."""
+    lasting = [entry for entry in skipped if not entry.is_for_now]
+    description = None
+    if lasting:
+        first = lasting[0]
+        more = f" And {len(lasting) - 1:,} more: see the run's log." if len(lasting) > 1 else ""
+        description = f"Not read: {first.path} {first.reason}.{more}"
+    return dg.AssetCheckResult(
+        check_name=EVERYTHING_IS_READ.name,
+        asset_key="raw_events",
+        passed=not lasting,
+        severity=dg.AssetCheckSeverity.WARN,
+        description=description,
+        metadata={"not_read": len(lasting)},
     )
 
 

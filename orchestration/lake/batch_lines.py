@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from orchestration.lake import landing
 from orchestration.lake.landing import LandedFile
-from orchestration.lake.sources import Skipped, Source
+from orchestration.lake.sources import Skipped, Source, unreadable_now
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ def stage(source: Source, plan: Iterable[LandedFile | Skipped], path: Path, limi
                     if state.is_complete and state.damage:
                         staged.damaged.append(state)
             except OSError as error:
-                staged.skipped.append(Skipped(entry.path, f"cannot be read: {error.strerror}"))
+                staged.skipped.append(unreadable_now(entry.path, error))
             if size_bytes >= limit_bytes:
                 break
     staged.parts = list(_merged(staged.parts))

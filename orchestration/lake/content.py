@@ -1,7 +1,8 @@
 """What a landed file says, as lines of JSON, read from its beginning or, where it is plain, from anywhere.
 
-Line k of the content is line k of the file (of a Parquet file: row k), so that a line number leads back to it. How
-bytes are decoded is in `readers.py`, which part of the content was read before is `landing.py`'s business, and what a
+Line k of the content is line k of the file, so that a line number leads back to it; of a Parquet file it is row k, of
+JSON that does not keep to its lines what `json_items.py` says. What a file is, is in `formats.py`, how bytes are
+decoded in `readers.py`, which part of the content was read before is `landing.py`'s business, and what a
 line means is decided in `event_sql.py`.
 """
 
@@ -11,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import BinaryIO
 
-from orchestration.lake import readers
+from orchestration.lake import dialects, formats, json_items, readers
 from orchestration.lake.readers import CutShortError, DamagedError
 from orchestration.lake.sources import CHANGED, Source, SourceFile
 
@@ -24,7 +25,8 @@ SETTLED_SECONDS = 60
 class Content:
     """The content of one file; `damage` says afterwards what cut it short, if anything."""
 
-    def __init__(self, pieces: Iterator[bytes]) -> None:
+    def __init__(self, pieces: Iterator[bytes], file_format: str) -> None:
+        self.format = file_format
         self._pieces = pieces
         self._left = b""
         self.damage: str | None = None
@@ -58,46 +60,54 @@ class Content:
             self._left, count = piece[end + 1 :] + self._left, 0
 
 
-def is_plain(path: str) -> bool:
-    """Whether the stored bytes are the content, so that reading can start anywhere."""
-    return path.endswith((".ndjson", ".jsonl"))
+@contextmanager
+def identified(source: Source, file: SourceFile) -> Iterator[Content]:
+    """What a file is known by: its content, of rows and items the stored bytes. Its `format` is found out here.
 
-
-def is_by_row(path: str) -> bool:
-    """Whether the content is made from rows: such a file is known by its stored bytes."""
-    return path.endswith((".csv", ".csv.gz", ".csv.zst", ".parquet"))
+    :raises UnknownFormatError: no event can be read from it.
+    :raises OSError: it cannot be read, or changed meanwhile.
+    """
+    with source.open(file) as stored:
+        file_format = formats.find_format(stored, file.path)
+        pieces = _stored(stored, file.stored_bytes)
+        found = pieces if formats.is_by_row(file_format) else _decoded(file, file_format, stored, pieces)
+        yield Content(found, file_format)
 
 
 @contextmanager
-def opened(source: Source, file: SourceFile) -> Iterator[Content]:
+def opened(source: Source, file: SourceFile, file_format: str) -> Iterator[Content]:
     """The content of `file`.
 
     :raises OSError: it cannot be read, or changed meanwhile.
     """
     with source.open(file) as stored:
-        yield Content(_decoded(file, stored))
+        yield Content(_decoded(file, file_format, stored, _stored(stored, file.stored_bytes)), file_format)
 
 
 @contextmanager
 def opened_stored(source: Source, file: SourceFile, offset: int = 0) -> Iterator[Content]:
-    """The bytes of `file` as they are stored, from `offset` on."""
+    """The bytes of a plain `file` as they are stored, from `offset` on."""
     with source.open(file) as stored:
         stored.seek(offset)
-        yield Content(_stored(stored, file.stored_bytes - offset))
+        yield Content(_stored(stored, file.stored_bytes - offset), "ndjson")
 
 
-def _decoded(file: SourceFile, stored: BinaryIO) -> Iterator[bytes]:
+def _decoded(file: SourceFile, file_format: str, stored: BinaryIO, pieces: Iterator[bytes]) -> Iterator[bytes]:
     is_settled = time.time_ns() - file.mtime_ns > SETTLED_SECONDS * 10**9
-    name, pieces = file.path, _stored(stored, file.stored_bytes)
+    kind = formats.kind_of(file_format)
     try:
-        if name.endswith(".parquet"):
+        if formats.compression_of(file_format) == "gz":
+            pieces = readers.gunzip(pieces)
+        elif formats.compression_of(file_format) == "zst":
+            pieces = readers.unzstd(pieces)
+        if kind.endswith(formats.UTF_16):
+            kind, pieces = kind.removesuffix(formats.UTF_16), dialects.utf8_pieces(pieces)
+        if kind == "parquet":
             pieces = readers.parquet_lines(stored)
-        elif name.endswith(".gz"):
-            name, pieces = name.removesuffix(".gz"), readers.gunzip(pieces)
-        elif name.endswith(".zst"):
-            name, pieces = name.removesuffix(".zst"), readers.unzstd(pieces)
-        if name.endswith(".csv"):
+        elif kind == "csv":
             pieces = readers.csv_lines(pieces, is_settled)
+        elif kind == "json":
+            pieces = json_items.item_lines(pieces)
         yield from pieces
     except CutShortError as error:
         if is_settled:

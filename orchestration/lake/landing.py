@@ -10,9 +10,10 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from orchestration.lake import content
+from orchestration.lake import content, formats
 from orchestration.lake.content import CHUNK_BYTES
-from orchestration.lake.sources import CHANGED, Skipped, Source, SourceFile
+from orchestration.lake.formats import UnknownFormatError
+from orchestration.lake.sources import CHANGED, Skipped, Source, SourceFile, unreadable_now
 
 MAX_LINE_BYTES = 8 * 2**20
 """Of a longer line only the beginning is kept, made unreadable, so that it lands in quarantine and not in memory."""
@@ -45,9 +46,14 @@ class LandedFile:
     damage: str | None = None
     """What is wrong behind `size_bytes`; null where the content is whole."""
     format: str | None = None
-    """What its bytes are, as `content.py` found out; null: it was read when names decided that."""
+    """What its bytes are, as `formats.py` found out; null: it was read when names decided that."""
     rows_sha256: str | None = None
     """Of the lines that were read of a row file, so that it is read on where a repaired one goes on from them."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether nothing was read because its bytes are of no known format; `damage` says so."""
+        return (self.format or "").startswith("refused")
 
     @property
     def found(self) -> SourceFile:
@@ -77,6 +83,8 @@ def plan(
     of two equal files is not read to its end, the second one is left for a later plan.
     """
     there = {file.path: file for file in found}
+    refused = {path: file for path, file in known.items() if file.is_refused}
+    known = {path: file for path, file in known.items() if not file.is_refused}
     contents: dict[str, LandedFile] = {}
     for known_file in sorted(known.values(), key=lambda each: (each.is_complete, each.copy_of is None)):
         contents[known_file.sha256] = known_file
@@ -98,18 +106,28 @@ def plan(
             if not before.is_complete:
                 yield before
             continue
+        former_refusal = refused.get(path)
+        if former_refusal and former_refusal.format == formats.REFUSED and former_refusal.found == file:
+            yield Skipped(path, former_refusal.damage or "")
+            continue
         earlier = [each for each in (before, by_inode.get(file.inode), *emptied, *damaged) if each]
-        if not content.is_plain(path):
-            earlier += [each for each in moved if path.startswith(each.path)]  # a log that was compressed
+        earlier += [each for each in moved if path.startswith(each.path)]  # a log that was compressed
         try:
             seen, beginnings = _examined(source, file, {each.size_bytes for each in earlier})
+        except UnknownFormatError as error:
+            # one that grows is examined each time, which is cheaper than a batch to remember it
+            is_same = former_refusal and former_refusal.format == formats.REFUSED
+            if not before and not (is_same and former_refusal and former_refusal.inode == file.inode):
+                yield _refused(file, str(error))
+            yield Skipped(path, str(error))
+            continue
         except OSError as error:
-            yield Skipped(path, f"cannot be read: {error.strerror}")
+            yield unreadable_now(path, error)
             continue
         twin = contents.get(seen.sha256)
         if before and before.sha256 == seen.sha256:
             planned.add(seen.sha256)  # touched or moved back: the same content in the same place
-            damage = before.damage if content.is_by_row(path) else seen.damage
+            damage = before.damage if formats.is_by_row(seen.format or "") else seen.damage
             is_complete = before.is_complete and damage in (None, before.damage)
             yield replace(
                 seen,
@@ -119,6 +137,7 @@ def plan(
                 is_complete=is_complete,
                 copy_of=before.copy_of,
                 damage=damage,
+                format=_format_of(seen.format, before),
             )
             continue
         if seen.sha256 in planned or (twin and not twin.is_complete and twin.is_in_place(there.get(twin.path))):
@@ -135,6 +154,7 @@ def plan(
                 read_lines=former.read_lines,
                 is_complete=is_copy,
                 copy_of=former.path if is_copy else None,
+                format=_format_of(seen.format, former),
             )
         yield seen
 
@@ -146,18 +166,18 @@ def read(source: Source, file: LandedFile, limit_bytes: int) -> Iterator[tuple[L
 
     :raises OSError: it cannot be read, or is another or a shorter file by now.
     """
-    left = limit_bytes
+    left, file_format = limit_bytes, file.format or formats.by_name(file.path)
     # of a row file the size of the content is not known before
-    end = None if content.is_by_row(file.path) else file.size_bytes
+    end = None if formats.is_by_row(file_format) else file.size_bytes
     position = file.read_bytes
     start: list[bytes] = []  # of a line whose end was not seen yet
     start_bytes = 0
     with (
         content.opened_stored(source, file.found, position)
-        if content.is_plain(file.path)
-        else content.opened(source, file.found) as stream
+        if formats.is_plain(file_format)
+        else content.opened(source, file.found, file_format) as stream
     ):
-        if not content.is_plain(file.path):
+        if not formats.is_plain(file_format):
             stream.skip_lines(file.read_lines)
         while (end is None or position < end) and (left > 0 or start_bytes):
             chunk = stream.read(CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - position))
@@ -216,13 +236,12 @@ def _pieces(first_line: int, count: int, lines: bytes) -> list[Piece]:
 def _examined(source: Source, file: SourceFile, sizes: Iterable[int]) -> tuple[LandedFile, dict[int, str]]:
     """The file as a new one, and the hashes of its beginnings of the given sizes.
 
-    :raises OSError: as `content.opened`.
+    :raises OSError, UnknownFormatError: as `content.identified`.
     """
     whole, beginnings, position = hashlib.sha256(), {}, 0
     marks = sorted(sizes, reverse=True)
     # whether rows can be read to the end shows when they are read
-    look = content.opened_stored if content.is_by_row(file.path) else content.opened
-    with look(source, file) as stream:
+    with content.identified(source, file) as stream:
         while True:
             while marks and marks[-1] <= position:
                 beginnings[marks.pop()] = whole.hexdigest()
@@ -242,6 +261,29 @@ def _examined(source: Source, file: SourceFile, sizes: Iterable[int]) -> tuple[L
             sha256=sha256,
             origin=f"{file.path}#{sha256[:16]}",
             damage=stream.damage,
+            format=stream.format,
         ),
         beginnings,
     )
+
+
+def _refused(file: SourceFile, reason: str) -> LandedFile:
+    """What is remembered of a file without events, so that it is not opened again."""
+    return LandedFile(
+        path=file.path,
+        stored_bytes=file.stored_bytes,
+        mtime_ns=file.mtime_ns,
+        inode=file.inode,
+        size_bytes=0,
+        sha256="",
+        origin=file.path,
+        is_complete=True,
+        damage=reason,
+        format=formats.REFUSED,
+    )
+
+
+def _format_of(found: str | None, former: LandedFile) -> str | None:
+    """Of a content that goes on from a known one: it is read as before, whatever its beginning looks like by now."""
+    before = former.format or formats.by_name(former.path)
+    return before if {found, before} == {"ndjson", "json"} else found

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
-from orchestration.usage import events
+from orchestration.lake.dialects import BOM, OUTER_FIELDS, columns_of, find_dialect, is_separator_line
 
 STEP_BYTES = 2**20
 """Inflated and handed on at a time."""
@@ -91,19 +91,11 @@ def unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
         raise CutShortError("the zstd data ends in the middle")
 
 
-_TOP_LEVEL = {
-    *events.NAME_FIELDS,
-    *events.ID_FIELDS,
-    events.SOURCE_FIELD,
-    *(name for name in events.ACCOUNT_FIELDS if "." not in name),
-    *events.TIME_FIELDS,
-}
-"""Columns that are fields of the event itself. All others are its properties, with or without `properties.`"""
 _WHOLE = ("properties",)
 
 
 def _place(column: str) -> tuple[str, ...]:
-    if column in _TOP_LEVEL or column == "properties":
+    if column in OUTER_FIELDS or column == "properties":
         return (column,)
     return ("properties", column.removeprefix("properties."))
 
@@ -125,7 +117,7 @@ class _Text:
                 taken_bytes = len(line) + (taken_bytes if self.taken else 0)
                 if taken_bytes > MAX_ROW_BYTES:
                     break
-                self.taken.append(line.removeprefix(b"\xef\xbb\xbf") if is_first else line)
+                self.taken.append(line.removeprefix(BOM) if is_first else line)
                 is_first = False
                 # bytes that are no UTF-8 pass through, so that the line is refused for what it is
                 yield self.taken[-1].decode("utf-8", "surrogateescape") + "\n"
@@ -139,6 +131,17 @@ class _Text:
             yield rest.decode("utf-8", "surrogateescape")
 
 
+def _beginning(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
+    """What shows how the CSV is written, and all of it: its first lines, however it comes in pieces."""
+    rest, begin = iter(pieces), b""
+    for piece in rest:
+        begin += piece
+        text = begin.removeprefix(BOM).lstrip(b"\r\n")
+        if text.count(b"\n") > 1 or len(begin) > MAX_ROW_BYTES:
+            break
+    return begin.removeprefix(BOM).lstrip(b"\r\n"), chain([begin], rest)
+
+
 def csv_lines(pieces: Iterable[bytes], is_settled: bool) -> Iterator[bytes]:
     """A line of JSON for each row, at the row's first line; its other lines, and the header's, become empty ones.
 
@@ -146,14 +149,16 @@ def csv_lines(pieces: Iterable[bytes], is_settled: bool) -> Iterator[bytes]:
 
     :raises CutShortError: there is such a row and the file is not settled.
     """
+    begin, pieces = _beginning(pieces)
+    dialect = find_dialect(begin)
     text = _Text(pieces, is_settled)
-    rows = csv.reader(text, strict=True)
+    rows = csv.reader(text, strict=True, delimiter=dialect.separator)
     lines: list[bytes] = []
     size = 0
     problem: DamagedError | None = None
     try:
-        header = next((row for row in rows if row), [])
-        places = [_place(name.strip()) for name in header]
+        header = next((row for row in rows if row and not is_separator_line(text.taken[-1])), [])
+        places = [_place(name) for name in columns_of(header)]
         lines += [b""] * len(text.taken)
         text.taken.clear()
         for row in rows:

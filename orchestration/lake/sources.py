@@ -7,20 +7,24 @@ import errno
 import hashlib
 import io
 import os
+import re
 import stat
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
-SUFFIXES = (
-    *(f"{kind}{compression}" for kind in (".ndjson", ".jsonl", ".csv") for compression in ("", ".gz", ".zst")),
-    ".parquet",
-)
+UNFINISHED = (".part", ".tmp", ".partial", ".inprogress", ".filepart", ".crdownload", ".swp", "._COPYING_", "~")
+"""How names end while somebody writes the file."""
+DONE = ".done"
+"""Beside a file: its producer will not write to it again. Holds no events itself."""
+LONGEST_SHOWN = 200
 RANGE_BYTES = 8 * 2**20
 """Asked of an object store at a time."""
 RETRY_SECONDS = 15.0
 """How long an object store is asked again when it does not answer."""
+OURS = "begins with _, as the names of a program's own files do: rename it if it holds events"
 CHANGED = "it changed meanwhile; the next run looks again"
 
 
@@ -42,6 +46,8 @@ class Skipped:
 
     path: str
     reason: str
+    is_for_now: bool = False
+    """Whether a later run will read it without anybody's help."""
 
 
 class Source(Protocol):
@@ -64,39 +70,39 @@ class Folder:
         self.root = root
 
     def scan(self) -> tuple[list[SourceFile], list[Skipped]]:
+        """As of any place; what cannot be listed or looked at is reported, and holds up nothing else."""
         found: list[SourceFile] = []
         skipped: list[Skipped] = []
-
-        def skip(path: str, reason: str) -> None:
-            skipped.append(Skipped(os.fsencode(path).decode(errors="backslashreplace"), reason))
-
-        def unreadable(error: OSError) -> None:
-            skip(os.path.relpath(error.filename, self.root), f"cannot be read: {error.strerror}")
-
-        for folder, folders, names in os.walk(self.root, onerror=unreadable):
-            folders[:] = [name for name in folders if not name.startswith(".")]
-            for name in folders:
-                path = Path(folder, name)
-                if path.is_symlink():
-                    skip(path.relative_to(self.root).as_posix(), "is a link to a folder")
-            for name in names:
-                path = Path(folder, name)
-                relative = path.relative_to(self.root).as_posix()
-                if is_unfinished(name):
-                    continue
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            try:
+                with os.scandir(self.root / folder) as entries:
+                    listed = sorted(entries, key=lambda entry: entry.name)
+            except OSError as error:
+                skipped.append(_unreadable(folder or ".", error))
+                continue
+            if _is_lake(listed):
+                skipped.append(Skipped(_shown(folder or "."), "is a lake of Headroom: its events were read already"))
+                continue
+            for position, entry in enumerate(listed):
+                path = f"{folder}/{entry.name}" if folder else entry.name
                 try:
-                    status = path.stat()
+                    look = _look(entry, path)
                 except OSError as error:
-                    unreadable(error)
+                    # a folder that may be listed, and not entered: so it is for all in it
+                    is_for_all = isinstance(error, PermissionError) and not entry.is_symlink()
+                    more = len(listed) - position - 1 if is_for_all else 0
+                    skipped.append(_unreadable(path, error, f" (and {more:,} more in its folder)" if more else ""))
+                    if is_for_all:
+                        break
                     continue
-                if not stat.S_ISREG(status.st_mode):
-                    skip(relative, "is no regular file")
-                elif not name.endswith(SUFFIXES):
-                    skip(relative, f"is not one of {', '.join(SUFFIXES)}")
-                elif not _is_utf8(relative):
-                    skip(relative, "its name is not UTF-8: rename it")
-                else:
-                    found.append(SourceFile(relative, status.st_size, status.st_mtime_ns, _inode(status)))
+                if isinstance(look, str):
+                    folders.append(look)
+                elif isinstance(look, SourceFile):
+                    found.append(look)
+                elif look:
+                    skipped.append(look)
         return sorted(found, key=lambda file: file.path), skipped
 
     def open(self, file: SourceFile) -> BinaryIO:
@@ -134,8 +140,9 @@ class Bucket:
             path, parts = f"{self.url}/{entry['path']}", entry["path"].split("/")
             if any(is_unfinished(part) for part in parts):
                 continue
-            if not path.endswith(SUFFIXES):
-                skipped.append(Skipped(path, f"is not one of {', '.join(SUFFIXES)}"))
+            if any(part.startswith("_") for part in parts):
+                if not any(part.startswith("_") for part in parts[:-1]) and has_events_name(parts[-1]):
+                    skipped.append(Skipped(path, OURS))
                 continue
             modified = int(entry["last_modified"].timestamp() * 1e9)
             self._tags[path] = entry["e_tag"]
@@ -214,11 +221,57 @@ def open_store(url: str) -> Any:
 
 def is_unfinished(name: str) -> bool:
     """Whether the name says that a producer is still writing the file, or that it is nobody's business."""
-    return name.startswith(".") or name.endswith((".part", ".tmp"))
+    return name.startswith(".") or name.endswith((*UNFINISHED, DONE))
+
+
+def has_events_name(name: str) -> bool:
+    """Whether the name is one that files of events have: Spark's and Hive's own files have others."""
+    return re.search(r"\.(ndjson|jsonl|csv|parquet)(\.|$)", name.lower()) is not None
 
 
 def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
+
+
+def _look(entry: os.DirEntry[str], path: str) -> SourceFile | Skipped | str | None:
+    """A file; what is to be reported; a folder to go into; None, which holds no events.
+
+    :raises OSError: it cannot be looked at.
+    """
+    is_hidden = entry.name.startswith("_")
+    if entry.is_dir(follow_symlinks=False):
+        return None if is_hidden or entry.name.startswith(".") else path
+    if is_unfinished(entry.name):
+        return None
+    if is_hidden:
+        return Skipped(_shown(path), OURS) if has_events_name(entry.name) else None
+    if entry.is_symlink() and entry.is_dir():
+        return Skipped(_shown(path), "is a link to a folder")
+    status = entry.stat()
+    if not stat.S_ISREG(status.st_mode):
+        return Skipped(_shown(path), "is no regular file")
+    if not _is_utf8(path):
+        return Skipped(_shown(path), "its name is not UTF-8: rename it")
+    return SourceFile(path, status.st_size, status.st_mtime_ns, _inode(status))
+
+
+def _is_lake(entries: Sequence[os.DirEntry[str]]) -> bool:
+    return {"batches", "kept_from.parquet"} <= {entry.name for entry in entries}
+
+
+def unreadable_now(path: str, error: OSError) -> Skipped:
+    """A file that could not be read to its end: for now, where it is still written to or has just changed."""
+    is_for_now = error.errno in (errno.EAGAIN, errno.ESTALE)
+    return Skipped(path, f"cannot be read: {error.strerror}", is_for_now)
+
+
+def _unreadable(path: str, error: OSError, more: str = "") -> Skipped:
+    return Skipped(_shown(path), f"cannot be read: {error.strerror}{more}")
+
+
+def _shown(path: str) -> str:
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return text if len(text) <= LONGEST_SHOWN else f"{text[:LONGEST_SHOWN]}…"
 
 
 def _inode(status: os.stat_result) -> int:

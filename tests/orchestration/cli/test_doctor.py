@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -24,6 +24,9 @@ from orchestration.billing.invoicing import Invoicing, SubscriptionPeriod
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.cli import doctor, run
 from orchestration.cli.main import app
+from orchestration.lake import landing
+from orchestration.lake.landing import LandedFile
+from orchestration.lake.sources import Folder
 from orchestration.ledger.ledger import Ledger
 from orchestration.warehouse import published_copy
 from tests.fakes.slack import FakeSlack
@@ -151,12 +154,22 @@ def test_doctor_says_so_when_the_ledger_is_of_a_newer_version(data_folder: Path)
     assert "is at migration 9999, which a later version of Headroom has made" in examine(1)
 
 
-def test_doctor_names_a_file_that_is_unreadable_and_one_of_another_kind(data_folder: Path) -> None:
+def test_doctor_names_a_file_that_cannot_be_read_when_no_run_has_seen_it(data_folder: Path) -> None:
     (data_folder / "landing" / "gone.ndjson").symlink_to("nowhere")
+    assert "FAILS landing: gone.ndjson: cannot be read: No such file" in examine(1)
+
+
+def test_doctor_names_a_file_of_another_kind_that_a_run_refused(data_folder: Path) -> None:
+    (data_folder / "landing" / "a.ndjson").unlink()
     (data_folder / "landing" / "notes.txt").write_text("hello")
+    folder = Folder(data_folder / "landing")
+    planned = list(landing.plan(folder, folder.scan()[0], {}))
+    ledger = Ledger(settings.load().ledger_url)
+    ledger.record_files(1, [asdict(file) for file in planned if isinstance(file, LandedFile)])
+    ledger.close()
     said = examine(1)
-    assert "FAILS landing: gone.ndjson: cannot be read: No such file" in said
-    assert "missing landing: notes.txt: is not one of" in said
+    assert "FAILS landing: notes.txt: is text without JSON or a CSV header: land NDJSON, CSV or Parquet" in said
+    assert "everything is read" not in said
 
 
 def test_doctor_finds_a_lake_whose_file_is_cut_off(data_folder: Path) -> None:

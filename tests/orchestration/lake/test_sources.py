@@ -32,7 +32,7 @@ def test_objects_count_like_files(s3: Any, tmp_path: Path) -> None:
 
     assert world.events() == ["plain", "zipped"]
     assert world.rejected("landed_file, line_number") == [(f"{URL}/2026/11/a.ndjson", 2)]
-    assert [(entry.path, entry.reason[:10]) for entry in world.skipped] == [(f"{URL}/notes.txt", "is not one")]
+    assert [(entry.path, entry.reason[:10]) for entry in world.skipped] == [(f"{URL}/notes.txt", "is text wi")]
     assert world.ingest() == []
 
 
