@@ -105,8 +105,8 @@ def judge_again(connection: duckdb.DuckDBPyConnection, rejected: str, ingested_a
     """The same for lines in quarantine, `rejected` being a query for them: other rules may be in force by now."""
     connection.execute(f"""
         create temp table lines as
-        select row_number() over (order by landed_file, line_number, item) as seq, item, line as raw, true as is_utf8,
-            landed_file, origin, line_number, arrived_at
+        select row_number() over (order by landed_file, line_number, item) as seq, item, line as raw,
+            cast(null as varchar) as undecoded, landed_file, origin, line_number, arrived_at
         from ({rejected})
     """).fetchall()
     connection.execute(JUDGE_LINES, {"ingested_at": ingested_at, "kept_from": kept_from}).fetchall()

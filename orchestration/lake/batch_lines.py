@@ -70,16 +70,16 @@ class BatchLines:
         texts = [line for _, line in lines]
         try:
             raw = pa.array(texts, pa.binary()).cast(pa.string())
-            is_utf8 = pa.repeat(True, len(texts))
+            undecoded = pa.nulls(len(texts), pa.string())
         except pa.ArrowInvalid:
-            raw = pa.array([line.decode("utf-8", "backslashreplace") for line in texts], pa.string())
-            is_utf8 = pa.array([_is_utf8(line) for line in texts], pa.bool_())
+            raw = pa.array([line.decode("utf-8", "replace") for line in texts], pa.string())
+            undecoded = pa.array([_undecoded(line) for line in texts], pa.string())
         return pa.record_batch(
             [
                 pa.array([seq for seq, _ in lines], pa.int64()),
                 pa.repeat(pa.scalar(0, pa.int64()), len(texts)),
                 raw,
-                is_utf8,
+                undecoded,
                 pa.array([part.file.path for part in parts], pa.string()),
                 pa.array([part.file.origin for part in parts], pa.string()),
                 pa.array(
@@ -97,7 +97,7 @@ _LINES = pa.schema(
         ("seq", pa.int64()),
         ("item", pa.int64()),
         ("raw", pa.string()),
-        ("is_utf8", pa.bool_()),
+        ("undecoded", pa.string()),
         ("landed_file", pa.string()),
         ("origin", pa.string()),
         ("line_number", pa.int64()),
@@ -149,9 +149,10 @@ def _merged(parts: Iterable[LineRun]) -> Iterator[LineRun]:
             yield part
 
 
-def _is_utf8(line: bytes) -> bool:
+def _undecoded(line: bytes) -> str | None:
+    """A line that is not UTF-8, with its bytes readable; None is one that is."""
     try:
         line.decode()
     except UnicodeDecodeError:
-        return False
-    return True
+        return line.decode("utf-8", "backslashreplace")
+    return None

@@ -13,13 +13,7 @@ from dataclasses import dataclass
 from orchestration.usage import events
 
 BOM = b"\xef\xbb\xbf"
-OUTER_FIELDS = (
-    *events.NAME_FIELDS,
-    *events.ID_FIELDS,
-    events.SOURCE_FIELD,
-    *(name for name in events.ACCOUNT_FIELDS if "." not in name),
-    *events.TIME_FIELDS,
-)
+OUTER_FIELDS = events.FIELDS
 """Columns that are fields of the event itself. All others are its properties, with or without `properties.`"""
 _INNER_FIELDS = tuple(
     dict.fromkeys(

@@ -7,6 +7,9 @@ false: other events, lists, anything odd, everything wrong) goes through `JUDGE_
 the string "1" and the number 1, or null and nothing, can be told apart. Both give the same event for the same line.
 """
 
+import json
+
+from orchestration.lake.time_sql import EARLIEST, EVENT_AT, LATEST
 from orchestration.usage import events
 from orchestration.usage.events import Rejection
 
@@ -19,8 +22,8 @@ _ALL = (
     *events.TIME_FIELDS,
     *events.WEIGHT_FIELDS,
     *events.QUOTA_FIELDS,
-    "properties.endpoint",
-    "properties.status",
+    *events.ENDPOINT_FIELDS,
+    *events.STATUS_FIELDS,
 )
 _OUTER = tuple(name for name in _ALL if not name.startswith(_PREFIX))
 _INNER = tuple(name.removeprefix(_PREFIX) for name in _ALL if name.startswith(_PREFIX))
@@ -54,14 +57,18 @@ def _paths(names: tuple[str, ...]) -> str:
     return ", ".join(f"'$.{name}'" for name in names)
 
 
+_CONTROL = r"[\x00-\x08\x0e-\x1f]"
+_GZIP = r"chr(31) || '\x8b'"
+"""As the collector keeps its bytes."""
 _INTEGER_TYPES = "'UBIGINT', 'BIGINT', 'UHUGEINT', 'HUGEINT'"
 
 
 def _whole_number(name: str) -> str:
     text, kind = f"{name}_text", f"{name}_type"
     return rf"""case
-            when {kind} in ({_INTEGER_TYPES}) or ({kind} = 'VARCHAR' and regexp_full_match({text}, '\d+'))
-                then try_cast({text} as bigint)
+            when {kind} in ({_INTEGER_TYPES}) then try_cast({text} as bigint)
+            when {kind} = 'VARCHAR' and regexp_full_match({text}, '\d+(\.0+)?')
+                then try_cast(split_part({text}, '.', 1) as bigint)
             when {kind} = 'DOUBLE' and try_cast({text} as double) = floor(try_cast({text} as double))
                 then try_cast(try_cast({text} as double) as bigint)
         end"""
@@ -69,34 +76,34 @@ def _whole_number(name: str) -> str:
 
 _CALLS = ", ".join(f"'{name}'" for name in events.API_CALL)
 _NAMES = ", ".join(f"'{name}'" for name in events.EVENT_NAMES)
-_EARLIEST, _LATEST = f"timestamptz '{events.EARLIEST_TIME:%Y-%m-%d}'", "timestamptz '9999-01-01'"
-_EVENT_AT = r"""
-        case
-            when time_text is null then arrived_at
-            when regexp_full_match(time_text, '\d{1,17}(\.\d+)?') then
-                -- an epoch in seconds, milliseconds or microseconds, told by its size
-                to_timestamp(try_cast(time_text as double) / case
-                    when try_cast(time_text as double) < 1e11 then 1
-                    when try_cast(time_text as double) < 1e14 then 1e3
-                    else 1e6 end)
-            -- a date at the beginning: the cast takes 'today' and 'infinity' as well
-            when time_text like '____-__-__%' then try_cast(time_text as timestamptz)
-        end"""
-
+_SAID_NAMES = "|".join(rf"\b{name.replace('.', '[.]')}\b" for name in events.EVENT_NAMES)
 _COLUMNS = ", ".join(f"{name}: 'VARCHAR'" for name in _OUTER) + "".join(
     f", {name}: 'JSON'" for name in events.PROPERTIES_FIELDS
 )
 _NAME_TYPES = ", ".join(f"json_type(raw, '$.{name}')" for name in events.NAME_FIELDS)
 _INSIDE = "{" + ", ".join(f'"{name}": "VARCHAR"' for name in _READ_INNER) + "}"
 
+_NO_PROPERTIES = json.dumps(dict.fromkeys(sorted({*events.FIELDS, *events.PROPERTIES_FIELDS})))
+
 READ_LINES = rf"""
 create temp table parsed as
-with line as (
-    select *, cast(coalesce({", ".join(events.PROPERTIES_FIELDS)}) as varchar) as properties_text
+with sent as (
+    select *, cast(coalesce({", ".join(events.PROPERTIES_FIELDS)}) as varchar) as sent_properties
     from read_json(
         $staged, format = 'newline_delimited', ignore_errors = true, maximum_object_size = $longest,
         columns = {{{_COLUMNS}}}
     )
+),
+line as (
+    select
+        * exclude (sent_properties),
+        -- as a text: so do exports of warehouses write it
+        case
+            when starts_with(sent_properties, '"{{') and json_valid(json_extract_string(sent_properties, '$'))
+                then json(json_extract_string(sent_properties, '$'))
+            else sent_properties
+        end as properties_text
+    from sent
 ),
 extracted as (
     select
@@ -112,8 +119,8 @@ named as (
         {_read(*events.ACCOUNT_FIELDS)} as account_id,
         {_read(*events.TIME_FIELDS)} as time_text,
         {_read(*events.WEIGHT_FIELDS)} as weight_text,
-        {_read("properties.endpoint")} as endpoint,
-        try_cast({_read("properties.status")} as integer) as status,
+        {_read(*events.ENDPOINT_FIELDS)} as endpoint,
+        try_cast({_read(*events.STATUS_FIELDS)} as integer) as status,
         properties_text as properties,
         properties_text is null or inside is not null as is_object,
         cast($ingested_at as timestamptz) as arrived_at
@@ -122,11 +129,7 @@ named as (
 valued as (
     select
         *,
-        case
-            -- much the most common way to write a time, and casting it needs no further look
-            when time_text like '2___-__-__%' then try_cast(time_text as timestamptz)
-            else {_EVENT_AT}
-        end as event_at
+        {EVENT_AT} as event_at
     from named
 ),
 vouched as (
@@ -147,7 +150,7 @@ vouched as (
             else regexp_full_match(account_id, '\d+') or try_cast(account_id as double) is null
         end
         and is_object
-        and event_at >= greatest({_EARLIEST}, $kept_from) and event_at < {_LATEST}
+        and event_at >= greatest({EARLIEST}, $kept_from) and event_at < {LATEST}
         and (weight_text is null or (
             regexp_full_match(weight_text, '\d{{1,9}}')
             and try_cast(weight_text as bigint) between 1 and {events.MAX_SAMPLE_WEIGHT}
@@ -164,7 +167,7 @@ JUDGE_LINES = rf"""
 create temp table judged as
 with line as (
     select
-        *, is_utf8 and json_valid(raw) as is_json
+        *, json_valid(raw) as is_json
     from lines
 ),
 -- A list of events in one line, or the envelope of a request to the collector with its time of arrival.
@@ -182,10 +185,10 @@ opened as (
 ),
 each_event as (
     select
-        seq, landed_file, origin, line_number, is_utf8,
-        case when events_of_line is null then item
-            else generate_subscripts(coalesce(events_of_line, [raw]), 1) end as item,
-        unnest(coalesce(events_of_line, [
+        seq, landed_file, origin, line_number, undecoded, events_of_line = [] as is_empty,
+        case when coalesce(events_of_line, []) = [] then item
+            else generate_subscripts(coalesce(nullif(events_of_line, []), [raw]), 1) end as item,
+        unnest(coalesce(nullif(events_of_line, []), [
             -- text that the collector could not read
             case when envelope[1] is not null then coalesce(envelope[2], raw) else raw end
         ])) as raw,
@@ -193,7 +196,7 @@ each_event as (
     from opened
 ),
 checked as (
-    select *, is_utf8 and json_valid(raw) as is_json
+    select *, json_valid(raw) as is_json
     from each_event
 ),
 outer_fields as (
@@ -205,16 +208,34 @@ outer_fields as (
         case when is_json then json_extract(raw, [{_paths(events.PROPERTIES_FIELDS)}]) end as insides
     from checked
 ),
+sent as (
+    select *, coalesce(nullif(insides[1], 'null'), nullif(insides[2], 'null')) as sent_properties
+    from outer_fields
+),
 inner_fields as (
     select
-        *,
+        * exclude (sent_properties),
         json_extract_string(properties, [{_paths(_INNER)}]) as inner_texts,
         json_extract(properties, [{_paths(_INNER)}]) as inner_fields
-    from (select *, coalesce(nullif(insides[1], 'null'), nullif(insides[2], 'null')) as properties from outer_fields)
+    from (
+        select
+            *,
+            case
+                when json_type(sent_properties) = 'VARCHAR'
+                    and json_type(try_cast(sent_properties ->> '$' as json)) = 'OBJECT'
+                    then json(sent_properties ->> '$')
+                -- A flat event. Not of a call: the JSON reader, which reads most of them, gives only fields that it
+                -- is asked for.
+                when sent_properties is null and is_object and ({_text(*events.NAME_FIELDS)}) not in ({_CALLS})
+                    then nullif(json_merge_patch(raw, '{_NO_PROPERTIES}'), '{{}}')
+                else sent_properties
+            end as properties
+        from sent
+    )
 ),
 named as (
     select
-        seq, item, landed_file, origin, line_number, raw, is_utf8, is_json, is_object, arrived_at,
+        seq, item, landed_file, origin, line_number, raw, undecoded, is_json, is_object, is_empty, arrived_at,
         {_text(*events.NAME_FIELDS)} as event_name,
         nullif({_text(*events.ID_FIELDS)}, '') as own_id,
         {_text(events.SOURCE_FIELD)} as own_source,
@@ -226,42 +247,75 @@ named as (
         {_text(*events.QUOTA_FIELDS)} as quota_text,
         json_type({_json(*events.QUOTA_FIELDS, null_counts=True)}) as quota_type,
         cast(properties as varchar) as properties,
-        {_text("properties.endpoint")} as endpoint,
-        try_cast({_text("properties.status")} as integer) as status
+        {_text(*events.ENDPOINT_FIELDS)} as endpoint,
+        try_cast({_text(*events.STATUS_FIELDS)} as integer) as status
     from inner_fields
 ),
 valued as (
     select
         *,
-        {_EVENT_AT} as event_at,
+        {EVENT_AT} as event_at,
         {_whole_number("quota")} as quota,
         case when weight_type is null then 1 else {_whole_number("weight")} end as sample_weight
-    from named
-)
+    from (
+        select * replace (
+            -- a whole number that was written as a fraction, where a double is still exact
+            case when account_type = 'DOUBLE' and regexp_full_match(account_id, '-?\d{{1,15}}\.0+')
+                then split_part(account_id, '.', 1) else account_id end as account_id
+        )
+        from named
+    )
+),
+reasoned as (
 select
-    seq, item, own_source, own_id, event_name, account_id, event_at, time_text is not null as has_time,
-    case when event_name in ({_CALLS}) then sample_weight end as sample_weight,
-    case when event_name = '{events.QUOTA_SET}' then quota end as quota,
-    endpoint, status, properties, landed_file, origin, line_number, arrived_at,
+    *,
     case
-        when not is_utf8 then '{Rejection.INVALID_UTF8}'
+        when is_empty then '{Rejection.EMPTY_LIST}'
+        when not is_json
+            and ((undecoded is not null and regexp_matches(raw, '{_CONTROL}')) or starts_with(raw, {_GZIP}))
+            then '{Rejection.NOT_TEXT}'
+        when not is_json and undecoded is not null then '{Rejection.INVALID_UTF8}'
         when not is_json then '{Rejection.INVALID_JSON}'
         when not is_object then '{Rejection.NOT_AN_OBJECT}'
         when event_name = '{events.EVENTS_DROPPED}' then '{Rejection.DROPPED}'
+        -- bytes that are not UTF-8 are U+FFFD by now: in a name of a field, or where they may be two ids at once
+        when undecoded is not null and (
+            regexp_matches(raw, '\x{{FFFD}}[^"]*"\s*:')
+            or contains(concat(event_name, own_id, own_source, account_id, time_text), chr(65533))
+        ) then '{Rejection.INVALID_UTF8}'
         when event_name is null or event_name not in ({_NAMES}) then '{Rejection.UNKNOWN_EVENT}'
         when account_id is null or account_id = '' then '{Rejection.MISSING_ACCOUNT}'
         -- a whole number beyond 64 bits has the type DOUBLE
-        when (account_type not in ('VARCHAR', {_INTEGER_TYPES}) and not regexp_full_match(account_id, '\d+'))
+        when (account_type not in ('VARCHAR', {_INTEGER_TYPES}) and not regexp_full_match(account_id, '-?\d+'))
             or strlen(account_id) > {events.MAX_ACCOUNT_ID_BYTES} then '{Rejection.INVALID_ACCOUNT}'
-        when event_at is null or event_at < {_EARLIEST} or event_at >= {_LATEST} then '{Rejection.INVALID_TIME}'
+        when event_at is null or event_at < {EARLIEST} or event_at >= {LATEST} then '{Rejection.INVALID_TIME}'
         when event_name = '{events.QUOTA_SET}' and coalesce(quota_type, '') <> 'NULL'
             and (quota is null or quota not between 0 and {events.MAX_QUOTA}) then '{Rejection.INVALID_QUOTA}'
         when event_name in ({_CALLS})
             and (sample_weight is null or sample_weight not between 1 and {events.MAX_SAMPLE_WEIGHT})
             then '{Rejection.INVALID_WEIGHT}'
         when event_name in ({_CALLS}) and event_at < $kept_from then '{Rejection.TOO_OLD}'
-    end as reason,
-    -- of an event that has a line for itself it can be looked up there
-    case when reason is not null or item > 0 then raw end as raw
+    end as reason
 from valued
+)
+select
+    seq, item, own_source, own_id, event_name, account_id, event_at, time_text is not null as has_time,
+    case when event_name in ({_CALLS}) then sample_weight end as sample_weight,
+    case when event_name = '{events.QUOTA_SET}' then quota end as quota,
+    endpoint, status, properties, landed_file, origin, line_number, arrived_at, reason,
+    -- of an event that has a line for itself it can be looked up there
+    case
+        when reason in ('{Rejection.INVALID_UTF8}', '{Rejection.NOT_TEXT}') and item = 0 then coalesce(undecoded, raw)
+        when reason is not null or item > 0 then raw
+    end as raw,
+    case when reason is not null then strlen(raw) end as lost_bytes,
+    case
+        when is_empty then 0
+        when reason = '{Rejection.NOT_TEXT}' then greatest(1, strlen(raw) // {events.TYPICAL_EVENT_BYTES})
+        -- what names no event may hold several: objects without a line break, an envelope
+        when reason is not null and (not is_json or not is_object or event_name is null)
+            then greatest(1, len(regexp_extract_all(raw, '{_SAID_NAMES}')))
+        when reason is not null then 1
+    end as lost_events
+from reasoned
 """

@@ -54,7 +54,7 @@ BATCH_BYTES = 256 * 2**20
 MEMORY_LIMIT = "700MB"
 THREADS = 2
 """Each needs memory of its own to parse: with 4, twenty lines of 5 MB went beyond the limit."""
-KEPT_AS_THEY_ARE = (Rejection.INVALID_UTF8, Rejection.DAMAGED_FILE)
+KEPT_AS_THEY_ARE = (Rejection.INVALID_UTF8, Rejection.NOT_TEXT, Rejection.DAMAGED_FILE)
 """Refused lines whose bytes are not in quarantine: judging them again would judge something else."""
 KEPT_FROM = "kept_from.parquet"
 SINCE_EVER = date(1970, 1, 1)

@@ -20,21 +20,45 @@ EVENT_NAMES = (*API_CALL, QUOTA_SET, LIMIT_REACHED)
 NAME_FIELDS = ("event", "type")
 ID_FIELDS = ("uuid", "messageId", "id", "idempotencyKey")
 SOURCE_FIELD = "source"
-ACCOUNT_FIELDS = ("properties.account_id", "properties.customer_id", "distinct_id", "userId", "subject")
+ACCOUNT_FIELDS = (
+    *("properties.account_id", "properties.customer_id", "account_id", "customer_id"),
+    *("distinct_id", "userId", "subject"),
+)
 TIME_FIELDS = ("timestamp", "time", "originalTimestamp")
 PROPERTIES_FIELDS = ("properties", "data")
-"""Where an event keeps its own fields; `properties.` below means either."""
+"""Where an event keeps its own fields, as an object or as the JSON text of one; `properties.` below means either. An
+event with neither is flat: what are no fields of the event itself are its properties, as with the columns of CSV."""
 WEIGHT_FIELDS = ("properties.sample_weight", "sample_weight")
+ENDPOINT_FIELDS = ("properties.endpoint", "endpoint")
+STATUS_FIELDS = ("properties.status", "status")
 QUOTA_FIELDS = ("properties.api_quota_monthly", "properties.quota", "properties.limit")
+FIELDS = (
+    *(*NAME_FIELDS, *ID_FIELDS, SOURCE_FIELD, *TIME_FIELDS),
+    *(name for name in ACCOUNT_FIELDS if "." not in name and f"properties.{name}" not in ACCOUNT_FIELDS),
+)
+"""Of the event itself. In a row of CSV or Parquet and in a flat event all others are its properties."""
 
 MAX_QUOTA = 10**15
 """Largest quota accepted, in calls a period (docs/definitions.md#quota-values). It is also the largest exact value that
 Stripe takes."""
 MAX_ACCOUNT_ID_BYTES = 1024
+TYPICAL_EVENT_BYTES = 260
+"""As JSON, by which it is estimated what is lost of a file where nothing was read before."""
 MAX_SAMPLE_WEIGHT = 1_000_000
 """Calls that one sampled call may stand for (docs/definitions.md#sampled-events)."""
 EARLIEST_TIME = datetime(2000, 1, 1, tzinfo=UTC)
-"""Older times are refused: they are epochs in the wrong unit or unset clocks."""
+"""Older times are refused: they are epochs in the wrong unit, dates without separators, or unset clocks."""
+MAX_DAYS_AHEAD = 366
+"""Times further ahead of the clock are refused for the same reasons."""
+ISO_TIME = (
+    "[0-9]{4}-[0-9]{2}-[0-9]{2}([Tt ][0-9]{2}:[0-9]{2}(:[0-9]{2}([.,][0-9]+)?)?"
+    " ?([Zz]|UTC|GMT|[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?)?)?"
+)
+"""ISO 8601 and RFC 3339, and what differs from them without a doubt: a comma, a blank, UTC and GMT. Any other zone is
+refused: BST is the time of London, of Bougainville and of Bangladesh."""
+BASIC_ISO_TIME = "[0-9]{8}T[0-9]{4}([0-9]{2}([.,][0-9]+)?)?(Z|[+-]([01][0-9]|2[0-3])([0-5][0-9])?)?"
+EPOCH = r"[0-9]{1,19}|[0-9]{1,17}\.[0-9]+"
+"""In seconds, milliseconds, microseconds or nanoseconds: between the bounds above no number can be two of them."""
 FUTURE_TOLERANCE_SECONDS = 300
 """An event further ahead of the clock than this is kept but not counted until its time has come
 (docs/definitions.md#future-events)."""
@@ -45,8 +69,10 @@ class Rejection(StrEnum):
 
     INVALID_UTF8 = "invalid_utf8"
     INVALID_JSON = "invalid_json"
+    NOT_TEXT = "not_text"
     NOT_AN_OBJECT = "not_an_object"
     DROPPED = "events_dropped"
+    EMPTY_LIST = "empty_list"
     UNKNOWN_EVENT = "unknown_event"
     MISSING_ACCOUNT = "missing_account"
     INVALID_ACCOUNT = "invalid_account"
@@ -68,16 +94,26 @@ class Rejection(StrEnum):
 
 
 _EXPLANATIONS = {
-    Rejection.INVALID_UTF8: "the line is not UTF-8 text; export the file as UTF-8 and land it again",
-    Rejection.INVALID_JSON: "the line is not one complete JSON value; it was cut off or is plain text",
+    Rejection.INVALID_UTF8: (
+        "the name, account, id, source or time is not UTF-8 text, or the line is not JSON because of it; export the"
+        " file as UTF-8 and land it again"
+    ),
+    Rejection.INVALID_JSON: "the line is not one JSON value; land one whole event a line",
+    Rejection.NOT_TEXT: "the line is compressed or other binary data; land what it was made from",
     Rejection.NOT_AN_OBJECT: "the line is JSON but not an object {…}; land one event a line",
     Rejection.DROPPED: (
-        "a producer gave up as many events as `dropped` says, because of `problem`; they never arrived, and do not count"
+        "a producer gave up as many events as `dropped` says, for the reason in `problem`: they never arrived"
     ),
+    Rejection.EMPTY_LIST: "the line is a list without an event; nothing is missing",
     Rejection.UNKNOWN_EVENT: f"`event` is none of {', '.join(EVENT_NAMES)}; rename it at the producer",
     Rejection.MISSING_ACCOUNT: f"none of {', '.join(ACCOUNT_FIELDS)} is there and not empty",
-    Rejection.INVALID_ACCOUNT: f"the account is no string or number, or longer than {MAX_ACCOUNT_ID_BYTES} bytes",
-    Rejection.INVALID_TIME: "the time cannot be read, or lies before the year 2000; send ISO 8601 with an offset",
+    Rejection.INVALID_ACCOUNT: (
+        f"the account is not text or a whole number, or is longer than {MAX_ACCOUNT_ID_BYTES} bytes"
+    ),
+    Rejection.INVALID_TIME: (
+        "the time cannot be read, or lies before the year 2000 or more than a year ahead: a date without separators, a"
+        " zone other than UTC or an offset, the wrong unit, or a wrong clock; send ISO 8601 with an offset"
+    ),
     Rejection.INVALID_QUOTA: "the quota is not null, 0 or a whole number up to 10^15; the one before stays in force",
     Rejection.INVALID_WEIGHT: f"sample_weight is no whole number from 1 to {MAX_SAMPLE_WEIGHT}",
     Rejection.TOO_OLD: (

@@ -62,7 +62,9 @@ def test_bounds_are_those_of_the_vocabulary() -> None:
     assert DEFINITIONS["quota"]["anyOf"][1]["maximum"] == events.MAX_QUOTA
     assert DEFINITIONS["account"]["maxLength"] == events.MAX_ACCOUNT_ID_BYTES
     assert DEFINITIONS["sampleWeight"]["maximum"] == events.MAX_SAMPLE_WEIGHT
-    assert DEFINITIONS["time"]["anyOf"][3]["minimum"] == events.EARLIEST_TIME.timestamp()
+    assert DEFINITIONS["time"]["anyOf"][4]["minimum"] == events.EARLIEST_TIME.timestamp()
+    patterns = [option["pattern"] for option in DEFINITIONS["time"]["anyOf"][1:3]]
+    assert patterns == [f"^{pattern}$" for pattern in (events.ISO_TIME, events.BASIC_ISO_TIME)]
 
 
 @pytest.mark.parametrize(
@@ -83,6 +85,13 @@ def test_bounds_are_those_of_the_vocabulary() -> None:
         call(timestamp=1_700_000_000_000.5),
         call(timestamp="1700000000123456"),
         call(timestamp="2026-11-20"),
+        call(timestamp="20261120T081500Z"),
+        call(timestamp=1_795_089_600_123_456_789),
+        {"event": "api_call", "account_id": "acme", "endpoint": "/v1"},
+        {"event": "api_call", "customer_id": 7},
+        {"event": "api_call", "properties": '{"account_id": "acme"}'},
+        {"event": "quota_set", "account_id": "acme", "quota": 5},
+        {"event": "quota_set", "data": '{"account_id": "acme", "quota": 5}'},
         call(properties={"sample_weight": 1_000_000, "anything": [1]}),
         call(sample_weight=10),
         call(distinct_id=None, properties={"account_id": 42}),
@@ -108,6 +117,9 @@ def test_good_event_is_valid(event: object) -> None:
         call(distinct_id={"a": 1}),
         call(distinct_id="x" * 1025),
         call(timestamp="yesterday"),
+        call(timestamp="2026-11-20T08:15:00 BST"),
+        {"event": "api_call", "account_id": None},
+        {"event": "quota_set", "account_id": "acme", "quota": 5, "properties": {}},
         call(timestamp=5),
         call(timestamp=True),
         call(properties={"sample_weight": 0}),
