@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,12 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from orchestration.settings import PROJECT_ROOT
+from tests.clients import installed
 from tests.orchestration.collector import loopback
 
 SNIPPETS = PROJECT_ROOT / "orchestration" / "collector" / "snippets"
 DRIVERS = Path(__file__).parent / "drivers"
 SECONDS = 60
+TYPESCRIPT = installed.node("typescript@7.0.2", "@types/node@26.6.7")
+CHECKED = ("--erasableSyntaxOnly", "--noUnusedLocals", "--noFallthroughCasesInSwitch", "--noImplicitReturns")
+AS_NODE_20_RUNS_IT = ("--target", "es2022")
 
 
 @dataclass(frozen=True)
@@ -68,3 +75,19 @@ def last_words(process: "subprocess.Popen[str]") -> dict[str, Any]:
     assert process.returncode == 0, stderr
     words: dict[str, Any] = json.loads(stdout.splitlines()[-1]) if stdout else {}
     return words
+
+
+def compile_in_new_project(typescript: installed.Packages, folder: Path, *options: str) -> Path:
+    """With the strict defaults that `tsc --init` writes, and stricter."""
+    try:
+        modules = typescript.install() / "node_modules"
+        tsc = (installed.node_program(), str(modules / "typescript" / "bin" / "tsc"))
+    except installed.NotInstalledError as reason:
+        pytest.skip(f"TypeScript cannot be installed: {reason}")
+    (folder / "node_modules").symlink_to(modules)
+    (folder / "package.json").write_text('{"type": "module"}')
+    shutil.copy(SNIPPETS / "headroom-events.ts", folder)
+    for arguments in (["--init"], ["--project", ".", *CHECKED, *options]):
+        outcome = subprocess.run([*tsc, *arguments], capture_output=True, text=True, cwd=folder)
+        assert outcome.returncode == 0, outcome.stdout
+    return folder / "headroom-events.js"

@@ -1,6 +1,7 @@
 """The snippets' examples, each on its real server: what was captured counts when the server is stopped."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,14 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.settings import PROJECT_ROOT
 from tests.clients import counted, installed
+from tests.clients.producer import AS_NODE_20_RUNS_IT, SNIPPETS, TYPESCRIPT, compile_in_new_project
 from tests.orchestration.collector import loopback
 from tests.support.waiting import PATIENCE_SECONDS, free_port, wait_until
 
 pytestmark = pytest.mark.clients
 
-SNIPPETS = PROJECT_ROOT / "orchestration" / "collector" / "snippets"
 EXAMPLES = SNIPPETS / "examples"
 ACCOUNTS = [f"account {number}" for number in range(20)]
 
@@ -28,6 +28,11 @@ DJANGO = installed.python("django==5.2.19", "uvicorn==0.54.0")
 FLASK = installed.python("flask==3.1.3", "gunicorn==27.0.1")
 UWSGI = installed.python("flask==3.1.3", "pyuwsgi==2.0.30.post1")
 CELERY = installed.python("celery==5.7.0")
+
+
+def environment_of(collector_port: int) -> dict[str, str]:
+    url = f"http://127.0.0.1:{collector_port}/v1/analytics/my-api/"
+    return {"PATH": os.environ["PATH"], "HEADROOM_URL": url, "HEADROOM_KEY": loopback.KEY}
 
 
 @dataclass(frozen=True)
@@ -44,7 +49,7 @@ class Server:
         return self.name
 
     @contextmanager
-    def started(self, collector_port: int, port: int, **environment: str) -> Iterator["subprocess.Popen[bytes]"]:
+    def started(self, collector_port: int, port: int) -> Iterator["subprocess.Popen[bytes]"]:
         try:
             packages = self.packages.install()
         except installed.NotInstalledError as reason:
@@ -53,12 +58,9 @@ class Server:
             [sys.executable, *self.program, *self.options.format(port=port).split()],
             cwd=EXAMPLES,
             env={
-                "PATH": os.environ["PATH"],
+                **environment_of(collector_port),
                 "PYTHONPATH": f"{packages}:{SNIPPETS}:{EXAMPLES}",
                 "PYTHONDONTWRITEBYTECODE": "1",
-                "HEADROOM_URL": f"http://127.0.0.1:{collector_port}/v1/analytics/my-api/",
-                "HEADROOM_KEY": loopback.KEY,
-                **environment,
             },
             start_new_session=True,
         )
@@ -117,6 +119,28 @@ def test_calls_count_when_the_server_is_stopped(server: Server, collector: loopb
 
     assert counted.in_segments(collector) == len(ACCOUNTS)
     assert [each.account_id for each in counted.in_lake(collector.data)] == sorted(ACCOUNTS)
+
+
+@pytest.mark.parametrize("is_collector_away", [False, True])
+def test_node_server_counts_all_and_stops(is_collector_away: bool, collector: loopback.Program, tmp_path: Path) -> None:
+    folder = compile_in_new_project(TYPESCRIPT, tmp_path, *AS_NODE_20_RUNS_IT).parent
+    shutil.copy(EXAMPLES / "node-server.mjs", folder)
+    port = free_port()
+    process = subprocess.Popen(
+        [installed.node_program(), str(folder / "node-server.mjs"), str(port)],
+        env=environment_of(free_port() if is_collector_away else collector.port),
+    )
+    try:
+        wait_until(lambda: call(port, ACCOUNTS[0]))
+        assert all(call(port, account) for account in ACCOUNTS[1:])
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE_SECONDS) == 0
+    finally:
+        process.kill()
+    collector.stop()
+
+    counts = [] if is_collector_away else sorted(ACCOUNTS)
+    assert [each.account_id for each in counted.in_lake(collector.data)] == counts
 
 
 @pytest.mark.parametrize("server", SERVERS, ids=str)

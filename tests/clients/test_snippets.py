@@ -1,9 +1,7 @@
 """Our snippets, in processes of their own against the real collector: nothing counts twice, and no loss is silent."""
 
 import json
-import shutil
 import socket
-import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,14 +12,20 @@ import pytest
 from orchestration.usage.events import Rejection
 from tests.clients import counted, installed
 from tests.clients.answering import Answering
-from tests.clients.producer import DRIVERS, PYTHON, SECONDS, SNIPPETS, Producer, last_words
+from tests.clients.producer import (
+    AS_NODE_20_RUNS_IT,
+    DRIVERS,
+    PYTHON,
+    SECONDS,
+    TYPESCRIPT,
+    Producer,
+    compile_in_new_project,
+    last_words,
+)
 from tests.clients.proxy import LossyNetwork
 from tests.orchestration.collector import loopback
 
-TYPESCRIPT = installed.node("typescript@7.0.2", "@types/node@26.6.7")
 OLDER_TYPESCRIPT = installed.node("typescript@5.9.3", "@types/node@20.19.25")
-CHECKED = ("--erasableSyntaxOnly", "--noUnusedLocals", "--noFallthroughCasesInSwitch", "--noImplicitReturns")
-AS_NODE_20_RUNS_IT = ("--target", "es2022")
 AS_INIT_ADVISES_FOR_NODE = ("--lib", "esnext", "--types", "node")
 CALLS = [{"account_id": name, "endpoint": "/v1/search", "status": 200} for name in ("acme", "acme", "čaj & 数")]
 
@@ -38,22 +42,6 @@ def producer(request: pytest.FixtureRequest) -> Producer:
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The TypeScript snippet as JavaScript."""
     return compile_in_new_project(TYPESCRIPT, tmp_path_factory.mktemp("snippet"), *AS_NODE_20_RUNS_IT)
-
-
-def compile_in_new_project(typescript: installed.Packages, folder: Path, *options: str) -> Path:
-    """With the strict defaults that `tsc --init` writes, and stricter."""
-    try:
-        modules = typescript.install() / "node_modules"
-        tsc = (installed.node_program(), str(modules / "typescript" / "bin" / "tsc"))
-    except installed.NotInstalledError as reason:
-        pytest.skip(f"TypeScript cannot be installed: {reason}")
-    (folder / "node_modules").symlink_to(modules)
-    (folder / "package.json").write_text('{"type": "module"}')
-    shutil.copy(SNIPPETS / "headroom-events.ts", folder)
-    for arguments in (["--init"], ["--project", ".", *CHECKED, *options]):
-        outcome = subprocess.run([*tsc, *arguments], capture_output=True, text=True, cwd=folder)
-        assert outcome.returncode == 0, outcome.stdout
-    return folder / "headroom-events.js"
 
 
 @pytest.fixture

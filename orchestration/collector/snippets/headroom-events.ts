@@ -5,7 +5,7 @@
  *     headroom.capture("acme", { endpoint: "/v1/search", status: 200 }); // returns at once, never throws
  *     headroom.capture("acme", { api_quota_monthly: 100_000 }, "quota_set");
  *     console.log(headroom.dropped, headroom.problem); // what got lost, and what went wrong last
- *     process.once("SIGTERM", () => server.close(() => headroom.close(5000).then(() => process.exit(0))));
+ *     process.once("SIGTERM", () => server.close(() => headroom.close(5000)));
  *
  * Each event gets its id and time when it is captured, so that a repeated request counts once. `close` waits so many
  * milliseconds at most. It runs by itself when Node has nothing left to do. A signal or process.exit() ends Node

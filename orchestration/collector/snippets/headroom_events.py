@@ -49,7 +49,7 @@ class HeadroomEvents:
         queue_size: int = 10_000,
         refused_seconds: float = 900.0,  # how long a wrong key or address may last: while a key is changed, say
     ) -> None:
-        self._url, self._headers = url, {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
+        self._url, self._headers = url, {"Authorization": f"Bearer {key.strip()}", "Content-Type": "application/json"}
         self._batch_size, self._max_age_seconds, self._queue_size = batch_size, max_age_seconds, queue_size
         self._refused_seconds = refused_seconds
         self._opener = urllib.request.build_opener(_NoRedirects)
