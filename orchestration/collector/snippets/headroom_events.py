@@ -130,7 +130,7 @@ class HeadroomEvents:
             sys.modules["multiprocessing.util"].Finalize(None, self.close, exitpriority=100)
         uwsgi = sys.modules.get("uwsgi")
         if uwsgi is not None and not (uwsgi.opt.get("enable-threads") or uwsgi.opt.get("threads")):
-            logger.warning("uWSGI stops the thread that sends events: set enable-threads")
+            logger.warning("uWSGI may stop the thread that sends events: set enable-threads")
 
     def _run(self) -> None:
         while not self._given_up.is_set():
