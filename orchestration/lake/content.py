@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from typing import BinaryIO
 
 from orchestration.lake import dialects, formats, json_items, readers
-from orchestration.lake.readers import CutShortError, DamagedError
+from orchestration.lake.damage import CutShortError, DamagedError
 from orchestration.lake.sources import CHANGED, Source, SourceFile
 
 CHUNK_BYTES = 2**20
@@ -70,7 +70,7 @@ def identified(source: Source, file: SourceFile) -> Iterator[Content]:
     with source.open(file) as stored:
         file_format = formats.find_format(stored, file.path)
         pieces = _stored(stored, file.stored_bytes)
-        found = pieces if formats.is_by_row(file_format) else _decoded(file, file_format, stored, pieces)
+        found = pieces if formats.is_by_row(file_format) else _decoded(file, file_format, stored, pieces, source)
         yield Content(found, file_format)
 
 
@@ -81,7 +81,8 @@ def opened(source: Source, file: SourceFile, file_format: str) -> Iterator[Conte
     :raises OSError: it cannot be read, or changed meanwhile.
     """
     with source.open(file) as stored:
-        yield Content(_decoded(file, file_format, stored, _stored(stored, file.stored_bytes)), file_format)
+        pieces = _stored(stored, file.stored_bytes)
+        yield Content(_decoded(file, file_format, stored, pieces, source), file_format)
 
 
 @contextmanager
@@ -92,7 +93,9 @@ def opened_stored(source: Source, file: SourceFile, offset: int = 0) -> Iterator
         yield Content(_stored(stored, file.stored_bytes - offset), "ndjson")
 
 
-def _decoded(file: SourceFile, file_format: str, stored: BinaryIO, pieces: Iterator[bytes]) -> Iterator[bytes]:
+def _decoded(
+    file: SourceFile, file_format: str, stored: BinaryIO, pieces: Iterator[bytes], source: Source
+) -> Iterator[bytes]:
     is_settled = time.time_ns() - file.mtime_ns > SETTLED_SECONDS * 10**9
     kind = formats.kind_of(file_format)
     try:
@@ -105,7 +108,9 @@ def _decoded(file: SourceFile, file_format: str, stored: BinaryIO, pieces: Itera
         if kind == "parquet":
             pieces = readers.parquet_lines(stored)
         elif kind == "csv":
-            pieces = readers.csv_lines(pieces, is_settled)
+            # what is compressed has an end of its own
+            is_whole = bool(formats.compression_of(file_format))
+            pieces = readers.csv_lines(pieces, lambda: is_whole or source.is_ended(file))
         elif kind == "json":
             pieces = json_items.item_lines(pieces)
         yield from pieces

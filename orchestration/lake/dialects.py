@@ -29,7 +29,7 @@ _IDENTIFYING = {name.lower() for name in (*events.NAME_FIELDS, *events.ID_FIELDS
 }
 
 
-_SEPARATOR_LINE = re.compile(rb"sep=(.)(\r?\n|\r?$)", re.IGNORECASE)
+_SEPARATOR_LINE = re.compile(rb"sep=(.)(\r\n|\n|\r|$)", re.IGNORECASE)
 """What Excel takes for a hint, and no row."""
 
 

@@ -13,7 +13,9 @@ import json
 import re
 from collections.abc import Iterable, Iterator
 
-from orchestration.lake.readers import MAX_ROW_BYTES, STEP_BYTES, CutShortError
+from orchestration.lake.csv_rows import MAX_ROW_BYTES
+from orchestration.lake.damage import CutShortError
+from orchestration.lake.readers import STEP_BYTES
 
 _BETWEEN = re.compile(r"[ \t\r\n\x0b\x0c\x1e\ufeff,]*")
 _NEXT_IN_LINE = re.compile(r"\}[\s,]*(?=\{)")

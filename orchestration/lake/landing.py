@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 from orchestration.lake import content, formats
 from orchestration.lake.content import CHUNK_BYTES
+from orchestration.lake.damage import LAST_ROW_WAITS
 from orchestration.lake.formats import UnknownFormatError
 from orchestration.lake.sources import CHANGED, Skipped, Source, SourceFile, unreadable_now
 
@@ -166,6 +167,9 @@ def read(source: Source, file: LandedFile, limit_bytes: int) -> Iterator[tuple[L
 
     :raises OSError: it cannot be read, or is another or a shorter file by now.
     """
+    if file.damage == LAST_ROW_WAITS and not source.is_ended(file.found):
+        raise OSError(errno.EAGAIN, LAST_ROW_WAITS)
+    file = replace(file, damage=None if file.damage == LAST_ROW_WAITS else file.damage)
     left, file_format = limit_bytes, file.format or formats.by_name(file.path)
     # of a row file the size of the content is not known before
     end = None if formats.is_by_row(file_format) else file.size_bytes
@@ -205,14 +209,17 @@ def read(source: Source, file: LandedFile, limit_bytes: int) -> Iterator[tuple[L
             if left <= 0:
                 break
         is_at_end = position >= end if end is not None else not stream.read(1)
-        if end is None and stream.damage:
+        if end is None:
             file = replace(file, damage=stream.damage)
     if is_at_end:
         # A last line without a line break counts now and is read again if it grows.
         last = b"".join(start)
         if len(last) > MAX_LINE_BYTES:
             last = last[:MAX_LINE_BYTES] + CUT_OFF
-        yield replace(file, is_complete=True), _pieces(file.read_lines + 1, 1, last + b"\n") if last else []
+        yield (
+            replace(file, is_complete=file.damage != LAST_ROW_WAITS),
+            _pieces(file.read_lines + 1, 1, last + b"\n") if last else [],
+        )
 
 
 def _pieces(first_line: int, count: int, lines: bytes) -> list[Piece]:

@@ -4,30 +4,21 @@ Everything here is a generator of pieces of bytes and keeps only a bounded part 
 before a damaged place is given before the error is raised. Which of this a file needs is `content.py`'s business.
 """
 
-import csv
 import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import Any, BinaryIO
 
-from orchestration.lake.dialects import BOM, OUTER_FIELDS, columns_of, find_dialect, is_separator_line
+from orchestration.lake.csv_rows import Rows
+from orchestration.lake.damage import CutShortError, DamagedError
+from orchestration.lake.dialects import OUTER_FIELDS
 
 STEP_BYTES = 2**20
 """Inflated and handed on at a time."""
 ZSTD_INPUT_BYTES = 2**11
 """Inflated at a time: at zstd's highest ratio still only some 64 MiB."""
-MAX_ROW_BYTES = 8 * 2**20
-"""Of CSV. A longer one is no row: a quote was not closed."""
-
-
-class DamagedError(ValueError):
-    """From here on the file cannot be read, whoever tries."""
-
-
-class CutShortError(DamagedError):
-    """The end is missing; it may still come."""
 
 
 def gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
@@ -100,88 +91,42 @@ def _place(column: str) -> tuple[str, ...]:
     return ("properties", column.removeprefix("properties."))
 
 
-class _Text:
-    """Lines of a CSV file for its reader; `taken` are those of the row that is being read."""
-
-    def __init__(self, pieces: Iterable[bytes], is_settled: bool) -> None:
-        self._pieces, self._is_settled = pieces, is_settled
-        self.taken: list[bytes] = []
-        self.is_open = False
-        """Whether the last line was given, and has no line break."""
-
-    def __iter__(self) -> Iterator[str]:
-        rest, taken_bytes, is_first = b"", 0, True
-        for piece in self._pieces:
-            *lines, rest = (rest + piece).split(b"\n")
-            for line in lines:
-                taken_bytes = len(line) + (taken_bytes if self.taken else 0)
-                if taken_bytes > MAX_ROW_BYTES:
-                    break
-                self.taken.append(line.removeprefix(BOM) if is_first else line)
-                is_first = False
-                # bytes that are no UTF-8 pass through, so that the line is refused for what it is
-                yield self.taken[-1].decode("utf-8", "surrogateescape") + "\n"
-            if max(len(rest), taken_bytes) > MAX_ROW_BYTES:
-                raise DamagedError(f"a row of the CSV is longer than {MAX_ROW_BYTES:,} bytes")
-        if rest:
-            if not self._is_settled:
-                raise CutShortError("the last row has no line break")
-            self.is_open = True
-            self.taken.append(rest)
-            yield rest.decode("utf-8", "surrogateescape")
-
-
-def _beginning(pieces: Iterable[bytes]) -> tuple[bytes, Iterator[bytes]]:
-    """What shows how the CSV is written, and all of it: its first lines, however it comes in pieces."""
-    rest, begin = iter(pieces), b""
-    for piece in rest:
-        begin += piece
-        text = begin.removeprefix(BOM).lstrip(b"\r\n")
-        if text.count(b"\n") > 1 or len(begin) > MAX_ROW_BYTES:
-            break
-    return begin.removeprefix(BOM).lstrip(b"\r\n"), chain([begin], rest)
-
-
-def csv_lines(pieces: Iterable[bytes], is_settled: bool) -> Iterator[bytes]:
+def csv_lines(pieces: Iterable[bytes], is_ended: Callable[[], bool]) -> Iterator[bytes]:
     """A line of JSON for each row, at the row's first line; its other lines, and the header's, become empty ones.
 
-    A row of another width stays as it is, which is no JSON. A last row without a line break is given without one.
+    A row of another width, and one that cannot be read, stays as it is, which is no JSON. A last row without a line
+    break is given without one.
 
-    :raises CutShortError: there is such a row and the file is not settled.
+    :raises OpenEndError: there is such a row, and `is_ended` denies that the file is finished.
     """
-    begin, pieces = _beginning(pieces)
-    dialect = find_dialect(begin)
-    text = _Text(pieces, is_settled)
-    rows = csv.reader(text, strict=True, delimiter=dialect.separator)
+    rows = Rows(pieces, is_ended)
+    places: list[tuple[str, ...]] = []
     lines: list[bytes] = []
     size = 0
     problem: DamagedError | None = None
     try:
-        header = next((row for row in rows if row and not is_separator_line(text.taken[-1])), [])
-        places = [_place(name) for name in columns_of(header)]
-        lines += [b""] * len(text.taken)
-        text.taken.clear()
-        for row in rows:
-            lines.append(_csv_line(places, row, b" ".join(text.taken)))
+        for row, written in rows.read():
+            if row == []:
+                lines += [b""] * len(written)
+                continue
+            places = places or [_place(name) for name in rows.columns]
+            lines.append(_csv_line(places, row, b" ".join(written)))
             size += len(lines[-1])
-            lines += [b""] * (len(text.taken) - 1)
-            text.taken.clear()
-            if size > STEP_BYTES and not text.is_open:
+            lines += [b""] * (len(written) - 1)
+            if size > STEP_BYTES and not rows.is_open:
                 yield b"\n".join(lines) + b"\n"
                 lines, size = [], 0
-    except csv.Error as error:
-        problem = DamagedError(f"the CSV cannot be read on ({error})")
     except DamagedError as error:
         problem = error
     if lines:
         whole = b"\n".join(lines)
-        yield whole.rstrip(b"\n") if text.is_open and not problem else whole + b"\n"
+        yield whole.rstrip(b"\n") if rows.is_open and not problem else whole + b"\n"
     if problem:
         raise problem
 
 
-def _csv_line(places: list[tuple[str, ...]], row: list[str], raw: bytes) -> bytes:
-    if len(row) == len(places):
+def _csv_line(places: list[tuple[str, ...]], row: list[str] | None, raw: bytes) -> bytes:
+    if row is not None and len(row) == len(places):
         try:
             return json.dumps(_event(places, row), ensure_ascii=False).encode("utf-8", "surrogateescape")
         except (RecursionError, UnicodeEncodeError):

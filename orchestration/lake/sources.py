@@ -7,18 +7,20 @@ import errno
 import hashlib
 import io
 import os
+import posixpath
 import re
 import stat
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol, cast
 
+from orchestration.lake.endings import DONE, has_ended
+
 UNFINISHED = (".part", ".tmp", ".partial", ".inprogress", ".filepart", ".crdownload", ".swp", "._COPYING_", "~")
 """How names end while somebody writes the file."""
-DONE = ".done"
-"""Beside a file: its producer will not write to it again. Holds no events itself."""
 LONGEST_SHOWN = 200
 RANGE_BYTES = 8 * 2**20
 """Asked of an object store at a time."""
@@ -60,6 +62,10 @@ class Source(Protocol):
 
         :raises OSError: it cannot be read, or is another or a shorter file by now.
         """
+        ...
+
+    def is_ended(self, file: SourceFile) -> bool:
+        """Whether there is evidence that nobody will write to it again: see `endings.py`."""
         ...
 
 
@@ -113,6 +119,21 @@ class Folder:
             raise OSError(errno.ESTALE, CHANGED)
         return cast(BinaryIO, stream)
 
+    def is_ended(self, file: SourceFile) -> bool:
+        folder = posixpath.dirname(file.path)
+
+        def written(path: str) -> int | None:
+            try:
+                return (self.root / path).stat().st_mtime_ns
+            except OSError:
+                return None
+
+        try:
+            beside = [posixpath.join(folder, path.name) for path in (self.root / folder).iterdir()]
+        except OSError:
+            return False
+        return has_ended(file.path, file.mtime_ns, beside, written, time.time_ns())
+
 
 class Bucket:
     """Files under a prefix of an object store: `s3://`, `gs://` or `az://`.
@@ -153,6 +174,18 @@ class Bucket:
     def open(self, file: SourceFile) -> BinaryIO:
         stored = _Object(self._store, file.path.removeprefix(self.url + "/"), file.stored_bytes, self._tags[file.path])
         return cast(BinaryIO, io.BufferedReader(stored, buffer_size=RANGE_BYTES))
+
+    def is_ended(self, file: SourceFile) -> bool:
+        import obstore
+        from obstore.exceptions import BaseError
+
+        folder = posixpath.dirname(file.path).removeprefix(self.url).lstrip("/")
+        try:
+            entries = [entry for page in obstore.list(self._store, prefix=folder or None) for entry in page]
+        except BaseError:
+            return False
+        beside = {f"{self.url}/{entry['path']}": int(entry["last_modified"].timestamp() * 1e9) for entry in entries}
+        return has_ended(file.path, file.mtime_ns, beside, beside.get, time.time_ns())
 
 
 class _Object(io.RawIOBase):
@@ -206,8 +239,13 @@ class Sources:
         return found, skipped
 
     def open(self, file: SourceFile) -> BinaryIO:
-        source: Source = self._bucket if self._bucket and "://" in file.path else self._folder
-        return source.open(file)
+        return self._source_of(file).open(file)
+
+    def is_ended(self, file: SourceFile) -> bool:
+        return self._source_of(file).is_ended(file)
+
+    def _source_of(self, file: SourceFile) -> Source:
+        return self._bucket if self._bucket and "://" in file.path else self._folder
 
 
 def open_store(url: str) -> Any:

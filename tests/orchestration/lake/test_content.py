@@ -22,7 +22,8 @@ import zstandard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestration.lake import content, readers
+from orchestration.lake import endings, readers
+from orchestration.lake.damage import DamagedError
 from orchestration.usage.events import Rejection
 from tests.orchestration.lake.world import World
 from tests.support.builders import make_event, make_quota
@@ -69,8 +70,8 @@ def zst(data: bytes) -> bytes:
 
 
 def settle(path: Path) -> Path:
-    """As if nobody had written to it for a while."""
-    moment = time.time() - content.SETTLED_SECONDS - 1
+    """As if nobody had written to it for days."""
+    moment = time.time() - endings.QUIET_SECONDS - 1
     os.utime(path, (moment, moment))
     return path
 
@@ -292,7 +293,7 @@ def test_inflating_gives_back_what_was_compressed(parts: list[bytes], step: int,
         try:
             for piece in inflate([stored[:cut]]):
                 got += piece
-        except readers.DamagedError:
+        except DamagedError:
             pass
         assert b"".join(parts).startswith(bytes(got))
 
@@ -310,7 +311,7 @@ def test_rows_of_a_csv_come_back_as_lines_of_json(rows: list[list[str]], step: i
     writer.writerows([["event", "note"], *rows])
     stored = text.getvalue().encode()
     pieces = [stored[start : start + step] for start in range(0, len(stored), step)]
-    lines = b"".join(readers.csv_lines(pieces, is_settled=True)).split(b"\n")
+    lines = b"".join(readers.csv_lines(pieces, lambda: True)).split(b"\n")
 
     found = [json.loads(line) for line in lines if line]
     assert [event.get("event", "") for event in found] == [event for event, _ in rows]

@@ -69,7 +69,7 @@ def test_format_is_that_of_the_bytes_whatever_the_name(data: bytes, expected: st
     ],
 )
 def test_file_of_no_known_format_is_refused_with_what_to_do(data: bytes, words: str) -> None:
-    with pytest.raises(UnknownFormatError, match="^(is|has) ") as refused:
+    with pytest.raises(UnknownFormatError, match=r"^(is|has) ") as refused:
         formats.find_format(io.BytesIO(data), "a.csv.gz")
     assert words in str(refused.value)
 
