@@ -1,7 +1,7 @@
 """Flask, or any other WSGI application.
 
 - `gunicorn flask_app:app`: nothing to do, its workers run atexit.
-- `uwsgi --enable-threads --http-socket :8000 --module flask_app:app`: without `enable-threads` uWSGI may stop the thread
+- `uwsgi --enable-threads --http-socket :8000 --module flask_app:app`: without `enable-threads` it may stop the thread
   that sends events.
 - `python flask_app.py`, waitress, a script of yours: SIGTERM ends them at once, unless it is made an exit.
 """
