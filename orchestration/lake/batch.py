@@ -5,7 +5,7 @@ Before that its lines are staged (`batch_lines.py`), in between events that were
 rules are in `event_sql.py`; what makes a batch whole, and when it counts, in `lake.py`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -17,7 +17,8 @@ import pyarrow as pa
 from orchestration.lake import landing
 from orchestration.lake.batch_lines import BatchLines
 from orchestration.lake.event_sql import JUDGE_LINES, READ_LINES
-from orchestration.usage.events import API_CALL, Rejection
+from orchestration.lake.landing import LandedFile
+from orchestration.usage.events import API_CALL, TYPICAL_EVENT_BYTES, Rejection
 
 ROW_GROUP_BYTES = 32 * 2**20
 """Held in memory while a file is written. Counted in rows, as by default, it could be the whole batch."""
@@ -60,7 +61,12 @@ REJECTED_COLUMNS = {
     "arrived_at": "timestamptz",
     "rejected_at": "timestamptz",
     "generation": "bigint",
+    "lost_bytes": "bigint",
+    "lost_events": "bigint",
+    "batch": "bigint",
 }
+Again = Sequence[tuple[str, str, int]]
+"""Contents that are read again: path, origin and the first of the lines."""
 REFUSED_ROW_COLUMNS = {
     **{name: REJECTED_COLUMNS[name] for name in ("landed_file", "line_number", "reason", "line", "rejected_at")},
     "column_name": "varchar",
@@ -143,13 +149,16 @@ def _candidates(connection: duckdb.DuckDBPyConnection, is_one_part: bool) -> Non
     """).fetchall()
 
 
+REFUSED = "landed_file, origin, line_number, item, reason, line, arrived_at, lost_bytes, lost_events"
+"""Columns of the view `refused`. The time of arrival is that of an event without a time, also when it is judged again."""
+
+
 def refuse(connection: duckdb.DuckDBPyConnection, staged: BatchLines | None, ingested_at: datetime) -> None:
     """Make the view `refused`: what was judged bad, conflicts with their lines, and where files are damaged."""
-    # the time of arrival is that of an event without a time, also when it is judged again
-    columns = "landed_file, origin, line_number, item, reason, line, arrived_at"
     connection.execute(f"""
         create temp table refused_besides as
-        select {columns.replace("reason, line", f"'{Rejection.ID_CONFLICT}' as reason, raw as line")}
+        select landed_file, origin, line_number, item, '{Rejection.ID_CONFLICT}' as reason, raw as line, arrived_at,
+            strlen(raw) as lost_bytes, cast(1 as bigint) as lost_events
         from judged where raw is not null and (seq, item) in (select (seq, item) from repeated where is_conflict)
     """).fetchall()
     elsewhere = """select seq from repeated
@@ -159,7 +168,8 @@ def refuse(connection: duckdb.DuckDBPyConnection, staged: BatchLines | None, ing
     connection.execute(
         f"""
         insert into refused_besides
-        select landed_file, origin, line_number, item, '{Rejection.ID_CONFLICT}', raw, coalesce(arrived_at, ?)
+        select landed_file, origin, line_number, item, '{Rejection.ID_CONFLICT}', raw, coalesce(arrived_at, ?),
+            strlen(raw), 1
         from lines where seq in ({elsewhere})
         """,
         [ingested_at],
@@ -168,15 +178,30 @@ def refuse(connection: duckdb.DuckDBPyConnection, staged: BatchLines | None, ing
         connection.unregister("lines")
         for file in staged.damaged:
             connection.execute(
-                "insert into refused_besides values (?, ?, ?, 0, ?, ?, null)",
-                [file.path, file.origin, file.read_lines + 1, str(Rejection.DAMAGED_FILE), file.damage],
+                "insert into refused_besides values (?, ?, ?, 0, ?, ?, null, ?, ?)",
+                [
+                    *(file.path, file.origin, file.read_lines + 1, str(Rejection.DAMAGED_FILE), file.damage),
+                    *estimate_loss(file, staged.unread_bytes.get(file.path)),
+                ],
             ).fetchall()
     connection.execute(f"""
         create temp view refused as
-        select {columns.replace("reason, line", "reason, raw as line")} from judged where reason is not null
+        select {REFUSED.replace("reason, line", "reason, raw as line")} from judged where reason is not null
         union all
         from refused_besides
     """).fetchall()
+
+
+def estimate_loss(file: LandedFile, unread_bytes: int | None) -> tuple[int | None, int]:
+    """Stored bytes of a damaged file that were not read, None where nobody knows, and about how many events they are.
+
+    By the stored bytes of an event of the file so far; where there is none, by those of a typical one.
+    """
+    if not unread_bytes:
+        return unread_bytes, 1  # its end is missing: that is an event at least
+    read_bytes = file.stored_bytes - unread_bytes
+    event_bytes = read_bytes / file.read_lines if file.read_lines and read_bytes > 0 else TYPICAL_EVENT_BYTES
+    return unread_bytes, max(1, round(unread_bytes / event_bytes))
 
 
 def write(
@@ -186,10 +211,12 @@ def write(
     generation: int,
     ingested_at: datetime,
     is_replay: bool,
+    read_again: Again = (),
 ) -> None:
     """Write the batch's calls by UTC day, its other events, and its refused lines.
 
-    A replay that refuses nothing leaves a row without a reason, so that readers see that a generation began.
+    A replay that refuses nothing leaves a row without a reason, so that readers see that a generation began. So does
+    each content that was read again, with its first line, so that what was refused of it before is forgotten.
     """
     moment = f"timestamptz '{ingested_at.isoformat()}'"
     constant = {"ingested_at": moment, "batch": str(number), "rejected_at": moment, "generation": str(generation)}
@@ -217,9 +244,15 @@ def write(
     if others:
         copy(OTHER_COLUMNS, f"{accepted} where event_name not in ({calls})", folder / "others.parquet")
     [[refused]] = connection.execute("select count(*) from refused").fetchall()
-    if refused or is_replay:
-        rows = "refused" if refused else "(select 1) left join refused on true"
-        copy(REJECTED_COLUMNS, rows, folder / "rejected.parquet")
+    if refused or is_replay or read_again:
+        connection.execute("create temp table forgotten as from refused limit 0").fetchall()
+        for path, origin, line_number in read_again:
+            connection.execute(
+                "insert into forgotten (landed_file, origin, line_number) values (?, ?, ?)", [path, origin, line_number]
+            ).fetchall()
+        if is_replay and not refused:
+            connection.execute("insert into forgotten (reason) values (null)").fetchall()
+        copy(REJECTED_COLUMNS, "(from refused union all from forgotten)", folder / "rejected.parquet")
 
 
 @dataclass(frozen=True)

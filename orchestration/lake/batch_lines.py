@@ -47,6 +47,10 @@ class BatchLines:
     skipped: list[Skipped] = field(default_factory=list)
     damaged: list[LandedFile] = field(default_factory=list)
     """Files that this batch read up to where they are damaged."""
+    unread_bytes: dict[str, int] = field(default_factory=dict)
+    """Of these, as stored; only where it is known."""
+    begun: list[LandedFile] = field(default_factory=list)
+    """Files as they were when this batch began to read them."""
 
     def raw(self, wanted: Sequence[int] | None = None) -> pa.RecordBatchReader:
         """The lines with the numbers `wanted`, in ascending order, or all, for `JUDGE_LINES`."""
@@ -118,7 +122,9 @@ def stage(source: Source, plan: Iterable[LandedFile | Skipped], path: Path, limi
                 staged.files[entry.path] = entry
                 continue
             try:
-                for state, pieces in landing.read(source, entry, limit_bytes - size_bytes):
+                for number, (state, pieces) in enumerate(landing.read(source, entry, limit_bytes - size_bytes)):
+                    if number == 0:
+                        staged.begun.append(entry)
                     for piece in pieces:
                         staged.parts.append(LineRun(staged.lines, entry, piece.first_line))
                         staged.blocks.append(Block(staged.lines, piece.count, size_bytes, len(piece.lines)))

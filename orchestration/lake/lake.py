@@ -38,12 +38,13 @@ from orchestration.lake import (
     meter_reports,
     parquet,
     prepaid_credit,
+    quarantine,
     subscription_periods,
 )
 from orchestration.lake import batch as making
 from orchestration.lake.account_copies import Copy, Taken
 from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
-from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, literal
+from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, Again, literal
 from orchestration.lake.bucket import LakeBucket
 from orchestration.lake.landing import LandedFile
 from orchestration.lake.sources import Skipped, Source, SourceFile
@@ -109,6 +110,7 @@ class Lake:
         if not (self.root / KEPT_FROM).exists():
             self._write_kept_from(SINCE_EVER)
         if empty.exists():
+            quarantine.complete_columns(empty / "rejected.parquet")
             return
         for kind in ACCOUNTS_FILES:
             account_copies.create(self.root, kind)
@@ -189,7 +191,8 @@ class Lake:
             deduplication.find_repeated(connection, self._batches)
             making.refuse(connection, staged, now)
             files = list(staged.files.values())
-            batch = self._commit(connection, Batch(number, now.isoformat(), files, generation=generation), now)
+            again = quarantine.read_again(staged.begun, files, known)
+            batch = self._commit(connection, Batch(number, now.isoformat(), files, generation=generation), now, again)
         return batch, skipped + staged.skipped
 
     def replay(self, now: datetime) -> Batch | None:
@@ -198,20 +201,18 @@ class Lake:
         Lines that are good now count as if they had been good when they came, those that are not stay in quarantine.
         """
         number, generation = self._next()
-        files = [str(path) for path in sorted(self._batches.glob("[0-9]*/rejected*.parquet"))]
-        rejected = f"from read_parquet([{', '.join(map(literal, files))}]) where generation = {generation}"
+        rejected = f"from {quarantine.standing(sorted(self._batches.glob('[0-9]*/rejected*.parquet')), generation)}"
         kept = ", ".join(f"'{reason}'" for reason in KEPT_AS_THEY_ARE)
         with self._connect() as connection:
-            again = f"{rejected} and reason not in ({kept})"
+            again = f"{rejected} where reason not in ({kept})"
             [[count]] = connection.execute(f"select count(*) from ({again})").fetchall()
             if not count:
                 return None
             making.judge_again(connection, again, now, self.kept_from())
             deduplication.find_repeated(connection, self._batches)
             making.refuse(connection, None, now)
-            columns = "landed_file, origin, line_number, item, reason, line, arrived_at"
             connection.execute(
-                f"insert into refused_besides select {columns} from ({rejected} and reason in ({kept}))"
+                f"insert into refused_besides select {making.REFUSED} {rejected} where reason in ({kept})"
             ).fetchall()
             return self._commit(connection, Batch(number, now.isoformat(), generation=generation + 1), now)
 
@@ -289,9 +290,9 @@ class Lake:
         last = max(self._batches.glob("[0-9]*"), key=lambda path: int(path.name))
         return int(last.name) + 1, Batch.from_json((last / "manifest.json").read_text()).generation
 
-    def _commit(self, connection: duckdb.DuckDBPyConnection, batch: Batch, now: datetime) -> Batch:
+    def _commit(self, connection: duckdb.DuckDBPyConnection, batch: Batch, now: datetime, again: Again = ()) -> Batch:
         with self._committed(self._batches / f"{batch.number:06d}") as folder:
-            making.write(connection, folder, batch.number, batch.generation, now, is_replay=not batch.files)
+            making.write(connection, folder, batch.number, batch.generation, now, not batch.files, again)
             counts = making.count(connection)
             batch.accepted, batch.duplicates, batch.rejected = counts.accepted, counts.duplicates, counts.rejected
             batch.lines = batch.accepted + batch.duplicates + sum(batch.rejected.values())

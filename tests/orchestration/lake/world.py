@@ -8,6 +8,7 @@ from typing import Any
 
 import duckdb
 
+from orchestration.lake import quarantine
 from orchestration.lake.lake import BATCH_BYTES, Batch, Lake
 from orchestration.lake.landing import LandedFile
 from orchestration.lake.sources import Folder, Skipped, Source
@@ -61,11 +62,9 @@ class World:
 
     def rejected(self, columns: str = "line_number, reason") -> list[Any]:
         """The quarantine as readers see it: what the last replay left, and what came after it."""
-        every = "(select *, max(generation) over () as last from read_parquet(?))"
-        found = _engine().execute(
-            f"select {columns} from {every} where generation = last and reason is not null order by all",
-            [[str(self.lake.root / "batches/*/rejected*.parquet")]],
-        )
+        files = sorted(self.lake.root.glob("batches/*/rejected*.parquet"))
+        generation = max(batch.generation for batch in self.lake.batches())
+        found = _engine().execute(f"select {columns} from {quarantine.standing(files, generation)} order by all")
         return [row[0] if len(row) == 1 else row for row in found.fetchall()]
 
     def accounts(self, columns: str = "*") -> list[Any]:
