@@ -81,8 +81,16 @@ TABLES = [
     ),
     FileCase("Semicolons", TABLE.replace(",", ";"), BOTH, file="export.csv"),
     FileCase("Tabs", TABLE.replace(",", "\t"), BOTH, file="export.tsv"),
+    FileCase("Bars", TABLE.replace(",", "|"), BOTH, file="export.txt"),
     FileCase("For Excel", "sep=;\n" + TABLE.replace(",", ";"), BOTH, file="export.csv"),
     FileCase("Capitals", TABLE.replace("event,account_id", '"EVENT","ACCOUNT_ID"'), BOTH, file="snowflake.csv"),
+    FileCase(
+        "Put together",
+        "event,account_id\napi_call,acme\nevent,account_id\napi_call,globex\n",
+        BOTH,
+        file="all.csv",
+        note="a header that comes again is not an event",
+    ),
     FileCase("CSV in UTF-16", TABLE, BOTH, file="excel.csv", stored=partial(encoded, encoding="utf-16")),
     FileCase(
         "A column of properties",
@@ -109,9 +117,29 @@ REFUSED = [
     FileCase(
         "A ZIP archive", "PK…", file="export.zip", stored=lambda _: b"PK\x03\x04 and more", refused="is a ZIP archive"
     ),
+    FileCase(
+        "Compressed twice",
+        LINES,
+        file="events.ndjson.gz.gz",
+        stored=lambda data: gzip.compress(gzip.compress(data)),
+        refused="is compressed twice",
+    ),
     FileCase("Text", "GET /v1/search 200\n", file="access.log", refused="is text without JSON or a CSV header"),
 ]
 DAMAGED = [
+    FileCase(
+        "A stray quote",
+        'event,account_id\napi_call,"ac"me\napi_call,globex\n',
+        (GLOBEX,),
+        (Rejection.INVALID_JSON,),
+        file="export.csv",
+    ),
+    FileCase(
+        "Half a line among others",
+        f"{call()[:25]}\n{call('globex')}\n",
+        (GLOBEX,),
+        (Rejection.INVALID_JSON,),
+    ),
     FileCase(
         "Cut off",
         LINES,

@@ -70,11 +70,13 @@ def _lines() -> Iterator[str]:
     for each in files.SAME:
         yield f"| {each.name}{_note(each)} | `{each.file}` |"
     yield ""
-    yield "What comes before a damage counts:"
+    yield "Damage costs what it hit, and each loss is in quarantine:"
     for each in files.DAMAGED:
         yield from _example(each, "json", f" (`{each.file}`)")
     yield from _heading("Tables")
-    yield "Each column of a known name is that field, in any capitals. Every other column is a property."
+    yield "Each column of a known name is that field, in any capitals. Every other column is a property. The last row"
+    yield "counts when it has its line break, or when the file is finished: a newer one of its series is there, one that"
+    yield "ends in `.done` is beside it, or nothing was written for a day."
     for each in files.TABLES:
         yield from _example(each, "csv", f" (`{each.file}`)")
     yield from _heading("Files that are not read")
