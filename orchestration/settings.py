@@ -212,11 +212,16 @@ class Settings(BaseSettings):
         le=5_000,
         description="for which requests wait for others, to share an object of the bucket",
     )
+    collect_cors_origins: str | None = Field(
+        None,
+        alias="HEADROOM_COLLECT_CORS_ORIGINS",
+        description="whose pages may send from a browser: https://app.example.com, several with commas, or *",
+    )
     collect_seal_seconds: float = Field(
         10, alias="HEADROOM_COLLECT_SEAL_SECONDS", gt=0, description="after which a segment is handed to ingest"
     )
     collect_max_body_bytes: int = Field(
-        4 * 2**20,
+        6 * 2**20,  # PostHog's libraries close a batch at 5 MiB, after an event of up to 900 KiB
         alias="HEADROOM_COLLECT_MAX_BODY_BYTES",
         ge=1,
         le=7 * 2**20,  # ingest cuts a line off at 8 MiB
@@ -232,7 +237,7 @@ class Settings(BaseSettings):
         description="of all requests that are being read or wait for the disk",
     )
     collect_max_connections: int = Field(
-        2000, alias="HEADROOM_COLLECT_MAX_CONNECTIONS", ge=1, description="at once; more are told to come back"
+        2000, alias="HEADROOM_COLLECT_MAX_CONNECTIONS", ge=1, description="at once; idle ones make room, more get 503"
     )
     collect_request_seconds: float = Field(
         30, alias="HEADROOM_COLLECT_REQUEST_SECONDS", gt=0, description="for sending a request, and taking the answer"

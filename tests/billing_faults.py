@@ -55,7 +55,6 @@ from orchestration.channels.stripe import connect_invoices, connect_meter
 from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger import ledger as ledger_module
 from orchestration.ledger.engines import BusyError
-from orchestration.settings import Settings
 from orchestration.usage.periods import month_start, utc_hour
 from tests.fakes.slack import (
     CUT_OFF_AFTER,
@@ -140,7 +139,6 @@ class Weeks(QuickWorld):
         """Of each account, with the hour from which on."""
         self.rebuilt: dict[tuple[str, datetime], int] = {}
         """What the warehouse said before it was rebuilt wrongly."""
-        self._settings: Settings | None = None
         stripe.add_meter("api-calls", MODES[mode])
         for account, customer in {"a1": "cus_a", "a2": "cus_a", "b": "cus_b", "c": "cus_c"}.items():
             self.customers[account] = [(self.now - 400 * DAY, customer)]
@@ -164,11 +162,6 @@ class Weeks(QuickWorld):
 
     def clock(self) -> datetime:
         return self.now + self.ahead
-
-    @property
-    def config(self) -> Settings:
-        self._settings = self._settings or super().config
-        return self._settings.model_copy(update={"fixed_now": self.clock()})
 
     def publish(self) -> None:
         self.usage = {(a, self.customer(a, hour), hour): units for (a, hour), units in self.calls.items()}

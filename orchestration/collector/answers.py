@@ -24,13 +24,16 @@ class Answer:
         self.body = body
         self._date = self._wire = b""
 
-    def wire(self, date: bytes, *, is_last: bool = False, has_body: bool = True) -> bytes:
-        """The answer as it is sent. `date` is a whole header line; `is_last` announces the end of the connection."""
-        if not is_last and has_body:
+    def wire(self, date: bytes, *, is_last: bool = False, has_body: bool = True, more: bytes = b"") -> bytes:
+        """The answer as it is sent. `date` is a whole header line, `more` are several; `is_last` announces the end of
+        the connection.
+        """
+        if not is_last and has_body and not more:
             if self._date is not date:  # most answers are the same for a while
                 self._date, self._wire = date, b"%b%b\r\n%b" % (self.head, date, self.body)
             return self._wire
-        return b"%b%b%b\r\n%b" % (self.head, date, _CLOSE if is_last else b"", self.body if has_body else b"")
+        end = _CLOSE if is_last else b""
+        return b"%b%b%b%b\r\n%b" % (self.head, date, more, end, self.body if has_body else b"")
 
 
 class RefusedError(Exception):

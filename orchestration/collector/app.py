@@ -10,7 +10,7 @@ import re
 import time
 import traceback
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC
 from functools import lru_cache
@@ -21,6 +21,7 @@ import orjson
 
 from orchestration.collector import answers, bodies, cloudevents, metrics, otlp
 from orchestration.collector.answers import Answer, RefusedError
+from orchestration.collector.cors import PREFLIGHT, Origins
 from orchestration.collector.keys import Keys, Proof
 from orchestration.collector.parsed_body import ParsedBody
 from orchestration.collector.spool import Spool
@@ -65,6 +66,8 @@ _LOGS = Route("/v1/logs", Answer(200, b"", content_type=otlp.PROTOBUF), is_sdk=T
 ROUTES["/v1/logs"] = _LOGS
 _ANALYTICS = Route("/v1/analytics/{project}", _counts)
 ANY = Route("/{any}", _counts)
+UNREAD = "/{unread}"
+"""In the metrics: the path of a request that was refused before its head was complete."""
 _ANALYTICS_PATH = re.compile(r"/v1/analytics/[^/]+/?")
 
 
@@ -101,6 +104,7 @@ class Collector:
         self.budget = bodies.Budget(settings.collect_max_pending_bytes)
         self.figures = figures
         self.max_body_bytes = settings.collect_max_body_bytes
+        self.origins = Origins.of(settings)
         self._keys = keys
         self._max_events = settings.collect_max_events
         self._fixed_now = settings.fixed_now
@@ -112,6 +116,8 @@ class Collector:
         request = Request(route_of(path), headers, bodies.Share(self.budget), reply)
         try:
             request.proof = self._keys.check_headers(headers)
+            if request.proof is Proof.IN_BODY and (request.route is _LOGS or cloudevents.VERSION_HEADER in headers):
+                self._keys.check_body(None)  # these bodies have no place for a key
             declared = headers.get(b"content-length")
             if declared is not None:
                 if int(declared) > self.max_body_bytes:
@@ -149,6 +155,11 @@ class Collector:
         logger.error("unexpected, while taking a request\n%s", text)
         return answers.unavailable("unexpected", "something went wrong here: send it again", 5)
 
+    def count(self, template: str, refusal: RefusedError) -> None:
+        """Count a request that was refused before it got here."""
+        self.figures.refused[refusal.reason] += 1
+        self.figures.requests[template, refusal.answer.status] += 1
+
     def refuse(self, request: Request, refusal: RefusedError) -> None:
         """Answer a request of which nothing is stored."""
         request.share.hold(0)
@@ -184,22 +195,22 @@ class Collector:
         encoding = headers.get(b"content-encoding", b"")
         try:
             if encoding or raw.startswith(bodies.GZIP_MAGIC):
-                body = bodies.inflate(raw, encoding, self.max_body_bytes)
+                body = bodies.inflate(raw, encoding, self.max_body_bytes, is_proven=proof is not Proof.IN_BODY)
                 request.share.hold(len(raw) + len(body))
-            if cloudevents.VERSION_HEADER in headers:
-                batch = cloudevents.parse_binary(headers, body)
-            elif request.route is _LOGS:
-                batch = otlp.parse_logs(body, headers.get(b"content-type", b""), self._max_events)
-            else:
-                batch = bodies.parse(body, is_sdk=request.route.is_sdk, max_events=self._max_events)
-        except (RefusedError, zlib.error) as error:
-            if proof is Proof.IN_BODY:
-                self._keys.check_body(None)
-            if isinstance(error, RefusedError):
-                raise
+        except zlib.error:
             if request.route.is_sdk:
                 raise RefusedError(400, "compression", "the compressed body is damaged or incomplete") from None
+            if proof is Proof.IN_BODY:
+                self._keys.check_body(None)
             return ParsedBody(bad_lines=[raw])  # syslog-ng repeats a 4xx for ever
+        if proof is Proof.IN_BODY:
+            self._keys.check_text(body)
+        if cloudevents.VERSION_HEADER in headers:
+            batch = cloudevents.parse_binary(headers, body)
+        elif request.route is _LOGS:
+            batch = otlp.parse_logs(body, headers.get(b"content-type", b""), self._max_events)
+        else:
+            batch = bodies.parse(body, is_sdk=request.route.is_sdk, max_events=self._max_events)
         if proof is Proof.IN_BODY:
             self._keys.check_body(batch.root)
         key = headers.get(b"idempotency-key") or (headers.get(b"webhook-id") if proof is Proof.SIGNATURE else None)
@@ -213,10 +224,12 @@ class Collector:
             return f"{self._fixed_now.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}".encode()
         return _stamp(time.time_ns())
 
-    def show(self, method: str, path: str, reply: Callable[[Answer], None]) -> None:
+    def show(self, method: str, path: str, headers: Mapping[bytes, bytes], reply: Callable[[Answer], None]) -> None:
         """The pages for people and machines that look after the collector, and the refusal of other methods."""
         template = path
-        if method not in ("GET", "HEAD"):
+        if method == "OPTIONS" and self.origins is not None and self.origins.is_preflight(headers):
+            template, answer = route_of(path).template, PREFLIGHT
+        elif method not in ("GET", "HEAD"):
             template = ANY.template
             answer = answers.error(405, "send events with POST", (b"allow", b"GET, HEAD, POST"))
         elif path == "/healthz":

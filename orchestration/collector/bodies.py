@@ -19,6 +19,10 @@ GZIP_MAGIC = b"\x1f\x8b"
 MAX_GZIP_MEMBERS = 64
 """Each costs a decompressor: four megabytes of empty members would be 200,000 of them."""
 INFLATE_STEP_BYTES = 2**18
+MAX_UNPROVEN_RATIO = 100
+"""Of a body that has its key inside, unpacked to packed, until the key is seen; PostHog's events come to 10 or 20."""
+MIN_UNPROVEN_BYTES = 2**18
+"""Always unpacked: small bodies repeat themselves most."""
 
 
 class Budget:
@@ -55,12 +59,21 @@ class Share:
         self.held_bytes = count_bytes
 
 
-def inflate(raw: bytes, encoding: bytes, limit_bytes: int) -> bytes:
-    """The body without its compression; gzip is recognised by its first bytes as well.
+def inflate(raw: bytes, encoding: bytes, limit_bytes: int, *, is_proven: bool = True) -> bytes:
+    """The body without its compression; gzip is recognised by its first bytes as well. Where the sender has proved
+    nothing yet, it is unpacked only as far as events go.
 
     :raises RefusedError: it is longer than the limit, or compressed in a way that is not known here.
     :raises zlib.error: it is damaged or incomplete.
     """
+    unproven_bytes = max(MIN_UNPROVEN_BYTES, MAX_UNPROVEN_RATIO * len(raw))
+    if not is_proven and unproven_bytes < limit_bytes:
+        try:
+            return inflate(raw, encoding, unproven_bytes)
+        except RefusedError as refusal:
+            if refusal.reason == "body":
+                raise too_large("ratio", _TOO_TIGHT) from None
+            raise
     if raw.startswith(GZIP_MAGIC):
         return _inflated(raw, 31, limit_bytes)
     name = encoding.strip().lower()
@@ -90,6 +103,12 @@ def _inflated(raw: bytes, window_bits: int, limit_bytes: int) -> bytes:
         if not raw:
             return b"".join(parts)
     raise zlib.error("too many members")
+
+
+_TOO_TIGHT = (
+    f"the body is more than {MAX_UNPROVEN_RATIO} times longer when it is unpacked: "
+    "send the key in a header, or less at a time"
+)
 
 
 def body_too_large(limit_bytes: int) -> RefusedError:

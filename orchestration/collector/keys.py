@@ -15,10 +15,9 @@ from enum import Enum
 from typing import Any
 
 from orchestration.collector.answers import RefusedError
+from orchestration.collector.body_keys import BODY_FIELDS, candidates
 from orchestration.settings import Settings
 
-BODY_FIELDS = ("api_key", "writeKey", "token")
-"""Where PostHog's and Segment's libraries put their key: PostHog's send no header at all."""
 TOLERANCE_SECONDS = 300
 """How old, or how far ahead of our clock, a webhook's signature may be (Standard Webhooks)."""
 MIN_KEY_LENGTH = 16
@@ -77,6 +76,11 @@ class Keys:
         if not self._is_any(given):
             raise self._refusal()
         return Proof.KEY
+
+    def check_text(self, body: bytes) -> None:
+        """Refuse a body that has a right key nowhere, before it is parsed."""
+        if not self._is_any(list(candidates(body))):
+            raise self._refusal()
 
     def check_body(self, root: Any) -> None:
         """Refuse a body that is no object with a right key in it."""

@@ -9,46 +9,26 @@ import asyncio
 from collections import deque
 from math import inf
 from typing import cast
-from urllib.parse import unquote
 
 import httptools
 
 from orchestration.collector import answers
-from orchestration.collector.answers import Answer, RefusedError
-from orchestration.collector.app import Request
+from orchestration.collector.answers import RefusedError
+from orchestration.collector.app import UNREAD, Request, route_of
 from orchestration.collector.bodies import Share, body_too_large
-from orchestration.collector.clients import Clients
+from orchestration.collector.clients import EXTRA_SECONDS, LINGER_SECONDS, STOPPING_LINGER_SECONDS, Clients
+from orchestration.collector.exchanges import Exchange, path_of
 
 MAX_HEADERS = 100
 MAX_HEAD_BYTES = 2**16
 """Of request line and headers, give or take one read of the socket."""
 MAX_PIPELINED = 16
 MAX_DISCARDED_BYTES = 64 * 2**20
-"""Of a body that was refused: read on, so that the client sees the answer and not a reset; then it is cut off."""
+"""Of what comes after a refusal: read on, so that the client sees the answer and not a reset; then it is cut off."""
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FULL = answers.unavailable("connections", "too many connections: come back in a second")
 _SLOW = RefusedError(408, "slow", "no complete request came in time")
 _UNREADABLE = RefusedError(400, "protocol", "this is no HTTP request that can be read, or a header too long")
-
-
-class Exchange:
-    """A request and its answer in the order of its connection. `answer` is there when it is known."""
-
-    __slots__ = ("answer", "connection", "has_body", "is_last", "is_waiting")
-
-    def __init__(self, connection: "Connection", *, is_last: bool = False, is_waiting: bool = False) -> None:
-        self.connection = connection
-        self.answer: Answer | None = None
-        self.has_body = True
-        self.is_last = is_last
-        """The connection closes behind it."""
-        self.is_waiting = is_waiting
-        """The client waits for a 100 Continue, and sends no body when it is refused."""
-
-    def reply(self, answer: Answer) -> None:
-        self.answer = answer
-        self.is_last |= self.is_waiting
-        self.connection.flush()
 
 
 class Connection(asyncio.Protocol):
@@ -64,7 +44,14 @@ class Connection(asyncio.Protocol):
         self._request: Request | None = None
         self._draining = Share(clients.collector.budget)
         self._is_reading = self._is_head = self._is_paused = self._is_done = False
-        self._head_bytes = self._header_count = self._size_bytes = 0
+        self._is_extra = False
+        """It is above the limit of connections."""
+        self._is_cut = False
+        """The end comes from here: the client may still be sending."""
+        self._is_leaving = False
+        """It has its last answer."""
+        self._leaves_at_seconds = inf
+        self._head_bytes = self._header_count = self._size_bytes = self._discarded_bytes = 0
         self._url = self._offer = b""
         self._headers: dict[bytes, bytes] = {}
         self._body: bytes | bytearray = b""
@@ -76,20 +63,46 @@ class Connection(asyncio.Protocol):
         self._transport = connected = cast("asyncio.Transport", transport)  # uvloop's is none by its type
         clients = self._clients
         clients.connections.add(self)
-        if clients.is_crowded or clients.is_stopping:
+        if clients.is_stopping:
             connected.abort()
+        elif clients.is_crowded:
+            self._collector.figures.refused["crowded"] += 1
+            connected.abort()
+        elif clients.is_full:
+            clients.make_room()
+            self._is_extra = clients.is_full
+        if self._is_extra:
+            self.deadline_seconds = clients.now_seconds + EXTRA_SECONDS
+        else:
+            clients.idle[self] = clients.now_seconds
 
     def connection_lost(self, error: Exception | None) -> None:
         self._transport = None
-        self._clients.connections.discard(self)
+        self._clients.forget(self)
         if self._request is not None:
             self._collector.forget(self._request)
-            self._request = None
         self._draining.hold(0)
-        del self._parser  # it holds this connection, and is held by it
+        # What is held in a circle stays until the garbage collector looks, which is rare here.
+        self._request, self._body = None, b""
+        self._exchanges.clear()
+        if hasattr(self, "_exchange"):
+            del self._exchange
+        del self._parser
+
+    def eof_received(self) -> bool:
+        """The client sends no more. It may wait for answers, and the connection is kept for them."""
+        if self._is_leaving or self._is_reading or not self._exchanges:
+            return False
+        self._exchanges[-1].is_last = self._is_done = True
+        return True
 
     def data_received(self, data: bytes) -> None:
+        if self._is_leaving:
+            self._set_deadline()
         if self._is_done:
+            self._discarded_bytes += len(data)
+            if self._discarded_bytes > MAX_DISCARDED_BYTES:
+                self.abort()
             return
         if self._is_head:
             self._head_bytes += len(data)
@@ -137,7 +150,10 @@ class Connection(asyncio.Protocol):
         self._head_bytes = self._header_count = self._size_bytes = 0
         self._url = self._body = b""
         self._headers = {}
-        self.deadline_seconds = self._clients.now_seconds + self._clients.request_seconds
+        clients = self._clients
+        clients.idle.pop(self, None)
+        seconds = EXTRA_SECONDS if self._is_extra and clients.is_full else clients.request_seconds
+        self.deadline_seconds = clients.now_seconds + seconds
 
     def on_url(self, url: bytes) -> None:
         self._url += url
@@ -156,19 +172,22 @@ class Connection(asyncio.Protocol):
             kept = [b"%b: %b" % header for header in headers.items() if header[0] not in (b"connection", b"upgrade")]
             self._offer = b"\r\n".join((b"POST %b HTTP/1.1" % self._url, *kept, b"", b""))
             return
-        is_last = clients.is_stopping or not parser.should_keep_alive() or parser.get_http_version() == "1.0"
+        self._is_extra = self._is_extra and clients.is_full
+        self._is_cut = clients.is_stopping or self._is_extra
+        is_last = self._is_cut or not parser.should_keep_alive() or parser.get_http_version() == "1.0"
         is_waiting = headers.get(b"expect", b"").lower() == b"100-continue"
         self._exchange = exchange = Exchange(self, is_last=is_last, is_waiting=is_waiting)
         self._exchanges.append(exchange)
-        if clients.is_full:
-            exchange.is_last = True
-            collector.figures.refused[_FULL.reason] += 1
-            exchange.reply(_FULL.answer)
-        elif method != b"POST":
+        if collector.origins is not None and (origin := headers.get(b"origin")) is not None:
+            exchange.more = collector.origins.header_lines(origin)
+        if method != b"POST":
             exchange.has_body = method != b"HEAD"
-            collector.show(method.decode("ascii"), self._path(), exchange.reply)
+            collector.show(method.decode("ascii"), path_of(self._url), headers, exchange.reply)
+        elif self._is_extra:
+            collector.count(route_of(path_of(self._url)).template, _FULL)
+            exchange.reply(_FULL.answer)
         else:
-            self._request = collector.begin(self._path(), headers, exchange.reply)
+            self._request = collector.begin(path_of(self._url), headers, exchange.reply)
             if is_waiting and self._request is not None and self._exchanges[0] is exchange:
                 exchange.is_waiting = False
                 self._write(_CONTINUE)
@@ -203,6 +222,8 @@ class Connection(asyncio.Protocol):
         self._request, self._body = None, b""
         self._is_done |= self._exchange.is_last
         self._set_deadline()
+        if self._is_leaving and not self._is_cut:
+            self._close()  # with the whole body it was all that the client sends
         if request is not None:
             self._exchange.is_waiting = False
             self._collector.take(request, body if isinstance(body, bytes) else bytes(body))
@@ -214,20 +235,25 @@ class Connection(asyncio.Protocol):
         exchanges = self._exchanges
         while exchanges and (answer := exchanges[0].answer) is not None:
             exchange = exchanges.popleft()
-            self._write(answer.wire(self._clients.date, is_last=exchange.is_last, has_body=exchange.has_body))
+            date, is_last = self._clients.date, exchange.is_last
+            self._write(answer.wire(date, is_last=is_last, has_body=exchange.has_body, more=exchange.more))
             if self._is_paused:
                 self._hold_until_taken(len(answer.body))
-            if exchange.is_last:
+            if is_last:
                 exchanges.clear()
-                self._close()
+                self._leave()
         self._set_deadline()
 
     def close_when_idle(self) -> None:
         """Close after the answers that are still to come."""
-        if self._exchanges:
-            self._exchanges[-1].is_last = True
+        if self._is_leaving:
+            self._leaves_at_seconds = min(self._leaves_at_seconds, self._clients.now_seconds + STOPPING_LINGER_SECONDS)
+            self._set_deadline()
+        elif self._exchanges:
+            self._exchanges[-1].is_last = self._is_cut = True
+            self._is_done |= self._is_head or not self._is_reading  # what comes now would be stored without an answer
         elif not self._is_reading:
-            self._close()
+            self._leave()
 
     def abort(self) -> None:
         """Close without a word."""
@@ -236,25 +262,29 @@ class Connection(asyncio.Protocol):
 
     def give_up(self) -> None:
         """The deadline has passed."""
-        if self._is_paused:
+        if self._is_paused or self._is_leaving:
             self.abort()
         elif self._is_reading:
             self._end(_SLOW)
         else:
-            self._close()
+            self._leave()
 
     def _end(self, refusal: RefusedError) -> None:
         """Take nothing more: answer what is being read with this, and close."""
         request, is_known = self._request, self._is_reading and not self._is_head
-        self._request, self._is_reading, self._is_done = None, False, True
+        self._request, self._body = None, b""
+        self._is_reading, self._is_done, self._is_cut = False, True, True
+        if self._is_leaving:
+            return
         if request is not None:
             self._exchange.is_last = True
             self._collector.refuse(request, refusal)
             return
-        self._collector.figures.refused[refusal.reason] += 1
         if is_known:  # and answered before its end
+            self._collector.figures.refused[refusal.reason] += 1
             self.close_when_idle()
         else:
+            self._collector.count(UNREAD, refusal)
             exchange = Exchange(self, is_last=True)
             self._exchanges.append(exchange)
             exchange.reply(refusal.answer)
@@ -266,27 +296,41 @@ class Connection(asyncio.Protocol):
         except RefusedError:
             self.abort()
 
-    def _path(self) -> str:
-        url = self._url
-        if not url.startswith(b"/"):  # a whole URL, as proxies send it
-            try:
-                url = httptools.parse_url(url).path or b"/"
-            except httptools.HttpParserInvalidURLError:
-                url = b"/"
-        path = url.partition(b"?")[0]
-        text = path.decode("ascii", "replace")
-        return unquote(text) if "%" in text else text
-
     def _set_deadline(self) -> None:
         clients = self._clients
-        if self._is_paused or self._is_reading:
+        if self._is_paused or self._transport is None or self._transport.is_closing():
             return
-        self.deadline_seconds = inf if self._exchanges else clients.now_seconds + clients.idle_seconds
+        if self._is_leaving:
+            self.deadline_seconds = min(clients.now_seconds + LINGER_SECONDS, self._leaves_at_seconds)
+        elif self._is_reading:
+            return
+        elif self._exchanges:
+            self.deadline_seconds = inf
+        else:
+            self.deadline_seconds = clients.now_seconds + clients.idle_seconds
+            clients.idle[self] = clients.now_seconds
 
     def _write(self, data: bytes) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.write(data)
 
+    def _leave(self) -> None:
+        """Close, but read on while the client may be sending: a reset would destroy the answer that it did not see."""
+        clients, transport = self._clients, self._transport
+        if self._is_leaving or transport is None:
+            return
+        self._is_leaving = True
+        clients.idle.pop(self, None)
+        clients.leaving.add(self)
+        patience = STOPPING_LINGER_SECONDS if clients.is_stopping else clients.request_seconds
+        self._leaves_at_seconds = clients.now_seconds + patience
+        self._set_deadline()
+        if not (self._is_reading or self._is_cut):
+            self._close()
+        elif not transport.is_closing():
+            transport.write_eof()
+
     def _close(self) -> None:
         if self._transport is not None:
+            self.deadline_seconds = self._clients.now_seconds + self._clients.request_seconds  # to take its answer
             self._transport.close()

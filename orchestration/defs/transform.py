@@ -5,9 +5,13 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-from dagster_dbt import DagsterDbtTranslator, DagsterDbtTranslatorSettings, dbt_assets
-from dagster_dbt.asset_utils import get_asset_check_key_for_test
 
+from orchestration.defs.dagster_dbt_alone import (
+    DagsterDbtTranslator,
+    DagsterDbtTranslatorSettings,
+    dbt_assets,
+    get_asset_check_key_for_test,
+)
 from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
 from orchestration.warehouse import seeds
 from orchestration.warehouse.dbt import NodeResult
@@ -40,7 +44,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         if node["resource_type"] == "test":  # what it means and what to do, where its failure shows
             node["meta"] = {"description": node["description"].strip() or None, **node.get("meta", {})}
 
-    @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="models", exclude="resource_type:unit_test")
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="models")
     def models(context: dg.AssetExecutionContext, project: Project) -> Iterator[Any]:
         settings, dbt, engine = project.settings, project.dbt(), project.engine()
         keys = {

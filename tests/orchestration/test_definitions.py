@@ -1,5 +1,7 @@
 """What the code location surfaces: a renamed asset, job or schedule is a reviewed diff here."""
 
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -258,3 +260,8 @@ def test_waiting_digest_is_tried_again_alone_and_for_its_own_day(data: Path, mon
         [request] = schedule.evaluate_tick(context).run_requests or []
     assert request.partition_key == "2024-11-20"
     assert request.asset_selection == [dg.AssetKey("usage_digest")]
+
+
+def test_dbt_is_not_imported_by_what_runs_it_in_another_process() -> None:
+    looks = "import sys, orchestration.definitions; sys.exit('dbt' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", looks], check=False).returncode == 0

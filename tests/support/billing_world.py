@@ -57,7 +57,9 @@ EMPTY = """
 
 
 class World:
-    """One installation: its usage, its settings, its data folder. Everybody's clock is `now`."""
+    """One installation: its usage, its settings, its data folder. Everybody's clock is `now`. An SQLite ledger is there
+    already.
+    """
 
     def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
         self.folder, self.stripe, self.now, self.settings = folder, stripe, NOW, settings
@@ -71,6 +73,8 @@ class World:
         self.slept: list[float] = []
         """Seconds that were waited for Stripe, where nobody really does."""
         stripe.clock = lambda: self.now.timestamp()
+        self._made: tuple[dict[str, Any], Settings] | None = None
+        (folder / "ledger.sqlite").write_bytes(ledgers.empty())
 
     def clock(self) -> datetime:
         return self.now
@@ -79,12 +83,16 @@ class World:
     def config(self) -> Settings:
         defaults = {
             "HEADROOM_DATA": self.folder,
-            "HEADROOM_NOW": self.clock(),
             "STRIPE_API_KEY": self.stripe.key,
             "STRIPE_API_BASE": self.stripe.url,
             "HEADROOM_STRIPE_REQUESTS_PER_SECOND": 100_000,
         }
-        return Settings(**{**defaults, **self.settings}, _env_file=None)
+        wanted = {**defaults, **self.settings}
+        if (
+            self._made is None or self._made[0] != wanted
+        ):
+            self._made = wanted, Settings(**wanted, _env_file=None)
+        return self._made[1].model_copy(update={"fixed_now": self.clock()})
 
     @property
     def ledger(self) -> MeterLedger:
@@ -175,15 +183,13 @@ class World:
 
 
 class QuickWorld(World):
-    """The same with its published copy in memory: opening a file takes longer than the rest of a run. Its ledger is
-    there already.
+    """The same with its published copy in memory: opening a file takes longer than the rest of a run.
 
     `connected` takes the place of the published copy's, `open_ledger` that of the meter ledger's Ledger.
     """
 
     def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
         super().__init__(folder, stripe, **settings)
-        (folder / "ledger.sqlite").write_bytes(ledgers.empty())
         self._memory = duckdb.connect()
         self._opened: Ledger | None = None
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from orchestration.billing import certify, reconcile
@@ -17,7 +16,7 @@ from orchestration.billing.certify import CertifyResult
 from orchestration.channels.stripe import connect_meter
 from tests.fakes.postgres import Postgres
 from tests.fakes.stripe import FakeStripe
-from tests.support.billing_world import DAY, HOUR, World, naive
+from tests.support.billing_world import DAY, HOUR, QuickWorld, naive, quick
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
 LAST = END - HOUR
@@ -25,7 +24,7 @@ FIRST = START + 10 * HOUR
 GRACE = 6
 
 
-class Closing(World):
+class Closing(QuickWorld):
     """Six hours of grace, and periods that can be given."""
 
     def __init__(self, folder: Path, stripe: FakeStripe) -> None:
@@ -41,7 +40,7 @@ class Closing(World):
             for account, *_ in self.usage
             for start, end in ((START, END), (END, END + timedelta(days=31)))
         ]
-        with duckdb.connect(str(self.config.published)) as connection:
+        with self.connected(self.config.published) as connection:
             connection.execute("delete from account_periods")
             connection.executemany(
                 "insert into account_periods values (?, ?, ?, ?)",
@@ -84,7 +83,8 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Closing]:
             closing.settings["HEADROOM_LEDGER_URL"] = server.ledger()
         for customer in ("cus_a", "cus_b"):
             closing.subscribe(customer)
-        yield closing
+        with quick(closing):
+            yield closing
 
 
 def test_period_is_certified_once_when_its_invoice_has_what_was_counted(world: Closing) -> None:
@@ -320,7 +320,7 @@ def test_amount_is_that_of_the_plans_price(bare: Closing, cents: str, said: str)
     bare.usage = {("a", "cus_a", FIRST): 5}
     bare.hour(END + timedelta(minutes=5))
     bare.now = END + timedelta(hours=GRACE + 1)
-    with duckdb.connect(str(bare.config.published)) as connection:
+    with bare.connected(bare.config.published) as connection:
         connection.execute(PLANS)
     result = bare.certify()
     found = only(bare)
@@ -347,7 +347,9 @@ def bare(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Closing]:
     with FakeStripe() as stripe:
         stripe.add_meter("api-calls", request.param)
         stripe.add_customer("cus_a")
-        yield Closing(tmp_path, stripe)
+        closing = Closing(tmp_path, stripe)
+        with quick(closing):
+            yield closing
 
 
 SEVENTEENTH = datetime(2026, 11, 17, 14, tzinfo=UTC)

@@ -21,7 +21,7 @@ from orchestration.channels.stripe import connect_meter
 from orchestration.channels.stripe import invoices as stripe_invoices
 from orchestration.ledger.engines import BusyError
 from tests.fakes.stripe import FakeStripe
-from tests.support.billing_world import DAY, HOUR, World
+from tests.support.billing_world import DAY, HOUR, QuickWorld, World, quick
 from tests.support.killing import KilledError, at_line
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
@@ -34,9 +34,10 @@ def world(tmp_path: Path) -> Iterator[World]:
     with FakeStripe() as stripe:
         stripe.add_meter("api-calls", "hour")
         stripe.add_customer("cus_a")
-        made = World(tmp_path, stripe)
+        made = QuickWorld(tmp_path, stripe)
         made.usage = {("a", "cus_a", FIRST): 5}
-        yield made
+        with quick(made):
+            yield made
 
 
 def lists(world: World, since: int) -> list[str]:

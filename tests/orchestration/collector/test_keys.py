@@ -81,8 +81,12 @@ def test_missing_or_wrong_key_stores_nothing(collector: Collecting) -> None:
         b"x",
     )
     for path in ("/x", "/batch", "/api/v1/events"):
-        for body in (*bodies, b"", b'{"api_key":"' + KEY.encode() + b'"}\n{}'):
+        for body in (*bodies, b""):
             assert request(collector.port, path, body).status == 401, body
+    lines = b'{"api_key":"' + KEY.encode() + b'"}\n{}'
+    assert request(collector.port, "/x", lines).status == 401
+    for path in ("/batch", "/api/v1/events"):
+        assert request(collector.port, path, lines).status == 400  # its key is right, it is no JSON
     assert request(collector.port, "/x", {"api_key": KEY}, {"Authorization": "Bearer wrong"}).status == 401
     assert collector.finished() == []
 
