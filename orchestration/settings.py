@@ -338,6 +338,16 @@ class Settings(BaseSettings):
         self.templates = _absolute(self.templates) if self.templates else None
         return self
 
+    @model_validator(mode="after")
+    def _landing_is_no_place_of_our_own(self) -> Self:
+        landing, data = self.landing.resolve(), self.data.resolve()
+        if data.is_relative_to(landing) or landing.is_relative_to(data / "lake"):
+            raise ValueError(
+                f"HEADROOM_LANDING is {self.landing}, where Headroom keeps its own files, so that they would be read as"
+                f" new events: name a folder for events only, such as {self.data / 'landing'}"
+            )
+        return self
+
     _billed_meter: str = PrivateAttr("api-calls")
 
     @property

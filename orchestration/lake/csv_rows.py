@@ -5,20 +5,37 @@ What the cells mean is in `readers.py`.
 """
 
 import csv
+import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
+from typing import NamedTuple
 
 from orchestration.lake.damage import OpenEndError
 from orchestration.lake.dialects import BOM, columns_of, find_dialect, is_separator_line
 from orchestration.usage import events
 
+_MANY_BLANK_LINES = re.compile(rb"(?:\A|\n)[ \t\r\n]{64,}\n")
 MAX_ROW_BYTES = 8 * 2**20
 """Of a longer line only the beginning is kept; a longer row of several lines is none: a quote was not closed."""
 
 
 class CutLine(bytes):
     """The beginning of a line that is too long, with how much is missing."""
+
+
+class BlankLines(bytes):
+    """Many blank lines: each for itself they would cost as much as rows."""
+
+
+class Row(NamedTuple):
+    """One row, or a line of none."""
+
+    cells: list[str] | None
+    """Empty where there is nothing in it; None where it cannot be read."""
+    lines: list[bytes]
+    blanks: int = 0
+    """Lines before it that were not given."""
 
 
 class _TooLongError(ValueError):
@@ -43,8 +60,8 @@ class Rows:
         """Whether the last line that was given has no line break."""
         return self._text.is_open
 
-    def read(self) -> Iterator[tuple[list[str] | None, list[bytes]]]:
-        """The cells and lines of each row: no cells where there is nothing in it, None where it cannot be read.
+    def read(self) -> Iterator[Row]:
+        """Each row.
 
         :raises OpenEndError: the last row may be written only half.
         """
@@ -55,12 +72,12 @@ class Rows:
                 for row in rows:
                     if len(text.taken) > 1 and self._is_torn(row):
                         break
-                    yield self._told(row), text.take()
+                    yield Row(self._told(row), text.take(), text.take_blanks())
                 else:
                     return
             except (csv.Error, _TooLongError):
                 pass
-            yield None, [text.give_up()]
+            yield Row(None, [text.give_up()], text.take_blanks())
 
     def _told(self, row: list[str]) -> list[str]:
         if self._header is None:
@@ -95,7 +112,7 @@ class _Text:
         self._is_last_open = False
         self._is_all = False
         self.taken: list[bytes] = []
-        self._taken_bytes = 0
+        self._taken_bytes = self._blanks = 0
 
     @property
     def is_open(self) -> bool:
@@ -105,6 +122,10 @@ class _Text:
         """The lines of the row, which is read."""
         lines, self.taken, self._taken_bytes = self.taken, [], 0
         return lines
+
+    def take_blanks(self) -> int:
+        count, self._blanks = self._blanks, 0
+        return count
 
     def give_up(self) -> bytes:
         """The first line of the row, which cannot be read; the others are given again."""
@@ -117,6 +138,9 @@ class _Text:
 
     def __next__(self) -> str:
         line = self._again.popleft() if self._again else next(self._lines, None)
+        while isinstance(line, BlankLines) and not self.taken:
+            self._blanks += line.count(b"\n")
+            line = self._again.popleft() if self._again else next(self._lines, None)
         if line is None:
             if self.taken and not self._is_ended():
                 raise OpenEndError  # in the middle of a cell of several lines
@@ -124,8 +148,10 @@ class _Text:
         is_open = self._is_last_open and self.is_open
         if is_open and not self._is_ended():
             raise OpenEndError
+        if line.startswith(BOM) and not isinstance(line, CutLine):
+            line = line.removeprefix(BOM)
         self._taken_bytes += len(line)
-        if self.taken and (self._taken_bytes > MAX_ROW_BYTES or isinstance(line, CutLine)):
+        if self.taken and (self._taken_bytes > MAX_ROW_BYTES or isinstance(line, CutLine | BlankLines)):
             self._again.appendleft(line)
             raise _TooLongError
         self.taken.append(line)
@@ -137,20 +163,28 @@ class _Text:
     def _split(self, pieces: Iterable[bytes]) -> Iterator[bytes]:
         rest, kept, cut_bytes = b"", b"", 0
         for piece in pieces:
-            *lines, rest = (rest + piece).split(b"\n")
-            if lines and cut_bytes:
-                yield _cut(kept, cut_bytes + len(lines.pop(0)))
-                cut_bytes = 0
-            for line in lines:
-                yield line.removeprefix(BOM)
+            block, begin = rest + piece, 0
             if cut_bytes:
-                cut_bytes, rest = cut_bytes + len(rest), b""
-            elif len(rest) > MAX_ROW_BYTES:
+                end = block.find(b"\n")
+                if end < 0:
+                    cut_bytes, rest = cut_bytes + len(block), b""
+                    continue
+                yield _cut(kept, cut_bytes + end)
+                cut_bytes, begin = 0, end + 1
+            for found in _MANY_BLANK_LINES.finditer(block, begin):
+                start = found.start() + (found.start() > begin)  # the line break before ends another line
+                if start > begin:
+                    yield from block[begin : start - 1].split(b"\n")
+                yield BlankLines(block[start : found.end()])
+                begin = found.end()
+            *lines, rest = block[begin:].split(b"\n")
+            yield from lines
+            if len(rest) > MAX_ROW_BYTES:
                 kept, cut_bytes, rest = rest[:MAX_ROW_BYTES], len(rest) - MAX_ROW_BYTES, b""
         self._is_all = True
         if rest or cut_bytes:
             self._is_last_open = True
-            yield _cut(kept, cut_bytes) if cut_bytes else rest.removeprefix(BOM)
+            yield _cut(kept, cut_bytes) if cut_bytes else rest
 
 
 def _cut(kept: bytes, cut_bytes: int) -> CutLine:

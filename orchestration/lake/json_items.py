@@ -36,6 +36,9 @@ def item_lines(pieces: Iterable[bytes]) -> Iterator[bytes]:
     for text, line in items.read():
         blanks = max(0, line - 1 - items.given)
         items.given += blanks + 1
+        while blanks > STEP_BYTES:  # not all of them in memory at once
+            yield "".join(lines).encode("utf-8", "surrogateescape") + b"\n" * STEP_BYTES
+            lines, size, blanks = [], 0, blanks - STEP_BYTES
         lines.append("\n" * blanks + text.replace("\n", " ").replace("\r", " ") + "\n")
         size += len(lines[-1])
         if size > STEP_BYTES:

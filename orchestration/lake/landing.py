@@ -13,12 +13,15 @@ from dataclasses import dataclass, replace
 from orchestration.lake import content, formats
 from orchestration.lake.content import CHUNK_BYTES
 from orchestration.lake.damage import LAST_ROW_WAITS
+from orchestration.lake.dialects import BOM
 from orchestration.lake.formats import UnknownFormatError
+from orchestration.lake.odd_lines import mended
 from orchestration.lake.sources import CHANGED, Skipped, Source, SourceFile, unreadable_now
 
 MAX_LINE_BYTES = 8 * 2**20
 """Of a longer line only the beginning is kept, made unreadable, so that it lands in quarantine and not in memory."""
 CUT_OFF = " … cut off: the line is too long".encode()
+_BLANK = re.compile(rb"[ \t\r\f\v\n]*")
 _BLANK_LINE = re.compile(rb"\n[ \t\r\f\v]*\n")  # an alternative for the first line would make it 30 times slower
 
 
@@ -225,19 +228,26 @@ def read(source: Source, file: LandedFile, limit_bytes: int) -> Iterator[tuple[L
 def _pieces(first_line: int, count: int, lines: bytes) -> list[Piece]:
     """The lines, `count` of them, without the blank ones, in as few pieces as that takes."""
     if first_line == 1:
-        lines = lines.removeprefix(b"\xef\xbb\xbf")
-    if not lines[: lines.index(b"\n")].isspace() and lines[:1] != b"\n" and not _BLANK_LINE.search(lines):
-        return [Piece(first_line, count, lines)]
+        lines = lines.removeprefix(BOM)
+    if not lines.strip(b" \t\r\f\v\n"):
+        return []
+    lines = mended(lines)
     pieces: list[Piece] = []
-    run: list[bytes] = []
-    # a blank one at the end closes the last run
-    for number, line in enumerate(lines.split(b"\n"), first_line):
-        if line.strip(b" \t\r\f\v"):
-            run.append(line)
-        elif run:
-            pieces.append(Piece(number - len(run), len(run), b"\n".join(run) + b"\n"))
-            run = []
-    return pieces
+    begin, number = 0, first_line
+    while True:
+        found = _BLANK.match(lines, begin)
+        behind = lines.rfind(b"\n", begin, found.end()) + 1 if found else 0
+        if behind > begin:
+            number += lines.count(b"\n", begin, behind)
+            begin = behind
+        if begin >= len(lines):
+            return pieces
+        blank_line = _BLANK_LINE.search(lines, begin)
+        end = blank_line.start() + 1 if blank_line else len(lines)
+        run = lines[begin:end] if begin or end < len(lines) else lines
+        in_run = count if not pieces and end == len(lines) and not begin else run.count(b"\n")
+        pieces.append(Piece(number, in_run, run))
+        begin, number = end, number + in_run
 
 
 def _examined(source: Source, file: SourceFile, sizes: Iterable[int]) -> tuple[LandedFile, dict[int, str]]:

@@ -105,14 +105,19 @@ def csv_lines(pieces: Iterable[bytes], is_ended: Callable[[], bool]) -> Iterator
     size = 0
     problem: DamagedError | None = None
     try:
-        for row, written in rows.read():
-            if row == []:
-                lines += [b""] * len(written)
+        for row in rows.read():
+            if row.blanks:
+                yield b"".join(line + b"\n" for line in lines)
+                lines, size = [], 0
+                for start in range(0, row.blanks, STEP_BYTES):
+                    yield b"\n" * min(STEP_BYTES, row.blanks - start)
+            if row.cells == []:
+                lines += [b""] * len(row.lines)
                 continue
             places = places or [_place(name) for name in rows.columns]
-            lines.append(_csv_line(places, row, b" ".join(written)))
-            size += len(lines[-1])
-            lines += [b""] * (len(written) - 1)
+            lines.append(_csv_line(places, row.cells, b" ".join(row.lines)))
+            size += len(lines[-1]) + len(row.lines)
+            lines += [b""] * (len(row.lines) - 1)
             if size > STEP_BYTES and not rows.is_open:
                 yield b"\n".join(lines) + b"\n"
                 lines, size = [], 0
@@ -159,6 +164,8 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from orchestration.lake.binary_columns import as_text
+
     stored.seek(max(0, stored.seek(0, io.SEEK_END) - 4))
     if stored.read(4) != b"PAR1":
         raise CutShortError("the Parquet file has no end")
@@ -169,7 +176,8 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
             connection.execute("set TimeZone = 'UTC'")
             for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata)):
                 names = [f"c{index}" for index in range(batch.num_columns)]
-                connection.register("batch", pa.Table.from_batches([batch]).rename_columns(names))
+                table = pa.table([as_text(column) for column in batch.columns], names)
+                connection.register("batch", table)
                 lines = connection.execute(query).fetchall()
                 yield b"".join(line.encode() + b"\n" for (line,) in lines)
     except (pa.ArrowException, duckdb.Error, OSError) as error:

@@ -18,6 +18,21 @@ def test_defaults_need_no_environment() -> None:
     assert not config.is_production
 
 
+@pytest.mark.parametrize("name", [".", "..", "lake", "lake/batches", "link"])
+def test_landing_folder_is_refused_where_headroom_keeps_its_own_files(
+    data: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    (data / "link").symlink_to(data)
+    monkeypatch.setenv("HEADROOM_LANDING", str(data / name))
+    with pytest.raises(
+        ValueError, match="where Headroom keeps its own files, so that they would be read as new events"
+    ):
+        load()
+    for allowed in ("landing", "lake-of-events", "../landing"):
+        monkeypatch.setenv("HEADROOM_LANDING", str(data / allowed))
+        load()
+
+
 def test_landing_is_in_the_data_folder_unless_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load().landing == data / "landing"
     monkeypatch.setenv("HEADROOM_LANDING", "elsewhere")

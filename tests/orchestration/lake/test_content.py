@@ -145,6 +145,31 @@ def test_parquet_takes_times_and_structs_as_they_are_typed(world: World) -> None
     ]
 
 
+def test_parquet_takes_text_in_binary_columns(world: World) -> None:
+    ids = [b"z\xc3\xbcrich", b"plain", b"\xff'\\\x00a", None]
+    inside = pa.array([{"account_id": value} for value in ids], pa.struct({"account_id": pa.binary()}))
+    for name, columns in {
+        "flat": {"account_id": pa.array(ids, pa.binary())},
+        "large": {"account_id": pa.array(ids, pa.large_binary())},
+        "json": {"properties": pa.array(['{"account_id": "zürich"}'.encode()] * 4, pa.binary())},
+        "fixed": {"account_id": pa.array([b"z\xc3\xbc", b"abc", b"\xff\x00a", None], pa.binary(3))},
+        "struct": {"properties": inside.slice(0, 2)},
+    }.items():
+        count = 2 if name == "struct" else 4
+        pq.write_table(pa.table({"event": [b"api_call"] * count, **columns}), world.landing / name)
+    world.ingest()
+
+    found = world.calls("landed_file, account_id")
+    assert {account for file, account in found if file in ("flat", "large")} == {
+        "zürich",
+        "plain",
+        "\\xFF\\x27\\x5C\\x00a",
+    }
+    assert {account for file, account in found if file == "fixed"} == {"zü", "abc", "\\xFF\\x00a"}
+    assert {account for file, account in found if file == "json"} == {"zürich"}
+    assert {account for file, account in found if file == "struct"} == {"zürich", "plain"}
+
+
 def test_several_compressed_parts_in_one_file_are_one_content(world: World) -> None:
     parts = [ndjson([event]) for event in EVENTS[:2]]
     land_bytes(world, "a.ndjson.gz", b"".join(map(gzip.compress, parts)) + b"\0" * 100)

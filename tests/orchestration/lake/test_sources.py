@@ -2,6 +2,7 @@
 
 import gzip
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,30 @@ def test_objects_count_like_files(s3: Any, tmp_path: Path) -> None:
     assert world.rejected("landed_file, line_number") == [(f"{URL}/2026/11/a.ndjson", 2)]
     assert [(entry.path, entry.reason[:10]) for entry in world.skipped] == [(f"{URL}/notes.txt", "is text wi")]
     assert world.ingest() == []
+
+
+def test_marks_of_folders_and_of_programs_are_no_events(s3: Any, tmp_path: Path) -> None:
+    world = World(tmp_path, Bucket(URL))
+    put(s3, "2026/")
+    put(s3, "2026_$folder$")
+    put(s3, "2026/_SUCCESS")
+    put(s3, "2026/_temporary/0/a.ndjson", make_event(uuid="unfinished"))
+    put(s3, "2026/_delta_log/0001.json", {"commitInfo": {}})
+    put(s3, "2026/a.ndjson", make_event(uuid="one"))
+    world.ingest()
+
+    assert (world.events(), world.skipped, world.rejected()) == (["one"], [], [])
+
+
+def test_object_is_finished_when_its_mark_is_beside_it(s3: Any) -> None:
+    bucket = Bucket(URL)
+    put(s3, "a-1.csv", b"event,account_id\napi_call,acme")
+    [file] = bucket.scan()[0]
+    assert not bucket.is_ended(file)
+    put(s3, "a-1.csv.done")
+    assert bucket.is_ended(file)
+    assert [found.path for found in bucket.scan()[0]] == [file.path]
+    assert not bucket.is_ended(replace(file, path=f"{URL}/a-2.csv"))
 
 
 def test_object_is_read_on_when_it_was_put_again_with_more(s3: Any, tmp_path: Path) -> None:
