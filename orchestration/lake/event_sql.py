@@ -74,6 +74,7 @@ def _whole_number(name: str) -> str:
         end"""
 
 
+_DROPPED = "json_extract_string(properties, '$.dropped')"
 _CALLS = ", ".join(f"'{name}'" for name in events.API_CALL)
 _NAMES = ", ".join(f"'{name}'" for name in events.EVENT_NAMES)
 _SAID_NAMES = "|".join(rf"\b{name.replace('.', '[.]')}\b" for name in events.EVENT_NAMES)
@@ -311,6 +312,9 @@ select
     case when reason is not null then strlen(raw) end as lost_bytes,
     case
         when is_empty then 0
+        when reason = '{Rejection.DROPPED}' then case
+            when try_cast({_DROPPED} as bigint) between 1 and {events.MAX_EVENTS_DROPPED}
+            then try_cast({_DROPPED} as bigint) else 1 end
         when reason = '{Rejection.NOT_TEXT}' then greatest(1, strlen(raw) // {events.TYPICAL_EVENT_BYTES})
         -- what names no event may hold several: objects without a line break, an envelope
         when reason is not null and (not is_json or not is_object or event_name is null)

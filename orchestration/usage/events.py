@@ -14,6 +14,7 @@ QUOTA_SET = "quota_set"
 LIMIT_REACHED = "usage.limit_reached"
 EVENTS_DROPPED = "events_dropped"
 """Not counted, and never lost: our snippets report by it how many events (`properties.dropped`) they had to give up."""
+MAX_EVENTS_DROPPED = 10**9
 EVENT_NAMES = (*API_CALL, QUOTA_SET, LIMIT_REACHED)
 
 # Field aliases, in the order in which they are tried: the first that is there, and not null, wins.

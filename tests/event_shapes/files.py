@@ -99,6 +99,13 @@ TABLES = [
         file="export.csv",
     ),
     FileCase("Parquet", TABLE, BOTH, file="events.parquet", stored=partial(as_parquet, kind=pa.string())),
+    FileCase(
+        "Parquet, text as binary",
+        "event,account_id\napi_call,zürich\n",
+        ("api_call of zürich, at its arrival",),
+        file="part-00000.snappy.parquet",
+        stored=partial(as_parquet, kind=pa.binary()),
+    ),
 ]
 REFUSED = [
     FileCase(
