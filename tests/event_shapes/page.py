@@ -75,8 +75,8 @@ def _lines() -> Iterator[str]:
         yield from _example(each, "json", f" (`{each.file}`)")
     yield from _heading("Tables")
     yield "Each column of a known name is that field, in any capitals. Every other column is a property. The last row"
-    yield "counts when it has its line break, or when the file is finished: a newer one of its series is there, one that"
-    yield "ends in `.done` is beside it, or nothing was written for a day."
+    yield "counts when it has its line break, or when the file is finished: a newer file of its series is there, or"
+    yield "`.done` beside it, or nothing was written for a day."
     for each in files.TABLES:
         yield from _example(each, "csv", f" (`{each.file}`)")
     yield from _heading("Files that are not read")
