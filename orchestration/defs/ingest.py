@@ -127,7 +127,7 @@ def ingest(
             batches.append(new_batch)
             context.log.info(f"batch {new_batch.number}: {new_batch.accepted:,} events from {new_batch.lines:,} lines")
         taken = [
-            (kind, lake.write_accounts(kind, _file(lake, kind, *settings.accounts_file(kind.name)), rejected_at=now))
+            (kind, _take(lake, kind, _file(lake, kind, *settings.accounts_file(kind.name)), now))
             for kind in ACCOUNTS_FILES
         ]
         latest = lake.latest_call(now)
@@ -255,6 +255,13 @@ def _figures(file: Taken) -> dict[str, int | str]:
     if copy.unknown:
         figures["unknown_columns"] = ", ".join(copy.unknown)
     return figures
+
+
+def _take(lake: Lake, kind: AccountsFile, path: Path | None, now: datetime) -> Taken:
+    try:
+        return lake.write_accounts(kind, path, rejected_at=now)
+    except ValueError as error:  # the first one ever: nothing can stay in use in its place
+        raise dg.Failure(f"{error}. Repair the file, or take it away, then run again.", allow_retries=False) from None
 
 
 def _file(lake: Lake, kind: AccountsFile, named: Path | None, path: Path) -> Path | None:

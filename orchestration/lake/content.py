@@ -98,6 +98,15 @@ def _decoded(
 ) -> Iterator[bytes]:
     is_settled = time.time_ns() - file.mtime_ns > SETTLED_SECONDS * 10**9
     kind = formats.kind_of(file_format)
+    taken_bytes = 0
+
+    def counted(stored_pieces: Iterator[bytes]) -> Iterator[bytes]:
+        nonlocal taken_bytes
+        for piece in stored_pieces:
+            taken_bytes += len(piece)
+            yield piece
+
+    pieces = counted(pieces)
     try:
         if formats.compression_of(file_format) == "gz":
             pieces = readers.gunzip(pieces)
@@ -118,6 +127,11 @@ def _decoded(
         if is_settled:
             raise
         raise OSError(errno.EAGAIN, f"{error}, and it was written to just now: left for later") from error
+    except DamagedError as error:
+        if not error.unread:
+            raise
+        lost_bytes = file.stored_bytes - taken_bytes + error.unread
+        raise DamagedError(f"{error}: about {lost_bytes:,} bytes are lost, as they are stored") from error
 
 
 def _stored(stored: BinaryIO, size: int) -> Iterator[bytes]:

@@ -2,7 +2,14 @@
 
 
 class DamagedError(ValueError):
-    """From here on the file cannot be read, whoever tries."""
+    """From here on the file cannot be read, whoever tries.
+
+    `unread` bytes of what was handed over to be inflated were not.
+    """
+
+    def __init__(self, words: str, unread: int = 0) -> None:
+        super().__init__(words)
+        self.unread = unread
 
 
 class CutShortError(DamagedError):

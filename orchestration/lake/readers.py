@@ -40,7 +40,7 @@ def gunzip(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 inflated = inflater.decompress(piece, step)
             except zlib.error as error:
                 if step == 1:
-                    raise DamagedError(f"the gzip data is damaged ({error})") from error
+                    raise DamagedError(f"the gzip data is damaged ({error})", len(piece)) from error
                 # zlib keeps to itself what it inflated in a call that fails
                 inflater, step = before, step // 2
                 continue
@@ -71,7 +71,7 @@ def unzstd(pieces: Iterable[bytes]) -> Iterator[bytes]:
                 try:
                     inflated = inflater.decompress(part)
                 except zstandard.ZstdError as error:
-                    raise DamagedError(f"the zstd data is damaged ({error})") from error
+                    raise DamagedError(f"the zstd data is damaged ({error})", len(piece) - start) from error
                 for begin in range(0, len(inflated), STEP_BYTES):
                     yield inflated[begin : begin + STEP_BYTES]
                 part = b""
@@ -169,8 +169,10 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
     stored.seek(max(0, stored.seek(0, io.SEEK_END) - 4))
     if stored.read(4) != b"PAR1":
         raise CutShortError("the Parquet file has no end")
+    given, rows = 0, 0
     try:
         file = pq.ParquetFile(pa.PythonFile(stored, mode="r"))
+        rows = file.metadata.num_rows
         query = _parquet_query(file.schema_arrow.names)
         with duckdb.connect(config={"threads": 1}) as connection:
             connection.execute("set TimeZone = 'UTC'")
@@ -179,11 +181,14 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
                 table = pa.table([as_text(column) for column in batch.columns], names)
                 connection.register("batch", table)
                 lines = connection.execute(query).fetchall()
+                given += len(lines)
                 yield b"".join(line.encode() + b"\n" for (line,) in lines)
     except (pa.ArrowException, duckdb.Error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # Arrow's own have no number
-        raise DamagedError(f"the Parquet file cannot be read on ({str(error).partition(chr(10))[0]})") from error
+        lost = f": {rows - given:,} rows are lost" if rows else ""
+        words = str(error).partition("\n")[0]
+        raise DamagedError(f"the Parquet file cannot be read on ({words}){lost}") from error
 
 
 def _rows_at_once(metadata: Any) -> int:

@@ -47,7 +47,12 @@ def read(name: str, content: bytes, known: Iterable[str], needed: Sequence[str])
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ValueError(f"{name} is not UTF-8 text; export it as UTF-8") from error
+        start = content.rfind(b"\n", 0, error.start) + 1
+        line_number = content.count(b"\n", 0, error.start) + 1
+        shown = content[start : error.end + 20].splitlines()[0].decode("latin-1")[-40:]
+        raise ValueError(
+            f"{name} is not UTF-8 text: line {line_number} has {shown!r} if it is Latin-1; export it as UTF-8"
+        ) from error
     # strict: without it a quote that is never closed swallows the rows behind it
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:

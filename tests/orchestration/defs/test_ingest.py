@@ -56,6 +56,32 @@ def test_machine_that_lost_its_lake_goes_on_where_the_bucket_ends(
     assert "has every batch" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
 
 
+def test_first_file_of_accounts_in_latin_1_fails_the_run_with_a_sentence(data: Path) -> None:
+    (data / "accounts.csv").write_bytes("account_id,name\nzürich,Zürich\n".encode("latin-1"))
+    with pytest.raises(dg.Failure) as failed:
+        ingested()
+    assert (failed.value.description or "").endswith(
+        "accounts.csv is not UTF-8 text: line 2 has 'zürich,Zürich' if it is Latin-1; export it as UTF-8."
+        " Repair the file, or take it away, then run again."
+    )
+
+
+def test_everything_is_read_until_a_file_is_refused(data: Path) -> None:
+    def check() -> dg.AssetCheckEvaluation:
+        result = dg.materialize([ingest], resources={"project": Project()})
+        [found] = [each for each in result.get_asset_check_evaluations() if each.check_name == "everything_is_read"]
+        return found
+
+    land(data / "landing", "a.ndjson", make_event(uuid="1"))
+    assert check().passed
+    land(data / "landing", "notes.txt", "hello")
+    (data / "landing" / "gone.ndjson").symlink_to("nowhere")
+    for _ in range(2):  # what was refused is remembered, and still said
+        found = check()
+        assert (found.passed, found.metadata["not_read"].value) == (False, 2)
+    assert "Not read: gone.ndjson cannot be read: No such file or directory. And 1 more" in (found.description or "")
+
+
 def test_lake_that_ends_before_its_ledger_is_refused(data: Path) -> None:
     land(data / "landing", "a.ndjson", make_event(uuid="1"))
     assert ingested() == 1

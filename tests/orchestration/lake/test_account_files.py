@@ -6,7 +6,7 @@ from decimal import Decimal
 
 import pytest
 
-from orchestration.lake import account_copies
+from orchestration.lake import account_copies, sheet
 from orchestration.lake.account_files import ACCOUNTS, CUSTOMERS, SUBJECTS, AccountsFile
 from orchestration.usage.events import Rejection
 from tests.orchestration.lake.world import World
@@ -259,3 +259,10 @@ def test_ranges_file_is_refused_with_a_sentence_when_a_column_is_missing(world: 
     names = ", ".join(kind.columns)
     with pytest.raises(ValueError, match=f"{kind.name}.csv: the first line must name the columns, among them {names};"):
         write_accounts(world, ",".join(kind.columns).replace("valid_until", "valid_to") + "\n", kind)
+
+
+def test_accounts_file_in_latin_1_is_refused_with_its_line() -> None:
+    words = r"accounts.csv is not UTF-8 text: line 3 has 'zürich,Zürich AG' if it is Latin-1; export it as UTF-8"
+    content = "account_id,name\nacme,Acme\nzürich,Zürich AG\n".encode("latin-1")
+    with pytest.raises(ValueError, match=words):
+        sheet.read("accounts.csv", content, ACCOUNTS.columns, ACCOUNTS.needed)

@@ -219,6 +219,16 @@ def test_what_comes_before_the_damage_counts_and_one_row_says_where(
     assert world.events() == [*(event["uuid"] for event in MANY), "neighbour"]
 
 
+@pytest.mark.parametrize(("name", "compress"), [("a.gz", gzip.compress), ("a.zst", zst)])
+def test_damage_says_about_how_many_bytes_it_cost(world: World, name: str, compress: Callable[[bytes], bytes]) -> None:
+    land_bytes(world, name, compress(ndjson(EVENTS)) + b"\xff" * 100_000)
+    world.ingest()
+
+    [words] = world.rejected("line")
+    [lost_bytes] = re.findall(r"data is damaged \(.*\): about ([\d,]+) bytes are lost, as they are stored$", words)
+    assert 97_000 < int(lost_bytes.replace(",", "")) < 103_000
+
+
 @pytest.mark.parametrize(
     "data", [b"", b"\x1f\x8b", b"no gzip at all\n", b"\x28\xb5\x2f\xfd", b"PAR1", Random(4711).randbytes(500)]
 )
