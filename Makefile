@@ -22,7 +22,8 @@ test: .venv/ready
 coverage: .venv/ready ## the same, a third slower
 	$(BIN)/python -m pytest $(ON_ALL_CORES) --cov --cov-report=term:skip-covered
 
-# Installs real client libraries from PyPI and npm into a cache outside the repository, and drives them.
+# Installs real client libraries from PyPI and npm into a cache outside the repository, and drives them, also through
+# nginx where it is installed.
 test-clients: .venv/ready
 	$(BIN)/python -m pytest tests/clients -m clients -rs
 

@@ -74,6 +74,7 @@ def _whole_number(name: str) -> str:
         end"""
 
 
+_DROPPED = "json_extract_string(properties, '$.dropped')"
 _CALLS = ", ".join(f"'{name}'" for name in events.API_CALL)
 _NAMES = ", ".join(f"'{name}'" for name in events.EVENT_NAMES)
 _SAID_NAMES = "|".join(rf"\b{name.replace('.', '[.]')}\b" for name in events.EVENT_NAMES)
@@ -299,6 +300,7 @@ select
         when not is_json and undecoded is not null then '{Rejection.INVALID_UTF8}'
         when not is_json then '{Rejection.INVALID_JSON}'
         when not is_object then '{Rejection.NOT_AN_OBJECT}'
+        when event_name = '{events.EVENTS_DROPPED}' then '{Rejection.DROPPED}'
         -- bytes that are not UTF-8 are U+FFFD by now: in a name of a field, or where they may be two ids at once
         when undecoded is not null and (
             regexp_matches(raw, '\x{{FFFD}}[^"]*"\s*:')
@@ -333,6 +335,9 @@ select
     case when reason is not null then strlen(raw) end as lost_bytes,
     case
         when is_empty then 0
+        when reason = '{Rejection.DROPPED}' then case
+            when try_cast({_DROPPED} as bigint) between 1 and {events.MAX_EVENTS_DROPPED}
+            then try_cast({_DROPPED} as bigint) else 1 end
         when reason = '{Rejection.NOT_TEXT}' then greatest(1, strlen(raw) // {events.TYPICAL_EVENT_BYTES})
         -- what names no event may hold several: objects without a line break, an envelope
         when reason is not null and (not is_json or not is_object or event_name is null)

@@ -12,6 +12,9 @@ API_CALL = ("api_call", "api_request")
 """Names of one counted API call; the second is a synonym that some producers send."""
 QUOTA_SET = "quota_set"
 LIMIT_REACHED = "usage.limit_reached"
+EVENTS_DROPPED = "events_dropped"
+"""Not counted, and never lost: our snippets report by it how many events (`properties.dropped`) they had to give up."""
+MAX_EVENTS_DROPPED = 10**9
 EVENT_NAMES = (*API_CALL, QUOTA_SET, LIMIT_REACHED)
 
 # Field aliases, in the order in which they are tried: the first that is there, and not null, wins.
@@ -69,6 +72,7 @@ class Rejection(StrEnum):
     INVALID_JSON = "invalid_json"
     NOT_TEXT = "not_text"
     NOT_AN_OBJECT = "not_an_object"
+    DROPPED = "events_dropped"
     EMPTY_LIST = "empty_list"
     UNKNOWN_EVENT = "unknown_event"
     MISSING_ACCOUNT = "missing_account"
@@ -98,6 +102,9 @@ _EXPLANATIONS = {
     Rejection.INVALID_JSON: "the line is not one JSON value; land one whole event a line",
     Rejection.NOT_TEXT: "the line is compressed or other binary data; land what it was made from",
     Rejection.NOT_AN_OBJECT: "the line is JSON but not an object {…}; land one event a line",
+    Rejection.DROPPED: (
+        "a producer gave up as many events as `dropped` says, for the reason in `problem`: they never arrived"
+    ),
     Rejection.EMPTY_LIST: "the line is a list without an event; nothing is missing",
     Rejection.UNKNOWN_EVENT: f"`event` is none of {', '.join(EVENT_NAMES)}; rename it at the producer",
     Rejection.MISSING_ACCOUNT: f"none of {', '.join(ACCOUNT_FIELDS)} is there and not empty",

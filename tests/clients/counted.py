@@ -1,5 +1,6 @@
 """What became of events: in sealed segments of the collector, and counted in the lake."""
 
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import NamedTuple
@@ -24,17 +25,31 @@ def in_segments(collector: loopback.Program) -> int:
     return len(loopback.events(collector.folder))
 
 
-def in_lake(data: Path) -> list[Counted]:
-    """The calls that count after an ingestion. Nothing may be in quarantine."""
+class Rejected(NamedTuple):
+    """A line in quarantine."""
+
+    reason: str
+    line: str
+
+
+def in_lake(data: Path, rejected: Sequence[str] = ()) -> list[Counted]:
+    """The calls that count after an ingestion. Nothing may be in quarantine for other reasons than these."""
     pipeline.ingest(data, data / "landing", datetime.now(UTC) + timedelta(minutes=1))
+    in_quarantine = rejected_lines(data)
+    assert [line.reason for line in in_quarantine] == list(rejected), in_quarantine
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
-        rejected = _read(connection, "reason, line", data / "lake" / "batches" / "*" / "rejected*.parquet")
-        assert not rejected, rejected
         calls = _read(
             connection, "account_id, event_id, event_at", data / "lake" / "batches" / "*" / "calls" / "*" / "*.parquet"
         )
     return sorted(Counted(account, event, at.replace(tzinfo=UTC)) for account, event, at in calls)
+
+
+def rejected_lines(data: Path) -> list[Rejected]:
+    """What is in quarantine after an ingestion."""
+    with duckdb.connect() as connection:
+        found = _read(connection, "reason, line", data / "lake" / "batches" / "*" / "rejected*.parquet")
+    return [Rejected(str(reason), str(line)) for reason, line in found]
 
 
 def _read(connection: duckdb.DuckDBPyConnection, columns: str, files: Path) -> list[tuple[object, ...]]:

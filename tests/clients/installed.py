@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -39,7 +40,8 @@ class Packages:
         unfinished.mkdir(parents=True)
         try:
             _run([*(_pip() if self.is_python else _npm(unfinished)), *self.names], unfinished)
-            unfinished.rename(folder)
+            with suppress(OSError):  # another process was faster
+                unfinished.rename(folder)
         finally:
             shutil.rmtree(unfinished, ignore_errors=True)
         return folder

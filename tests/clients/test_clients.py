@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests.clients import counted, installed
+from tests.clients import counted, installed, nginx
 from tests.clients.counted import Counted
 from tests.clients.proxy import LossyNetwork
 from tests.orchestration.collector import loopback
@@ -125,6 +125,18 @@ def test_event_counts_with_its_account_id_and_time_for_each_client(client: Clien
     collector.stop()
 
     assert sum(statuses.values()) == client.requests, statuses
+    assert counted.in_segments(collector) == len(EVENTS)
+    assert counted.in_lake(collector.data) == EVENTS
+
+
+@pytest.mark.parametrize("client", CLIENTS, ids=str)
+def test_event_counts_once_for_each_client_behind_nginx(
+    client: Client, collector: loopback.Program, tmp_path: Path
+) -> None:
+    with nginx.in_front(collector.port, tmp_path / "nginx") as port:
+        drive(client, port)
+    collector.stop()
+
     assert counted.in_segments(collector) == len(EVENTS)
     assert counted.in_lake(collector.data) == EVENTS
 

@@ -1,110 +1,47 @@
 """Our snippets, in processes of their own against the real collector: nothing counts twice, and no loss is silent."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestration.settings import PROJECT_ROOT
+from orchestration.usage.events import Rejection
 from tests.clients import counted, installed
 from tests.clients.answering import Answering
+from tests.clients.producer import (
+    AS_NODE_20_RUNS_IT,
+    DRIVERS,
+    PYTHON,
+    SECONDS,
+    TYPESCRIPT,
+    Producer,
+    compile_in_new_project,
+    last_words,
+)
 from tests.clients.proxy import LossyNetwork
 from tests.orchestration.collector import loopback
 
-SNIPPETS = PROJECT_ROOT / "orchestration" / "collector" / "snippets"
-DRIVERS = Path(__file__).parent / "drivers"
-TYPESCRIPT = installed.node("typescript@5.9.3", "@types/node@20.19.25")
-CHECKED = ("--strict", "--skipLibCheck", "--erasableSyntaxOnly", "--noUnusedLocals", "--noFallthroughCasesInSwitch")
-AS_NODE_18_RUNS_IT = ("--target", "es2022", "--module", "commonjs", "--moduleResolution", "node10")
-SECONDS = 60
+OLDER_TYPESCRIPT = installed.node("typescript@5.9.3", "@types/node@20.19.25")
+AS_INIT_ADVISES_FOR_NODE = ("--lib", "esnext", "--types", "node")
 CALLS = [{"account_id": name, "endpoint": "/v1/search", "status": 200} for name in ("acme", "acme", "čaj & 数")]
-
-
-@dataclass(frozen=True)
-class Producer:
-    """A driver of one of the snippets, and how it is started."""
-
-    program: tuple[str, ...]
-    snippet: Path
-
-    @contextmanager
-    def started(self, port: int, captures: list[dict[str, Any]], **options: Any) -> Iterator["subprocess.Popen[str]"]:
-        driver_input = {
-            "url": f"http://127.0.0.1:{port}/v1/analytics/my-api/",
-            "key": loopback.KEY,
-            "events": [],
-            "snippet": str(self.snippet),
-            "captures": captures,
-            **options,
-        }
-        process = subprocess.Popen(
-            self.program,
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={"PATH": os.environ["PATH"]},
-        )
-        assert process.stdin is not None
-        process.stdin.write(json.dumps(driver_input))
-        process.stdin.close()
-        process.stdin = None
-        try:
-            yield process
-        finally:
-            process.kill()
-            process.communicate()
-
-    def run(self, port: int, captures: list[dict[str, Any]], **options: Any) -> dict[str, Any]:
-        """Capture, close within `close_seconds`, and return what the snippet says then."""
-        with self.started(port, captures, **{"close_seconds": SECONDS, **options}) as process:
-            return last_words(process)
-
-
-def last_words(process: "subprocess.Popen[str]") -> dict[str, Any]:
-    """The last words of a producer."""
-    stdout, stderr = process.communicate(timeout=SECONDS)
-    assert process.returncode == 0, stderr
-    words: dict[str, Any] = json.loads(stdout.splitlines()[-1]) if stdout else {}
-    return words
 
 
 @pytest.fixture(params=["python", pytest.param("typescript", marks=pytest.mark.clients)])
 def producer(request: pytest.FixtureRequest) -> Producer:
     if request.param == "python":
-        return Producer((sys.executable, "-S", str(DRIVERS / "snippet.py")), SNIPPETS / "headroom_events.py")
+        return PYTHON
     compiled: Path = request.getfixturevalue("compiled")
     return Producer((installed.node_program(), str(DRIVERS / "snippet.cjs")), compiled)
 
 
 @pytest.fixture(scope="session")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The TypeScript snippet as JavaScript, checked on the way."""
-    try:
-        modules = TYPESCRIPT.install() / "node_modules"
-        node = installed.node_program()
-    except installed.NotInstalledError as reason:
-        pytest.skip(f"TypeScript cannot be installed: {reason}")
-    folder = tmp_path_factory.mktemp("snippet")
-    types = ("--types", "node", "--typeRoots", str(modules / "@types"))
-    tsc = (node, str(modules / "typescript" / "bin" / "tsc"))
-    outcome = subprocess.run(
-        [*tsc, *CHECKED, *AS_NODE_18_RUNS_IT, *types, "--outDir", str(folder), str(SNIPPETS / "headroom-events.ts")],
-        capture_output=True,
-        text=True,
-        cwd=folder,
-    )
-    assert outcome.returncode == 0, outcome.stdout
-    return folder / "headroom-events.js"
+    """The TypeScript snippet as JavaScript."""
+    return compile_in_new_project(TYPESCRIPT, tmp_path_factory.mktemp("snippet"), *AS_NODE_20_RUNS_IT)
 
 
 @pytest.fixture
@@ -118,8 +55,12 @@ def accounts(captures: list[dict[str, Any]]) -> list[str]:
     return sorted(str(each["account_id"]) for each in captures)
 
 
-def counted_accounts(collector: loopback.Program) -> list[str]:
-    return [call.account_id for call in counted.in_lake(collector.data)]
+def counted_accounts(collector: loopback.Program, reported: int = 0) -> list[str]:
+    """The accounts whose calls count; nothing else may be in quarantine than the report of lost events."""
+    calls = counted.in_lake(collector.data, rejected=[Rejection.DROPPED] if reported else [])
+    said = [json.loads(line)["properties"]["dropped"] for _, line in counted.rejected_lines(collector.data)]
+    assert sum(said) == reported
+    return [call.account_id for call in calls]
 
 
 def free_port() -> int:
@@ -229,13 +170,50 @@ def test_batch_is_sent_again_at_once_when_the_answer_says_so(producer: Producer)
     assert [json.loads(body) for body in server.bodies] == [json.loads(server.bodies[0])] * 4
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 400, 401, 404, 413])
-def test_events_are_dropped_and_counted_when_they_are_refused(producer: Producer, status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "refused_seconds"),
+    [(400, 900), (413, 900), (415, 900), (422, 900), (301, 0), (302, 0), (307, 0), (401, 0), (403, 0), (404, 0)],
+)
+def test_events_are_dropped_and_counted_when_they_are_refused(
+    producer: Producer, status: int, refused_seconds: float
+) -> None:
     with Answering([(status, {"Location": "/elsewhere"})] * 9) as server:
-        words = producer.run(server.port, CALLS, batch_size=1)
+        words = producer.run(server.port, CALLS, batch_size=1, refused_seconds=refused_seconds)
 
-    assert words["dropped"] == len(server.bodies) == len(CALLS)
+    sent = [event for body in server.bodies for event in json.loads(body)]
+    assert words["dropped"] == len({event["uuid"] for event in sent if event["event"] == "api_call"}) == len(CALLS)
     assert str(status) in words["problem"]
+    # a batch of one event and the report of lost ones is halved once
+    assert len(server.bodies) == (7 if status == 413 else len(CALLS))
+
+
+@pytest.mark.parametrize("status", [301, 401, 403, 404])
+def test_events_arrive_when_key_or_address_were_refused_for_a_while(producer: Producer, status: int) -> None:
+    with Answering([(status, {"Retry-After": "0"})] * 3 + [(200, {})]) as server:
+        words = producer.run(server.port, CALLS)
+
+    assert words["dropped"] == 0
+    assert [json.loads(body) for body in server.bodies] == [json.loads(server.bodies[0])] * 4
+
+
+def test_lost_events_are_reported_once_by_the_next_batch(producer: Producer) -> None:
+    answers: list[tuple[int, dict[str, str]]] = [
+        (400, {}),
+        (400, {}),
+        (503, {"Retry-After": "0"}),
+        (200, {}),
+        (200, {}),
+    ]
+    with Answering(answers) as server:
+        words = producer.run(server.port, CALLS, later_captures=[*CALLS])
+
+    batches = [json.loads(body) for body in server.bodies]
+    reports = [[e["properties"] for e in batch if e["event"] == "events_dropped"] for batch in batches]
+    three, four = [{"dropped": count, "problem": reports[2][0]["problem"]} for count in (3, 4)]
+    assert reports == [[], [three], [four], [four], []]
+    assert "400" in four["problem"]
+    assert batches[2] == batches[3]  # with the same ids
+    assert words["dropped"] == 4
 
 
 def test_events_are_dropped_and_counted_when_the_queue_is_full(producer: Producer, collector: loopback.Program) -> None:
@@ -243,7 +221,7 @@ def test_events_are_dropped_and_counted_when_the_queue_is_full(producer: Produce
     collector.stop()
 
     assert words["dropped"] == len(CALLS * 2) - 2
-    assert counted_accounts(collector) == accounts(CALLS[:2])
+    assert counted_accounts(collector, reported=words["dropped"]) == accounts(CALLS[:2])
 
 
 def test_events_are_dropped_and_counted_when_it_is_closed_too_early(producer: Producer) -> None:
@@ -268,13 +246,23 @@ def test_event_that_is_no_json_is_dropped_alone(producer: Producer, collector: l
     collector.stop()
 
     assert words["dropped"] == 3
-    assert counted_accounts(collector) == accounts([half, *CALLS])
+    assert counted_accounts(collector, reported=3) == accounts([half, *CALLS])
 
 
-def test_event_counts_once_when_the_process_forks(collector: loopback.Program) -> None:
-    producer = Producer((sys.executable, "-S", str(DRIVERS / "snippet.py")), SNIPPETS / "headroom_events.py")
-    producer.run(collector.port, CALLS, is_forking=True)
+@pytest.mark.parametrize("child", ["fork", "fork in C", "multiprocessing", "pool"])
+def test_event_counts_once_when_the_process_has_a_child(collector: loopback.Program, child: str) -> None:
+    words = PYTHON.run(collector.port, CALLS, child=child, max_age_seconds=3600)
     collector.stop()
 
+    assert words["dropped"] == 0
     assert counted.in_segments(collector) == len(CALLS) + 1
-    assert counted_accounts(collector) == sorted([*accounts(CALLS), "the child of the fork"])
+    assert counted_accounts(collector) == sorted([*accounts(CALLS), "the child"])
+
+
+@pytest.mark.clients
+@pytest.mark.parametrize("typescript", [TYPESCRIPT, OLDER_TYPESCRIPT], ids=lambda packages: packages.names[0])
+@pytest.mark.parametrize("options", [(), AS_INIT_ADVISES_FOR_NODE], ids=["for any", "for Node"])
+def test_snippet_compiles_in_a_new_project(
+    typescript: installed.Packages, options: tuple[str, ...], tmp_path: Path
+) -> None:
+    assert compile_in_new_project(typescript, tmp_path, *options).exists()

@@ -33,6 +33,7 @@ BAD_LINES: list[tuple[object, Rejection]] = [
     ('"text"', Rejection.NOT_AN_OBJECT),
     ("null", Rejection.NOT_AN_OBJECT),
     (make_event(event="page_view"), Rejection.UNKNOWN_EVENT),
+    (make_event(event="events_dropped", properties={"dropped": 12, "problem": "HTTP 401"}), Rejection.DROPPED),
     (make_event(event=None), Rejection.UNKNOWN_EVENT),
     (make_event(event=["api_call"]), Rejection.UNKNOWN_EVENT),
     (make_event(properties=None), Rejection.MISSING_ACCOUNT),

@@ -119,6 +119,16 @@ def test_loss_of_a_damaged_file_is_estimated_by_its_events(world: World) -> None
     assert lost_events == pytest.approx(1500, rel=0.1)
 
 
+@pytest.mark.parametrize(
+    ("dropped", "lost"), [(12, 12), ("12", 12), (0, 1), (-1, 1), (10**10, 1), ("many", 1), (None, 1), (True, 1)]
+)
+def test_report_of_a_producer_is_a_loss_of_as_many_events(world: World, dropped: object, lost: int) -> None:
+    world.land(make_event(), {"event": "events_dropped", "properties": {"dropped": dropped}})
+    world.ingest()
+
+    assert world.rejected("reason, lost_events") == [(Rejection.DROPPED, lost)]
+
+
 def landed(read_lines: int = 0, stored_bytes: int = 10_000) -> LandedFile:
     return LandedFile("a.gz", stored_bytes, 0, 0, 0, "", "a.gz#", read_lines=read_lines)
 
