@@ -31,7 +31,7 @@ def sending_blocks() -> list[tuple[str, str]]:
 
 
 def test_some_page_shows_how_to_send_an_event() -> None:
-    assert sending_blocks()
+    assert "README.md" in {page for page, _ in sending_blocks()}
 
 
 @pytest.mark.parametrize(("page", "block"), sending_blocks(), ids=[page for page, _ in sending_blocks()])

@@ -17,7 +17,7 @@ import pyarrow as pa
 from orchestration.lake import landing
 from orchestration.lake.batch_lines import BatchLines
 from orchestration.lake.event_sql import JUDGE_LINES, READ_LINES, UNPACK_PROPERTIES
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.usage.events import API_CALL, TYPICAL_EVENT_BYTES, Rejection
 
 ROW_GROUP_BYTES = 32 * 2**20

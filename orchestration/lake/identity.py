@@ -107,7 +107,9 @@ class Equals:
                 return former
         return next((each for each in self.every if each.path in emptied), None) if emptied else None
 
-    def copied(self, file: SourceFile, extent: Callable[[], tuple[int, int]]) -> LandedFile | None:
+    def copied(
+        self, file: SourceFile, extent: Callable[[], tuple[int, int]], is_still_there: Callable[[LandedFile], bool]
+    ) -> LandedFile | None:
         """The file that `file` is a copy of; `extent` says how many bytes and lines the content has."""
         if not self.every:
             return None
@@ -117,6 +119,8 @@ class Equals:
         likely = [each for each in self._by_mtime[file.mtime_ns] if _has_its_time(each, file)]
         if lines > 1:
             likely += self._by_name[posixpath.basename(file.path)]
+            # moved, as a store does it and one file system to another
+            likely += [each for each in self.every if each.path not in self.planned and not is_still_there(each)]
         return likely[-1] if likely else None
 
 

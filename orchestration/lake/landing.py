@@ -92,7 +92,9 @@ def _planned(source: Source, file: SourceFile, lookup: Lookup, counts_copies: bo
         touched = _going_on(seen, before, before.origin)
         return replace(touched, is_complete=is_complete, copy_of=before.copy_of, damage=damage)
     same = equals.same(file, lookup.emptied, lookup.is_still_there)
-    copied = None if same or counts_copies else equals.copied(file, partial(_extent, source, seen))
+    copied = (
+        None if same or counts_copies else equals.copied(file, partial(_extent, source, seen), lookup.is_still_there)
+    )
     twin = same or copied
     if twin and (twin.path in equals.planned or (not twin.is_complete and lookup.is_in_place(twin))):
         return None

@@ -5,14 +5,15 @@ are read again from a known one on, which a row without a reason says. What was 
 and refused again where it is still bad. The dbt model stg_rejected_lines has the same rule.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from orchestration.lake import parquet
+from orchestration.lake import parquet, remembered
 from orchestration.lake.batch import REJECTED_COLUMNS, literal
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.remembered import Known
 
 
 def standing(files: Iterable[Path], generation: int) -> str:
@@ -30,15 +31,14 @@ def standing(files: Iterable[Path], generation: int) -> str:
     )"""
 
 
-def read_again(
-    begun: Iterable[LandedFile], files: Iterable[LandedFile], known: Mapping[str, LandedFile]
-) -> list[tuple[str, str, int]]:
+def read_again(begun: Iterable[LandedFile], files: Sequence[LandedFile], known: Known) -> list[tuple[str, str, int]]:
     """Path, origin and first line of contents that a batch reads again, or for good: lines of before may be in
     quarantine from there on. `begun` are the files as the batch began to read them, `files` as it left them.
     """
     found = {(file.path, file.origin, file.read_lines + 1) for file in begun if not _is_as_it_was(file)}
+    earlier = {each.path: each for each in remembered.of(known).find("path", [file.path for file in files])}
     for file in files:
-        before = known.get(file.path)
+        before = earlier.get(file.path)
         if not before or not before.damage or file.damage or not file.is_complete:
             continue
         # nothing but its end was missing, or nothing of it could be read

@@ -30,7 +30,7 @@ TAKEN = [
     RequestCase(
         "With a key for the request",
         call(),
-        (f"{ACME}, id 7f1c",),
+        (f"{ACME}, id 7f1c, source my-api",),
         headers={**BEARER, "Idempotency-Key": "7f1c"},
         answer=ONE,
         note="the id of an event that has none; `7f1c-0`, `7f1c-1` in a list",

@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from orchestration.lake import batch as making
-from orchestration.lake.landing import LandedFile
+from orchestration.lake.landed_file import LandedFile
 from orchestration.usage.events import TYPICAL_EVENT_BYTES, Rejection
 from tests.orchestration.lake.world import World
 from tests.support.builders import make_event
