@@ -96,10 +96,12 @@ class Rejection(StrEnum):
 
 _EXPLANATIONS = {
     Rejection.INVALID_UTF8: (
-        "the name, account, id, source or time is not UTF-8 text, or the line is not JSON because of it; export the"
-        " file as UTF-8 and land it again"
+        "the name, account, id, source or time is not UTF-8 text, or the line is not JSON because of it; export such"
+        " lines as UTF-8, and land only them, in a new file"
     ),
-    Rejection.INVALID_JSON: "the line is not one JSON value; land one whole event a line",
+    Rejection.INVALID_JSON: (
+        "the line is not one JSON value, or not one row of its CSV; land only the corrected line, in a new file"
+    ),
     Rejection.NOT_TEXT: "the line is compressed or other binary data; land what it was made from",
     Rejection.NOT_AN_OBJECT: "the line is JSON but not an object {…}; land one event a line",
     Rejection.DROPPED: (
@@ -122,8 +124,10 @@ _EXPLANATIONS = {
         " whether it was counted"
     ),
     Rejection.ID_CONFLICT: "an event with this id but other content was counted before, and stays; send a new id",
-    Rejection.DAMAGED_FILE: "from here on the file cannot be read, what came before counts; land it again with the same"
-    " lines before this one, so that they do not count twice, or land only what is missing",
+    Rejection.DAMAGED_FILE: (
+        "from here on the file cannot be read, what came before counts; land it again with the same lines before this"
+        " one, so that they do not count twice, or land only what is missing"
+    ),
     Rejection.INVALID_ROW: (
         "the accounts file's row has no new account_id, or more cells than names; the account stays as it was"
     ),
