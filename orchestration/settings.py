@@ -195,7 +195,9 @@ class Settings(BaseSettings):
     )
 
     collect_host: str = Field(
-        "127.0.0.1", alias="HEADROOM_COLLECT_HOST", description="address that the collector listens on"
+        "127.0.0.1",
+        alias="HEADROOM_COLLECT_HOST",
+        description="address that the collector listens on; 0.0.0.0 is all of IPv4, :: all of IPv4 and IPv6",
     )
     collect_port: int = Field(8080, alias="HEADROOM_COLLECT_PORT", ge=0, le=65535, description="0: any free one")
     collect_keys: SecretStr | None = Field(

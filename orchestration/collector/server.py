@@ -191,7 +191,7 @@ async def run(
     clients.tick(loop.time())
     server = await loop.create_server(lambda: Connection(clients), sock=bound, backlog=_BACKLOG)
     host, port, *_ = bound.getsockname()
-    logger.info("collecting events on http://%s:%d into %s", host, port, spool.place)
+    logger.info("collecting events on http://%s:%d into %s", f"[{host}]" if ":" in host else host, port, spool.place)
     if threading.current_thread() is threading.main_thread():
         loop.add_signal_handler(signal.SIGHUP, reload_keys, collector)
     while not stopping.asked.is_set():
@@ -265,7 +265,10 @@ def _reserved(host: str, port: int) -> socket.socket:
 def _bound(host: str, port: int, *, is_shared: bool = False) -> socket.socket:
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
-        return socket.create_server((host, port), family=family, backlog=_BACKLOG, reuse_port=is_shared)
+        takes_both = host == "::" and socket.has_dualstack_ipv6()
+        return socket.create_server(
+            (host, port), family=family, backlog=_BACKLOG, reuse_port=is_shared, dualstack_ipv6=takes_both
+        )
     except OSError as error:
         raise ValueError(
             f"Cannot listen on {host}:{port} ({error.strerror}): "

@@ -245,6 +245,17 @@ def test_command_says_in_one_line_that_it_cannot_listen(tmp_path: Path) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.skipif(not socket.has_dualstack_ipv6(), reason="no IPv6 here")
+def test_all_addresses_are_those_of_ipv4_and_ipv6(tmp_path: Path) -> None:
+    program = Program(tmp_path, {"HEADROOM_COLLECT_HOST": "::"})
+    with program.running() as port:
+        for address in ("127.0.0.1", "::1"):
+            with socket.create_connection((address, port)) as client:
+                client.sendall(b"GET /healthz HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+                assert client.makefile("rb").readline().startswith(b"HTTP/1.1 200")
+        assert f"http://[::]:{port}" in program.log
+
+
 def test_folder_that_cannot_be_made_is_refused_with_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "landing").write_text("a file")
     program = Program(tmp_path)
