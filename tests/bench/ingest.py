@@ -1,14 +1,17 @@
-"""Landing file to lake against DuckDB's own typed parse of the same bytes."""
+"""Landing file to lake against DuckDB's own typed parse of the same bytes; and a look that finds nothing new."""
 
 import json
+import sqlite3
 import statistics
 import sys
 from pathlib import Path
 
-from tests.bench.measure import ROUNDS, Row, python, write_events
+from tests.bench.measure import ROUNDS, Row, python, row, write_events
 
 EVENTS = 1_000_000
 BULK_EVENTS = 10_000_000
+REMEMBERED = 300_000
+"""Files that were read and are gone."""
 
 
 def bench(folder: Path) -> list[Row]:
@@ -35,7 +38,50 @@ def bench(folder: Path) -> list[Row]:
                 "DuckDB's typed parse of five fields of the same file",
             )
         )
-    return rows
+    return [*rows, idle(folder)]
+
+
+def idle(folder: Path) -> Row:
+    """A look into an empty landing folder, with many files remembered and with none."""
+    seconds: dict[int, list[float]] = {REMEMBERED: [], 0: []}
+    for number in range(ROUNDS):
+        for count, found in seconds.items():
+            data = folder / f"remembered-{count}"
+            if not number:
+                remember(data, count)
+            python(__name__, "idle", data, data / "lake")
+            found.append(seconds_of(data / "lake"))
+    ours, baseline = seconds.values()
+    return row(f"idle look, {REMEMBERED:,} files remembered", ours, baseline, "the same with none remembered")
+
+
+def remember(data: Path, count: int) -> None:
+    from orchestration.ledger.ledger import Ledger
+
+    (data / "landing").mkdir(parents=True)
+    Ledger(f"sqlite:///{data / 'ledger.sqlite'}").close()
+    with sqlite3.connect(data / "ledger.sqlite") as connection:
+        connection.executemany(
+            "insert into landed_files (path, size_bytes, stored_bytes, mtime_ns, inode, sha256, origin, read_bytes,"
+            " read_lines, is_complete, batch, gone_at)"
+            " values (?, 5000, 5000, ?, ?, ?, ?, 5000, 40, 1, 1, '2026-11-20 00:00:00.000000')",
+            ((f"{n}.ndjson.gz", 10**18 + n, 10**6 + n, f"{n:064x}", f"{n}.ndjson.gz#{n:016x}") for n in range(count)),
+        )
+
+
+def look(data: Path, lake: Path) -> None:
+    from datetime import UTC, datetime
+
+    from orchestration.lake.lake import Lake
+    from orchestration.lake.remembered import Asked
+    from orchestration.lake.sources import Folder
+    from orchestration.ledger.landed import LandedFiles
+    from orchestration.ledger.ledger import Ledger
+
+    store = Lake(lake)
+    known = Asked(LandedFiles(Ledger(f"sqlite:///{data / 'ledger.sqlite'}")))
+    with store.writing():
+        assert store.ingest(Folder(data / "landing"), known, datetime(2026, 11, 21, tzinfo=UTC))[0] is None
 
 
 def seconds_of(lake: Path) -> float:
@@ -74,7 +120,7 @@ def typed_parse(landing: Path, lake: Path) -> None:
 if __name__ == "__main__":
     import time
 
-    work = {"lake": into_lake, "parse": typed_parse}[sys.argv[1]]
+    work = {"lake": into_lake, "parse": typed_parse, "idle": look}[sys.argv[1]]
     target = Path(sys.argv[3])
     started = time.perf_counter()
     work(Path(sys.argv[2]), target)
