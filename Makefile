@@ -2,6 +2,8 @@
 PYTHON ?= $(shell for v in python3.13 python3.12 python3.11 python3; do \
 	$$v -c 'import sys, ensurepip; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$v && break; done)
 BIN := .venv/bin
+# Bytecode is kept, whatever the shell says: without it each process compiles the project first, for a second or two.
+unexport PYTHONDONTWRITEBYTECODE
 # In the order of the files, the end-to-end ones before the many small ones: no core waits for a long file at the end.
 ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
