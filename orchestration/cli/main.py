@@ -73,13 +73,12 @@ def run_job(
 ) -> None:
     """Run the whole job once: ingest, marts and their checks, publish, Stripe, digest. Exit status 1 on failure."""
     config = _settings()
-    gc.disable()  # a short-lived process: collecting while Dagster and dbt load costs a second of seven
+    gc.disable()  # a short-lived process: collecting while Dagster loads costs most of a second
     outcome = run.run(config, only)
     tables.print_run(config, outcome)
     if not outcome.is_success:
         gc.collect()  # a failure keeps its connections, and their library complains of that at exit
         raise typer.Exit(1)
-    gc.freeze()  # nor at exit, where it costs another
 
 
 @app.command()

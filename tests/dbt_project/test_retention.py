@@ -26,7 +26,7 @@ KEPT_FROM = date(2026, 10, 20)
 """In the middle of the period before the running one: then crossings go that were announced."""
 TABLES = """select table_name from duckdb_tables() where schema_name = 'main'
     and table_name not in ('recount_progress', 'crossing_moments', 'events_rejected') order by table_name"""
-OTHERWISE = {"data_quality": "rejected_lines, complete_pct"}
+OTHERWISE = {"data_quality": "rejected_lines, lost_events, complete_pct"}
 """What a lake that refused the old calls says otherwise."""
 MARTS = ("resource_type:seed", "resource_type:model", *COUNTED)
 

@@ -119,7 +119,7 @@ def test_deliveries_lists_and_shows_the_digest(program: Program) -> None:
 def test_rejected_explains_each_line(program: Program) -> None:
     printed = program.ask("rejected").stdout
 
-    assert "1 × invalid_json — the line is not one complete JSON value" in printed
+    assert "1 × invalid_json — the line is not one JSON value, or not one row of its CSV" in printed
     assert "calls.ndjson:11  {broken" in printed
     assert "1 × unknown_event — " in printed
     assert "calls.ndjson:12  " in printed

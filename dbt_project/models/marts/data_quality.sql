@@ -22,10 +22,12 @@ arrivals as (
 rejected as (
     select
         count(*) as line_count,
-        coalesce(sum(lost_events), 0) as event_count,
-        coalesce(sum(case when rejected_at < {{ midnight(kept_from()) }} then 0 else lost_events end), 0)
-            as kept_event_count
-    from {{ ref('events_rejected') }}
+        coalesce(sum(uncounted.event_count), 0) as event_count,
+        coalesce(
+            sum(case when uncounted.known_at < {{ midnight(kept_from()) }} then 0 else uncounted.event_count end), 0
+        ) as kept_event_count
+    from {{ ref('events_not_counted') }} as uncounted
+    where uncounted.kind = 'rejected'
 ),
 
 unmapped as (
@@ -42,16 +44,18 @@ others as (
 
 ahead as (
     select
-        coalesce(sum(event_count), 0) as event_count,
-        coalesce(max(hours_ahead), 0) as hours_ahead,
-        max(furthest_at) as furthest_at
-    from {{ ref('events_ahead') }}
+        coalesce(sum(uncounted.event_count), 0) as event_count,
+        coalesce(max(uncounted.hours_ahead), 0) as hours_ahead,
+        max(uncounted.known_at) as furthest_at
+    from {{ ref('events_not_counted') }} as uncounted
+    where uncounted.kind = 'ahead'
 ),
 
 furthest as (
     select min({{ nullable('waiting.producer') }}) as producer
-    from {{ ref('events_ahead') }} as waiting
-    inner join ahead on waiting.furthest_at = ahead.furthest_at
+    from {{ ref('events_not_counted') }} as waiting
+    inner join ahead on waiting.known_at = ahead.furthest_at
+    where waiting.kind = 'ahead'
 ),
 
 lines as (
