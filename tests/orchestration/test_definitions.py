@@ -64,7 +64,7 @@ GRAPH = {
         "usage_limit_hits",
         "utilization_mtd",
     },
-    "quality": {"data_quality", "events_ahead", "events_rejected", "unmapped_usage"},
+    "quality": {"data_quality", "events_ahead", "events_not_counted", "events_rejected", "unmapped_usage"},
     "publish": {"postgres_tables", "published_copy"},
     "messages": {"critical_alert", "monthly_digest", "usage_digest", "weekly_digest"},
     "billing": {
