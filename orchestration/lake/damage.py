@@ -2,7 +2,7 @@
 
 
 class DamagedError(ValueError):
-    """From here on the file cannot be read, whoever tries."""
+    """From here on the file cannot be read."""
 
     def __init__(self, words: str, unread_bytes: int = 0) -> None:
         super().__init__(words)

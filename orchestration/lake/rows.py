@@ -1,4 +1,4 @@
-"""Files of rows that go on from others by their rows: repaired, written anew with more of them, or compressed.
+"""Files of rows that go on from others by their rows: repaired, written again with more of them, or compressed.
 
 Their stored bytes have nothing in common then, so the lines that were read of the one are looked for in the other.
 """

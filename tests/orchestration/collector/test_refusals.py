@@ -107,7 +107,7 @@ def test_unreadable_request_is_seen_to_be_so_by_who_goes_on(small: Collecting, t
 def test_refused_client_that_does_not_close_is_given_up(small: Collecting) -> None:
     with raw_connection(small.port) as connection:
         connection.sendall(head("/x", WRONG, "Content-Length: 900", "Connection: close", key=False))
-        assert read_until_end(connection).startswith(b"HTTP/1.1 401 ")  # it is told at once
+        assert read_until_end(connection).startswith(b"HTTP/1.1 401 ")  # at once
         assert small.figure("headroom_collector_connections") == 2
         small.let_pass(LINGER_SECONDS + 1)
         wait_until(lambda: small.figure("headroom_collector_connections") == 1)
