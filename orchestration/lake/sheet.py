@@ -9,6 +9,10 @@ from dataclasses import dataclass
 
 from orchestration.lake.cells import strip
 
+MAX_CELL = 131_072
+"""Characters. More is a quote that was never closed, not a name. The csv module has such a limit as well, but one of
+the whole process, which the reader of events raises."""
+
 
 @dataclass(frozen=True)
 class Row:
@@ -58,11 +62,17 @@ def read(name: str, content: bytes, known: Iterable[str], needed: Sequence[str])
     try:
         header = next(filter(None, reader), [])
         columns = _columns(name, header, list(known), needed)
-        rows = [_row(reader.line_num, header, columns, row) for row in reader if row]
+        rows = [_row(reader.line_num, header, columns, _bounded(row)) for row in reader if row]
     except csv.Error as error:
         raise ValueError(f"{name}, line {reader.line_num}: {error}; look at its quotes") from error
     unknown = [strip(column) for column in header if strip(column) and strip(column).lower() not in columns]
     return Sheet(list(columns), unknown, rows, text.endswith(("\n", "\r")))
+
+
+def _bounded(row: list[str]) -> list[str]:
+    if max(map(len, row)) > MAX_CELL:
+        raise csv.Error(f"a cell has more than {MAX_CELL:,} characters")
+    return row
 
 
 def _columns(name: str, header: Sequence[str], known: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
