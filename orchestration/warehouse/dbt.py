@@ -3,16 +3,22 @@
 dbt runs in a process of its own (`dbt_worker.py`), one invocation a build. It can be started ahead with `warm`: it
 then imports and parses (2 s of CPU) on the other core while Dagster loads. Which node is which Dagster asset is not
 known here.
+
+What dbt parsed says nothing of the data folder, so it is kept beside the project for the next one: a first parse takes
+five times as long. `dbt clean` removes it.
 """
 
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -23,6 +29,9 @@ from orchestration.warehouse.engines import engine_of
 
 if TYPE_CHECKING:
     from orchestration.settings import Settings
+
+PARSED = ("manifest.json", "partial_parse.msgpack")
+"""What dbt writes when it parses."""
 
 
 @dataclass(frozen=True)
@@ -61,21 +70,48 @@ class DbtProject:
         self.target.mkdir(parents=True, exist_ok=True)
         return FileLock(self.target / ".lock")
 
-    @property
-    def is_parsed(self) -> bool:
-        """Whether the manifest describes the project as it is now."""
-        stamp = self.target / "manifest.key"
-        return stamp.exists() and stamp.read_text() == self._fingerprint()
+    def find_parse(self) -> bool:
+        """Whether the manifest describes the project as it is now, or one that does was kept beside the project.
 
-    def mark_parsed(self) -> None:
-        (self.target / "manifest.key").write_text(self._fingerprint())
+        Hold `parse_lock`, for `keep_parse`, too.
+        """
+        key = self._fingerprint()
+        stamp = self.target / "manifest.key"
+        if stamp.exists() and stamp.read_text() == key:
+            return True
+        stamp.unlink(missing_ok=True)  # from here on the manifest may be half of this and half of that
+        try:
+            for name in PARSED:
+                shutil.copyfile(self._kept / key / name, self.target / name)
+        except OSError:
+            return False
+        stamp.write_text(key)
+        return True
+
+    def keep_parse(self) -> None:
+        """Note that the manifest describes the project, and keep it for other data folders, in place of older ones."""
+        key = self._fingerprint()
+        (self.target / "manifest.key").write_text(key)
+        try:
+            self._kept.mkdir(parents=True, exist_ok=True)
+            older = list(self._kept.iterdir())
+            copy = Path(tempfile.mkdtemp(dir=self._kept))
+            for name in PARSED:
+                shutil.copyfile(self.target / name, copy / name)
+            copy.rename(self._kept / key)
+        except OSError:
+            return  # the project's folder is read-only, or another process was first
+        for folder in older:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def manifest(self) -> dict[str, Any]:
         """The parsed project, parsed first where a file of it changed since the last time.
 
         :raises RuntimeError: dbt cannot parse it.
         """
-        if not self.is_parsed:
+        with self.parse_lock:
+            is_parsed = self.find_parse()
+        if not is_parsed:
             warm = _Worker.waiting.get(self)
             worker = warm or _Worker(self)
             worker.wait_until_ready()
@@ -115,8 +151,12 @@ class DbtProject:
         request = {"vars": variables, "nodes": nodes}
         return [NodeResult(**result) for result in worker.build(request)]
 
+    @property
+    def _kept(self) -> Path:
+        return self.folder / "target" / self.target.name
+
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(str(self.warehouse).encode())
+        digest = hashlib.sha256(version("dbt-core").encode())
         for path in sorted(self.folder.rglob("*")):
             if path.suffix in (".sql", ".yml", ".csv") and path.is_file():
                 digest.update(os.fsencode(path.relative_to(self.folder)) + b"\0" + path.read_bytes())

@@ -9,12 +9,14 @@ import gc
 gc.disable()  # a short-lived process: collecting while dbt loads costs half a second
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from filelock import FileLock
+from jinja2 import Template
 
 from orchestration.warehouse.dbt import DbtProject
 
@@ -28,26 +30,31 @@ def main() -> None:
         answers.write(json.dumps(content) + "\n")
         answers.flush()
 
-    with project.parse_lock:
-        is_fresh = project.is_parsed
-        parsed = parse(project, *(["--no-write-json"] if is_fresh else []))
-        if not parsed.success:
-            answer({"error": _message(parsed)})
-            return
-        if not is_fresh:
-            project.mark_parsed()
+    parsed = parse(project)
+    if not parsed.success:
+        answer({"error": _message(parsed)})
+        return
     answer({"ready": True})
     line = sys.stdin.readline()
     if line:
         answer(build(project, parsed.result, json.loads(line)))
 
 
-def parse(project: DbtProject, *options: str) -> dbtRunnerResult:
-    return dbtRunner().invoke(["parse", *_arguments(project), *options])
+def parse(project: DbtProject) -> dbtRunnerResult:
+    """The manifest, the same for every data folder; `build` says which one."""
+    os.environ.pop("HEADROOM_DATA", None)
+    with project.parse_lock:
+        is_fresh = project.find_parse()
+        parsed = dbtRunner().invoke(["parse", *_arguments(project), *(["--no-write-json"] if is_fresh else [])])
+        if parsed.success and not is_fresh:
+            project.keep_parse()
+    return parsed
 
 
 def build(project: DbtProject, manifest: Any, request: dict[str, Any], *options: str) -> dict[str, Any]:
     """Build what the request names; the answer to it."""
+    os.environ["HEADROOM_DATA"] = str(project.warehouse.parent)
+    _place_sources(manifest)
     selection = [] if request["nodes"] is None else ["--select", *request["nodes"], "--indirect-selection", "empty"]
     # A lock dies with its process; a slot of a Dagster pool outlives a killed run and blocks the next one.
     with FileLock(project.warehouse.with_suffix(".lock")):
@@ -66,6 +73,16 @@ def build(project: DbtProject, manifest: Any, request: dict[str, Any], *options:
     if built.exception or built.result is None:
         return {"error": _message(built)}
     return {"results": results}
+
+
+def _place_sources(manifest: Any) -> None:
+    """Put the lake of this data folder into the manifest, by the rule of the file that declares the sources."""
+    for name, source in manifest.sources.items():
+        groups = manifest.files[source.file_id].dict_from_yaml["sources"]
+        rule = next(group["config"]["meta"]["folder"] for group in groups if group["name"] == source.source_name)
+        folder = Template(rule).render(env_var=os.environ.get)
+        for meta in (source.meta, source.config.meta, manifest.flat_graph["sources"][name]["meta"]):
+            meta["folder"] = folder
 
 
 def _arguments(project: DbtProject) -> list[str]:

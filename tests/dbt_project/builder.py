@@ -8,7 +8,6 @@ Run as a program it is that process; `Builder` asks it. What it builds is the re
 import atexit
 import gc
 import json
-import os
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from typing import Any
 import duckdb
 
 from orchestration.warehouse.dbt import DbtProject, NodeResult
+from orchestration.warehouse.duckdb import DuckDbEngine
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 COUNTED = (
@@ -87,7 +87,7 @@ def main(target: Path) -> None:
     from orchestration.warehouse import dbt_worker
 
     answers, sys.stdout = sys.stdout, sys.stderr
-    parsed = dbt_worker.parse(DbtProject(PROJECT, target, target), "--no-write-json")
+    parsed = dbt_worker.parse(DbtProject(PROJECT, target, target / "warehouse.duckdb"))
     assert parsed.success, parsed.exception
     manifest: Any = parsed.result
     gc.freeze()
@@ -95,10 +95,6 @@ def main(target: Path) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         data = Path(request["data"])
-        os.environ["HEADROOM_DATA"] = str(data)
-        for name, source in manifest.sources.items():  # as models/staging/_sources.yml says where the lake is
-            for meta in (source.meta, source.config.meta, manifest.flat_graph["sources"][name]["meta"]):
-                meta["folder"] = str(data / "lake")
         project = DbtProject(PROJECT, target, data / "warehouse.duckdb")
         answer = dbt_worker.build(project, manifest, request, *request["options"])
         answers.write(json.dumps(answer) + "\n")
@@ -107,4 +103,4 @@ def main(target: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        main(Path(folder))
+        main(Path(folder) / DuckDbEngine.dbt_folder)  # what was parsed is kept under that name, for all that build
