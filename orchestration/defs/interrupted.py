@@ -64,9 +64,17 @@ def interrupted(folder: Path, instance: dg.DagsterInstance) -> list[dg.DagsterRu
     return [run for _, run in _left(folder, instance) if run]
 
 
-def close(folder: Path, instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """End the runs whose process is gone, so that they hold no place in the queue; those that were ended."""
+def close(folder: Path, instance: dg.DagsterInstance, now: datetime) -> list[dg.DagsterRun]:
+    """End the runs whose process is gone, so that they hold no place in the queue; those that were ended.
+
+    Of a run without a file here nothing is known: an earlier version or another machine started it. It is ended when it
+    is older than any run can be.
+    """
     closed = []
+    for record in too_old(instance, now):
+        if not (folder / record.dagster_run.run_id).exists():
+            instance.report_run_failed(record.dagster_run, f"Still in progress after {MAX_RUNTIME}: closed.")
+            closed.append(record.dagster_run)
     for path, run in _left(folder, instance):
         if run is not None:
             if run.status is dg.DagsterRunStatus.CANCELING:
@@ -86,11 +94,10 @@ def is_under_way(instance: dg.DagsterInstance, job: str, now: datetime) -> bool:
 
 
 def too_old(instance: dg.DagsterInstance, now: datetime) -> list[dg.RunRecord]:
-    """Runs that have begun and are older than any run can be. Dagster's daemon closes them, where it runs."""
-    begun = [*IN_PROGRESS[2:], dg.DagsterRunStatus.CANCELING]
-    return list(
-        instance.get_run_records(filters=dg.RunsFilter(statuses=begun, created_before=now - MAX_RUNTIME), limit=10)
-    )
+    """Runs that began longer ago than any run can take. Dagster's daemon closes them, where it runs."""
+    begun, limit = [*IN_PROGRESS[2:], dg.DagsterRunStatus.CANCELING], now - MAX_RUNTIME
+    records = instance.get_run_records(filters=dg.RunsFilter(statuses=begun, created_before=limit))
+    return [each for each in records if (each.start_time or each.create_timestamp.timestamp()) < limit.timestamp()]
 
 
 def _left(folder: Path, instance: dg.DagsterInstance) -> Iterator[tuple[Path, dg.DagsterRun | None]]:
@@ -102,7 +109,7 @@ def _left(folder: Path, instance: dg.DagsterInstance) -> Iterator[tuple[Path, dg
     for path in paths:
         try:
             descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):  # removed a moment ago; of another user, for `headroom doctor`
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
