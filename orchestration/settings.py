@@ -22,6 +22,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 # Strictly: of a password with a bare @ or / in it a piece would become the host, which messages name.
 CLICKHOUSE_URL = re.compile(r"https?://([^\s:/?#@]+(:[^\s:/?#@]*)?@)?[\w.-]+(:\d+)?/[A-Za-z_]\w*(\?cluster=[\w.-]+)?")
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and bytes of a path that are not UTF-8."""
 
 LAKE_KEEP_DAYS = 400
 """The least that a lake may keep calls of."""
@@ -378,6 +380,17 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _data_folder_has_a_usable_path(self) -> Self:
+        # Dagster's storage and the ledger end at ?, dbt's database at ? and #, DuckDB takes \ for a slash.
+        if unusable := [each for each in str(self.data) if each in "?#\\" or UNWRITABLE.match(each)]:
+            named = " and ".join(repr(each) if UNWRITABLE.match(each) else each for each in dict.fromkeys(unusable))
+            raise ValueError(
+                f"HEADROOM_DATA is {str(self.data)!r}, which files cannot be kept in because of the {named} in its path:"
+                " rename the folder, or set HEADROOM_DATA to another one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _landing_is_no_place_of_our_own(self) -> Self:
         landing, data = self.landing.resolve(), self.data.resolve()
         if data.is_relative_to(landing) or landing.is_relative_to(data / "lake"):
@@ -500,6 +513,7 @@ class Settings(BaseSettings):
         if self.postgres_dagster:  # dagster.yaml names the variable, which may come from .env
             os.environ["HEADROOM_DAGSTER_POSTGRES_URL"] = self.postgres_dagster.get_secret_value()
         os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
+        os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
         os.environ["DO_NOT_TRACK"] = "1"
 
 

@@ -33,6 +33,19 @@ def test_landing_folder_is_refused_where_headroom_keeps_its_own_files(
         load()
 
 
+@pytest.mark.parametrize(
+    ("path", "named"), [("a?b", "?"), ("a#b", "#"), ("a\\b#", "\\ and #"), ("a\nb", r"'\n'"), ("a\udce9b", r"'\udce9'")]
+)
+def test_data_folder_that_libraries_cut_short_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, named: str
+) -> None:
+    monkeypatch.setenv("HEADROOM_DATA", str(tmp_path / path / "data"))
+    with pytest.raises(ValidationError) as refused:
+        load()
+    assert f"because of the {named} in its path: rename the folder" in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_landing_is_in_the_data_folder_unless_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load().landing == data / "landing"
     monkeypatch.setenv("HEADROOM_LANDING", "elsewhere")
