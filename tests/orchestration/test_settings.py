@@ -212,6 +212,20 @@ def test_ledger_is_on_postgres_where_that_is_set(data: Path, monkeypatch: pytest
     assert PASSWORD not in repr(load())
 
 
+def test_files_of_an_earlier_version_are_closed_to_others(data: Path) -> None:
+    (data / "lake").mkdir()
+    for name in ("ledger.sqlite", "warehouse.duckdb", "published.duckdb"):
+        (data / name).touch()
+    (data / "published.duckdb").chmod(0o444)
+    load().export()
+
+    modes = {path.name: f"{path.stat().st_mode & 0o777:o}" for path in data.iterdir()}
+    files = {"ledger.sqlite": "640", "warehouse.duckdb": "640", "published.duckdb": "440"}
+    assert modes == {**files, "lake": "750", "landing": "755"}
+    (data / "new").touch()
+    assert (data / "new").stat().st_mode & 0o777 == 0o640
+
+
 def test_storage_of_dagster_is_exported_for_dagster_yaml(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = load()
     monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", "set by a test before, and unset after it")
