@@ -476,6 +476,11 @@ class Settings(BaseSettings):
         return self.data / "published.duckdb"
 
     @property
+    def runs(self) -> Path:
+        """A file for each of Dagster's runs that works now, locked by its process."""
+        return self.data / "runs"
+
+    @property
     def slack_channels(self) -> dict[str, str]:
         """Channel id by audience; one without a channel of its own reads in that of sales."""
         sales = self.slack_channel or ""

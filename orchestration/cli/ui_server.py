@@ -120,6 +120,7 @@ def worth_reading(lines: Iterable[str], url: str) -> Iterator[tuple[str, str]]:
             run = _OF_RUN.match(record["message"])
             is_of_run, is_in_stack = run is not None, False
             is_shown = bool(style) and not (run and _says_nothing_new(run["event"], run["text"]))
+            is_shown &= "(dagster.yaml) in the current folder" not in text  # that is for `dagster dev` by hand
             if run:
                 what = f" failed at {run['step']}" if run["event"] == "STEP_FAILURE" else f": {run['text']}"
                 text = f"headroom: {run['job']}{what}  {url}/runs/{run['run_id']}"

@@ -14,6 +14,7 @@ from orchestration.billing import needs, reconcile, report
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.meters import gauges
 from orchestration.channels.stripe import connect_meter
+from orchestration.defs import interrupted
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.digest import deliver_waiting, first_day, stale_key
 from orchestration.defs.notices import BY_KIND, KINDS
@@ -46,24 +47,23 @@ POSTGRES = dg.AssetSelection.assets("postgres_tables")
 NOTICES = dg.AssetSelection.assets(*BY_KIND.values())
 
 refresh_job = dg.define_asset_job(
-    "refresh_job", INGEST | MODELS, description="Landed files into the published marts; sends nothing."
+    "refresh_job",
+    INGEST | MODELS,
+    description="Landed files into the published marts; sends nothing.",
+    tags=interrupted.RUNTIME_TAG,
 )
 hourly_job = dg.define_asset_job(
     "hourly_job",
     (INGEST | MODELS | STRIPE | NOTICES | POSTGRES) - dg.AssetSelection.checks(CATALOGUE),
     description="Fresh numbers, the hour's usage for Stripe, and the notices that are due.",
+    tags=interrupted.RUNTIME_TAG,
 )
 daily_job = dg.define_asset_job(
     "daily_job",
     INGEST | MODELS | STRIPE | DIGEST | POSTGRES,
     description="The whole job: fresh numbers, Stripe, the digest.",
+    tags=interrupted.RUNTIME_TAG,
 )
-IN_PROGRESS = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 RETRY_MINUTES = 5
 
 JOBS = [refresh_job, hourly_job, daily_job]
@@ -146,8 +146,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         doublings = ((settings.now() - as_of) // timedelta(minutes=RETRY_MINUTES)).bit_length()
         if not (is_behind and doublings):
             return dg.SkipReason("all usage is at Stripe")
-        under_way = dg.RunsFilter(job_name=hourly_job.name, statuses=IN_PROGRESS)
-        if context.instance.get_runs(filters=under_way, limit=1):
+        if interrupted.is_under_way(context.instance, hourly_job.name, clock()):
             return dg.SkipReason("a run is under way")
         return dg.RunRequest(
             run_key=f"usage|{as_of.isoformat()}|{doublings}", asset_selection=[dg.AssetKey("stripe_usage")]
@@ -196,8 +195,7 @@ def landing_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.
         return dg.SkipReason("nothing landed since the last look")
     if is_all_published(project, context.instance, found):
         return dg.SensorResult(skip_reason="all that landed is read and published", cursor=seen)
-    under_way = dg.RunsFilter(job_name=refresh_job.name, statuses=IN_PROGRESS)
-    if context.instance.get_runs(filters=under_way, limit=1):
+    if interrupted.is_under_way(context.instance, refresh_job.name, clock()):
         return dg.SkipReason("something landed; a refresh is under way, the next one takes it")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=seen)], cursor=seen)
 
@@ -212,6 +210,24 @@ def is_all_published(project: Project, instance: dg.DagsterInstance, found: Sequ
     ledger.close()
     known = ((stamps.get(file.path), file) for file in found)
     return all(stamp and stamp.is_complete and stamp.is_of(file) for stamp, file in known)
+
+
+@dg.sensor(
+    jobs=JOBS,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description=(
+        "Closes runs whose process was killed or stopped with its machine, which Dagster would show as started for ever"
+        " and keep a place in the queue for. Starts each of them once more, unless its job was started since."
+    ),
+)
+def interrupted_runs_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
+    for run in interrupted.close(project.settings.runs, context.instance):
+        context.log.warning(f"closed run {run.run_id} of {run.job_name}: {interrupted.INTERRUPTED}")
+    jobs = [job.name for job in JOBS]
+    requests, known = interrupted.to_start_again(context.instance, jobs, context.cursor, clock())
+    reason = None if requests else "no run was interrupted"
+    return dg.SensorResult(run_requests=requests or None, skip_reason=reason, cursor=known)
 
 
 def build_sensors(project: Project) -> list[dg.SensorDefinition]:
@@ -254,4 +270,4 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
             context.log.error(sentence)
         return dg.SkipReason(f"{len(told):,} rejections since the last look")
 
-    return [landing_sensor, run_failure_alert_sensor, notices_sensor, stripe_errors_sensor]
+    return [landing_sensor, interrupted_runs_sensor, run_failure_alert_sensor, notices_sensor, stripe_errors_sensor]
