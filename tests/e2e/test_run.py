@@ -219,7 +219,7 @@ def test_failed_check_stops_sending_and_keeps_the_published_copy(program: Progra
     assert (program.ledger("select * from deliveries"), program.ledger("select * from meter_reports")) == sent
 
 
-def test_files_are_for_the_owner_and_the_group_and_beside_the_folder_is_nothing(program: Program) -> None:
+def test_files_are_for_owner_and_group_and_in_the_folder_alone(program: Program) -> None:
     open_files = [
         path for path in program.files() if path.stat().st_mode & 0o027 and path != program.data / "accounts.csv"
     ]
