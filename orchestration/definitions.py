@@ -6,7 +6,7 @@ from datetime import timedelta
 import dagster as dg
 
 from orchestration.defs import automation
-from orchestration.defs.digest import build_usage_digest
+from orchestration.defs.digest import build_usage_digest, first_day
 from orchestration.defs.ingest import ingest, raw_meter_reports
 from orchestration.defs.notices import BY_KIND, invoice_differences
 from orchestration.defs.postgres import postgres_tables
@@ -35,7 +35,7 @@ def headroom() -> dg.Definitions:
             raw_meter_reports,
             models,
             build_published_copy(models, timedelta(hours=project.settings.stale_after_hours)),
-            build_usage_digest(project.settings.timezone),
+            build_usage_digest(project.settings.timezone, first_day(project)),
             stripe_usage,
             stripe_invoices,
             stripe_parity,

@@ -8,6 +8,8 @@ This module is long because each variable is explained where it is declared, and
 
 import os
 import re
+import stat
+from contextlib import suppress
 from datetime import UTC, datetime
 from functools import cached_property
 from importlib.util import find_spec
@@ -22,6 +24,10 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
 # Strictly: of a password with a bare @ or / in it a piece would become the host, which messages name.
 CLICKHOUSE_URL = re.compile(r"https?://([^\s:/?#@]+(:[^\s:/?#@]*)?@)?[\w.-]+(:\d+)?/[A-Za-z_]\w*(\?cluster=[\w.-]+)?")
+UNWRITABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
+"""Control characters, and bytes of a path that are not UTF-8."""
+FOR_OTHERS = 0o027
+"""What neither the group may do (write) nor anybody else (anything) with files of the data folder."""
 
 LAKE_KEEP_DAYS = 400
 """The least that a lake may keep calls of."""
@@ -390,6 +396,17 @@ class Settings(BaseSettings):
         return self
 
     @model_validator(mode="after")
+    def _data_folder_has_a_usable_path(self) -> Self:
+        # Dagster's storage and the ledger end at ?, dbt's database at ? and #, DuckDB takes \ for a slash.
+        if unusable := [each for each in str(self.data) if each in "?#\\" or UNWRITABLE.match(each)]:
+            named = " and ".join(repr(each) if UNWRITABLE.match(each) else each for each in dict.fromkeys(unusable))
+            raise ValueError(
+                f"HEADROOM_DATA is {str(self.data)!r}, where no files can be kept because of the {named} in its path:"
+                " rename the folder, or set HEADROOM_DATA to another one"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _landing_is_no_place_of_our_own(self) -> Self:
         landing, data = self.landing.resolve(), self.data.resolve()
         if data.is_relative_to(landing) or landing.is_relative_to(data / "lake"):
@@ -517,7 +534,25 @@ class Settings(BaseSettings):
         if self.postgres_dagster:  # dagster.yaml names the variable, which may come from .env
             os.environ["HEADROOM_DAGSTER_POSTGRES_URL"] = self.postgres_dagster.get_secret_value()
         os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"
+        os.environ["DAGSTER_DISABLE_TELEMETRY"] = "1"
         os.environ["DO_NOT_TRACK"] = "1"
+        keep_new_files_private()
+        self._keep_old_files_private()
+
+    def _keep_old_files_private(self) -> None:
+        """What earlier versions made for everybody to read. Of the lake its folder, for it may have 100,000 files."""
+        for path in (self.data / "ledger.sqlite", self.lake, self.warehouse, self.published):
+            with suppress(OSError):  # it does not exist, or is another user's
+                mode = stat.S_IMODE(path.stat().st_mode)
+                if mode & FOR_OTHERS:
+                    path.chmod(mode & ~FOR_OTHERS)
+
+
+def keep_new_files_private() -> None:
+    """Files that this process makes from now on, and its children, have mode 0640 or less: names and MRR of customers
+    are in them.
+    """
+    os.umask(os.umask(FOR_OTHERS) | FOR_OTHERS)
 
 
 def _listed(value: str) -> list[str]:

@@ -23,12 +23,17 @@ hypothesis.settings.load_profile("tests")
 
 
 @pytest.fixture(autouse=True)
-def clean_environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    """No variable of the developer's shell reaches a test, and none that a test exports reaches the next."""
+def clean_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """No variable of the developer's shell reaches a test, and none that a test exports reaches the next, nor its
+    umask.
+    """
+    umask = os.umask(0o022)
     for name in list(os.environ):
         if name.startswith("HEADROOM_") or name in NAMES:
             monkeypatch.delenv(name)
     monkeypatch.setattr("orchestration.settings.Settings.model_config", _without_env_file())
+    yield
+    os.umask(umask)
 
 
 def _without_env_file() -> object:

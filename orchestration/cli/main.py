@@ -288,6 +288,7 @@ def collect(
 
 def main() -> None:
     """Entry point: configuration errors are printed as sentences, not as tracebacks."""
+    settings.keep_new_files_private()
     try:
         app()
     except ValidationError as error:

@@ -14,7 +14,7 @@ postgres_app = typer.Typer(help="Your own Postgres: whether its tables take what
 
 @postgres_app.callback(invoke_without_command=True)
 def show(
-    is_ddl: Annotated[bool, typer.Option("--print-ddl", help="the tables, for whoever owns the database")] = False,
+    is_ddl: Annotated[bool, typer.Option("--print-ddl", help="print schemas and tables, for psql")] = False,
 ) -> None:
     """Rows of the marts in tables of your own Postgres. Headroom creates and alters nothing there."""
     if not is_ddl:

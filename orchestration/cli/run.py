@@ -27,8 +27,13 @@ telemetry: {enabled: false}
 nux: {enabled: false}
 run_monitoring: {enabled: true, max_runtime_seconds: 21600}
 concurrency: {runs: {max_concurrent_runs: 2}}
+run_coordinator: # people wait for what they start: the queue is looked at each second, not each fifth
+  module: dagster.core.run_coordinator
+  class: QueuedRunCoordinator
+  config: {dequeue_interval_seconds: 1}
 """
-EARLIER_DAGSTER_YAML = (DAGSTER_YAML.replace(", max_runtime_seconds: 21600", ""),)
+_WITHOUT_COORDINATOR = DAGSTER_YAML.partition("run_coordinator")[0]
+EARLIER_DAGSTER_YAML = (_WITHOUT_COORDINATOR, _WITHOUT_COORDINATOR.replace(", max_runtime_seconds: 21600", ""))
 """What earlier versions wrote: nobody has changed it, and this version's takes its place."""
 POSTGRES_STORAGE = """\
 # Runs, events, schedules. The rest (logs of steps, this file) stays in this folder.

@@ -14,7 +14,10 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from types import FrameType
+
+from filelock import FileLock, Timeout
 
 from orchestration import settings
 from orchestration.cli import run
@@ -22,7 +25,9 @@ from orchestration.cli.console import console, print_log
 from orchestration.settings import Settings
 
 DAGSTER = (
-    "import runpy, warnings, dagster; warnings.simplefilter('ignore');"  # it warns of its own command otherwise
+    # Killed with -9, `headroom ui` can stop nobody: the system sends Dagster a SIGINT then.
+    "import ctypes, sys; sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, 2);"
+    " import runpy, warnings, dagster; warnings.simplefilter('ignore');"  # it warns of its own command otherwise
     " runpy.run_module('dagster', run_name='__main__')"
 )
 PORTS = 100
@@ -36,8 +41,30 @@ _STYLES = {"WARNING": "yellow", "ERROR": "red", "CRITICAL": "red"}
 
 
 def serve(config: Settings) -> int:
-    """Serve the UI until SIGINT, SIGTERM or SIGHUP, or until it ends by itself; the exit status."""
+    """Serve the UI until SIGINT, SIGTERM or SIGHUP, or until it ends by itself; the exit status.
+
+    Only one on a data folder: two daemons would start each run twice.
+    """
     run.make_dagster_home(config)
+    served_at = config.dagster_home / "ui.url"
+    lock = FileLock(config.dagster_home / "ui.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        where = served_at.read_text() if served_at.exists() else "another port"
+        print_log(
+            f"headroom: `headroom ui` already serves {config.data} on {where}: open that, or stop it and start again",
+            "red",
+        )
+        return 1
+    try:
+        return _serve(config, served_at)
+    finally:
+        served_at.unlink(missing_ok=True)
+        lock.release()
+
+
+def _serve(config: Settings, served_at: Path) -> int:
     port = _free_port(config.port)
     if port is None:
         print_log(f"headroom: no port from {config.port} on is free; set HEADROOM_PORT", "red")
@@ -45,6 +72,7 @@ def serve(config: Settings) -> int:
     if port != config.port:
         console.print(f"Port {config.port} is taken; using {port}.")
     url, stopped = f"http://127.0.0.1:{port}", threading.Event()
+    served_at.write_text(url)
 
     def stop(_signal: int, _frame: FrameType | None) -> None:
         stopped.set()
@@ -92,6 +120,7 @@ def worth_reading(lines: Iterable[str], url: str) -> Iterator[tuple[str, str]]:
             run = _OF_RUN.match(record["message"])
             is_of_run, is_in_stack = run is not None, False
             is_shown = bool(style) and not (run and _says_nothing_new(run["event"], run["text"]))
+            is_shown &= "(dagster.yaml) in the current folder" not in text  # that is for `dagster dev` by hand
             if run:
                 what = f" failed at {run['step']}" if run["event"] == "STEP_FAILURE" else f": {run['text']}"
                 text = f"headroom: {run['job']}{what}  {url}/runs/{run['run_id']}"

@@ -5,6 +5,7 @@ effect on others start by themselves in production only; elsewhere they are visi
 """
 
 import hashlib
+from collections.abc import Sequence
 from datetime import date, timedelta
 
 import dagster as dg
@@ -15,11 +16,15 @@ from orchestration.billing.meters import gauges
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs import interrupted
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails, tell_what_is_overdue
-from orchestration.defs.digest import deliver_waiting, stale_key
+from orchestration.defs.digest import deliver_waiting, first_day, stale_key
 from orchestration.defs.heartbeat import build_heartbeat_sensor
 from orchestration.defs.notices import BY_KIND, KINDS
 from orchestration.defs.resources import Project, clock
+from orchestration.lake.remembered import Asked
+from orchestration.lake.sources import SourceFile
+from orchestration.ledger.check import exists
 from orchestration.ledger.engines import BusyError
+from orchestration.ledger.landed import LandedFiles
 from orchestration.messages.digest import digest_key
 from orchestration.messages.wording import is_stale
 from orchestration.usage.periods import DIGEST_HOUR, digest_due_at, latest_digest_date
@@ -34,6 +39,7 @@ STRIPE = dg.AssetSelection.assets(
     *("stripe_usage", "stripe_invoices", "stripe_parity", "stripe_certificates", "stripe_gauges"),
     "invoice_differences",
 )
+READ, PUBLISHED = dg.AssetKey("raw_events"), dg.AssetKey("published_copy")
 CLOSING = ("stripe_invoices", "stripe_parity", "stripe_certificates", "invoice_differences")
 """What compares with Stripe and invoices, without new figures."""
 CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")
@@ -68,6 +74,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     """8am in the business zone; five past every hour, when the hour before is closed; what waits, ever more rarely."""
     settings = project.settings
     status = dg.DefaultScheduleStatus.RUNNING if settings.is_production else dg.DefaultScheduleStatus.STOPPED
+    first = first_day(project)
 
     @dg.schedule(
         job=daily_job,
@@ -78,6 +85,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     )
     def daily_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         on = context.scheduled_execution_time.astimezone(settings.zone).date().isoformat()
+        on = max(on, first)  # a missed morning before the first digest: what it would have said is in that one
         return dg.RunRequest(run_key=on, partition_key=on)
 
     hourly_schedule = dg.ScheduleDefinition(
@@ -190,8 +198,8 @@ def _has_failed(instance: dg.DagsterInstance, on: str) -> bool:
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Starts refresh_job when something landed and no refresh is under way. The cursor stands for the files that it"
-        " saw; nothing is opened."
+        "Starts refresh_job when something landed that no run has read, and no refresh is under way. The cursor stands"
+        " for the files that it saw; nothing is opened."
     ),
 )
 def landing_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
@@ -199,9 +207,23 @@ def landing_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.
     seen = hashlib.sha256(repr(found).encode()).hexdigest()
     if not found or seen == context.cursor:
         return dg.SkipReason("nothing landed since the last look")
+    if is_all_published(project, context.instance, found):
+        return dg.SensorResult(skip_reason="all that landed is read and published", cursor=seen)
     if interrupted.is_under_way(context.instance, refresh_job.name, clock()):
         return dg.SkipReason("something landed; a refresh is under way, the next one takes it")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=seen)], cursor=seen)
+
+
+def is_all_published(project: Project, instance: dg.DagsterInstance, found: Sequence[SourceFile]) -> bool:
+    """Whether other runs, such as those of `headroom run`, have read these files to their ends and published since."""
+    read, published = map(instance.get_latest_materialization_event, (READ, PUBLISHED))
+    if not (read and published and read.timestamp <= published.timestamp and exists(project.settings.ledger_url)):
+        return False
+    ledger = project.ledger()
+    stamps = Asked(LandedFiles(ledger)).stamps()
+    ledger.close()
+    known = ((stamps.get(file.path), file) for file in found)
+    return all(stamp and stamp.is_complete and stamp.is_of(file) for stamp, file in known)
 
 
 @dg.sensor(

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from logging import Logger
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
+from sqlalchemy.exc import SQLAlchemyError
 
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.standing import standing
@@ -15,6 +16,8 @@ from orchestration.channels.preview import digest_text
 from orchestration.channels.slack import blocks
 from orchestration.channels.slack.channel import SlackChannel
 from orchestration.defs.resources import OWNERS, Project, clock
+from orchestration.ledger.check import exists
+from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Delivery, State
 from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.ledger.users import mentions
@@ -25,6 +28,8 @@ from orchestration.usage.periods import digest_due_at, latest_digest_date
 from orchestration.warehouse import queries
 
 FIRST_DIGEST = "2024-01-01"
+SHOWN = timedelta(days=365)
+"""How far back Dagster shows the digest's days."""
 STALE = "stale_data"
 """What the key of the line begins with that stands for a digest as long as the data is stale."""
 
@@ -33,12 +38,30 @@ def stale_key(env: str, on: str) -> str:
     return f"{env}|{STALE}|{on}"
 
 
-def build_usage_digest(timezone: str) -> dg.AssetsDefinition:
-    """The digest asset; its partitions are days of the business zone, the running one included."""
+def first_day(project: Project) -> str:
+    """The day of the first digest, of the last year: with days before it Dagster shows the asset as hardly filled.
+
+    Where the ledger does not answer it is FIRST_DIGEST: those days include all that anybody asks for.
+    """
+    settings = project.settings
+    latest = latest_digest_date(settings.now(), settings.zone)
+    if not exists(settings.ledger_url):
+        return latest.isoformat()
+    try:
+        ledger = project.ledger()
+        first = ledger.first_digest_on(settings.env, (latest - SHOWN).isoformat())
+        ledger.close()
+    except (UnusableLedgerError, SQLAlchemyError):
+        return FIRST_DIGEST
+    return min(first or latest.isoformat(), latest.isoformat())
+
+
+def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDefinition:
+    """The digest asset; its partitions are days of the business zone from `first` on, the running one included."""
 
     @dg.asset(
         deps=["published_copy"],
-        partitions_def=dg.DailyPartitionsDefinition(FIRST_DIGEST, timezone=timezone, end_offset=1),
+        partitions_def=dg.DailyPartitionsDefinition(first, timezone=timezone, end_offset=1),
         backfill_policy=dg.BackfillPolicy.single_run(),  # one look at the ledger says what is left of any range
         group_name="messages",
         owners=OWNERS,

@@ -37,12 +37,32 @@ class Translator(DagsterDbtTranslator):
         return spec.replace_attributes(group_name=group, owners=OWNERS, description=node["description"].strip() or None)
 
 
+def rule(test: Mapping[str, Any]) -> str | None:
+    """What a test of dbt's own kinds asks for, and what to do when it fails; None of the others."""
+    kind, column = test.get("test_metadata", {}).get("name"), test.get("column_name")
+    of, _, name = str(test.get("attached_node")).partition(".headroom.")
+    rules = {
+        "unique": f"No two rows of {name} have the same {column}.",
+        "not_null": f"Each row of {name} has a value in {column}.",
+        "accepted_values": f"{column} of {name} is one of: {_quoted(test)}.",
+    }
+    if kind not in rules:
+        return None
+    where = f"the file {name}.csv in dbt_project/seeds" if of == "seed" else f"the model {name}, or what it reads"
+    return f"{rules[kind]} While one differs, nothing is published or sent: repair {where}, and run again."
+
+
+def _quoted(test: Mapping[str, Any]) -> str:
+    values = test["test_metadata"]["kwargs"].get("values", [])
+    return ", ".join(str(value) if value != "" else "nothing" for value in values)
+
+
 def build_models(project: Project) -> dg.AssetsDefinition:
     """The dbt assets; parses the dbt project first where it changed."""
     manifest, translator = project.dbt().manifest(), Translator(SOURCES_OF_ONE_ASSET)
     for node in manifest["nodes"].values():
         if node["resource_type"] == "test":  # what it means and what to do, where its failure shows
-            node["meta"] = {"description": node["description"].strip() or None, **node.get("meta", {})}
+            node["meta"] = {"description": node["description"].strip() or rule(node), **node.get("meta", {})}
 
     @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="models")
     def models(context: dg.AssetExecutionContext, project: Project) -> Iterator[Any]:

@@ -79,7 +79,7 @@ class Source(Protocol):
 
 
 class Folder:
-    """A local folder and the folders in it. Links to folders are not followed."""
+    """A local folder and the folders in it. Links to folders are not followed, and none to a file outside of it."""
 
     def __init__(self, root: Path) -> None:
         self.root = root
@@ -103,7 +103,7 @@ class Folder:
             for position, entry in enumerate(listed):
                 path = f"{folder}/{entry.name}" if folder else entry.name
                 try:
-                    look = _look(entry, path)
+                    look = _look(entry, path, self.root)
                 except OSError as error:
                     # a folder that may be listed, and not entered: so it is for all in it
                     is_for_all = isinstance(error, PermissionError) and not entry.is_symlink()
@@ -293,7 +293,7 @@ def first_line(error: BaseException) -> str:
     return str(error).strip().partition("\n")[0]
 
 
-def _look(entry: os.DirEntry[str], path: str) -> SourceFile | Skipped | str | None:
+def _look(entry: os.DirEntry[str], path: str, root: Path) -> SourceFile | Skipped | str | None:
     """A file; what is to be reported; a folder to go into; None, which holds no events.
 
     :raises OSError: it cannot be looked at.
@@ -307,6 +307,8 @@ def _look(entry: os.DirEntry[str], path: str) -> SourceFile | Skipped | str | No
         return Skipped(_shown(path), OURS) if has_events_name(entry.name) else None
     if entry.is_symlink() and entry.is_dir():
         return Skipped(_shown(path), "is a link to a folder")
+    if entry.is_symlink() and not _is_inside(entry.path, root):
+        return Skipped(_shown(path), "is a link out of the landing folder: put the file itself there")
     status = entry.stat()
     if not stat.S_ISREG(status.st_mode):
         return Skipped(_shown(path), "is no regular file")
@@ -314,6 +316,10 @@ def _look(entry: os.DirEntry[str], path: str) -> SourceFile | Skipped | str | No
         return Skipped(_shown(path), "its name is not UTF-8: rename it")
     device = status.st_dev + 1  # 0 says nothing
     return SourceFile(path, status.st_size, status.st_mtime_ns, _inode(status), device, entry.is_symlink())
+
+
+def _is_inside(path: str, root: Path) -> bool:
+    return Path(os.path.realpath(path)).is_relative_to(os.path.realpath(root))
 
 
 def _is_lake(entries: Sequence[os.DirEntry[str]]) -> bool:

@@ -227,6 +227,16 @@ class Ledger:
         newest: datetime | None = connection.scalar(query)
         return newest
 
+    def first_digest_on(self, env: str, since: str) -> str | None:
+        """The business day of the oldest digest, ISO 8601; of those before `since` only one that still waits counts."""
+        prefix = f"{env}|digest|"
+        is_digest = deliveries.c.key.startswith(prefix, autoescape=True) & deliveries.c.parent.is_(None)
+        is_over = deliveries.c.state.in_([State.SENT, State.PREVIEWED])
+        counts = sa.or_(deliveries.c.key >= f"{prefix}{since}", ~is_over)
+        with self.reading() as connection:
+            oldest = connection.scalar(sa.select(sa.func.min(deliveries.c.key)).where(is_digest, counts))
+        return str(oldest).removeprefix(prefix) if oldest else None
+
     # Users of a channel
 
     def users(self, channel: str) -> dict[str, tuple[str, datetime]]:

@@ -28,7 +28,7 @@ def swap_in(staging: Path, published: Path) -> None:
 
     :raises duckdb.Error: the copy cannot be read after the swap.
     """
-    staging.chmod(0o444)
+    staging.chmod(0o440)
     log_of(published).unlink(missing_ok=True)
     staging.replace(published)
     log_of(published).unlink(missing_ok=True)

@@ -48,10 +48,16 @@ def stripe() -> Iterator[FakeStripe]:
         yield server
 
 
+ODD = """it's 100%; $HOME, [x] *.{y} "é" &=@:~!|<`b`"""
+"""What a path may have in it, and a URL, a glob, a format, SQL or markup reads as its own."""
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory, stripe: FakeStripe) -> Program:
-    """One data folder on which one whole run was made."""
-    program = Program(tmp_path_factory.mktemp("run"), {"STRIPE_API_KEY": STRIPE_KEY, "STRIPE_API_BASE": stripe.url})
+    """One data folder, in a folder with an odd name, on which one whole run was made."""
+    program = Program(
+        tmp_path_factory.mktemp("run") / ODD, {"STRIPE_API_KEY": STRIPE_KEY, "STRIPE_API_BASE": stripe.url}
+    )
     land_small(program)
     program.run("run")
     return program
@@ -211,3 +217,13 @@ def test_failed_check_stops_sending_and_keeps_the_published_copy(program: Progra
     assert "Stripe: " not in result.stdout
     assert (program.data / "published.duckdb").read_bytes() == published
     assert (program.ledger("select * from deliveries"), program.ledger("select * from meter_reports")) == sent
+
+
+def test_files_are_for_owner_and_group_and_in_the_folder_alone(program: Program) -> None:
+    open_files = [
+        path for path in program.files() if path.stat().st_mode & 0o027 and path != program.data / "accounts.csv"
+    ]
+    assert not open_files
+    for name in ("ledger.sqlite", "warehouse.duckdb", "published.duckdb", "lake/kept_from.parquet"):
+        assert (program.data / name).is_file()
+    assert [path.name for path in program.folder.parent.iterdir()] == [ODD]

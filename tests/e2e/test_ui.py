@@ -65,9 +65,9 @@ class Ui:
         return run, wait_until(lambda: ENDS.get(self.ask(STATUS, run=run)["status"]), RUN_SECONDS)
 
     def stop(self, number: signal.Signals) -> str:
-        """What was printed since it was ready, but for `told`; it has ended with status 0."""
+        """What was printed since it was ready, but for `told`; it has ended with status 0, unless it was killed."""
         self.process.send_signal(number)
-        assert self.process.wait(PATIENCE_SECONDS) == 0
+        assert self.process.wait(PATIENCE_SECONDS) == (-number if number is signal.SIGKILL else 0)
         self._listener.join()
         assert self.process.stdout is not None
         with self.process.stdout as stdout:
@@ -100,6 +100,8 @@ def test_terminal_is_quiet_until_a_run_fails_and_then_names_the_cause(program: P
         assert status == "FAILURE"
         wait_until(lambda: len(ui.told) >= 5)
         assert processes_of(program)
+        second = program.ask("ui", status=1)
+        assert f"already serves {program.data} on {ui.url}: open that, or stop it" in " ".join(second.stderr.split())
     finally:
         stdout = ui.stop(signal.SIGINT)
 
@@ -116,7 +118,7 @@ def test_terminal_is_quiet_until_a_run_fails_and_then_names_the_cause(program: P
     wait_until(lambda: not processes_of(program))  # those of its own children are ended, and their ends not waited for
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGKILL])
 def test_code_location_that_does_not_load_is_shown(program: Program, number: signal.Signals) -> None:
     if signal.getsignal(number) is signal.SIG_IGN:
         pytest.skip("SKIPPED: started under nohup, where a closed window is to be ignored")

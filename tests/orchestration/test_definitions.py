@@ -8,9 +8,12 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from orchestration.channels.preview import PreviewChannel
 from orchestration.definitions import headroom
 from orchestration.defs import automation
+from orchestration.defs.digest import FIRST_DIGEST, first_day
 from orchestration.defs.resources import Project
+from orchestration.ledger.outbox import deliver
 from orchestration.settings import PROJECT_ROOT
 
 GRAPH = {
@@ -173,6 +176,52 @@ def test_check_of_our_own_says_what_it_means(definitions: dg.Definitions) -> Non
         assert len(said[name]) > 60, name
 
 
+def test_every_check_says_what_it_asks_for(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    said = {key.name: graph.get_check_spec(key).description or "" for key in _checks(definitions)}
+    assert not [name for name, words in said.items() if len(words) < 60]
+    assert said["not_null_plans_plan"].startswith(
+        "Each row of plans has a value in plan. While one differs, nothing is"
+    )
+    assert "repair the file plans.csv in dbt_project/seeds, and run again" in said["not_null_plans_plan"]
+    assert said["unique_momentum_account_id"].startswith("No two rows of momentum have the same account_id. While")
+    assert "cost_of_waiting of overage is one of: will be blocked, overage starts, nothing." in " ".join(said.values())
+
+
+@pytest.mark.parametrize(
+    ("decided", "first"),
+    [
+        ([], "2024-11-20"),
+        (["2024-11-18", "2024-11-19"], "2024-11-18"),
+        (["2022-11-18", "2024-11-19"], "2024-11-19"),  # one and a half years ago, and long over
+    ],
+)
+def test_days_of_the_digest_begin_with_the_first_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, decided: list[str], first: str
+) -> None:
+    monkeypatch.setenv("HEADROOM_DATA", str(tmp_path))
+    monkeypatch.setenv("HEADROOM_NOW", "2024-11-20T08:10:00Z")
+    assert first_day(Project()) == "2024-11-20"
+    assert not list(tmp_path.iterdir())
+    ledger = Project().ledger()
+    for day in decided:
+        at = datetime.fromisoformat(f"{day}T08:00:00Z")
+        with ledger.transaction() as connection:
+            ledger.prepare(connection, f"local|digest|{day}", "slack", {}, at)
+        if day < "2024-11-20":
+            deliver(ledger, f"local|digest|{day}", PreviewChannel("Slack"), lambda at=at: at)
+    assert first_day(Project()) == first
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, "local|digest|2021-01-04", "slack", {}, datetime(2021, 1, 4, 8, tzinfo=UTC))
+    assert first_day(Project()) == "2021-01-04"  # which still waits, and is asked for
+
+    ledger.close()
+    (tmp_path / "ledger.sqlite").write_text("damaged")
+    for log in tmp_path.glob("ledger.sqlite-*"):
+        log.unlink()
+    assert first_day(Project()) == FIRST_DIGEST  # the code location loads
+
+
 def test_catalog_is_compared_once_a_day(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     asked = {
@@ -234,17 +283,19 @@ def test_digest_is_due_at_8am_of_the_business_zone(data: Path, monkeypatch: pyte
 
 def test_daily_schedule_asks_for_the_day_that_begins(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADROOM_TIMEZONE", "Pacific/Auckland")
+    due = datetime(2024, 11, 20, 19, 0, tzinfo=UTC)
+    monkeypatch.setenv("HEADROOM_NOW", due.isoformat())
     repository = headroom().get_repository_def()
     schedule = repository.get_schedule_def("daily_schedule")
     with dg.DagsterInstance.ephemeral() as instance:
-        context = dg.build_schedule_context(
-            instance=instance,
-            repository_def=repository,
-            scheduled_execution_time=datetime(2026, 11, 20, 19, 0, tzinfo=UTC),
-        )
-        requests = schedule.evaluate_tick(context).run_requests
-    assert requests
-    assert [request.partition_key for request in requests] == ["2026-11-21"]
+        # the second one is of a morning before the first digest, caught up with
+        for scheduled_at in (due, due - timedelta(days=1)):
+            context = dg.build_schedule_context(
+                instance=instance, repository_def=repository, scheduled_execution_time=scheduled_at
+            )
+            requests = schedule.evaluate_tick(context).run_requests
+            assert requests
+            assert [(request.run_key, request.partition_key) for request in requests] == [("2024-11-21",) * 2]
 
 
 def test_waiting_digest_is_tried_again_alone_and_for_its_own_day(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

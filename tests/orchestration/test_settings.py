@@ -33,6 +33,19 @@ def test_landing_folder_is_refused_where_headroom_keeps_its_own_files(
         load()
 
 
+@pytest.mark.parametrize(
+    ("path", "named"), [("a?b", "?"), ("a#b", "#"), ("a\\b#", "\\ and #"), ("a\nb", r"'\n'"), ("a\udce9b", r"'\udce9'")]
+)
+def test_data_folder_that_libraries_cut_short_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, named: str
+) -> None:
+    monkeypatch.setenv("HEADROOM_DATA", str(tmp_path / path / "data"))
+    with pytest.raises(ValidationError) as refused:
+        load()
+    assert f"because of the {named} in its path: rename the folder" in str(refused.value)
+    assert not list(tmp_path.iterdir())
+
+
 def test_landing_is_in_the_data_folder_unless_named(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert load().landing == data / "landing"
     monkeypatch.setenv("HEADROOM_LANDING", "elsewhere")
@@ -197,6 +210,20 @@ def test_ledger_is_on_postgres_where_that_is_set(data: Path, monkeypatch: pytest
     monkeypatch.setenv("HEADROOM_LEDGER_URL", f"postgresql://u:{PASSWORD}%40@host/db")
     assert load().ledger_url == f"postgresql://u:{PASSWORD}%40@host/db"
     assert PASSWORD not in repr(load())
+
+
+def test_files_of_an_earlier_version_are_closed_to_others(data: Path) -> None:
+    (data / "lake").mkdir()
+    for name in ("ledger.sqlite", "warehouse.duckdb", "published.duckdb"):
+        (data / name).touch()
+    (data / "published.duckdb").chmod(0o444)
+    load().export()
+
+    modes = {path.name: f"{path.stat().st_mode & 0o777:o}" for path in data.iterdir()}
+    files = {"ledger.sqlite": "640", "warehouse.duckdb": "640", "published.duckdb": "440"}
+    assert modes == {**files, "lake": "750", "landing": "755"}
+    (data / "new").touch()
+    assert (data / "new").stat().st_mode & 0o777 == 0o640
 
 
 def test_storage_of_dagster_is_exported_for_dagster_yaml(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:

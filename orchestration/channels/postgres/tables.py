@@ -109,7 +109,7 @@ def destinations(config: Settings) -> list[Destination]:
 
 
 def statements(published: Path, tables: Sequence[Destination]) -> list[str]:
-    """DDL of all tables, for whoever owns the database.
+    """DDL of all tables and of the schemas that they are in, for the owner of the database.
 
     :raises ValueError: a mart or a column of it does not exist.
     """
@@ -121,7 +121,10 @@ def statements(published: Path, tables: Sequence[Destination]) -> list[str]:
         if unknown := [source for source in (each.columns or {}).values() if source not in each.sources(mart)]:
             raise ValueError(f'["{each.table}"]: {each.mart} has no column {unknown[0]}')
         found.append(_statement(each, mart))
-    return found
+    schemas = dict.fromkeys(_table(each, ()).schema or "public" for each in tables)
+    quote = postgresql.dialect().identifier_preparer.quote  # type: ignore[no-untyped-call]
+    # Every database has public, which its users may not make, even where it exists.
+    return [f"create schema if not exists {quote(name)};" for name in schemas if name != "public"] + found
 
 
 def _statement(each: Destination, mart: Mapping[str, str]) -> str:

@@ -107,6 +107,14 @@ def test_colours_of_dagster_are_removed() -> None:
     assert shown(line.replace("INFO", "ERROR")) == [f"{TIME} - dagster - ERROR - Launching Dagster services..."]
 
 
+def test_settings_of_dagster_dev_by_hand_are_no_warning_here() -> None:
+    assert not shown(
+        f"{TIME} - dagster - WARNING - Found a dagster instance configuration value (dagster.yaml) in the current"
+        " folder, but your DAGSTER_HOME environment variable is set to /clone/data/dagster. The dagster.yaml file will"
+        " not be used to configure Dagster unless it is placed in the same folder as DAGSTER_HOME."
+    )
+
+
 def test_crash_is_shown_whole_whenever_it_comes() -> None:
     crash = ("Traceback (most recent call last):", '  File "x.py", line 1, in <module>', "ImportError: no dagster")
     assert shown("Error: No such option: --nonsense") == ["Error: No such option: --nonsense"]

@@ -13,6 +13,7 @@ from orchestration.billing import report
 from orchestration.billing.invoicing import Invoicing, SubscriptionPeriod
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.defs.automation import build_schedules, landing_sensor
+from orchestration.defs.ingest import ingest
 from orchestration.defs.resources import Project
 from orchestration.ledger.ledger import State
 from tests.orchestration.defs.installation import schedule_context
@@ -43,6 +44,28 @@ def test_landing_sensor_asks_for_one_run_when_something_landed(data: Path) -> No
         assert isinstance(first, dg.SensorResult)
         assert len(first.run_requests or []) == 1
         assert isinstance(tick(instance, first.cursor), dg.SkipReason)
+
+
+def test_landing_sensor_starts_nothing_for_what_another_run_has_published(data: Path) -> None:
+    """As `headroom demo` leaves it: published before the sensor has looked for the first time."""
+    land(data / "landing", "a.ndjson", make_event())
+    with dg.DagsterInstance.ephemeral() as instance:
+        assert dg.materialize([ingest], instance=instance, resources={"project": Project()}).success
+        read = tick(instance, None)
+        assert isinstance(read, dg.SensorResult)
+        assert read.run_requests  # and not published yet
+        instance.report_runless_asset_event(dg.AssetMaterialization("published_copy"))
+        published = tick(instance, None)
+        assert isinstance(published, dg.SensorResult)
+        assert not published.run_requests
+        assert published.cursor == read.cursor
+        assert published.skip_reason
+        assert "published" in str(published.skip_reason.skip_message)
+
+        land(data / "landing", "a.ndjson", make_event(), make_event())
+        more = tick(instance, published.cursor)
+        assert isinstance(more, dg.SensorResult)
+        assert len(more.run_requests or []) == 1
 
 
 def test_landing_sensor_sees_a_file_that_is_moved_in_with_an_old_time(data: Path, tmp_path: Path) -> None:

@@ -78,3 +78,18 @@ def test_rows_are_delivered_once_however_often_it_is_materialized(
     ]
     with engine.begin() as database:
         assert database.exec_driver_sql("select count(*) from hits").scalar() == 3
+
+
+def test_printed_statements_make_the_schemas_as_well(data: Path, postgres: Postgres) -> None:
+    publish(data / "published.duckdb")
+    tables = ("public.hits", "bi.hits", "Usage Data.hits", "bi.more")
+    text = "\n".join(f'["{name}"]\ndeliver = "usage_limit_hits"' for name in tables)
+    (data / "destination.toml").write_text(text)
+    status, statements = run_cli("--print-ddl")
+    assert status == 0
+    assert "schema if not exists public" not in statements
+
+    engine = sa.create_engine(postgres.database(), poolclass=sa.NullPool)
+    with engine.begin() as database:
+        database.exec_driver_sql(statements)
+        database.exec_driver_sql('select * from bi.hits, bi.more, "Usage Data".hits, public.hits as old')

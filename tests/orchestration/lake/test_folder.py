@@ -114,3 +114,23 @@ def test_lake_is_never_read_as_events(world: World) -> None:
 
     assert found == ["landing/a.ndjson"]
     assert skipped == {"lake": "is a lake of Headroom: its events were read already"}
+
+
+def test_link_is_followed_within_the_folder_alone(world: World) -> None:
+    outside = world.root / "outside"
+    land(outside, "secrets.ndjson", make_event(uuid="secret"))
+    world.land(make_event(uuid="good"), name="good.ndjson")
+    for name, target in {
+        "again": "good.ndjson",
+        "absolute": world.landing / "good.ndjson",
+        "out": outside / "secrets.ndjson",
+        "up": "../outside/secrets.ndjson",
+        "chain": "out.ndjson",
+    }.items():
+        (world.landing / f"{name}.ndjson").symlink_to(target)
+    world.ingest()
+
+    assert world.events() == ["good"]
+    assert {entry.path: entry.reason for entry in world.skipped} == dict.fromkeys(
+        ("chain.ndjson", "out.ndjson", "up.ndjson"), "is a link out of the landing folder: put the file itself there"
+    )
