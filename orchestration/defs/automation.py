@@ -15,6 +15,7 @@ from orchestration.billing.meters import gauges
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.digest import deliver_waiting, stale_key
+from orchestration.defs.history import history_sensor
 from orchestration.defs.notices import BY_KIND, KINDS
 from orchestration.defs.resources import Project, clock
 from orchestration.ledger.engines import BusyError
@@ -232,4 +233,4 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
             context.log.error(sentence)
         return dg.SkipReason(f"{len(told):,} rejections since the last look")
 
-    return [landing_sensor, run_failure_alert_sensor, notices_sensor, stripe_errors_sensor]
+    return [landing_sensor, run_failure_alert_sensor, notices_sensor, stripe_errors_sensor, history_sensor]

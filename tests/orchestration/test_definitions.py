@@ -220,6 +220,7 @@ def test_sensor_that_sends_starts_by_itself_only_in_production(data: Path, monke
             "landing_sensor": dg.DefaultSensorStatus.RUNNING,
             "run_failure_alert_sensor": dg.DefaultSensorStatus.RUNNING,
             "notices_sensor": status,
+            "history_sensor": dg.DefaultSensorStatus.RUNNING,
             "stripe_errors_sensor": status,
         }
 
