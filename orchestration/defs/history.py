@@ -1,4 +1,7 @@
-"""How long Dagster remembers runs, with their events, checks and logs. It has a setting for ticks, but not for runs.
+"""How long Dagster remembers runs, with their events, checks and logs, and the ticks of schedules and sensors.
+
+Dagster has no setting for runs. For ticks it has one, but keeps those of schedules for ever where a dagster.yaml says
+nothing of them, as ours in the data folder did from the beginning.
 
 On SQLite a run takes more than 2 MB. While events arrive there are hundreds of refreshes a day, beside hourly runs.
 Never removed are a run that is not over, the newest success of each job, which alerts ask for, and the run by which an
@@ -14,6 +17,7 @@ from pathlib import Path
 
 import dagster as dg
 import sqlalchemy as sa
+from dagster._core.scheduler.instigation import TickStatus
 from dagster._core.storage.event_log import SqlEventLogStorage, SqliteEventLogStorage
 from dagster._core.storage.runs import SqlRunStorage
 
@@ -40,17 +44,22 @@ OTHERS = Kept(days=30, runs=1_000)
 DIGEST_DAYS = 400
 """For which the run stays that last materialized the digest of a day: one a day."""
 
+TICK_DAYS = {TickStatus.SKIPPED: 2, TickStatus.SUCCESS: 30, TickStatus.FAILURE: 30, TickStatus.STARTED: 30}
+"""As in deploy/dagster.yaml. The landing sensor has a tick every 30 seconds."""
+
 
 @dg.sensor(
     minimum_interval_seconds=3600,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Removes old runs from Dagster's history, each hour: refreshes that succeeded after a day, hourly runs that"
-        " succeeded after a week, others after 30 days, the runs of digests after 400. Starts no run."
+        " succeeded after a week, others after 30 days, the runs of digests after 400. And old ticks. Starts no run."
     ),
 )
 def history_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-    count = forget_old_runs(context.instance, clock())
+    now = clock()
+    forget_old_ticks(context.instance, now)
+    count = forget_old_runs(context.instance, now)
     if not count:
         return dg.SkipReason("no run is old enough to be removed")
     return dg.SkipReason(f"{count:,} old {'run was' if count == 1 else 'runs were'} removed")
@@ -63,6 +72,14 @@ def forget_old_runs(instance: dg.DagsterInstance, now: datetime, most: int = AT_
     for run_id in old:
         _forget(instance, run_id)
     return len(old)
+
+
+def forget_old_ticks(instance: dg.DagsterInstance, now: datetime) -> None:
+    """Of each schedule and sensor that ever ran here."""
+    for state in instance.all_instigator_state():
+        for status, days in TICK_DAYS.items():
+            before = (now - timedelta(days=days)).timestamp()
+            instance.purge_ticks(state.instigator_origin_id, state.selector_id, before, [status])
 
 
 def _old(instance: dg.DagsterInstance, now: datetime, most: int) -> Iterator[str]:

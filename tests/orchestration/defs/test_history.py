@@ -8,6 +8,9 @@ from pathlib import Path
 import dagster as dg
 import pytest
 import sqlalchemy as sa
+from dagster._core.definitions.run_request import InstigatorType
+from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
+from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
 from dagster._core.storage.event_log import SqlEventLogStorage
 
 from orchestration.defs import history
@@ -122,6 +125,34 @@ def test_nothing_of_a_removed_run_is_left(local: dg.DagsterInstance, tmp_path: P
         with sqlite3.connect(path) as connection:
             [[count]] = connection.execute(f"select count(*) from {table} where run_id = ?", [gone])
             assert count == 0, table
+
+
+def test_ticks_go_whatever_the_file_in_the_data_folder_says(local: dg.DagsterInstance) -> None:
+    repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("headroom"), "__repository__")
+    states = [
+        InstigatorState(repository.get_instigator_origin(name), kind, InstigatorStatus.RUNNING, None)
+        for name, kind in (("hourly_schedule", InstigatorType.SCHEDULE), ("landing_sensor", InstigatorType.SENSOR))
+    ]
+    for state in states:
+        local.add_instigator_state(state)
+        for status in TickStatus:
+            for days in (1, 3, 29, 31):
+                local.create_tick(
+                    TickData(
+                        state.instigator_origin_id,
+                        state.instigator_name,
+                        state.instigator_type,
+                        status,
+                        after(-days).timestamp(),
+                        selector_id=state.selector_id,
+                    )
+                )
+    with dg.build_sensor_context(instance=local) as context:
+        history_sensor(context)
+    for state in states:
+        left = local.get_ticks(state.instigator_origin_id, state.selector_id)
+        kept = {status: sum(1 for tick in left if tick.status is status) for status in TickStatus}
+        assert kept == {**dict.fromkeys(TickStatus, 3), TickStatus.SKIPPED: 1}
 
 
 def test_runs_go_by_number_the_oldest_first(local: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch) -> None:
