@@ -130,6 +130,11 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s<>|]+$",
         description="where people open Dagster's UI, for links in messages",
     )
+    heartbeat_url: SecretStr | None = Field(
+        None,
+        alias="HEADROOM_HEARTBEAT_URL",
+        description="of a monitor, asked for after each good hourly run and the digest; without: nothing is",
+    )
     templates: Path | None = Field(
         None, alias="HEADROOM_TEMPLATES", description="folder with templates in place of Headroom's own"
     )
@@ -321,6 +326,13 @@ class Settings(BaseSettings):
             )
         return value
 
+    @field_validator("heartbeat_url")
+    @classmethod
+    def _is_web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[!-~]*)?", value.get_secret_value()):
+            raise ValueError("use the address that your monitor gives you, https://host/path")
+        return value
+
     @field_validator("clickhouse_url")
     @classmethod
     def _is_clickhouse_url(cls, value: SecretStr | None) -> SecretStr | None:
@@ -463,6 +475,11 @@ class Settings(BaseSettings):
     @property
     def published(self) -> Path:
         return self.data / "published.duckdb"
+
+    @property
+    def runs(self) -> Path:
+        """A file for each of Dagster's runs that works now, locked by its process."""
+        return self.data / "runs"
 
     @property
     def slack_channels(self) -> dict[str, str]:

@@ -6,6 +6,7 @@ Dagster and dbt are imported only when something runs: the other commands answer
 import os
 import socket
 import time
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -24,9 +25,11 @@ DAGSTER_YAML = """\
 # Written once by `headroom`; yours to change.
 telemetry: {enabled: false}
 nux: {enabled: false}
-run_monitoring: {enabled: true}
+run_monitoring: {enabled: true, max_runtime_seconds: 21600}
 concurrency: {runs: {max_concurrent_runs: 2}}
 """
+EARLIER_DAGSTER_YAML = (DAGSTER_YAML.replace(", max_runtime_seconds: 21600", ""),)
+"""What earlier versions wrote: nobody has changed it, and this version's takes its place."""
 POSTGRES_STORAGE = """\
 # Runs, events, schedules. The rest (logs of steps, this file) stays in this folder.
 storage:
@@ -84,6 +87,7 @@ def run(config: Settings, only: RunStep | None = None) -> RunResult:
     import dagster as dg
 
     from orchestration.definitions import headroom
+    from orchestration.defs import interrupted
     from orchestration.defs.history import forget_old_runs
 
     instance = _instance(config)
@@ -91,10 +95,13 @@ def run(config: Settings, only: RunStep | None = None) -> RunResult:
     # a plain `headroom` is a definitions loader; calling it builds the same definitions that the UI loads
     is_hourly = only is RunStep.NOTICES  # whose job has no partitions
     job = headroom().resolve_job_def("hourly_job" if is_hourly else "daily_job")
+    run_id = str(uuid.uuid4())
+    interrupted.hold(config.runs, run_id)  # before Dagster knows the run: there is no moment to be killed in between
     loaded = time.perf_counter()
     with dg.partition_loading_context(effective_dt=config.now()):  # a replay's clock may be ahead of the real one
         result = job.execute_in_process(
             instance=instance,
+            run_id=run_id,
             partition_key=None if is_hourly else on,
             asset_selection=_asset_selection(only),
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
@@ -138,7 +145,8 @@ def make_dagster_home(config: Settings) -> None:
     :raises UnusableDagsterError: theirs says nothing of the Postgres that is configured.
     """
     config.dagster_home.mkdir(parents=True, exist_ok=True)
-    path, ours = config.dagster_home / "dagster.yaml", (DAGSTER_YAML, DAGSTER_YAML + POSTGRES_STORAGE)
+    path = config.dagster_home / "dagster.yaml"
+    ours = [text + storage for text in (DAGSTER_YAML, *EARLIER_DAGSTER_YAML) for storage in ("", POSTGRES_STORAGE)]
     wanted = ours[bool(config.postgres_dagster)]
     found = path.read_text() if path.exists() else None
     if found is None or (found in ours and found != wanted):
@@ -150,11 +158,16 @@ def make_dagster_home(config: Settings) -> None:
         )
 
 
-def last_heartbeat() -> datetime | None:
-    """When a daemon last said that it lives; None where none ever did. Dagster's own storage is asked."""
+def dagster_instance() -> "dg.DagsterInstance":
+    """Dagster's storage, to be read and closed."""
     import dagster as dg
 
-    with dg.DagsterInstance.get() as instance:
+    return dg.DagsterInstance.get()
+
+
+def last_heartbeat() -> datetime | None:
+    """When a daemon last said that it lives; None where none ever did. Dagster's own storage is asked."""
+    with dagster_instance() as instance:
         beats = instance.get_daemon_heartbeats().values()
         return max((datetime.fromtimestamp(beat.timestamp, UTC) for beat in beats), default=None)
 
@@ -177,19 +190,30 @@ def _asset_selection(only: RunStep | None) -> "list[dg.AssetKey] | None":
 
 
 def _instance(config: Settings) -> "dg.DagsterInstance":
-    """Dagster's instance; runs of this command that were killed are closed, so that the UI does not show them alive."""
+    """Dagster's instance; runs that were killed are closed, so that the UI does not show them alive."""
     import dagster as dg
+
+    from orchestration.defs import interrupted
 
     make_dagster_home(config)
     instance = dg.DagsterInstance.get()
+    interrupted.close(config.runs, instance)
+    _close_runs_of_earlier_versions(config, instance)
+    return instance
+
+
+def _close_runs_of_earlier_versions(config: Settings, instance: "dg.DagsterInstance") -> None:
+    """`headroom run` of a version without a lock for each run: its process id is all that is known."""
+    import dagster as dg
+
     status = dg.DagsterRunStatus
     alive = dg.RunsFilter(statuses=[status.NOT_STARTED, status.STARTING, status.STARTED])
     for dagster_run in instance.get_runs(filters=alive):
         is_ours = dagster_run.tags.get(HOST_TAG) == socket.gethostname()  # the storage may be that of several machines
-        pid = dagster_run.tags.get(PID_TAG) if is_ours else None
+        has_lock = (config.runs / dagster_run.run_id).exists()
+        pid = dagster_run.tags.get(PID_TAG) if is_ours and not has_lock else None
         if pid and not Path("/proc", pid).exists() and not _is_running(int(pid)):
             instance.report_run_failed(dagster_run, f"process {pid} was killed")
-    return instance
 
 
 def _is_running(pid: int) -> bool:

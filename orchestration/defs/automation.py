@@ -5,7 +5,7 @@ effect on others start by themselves in production only; elsewhere they are visi
 """
 
 import hashlib
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -13,15 +13,17 @@ from orchestration.billing import needs, reconcile, report
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.meters import gauges
 from orchestration.channels.stripe import connect_meter
-from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
+from orchestration.defs import interrupted
+from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails, tell_what_is_overdue
 from orchestration.defs.digest import deliver_waiting, stale_key
+from orchestration.defs.heartbeat import build_heartbeat_sensor
 from orchestration.defs.history import history_sensor
 from orchestration.defs.notices import BY_KIND, KINDS
 from orchestration.defs.resources import Project, clock
 from orchestration.ledger.engines import BusyError
 from orchestration.messages.digest import digest_key
 from orchestration.messages.wording import is_stale
-from orchestration.usage.periods import DIGEST_HOUR, latest_digest_date
+from orchestration.usage.periods import DIGEST_HOUR, digest_due_at, latest_digest_date
 from orchestration.warehouse import queries
 from orchestration.warehouse.published_copy import NothingPublishedError
 
@@ -41,24 +43,23 @@ POSTGRES = dg.AssetSelection.assets("postgres_tables")
 NOTICES = dg.AssetSelection.assets(*BY_KIND.values())
 
 refresh_job = dg.define_asset_job(
-    "refresh_job", INGEST | MODELS, description="Landed files into the published marts; sends nothing."
+    "refresh_job",
+    INGEST | MODELS,
+    description="Landed files into the published marts; sends nothing.",
+    tags=interrupted.RUNTIME_TAG,
 )
 hourly_job = dg.define_asset_job(
     "hourly_job",
     (INGEST | MODELS | STRIPE | NOTICES | POSTGRES) - dg.AssetSelection.checks(CATALOGUE),
     description="Fresh numbers, the hour's usage for Stripe, and the notices that are due.",
+    tags=interrupted.RUNTIME_TAG,
 )
 daily_job = dg.define_asset_job(
     "daily_job",
     INGEST | MODELS | STRIPE | DIGEST | POSTGRES,
     description="The whole job: fresh numbers, Stripe, the digest.",
+    tags=interrupted.RUNTIME_TAG,
 )
-IN_PROGRESS = [
-    dg.DagsterRunStatus.QUEUED,
-    dg.DagsterRunStatus.NOT_STARTED,
-    dg.DagsterRunStatus.STARTING,
-    dg.DagsterRunStatus.STARTED,
-]
 RETRY_MINUTES = 5
 
 JOBS = [refresh_job, hourly_job, daily_job]
@@ -96,10 +97,11 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         default_status=status,
         description=(
             "Digests, and replies in their threads, that Slack refused or that are in doubt: tried again 5, 10, 20, 40…"
-            " minutes after they were decided. And the whole job, once a digest that stale data held up can be made."
+            " minutes after they were decided. And the whole job, where the digest waits for fresh data, or its run"
+            " failed: with each new figures, until it is decided."
         ),
     )
-    def waiting_digests_schedule() -> list[dg.RunRequest] | dg.SkipReason:
+    def waiting_digests_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         ledger, prefix, now = project.ledger(), digest_key(settings.env, ""), settings.now()
         requests = []
         for delivery in filter(None, map(ledger.delivery, ledger.waiting("slack", prefix))):
@@ -113,9 +115,15 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
                     )
                 )
         on = latest_digest_date(now, settings.zone).isoformat()
-        if ledger.delivery(stale_key(settings.env, on)) and not ledger.delivery(digest_key(settings.env, on)):
-            quality = queries.data_quality(settings.published)
-            if not is_stale(quality, settings.stale_after_hours):
+        if not ledger.delivery(digest_key(settings.env, on)) and (
+            ledger.delivery(stale_key(settings.env, on)) or _has_failed(context.instance, on)
+        ):
+            try:
+                quality = queries.data_quality(settings.published)
+            except NothingPublishedError:
+                return requests or dg.SkipReason("nothing is published yet")
+            is_of_the_day = quality["as_of"] >= digest_due_at(date.fromisoformat(on), settings.zone)
+            if is_of_the_day and not is_stale(quality, settings.stale_after_hours):
                 requests.append(dg.RunRequest(run_key=f"{on}|fresh|{quality['as_of'].isoformat()}", partition_key=on))
         return requests or dg.SkipReason("no digest is waiting")
 
@@ -139,8 +147,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         doublings = ((settings.now() - as_of) // timedelta(minutes=RETRY_MINUTES)).bit_length()
         if not (is_behind and doublings):
             return dg.SkipReason("all usage is at Stripe")
-        under_way = dg.RunsFilter(job_name=hourly_job.name, statuses=IN_PROGRESS)
-        if context.instance.get_runs(filters=under_way, limit=1):
+        if interrupted.is_under_way(context.instance, hourly_job.name, clock()):
             return dg.SkipReason("a run is under way")
         return dg.RunRequest(
             run_key=f"usage|{as_of.isoformat()}|{doublings}", asset_selection=[dg.AssetKey("stripe_usage")]
@@ -173,6 +180,12 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     ]
 
 
+def _has_failed(instance: dg.DagsterInstance, on: str) -> bool:
+    """Whether the newest run for the digest of that day failed."""
+    of_day = dg.RunsFilter(job_name=daily_job.name, tags={"dagster/partition": on})
+    return any(run.status is dg.DagsterRunStatus.FAILURE for run in instance.get_runs(filters=of_day, limit=1))
+
+
 @dg.sensor(
     job=refresh_job,
     minimum_interval_seconds=30,
@@ -187,10 +200,27 @@ def landing_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.
     seen = hashlib.sha256(repr(found).encode()).hexdigest()
     if not found or seen == context.cursor:
         return dg.SkipReason("nothing landed since the last look")
-    under_way = dg.RunsFilter(job_name=refresh_job.name, statuses=IN_PROGRESS)
-    if context.instance.get_runs(filters=under_way, limit=1):
+    if interrupted.is_under_way(context.instance, refresh_job.name, clock()):
         return dg.SkipReason("something landed; a refresh is under way, the next one takes it")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=seen)], cursor=seen)
+
+
+@dg.sensor(
+    jobs=JOBS,
+    minimum_interval_seconds=30,
+    default_status=dg.DefaultSensorStatus.RUNNING,
+    description=(
+        "Closes runs whose process was killed or stopped with its machine, which Dagster would show as started for ever"
+        " and keep a place in the queue for. Starts each of them once more, unless its job was started since."
+    ),
+)
+def interrupted_runs_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
+    for run in interrupted.close(project.settings.runs, context.instance):
+        context.log.warning(f"closed run {run.run_id} of {run.job_name}: {interrupted.INTERRUPTED}")
+    jobs = [job.name for job in JOBS]
+    requests, known = interrupted.to_start_again(context.instance, jobs, context.cursor, clock())
+    reason = None if requests else "no run was interrupted"
+    return dg.SensorResult(run_requests=requests or None, skip_reason=reason, cursor=known)
 
 
 def build_sensors(project: Project) -> list[dg.SensorDefinition]:
@@ -202,14 +232,16 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         minimum_interval_seconds=300,
         default_status=dg.DefaultSensorStatus.RUNNING if is_production else dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Brings notices to their end that Slack refused or that are in doubt, and each morning tells the data team"
-            " which jobs are still failing. Starts no run."
+            "Brings notices to their end that Slack refused or that are in doubt. Alerts the data team when no hourly"
+            " run succeeds for two hours or the digest does not come, and each morning of jobs that still fail. Starts"
+            " no run."
         ),
     )
     def notices_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         for kind in KINDS:
             deliver_waiting(project, project.slack(), f"{settings.env}|{kind}|", context.log)
         tell_what_fails(project, context.instance, [job.name for job in JOBS])
+        tell_what_is_overdue(project, context.instance, clock())
         return dg.SkipReason("notices never start a run")
 
     @dg.sensor(
@@ -233,4 +265,12 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
             context.log.error(sentence)
         return dg.SkipReason(f"{len(told):,} rejections since the last look")
 
-    return [landing_sensor, run_failure_alert_sensor, notices_sensor, stripe_errors_sensor, history_sensor]
+    return [
+        landing_sensor,
+        interrupted_runs_sensor,
+        run_failure_alert_sensor,
+        notices_sensor,
+        build_heartbeat_sensor(project),
+        stripe_errors_sensor,
+        history_sensor,
+    ]

@@ -9,6 +9,7 @@ import dagster as dg
 from orchestration import settings
 from orchestration.channels.preview import PreviewChannel
 from orchestration.channels.slack import channel
+from orchestration.defs import interrupted
 from orchestration.lake.lake import Lake
 from orchestration.lake.sources import Sources
 from orchestration.ledger.ledger import Ledger
@@ -23,6 +24,11 @@ OWNERS = ["team:data"]
 
 class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     """This clone and its data folder, as the environment configures them."""
+
+    def setup_for_execution(self, context: dg.InitResourceContext) -> None:
+        """Each run has this resource: its process shows here that it works. A sensor has no run."""
+        if context.run:
+            interrupted.hold(self.settings.runs, context.run.run_id)
 
     @property
     def settings(self) -> Settings:
