@@ -79,7 +79,7 @@ class Settings(BaseSettings):
     landing_folder: Path | None = Field(
         None,
         alias="HEADROOM_LANDING",
-        description="event files, only read; default: landing in HEADROOM_DATA",
+        description="event files; default: landing in HEADROOM_DATA",
     )
     landing_url: str | None = Field(
         None,
@@ -91,6 +91,12 @@ class Settings(BaseSettings):
         "once",
         alias="HEADROOM_LANDING_COPIES",
         description="`count`: landed files that are copies of others count as well, where their events have no ids",
+    )
+    landing_keep_days: int | None = Field(
+        None,
+        alias="HEADROOM_LANDING_KEEP_DAYS",
+        ge=2,
+        description="days after which landed files that the lake holds whole are deleted, at least 2; default: never",
     )
     lake_url: str | None = Field(
         None,

@@ -41,6 +41,8 @@ storage:
   postgres:
     postgres_url: {env: HEADROOM_DAGSTER_POSTGRES_URL}
 """
+FORGOTTEN_AT_ONCE = 10
+"""Old runs that a run removes from Dagster's history: it adds one."""
 PID_TAG, HOST_TAG = "headroom/pid", "headroom/host"
 
 
@@ -91,6 +93,7 @@ def run(config: Settings, only: RunStep | None = None) -> RunResult:
 
     from orchestration.definitions import headroom
     from orchestration.defs import interrupted
+    from orchestration.defs.history import forget_old_runs
 
     instance = _instance(config)
     on = latest_digest_date(config.now(), config.zone).isoformat()
@@ -110,6 +113,7 @@ def run(config: Settings, only: RunStep | None = None) -> RunResult:
             tags={PID_TAG: str(os.getpid()), HOST_TAG: socket.gethostname()},
             raise_on_error=False,
         )
+    forget_old_runs(instance, datetime.now(UTC), FORGOTTEN_AT_ONCE)  # where no daemon runs, nothing else does it
     return RunResult(result.run_id, result.success, on, loaded - started, _steps(result), _figures(result))
 
 

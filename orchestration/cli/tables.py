@@ -14,7 +14,7 @@ from orchestration.channels.preview import SEVERITY_STYLES, print_digest
 from orchestration.channels.slack.blocks import message_text
 from orchestration.cli.console import console, plain_output, print_error
 from orchestration.cli.run import RunResult
-from orchestration.lake.lake import Batch
+from orchestration.lake.manifests import Batch
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.messages.account_wording import hits_cap, name_of
 from orchestration.settings import Settings

@@ -18,6 +18,7 @@ from orchestration.defs import interrupted
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails, tell_what_is_overdue
 from orchestration.defs.digest import deliver_waiting, first_day, stale_key
 from orchestration.defs.heartbeat import build_heartbeat_sensor
+from orchestration.defs.history import history_sensor
 from orchestration.defs.notices import BY_KIND, KINDS
 from orchestration.defs.resources import Project, clock
 from orchestration.lake.remembered import Asked
@@ -293,4 +294,5 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         notices_sensor,
         build_heartbeat_sensor(project),
         stripe_errors_sensor,
+        history_sensor,
     ]

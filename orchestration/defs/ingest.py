@@ -13,12 +13,14 @@ from filelock import FileLock, Timeout
 
 from orchestration.billing import lake_copy, usage_query
 from orchestration.defs.resources import OWNERS, Project
-from orchestration.lake import account_copies, compaction, passed_over
+from orchestration.lake import account_copies, compaction, landing_removal, passed_over
 from orchestration.lake.account_copies import Taken
 from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
-from orchestration.lake.lake import Batch, Lake
+from orchestration.lake.lake import Lake
+from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.manifests import Batch
 from orchestration.lake.remembered import Asked
-from orchestration.lake.sources import Skipped
+from orchestration.lake.sources import Skipped, SourceFile
 from orchestration.ledger.landed import LandedFiles
 from orchestration.settings import Settings
 
@@ -39,7 +41,7 @@ SPECS = [
         " them; each is read once, an appended one is read on. Cadence: hourly, and when files land. If a run fails"
         " here, run it again: a batch is in the lake as a whole or not at all. Calls older than"
         " HEADROOM_LAKE_KEEP_DAYS are removed with each 24th batch; `lake_held_back_by` says whose usage period keeps"
-        " them.",
+        " them. Landed files go HEADROOM_LANDING_KEEP_DAYS after they were read, where that is set.",
     ),
     _spec(
         "raw_other_events",
@@ -138,6 +140,7 @@ def ingest(
         ]
         latest = lake.latest_call(now)
         compacted = _compact(lake, batches, settings, context.log)
+        removed = _remove_landed(lake, landed, found, settings, context.log)
     for entry in skipped:
         context.log.warning(f"not read: {entry.path} {entry.reason}")
     copies = [file for batch in batches for file in batch.files if file.copy_of]
@@ -157,6 +160,7 @@ def ingest(
             "files_copied": len(copies),
             "lines_copied": sum(file.read_lines for file in copies),
             **compacted,
+            **removed,
             "skipped": dg.MetadataValue.json([asdict(entry) for entry in skipped[:100]]),
             "copies": dg.MetadataValue.json([{"path": file.path, "copy_of": file.copy_of} for file in copies[:100]]),
         },
@@ -307,6 +311,21 @@ def _compact(lake: Lake, batches: list[Batch], settings: Settings, log: Logger) 
     except (Timeout, OSError, duckdb.Error) as error:
         log.warning(f"the lake's small files were not merged, which makes builds slower, nor old ones removed: {error}")
     return said
+
+
+def _remove_landed(
+    lake: Lake, landed: LandedFiles, found: Sequence[SourceFile], settings: Settings, log: Logger
+) -> dict[str, int]:
+    """Remove landed files that were read HEADROOM_LANDING_KEEP_DAYS ago; metadata, without the variable none."""
+    now, keep_days = settings.now(), settings.landing_keep_days
+    if not keep_days:
+        return {}
+    read = landed.read_before(landing_removal.oldest_kept(now, keep_days))
+    files = ((LandedFile(**row), batch) for row, batch in read)
+    removed = landing_removal.remove(settings.landing, lake, files, found, now, keep_days)
+    for sentence in removed.sentences:
+        log.info(sentence)
+    return {"landed_files_removed": removed.files, "landed_bytes_removed": removed.stored_bytes}
 
 
 def _record(project: Project, batch: Batch) -> None:

@@ -206,9 +206,9 @@ class LakeBucket:
         return LakeBucketError(
             f"batch {number} in {self._batches} is not that of {self.url}: two folders have added batches, or this is"
             " the bucket of another lake. If it is another one, set HEADROOM_LAKE_URL to a prefix of its own. Else move"
-            f" {self._batches}/{number:06d} and all batches after it away, with warehouse.duckdb, which may have"
-            " counted them, and run again: the batches of the bucket are fetched. What was read from landing files"
-            " into a batch that never got to the bucket is read again."
+            f" {self._batches} away, the whole folder, for its files have rows of several batches. With it move"
+            " warehouse.duckdb, which may have counted them. Then run again: the batches of the bucket are fetched."
+            " What was read from landing files into a batch that never got to the bucket is read again."
         )
 
     def _listed(self, number: int) -> list[StoredFile]:

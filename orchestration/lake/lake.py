@@ -19,9 +19,9 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -35,6 +35,7 @@ from orchestration.lake import (
     compaction,
     deduplication,
     landing,
+    manifests,
     meter_reports,
     parquet,
     prepaid_credit,
@@ -46,7 +47,7 @@ from orchestration.lake.account_copies import Copy, Taken
 from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, Again, literal
 from orchestration.lake.bucket import LakeBucket
-from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.manifests import Batch
 from orchestration.lake.remembered import Known
 from orchestration.lake.sources import Skipped, Source, SourceFile
 from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
@@ -61,26 +62,6 @@ KEPT_AS_THEY_ARE = (Rejection.INVALID_UTF8, Rejection.NOT_TEXT, Rejection.DAMAGE
 KEPT_FROM = "kept_from.parquet"
 SINCE_EVER = date(1970, 1, 1)
 """What a lake that keeps everything keeps calls from."""
-
-
-@dataclass
-class Batch:
-    """One committed batch: its manifest."""
-
-    number: int
-    ingested_at: str
-    files: list[LandedFile] = field(default_factory=list)
-    lines: int = 0
-    accepted: int = 0
-    duplicates: int = 0
-    rejected: dict[str, int] = field(default_factory=dict)
-    generation: int = 0
-    """Counts the replays of the quarantine: rows of `rejected.parquet` hold as long as there is no later one."""
-
-    @classmethod
-    def from_json(cls, text: str) -> "Batch":
-        content = json.loads(text)
-        return cls(**{**content, "files": [LandedFile(**file) for file in content["files"]]})
 
 
 class Lake:
@@ -149,8 +130,16 @@ class Lake:
 
     def batches(self, after: int = 0) -> list[Batch]:
         """The committed batches with a number above `after`, oldest first."""
-        names = sorted((path.name for path in self._batches.glob("[0-9]*") if int(path.name) > after), key=int)
-        return [Batch.from_json((self._batches / name / "manifest.json").read_text()) for name in names]
+        return manifests.after(self._batches, after)
+
+    def batch(self, number: int) -> Batch | None:
+        """The committed batch of that number, where it is there."""
+        return manifests.of(self._batches, number)
+
+    def held_in_part(self, origins: Set[str]) -> set[str]:
+        """Those of the contents of which quarantine has a line with fewer bytes than it landed with."""
+        with self._connect() as connection:
+            return quarantine.held_in_part(connection, self._batches, origins, KEPT_AS_THEY_ARE)
 
     def fingerprint(self, number: int) -> str:
         """A text that is another one in a lake whose batch of that number is another one; empty where there is none."""

@@ -5,15 +5,19 @@ are read again from a known one on, which a row without a reason says. What was 
 and refused again where it is still bad. The dbt model stg_rejected_lines has the same rule.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 
 from orchestration.lake import parquet, remembered
 from orchestration.lake.batch import REJECTED_COLUMNS, literal
 from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.remembered import Known
+
+CUT_OFF = "… cut off: "
+"""In a refused line of which only the beginning is kept."""
 
 
 def standing(files: Iterable[Path], generation: int) -> str:
@@ -29,6 +33,20 @@ def standing(files: Iterable[Path], generation: int) -> str:
         )
         where reason is not null and generation = {generation} and not coalesce(line_number >= read_again_from, false)
     )"""
+
+
+def held_in_part(
+    connection: duckdb.DuckDBPyConnection, batches: Path, origins: Set[str], kept_as_they_are: Sequence[str]
+) -> set[str]:
+    """Those contents of which a line was ever refused whose bytes are not all in quarantine."""
+    files = sorted(batches.glob("[0-9]*/rejected*.parquet"))
+    names = ", ".join(literal(str(path)) for path in files)
+    found = connection.execute(
+        f"select distinct origin from read_parquet([{names}], union_by_name = true, hive_partitioning = false)"
+        " where (list_contains(?, reason) or contains(line, ?)) and list_contains(?, origin)",
+        [[str(each) for each in kept_as_they_are], CUT_OFF.strip(), sorted(origins)],
+    ).fetchall()
+    return {origin for (origin,) in found}
 
 
 def read_again(begun: Iterable[LandedFile], files: Sequence[LandedFile], known: Known) -> list[tuple[str, str, int]]:

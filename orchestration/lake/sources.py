@@ -1,4 +1,4 @@
-"""Where event files arrive: folders and buckets. What is there, and its bytes; never written to.
+"""Where event files arrive: folders and buckets. What is there, and its bytes; nothing here writes to them.
 
 What a file's bytes mean is in `content.py`, which of them were read before in `landing.py`.
 """

@@ -18,6 +18,7 @@ takes to be restored; a folder from which 10,000 files a day go has 300,000 reme
 """
 AT_ONCE = 500
 """Values asked for in one query."""
+PAGE = 5_000
 _COLUMNS = [column for column in landed_files.c if column.name not in ("batch", "gone_at")]
 _STAMP = (landed_files.c.path, landed_files.c.stored_bytes, landed_files.c.mtime_ns, landed_files.c.inode)
 
@@ -52,6 +53,27 @@ class LandedFiles:
     def copies(self) -> list[dict[str, Any]]:
         """Those that are there and of which nothing was read, because another one has the same content."""
         return self._where(landed_files.c.copy_of.is_not(None), landed_files.c.gone_at.is_(None))
+
+    def read_before(self, mtime_ns: int) -> Iterator[tuple[dict[str, Any], int]]:
+        """Those in a folder that are there, were read to their end, count, and were last written before that; with
+        their batch.
+        """
+        query = (
+            sa.select(*_COLUMNS, landed_files.c.batch)
+            .where(landed_files.c.mtime_ns < mtime_ns, landed_files.c.gone_at.is_(None), landed_files.c.is_complete)
+            .where(landed_files.c.damage.is_(None), landed_files.c.copy_of.is_(None))
+            .where(~landed_files.c.path.contains("://"))
+            .order_by(landed_files.c.path)
+            .limit(PAGE)
+        )
+        last = ""
+        while True:  # page by page: after years of landing there are millions
+            with self._ledger.reading() as connection:
+                rows = [dict(row._mapping) for row in connection.execute(query.where(landed_files.c.path > last))]
+            yield from ((row, row.pop("batch")) for row in rows)
+            if len(rows) < PAGE:
+                return
+            last = rows[-1]["path"]
 
     def settle(self, gone: Collection[str], back: Collection[str], now: datetime) -> None:
         """Remember which paths are gone since now, and which are there again; forget what is gone for long."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import duckdb
 
 from orchestration.lake.batch import CALL_COLUMNS
-from orchestration.lake.lake import Batch, Lake
+from orchestration.lake.lake import Lake
+from orchestration.lake.manifests import Batch
 from tests.bench import ingest
 from tests.bench.measure import BIN, Row, python, timed, write_events
 

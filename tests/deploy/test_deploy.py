@@ -296,7 +296,7 @@ def test_chart_values_are_of_the_same_system() -> None:
     assert ["-m", "orchestration.definitions"] == deployment["codeServerArgs"] == code[7:9]
     assert [str(deployment["port"]), deployment["name"]] == [code[6], code[10]]
     assert deployment["sidecarContainers"][0]["command"] == collector
-    assert deployment["initContainers"][0]["command"] == shlex.split(SERVICES["migrate"]["command"][2].split(";")[0])
+    assert deployment["initContainers"][0]["command"] == SERVICES["migrate"]["command"]
     assert all(each["volumeMounts"] == [{"name": "data", "mountPath": "/data"}] for each in containers)
     image = deployment["image"]
     assert {each["image"] for each in containers[1:]} == {f"{image['repository']}:{image['tag']}"}

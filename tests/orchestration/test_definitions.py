@@ -271,6 +271,7 @@ def test_sensor_that_sends_starts_by_itself_only_in_production(data: Path, monke
             "heartbeat_sensor": dg.DefaultSensorStatus.STOPPED,  # HEADROOM_HEARTBEAT_URL is not set
             "run_failure_alert_sensor": dg.DefaultSensorStatus.RUNNING,
             "notices_sensor": status,
+            "history_sensor": dg.DefaultSensorStatus.RUNNING,
             "stripe_errors_sensor": status,
         }
 

@@ -19,7 +19,8 @@ from filelock import FileLock
 
 from orchestration.lake.account_files import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, QUARANTINE_COLUMNS
-from orchestration.lake.lake import SINCE_EVER, Batch, Lake
+from orchestration.lake.lake import SINCE_EVER, Lake
+from orchestration.lake.manifests import Batch
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
 from orchestration.lake.prepaid_credit import PREPAID_CREDIT_COLUMNS
 from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS

@@ -1,5 +1,6 @@
 """Ingestion as Dagster runs it: how old the newest call is, few files of many, and the lake's bucket."""
 
+import os
 import shutil
 import socket
 from datetime import timedelta
@@ -10,6 +11,7 @@ from typing import Any
 import dagster as dg
 import duckdb
 import pytest
+import sqlalchemy as sa
 from filelock import FileLock
 from typer.testing import CliRunner
 
@@ -20,6 +22,8 @@ from orchestration.defs.ingest import ingest, judge_age
 from orchestration.defs.resources import Project
 from orchestration.lake import compaction
 from orchestration.lake.bucket import LakeBucketError
+from orchestration.ledger.ledger import Ledger
+from orchestration.ledger.tables import landed_files
 from tests.orchestration.lake.world import World
 from tests.support.builders import NOW, land, make_event, make_quota
 
@@ -54,6 +58,34 @@ def test_machine_that_lost_its_lake_goes_on_where_the_bucket_ends(
     assert ingested() == 1
     assert sorted(path.name for path in (lake / "batches").iterdir()) == ["000000", "000001", "000002"]
     assert "has every batch" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
+
+
+def test_landed_files_go_and_are_forgotten_where_days_are_set(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def on(day: int, keep: int | None = 2) -> dict[str, Any]:
+        monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(days=day)).isoformat())
+        monkeypatch.setenv("HEADROOM_LANDING_KEEP_DAYS", str(keep or ""))
+        result = dg.materialize([ingest], resources={"project": Project()})
+        [event] = result.asset_materializations_for_node("ingest")[:1]
+        return {name: each.value for name, each in event.metadata.items() if "removed" in name}
+
+    def remembered() -> list[str]:
+        ledger = Ledger(Project().settings.ledger_url)
+        with ledger.reading() as connection:
+            return list(connection.execute(sa.select(landed_files.c.path)).scalars())
+
+    path = land(data / "landing", "a.ndjson", make_event(uuid="1"))
+    os.utime(path, (NOW.timestamp(), NOW.timestamp()))
+    assert on(0) == {"landed_files_removed": 0, "landed_bytes_removed": 0}
+    size = path.stat().st_size
+    assert on(3, keep=None) == {}
+    assert on(4) == {"landed_files_removed": 1, "landed_bytes_removed": size}
+    assert not path.exists()
+    on(5)
+    assert remembered() == ["a.ndjson"]
+    land(data / "landing", "b.ndjson", make_event(uuid="2"))
+    on(36)  # 30 days after it was missed, with the first run that reads something after it
+    assert remembered() == ["b.ndjson"]
+    assert World(data).calls() == ["1", "2"]
 
 
 def test_first_file_of_accounts_in_latin_1_fails_the_run_with_a_sentence(data: Path) -> None:

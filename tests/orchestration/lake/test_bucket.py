@@ -259,12 +259,33 @@ def test_writer_that_is_between_look_and_put_loses_the_number(machine: Machines,
     with pytest.raises(LakeBucketError, match=r"batch 1 in .*first/lake/batches is not that of s3://usage/lake"):
         first.ingest()
     claim(first)
-    with pytest.raises(LakeBucketError, match=r"move .*batches/000001 and all batches after it away"):
+    with pytest.raises(LakeBucketError, match=r"move .*first/lake/batches away, the whole folder"):
         first.ingest()
 
-    (first.lake.root / "batches/000001").rename(first.root / "away")  # as the message says
+    (first.lake.root / "batches").rename(first.root / "away")  # as the message says
     [batch] = first.ingest()
     assert (batch.number, first.events()) == (2, ["1", "another"])
+
+
+def test_advice_for_a_batch_that_differs_loses_no_row_that_moved(
+    machine: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compaction, "FILES", 2)
+    first = machine("first")
+    for uuid in "123":
+        machine.land(f"{uuid}.ndjson", make_event(uuid=uuid))
+        first.ingest()
+    with first.lake.writing():
+        assert first.lake.compact(nullcontext()) == 3  # all rows are in the folder of the last batch
+    shutil.rmtree(machine.landing)
+    manifest = first.lake.root / "batches/000003/manifest.json"
+    manifest.write_text(manifest.read_text().replace('"lines": 1', '"lines": 2'))
+    with pytest.raises(LakeBucketError, match=r"batch 3 .*move .*batches away, the whole folder"):
+        first.ingest()
+
+    (first.lake.root / "batches").rename(first.root / "away")
+    first.ingest()
+    assert first.events() == ["1", "2", "3"]
 
 
 def test_of_two_that_begin_at_once_one_is_the_writer(machine: Machines, wire: Wire) -> None:

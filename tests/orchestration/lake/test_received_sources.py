@@ -4,7 +4,7 @@ import json
 from datetime import timedelta
 from typing import Any
 
-from orchestration.lake.lake import Batch
+from orchestration.lake.manifests import Batch
 from tests.orchestration.lake.world import World
 from tests.support.builders import NOW, make_event
 

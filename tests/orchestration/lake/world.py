@@ -9,8 +9,9 @@ from typing import Any
 import duckdb
 
 from orchestration.lake import quarantine
-from orchestration.lake.lake import BATCH_BYTES, Batch, Lake
+from orchestration.lake.lake import BATCH_BYTES, Lake
 from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.manifests import Batch
 from orchestration.lake.sources import Folder, Skipped, Source
 from tests.support.builders import NOW, land
 

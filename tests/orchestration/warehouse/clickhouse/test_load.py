@@ -29,7 +29,8 @@ from pydantic import SecretStr
 
 from orchestration import settings
 from orchestration.lake.batch import CALL_COLUMNS
-from orchestration.lake.lake import Batch, Lake
+from orchestration.lake.lake import Lake
+from orchestration.lake.manifests import Batch
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
 from orchestration.warehouse.clickhouse import load as clickhouse_load
