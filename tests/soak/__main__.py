@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -25,12 +25,14 @@ from tests.soak.month import HOUR, RECOVERY, START, ZONE, Code, Month
 
 STORAGES = ("sqlite", "postgres")
 DAYS = 30
-EVERY = 3
+EVERY = 4
 """Of so many hours one is visited, and each morning."""
 MINUTES = 19.0
-DISK = "300m"
-OLDER = (timedelta(days=5), timedelta(hours=12))
-"""Than the newest commit: the versions that run first, for two days each."""
+DISK_BYTES = 3 * 2**30
+SETTLED = timedelta(hours=3)
+"""After the commit that made the layout which `machine.py` knows, the oldest version is taken. A second one is half as
+old; each runs for two days.
+"""
 
 
 def planned() -> list[datetime]:
@@ -43,9 +45,11 @@ def versions(folder: Path) -> tuple[list[Code], str]:
     """What is installed in the course of the month, and why there is no older version where there is none."""
     found, since = [], START
     try:
+        built = _git("log", "-1", "--format=%cI", "--diff-filter=A", "--", "orchestration/warehouse/dbt_worker.py")
+        oldest = datetime.fromisoformat(built) + SETTLED
         newest = datetime.fromisoformat(_git("log", "-1", "--format=%cI"))
-        for older in OLDER:
-            commit = _git("log", "-1", "--format=%H", f"--before={(newest - older).isoformat()}")
+        for moment in (oldest, oldest + (newest - oldest) / 2):
+            commit = _git("log", "-1", "--format=%H", f"--before={moment.isoformat()}")
             if commit and commit not in [each.name for each in found]:
                 code = folder / commit[:8]
                 code.mkdir(parents=True)
@@ -68,18 +72,23 @@ def _git(*arguments: str) -> str:
 
 
 @contextmanager
-def small_disk(folder: Path) -> Iterator[str]:
-    """A disk of its own for the folder, which others can fill; why there is none, where it cannot be made."""
+def disk(folder: Path) -> Iterator[tuple[Callable[[int | None], object], str]]:
+    """A disk of its own for the folder: what changes its size; or why there is none, where it cannot be made."""
     folder.mkdir()
+
+    def resize(size: int | None) -> None:
+        options = f"remount,size={size or DISK_BYTES}"
+        subprocess.run(["mount", "-o", options, str(folder)], check=True, capture_output=True)
+
     try:
-        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK},mode=755", "tmpfs", str(folder)]
+        command = ["mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES},mode=755", "tmpfs", str(folder)]
         subprocess.run(command, check=True, capture_output=True, text=True)
     except (OSError, subprocess.CalledProcessError) as error:
         said = getattr(error, "stderr", "") or str(error)
-        yield f"a disk of its own needs the right to mount one: {said.strip()}"
+        yield resize, f"a disk of its own needs the right to mount one: {said.strip()}"
         return
     try:
-        yield ""
+        yield resize, ""
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=False)
 
@@ -93,7 +102,7 @@ def go_through(storage: str, seed: int, minutes: float) -> tuple[Counter[str], l
         clock = Clock(folder, START)
         installed, no_older = versions(folder / "code")
         with (
-            small_disk(folder / "data") as no_disk,
+            disk(folder / "data") as (resize, no_disk),
             FakeSlack() as slack,
             FakeStripe() as stripe,
             server(storage, clock) as database,
@@ -102,6 +111,7 @@ def go_through(storage: str, seed: int, minutes: float) -> tuple[Counter[str], l
             left_out += [f"{storage}: no upgrade: {no_older}"] * bool(no_older)
             left_out += [f"{storage}: the disk was never full: {no_disk}"] * bool(no_disk)
             if not no_disk:
+                month.resize = resize
                 chance = month.chance("disk", START)
                 month.full_disks = frozenset(chance.sample([at for at in moments if at.day in range(8, 27)], 2))
             try:

@@ -14,7 +14,7 @@ import os
 import random
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from orchestration.ledger.ledger import Ledger, State
 from orchestration.warehouse import published_copy
 from tests.e2e.program import INHERITED, SLACK_TOKEN, STRIPE_KEY
 from tests.fakes.postgres import Postgres
@@ -39,7 +40,6 @@ ZONE = "America/New_York"
 ACCOUNTS = ("acme", "beta", "gamma", "delta")
 CUSTOMERS = {"acme": "cus_acme", "beta": "cus_beta", "gamma": "cus_acme", "delta": "cus_delta"}
 FAULTS = [LOST_BEFORE, LOST_AFTER, CUT_OFF_AFTER]
-WAITING = ("prepared", "sending", "failed")
 WORK_SECONDS = 900.0
 """No run works for so long; it only ends a soak that hangs."""
 LOOKS = 12
@@ -99,6 +99,8 @@ class Month:
         """Events that the collector did not take: sent again, with their ids."""
         self.full_disks = frozenset[datetime]()
         """Visits at which others take all of the data folder's disk."""
+        self.resize: Callable[[int | None], object] = lambda _: None
+        """Makes that disk so large, or as large as it was."""
         self.data, self.landing = folder / "data", folder / "landing"
         self.data.mkdir(exist_ok=True)
         self.landing.mkdir()
@@ -145,7 +147,6 @@ class Month:
         ]
         header = "account_id,name,owner,plan,mrr,stripe_customer_id"
         (self.data / "accounts.csv").write_text("\n".join([header, *rows, ""]))
-        land(self.landing, "quotas.ndjson", *(make_quota(name, 400, "2027-02-28T00:00:00Z") for name in ACCOUNTS))
         home = self.data / "dagster"
         home.mkdir()
         (home / "dagster.yaml").write_text(DAGSTER + (ON_POSTGRES if self.postgres else ""))
@@ -178,6 +179,8 @@ class Month:
     def produce(self, until: datetime) -> None:
         """The events of the hours that have passed; some come late, some twice, some over HTTP."""
         lines: list[dict[str, Any]] = []
+        if self.produced == START:
+            land(self.landing, "quotas.ndjson", *(make_quota(name, 400, "2027-02-28T00:00:00Z") for name in ACCOUNTS))
         posted, self.refused = self.refused, []
         while self.produced + HOUR <= until:
             hour, chance = self.produced, self.chance("events", self.produced)
@@ -213,28 +216,28 @@ class Month:
 
     # A visit
 
-    def visit(self, at: datetime, *, calmly: bool = False, trouble: str = "") -> None:
-        """What happens at that moment, until nothing works any more; `calmly` without any trouble."""
+    def visit(self, at: datetime, *, calmly: bool = False, kinds: Sequence[str] = ()) -> None:
+        """What happens at that moment, until nothing works any more: `calmly` nothing bad, or these kills."""
         version = [each for each in self.versions if each.since <= at][-1]
         self.clock.set(at)
         if self.machine is None or self.machine.code != version.folder:
             self.install(version)
         chance = self.chance("trouble", at)
         is_old = version is not self.versions[-1]
-        trouble = "none" if calmly or is_old else trouble or self.trouble(at, chance)
+        trouble = "kill" if kinds else "none" if calmly or is_old else self.trouble(at, chance)
         self.slack.calm()
         self.stripe.calm()
         self.slack.is_down = self.stripe.is_down = False
         local = at.astimezone(ZoneInfo(ZONE))
         if local.hour == 8:
             self.mornings.add(local.date().isoformat())
-        if not calmly:
+        if not (calmly or kinds):
             self.vendors(chance)
         if trouble == "clock":
             self.clock.wrong_by(timedelta(minutes=chance.choice([-150, -45, -5, 5, 45])))
         with self.full_disk(chance) if trouble == "disk" else nullcontext():
             self.produce(at)
-            self.settle(chance, trouble)
+            self.settle(chance, trouble, kinds)
         self.clock.wrong_by(timedelta())
         self.tally["hours: visited"] += 1
 
@@ -253,7 +256,7 @@ class Month:
         if happens == "stripe fault":
             self.stripe.then(*[chance.choice([*FAULTS, FAILED_BEFORE, FAILED_AFTER])] * 2)
 
-    def settle(self, chance: random.Random, trouble: str) -> None:
+    def settle(self, chance: random.Random, trouble: str, kinds: Sequence[str]) -> None:
         """Looks until no run works or waits; one trouble falls somewhere in it."""
         assert self.machine
         for _ in range(LOOKS):
@@ -266,7 +269,7 @@ class Month:
             self.tally["looks: with an error"] += bool(said["failed"])
             if self.machine.working():
                 if trouble in ("kill", "postgres"):
-                    self.disturb(chance, trouble)
+                    self.disturb(chance, trouble, kinds)
                     trouble = "none"
                 machine = self.machine
                 wait_until(lambda: not machine.working(), WORK_SECONDS)  # noqa: B023 - waits here
@@ -275,7 +278,7 @@ class Month:
             self.clock.set(self.clock.now() + timedelta(seconds=35))  # sensors look every 30
         self.tally["hours: where something still waited"] += 1
 
-    def disturb(self, chance: random.Random, trouble: str) -> None:
+    def disturb(self, chance: random.Random, trouble: str, kinds: Sequence[str]) -> None:
         """Something breaks when what works has worked for so long, or at its end."""
         assert self.machine
         self.wait_for_work(chance.uniform(0, TYPICAL_SECONDS))
@@ -283,7 +286,7 @@ class Month:
             self.postgres.restart()
             self.tally["happened: Postgres crashed and came back"] += 1
         else:
-            kinds = chance.choice(KILLS)
+            kinds = kinds or chance.choice(KILLS)
             if self.machine.kill(*kinds):
                 self.tally[f"killed: {' and '.join(kinds)}"] += 1
 
@@ -296,17 +299,13 @@ class Month:
     @contextmanager
     def full_disk(self, chance: random.Random) -> Iterator[None]:
         """Of the data folder: all but a little is taken by others."""
-        ballast, left = self.data / "ballast", chance.choice([0, 4_096, 200_000, 3_000_000])
-        with ballast.open("wb") as file, suppress(OSError):
-            file.truncate(0)
-            while shutil.disk_usage(self.data).free > left:
-                file.write(bytes(min(2**20, max(4_096, shutil.disk_usage(self.data).free - left))))
-                file.flush()
+        left = chance.choice([0, 16_384, 200_000, 3_000_000])
+        self.resize(shutil.disk_usage(self.data).used + left)
         self.tally["happened: the disk was full"] += 1
         try:
             yield
         finally:
-            ballast.unlink()
+            self.resize(None)
 
     # The end
 
@@ -352,8 +351,11 @@ class Month:
         self.tally["I3: mornings with a digest"] = len(self.mornings)
         said = self.machine.look()
         found += [f"run {run} of {job} is still {status}" for run, job, status in said["in_progress"]]
-        listed = self.machine.command("orchestration.cli.main", "deliveries").splitlines()
-        found += [f"delivery {line}" for line in listed if any(state in line for state in WAITING)]
+        ledger = Ledger(self._environment.get("HEADROOM_LEDGER_URL") or f"sqlite:///{self.data / 'ledger.sqlite'}")
+        found += [
+            f"delivery {each.key} is {each.state}" for each in ledger.deliveries() if each.state is not State.SENT
+        ]
+        ledger.close()
         return found
 
 

@@ -1,4 +1,4 @@
-"""The short form of `make soak`: three days of one installation, visited six times, whose processes are killed."""
+"""The short form of `make soak`: a morning of one installation, whose server and run are killed together."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -9,15 +9,14 @@ from orchestration.settings import PROJECT_ROOT
 from tests.fakes.slack import FakeSlack
 from tests.fakes.stripe import FakeStripe
 from tests.soak.clock import Clock, NoClockError
-from tests.soak.month import START, Code, Month
+from tests.soak.month import HOUR, START, Code, Month
 
 SEED = 4
-MORNING = START + timedelta(hours=13, minutes=6)
-"""8:06 in New York."""
+MORNING = START + 13 * HOUR
+"""8am in New York."""
 
 
-def test_killed_processes_leave_counts_stripe_and_messages_right(tmp_path: Path) -> None:
-    tmp_path.chmod(0o755)
+def test_run_killed_with_its_server_leaves_all_figures_right(tmp_path: Path) -> None:
     try:
         clock = Clock(tmp_path, START)
     except NoClockError as error:
@@ -25,9 +24,9 @@ def test_killed_processes_leave_counts_stripe_and_messages_right(tmp_path: Path)
     with FakeSlack() as slack, FakeStripe() as stripe:
         month = Month(SEED, tmp_path, slack, stripe, [Code("now", PROJECT_ROOT, START)], clock=clock)
         try:
-            month.visit(MORNING, trouble="kill")
-            month.recover(MORNING, hours=[1])
+            month.visit(START, calmly=True)  # schedules tick from the first look on
+            month.visit(MORNING + timedelta(minutes=1), kinds=["server", "run"])
+            assert month.tally["killed: server and run"] == 1
             assert month.wrong() == []
-            assert sum(number for name, number in month.tally.items() if name.startswith("killed: "))
         finally:
             month.end()
