@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # In the order of the files, the end-to-end ones before the many small ones: no core waits for a long file at the end.
 ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: run demo test coverage test-clients test-clickhouse test-clickhouse-units billing-faults soak lint fmt docs picture bench lock \
+.PHONY: run demo test coverage test-clients test-clickhouse test-clickhouse-units test-kills billing-faults soak lint fmt docs picture bench lock \
 	audit clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
@@ -35,6 +35,9 @@ test-clickhouse: .venv/ready
 
 test-clickhouse-units: .venv/ready ## the unit tests of the models there; minutes
 	$(BIN)/python -m pytest tests/dbt_project -m clickhouse_units -rs
+
+test-kills: .venv/ready ## code server, daemon and run killed in every combination, on SQLite and Postgres; minutes
+	$(BIN)/python -m pytest tests/deploy -m kills -rs
 
 billing-faults: .venv/ready ## random weeks of billing with faults, and a table of what happened; SEEDS=300
 	@$(BIN)/python -m tests.billing_faults $(SEEDS)

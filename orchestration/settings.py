@@ -124,6 +124,11 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s<>|]+$",
         description="where people open Dagster's UI, for links in messages",
     )
+    heartbeat_url: SecretStr | None = Field(
+        None,
+        alias="HEADROOM_HEARTBEAT_URL",
+        description="of a monitor, asked for after each good hourly run and the digest; without: nothing is",
+    )
     templates: Path | None = Field(
         None, alias="HEADROOM_TEMPLATES", description="folder with templates in place of Headroom's own"
     )
@@ -313,6 +318,13 @@ class Settings(BaseSettings):
                 "use postgresql://user:password@host:5432/database, and in the password %40 for @, %3A for :,"
                 " %2F for /, %25 for %, %23 for #, %3F for ?"
             )
+        return value
+
+    @field_validator("heartbeat_url")
+    @classmethod
+    def _is_web_address(cls, value: SecretStr | None) -> SecretStr | None:
+        if value and not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[!-~]*)?", value.get_secret_value()):
+            raise ValueError("use the address that your monitor gives you, https://host/path")
         return value
 
     @field_validator("clickhouse_url")

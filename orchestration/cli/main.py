@@ -76,6 +76,11 @@ def run_job(
     gc.disable()  # a short-lived process: collecting while Dagster loads costs most of a second
     outcome = run.run(config, only)
     tables.print_run(config, outcome)
+    if outcome.is_success and only is None and config.heartbeat_url:
+        from orchestration.channels import heartbeat
+
+        if problem := heartbeat.send(config.heartbeat_url.get_secret_value()):
+            print_error(problem)
     if not outcome.is_success:
         gc.collect()  # a failure keeps its connections, and their library complains of that at exit
         raise typer.Exit(1)
@@ -224,14 +229,19 @@ def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not 
 
 
 @app.command("doctor")
-def examine() -> None:
+def examine(
+    strict: Annotated[
+        bool, typer.Option("--strict", help="for cron: print only what is wrong or missing, and exit 1 if anything is")
+    ] = False,
+) -> None:
     """Whether all that a run needs is there and well, and what to do if not. Exit status 1 if something is needed."""
     from orchestration.cli import doctor
 
     is_well = True
     for finding in doctor.examine(_settings()):
-        print_findings([finding])
-        is_well &= not (finding.problem and finding.is_needed)
+        if finding.problem or not strict:
+            print_findings([finding])
+        is_well &= not (finding.problem and (finding.is_needed or strict))
     if not is_well:
         raise typer.Exit(1)
 

@@ -154,11 +154,16 @@ def make_dagster_home(config: Settings) -> None:
         )
 
 
-def last_heartbeat() -> datetime | None:
-    """When a daemon last said that it lives; None where none ever did. Dagster's own storage is asked."""
+def dagster_instance() -> "dg.DagsterInstance":
+    """Dagster's storage, to be read and closed."""
     import dagster as dg
 
-    with dg.DagsterInstance.get() as instance:
+    return dg.DagsterInstance.get()
+
+
+def last_heartbeat() -> datetime | None:
+    """When a daemon last said that it lives; None where none ever did. Dagster's own storage is asked."""
+    with dagster_instance() as instance:
         beats = instance.get_daemon_heartbeats().values()
         return max((datetime.fromtimestamp(beat.timestamp, UTC) for beat in beats), default=None)
 

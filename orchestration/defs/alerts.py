@@ -10,11 +10,13 @@ from typing import Any
 
 import dagster as dg
 
+from orchestration.defs import overdue
 from orchestration.defs.digest import freeze
 from orchestration.defs.resources import Project, clock
 from orchestration.ledger.ledger import State
 from orchestration.ledger.outbox import deliver
 from orchestration.messages import failures
+from orchestration.messages import overdue as wording
 from orchestration.messages.failures import Failure
 from orchestration.messages.message import Message
 from orchestration.usage.periods import latest_digest_date
@@ -71,7 +73,14 @@ def tell_what_fails(project: Project, instance: dg.DagsterInstance, jobs: Iterab
         if newest and newest[0].dagster_run.status is Status.FAILURE:
             failing[job] = datetime.fromtimestamp(newest[0].end_time or newest[0].update_timestamp.timestamp(), UTC)
     waiting = len(ledger.waiting("slack", f"{settings.env}|"))
-    return tell(project, failures.morning(failing, waiting, on, settings.now(), settings.zone))
+    late = [each.sentence for each in overdue.find(settings, ledger, instance, settings.now())]
+    return tell(project, failures.morning(failing, waiting, on, settings.now(), settings.zone, late))
+
+
+def tell_what_is_overdue(project: Project, instance: dg.DagsterInstance, now: datetime) -> None:
+    """Hourly runs of which none has succeeded for two periods, and a digest that did not come: each once."""
+    for each in overdue.find(project.settings, project.ledger(), instance, now):
+        tell(project, wording.notice(each))
 
 
 def tell(project: Project, notice: Message) -> State:

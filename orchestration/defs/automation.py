@@ -5,7 +5,7 @@ effect on others start by themselves in production only; elsewhere they are visi
 """
 
 import hashlib
-from datetime import timedelta
+from datetime import date, timedelta
 
 import dagster as dg
 
@@ -14,14 +14,15 @@ from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.meters import gauges
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs import interrupted
-from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails
+from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails, tell_what_is_overdue
 from orchestration.defs.digest import deliver_waiting, stale_key
+from orchestration.defs.heartbeat import build_heartbeat_sensor
 from orchestration.defs.notices import BY_KIND, KINDS
 from orchestration.defs.resources import Project, clock
 from orchestration.ledger.engines import BusyError
 from orchestration.messages.digest import digest_key
 from orchestration.messages.wording import is_stale
-from orchestration.usage.periods import DIGEST_HOUR, latest_digest_date
+from orchestration.usage.periods import DIGEST_HOUR, digest_due_at, latest_digest_date
 from orchestration.warehouse import queries
 from orchestration.warehouse.published_copy import NothingPublishedError
 
@@ -95,10 +96,11 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         default_status=status,
         description=(
             "Digests, and replies in their threads, that Slack refused or that are in doubt: tried again 5, 10, 20, 40…"
-            " minutes after they were decided. And the whole job, once a digest that stale data held up can be made."
+            " minutes after they were decided. And the whole job, where the digest waits for fresh data, or its run"
+            " failed: with each new figures, until it is decided."
         ),
     )
-    def waiting_digests_schedule() -> list[dg.RunRequest] | dg.SkipReason:
+    def waiting_digests_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         ledger, prefix, now = project.ledger(), digest_key(settings.env, ""), settings.now()
         requests = []
         for delivery in filter(None, map(ledger.delivery, ledger.waiting("slack", prefix))):
@@ -112,9 +114,15 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
                     )
                 )
         on = latest_digest_date(now, settings.zone).isoformat()
-        if ledger.delivery(stale_key(settings.env, on)) and not ledger.delivery(digest_key(settings.env, on)):
-            quality = queries.data_quality(settings.published)
-            if not is_stale(quality, settings.stale_after_hours):
+        if not ledger.delivery(digest_key(settings.env, on)) and (
+            ledger.delivery(stale_key(settings.env, on)) or _has_failed(context.instance, on)
+        ):
+            try:
+                quality = queries.data_quality(settings.published)
+            except NothingPublishedError:
+                return requests or dg.SkipReason("nothing is published yet")
+            is_of_the_day = quality["as_of"] >= digest_due_at(date.fromisoformat(on), settings.zone)
+            if is_of_the_day and not is_stale(quality, settings.stale_after_hours):
                 requests.append(dg.RunRequest(run_key=f"{on}|fresh|{quality['as_of'].isoformat()}", partition_key=on))
         return requests or dg.SkipReason("no digest is waiting")
 
@@ -171,6 +179,12 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     ]
 
 
+def _has_failed(instance: dg.DagsterInstance, on: str) -> bool:
+    """Whether the newest run for the digest of that day failed."""
+    of_day = dg.RunsFilter(job_name=daily_job.name, tags={"dagster/partition": on})
+    return any(run.status is dg.DagsterRunStatus.FAILURE for run in instance.get_runs(filters=of_day, limit=1))
+
+
 @dg.sensor(
     job=refresh_job,
     minimum_interval_seconds=30,
@@ -217,14 +231,16 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         minimum_interval_seconds=300,
         default_status=dg.DefaultSensorStatus.RUNNING if is_production else dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Brings notices to their end that Slack refused or that are in doubt, and each morning tells the data team"
-            " which jobs are still failing. Starts no run."
+            "Brings notices to their end that Slack refused or that are in doubt. Alerts the data team when no hourly"
+            " run succeeds for two hours or the digest does not come, and each morning of jobs that still fail. Starts"
+            " no run."
         ),
     )
     def notices_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
         for kind in KINDS:
             deliver_waiting(project, project.slack(), f"{settings.env}|{kind}|", context.log)
         tell_what_fails(project, context.instance, [job.name for job in JOBS])
+        tell_what_is_overdue(project, context.instance, clock())
         return dg.SkipReason("notices never start a run")
 
     @dg.sensor(
@@ -248,4 +264,11 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
             context.log.error(sentence)
         return dg.SkipReason(f"{len(told):,} rejections since the last look")
 
-    return [landing_sensor, interrupted_runs_sensor, run_failure_alert_sensor, notices_sensor, stripe_errors_sensor]
+    return [
+        landing_sensor,
+        interrupted_runs_sensor,
+        run_failure_alert_sensor,
+        notices_sensor,
+        build_heartbeat_sensor(project),
+        stripe_errors_sensor,
+    ]

@@ -85,6 +85,14 @@ def is_under_way(instance: dg.DagsterInstance, job: str, now: datetime) -> bool:
     return bool(instance.get_runs(filters=young, limit=1))
 
 
+def too_old(instance: dg.DagsterInstance, now: datetime) -> list[dg.RunRecord]:
+    """Runs that have begun and are older than any run can be. Dagster's daemon closes them, where it runs."""
+    begun = [*IN_PROGRESS[2:], dg.DagsterRunStatus.CANCELING]
+    return list(
+        instance.get_run_records(filters=dg.RunsFilter(statuses=begun, created_before=now - MAX_RUNTIME), limit=10)
+    )
+
+
 def _left(folder: Path, instance: dg.DagsterInstance) -> Iterator[tuple[Path, dg.DagsterRun | None]]:
     """Each file that no process holds, locked while the caller looks at it, with its run where that is in progress."""
     try:

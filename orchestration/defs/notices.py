@@ -18,7 +18,7 @@ from orchestration.defs.digest import STALE, crossing_row, deliver_waiting, done
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger import restored
 from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
-from orchestration.messages import critical, crossings, invoices, monthly, weekly
+from orchestration.messages import critical, crossings, invoices, monthly, overdue, weekly
 from orchestration.messages.message import Message
 from orchestration.warehouse import published_copy, queries
 
@@ -190,5 +190,5 @@ def _invoice_message(problem: CertificateProblem) -> Message:
 
 BY_KIND = {"weekly": weekly_digest, "monthly": monthly_digest, "critical": critical_alert}
 """The assets that send notices, by what their keys begin with. Jobs and the code location take them from here."""
-KINDS = (*BY_KIND, invoices.KIND, "run_failure", "failing", STALE)
+KINDS = (*BY_KIND, invoices.KIND, "run_failure", "failing", overdue.KIND, STALE)
 """What any notice's key begins with."""

@@ -48,11 +48,21 @@ def audience(owners: Iterable[str], audiences: Iterable[str]) -> str:
     return min(teams & known, default=DEFAULT_AUDIENCE)
 
 
-def morning(failing: Mapping[str, datetime], waiting: int, on: date, now: datetime, zone: ZoneInfo) -> Message:
-    """The daily line: jobs that failed and have not succeeded since, by when their newest run failed."""
+def morning(
+    failing: Mapping[str, datetime],
+    waiting: int,
+    on: date,
+    now: datetime,
+    zone: ZoneInfo,
+    overdue: Sequence[str] = (),
+) -> Message:
+    """The daily line: jobs that failed and have not succeeded since, by when their newest run failed, and what is
+    overdue.
+    """
     at = now.astimezone(zone)
     jobs = ", ".join(f"{job} (last {since.astimezone(zone):%d %b %H:%M})" for job, since in sorted(failing.items()))
-    headline = f"Still failing: {jobs}." if jobs else "Nothing is left failed."
+    lines = [*([f"Still failing: {jobs}."] if jobs else []), *overdue]
+    headline = " ".join(lines) or "Nothing is left failed."
     if waiting:
         headline += f" {counted(waiting, 'message')} not sent yet: `headroom deliveries` says why."
     return Message(

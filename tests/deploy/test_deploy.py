@@ -24,6 +24,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from orchestration.collector.metrics import Metrics
 from orchestration.collector.metrics_page import page
+from orchestration.defs import interrupted
 from orchestration.settings import PROJECT_ROOT, Settings
 from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS, free_port, wait_until
 
@@ -146,6 +147,7 @@ def test_runs_queue_for_the_one_place_and_are_not_started_again(tmp_path: Path) 
         assert not instance.run_retries_enabled
         assert not instance.telemetry_enabled
         assert instance.run_monitoring_enabled
+        assert instance.run_monitoring_max_runtime_seconds == interrupted.MAX_RUNTIME.total_seconds()
 
 
 class Started:
@@ -301,6 +303,7 @@ def test_chart_values_are_of_the_same_system() -> None:
     assert SERVICES["code"]["image"] == f"headroom:{image['tag']}"
     assert set(deployment["env"]) <= VARIABLES
     assert deployment["deploymentStrategy"] == {"type": "Recreate"}
+    assert values["dagsterDaemon"]["runMonitoring"]["enabled"]
     assert values["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]["maxConcurrentRuns"] == 1
     launcher = values["runLauncher"]["config"]["customRunLauncher"]
     assert getattr(dg, launcher["class"]) is dg.DefaultRunLauncher

@@ -218,6 +218,8 @@ def test_sensor_that_sends_starts_by_itself_only_in_production(data: Path, monke
         sensors = {sensor.name: sensor.default_status for sensor in headroom().get_repository_def().sensor_defs}
         assert sensors == {
             "landing_sensor": dg.DefaultSensorStatus.RUNNING,
+            "interrupted_runs_sensor": dg.DefaultSensorStatus.RUNNING,
+            "heartbeat_sensor": dg.DefaultSensorStatus.STOPPED,  # HEADROOM_HEARTBEAT_URL is not set
             "run_failure_alert_sensor": dg.DefaultSensorStatus.RUNNING,
             "notices_sensor": status,
             "stripe_errors_sensor": status,

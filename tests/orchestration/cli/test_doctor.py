@@ -23,12 +23,13 @@ from typer.testing import CliRunner
 from orchestration import settings
 from orchestration.billing.invoicing import Invoicing, SubscriptionPeriod
 from orchestration.billing.meter_ledger import meter_ledger
-from orchestration.cli import doctor, run
+from orchestration.cli import doctor, doctor_runs, run
 from orchestration.cli.main import app
 from orchestration.lake import landing
 from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Folder
 from orchestration.ledger.ledger import Ledger
+from orchestration.usage.findings import Finding
 from orchestration.warehouse import published_copy
 from tests.fakes.slack import FakeSlack
 from tests.support.builders import land, make_event
@@ -295,6 +296,47 @@ def test_doctor_looks_for_the_heartbeat_of_the_daemon(
     with dg.DagsterInstance.get() as instance:
         instance.add_daemon_heartbeat(DaemonHeartbeat(time.time() - seconds, "SENSOR", "one", []))
     assert said in examine(status)
+
+
+def test_doctor_says_which_runs_were_killed_hang_or_are_overdue(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = datetime.now(UTC)
+    config = settings.load()
+    config.export()
+    run.make_dagster_home(config)
+    with dg.DagsterInstance.get() as instance:
+        for run_id, status in (("killed00", dg.DagsterRunStatus.STARTED), ("hangs000", dg.DagsterRunStatus.STARTING)):
+            instance.add_run(dg.DagsterRun("hourly_job", run_id=run_id, status=status))
+        (data_folder / "runs").mkdir()
+        (data_folder / "runs" / "killed00").touch()  # as a process leaves it that held its lock
+    said = examine()
+    killed = "missing run killed00 of hourly_job: was killed, and its place in the queue is not free yet: `headroom ui`"
+    assert killed in said
+    assert "hangs000" not in said
+
+    class Tomorrow(datetime):
+        now = staticmethod(lambda _: now + timedelta(days=1))  # type: ignore[assignment]
+
+    monkeypatch.setattr(doctor_runs, "datetime", Tomorrow)
+    since = f"is in progress since {now:%d %b %H:%M} UTC, longer than any run: end it in Dagster's UI"
+    assert f"FAILS run hangs000 of hourly_job: {since}" in examine(1)
+    monkeypatch.setenv("HEADROOM_ENV", "production")
+    monkeypatch.delenv("HEADROOM_NOW")
+    assert "FAILS hourly runs: No hourly run has ever succeeded; the first began" in examine(1)
+
+
+def test_strict_doctor_prints_only_what_is_wrong_and_fails_for_anything(
+    data_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HEADROOM_HEARTBEAT_URL", "https://monitor.example/ping/s3cr3t")
+    assert "ok heartbeat: monitor.example hears of each good hourly run, and of the digest" in examine()
+    strict = runner.invoke(app, ["doctor", "--strict"])
+    lines = strict.stdout.splitlines()
+    assert (strict.exit_code, {line.split()[0] for line in lines}) == (1, {"missing"}), strict.stdout
+    monkeypatch.setattr(doctor, "examine", lambda _: iter([Finding("all is well")]))
+    strict = runner.invoke(app, ["doctor", "--strict"])
+    assert (strict.exit_code, strict.output) == (0, "")
 
 
 def test_doctor_goes_on_when_dagsters_storage_is_broken(data_folder: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from orchestration import settings
 from orchestration.cli import run as job
+from orchestration.defs import interrupted
 from tests.fakes.postgres import Postgres
 
 
@@ -15,6 +16,11 @@ def test_storage_of_dagster_follows_the_configuration(data: Path, monkeypatch: p
     path = data / "dagster" / "dagster.yaml"
     job.make_dagster_home(settings.load())
     assert path.read_text() == job.DAGSTER_YAML
+    assert f"max_runtime_seconds: {interrupted.MAX_RUNTIME.total_seconds():.0f}" in job.DAGSTER_YAML
+    for earlier in job.EARLIER_DAGSTER_YAML:
+        path.write_text(earlier)
+        job.make_dagster_home(settings.load())
+        assert path.read_text() == job.DAGSTER_YAML
 
     monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", "postgresql://u:s3cr3t@host/db")
     job.make_dagster_home(settings.load())

@@ -1,6 +1,7 @@
 """The landing sensor: one run for what landed, nothing opened, nothing asked for twice. What waits is tried again."""
 
 import os
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,9 +15,16 @@ from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.defs.automation import build_schedules, landing_sensor
 from orchestration.defs.resources import Project
 from orchestration.ledger.ledger import State
+from tests.orchestration.defs.installation import schedule_context
 from tests.support.builders import NOW, land, make_event
 
 PUBLISHED = datetime(2026, 11, 20, 10, tzinfo=UTC)
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
 
 
 def tick(instance: dg.DagsterInstance, cursor: str | None) -> dg.SensorResult | dg.SkipReason:
@@ -61,7 +69,8 @@ def retried(minutes: int, monkeypatch: pytest.MonkeyPatch) -> list[tuple[str | N
     """(run key, partition) of what the schedule asks for so long after the digest was decided."""
     monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(minutes=minutes)).isoformat())
     [schedule] = [each for each in build_schedules(Project()) if each.name == "waiting_digests_schedule"]
-    outcome = schedule()
+    with dg.DagsterInstance.ephemeral() as instance:
+        outcome = schedule(schedule_context(instance))
     requests = [] if isinstance(outcome, dg.SkipReason) else outcome
     assert all(request.asset_selection == [dg.AssetKey("usage_digest")] for request in requests)
     return [(request.run_key, request.partition_key) for request in requests]
@@ -93,7 +102,7 @@ def test_digest_is_tried_again_until_its_replies_are_sent(data: Path, monkeypatc
 
 
 def test_waiting_digest_is_made_by_the_whole_job_when_data_is_fresh(
-    data: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
 ) -> None:
     monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(hours=2)).isoformat())
     [schedule] = [each for each in build_schedules(Project()) if each.name == "waiting_digests_schedule"]
@@ -101,23 +110,46 @@ def test_waiting_digest_is_made_by_the_whole_job_when_data_is_fresh(
     with ledger.transaction() as connection:
         ledger.prepare(connection, "local|stale_data|2026-11-20", "slack", {}, NOW)
 
+    context = schedule_context(instance)
     publish_quality(data, hours_since_call=26)
-    assert isinstance(schedule(), dg.SkipReason)
+    assert isinstance(schedule(context), dg.SkipReason)
     publish_quality(data, hours_since_call=25)
-    [request] = schedule()
+    [request] = schedule(context)
     assert (request.partition_key, request.asset_selection) == ("2026-11-20", None)
     assert request.run_key == "2026-11-20|fresh|2026-11-20T10:00:00+00:00"
     with ledger.transaction() as connection:
         ledger.prepare(connection, "local|digest|2026-11-20", "slack", {}, NOW + timedelta(hours=2))
-    assert isinstance(schedule(), dg.SkipReason)
+    assert isinstance(schedule(context), dg.SkipReason)
+
+
+def test_digest_whose_run_failed_is_tried_again_with_the_next_figures(
+    data: Path, monkeypatch: pytest.MonkeyPatch, instance: dg.DagsterInstance
+) -> None:
+    monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(hours=2)).isoformat())
+    [schedule] = [each for each in build_schedules(Project()) if each.name == "waiting_digests_schedule"]
+    context = schedule_context(instance)
+    failed = dg.DagsterRun(
+        "daily_job", status=dg.DagsterRunStatus.FAILURE, tags={"dagster/partition": "2026-11-20"}, run_id="failed"
+    )
+    assert isinstance(schedule(context), dg.SkipReason), "it has not failed"
+    instance.add_run(failed)
+    assert isinstance(schedule(context), dg.SkipReason), "nothing is published"
+    publish_quality(data, hours_since_call=0, as_of="2026-11-20 07:05:00")
+    assert isinstance(schedule(context), dg.SkipReason), "its figures are those from before 8am"
+    publish_quality(data, hours_since_call=0)
+    [request] = schedule(context)
+    assert (request.run_key, request.partition_key) == ("2026-11-20|fresh|2026-11-20T10:00:00+00:00", "2026-11-20")
+
+    instance.add_run(dg.DagsterRun("daily_job", status=dg.DagsterRunStatus.STARTED, tags=failed.tags, run_id="again"))
+    assert isinstance(schedule(context), dg.SkipReason), "it is under way"
 
 
 def usage_retries(minutes: int, monkeypatch: pytest.MonkeyPatch) -> str | None:
     """The run key of what the schedule asks for so long after figures were published; None where it does not."""
     monkeypatch.setenv("HEADROOM_NOW", (PUBLISHED + timedelta(minutes=minutes)).isoformat())
     [schedule] = [each for each in build_schedules(Project()) if each.name == "waiting_usage_schedule"]
-    with dg.instance_for_test() as instance:
-        outcome = schedule(dg.build_schedule_context(instance=instance))
+    with dg.DagsterInstance.ephemeral() as instance:
+        outcome = schedule(schedule_context(instance))
     if isinstance(outcome, dg.SkipReason):
         return None
     assert outcome.asset_selection == [dg.AssetKey("stripe_usage")]
@@ -163,10 +195,9 @@ def test_invoices_are_compared_twice_before_they_are_final(data: Path, monkeypat
     assert looks == [[], [], [first], [first, last], [first, last], []]
 
 
-def publish_quality(data: Path, hours_since_call: int) -> None:
+def publish_quality(data: Path, hours_since_call: int, as_of: str = "2026-11-20 10:00:00") -> None:
     with duckdb.connect(str(data / "published.duckdb")) as connection:
         connection.execute(
-            "create or replace table data_quality as"
-            " select timestamp '2026-11-20 10:00:00' as as_of, ? as hours_since_call",
-            [hours_since_call],
+            "create or replace table data_quality as select ?::timestamp as as_of, ? as hours_since_call",
+            [as_of, hours_since_call],
         )

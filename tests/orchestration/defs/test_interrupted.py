@@ -1,9 +1,11 @@
 """Runs whose process was killed: closed at the next look, those of living processes never; each started once more."""
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
@@ -11,6 +13,7 @@ import pytest
 
 from orchestration import settings
 from orchestration.cli import run as job
+from orchestration.cli.run import PID_TAG
 from orchestration.defs import interrupted
 from orchestration.defs.automation import interrupted_runs_sensor, landing_sensor
 from orchestration.defs.resources import Project
@@ -100,3 +103,76 @@ def test_killed_run_is_closed_at_the_next_look_and_started_again_once(
 
 def look_at_landing(instance: dg.DagsterInstance) -> object:
     return landing_sensor(dg.build_sensor_context(instance=instance, resources={"project": Project()}))
+
+
+@pytest.fixture
+def instance() -> Iterator[dg.DagsterInstance]:
+    with dg.DagsterInstance.ephemeral() as ephemeral:
+        yield ephemeral
+
+
+def ended(run_id: str, reason: str = "UNEXPECTED_TERMINATION", job: str = "daily_job", **tags: str) -> dg.DagsterRun:
+    tags = {interrupted.REASON_TAG: reason, "dagster/partition": "2026-11-20", **tags}
+    return dg.DagsterRun(job, run_id=run_id, status=STATUS.FAILURE, tags=tags)
+
+
+def started_again(instance: dg.DagsterInstance, now: datetime | None = None) -> list[str | None]:
+    jobs = ["daily_job", "hourly_job"]
+    requests, _ = interrupted.to_start_again(instance, jobs, None, now or datetime.now(UTC))
+    assert {(each.job_name, each.partition_key) for each in requests} <= {("daily_job", "2026-11-20")}
+    return [each.run_key for each in requests]
+
+
+def test_digest_of_the_day_is_started_again_after_a_stop_in_its_middle(
+    data: Path, instance: dg.DagsterInstance
+) -> None:
+    instance.add_run(ended("killed"))
+    assert started_again(instance) == ["again|killed"]
+    assert started_again(instance, datetime.now(UTC) + interrupted.MAX_RUNTIME) == [], "that is long ago"
+    instance.add_run(ended("second", **{"dagster/run_key": "again|killed"}))
+    assert started_again(instance) == [], "one that is killed twice is left to the next hour"
+
+
+def test_runs_by_hand_and_failed_steps_are_not_started_again(data: Path, instance: dg.DagsterInstance) -> None:
+    instance.add_run(ended("failed", reason="STEP_FAILURE"))
+    instance.add_run(ended("by hand", **{PID_TAG: "4711"}))
+    instance.add_run(ended("another job", job="other_job"))
+    assert started_again(instance) == []
+
+
+def test_sensors_wait_for_no_run_that_is_older_than_any_run_can_be(instance: dg.DagsterInstance) -> None:
+    now = datetime.now(UTC)
+    assert not interrupted.is_under_way(instance, "refresh_job", now)
+    instance.add_run(dg.DagsterRun("refresh_job", run_id="hangs", status=STATUS.STARTED))
+    assert interrupted.is_under_way(instance, "refresh_job", now)
+    assert not interrupted.is_under_way(instance, "refresh_job", now + interrupted.MAX_RUNTIME + timedelta(minutes=1))
+    assert [each.dagster_run.run_id for each in interrupted.too_old(instance, now + timedelta(days=1))] == ["hangs"]
+
+
+def test_lock_of_a_run_is_taken_where_another_process_removes_the_file(
+    data: Path, instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between opening and locking it, the look of another process may find it free."""
+    opened, real = [], os.open
+
+    def open_and_look(path: Path, flags: int, *mode: int) -> int:
+        descriptor = real(path, flags, *mode)
+        opened.append(path)
+        if len(opened) == 1:
+            monkeypatch.setattr(os, "open", real)
+            assert interrupted.close(data / "runs", instance) == []
+            monkeypatch.setattr(os, "open", open_and_look)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_look)
+    interrupted.hold(data / "runs", "a-run")
+
+    assert len(opened) == 2
+    monkeypatch.setattr(os, "open", real)
+    instance.add_run(dg.DagsterRun("refresh_job", run_id="a-run", status=STATUS.STARTED))
+    assert interrupted.close(data / "runs", instance) == []
+
+
+def test_run_goes_on_where_its_lock_cannot_be_made(data: Path) -> None:
+    (data / "runs").write_text("a file")
+    interrupted.hold(data / "runs", "another-run")

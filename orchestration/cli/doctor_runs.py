@@ -1,0 +1,47 @@
+"""The part of `headroom doctor` that looks at Dagster's runs: those that hang, and what has not come in time."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from orchestration.cli import run
+from orchestration.ledger import check
+from orchestration.ledger.ledger import Ledger
+from orchestration.settings import Settings
+from orchestration.usage.findings import Finding
+
+LISTED = 5
+
+
+def examine(config: Settings) -> Iterator[Finding]:
+    """Findings of Dagster's runs; none where its storage is not there or cannot be read, which is said elsewhere."""
+    if config.heartbeat_url:
+        host = urlsplit(config.heartbeat_url.get_secret_value()).hostname
+        yield Finding(f"heartbeat: {host} hears of each good hourly run, and of the digest")
+    if not (config.dagster_home / "dagster.yaml").exists():
+        return
+    try:
+        findings = list(_findings(config))
+    except Exception:  # noqa: BLE001 - storage of any kind may fail in any way, and the finding of the daemon says so
+        return
+    yield from findings
+
+
+def _findings(config: Settings) -> Iterator[Finding]:
+    from orchestration.defs import interrupted, overdue
+
+    now = datetime.now(UTC)  # Dagster's own times are real ones
+    with run.dagster_instance() as instance:
+        for each in interrupted.interrupted(config.runs, instance)[:LISTED]:
+            words = "was killed, and its place in the queue is not free yet: `headroom ui` or `headroom run` closes it"
+            yield Finding(f"run {each.run_id[:8]} of {each.job_name}", words, is_needed=False)
+        for record in interrupted.too_old(instance, now)[:LISTED]:
+            since = f"{record.create_timestamp:%d %b %H:%M} UTC"
+            words = f"is in progress since {since}, longer than any run: end it in Dagster's UI"
+            yield Finding(f"run {record.dagster_run.run_id[:8]} of {record.dagster_run.job_name}", words)
+        if config.is_production and check.exists(config.ledger_url):
+            ledger = Ledger(config.ledger_url)
+            late = overdue.find(config, ledger, instance, now)
+            ledger.close()
+            for missing in late:
+                yield Finding(missing.subject, missing.sentence)
