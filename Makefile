@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # In the order of the files, the end-to-end ones before the many small ones: no core waits for a long file at the end.
 ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: run demo test coverage test-clients test-clickhouse test-clickhouse-units test-kills billing-faults lint fmt docs picture bench lock \
+.PHONY: run demo test coverage test-clients test-clickhouse test-clickhouse-units test-kills billing-faults soak lint fmt docs picture bench lock \
 	audit clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
@@ -41,6 +41,11 @@ test-kills: .venv/ready ## code server, daemon and run killed in every combinati
 
 billing-faults: .venv/ready ## random weeks of billing with faults, and a table of what happened; SEEDS=300
 	@$(BIN)/python -m tests.billing_faults $(SEEDS)
+
+# Random kills, full disks, clock jumps, crashes of Postgres and upgrades; 20 minutes at most on two cores. SEED=7 is
+# another month, MINUTES=5 a shorter look. Full disks need the right to mount one, the clock a C compiler.
+soak: .venv/ready ## a simulated month of two installations, and a table of what happened
+	@SEED=$(SEED) MINUTES=$(MINUTES) $(BIN)/python -m tests.soak
 
 lint: .venv/ready
 	$(BIN)/ruff check orchestration tests dbt_project

@@ -10,7 +10,7 @@ import secrets
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,9 +31,10 @@ RUNNING_SERVER = "HEADROOM_TEST_POSTGRES_URL"
 class Postgres:
     """A running server."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, crash: Callable[[], None] | None = None) -> None:
         """`url` is that of a database to connect to for making others."""
         self._url = sa.make_url(url)
+        self._crash = crash
         self._prefix = f"headroom_test_{secrets.token_hex(4)}"
         self._databases: list[str] = []
         self._ledger = ""
@@ -59,6 +60,11 @@ class Postgres:
                 connection.execute(sa.delete(table))
         return self._ledger
 
+    def restart(self) -> None:
+        """The server breaks off all that it does, and comes back."""
+        assert self._crash, "a server that ran already is not ours to restart"
+        self._crash()
+
     def _execute(self, sql: str) -> None:
         server = sa.create_engine(self._url, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
         with server.connect() as connection:
@@ -66,8 +72,10 @@ class Postgres:
 
 
 @contextmanager
-def running() -> Iterator[Postgres]:
-    """:raises OSError, subprocess.CalledProcessError: there is no Postgres here that can be started."""
+def running(variables: Mapping[str, str] | None = None) -> Iterator[Postgres]:
+    """With more variables in the server's environment.
+
+    :raises OSError, subprocess.CalledProcessError: there is no Postgres here that can be started."""
     if url := os.environ.get(RUNNING_SERVER):
         server = Postgres(url)
         try:
@@ -78,16 +86,24 @@ def running() -> Iterator[Postgres]:
     programs = _programs()
     folder = Path(tempfile.mkdtemp(prefix="headroom-postgres-"))
     folder.chmod(0o777)
+    env = {**os.environ, **(variables or {})}
 
     def run(program: str, *arguments: str) -> None:
         command = [programs / program, "-D", folder / "data", *arguments]
         with (folder / f"{program}.log").open("a") as log:  # the server keeps it open, so it cannot be a pipe
-            subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=True, **AS_NOBODY)  # type: ignore[call-overload]
+            subprocess.run(command, cwd=folder, stdout=log, stderr=log, check=True, env=env, **AS_NOBODY)  # type: ignore[call-overload]
+
+    def start() -> None:
+        run("pg_ctl", "start", "--wait", f"--timeout={RUN_SECONDS:.0f}", "--options", f"-k {folder} {OPTIONS}")
+
+    def crash() -> None:
+        run("pg_ctl", "stop", "--mode", "immediate")
+        start()
 
     try:
         run("initdb", "--username=postgres", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync")
-        run("pg_ctl", "start", "--wait", f"--timeout={RUN_SECONDS:.0f}", "--options", f"-k {folder} {OPTIONS}")
-        yield Postgres(f"postgresql://postgres@/postgres?host={folder}")
+        start()
+        yield Postgres(f"postgresql://postgres@/postgres?host={folder}", crash)
     finally:
         if (folder / "data" / "postmaster.pid").exists():
             run("pg_ctl", "stop", "--mode", "immediate")
