@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from orchestration import settings
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.standing import standing
-from orchestration.cli import run, tables, ui_server
+from orchestration.cli import failures, run, tables, ui_server
 from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
 from orchestration.cli.db import db_app
 from orchestration.cli.lake import lake_app
@@ -27,10 +26,10 @@ from orchestration.lake.bucket import LakeBucketError
 from orchestration.lake.lake import Lake
 from orchestration.lake.sources import Folder
 from orchestration.ledger import engines, migrate
-from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Ledger
 from orchestration.settings import Settings
 from orchestration.usage import periods
+from orchestration.usage.formatting import counted
 from orchestration.warehouse import published_copy, queries
 
 app = typer.Typer(
@@ -54,6 +53,13 @@ _PERIODS = {
 }
 
 
+@app.callback()
+def headroom(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of a failure; works anywhere")] = False,
+) -> None:
+    """Which account comes close to its API quota, and the same count billed exactly once."""
+
+
 @app.command()
 def demo() -> None:
     """Run the whole job once and show its result; with demo events if nothing landed yet."""
@@ -74,7 +80,10 @@ def run_job(
     """Run the whole job once: ingest, marts and their checks, publish, Stripe, digest. Exit status 1 on failure."""
     config = _settings()
     gc.disable()  # a short-lived process: collecting while Dagster loads costs most of a second
+    failures.quiet_retries()
     outcome = run.run(config, only)
+    if failures.was_stopped() and not outcome.is_success:
+        raise typer.Exit(failures.stop_status())
     tables.print_run(config, outcome)
     if not outcome.is_success:
         gc.collect()  # a failure keeps its connections, and their library complains of that at exit
@@ -84,7 +93,10 @@ def run_job(
 @app.command()
 def ui() -> None:
     """Serve Dagster's UI with schedules and sensors on 127.0.0.1, until Ctrl-C."""
-    raise typer.Exit(ui_server.serve(_settings()))
+    status = ui_server.serve(_settings())
+    if failures.was_stopped():
+        print_error("stopped: the UI, the schedules and the sensors have ended")
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -103,7 +115,8 @@ def generate(
         config.landing, accounts_csv, now=config.now(), accounts=accounts, days=days, events=events, seed=seed
     )
     console.print(
-        f"Generated {truth.lines:,} demo lines of {len(truth.accounts):,} accounts over {days} days in {config.landing}"
+        f"Generated {counted(truth.lines, 'demo line')} of {counted(len(truth.accounts), 'account')} over"
+        f" {counted(days, 'day')} in {config.landing}"
     )
 
 
@@ -224,12 +237,20 @@ def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not 
 
 
 @app.command("doctor")
-def examine() -> None:
+def examine(
+    is_configuration: Annotated[
+        bool, typer.Option("--configuration", help="only list every variable, its value and where it is set")
+    ] = False,
+) -> None:
     """Whether all that a run needs is there and well, and what to do if not. Exit status 1 if something is needed."""
-    from orchestration.cli import doctor
+    from orchestration.cli import doctor, doctor_configuration
 
-    is_well = True
-    for finding in doctor.examine(_settings()):
+    config, is_well = _settings(), True
+    failures.quiet_retries()
+    if is_configuration:
+        tables.print_variables(doctor_configuration.variables(config))
+        return
+    for finding in doctor.examine(config):
         print_findings([finding])
         is_well &= not (finding.problem and finding.is_needed)
     if not is_well:
@@ -277,22 +298,17 @@ def collect(
 
 
 def main() -> None:
-    """Entry point: configuration errors are printed as sentences, not as tracebacks."""
-    try:
-        app()
-    except ValidationError as error:
-        for problem in error.errors():
-            place = ".".join(str(part) for part in problem["loc"])
-            print_error(f"configuration: {place + ': ' if place else ''}{problem['msg']}")
-        sys.exit(2)
-    except (UnusableLedgerError, run.UnusableDagsterError) as error:
-        print_error(str(error))
-        sys.exit(1)
+    """Entry point: what people can do something about is printed as a sentence, not as a traceback."""
+    sys.argv[1:] = failures.without_debug(sys.argv[1:])
+    if status := failures.in_sentences(app):
+        sys.exit(status)
 
 
 def _settings() -> Settings:
     config = settings.load()
     config.export()
+    for variable in settings.unread():
+        print_error(str(variable))
     return config
 
 
