@@ -27,6 +27,7 @@ from orchestration.lake.lookup import Lookup
 from orchestration.lake.remembered import Asked
 from orchestration.lake.sources import Skipped, Sources
 from orchestration.ledger import check
+from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.landed import LandedFiles
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import RefusedError
@@ -74,6 +75,8 @@ def _folder(config: Settings) -> Finding:
         config.data.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=config.data):
             return Finding(f"{subject} can be written")
+    except (FileExistsError, NotADirectoryError) as error:
+        return Finding(subject, failures.sentence_of(error) or str(error))
     except OSError as error:
         return Finding(
             subject, f"cannot be written ({error.strerror}): let this user write to {config.data}, or set HEADROOM_DATA"
@@ -99,7 +102,7 @@ def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
         config.landing.mkdir(parents=True, exist_ok=True)
         found, skipped = Sources(config.landing, config.landing_url).scan()
     except (OSError, ValueError) as error:
-        yield Finding("landing", f"cannot be looked at ({error}): set HEADROOM_LANDING, HEADROOM_LANDING_URL")
+        yield Finding("landing", f"cannot be read ({error}): set HEADROOM_LANDING, HEADROOM_LANDING_URL")
         return
     copies: list[LandedFile] = []
     if is_ledger_usable and check.exists(config.ledger_url):
@@ -273,10 +276,13 @@ def _stripe(config: Settings) -> Iterator[Finding]:
         return
     try:
         yield from _of("Stripe", catalog.check(config, connect_products))
-    except (ValueError, RefusedError, published_copy.NothingPublishedError, duckdb.Error) as error:
+    except (ValueError, RefusedError, published_copy.NothingPublishedError, duckdb.Error, UnusableLedgerError) as error:
         yield Finding("Stripe", str(error))
     if check.exists(config.ledger_url):
-        short = needs.of_a_day(config, meter_ledger(config), config.now())
+        try:
+            short = needs.of_a_day(config, meter_ledger(config), config.now())
+        except UnusableLedgerError:
+            return  # as the ledger's own finding says
         yield Finding("Stripe: requests a day", short, is_needed=False)
 
 

@@ -204,9 +204,14 @@ def digest(
     payload, replies = shown.payload, shown.replies
     title = f"Usage digest {day}"
     page = config.data / "preview" / f"digest-{day}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(slack_page(title, shown.status, payload, replies, shown.users, shown.at), encoding="utf-8")
-    tables.print_preview(payload["digest"], replies, shown.status, page)
+    is_written = True
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(slack_page(title, shown.status, payload, replies, shown.users, shown.at), encoding="utf-8")
+    except OSError as error:  # the words are worth more than the page
+        print_error(failures.sentence_of(error) or str(error))
+        is_written = False
+    tables.print_preview(payload["digest"], replies, shown.status, page if is_written else None)
 
 
 @app.command()
@@ -232,7 +237,7 @@ def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not 
     try:
         made = backup.make(_settings(), folder.absolute(), lambda: datetime.now(UTC))
     except (ValueError, OSError, LakeBucketError) as error:
-        fail(str(error))
+        fail(failures.sentence_of(error) or str(error))
     console.print(f"{made.folder}: the ledger and {made.batches:,} batches, {made.bytes:,} bytes.", soft_wrap=True)
 
 

@@ -82,9 +82,9 @@ def stripe_sentence(figures: Mapping[str, Any]) -> str:
     """What became of the customer-hours of a run. Stripe may take more than are new: others wait from earlier runs."""
     reports, taken = figures["reports"], figures.get("taken")
     of = f" of {counted(figures['customers'], 'customer')}" if reports else ""
-    if taken is None:
+    if taken is None and reports:
         return f"would send {counted(reports, 'customer-hour')}{of}"
-    if taken > reports:
+    if taken and taken > reports:
         said = f"took {counted(taken, 'customer-hour')}, {reports:,} new{of} and {taken - reports:,} from earlier runs"
     elif reports:
         said = f"took {taken:,} of {counted(reports, 'new customer-hour')}{of}"
@@ -194,14 +194,15 @@ def print_delivery(delivery: Delivery) -> None:
         console.print("\n".join(printable(line) for line in text.split("\n")), markup=False)
 
 
-def print_preview(digest: dict[str, Any], replies: Sequence[Mapping[str, Any]], status: str, page: Path) -> None:
+def print_preview(digest: dict[str, Any], replies: Sequence[Mapping[str, Any]], status: str, page: Path | None) -> None:
     """A digest, what is in its thread in a line each, and where `page` draws both as Slack does."""
     print_digest(console, digest)
     for number, reply in enumerate(replies, 1):
         said = reply["file"]["title"] if "file" in reply else reply["message"]["text"]
         console.print(Text(f"Reply {number}: {printable(said)}", "dim"))
     console.print(Text(status))
-    console.print(Text(f"As Slack shows it: {page}"), soft_wrap=True)
+    if page:
+        console.print(Text(f"As Slack shows it: {page}"), soft_wrap=True)
 
 
 def print_deliveries(ledger: Ledger, reports: MeterLedger) -> None:

@@ -5,6 +5,7 @@ step. What is not here is a fault of the program: for that the traceback is the 
 """
 
 import re
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from urllib.parse import urlsplit
@@ -80,8 +81,8 @@ def _file_not_folder(match: re.Match[str], config: Settings) -> str:
 
 def _disk_fails(match: re.Match[str], config: Settings) -> str:
     return (
-        f"the disk of {_path(match, config)} fails to read or write (input/output error). Check the disk, and restore"
-        " the backup if a file on it is damaged (`headroom doctor` says which)"
+        f"the disk of {_path(match, config)} is full, or fails (input/output error). Free some space there, {AGAIN}. If"
+        " there is space, check the disk"
     )
 
 
@@ -198,10 +199,10 @@ def _dagster_yaml(match: re.Match[str], config: Settings) -> str:
 
 
 def _module(match: re.Match[str], config: Settings) -> str:
-    return (
-        f"the Python package {match['name'].partition('.')[0]} is not installed: the environment is older than the"
-        " code. Run `make .venv/ready`"
-    )
+    name = match["name"].partition(".")[0]
+    if name in sys.stdlib_module_names:
+        return f"this user may not read the Python in {sys.prefix} (module {name}). Make the environment as this user"
+    return f"the Python package {name} is not installed: the environment is older than the code. Run `make .venv/ready`"
 
 
 def _said(match: re.Match[str]) -> str:

@@ -108,3 +108,6 @@ if __name__ == "__main__":
         main()
     except BrokenPipeError:  # whoever started it has ended, and said why
         os._exit(1)
+    except Exception as error:  # noqa: BLE001 - whoever started it says what to do
+        assert sys.__stdout__
+        sys.__stdout__.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
