@@ -177,7 +177,7 @@ def _instance(config: Settings) -> "dg.DagsterInstance":
     import dagster as dg
 
     make_dagster_home(config)
-    instance = dg.DagsterInstance.get()
+    instance = _without_output(dg.DagsterInstance.get())
     status = dg.DagsterRunStatus
     alive = dg.RunsFilter(statuses=[status.NOT_STARTED, status.STARTING, status.STARTED])
     for dagster_run in instance.get_runs(filters=alive):
@@ -186,6 +186,22 @@ def _instance(config: Settings) -> "dg.DagsterInstance":
         if pid and not Path("/proc", pid).exists() and not _is_running(int(pid)):
             instance.report_run_failed(dagster_run, f"process {pid} was killed")
     return instance
+
+
+def _without_output(instance: "dg.DagsterInstance") -> "dg.DagsterInstance":
+    """The same, which does not copy what steps print into files: it goes to this terminal.
+
+    Dagster starts three processes a step for that, and each prints a traceback at Ctrl-C.
+    """
+    import dagster as dg
+
+    ref = instance.get_ref()
+    copies = ref.compute_logs_data._replace(
+        module_name="dagster._core.storage.noop_compute_log_manager",
+        class_name="NoOpComputeLogManager",
+        config_yaml="{}",
+    )
+    return dg.DagsterInstance.from_ref(ref._replace(compute_logs_data=copies))
 
 
 def _is_running(pid: int) -> bool:

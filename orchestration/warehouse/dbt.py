@@ -24,6 +24,9 @@ from orchestration.warehouse.engines import engine_of
 if TYPE_CHECKING:
     from orchestration.settings import Settings
 
+# Of a worker that Ctrl-C ends, Python's tracker of semaphores would say so on the terminal.
+QUIET = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
+
 
 @dataclass(frozen=True)
 class NodeResult:
@@ -138,7 +141,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(project.engine.dbt_environment if project.engine else {})},
+            env={**os.environ, **QUIET, **(project.engine.dbt_environment if project.engine else {})},
         )
 
     def wait_until_ready(self) -> None:
