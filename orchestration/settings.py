@@ -9,15 +9,20 @@ This module is long because each variable is explained where it is declared, and
 import os
 import re
 import stat
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from difflib import get_close_matches
 from functools import cached_property
 from importlib.util import find_spec
+from io import StringIO
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, available_timezones
 
+from dotenv.parser import parse_stream
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -32,6 +37,53 @@ FOR_OTHERS = 0o027
 LAKE_KEEP_DAYS = 400
 """The least that a lake may keep calls of."""
 
+READ_BY_OTHERS = re.compile(
+    "HEADROOM_(WAREHOUSE|CLICKHOUSE_(HOST|PORT|DATABASE|USER|PASSWORD|SECURE|CLUSTER)"  # dbt_project/profiles.yml
+    "|URL|KEY"  # the clients in collector/snippets
+    "|COLLECT_BIND"  # deploy/compose.yaml
+    "|TEST_.*"
+    # Kubernetes sets them in every pod beside a Service called headroom, or headroom-collect.
+    "|(.*_)?SERVICE_(HOST|PORT.*)|(.*_)?PORT_[0-9]+_(TCP|UDP).*)"
+)
+"""Variables whose names begin like ours, which the settings do not read."""
+OTHER_NAMES = {
+    "SLACK_TOKEN": "SLACK_BOT_TOKEN",
+    "SLACK_API_TOKEN": "SLACK_BOT_TOKEN",
+    "SLACK_CHANNEL": "HEADROOM_SLACK_CHANNEL",
+    "SLACK_CHANNEL_ID": "HEADROOM_SLACK_CHANNEL",
+    "STRIPE_KEY": "STRIPE_API_KEY",
+    "STRIPE_SECRET": "STRIPE_API_KEY",
+    "STRIPE_SECRET_KEY": "STRIPE_API_KEY",
+}
+"""Names that other programs give to what we read by another one."""
+PRODUCTION = {"prod", "prd", "live"}
+"""What people write and mean `production`."""
+
+
+class ConfigurationError(ValueError):
+    """The configuration cannot be used. `problems` has a sentence for each thing that is wrong, without secrets."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__(". ".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True)
+class Unread:
+    """A variable that is set and that nothing reads."""
+
+    name: str
+    source: str
+    """Where it is set, for people."""
+    nearest: str | None
+    """The variable that was probably meant."""
+    is_misspelled: bool
+    """It can only have been meant for us."""
+
+    def __str__(self) -> str:
+        instead = f"Headroom reads {self.nearest}" if self.nearest else "correct the name, or remove it"
+        return f"{self.name} ({self.source}) has no effect: {instead}"
+
 
 class Settings(BaseSettings):
     """The configuration of one process. Relative paths are relative to the project's root."""
@@ -44,7 +96,12 @@ class Settings(BaseSettings):
         hide_input_in_errors=True,  # what is wrong may be a secret
     )
 
-    env: str = Field("local", alias="HEADROOM_ENV", description="`production` starts the schedules")
+    env: str = Field(
+        "local",
+        alias="HEADROOM_ENV",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",  # it begins the keys of deliveries
+        description="`production` starts the schedules; a short word",
+    )
     data: Path = Field(Path("data"), alias="HEADROOM_DATA", description="lake, warehouse, ledger, Dagster")
     postgres_ledger: SecretStr | None = Field(
         None,
@@ -307,7 +364,17 @@ class Settings(BaseSettings):
         try:
             ZoneInfo(value)
         except (KeyError, OSError, ValueError) as error:
-            raise ValueError(f"{value!r} is no IANA time zone; use a name such as Europe/Berlin") from error
+            names = {name.lower(): name for name in available_timezones()}
+            near = get_close_matches(value.lower(), names, 1) or ["europe/berlin"]
+            raise ValueError(f"{value!r} is not an IANA time zone; use a name such as {names[near[0]]}") from error
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _production_is_spelled_out(cls, value: str) -> str:
+        word = value.lower()
+        if value != "production" and (word in PRODUCTION or get_close_matches(word, ["production"], cutoff=0.8)):
+            raise ValueError(f"{value!r} would leave the schedules off; write production")
         return value
 
     @field_validator("postgres_ledger", "postgres_dagster", "destination")
@@ -423,6 +490,12 @@ class Settings(BaseSettings):
         return self
 
     _billed_meter: str = PrivateAttr("api-calls")
+    _sources: dict[str, str] = PrivateAttr(default_factory=dict)
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Where each variable that is set was found, for people. Those with their defaults are not in it."""
+        return self._sources
 
     @property
     def billed_meter(self) -> str:
@@ -577,5 +650,79 @@ def load() -> Settings:
     """Settings from the environment and `.env`.
 
     :raises pydantic.ValidationError: a value is not usable; the message names the variable.
+    :raises ConfigurationError: `.env` cannot be read, or a name is misspelled.
     """
-    return Settings()
+    found = sources()
+    if misspelled := [str(each) for each in _unread(found) if each.is_misspelled]:
+        raise ConfigurationError(misspelled)
+    config = Settings()
+    config._sources = {name: source for name, source in found.items() if name in _names()}
+    return config
+
+
+def unread() -> list[Unread]:
+    """Variables that look like ours, and have no effect.
+
+    :raises ConfigurationError: `.env` cannot be read.
+    """
+    return list(_unread(sources()))
+
+
+def _names() -> set[str]:
+    return {str(field.alias) for field in Settings.model_fields.values()}
+
+
+def sources() -> dict[str, str]:
+    """Where each variable is set, by its name in capitals: those of the environment go before the file's.
+
+    :raises ConfigurationError: `.env` cannot be read.
+    """
+    path = Settings.model_config.get("env_file")
+    found = _lines_of(Path(str(path))) if path else {}
+    return found | {
+        name.upper(): "environment"
+        for name, value in os.environ.items()
+        if value and not (name.endswith("_PORT") and value.startswith(("tcp://", "udp://")))  # Kubernetes, see above
+    }
+
+
+def _lines_of(path: Path) -> dict[str, str]:
+    """The variables of `.env`, each with its place there."""
+    if not path.exists():
+        return {}
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise ConfigurationError([f"{path} cannot be read ({error.strerror}): let this user read it"]) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError([f"{path} is not UTF-8 text: save it as UTF-8"]) from None
+    bindings = list(parse_stream(StringIO(text)))
+    # What a line has may be a secret: only its number is said.
+    if broken := [str(binding.original.line) for binding in bindings if binding.error]:
+        lines = f"line{'s' * (len(broken) > 1)} {', '.join(broken)}"
+        raise ConfigurationError([f"{path}, {lines}: not NAME=value; correct it, or check for an open quotation mark"])
+    return {
+        binding.key.upper(): f"{path.name}, line {binding.original.line + _empty_lines(binding.original.string)}"
+        for binding in bindings
+        if binding.key and binding.value
+    }
+
+
+def _empty_lines(text: str) -> int:
+    """A binding begins with the empty lines before it."""
+    return text[: len(text) - len(text.lstrip())].count("\n")
+
+
+def _unread(sources: Mapping[str, str]) -> Iterator[Unread]:
+    names = _names()
+    short = {name.removeprefix("HEADROOM_"): name for name in sorted(names)}
+    for name, source in sorted(sources.items()):
+        if name in names or READ_BY_OTHERS.fullmatch(name):
+            continue
+        if name.startswith("HEADROOM_"):
+            near = get_close_matches(name.removeprefix("HEADROOM_"), short, 1, 0.8)
+            yield Unread(name, source, short[near[0]] if near else None, bool(near))
+        elif name in OTHER_NAMES or (source != "environment" and name in short):
+            meant = OTHER_NAMES.get(name) or short[name]
+            if meant not in sources:
+                yield Unread(name, source, meant, source != "environment")

@@ -8,6 +8,7 @@ import shlex
 import shutil
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import duckdb
@@ -15,7 +16,7 @@ import duckdb
 from orchestration.billing import catalog, needs, usage_query
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.stripe import connect_products
-from orchestration.cli import doctor_runs, run
+from orchestration.cli import doctor_configuration, doctor_runs, failures, run
 from orchestration.collector import leftovers
 from orchestration.lake import account_copies, passed_over
 from orchestration.lake.account_files import ACCOUNTS_FILES
@@ -26,11 +27,15 @@ from orchestration.lake.lookup import Lookup
 from orchestration.lake.remembered import Asked
 from orchestration.lake.sources import Skipped, Sources
 from orchestration.ledger import check
+from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.landed import LandedFiles
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import RefusedError
+from orchestration.messages import environment
+from orchestration.messages.environment import Cause
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
+from orchestration.usage.formatting import counted
 from orchestration.warehouse import published_copy, queries
 from orchestration.warehouse.engines import engine_of
 
@@ -43,10 +48,12 @@ LISTED = 10
 
 def examine(config: Settings) -> Iterator[Finding]:
     """One finding after the other, what the others need first."""
-    yield from _configuration(config)
+    yield from doctor_configuration.examine(config)
     yield _folder(config)
     yield _free_space(config)
     ledger = check.examine(config.ledger_url)
+    if said := environment.sentence([Cause("UnusableLedgerError", ledger.problem)], config):
+        ledger = replace(ledger, problem=said)
     yield ledger
     yield from _landing(config, is_ledger_usable=not ledger.problem)
     yield from leftovers.examine(config.landing)
@@ -63,30 +70,14 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield from _postgres(config)
 
 
-def _configuration(config: Settings) -> Iterator[Finding]:
-    yield Finding(f"configuration: HEADROOM_ENV={config.env}, HEADROOM_DATA={config.data}")
-    named = {
-        "ACCOUNTS": config.accounts,
-        "SUBJECTS": config.subjects,
-        "CUSTOMERS": config.customers,
-        "TEMPLATES": config.templates,
-    }
-    for name, path in named.items():
-        if path and not path.exists():
-            yield Finding(
-                f"HEADROOM_{name}", f"names {path}, which does not exist: put it there, or unset the variable"
-            )
-    if config.fixed_now:
-        words = f"HEADROOM_NOW holds it at {config.now():%Y-%m-%d %H:%M} UTC: unset it, except for tests and replays"
-        yield Finding("clock", words, is_needed=False)
-
-
 def _folder(config: Settings) -> Finding:
     subject = "data folder"
     try:
         config.data.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=config.data):
             return Finding(f"{subject} can be written")
+    except (FileExistsError, NotADirectoryError) as error:
+        return Finding(subject, failures.sentence_of(error) or str(error))
     except OSError as error:
         return Finding(
             subject, f"cannot be written ({error.strerror}): let this user write to {config.data}, or set HEADROOM_DATA"
@@ -112,7 +103,7 @@ def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
         config.landing.mkdir(parents=True, exist_ok=True)
         found, skipped = Sources(config.landing, config.landing_url).scan()
     except (OSError, ValueError) as error:
-        yield Finding("landing", f"cannot be looked at ({error}): set HEADROOM_LANDING, HEADROOM_LANDING_URL")
+        yield Finding("landing", f"cannot be read ({error}): set HEADROOM_LANDING, HEADROOM_LANDING_URL")
         return
     copies: list[LandedFile] = []
     if is_ledger_usable and check.exists(config.ledger_url):
@@ -133,7 +124,7 @@ def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
         yield Finding("landing", f"{len(skipped) - LISTED:,} more that are not read")
     waiting = sum(1 for file in found if file.stored_bytes)
     if waiting or not skipped:
-        yield Finding(f"landing: {waiting:,} files wait to be read" if waiting else "landing: everything is read")
+        yield Finding(f"landing: {counted(waiting, 'file')} to be read" if waiting else "landing: everything is read")
 
 
 def _newest_call(config: Settings) -> Finding:
@@ -178,7 +169,8 @@ def _accounts_files(config: Settings) -> Iterator[Finding]:
                 is_needed=False,
             )
         elif copy.good.rows:
-            yield Finding(f"{subject}: {len(copy.good.rows):,} rows, read {_age(config.now(), copy.good.read_at)} ago")
+            rows = counted(len(copy.good.rows), "row")
+            yield Finding(f"{subject}: {rows}, read {_age(config.now(), copy.good.read_at)} ago")
 
 
 def _lake_bucket(config: Settings, url: str) -> Finding:
@@ -194,7 +186,7 @@ def _lake_bucket(config: Settings, url: str) -> Finding:
             " `headroom lake claim`",
         )
     waiting = [
-        f"{count:,} batches wait to be {what}"
+        f"{count:,} {'batch waits' if count == 1 else 'batches wait'} to be {what}"
         for count, what in ((state.missing_here, "fetched"), (state.missing_there, "put there"))
         if count
     ]
@@ -225,7 +217,8 @@ def _published(config: Settings) -> Iterator[Finding]:
     yield Finding(f"{subject}: counted {_age(now, quality['as_of'])} ago", problem)
     lines, lost = quality["rejected_lines"], quality.get("lost_events") or 0
     about = f", about {lost:,} events" if lost > lines else ""
-    yield Finding(f"quarantine: {lines:,} lines{about}{'; `headroom rejected` explains them' if lines else ''}")
+    about += "; `headroom rejected` explains them" if lines else ""
+    yield Finding(f"quarantine: {counted(lines, 'line')}{about}")
     if quality.get("events_ahead"):  # a copy of an earlier version has none
         yield from _clocks(config)
     if config.lake_keep_days:
@@ -255,7 +248,8 @@ def _daemon(config: Settings) -> Finding:
     try:
         at = run.last_heartbeat()
     except Exception as error:  # noqa: BLE001 - storage of any kind may fail in any way, and the other checks go on
-        return Finding(subject, f"Dagster's storage cannot be read ({_first_line(error)}): see {config.dagster_home}")
+        said = failures.sentence_of(error) or f"{_first_line(error)}: see {config.dagster_home}"
+        return Finding(subject, f"Dagster's storage cannot be read: {said}")
     if at and abs(datetime.now(UTC) - at) < HEARTBEAT:
         return Finding(f"{subject} runs")
     since = f"since {at:%Y-%m-%d %H:%M} UTC" if at else "yet"
@@ -283,10 +277,13 @@ def _stripe(config: Settings) -> Iterator[Finding]:
         return
     try:
         yield from _of("Stripe", catalog.check(config, connect_products))
-    except (ValueError, RefusedError, published_copy.NothingPublishedError, duckdb.Error) as error:
+    except (ValueError, RefusedError, published_copy.NothingPublishedError, duckdb.Error, UnusableLedgerError) as error:
         yield Finding("Stripe", str(error))
     if check.exists(config.ledger_url):
-        short = needs.of_a_day(config, meter_ledger(config), config.now())
+        try:
+            short = needs.of_a_day(config, meter_ledger(config), config.now())
+        except UnusableLedgerError:
+            return  # as the ledger's own finding says
         yield Finding("Stripe: requests a day", short, is_needed=False)
 
 

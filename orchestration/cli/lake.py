@@ -11,6 +11,7 @@ from orchestration.lake import account_copies
 from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.bucket import LakeBucketError
 from orchestration.lake.lake import Lake
+from orchestration.usage.formatting import counted
 
 lake_app = typer.Typer(help="The lake in a bucket (HEADROOM_LAKE_URL), and its copies of files.", no_args_is_help=True)
 
@@ -60,7 +61,7 @@ def accept_file(
         fail(f"{after.held.reason} There is nothing to accept: repair {path}")
     console.print(f"{path}: {after.held.reason}", soft_wrap=True)
     count = account_copies.count_rows(kind, path)
-    console.print(f"In use are {len(before.good.rows):,} rows. The file has {count:,}.", soft_wrap=True)
+    console.print(f"In use: {counted(len(before.good.rows), 'row')}. In the file: {count:,}.", soft_wrap=True)
     if not yes and not typer.confirm("Take the file as it is?"):
         fail(f"{path} stays held")
     with lake.locked():

@@ -11,12 +11,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from pydantic import ValidationError
 
 from orchestration import settings
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.standing import standing
-from orchestration.cli import run, tables, ui_server
+from orchestration.cli import failures, run, tables, ui_server
 from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
 from orchestration.cli.db import db_app
 from orchestration.cli.lake import lake_app
@@ -27,10 +26,10 @@ from orchestration.lake.bucket import LakeBucketError
 from orchestration.lake.lake import Lake
 from orchestration.lake.sources import Folder
 from orchestration.ledger import engines, migrate
-from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Ledger
 from orchestration.settings import Settings
 from orchestration.usage import periods
+from orchestration.usage.formatting import counted
 from orchestration.warehouse import published_copy, queries
 
 app = typer.Typer(
@@ -54,6 +53,13 @@ _PERIODS = {
 }
 
 
+@app.callback()
+def headroom(
+    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of a failure; works anywhere")] = False,
+) -> None:
+    """Which account comes close to its API quota, and the same count billed exactly once."""
+
+
 @app.command()
 def demo() -> None:
     """Run the whole job once and show its result; with demo events if nothing landed yet."""
@@ -74,7 +80,10 @@ def run_job(
     """Run the whole job once: ingest, marts and their checks, publish, Stripe, digest. Exit status 1 on failure."""
     config = _settings()
     gc.disable()  # a short-lived process: collecting while Dagster loads costs most of a second
+    failures.quiet_retries()
     outcome = run.run(config, only)
+    if failures.was_stopped() and not outcome.is_success:
+        raise typer.Exit(failures.stop_status())
     tables.print_run(config, outcome)
     if outcome.is_success and only is None and config.heartbeat_url:
         from orchestration.channels import heartbeat
@@ -89,7 +98,10 @@ def run_job(
 @app.command()
 def ui() -> None:
     """Serve Dagster's UI with schedules and sensors on 127.0.0.1, until Ctrl-C."""
-    raise typer.Exit(ui_server.serve(_settings()))
+    status = ui_server.serve(_settings())
+    if failures.was_stopped():
+        print_error("stopped: the UI, the schedules and the sensors have ended")
+    raise typer.Exit(status)
 
 
 @app.command()
@@ -108,7 +120,8 @@ def generate(
         config.landing, accounts_csv, now=config.now(), accounts=accounts, days=days, events=events, seed=seed
     )
     console.print(
-        f"Generated {truth.lines:,} demo lines of {len(truth.accounts):,} accounts over {days} days in {config.landing}"
+        f"Generated {counted(truth.lines, 'demo line')} of {counted(len(truth.accounts), 'account')} over"
+        f" {counted(days, 'day')} in {config.landing}"
     )
 
 
@@ -196,9 +209,14 @@ def digest(
     payload, replies = shown.payload, shown.replies
     title = f"Usage digest {day}"
     page = config.data / "preview" / f"digest-{day}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(slack_page(title, shown.status, payload, replies, shown.users, shown.at), encoding="utf-8")
-    tables.print_preview(payload["digest"], replies, shown.status, page)
+    is_written = True
+    try:
+        page.parent.mkdir(parents=True, exist_ok=True)
+        page.write_text(slack_page(title, shown.status, payload, replies, shown.users, shown.at), encoding="utf-8")
+    except OSError as error:  # the words are worth more than the page
+        print_error(failures.sentence_of(error) or str(error))
+        is_written = False
+    tables.print_preview(payload["digest"], replies, shown.status, page if is_written else None)
 
 
 @app.command()
@@ -224,7 +242,7 @@ def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not 
     try:
         made = backup.make(_settings(), folder.absolute(), lambda: datetime.now(UTC))
     except (ValueError, OSError, LakeBucketError) as error:
-        fail(str(error))
+        fail(failures.sentence_of(error) or str(error))
     console.print(f"{made.folder}: the ledger and {made.batches:,} batches, {made.bytes:,} bytes.", soft_wrap=True)
 
 
@@ -233,12 +251,19 @@ def examine(
     strict: Annotated[
         bool, typer.Option("--strict", help="for cron: print only what is wrong or missing, and exit 1 if anything is")
     ] = False,
+    is_configuration: Annotated[
+        bool, typer.Option("--configuration", help="only list every variable, its value and where it is set")
+    ] = False,
 ) -> None:
     """Whether all that a run needs is there and well, and what to do if not. Exit status 1 if something is needed."""
-    from orchestration.cli import doctor
+    from orchestration.cli import doctor, doctor_configuration
 
-    is_well = True
-    for finding in doctor.examine(_settings()):
+    config, is_well = _settings(), True
+    failures.quiet_retries()
+    if is_configuration:
+        tables.print_variables(doctor_configuration.variables(config))
+        return
+    for finding in doctor.examine(config):
         if finding.problem or not strict:
             print_findings([finding])
         is_well &= not (finding.problem and (finding.is_needed or strict))
@@ -287,23 +312,18 @@ def collect(
 
 
 def main() -> None:
-    """Entry point: configuration errors are printed as sentences, not as tracebacks."""
+    """Entry point: what people can do something about is printed as a sentence, not as a traceback."""
     settings.keep_new_files_private()
-    try:
-        app()
-    except ValidationError as error:
-        for problem in error.errors():
-            place = ".".join(str(part) for part in problem["loc"])
-            print_error(f"configuration: {place + ': ' if place else ''}{problem['msg']}")
-        sys.exit(2)
-    except (UnusableLedgerError, run.UnusableDagsterError) as error:
-        print_error(str(error))
-        sys.exit(1)
+    sys.argv[1:] = failures.without_debug(sys.argv[1:])
+    if status := failures.in_sentences(app):
+        sys.exit(status)
 
 
 def _settings() -> Settings:
     config = settings.load()
     config.export()
+    for variable in settings.unread():
+        print_error(str(variable))
     return config
 
 

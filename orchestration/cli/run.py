@@ -201,7 +201,7 @@ def _instance(config: Settings) -> "dg.DagsterInstance":
     from orchestration.defs import interrupted
 
     make_dagster_home(config)
-    instance = dg.DagsterInstance.get()
+    instance = _without_output(dg.DagsterInstance.get())
     interrupted.close(config.runs, instance, datetime.now(UTC))
     _close_runs_of_earlier_versions(config, instance)
     return instance
@@ -219,6 +219,22 @@ def _close_runs_of_earlier_versions(config: Settings, instance: "dg.DagsterInsta
         pid = dagster_run.tags.get(PID_TAG) if is_ours and not has_lock else None
         if pid and not Path("/proc", pid).exists() and not _is_running(int(pid)):
             instance.report_run_failed(dagster_run, f"process {pid} was killed")
+
+
+def _without_output(instance: "dg.DagsterInstance") -> "dg.DagsterInstance":
+    """The same, which does not copy what steps print into files: it goes to this terminal.
+
+    Dagster starts three processes a step for that, and each prints a traceback at Ctrl-C.
+    """
+    import dagster as dg
+
+    ref = instance.get_ref()
+    copies = ref.compute_logs_data._replace(
+        module_name="dagster._core.storage.noop_compute_log_manager",
+        class_name="NoOpComputeLogManager",
+        config_yaml="{}",
+    )
+    return dg.DagsterInstance.from_ref(ref._replace(compute_logs_data=copies))
 
 
 def _is_running(pid: int) -> bool:

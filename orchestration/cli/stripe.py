@@ -19,6 +19,7 @@ from orchestration.cli import stripe_credit, stripe_events, stripe_problems, str
 from orchestration.cli.console import console, fail, plain_output, print_findings
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
+from orchestration.usage.formatting import counted
 from orchestration.usage.units import METER
 from orchestration.warehouse import published_copy, queries
 
@@ -211,7 +212,7 @@ def write_statements(month: Annotated[datetime, Month]) -> None:
         folder, count = statements.write_statements(_config(), month.replace(tzinfo=UTC))
     except UNKNOWN as error:
         fail(str(error))
-    console.print(f"Wrote {count:,} statements and index.csv into {folder}", soft_wrap=True)
+    console.print(f"Wrote {counted(count, 'statement')} and index.csv into {folder}", soft_wrap=True)
 
 
 @stripe_app.command()

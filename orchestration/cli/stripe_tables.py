@@ -37,8 +37,8 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
         console.print(f"Nothing to report: all usage until {end:%Y-%m-%d %H:%M} UTC is in the ledger.")
     else:
         console.print(
-            f"Would report {change.reports:,} customer-hours of {len(change.hours):,} customers, usage of"
-            f" {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC."
+            f"Would report {counted(change.reports, 'customer-hour')} of {counted(len(change.hours), 'customer')},"
+            f" usage of {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC."
         )
         # What waits for approval is shown whole: its code approves just that.
         waiting = [each for each in changes if each.is_waiting]
@@ -69,7 +69,8 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
             console.print(f"No price is known for {counted(unpriced, 'row')}: they are in no amount.")
     if change.corrected_units:
         console.print(
-            f"Corrections: {change.corrected_units:,} units of {len(change.corrected_customers):,} customers"
+            f"Corrections: {counted(change.corrected_units, 'unit')} of"
+            f" {counted(len(change.corrected_customers), 'customer')}"
             f" that were reported before."
         )
     if change.held:
@@ -83,11 +84,12 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
 def print_outcome(outcome: ReportResult) -> None:
     change, sent = outcome.planned.change, outcome.sent
     if sent is None:
-        console.print(f"Recorded {change.reports:,} customer-hours as a preview: set STRIPE_API_KEY to send.")
+        console.print(f"Recorded {counted(change.reports, 'customer-hour')} as a preview: set STRIPE_API_KEY to send.")
         return
     console.print(
-        f"{change.reports:,} customer-hours planned; {sent.taken:,} taken by Stripe, {sent.refused:,} refused,"
-        f" {sent.in_doubt:,} in doubt."
+        f"{counted(change.reports, 'new customer-hour')}. Stripe took {sent.taken:,}"
+        f"{f', {sent.taken - change.reports:,} of them from earlier runs' if sent.taken > change.reports else ''},"
+        f" refused {sent.refused:,}, and left {sent.in_doubt:,} in doubt."
     )
     for refusal in sent.refusals[:LISTED]:
         console.print(Text(f"  {refusal.place}: {refusal.error}", "red"))
@@ -132,7 +134,8 @@ def print_explanation(explanation: Explanation) -> None:
             _print_verdict(hour)
     else:
         units = sum(hour.counted_units for hour in hours)
-        _say(f"{units:,} units counted, reported and confirmed by Stripe in {len(hours):,} hours", "bold green")
+        place = f"Stripe in {counted(len(hours), 'hour')}"
+        _say(f"{counted(units, 'unit')} counted, reported and confirmed by {place}", "bold green")
     _say(f"Usage as counted {explanation.as_of:%Y-%m-%d %H:%M} UTC; reports as they are now.", "dim")
 
 

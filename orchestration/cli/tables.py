@@ -13,13 +13,14 @@ from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.channels.preview import SEVERITY_STYLES, print_digest
 from orchestration.channels.slack.blocks import message_text
 from orchestration.cli.console import console, plain_output, print_error
+from orchestration.cli.doctor_configuration import Variable
 from orchestration.cli.run import RunResult
 from orchestration.lake.manifests import Batch
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.messages.account_wording import hits_cap, name_of
 from orchestration.settings import Settings
 from orchestration.usage.events import Rejection
-from orchestration.usage.formatting import format_pct, printable, sparkline
+from orchestration.usage.formatting import counted, format_pct, printable, sparkline
 from orchestration.usage.hints import find_hint
 from orchestration.usage.units import METER
 from orchestration.warehouse import published_copy, queries
@@ -47,8 +48,8 @@ def print_run(config: Settings, outcome: RunResult) -> None:
             path = entry["path"] if "://" in entry["path"] else config.landing / entry["path"]
             print_error(f"not read: {path} {entry['reason']}")
         console.print(
-            f"Ingested {raw['events_accepted']:,} events from {raw['lines']:,} new lines"
-            f" ({raw['duplicates']:,} duplicates, {refused:,} rejected)."
+            f"Ingested {counted(raw['events_accepted'], 'event')} from {counted(raw['lines'], 'new line')}"
+            f" ({counted(raw['duplicates'], 'duplicate')}, {refused:,} rejected)."
         )
     if digest := figures.get("usage_digest"):
         console.print()
@@ -71,19 +72,35 @@ def print_run(config: Settings, outcome: RunResult) -> None:
         if "reports" not in stripe:
             console.print(f"Stripe: {stripe['outcome']}.")
             return
-        verb = f"{stripe['taken']:,} taken of" if "taken" in stripe else "would send"
         console.print(
-            f"Stripe: {verb} {stripe['reports']:,} customer-hours of {stripe['customers']:,} customers"
-            f" ({stripe['units_in_window']:,} units that can be billed,"
+            f"Stripe: {stripe_sentence(stripe)} ({counted(stripe['units_in_window'], 'unit')} that can be billed,"
             f" {stripe['units_without_customer']:,} more without a Stripe customer)."
         )
+
+
+def stripe_sentence(figures: Mapping[str, Any]) -> str:
+    """What became of the customer-hours of a run. Stripe may take more than are new: others wait from earlier runs."""
+    reports, taken = figures["reports"], figures.get("taken")
+    of = f" of {counted(figures['customers'], 'customer')}" if reports else ""
+    if taken is None and reports:
+        return f"would send {counted(reports, 'customer-hour')}{of}"
+    if taken and taken > reports:
+        said = f"took {counted(taken, 'customer-hour')}, {reports:,} new{of} and {taken - reports:,} from earlier runs"
+    elif reports:
+        said = f"took {taken:,} of {counted(reports, 'new customer-hour')}{of}"
+    else:
+        said = "nothing new to report"
+    for name, word in (("refused", "refused"), ("in_doubt", "in doubt")):
+        if figures.get(name):
+            said += f", {figures[name]:,} {word}"
+    return said
 
 
 def print_utilization(config: Settings, limit: int = 15) -> None:
     """The accounts that have reached a threshold, soonest cap first."""
     rows = published_copy.query(config.published, queries.UTILIZATION)
     calls = {row["account_id"]: row["calls"] for row in published_copy.query(config.published, queries.DAILY_CALLS)}
-    console.print(Text(f"Utilization: {len(rows):,} accounts at a threshold of their quota", "bold"))
+    console.print(Text(f"Utilization: {counted(len(rows), 'account')} at a threshold of their quota", "bold"))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in _ACCOUNT_COLUMNS:
         table.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=True)
@@ -177,14 +194,15 @@ def print_delivery(delivery: Delivery) -> None:
         console.print("\n".join(printable(line) for line in text.split("\n")), markup=False)
 
 
-def print_preview(digest: dict[str, Any], replies: Sequence[Mapping[str, Any]], status: str, page: Path) -> None:
+def print_preview(digest: dict[str, Any], replies: Sequence[Mapping[str, Any]], status: str, page: Path | None) -> None:
     """A digest, what is in its thread in a line each, and where `page` draws both as Slack does."""
     print_digest(console, digest)
     for number, reply in enumerate(replies, 1):
         said = reply["file"]["title"] if "file" in reply else reply["message"]["text"]
         console.print(Text(f"Reply {number}: {printable(said)}", "dim"))
     console.print(Text(status))
-    console.print(Text(f"As Slack shows it: {page}"), soft_wrap=True)
+    if page:
+        console.print(Text(f"As Slack shows it: {page}"), soft_wrap=True)
 
 
 def print_deliveries(ledger: Ledger, reports: MeterLedger) -> None:
@@ -203,10 +221,18 @@ def print_deliveries(ledger: Ledger, reports: MeterLedger) -> None:
     console.print(table)
     for total in reports.totals():
         console.print(
-            f"Stripe {reports.event_name}: {total['reports']:,} customer-hours {total['state']}"
-            f" of {total['customers']:,} customers, {total['first_hour']:%Y-%m-%d %H:%M}"
+            f"Stripe {reports.event_name}: {counted(total['reports'], 'customer-hour')} {total['state']}"
+            f" of {counted(total['customers'], 'customer')}, {total['first_hour']:%Y-%m-%d %H:%M}"
             f" to {total['last_hour']:%Y-%m-%d %H:%M} UTC"
         )
+
+
+def print_variables(variables: Sequence[Variable]) -> None:
+    """The configuration, a line for each variable."""
+    table = Table("Variable", "Value", "Set in", box=box.SIMPLE_HEAD, pad_edge=False)
+    for variable in variables:
+        table.add_row(variable.name, Text(variable.value), Text(variable.source))
+    console.print(table)
 
 
 def print_migrations(place: str, steps: Sequence[str], became: str) -> None:
@@ -214,7 +240,7 @@ def print_migrations(place: str, steps: Sequence[str], became: str) -> None:
     console.print(f"Ledger: {place}", markup=False, soft_wrap=True)
     for step in steps:
         console.print(f"  {step}", markup=False, soft_wrap=True)
-    console.print(f"{len(steps)} migrations {became}" if steps else "up to date", markup=False)
+    console.print(f"{counted(len(steps), 'migration')} {became}" if steps else "up to date", markup=False)
 
 
 def print_replay(batch: Batch | None) -> None:
@@ -223,8 +249,9 @@ def print_replay(batch: Batch | None) -> None:
         console.print("No line is in quarantine.")
         return
     console.print(
-        f"Judged {batch.lines:,} lines again: {batch.accepted:,} count now ({batch.duplicates:,} were counted before),"
-        f" {sum(batch.rejected.values()):,} stay in quarantine. `headroom run` brings them into the figures."
+        f"Judged {counted(batch.lines, 'line')} again: {batch.accepted:,} count now"
+        f" ({batch.duplicates:,} were counted before), {sum(batch.rejected.values()):,} stay in quarantine."
+        " `headroom run` brings them into the figures."
     )
 
 

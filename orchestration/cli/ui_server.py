@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,8 @@ from filelock import FileLock, Timeout
 from orchestration import settings
 from orchestration.cli import run
 from orchestration.cli.console import console, print_log
+from orchestration.messages import environment
+from orchestration.messages.environment import Cause
 from orchestration.settings import Settings
 
 DAGSTER = (
@@ -91,7 +93,7 @@ def _serve(config: Settings, served_at: Path) -> int:
         errors="replace",
         start_new_session=True,
     )
-    reader = threading.Thread(target=_pass_on, args=(server, url), daemon=True)
+    reader = threading.Thread(target=_pass_on, args=(server, url, config), daemon=True)
     reader.start()
     console.print(f"Dagster's UI is starting on {url} (Ctrl-C stops it)")
     announced = False
@@ -105,8 +107,12 @@ def _serve(config: Settings, served_at: Path) -> int:
     return 0 if stopped.is_set() else server.returncode or 1
 
 
-def worth_reading(lines: Iterable[str], url: str) -> Iterator[tuple[str, str]]:
+def worth_reading(
+    lines: Iterable[str], url: str, explain: Callable[[str], str | None] = lambda _: None
+) -> Iterator[tuple[str, str]]:
     """Of what Dagster prints, what a person at the terminal wants to know; each line with its style.
+
+    `explain` has a sentence for some errors.
 
     Of a run: its warnings, and for each failed step the reason without the stack. Of Dagster itself: warnings and
     errors, whole. What is no log record, such as the traceback of a crash, follows the record before it; before the
@@ -134,7 +140,7 @@ def worth_reading(lines: Iterable[str], url: str) -> Iterator[tuple[str, str]]:
                 continue
             if is_in_stack or not text or "DagsterExecutionStepExecutionError" in text:
                 continue
-            text = "  " + text.removeprefix("dagster._core.definitions.events.Failure: ")
+            text = "  " + (explain(text) or text.removeprefix("dagster._core.definitions.events.Failure: "))
         if is_shown:
             yield text, style
 
@@ -144,9 +150,13 @@ def _says_nothing_new(event: str | None, text: str) -> bool:
     return (event == "RUN_FAILURE" and "Steps failed: " in text) or text.endswith("Not executing.")
 
 
-def _pass_on(server: "subprocess.Popen[str]", url: str) -> None:
+def _pass_on(server: "subprocess.Popen[str]", url: str, config: Settings) -> None:
     assert server.stdout is not None
-    for text, style in worth_reading(server.stdout, url):
+
+    def explain(text: str) -> str | None:
+        return environment.sentence([Cause("Error", text)], config)
+
+    for text, style in worth_reading(server.stdout, url, explain):
         with suppress(OSError):  # the terminal is gone; a full pipe would hold Dagster up
             print_log(text, style)
 

@@ -10,13 +10,15 @@ from typing import Any
 
 import dagster as dg
 
+from orchestration import settings
 from orchestration.defs import overdue
 from orchestration.defs.digest import freeze
 from orchestration.defs.resources import Project, clock
 from orchestration.ledger.ledger import State
 from orchestration.ledger.outbox import deliver
-from orchestration.messages import failures
+from orchestration.messages import environment, failures
 from orchestration.messages import overdue as wording
+from orchestration.messages.environment import Cause
 from orchestration.messages.failures import Failure
 from orchestration.messages.message import Message
 from orchestration.usage.periods import latest_digest_date
@@ -93,13 +95,21 @@ def tell(project: Project, notice: Message) -> State:
 
 
 def reason(data: Any) -> str:
-    """Why a step failed: the sentence of an expected failure, the last cause of an unexpected one."""
+    """Why a step failed: the sentence of a known failure, the last cause of an unexpected one."""
     if data.user_failure_data and data.user_failure_data.description:
         return str(data.user_failure_data.description)
-    error = data.error
-    while error and error.cause:
+    causes, error = [], data.error
+    while error:
+        causes.append(Cause(str(error.cls_name), error.message.strip()))
+        error = error.cause or error.context
+    said = environment.sentence(causes, settings.load())
+    return said or (_last_cause(data.error) if data.error else "no reason given")
+
+
+def _last_cause(error: Any) -> str:
+    while error.cause:
         error = error.cause
-    return str(error.message.strip()) if error else "no reason given"
+    return str(error.message.strip())
 
 
 def _owners(asset: dg.AssetsDefinition) -> list[str]:

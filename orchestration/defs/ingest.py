@@ -23,6 +23,7 @@ from orchestration.lake.remembered import Asked
 from orchestration.lake.sources import Skipped, SourceFile
 from orchestration.ledger.landed import LandedFiles
 from orchestration.settings import Settings
+from orchestration.usage.formatting import counted
 
 BUILD_SECONDS = 60
 """For which a compaction of the lake waits for a build that reads it."""
@@ -130,7 +131,8 @@ def ingest(
                 break
             _record(project, new_batch)
             batches.append(new_batch)
-            context.log.info(f"batch {new_batch.number}: {new_batch.accepted:,} events from {new_batch.lines:,} lines")
+            figures = f"{counted(new_batch.accepted, 'event')} from {counted(new_batch.lines, 'line')}"
+            context.log.info(f"batch {new_batch.number}: {figures}")
         found = lake.scanned[0] if lake.scanned else []
         skipped += passed_over.lost(known, begun, found)
         landed.settle(passed_over.gone(known, found, skipped), passed_over.back(known, found), now)

@@ -7,6 +7,7 @@ import dagster as dg
 from orchestration.channels.postgres import tables as postgres
 from orchestration.channels.postgres.tables import UnusableDestinationError
 from orchestration.defs.resources import OWNERS, Project
+from orchestration.usage.formatting import counted
 
 LISTED = 20
 """Refused rows that are listed one by one."""
@@ -64,7 +65,7 @@ def postgres_tables(project: Project) -> Iterator[dg.MaterializeResult[None] | d
 
 def judge_refused(refused: list[str]) -> dg.AssetCheckResult:
     """The outcome of rows_are_taken."""
-    words = f"{len(refused):,} rows were refused by their table, all others are there:\n" + "\n".join(refused[:LISTED])
+    words = f"Postgres refused {counted(len(refused), 'row')}, all others are there:\n" + "\n".join(refused[:LISTED])
     return dg.AssetCheckResult(
         check_name=ROWS_ARE_TAKEN.name,
         passed=not refused,

@@ -15,6 +15,7 @@ from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import Settings
+from orchestration.usage.formatting import counted
 
 
 class GaugeRun(dg.Config):
@@ -83,7 +84,7 @@ def _brought_to_stripe(config: Settings, approved: str, log: dg.DagsterLogManage
     if outcome.planned.waiting.question:
         log.warning(f"{config.billed_meter}: {outcome.planned.waiting.question}")
     if outcome.sent is None:
-        return f"{outcome.planned.change.reports:,} customer-hours previewed: set STRIPE_API_KEY to send"
+        return f"{counted(outcome.planned.change.reports, 'customer-hour')} previewed: set STRIPE_API_KEY to send"
     reconcile.look_back(config, connect_meter, clock)
     read_invoices(config, connect_meter, connect_invoices, clock)
     compared = certify.certify(config, connect_meter, clock)

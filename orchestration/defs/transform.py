@@ -1,6 +1,6 @@
 """Lake to marts: the dbt models as assets, their tests as blocking checks."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,10 @@ from orchestration.defs.dagster_dbt_alone import (
     get_asset_check_key_for_test,
 )
 from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
+from orchestration.messages import environment
+from orchestration.messages.environment import Cause
+from orchestration.settings import Settings
+from orchestration.usage.formatting import counted
 from orchestration.warehouse import seeds
 from orchestration.warehouse.dbt import NodeResult
 
@@ -109,14 +113,34 @@ def build_models(project: Project) -> dg.AssetsDefinition:
             key=lambda result: result.unique_id.split("."),
         )
         if failed:
-            lines = "\n".join(f"- {result.unique_id.split('.')[2]}: {result.message}" for result in failed)
-            raise dg.Failure(
-                f"{len(failed)} models or tests failed; nothing was published or sent:\n{lines}\n"
-                "Look at the rows with `headroom sql` or in the warehouse file, repair, and run again.",
-                allow_retries=False,
-            )
+            raise dg.Failure(why(failed, settings), allow_retries=False)
 
     return models
+
+
+def why(failed: Sequence[NodeResult], settings: Settings) -> str:
+    """What failed, and what to do: checks that found rows are another matter than SQL that does not run."""
+    checks = [result for result in failed if result.status == "fail"]
+    tests = [result for result in failed if result.status != "fail" and result.unique_id.startswith("test.")]
+    models = len(failed) - len(checks) - len(tests)
+    counts = [
+        f"{counted(count, noun)} {verb}"
+        for count, noun, verb in (
+            (models, "model", "could not be built"),
+            (len(tests), "check", "could not run"),
+            (len(checks), "check", "failed"),
+        )
+        if count
+    ]
+    said = environment.sentence([Cause("Error", result.message) for result in failed], settings)
+    if said:
+        todo = f"{said[0].upper()}{said[1:]}."
+    elif models or tests:
+        todo = "Correct the SQL or the seed in dbt_project that the error names, and run again."
+    else:
+        todo = f"All rows: `duckdb -readonly {settings.warehouse}`. Repair what they come from, and run again."
+    lines = "\n".join(f"- {result.unique_id.split('.')[2]}: {result.message}" for result in failed)
+    return f"{' and '.join(counts)}; nothing was published or sent:\n{lines}\n{todo}"
 
 
 def _require_readable_seeds(

@@ -4,13 +4,18 @@ Both give the same: one writer at a time, so that what a transaction has read is
 committed is on disk; and locks that die with their process.
 """
 
+import os
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
+
+from orchestration.ledger import read_only
 
 SCHEMA = "headroom"
 """Of the ledger's tables on Postgres, so that the database may be Dagster's, or anybody's, too."""
@@ -37,8 +42,12 @@ def create(url: str) -> sa.Engine:
     """The engine for `url`; nothing is opened yet."""
     address = sa.make_url(url)
     if address.get_backend_name() == "sqlite":
-        engine = sa.create_engine(address)
-        _configure_sqlite(engine)
+        path = Path(str(address.database))
+        if may_only_read(path):
+            engine = sa.create_engine(address, creator=partial(read_only.connect, path))
+        else:
+            engine = sa.create_engine(address)
+            _configure_sqlite(engine)
         return engine
     # No pool: a ledger is opened many times in a process, and idle connections are what servers, proxies and
     # firewalls cut. A new one costs a few milliseconds.
@@ -48,6 +57,16 @@ def create(url: str) -> sa.Engine:
         poolclass=sa.NullPool,
         connect_args={"options": options, "connect_timeout": 10, "application_name": "headroom", **_KEEPALIVES},
     )
+
+
+def may_only_read(path: Path) -> bool:
+    """Whether there is a ledger in SQLite that this user cannot write to: neither its file, nor files beside it."""
+    return path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+
+
+def is_read_only(engine: sa.Engine) -> bool:
+    """Whether what is opened here can only be read. A server says so itself."""
+    return is_sqlite(engine) and may_only_read(Path(str(engine.url.database)))
 
 
 def is_sqlite(engine: sa.Engine) -> bool:

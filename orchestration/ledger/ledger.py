@@ -58,13 +58,15 @@ class Delivery:
 class Ledger:
     """Opens the ledger at `url`. An SQLite file is created or migrated as needed; Postgres by `headroom db upgrade`.
 
+    A user who may only read an SQLite file reads it: commands that write then fail.
+
     :raises UnusableLedgerError: it cannot be reached, or its tables are not those of this version.
     """
 
     def __init__(self, url: str) -> None:
         self._engine = engines.create(url)
         self._alone: sa.Connection | None = None
-        if engines.is_sqlite(self._engine):
+        if engines.is_sqlite(self._engine) and not engines.is_read_only(self._engine):
             migrate.upgrade(self._engine)
         else:
             migrate.require_newest(self._engine)

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 PARSED = ("manifest.json", "partial_parse.msgpack")
 """What dbt writes when it parses."""
+# Of a worker that Ctrl-C ends, Python's tracker of semaphores would say so on the terminal.
+QUIET = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
 
 
 @dataclass(frozen=True)
@@ -178,7 +180,7 @@ class _Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, **(project.engine.dbt_environment if project.engine else {})},
+            env={**os.environ, **QUIET, **(project.engine.dbt_environment if project.engine else {})},
         )
 
     def wait_until_ready(self) -> None:

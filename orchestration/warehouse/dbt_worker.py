@@ -10,6 +10,7 @@ gc.disable()  # a short-lived process: collecting while dbt loads costs half a s
 
 import json
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from orchestration.warehouse.dbt import DbtProject
 
 
 def main() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback; its starter says what happened
     folder, target, warehouse = (Path(argument) for argument in sys.argv[1:4])
     project = DbtProject(folder, target, warehouse)
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever dbt prints must not look like an answer
@@ -118,4 +120,10 @@ def _message(result: dbtRunnerResult) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except BrokenPipeError:  # whoever started it has ended, and said why
+        os._exit(1)
+    except Exception as error:  # noqa: BLE001 - whoever started it says what to do
+        assert sys.__stdout__
+        sys.__stdout__.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
