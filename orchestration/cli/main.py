@@ -115,11 +115,12 @@ def sql(
     """Ask the published copy of the marts; never waits for a running job."""
     import duckdb
 
+    config = _settings()
     try:
-        rows = published_copy.query(_settings().published, query)
-    except (duckdb.Error, published_copy.NothingPublishedError) as error:
+        answer = published_copy.ask(config.published, config.lake, query)
+    except (duckdb.Error, published_copy.NothingPublishedError, published_copy.ForbiddenFileError) as error:
         fail(str(error))
-    print_rows(rows, as_csv)
+    print_rows(answer.columns, answer.rows, as_csv)
 
 
 @app.command()
@@ -159,7 +160,7 @@ def usage(
     except (published_copy.NothingPublishedError, queries.UnknownAccountError, queries.NotKeptError) as error:
         fail(str(error))
     if as_csv:
-        print_rows(rows, as_csv)
+        print_rows(queries.USAGE_COLUMNS, [[row[name] for name in queries.USAGE_COLUMNS] for row in rows], as_csv)
     else:
         tables.print_usage(meters, name, days, rows)
 
@@ -285,7 +286,7 @@ def main() -> None:
             place = ".".join(str(part) for part in problem["loc"])
             print_error(f"configuration: {place + ': ' if place else ''}{problem['msg']}")
         sys.exit(2)
-    except (UnusableLedgerError, run.UnusableDagsterError) as error:
+    except (UnusableLedgerError, run.UnusableDagsterError, published_copy.LockedCopyError) as error:
         print_error(str(error))
         sys.exit(1)
 
