@@ -165,3 +165,7 @@ alter table {{ relation }} update {{ changes }} where true settings mutations_sy
 {%- endmacro %}
 
 {% macro clickhouse__settings() %}settings prefer_column_name_to_alias = 1{% endmacro %}
+
+{# There the loader's tables are in the same database, and perhaps those of others: nothing is dropped. The published
+   copy has the tables of the project and no others. #}
+{% macro clickhouse__built_relations() %}{{ return([]) }}{% endmacro %}

@@ -198,8 +198,10 @@
     {{ return(adapter.get_relation(target.database, target.schema, "recount_progress")) }}
 {% endmacro %}
 
-{# dbt asks this wherever a model could be built by increments. #}
+{# dbt asks this wherever a model could be built by increments, and of each seed. A seed is a few rows, and its columns
+   are what its file names: into the table of yesterday's columns they would not go, or would go into the wrong ones. #}
 {% macro should_full_refresh() %}
+    {%- if model.resource_type == "seed" -%}{{ return(true) }}{%- endif -%}
     {%- if execute and model.resource_type == "model" and model.name in recounted_models() -%}
         {{ return(recount_plan().is_full) }}
     {%- endif -%}

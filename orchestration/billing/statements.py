@@ -2,7 +2,6 @@
 billing period. Reads the live ledger and the published copy; asks Stripe nothing.
 """
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from orchestration.billing.statement import BilledHour, Statement
 from orchestration.billing.usage_query import BillableUsage
 from orchestration.settings import Settings
 from orchestration.usage.periods import calendar_month, utc_hour
+from orchestration.usage.spreadsheet import SpreadsheetWriter
 from orchestration.usage.units import METER
 from orchestration.warehouse import queries
 
@@ -109,14 +109,14 @@ def write_statements(config: Settings, month: datetime) -> tuple[Path, int]:
         _usage(config) as (usage, as_of),
         (folder / ".index.csv").open("w", encoding="utf-8-sig", newline="") as index,
     ):
-        rows = csv.writer(index)
-        rows.writerow(INDEX_COLUMNS)
+        rows = SpreadsheetWriter(index)
+        rows.write([INDEX_COLUMNS])
         for statement in _statements(config, ledger, usage, _periods(usage, month, as_of), as_of):
             # what a customer is called is anybody's guess: it may not lead out of the folder
             name = f"{quote(statement.stripe_customer_id, safe='')[:200]}_{statement.period_start:%Y-%m-%d}.csv"
             with (folder / name).open("w", encoding="utf-8-sig", newline="") as file:
-                csv.writer(file).writerows(table(statement))
-            rows.writerow(_index_row(statement, name))
+                SpreadsheetWriter(file).write(table(statement))
+            rows.write([_index_row(statement, name)])
             count += 1
     (folder / ".index.csv").replace(folder / "index.csv")
     return folder, count

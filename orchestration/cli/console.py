@@ -1,11 +1,10 @@
 """The terminal that every command prints to: the console, error lines, rows of a query, findings of a check."""
 
-import csv
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 import typer
 from rich import box
@@ -16,6 +15,7 @@ from rich.text import Text
 
 from orchestration.usage.findings import Finding
 from orchestration.usage.formatting import printable
+from orchestration.usage.spreadsheet import SpreadsheetWriter
 
 if TYPE_CHECKING:
     from _typeshed import SupportsWrite
@@ -60,16 +60,18 @@ def print_log(line: str, style: str) -> None:
     PrintableConsole(stderr=True, soft_wrap=True, highlight=False).print(Text(line, style))
 
 
-def print_rows(rows: list[dict[str, Any]], as_csv: bool) -> None:
+def print_rows(columns: Sequence[str], rows: Iterable[Sequence[object]], as_csv: bool) -> None:
     """The answer to a query, as a table or as CSV."""
     if as_csv:
-        writer = csv.writer(plain_output(), lineterminator="\n")
-        writer.writerow(rows[0] if rows else [])
-        writer.writerows([_cell(value) for value in row.values()] for row in rows)
+        writer = SpreadsheetWriter(plain_output(), "\n")
+        writer.write([columns])
+        writer.write([value if isinstance(value, str) else _cell(value) for value in row] for row in rows)
         return
-    table = Table(*(rows[0] if rows else []), box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in columns:
+        table.add_column(Text(name))
     for row in rows:
-        table.add_row(*(Text(_cell(value)) for value in row.values()))
+        table.add_row(*(Text(_cell(value)) for value in row))
     console.print(table)
 
 

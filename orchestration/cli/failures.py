@@ -23,6 +23,7 @@ from orchestration.cli.console import print_error
 from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.messages import environment
 from orchestration.settings import ConfigurationError, Settings
+from orchestration.warehouse import published_copy
 
 KEPT = "what was done is kept, and the next run does the rest"
 _KINDS = {
@@ -76,7 +77,7 @@ def in_sentences(command: Callable[[], object]) -> int:
     except Exception as error:
         if _stopped_by:  # what was under way failed because of it
             return stop_status()
-        said = sentence_of(error)
+        said = str(error) if isinstance(error, published_copy.LockedCopyError) else sentence_of(error)
         if said is None and isinstance(error, UnusableLedgerError | run.UnusableDagsterError):
             said = str(error)
         if said is None:

@@ -133,11 +133,12 @@ def sql(
     """Ask the published copy of the marts; never waits for a running job."""
     import duckdb
 
+    config = _settings()
     try:
-        rows = published_copy.query(_settings().published, query)
-    except (duckdb.Error, published_copy.NothingPublishedError) as error:
+        answer = published_copy.ask(config.published, config.lake, query)
+    except (duckdb.Error, published_copy.NothingPublishedError, published_copy.ForbiddenFileError) as error:
         fail(str(error))
-    print_rows(rows, as_csv)
+    print_rows(answer.columns, answer.rows, as_csv)
 
 
 @app.command()
@@ -177,7 +178,7 @@ def usage(
     except (published_copy.NothingPublishedError, queries.UnknownAccountError, queries.NotKeptError) as error:
         fail(str(error))
     if as_csv:
-        print_rows(rows, as_csv)
+        print_rows(queries.USAGE_COLUMNS, [[row[name] for name in queries.USAGE_COLUMNS] for row in rows], as_csv)
     else:
         tables.print_usage(meters, name, days, rows)
 

@@ -1,6 +1,5 @@
 """`headroom stripe`: what would be sent, sending it, why it was billed so, and whether Stripe is set up for it."""
 
-import csv
 from datetime import UTC, datetime, timedelta
 from typing import Annotated
 
@@ -20,6 +19,7 @@ from orchestration.cli.console import console, fail, plain_output, print_finding
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 from orchestration.usage.formatting import counted
+from orchestration.usage.spreadsheet import SpreadsheetWriter
 from orchestration.usage.units import METER
 from orchestration.warehouse import published_copy, queries
 
@@ -198,7 +198,7 @@ def statement(
         fail(str(error))
     for each in found:
         if as_csv:
-            csv.writer(plain_output(), lineterminator="\n").writerows(statements.table(each))
+            SpreadsheetWriter(plain_output(), "\n").write(statements.table(each))
         else:
             stripe_tables.print_statement(each)
     for customer in dict.fromkeys(each.stripe_customer_id for each in found if not as_csv):

@@ -1,6 +1,5 @@
 """What `headroom stripe explain --events` prints: the events of an hour or a day, one after the other."""
 
-import csv
 import sys
 from collections.abc import Iterable
 
@@ -9,6 +8,7 @@ from rich.text import Text
 from orchestration.billing.event_trail import COLUMNS, EventTrail, row
 from orchestration.cli.console import console, plain_output
 from orchestration.usage.formatting import printable
+from orchestration.usage.spreadsheet import SpreadsheetWriter
 
 
 def print_events(trails: Iterable[EventTrail]) -> None:
@@ -30,10 +30,10 @@ def print_events(trails: Iterable[EventTrail]) -> None:
 
 def write_events(trails: Iterable[EventTrail]) -> None:
     """CSV on stdout, one row for each event as it is read."""
-    rows = csv.writer(plain_output(), lineterminator="\n")
-    rows.writerow(COLUMNS)
+    rows = SpreadsheetWriter(plain_output(), "\n")
+    rows.write([COLUMNS])
     for trail in trails:
-        rows.writerows(row(trail.explanation.stripe_customer_id, event) for event in trail)
+        rows.write(row(trail.explanation.stripe_customer_id, event) for event in trail)
 
 
 def _say(sentence: str, style: str = "") -> None:

@@ -1,6 +1,5 @@
 """What `headroom stripe problems` prints: what is not billed as counted, by customer and cause, and what waits."""
 
-import csv
 from collections.abc import Iterator, Sequence
 
 from rich.text import Text
@@ -10,6 +9,7 @@ from orchestration.billing.problems import Problem, total
 from orchestration.billing.revisions import Report
 from orchestration.cli.console import console, plain_output
 from orchestration.usage.formatting import counted
+from orchestration.usage.spreadsheet import SpreadsheetWriter
 from orchestration.usage.standing import Standing
 
 COLUMNS = (
@@ -58,7 +58,7 @@ def print_settled(reports: Sequence[Report], certificates: Sequence[Certificate]
 
 def write_problems(problems: Sequence[Problem]) -> None:
     """The same as CSV on stdout, one row for each."""
-    csv.writer(plain_output(), lineterminator="\n").writerows(_rows(problems))
+    SpreadsheetWriter(plain_output(), "\n").write(_rows(problems))
 
 
 def _rows(problems: Sequence[Problem]) -> Iterator[Sequence[object]]:

@@ -4,9 +4,12 @@ While dbt writes the warehouse, no other process can open it. So an engine (engi
 passed its tests, and swaps the copy in under the published name. Readers never wait and never see half a build.
 """
 
+import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,8 +19,24 @@ import duckdb
 Parameters = Sequence[object] | Mapping[str, object]
 
 
+@dataclass(frozen=True)
+class Answer:
+    """What a query found: its columns, whose names may repeat, and the values of each row."""
+
+    columns: list[str]
+    rows: list[tuple[Any, ...]]
+
+
 class NothingPublishedError(RuntimeError):
     """There is no published copy yet."""
+
+
+class LockedCopyError(RuntimeError):
+    """Another program has the published copy open for writing. The message says which one and what to do."""
+
+
+class ForbiddenFileError(RuntimeError):
+    """A question named a file that it may not read or write. The message says which ones it may."""
 
 
 def swap_in(staging: Path, published: Path) -> None:
@@ -64,6 +83,35 @@ def query(published: Path, sql: str, parameters: Parameters | None = None) -> li
         return rows_of(connection, sql, parameters)
 
 
+def ask(published: Path, lake: Path, sql: str) -> Answer:
+    """The answer to what somebody types: about the published copy, and the lake that the staging views read.
+
+    It reads no other file and writes none, whatever it says.
+
+    :raises NothingPublishedError: nothing was built yet.
+    :raises LockedCopyError: nobody can read the copy at the moment.
+    :raises ForbiddenFileError: it names another file, or writes one.
+    :raises duckdb.Error: it cannot be understood, or changes the copy.
+    """
+    with _attached(published) as connection:
+        # DuckDB allows a folder for reading and writing. So only what never writes may look into the lake.
+        statements = connection.extract_statements(sql)
+        if all(statement.type == duckdb.StatementType.SELECT for statement in statements):
+            globbed = re.sub(r"([\[*?])", r"[\1]", str(lake))  # as the staging views name it
+            connection.execute("set allowed_directories = ?", [[str(lake), globbed]])
+        connection.execute("set enable_external_access = false")
+        connection.execute("set lock_configuration = true")
+        try:
+            connection.execute(sql)
+        except duckdb.PermissionException as error:
+            raise ForbiddenFileError(
+                f"a query reads the published tables and the lake in {lake}, no other file, and writes none."
+                f" {str(error).splitlines()[0]}"
+            ) from error
+        names = [column[0] for column in connection.description or []]
+        return Answer(names, [tuple(map(aware, row)) for row in connection.fetchall()] if names else [])
+
+
 def columns(published: Path) -> dict[str, dict[str, str]]:
     """The columns of each published table with their types, in order."""
     found: dict[str, dict[str, str]] = {}
@@ -103,11 +151,26 @@ def connected(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if held and held[0] == published:
         yield held[1]
         return
+    with _attached(published) as connection:
+        yield connection
+
+
+@contextmanager
+def _attached(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if not published.exists():
         raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
     # Attached, not opened: opened, it would be shared with every reader in this process that still holds an older copy.
     with duckdb.connect() as connection:
-        connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
+        try:
+            connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
+        except duckdb.IOException as error:
+            holder = re.search(r"held in (.+?)\s*\(PID (\d+)\)", str(error))
+            if "lock" not in str(error):
+                raise
+            program = f"{Path(holder[1]).name}, process {holder[2]}," if holder else "another program"
+            raise LockedCopyError(
+                f"{published} cannot be read: {program} has it open for writing. Close it there, or open it read only"
+            ) from error
         connection.execute(f'use "{published.stem}"')
         connection.execute("set TimeZone = 'UTC'")
         yield connection
@@ -118,6 +181,8 @@ def rows_of(
 ) -> list[dict[str, Any]]:
     connection.execute(sql, parameters)
     columns = [column[0] for column in connection.description or []]
+    if repeated := [name for name, count in Counter(columns).items() if count > 1]:
+        raise ValueError(f"the query names {', '.join(repeated)} twice, and one of the two would be lost: {sql}")
     return [dict(zip(columns, map(aware, row), strict=True)) for row in connection.fetchall()]
 
 

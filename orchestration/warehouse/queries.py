@@ -245,6 +245,7 @@ ACCOUNTS_NEAREST = """
 """
 
 
+USAGE_COLUMNS = ("account_id", "usage_date", "calls", "units", "is_complete")
 USAGE_BY_DAY = """
     select $account_id as account_id, days.usage_date, coalesce(daily.calls, 0) as calls,
         coalesce(daily.units, 0) as units,

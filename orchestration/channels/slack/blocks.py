@@ -9,7 +9,6 @@ once. What a table is good for, sorting all accounts, the file in the thread doe
 """
 
 import base64
-import csv
 import io
 import json
 import re
@@ -20,6 +19,7 @@ from typing import Any
 from orchestration.channels.slack import chart
 from orchestration.messages.message import LINES, Message, Section
 from orchestration.messages.wording import DETAILED
+from orchestration.usage.spreadsheet import SpreadsheetWriter
 
 CHARACTERS = 10_000
 """Of all blocks together, as JSON: above some 13,000 Slack answers msg_blocks_too_long, whatever else is respected."""
@@ -136,9 +136,7 @@ def table_file(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> dict
     It begins with a byte order mark: without, Excel takes it for the machine's old encoding.
     """
     stream = io.StringIO()
-    writer = csv.writer(stream)
-    writer.writerow(rows[0])
-    writer.writerows([_cell(value) for value in row.values()] for row in rows)
+    SpreadsheetWriter(stream).write([list(rows[0]), *(row.values() for row in rows)])
     return {"name": name, "title": title, "content": f"\ufeff{stream.getvalue()}"}
 
 
@@ -232,9 +230,3 @@ def _cut(text: str, characters: int) -> str:
     """On one line, no longer than that, and without what would turn the text behind it around."""
     text = " ".join(_TURNS.sub("", text).split())
     return text if len(text) <= characters else f"{text[: characters - 1]}…"
-
-
-def _cell(value: object) -> object:
-    """As it is, but no spreadsheet takes a name for a formula."""
-    is_formula = isinstance(value, str) and re.match(r"[=+\-@\t\r]", value)
-    return f"'{value}" if is_formula else value

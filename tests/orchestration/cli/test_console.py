@@ -57,12 +57,12 @@ class Terminal(io.StringIO):
 def test_csv_is_harmless_on_a_terminal_and_whole_in_a_file(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    print_rows([{"name": EVIL}], as_csv=True)
+    print_rows(["name"], [[EVIL]], as_csv=True)
     assert EVIL in capsys.readouterr().out
 
     terminal = Terminal()
     monkeypatch.setattr(sys, "stdout", terminal)
-    print_rows([{"name": EVIL}], as_csv=True)
+    print_rows(["name"], [[EVIL]], as_csv=True)
     plain_output().write("a\n\tb")
     assert is_harmless(terminal.getvalue())
     assert terminal.getvalue().endswith("a\n\tb")
