@@ -61,7 +61,7 @@ def hold(folder: Path, run_id: str) -> None:
 
 def interrupted(folder: Path, instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Runs in progress whose process is gone. Changes nothing."""
-    return [run for _, run in _left(folder, instance) if run]
+    return [run for _, run in _left(folder, instance) if run and not run.is_finished]
 
 
 def close(folder: Path, instance: dg.DagsterInstance, now: datetime) -> list[dg.DagsterRun]:
@@ -76,12 +76,13 @@ def close(folder: Path, instance: dg.DagsterInstance, now: datetime) -> list[dg.
             instance.report_run_failed(record.dagster_run, f"Still in progress after {MAX_RUNTIME}: closed.")
             closed.append(record.dagster_run)
     for path, run in _left(folder, instance):
-        if run is not None:
-            if run.status is dg.DagsterRunStatus.CANCELING:
-                instance.report_run_canceled(run, INTERRUPTED)
-            else:
-                instance.add_run_tags(run.run_id, {REASON_TAG: "UNEXPECTED_TERMINATION"})
+        if run and run.status is dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, INTERRUPTED)
+        elif run and (not run.is_finished or _has_ended_without_reason(run)):
+            instance.add_run_tags(run.run_id, {REASON_TAG: "UNEXPECTED_TERMINATION"})
+            if not run.is_finished:
                 instance.report_run_failed(run, INTERRUPTED)
+        if run and not run.is_finished:
             closed.append(run)
         path.unlink(missing_ok=True)
     return closed
@@ -101,7 +102,7 @@ def too_old(instance: dg.DagsterInstance, now: datetime) -> list[dg.RunRecord]:
 
 
 def _left(folder: Path, instance: dg.DagsterInstance) -> Iterator[tuple[Path, dg.DagsterRun | None]]:
-    """Each file that no process holds, locked while the caller looks at it, with its run where that is in progress."""
+    """Each file that no process holds, locked while the caller looks at it, with its run where Dagster knows one."""
     try:
         paths = sorted(folder.iterdir())
     except FileNotFoundError:
@@ -114,12 +115,16 @@ def _left(folder: Path, instance: dg.DagsterInstance) -> Iterator[tuple[Path, dg
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(path, descriptor):
-                run = instance.get_run_by_id(path.name)
-                yield path, run if run and not run.is_finished else None
+                yield path, instance.get_run_by_id(path.name)
         except BlockingIOError:
             continue  # it works
         finally:
             os.close(descriptor)
+
+
+def _has_ended_without_reason(run: dg.DagsterRun) -> bool:
+    """A code server that outlives its run closes it itself, and gives no reason; a run that fails gives one."""
+    return run.status is dg.DagsterRunStatus.FAILURE and REASON_TAG not in run.tags
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

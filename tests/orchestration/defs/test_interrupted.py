@@ -181,3 +181,16 @@ def test_lock_of_a_run_is_taken_where_another_process_removes_the_file(
 def test_run_goes_on_where_its_lock_cannot_be_made(data: Path) -> None:
     (data / "runs").write_text("a file")
     interrupted.hold(data / "runs", "another-run")
+
+
+def test_run_whose_code_server_closed_it_without_a_reason_is_started_again(
+    data: Path, instance: dg.DagsterInstance
+) -> None:
+    (data / "runs").mkdir()
+    for run_id, reason in (("killed", {}), ("failed", {interrupted.REASON_TAG: "STEP_FAILURE"})):
+        (data / "runs" / run_id).touch()
+        instance.add_run(dg.DagsterRun("hourly_job", run_id=run_id, status=STATUS.FAILURE, tags=reason))
+    assert interrupted.close(data / "runs", instance, datetime.now(UTC)) == []
+    assert list((data / "runs").iterdir()) == []
+    reasons = {run.run_id: run.tags[interrupted.REASON_TAG] for run in instance.get_runs()}
+    assert reasons == {"killed": "UNEXPECTED_TERMINATION", "failed": "STEP_FAILURE"}
