@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from orchestration import settings
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.standing import standing
-from orchestration.cli import run, tables, ui_server
+from orchestration.cli import preview_pages, run, tables, ui_server
 from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
 from orchestration.cli.db import db_app
 from orchestration.cli.lake import lake_app
@@ -195,9 +195,8 @@ def digest(
         fail(str(error))
     payload, replies = shown.payload, shown.replies
     title = f"Usage digest {day}"
-    page = config.data / "preview" / f"digest-{day}.html"
-    page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(slack_page(title, shown.status, payload, replies, shown.users, shown.at), encoding="utf-8")
+    html = slack_page(title, shown.status, payload, replies, shown.users, shown.at)
+    page = preview_pages.write(config.data / "preview", day, html)
     tables.print_preview(payload["digest"], replies, shown.status, page)
 
 
