@@ -1,6 +1,8 @@
 """The table "What grows, and what goes" says what the code does: each place of the data folder, each number."""
 
+import os
 import re
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -85,9 +87,6 @@ def test_variables_of_the_table_exist_and_have_its_bounds(data: Path, monkeypatc
 
 
 def test_newest_preview_pages_stay(tmp_path: Path) -> None:
-    import os
-    from datetime import date, timedelta
-
     first = date(2026, 1, 1)
     for number in range(preview_pages.KEPT + 5):
         path = preview_pages.write(tmp_path, first + timedelta(days=number), f"page {number}")
