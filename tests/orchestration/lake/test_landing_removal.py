@@ -126,7 +126,7 @@ def test_file_that_a_program_may_still_write_to_stays(world: World) -> None:
         assert remove(world).files == 1
 
 
-def test_file_that_grew_or_came_anew_since_it_was_read_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_changed_since_it_was_read_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     path = aged(world.land(make_event(uuid="1")))
     world.ingest()
     with path.open("a") as file:
