@@ -98,13 +98,15 @@ def statements(config: Settings, name: str, month: datetime | None) -> list[Stat
 def write_statements(config: Settings, month: datetime) -> tuple[Path, int]:
     """A CSV of each customer's billing periods that began in the month, and an index of them; the folder, and how many.
 
+    A file of an earlier call that the new index does not name is removed: nobody could tell that it is outdated.
+
     :raises NothingPublishedError: no run has published anything yet.
     :raises NotKeptError: the calls of that time are not kept any more.
     """
     queries.must_have(config.published, month.date())
     folder, count = config.data / "billing" / f"{month:%Y-%m}", 0
     folder.mkdir(parents=True, exist_ok=True)
-    ledger = meter_ledger(config)
+    ledger, names = meter_ledger(config), set[str]()
     with (
         _usage(config) as (usage, as_of),
         (folder / ".index.csv").open("w", encoding="utf-8-sig", newline="") as index,
@@ -117,8 +119,12 @@ def write_statements(config: Settings, month: datetime) -> tuple[Path, int]:
             with (folder / name).open("w", encoding="utf-8-sig", newline="") as file:
                 SpreadsheetWriter(file).write(table(statement))
             rows.write([_index_row(statement, name)])
+            names.add(name)
             count += 1
     (folder / ".index.csv").replace(folder / "index.csv")
+    for old in folder.glob("*_????-??-??.csv"):
+        if old.name not in names:
+            old.unlink()
     return folder, count
 
 

@@ -15,7 +15,7 @@ import typer
 from orchestration import settings
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.standing import standing
-from orchestration.cli import failures, run, tables, ui_server
+from orchestration.cli import failures, preview_pages, run, tables, ui_server
 from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
 from orchestration.cli.db import db_app
 from orchestration.cli.lake import lake_app
@@ -209,15 +209,13 @@ def digest(
         fail(str(error))
     payload, replies = shown.payload, shown.replies
     title = f"Usage digest {day}"
-    page = config.data / "preview" / f"digest-{day}.html"
-    is_written = True
+    html = slack_page(title, shown.status, payload, replies, shown.users, shown.at)
+    page = None
     try:
-        page.parent.mkdir(parents=True, exist_ok=True)
-        page.write_text(slack_page(title, shown.status, payload, replies, shown.users, shown.at), encoding="utf-8")
+        page = preview_pages.write(config.data / "preview", day, html)
     except OSError as error:  # the words are worth more than the page
         print_error(failures.sentence_of(error) or str(error))
-        is_written = False
-    tables.print_preview(payload["digest"], replies, shown.status, page if is_written else None)
+    tables.print_preview(payload["digest"], replies, shown.status, page)
 
 
 @app.command()

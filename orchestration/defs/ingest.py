@@ -319,12 +319,11 @@ def _remove_landed(
     lake: Lake, landed: LandedFiles, found: Sequence[SourceFile], settings: Settings, log: Logger
 ) -> dict[str, int]:
     """Remove landed files that were read HEADROOM_LANDING_KEEP_DAYS ago; metadata, without the variable none."""
-    now, keep_days = settings.now(), settings.landing_keep_days
-    if not keep_days:
+    if not settings.landing_keep_days:
         return {}
-    read = landed.read_before(landing_removal.oldest_kept(now, keep_days))
-    files = ((LandedFile(**row), batch) for row, batch in read)
-    removed = landing_removal.remove(settings.landing, lake, files, found, now, keep_days)
+    before = landing_removal.kept_since(settings.now(), settings.landing_keep_days)
+    files = ((LandedFile(**row), batch) for row, batch in landed.read_before(int(before.timestamp()) * 10**9))
+    removed = landing_removal.remove(settings.landing, lake, files, found, before)
     for sentence in removed.sentences:
         log.info(sentence)
     return {"landed_files_removed": removed.files, "landed_bytes_removed": removed.stored_bytes}

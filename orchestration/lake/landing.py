@@ -1,7 +1,8 @@
 """The landing files: which of them have something new, and their new lines, in pieces of bounded size.
 
-Landing files are only ever read. Where they lie is in `sources.py`, what their bytes say in `content.py`, what a line
-means in `event_sql.py`; which files were read before is remembered by the ledger and passed in.
+Landing files are only read here; `landing_removal.py` removes them. Where they lie is in `sources.py`, what their bytes
+say in `content.py`, what a line means in `event_sql.py`; which files were read before is remembered by the ledger and
+passed in.
 """
 
 import errno

@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from itertools import islice
 from pathlib import Path
 
@@ -55,9 +55,12 @@ class Removed:
         ]
 
 
-def oldest_kept(now: datetime, keep_days: int) -> int:
-    """The modification time, in nanoseconds, from which a file is too young to go."""
-    return int((now - timedelta(days=keep_days)).timestamp()) * 10**9
+def kept_since(now: datetime, keep_days: int) -> datetime:
+    """The moment from which on a file is too young to go: the beginning of a UTC day.
+
+    So files go once a day, and not a few with each run: what goes looks like news to the sensor of the landing folder.
+    """
+    return now.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0) - timedelta(days=keep_days)
 
 
 def remove(
@@ -65,15 +68,14 @@ def remove(
     lake: Lake,
     read: Iterable[tuple[LandedFile, int]],
     found: Iterable[SourceFile],
-    now: datetime,
-    keep_days: int,
+    before: datetime,
 ) -> Removed:
     """Remove those of `read`, files of the folder `root` with the batch that read them, that are old enough.
 
-    `found` is the scan of this run. Old is what was written, and read, so many days ago. Call inside `Lake.writing()`.
+    `found` is the scan of this run. Old is what was written, and read, before that. Call inside `Lake.writing()`.
     """
     removed, there = Removed(), {file.path: file for file in found}
-    candidates = _old(read, there, lake, now - timedelta(days=keep_days), oldest_kept(now, keep_days), removed)
+    candidates = _old(read, there, lake, before, removed)
     old = list(islice(candidates, AT_ONCE))
     partly = lake.held_in_part({file.origin for file in old}) if old else set()
     for file in old:
@@ -91,7 +93,7 @@ def remove(
         else:
             removed.files += 1
             removed.stored_bytes += file.stored_bytes
-    _remove_empty_folders(root, now - timedelta(days=keep_days))
+    _remove_empty_folders(root, before)
     return removed
 
 
@@ -100,10 +102,10 @@ def _old(
     there: Mapping[str, SourceFile],
     lake: Lake,
     before: datetime,
-    before_ns: int,
     removed: Removed,
 ) -> Iterator[LandedFile]:
     batches: dict[int, Mapping[str, LandedFile] | None] = {}
+    before_ns = int(before.timestamp()) * 10**9
     for file, number in read:
         lies_there = there.get(file.path)
         if lies_there is None or "://" in file.path or lies_there.is_link or file.mtime_ns >= before_ns:
@@ -112,7 +114,7 @@ def _old(
             continue
         if number not in batches:
             batch = lake.batch(number)
-            is_young = batch is not None and datetime.fromisoformat(batch.ingested_at) > before
+            is_young = batch is not None and datetime.fromisoformat(batch.ingested_at) >= before
             batches[number] = None if is_young else {each.path: each for each in batch.files} if batch else {}
         listed = batches[number]
         if listed is None:

@@ -75,6 +75,15 @@ class LandedFiles:
                 return
             last = rows[-1]["path"]
 
+    def read_in_folder(self) -> tuple[int, int]:
+        """How many files of a folder are there and were read to their end, and their stored bytes."""
+        query = sa.select(sa.func.count(), sa.func.coalesce(sa.func.sum(landed_files.c.stored_bytes), 0)).where(
+            landed_files.c.gone_at.is_(None), landed_files.c.is_complete, ~landed_files.c.path.contains("://")
+        )
+        with self._ledger.reading() as connection:
+            [(files, size)] = connection.execute(query)
+        return int(files), int(size)
+
     def settle(self, gone: Collection[str], back: Collection[str], now: datetime) -> None:
         """Remember which paths are gone since now, and which are there again; forget what is gone for long."""
         last_batch = sa.select(sa.func.max(landed_files.c.batch)).scalar_subquery()

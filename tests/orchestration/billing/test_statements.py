@@ -296,9 +296,11 @@ def test_statements_are_a_file_for_each_customer_and_an_index(world: World) -> N
         ("c", None, SEVEN): 9,
     }
     world.publish()
+    folder = world.folder / "billing" / "2026-11"
+    folder.mkdir(parents=True)
+    (folder / "cus_gone_2026-11-01.csv").touch()  # of an earlier call, when that customer had usage
     assert "Wrote 2 statements" in output_of("statements", "--period", "2026-11")
 
-    folder = world.folder / "billing" / "2026-11"
     with (folder / "index.csv").open(encoding="utf-8-sig") as file:
         index = list(csv.DictReader(file))
     assert [(row["stripe_customer_id"], row["units"], row["status"], row["unsettled_hours"]) for row in index] == [

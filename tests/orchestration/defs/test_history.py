@@ -10,8 +10,16 @@ import pytest
 import sqlalchemy as sa
 from dagster._core.definitions.run_request import InstigatorType
 from dagster._core.remote_origin import RegisteredCodeLocationOrigin, RemoteRepositoryOrigin
-from dagster._core.scheduler.instigation import InstigatorState, InstigatorStatus, TickData, TickStatus
+from dagster._core.scheduler.instigation import (
+    InstigatorState,
+    InstigatorStatus,
+    ScheduleInstigatorData,
+    SensorInstigatorData,
+    TickData,
+    TickStatus,
+)
 from dagster._core.storage.event_log import SqlEventLogStorage
+from dagster._utils.error import SerializableErrorInfo
 
 from orchestration.defs import history
 from orchestration.defs.alerts import last_success
@@ -129,9 +137,13 @@ def test_nothing_of_a_removed_run_is_left(local: dg.DagsterInstance, tmp_path: P
 
 def test_ticks_go_whatever_the_file_in_the_data_folder_says(local: dg.DagsterInstance) -> None:
     repository = RemoteRepositoryOrigin(RegisteredCodeLocationOrigin("headroom"), "__repository__")
+    schedule, sensor = ScheduleInstigatorData("5 * * * *"), SensorInstigatorData()
     states = [
-        InstigatorState(repository.get_instigator_origin(name), kind, InstigatorStatus.RUNNING, None)
-        for name, kind in (("hourly_schedule", InstigatorType.SCHEDULE), ("landing_sensor", InstigatorType.SENSOR))
+        InstigatorState(repository.get_instigator_origin(name), kind, InstigatorStatus.RUNNING, what)
+        for name, kind, what in (
+            ("hourly_schedule", InstigatorType.SCHEDULE, schedule),
+            ("landing_sensor", InstigatorType.SENSOR, sensor),
+        )
     ]
     for state in states:
         local.add_instigator_state(state)
@@ -144,6 +156,8 @@ def test_ticks_go_whatever_the_file_in_the_data_folder_says(local: dg.DagsterIns
                         state.instigator_type,
                         status,
                         after(-days).timestamp(),
+                        run_ids=["run"] if status is TickStatus.SUCCESS else [],
+                        error=SerializableErrorInfo("", [], None) if status is TickStatus.FAILURE else None,
                         selector_id=state.selector_id,
                     )
                 )

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import nullcontext
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,9 @@ from tests.orchestration.lake.world import World
 from tests.support.builders import NOW, make_event
 
 DAYS = 2
-LATER = NOW + timedelta(days=DAYS, hours=1)
+LATER = datetime(2026, 11, 23, 0, 30, tzinfo=UTC)
+"""After the second whole UTC day since then."""
+BEFORE = landing_removal.kept_since(LATER, DAYS)
 
 
 def aged(path: Path, at: datetime = NOW) -> Path:
@@ -30,8 +32,9 @@ def read(world: World) -> Iterator[tuple[LandedFile, int]]:
 
 
 def remove(world: World, now: datetime = LATER) -> Removed:
+    before = landing_removal.kept_since(now, DAYS)
     with world.lake.writing():
-        return landing_removal.remove(world.landing, world.lake, read(world), world.place.scan()[0], now, DAYS)
+        return landing_removal.remove(world.landing, world.lake, read(world), world.place.scan()[0], before)
 
 
 def left(world: World) -> list[str]:
@@ -43,7 +46,7 @@ def test_file_that_was_read_goes_after_its_days_and_counts_on(world: World) -> N
     world.ingest()
     before = world.calls("event_id, source")
 
-    assert remove(world, LATER - timedelta(hours=2)) == Removed()
+    assert remove(world, LATER - timedelta(hours=1)) == Removed()
     gone = remove(world)
 
     assert (gone.files, gone.left, left(world)) == (1, {}, [])
@@ -71,7 +74,9 @@ def test_what_the_lake_does_not_hold_stays(world: World) -> None:
 
     found = world.place.scan()[0]
     with world.lake.writing():
-        removed = landing_removal.remove(world.landing, world.lake, listed, found, LATER, DAYS)
+        removed = landing_removal.remove(
+            world.landing, world.lake, listed, found, landing_removal.kept_since(LATER, DAYS)
+        )
 
     assert (removed.files, dict(removed.left)) == (0, {landing_removal.NOT_IN_LAKE: 1})
     assert removed.sentences == [
@@ -121,7 +126,7 @@ def test_file_that_a_program_may_still_write_to_stays(world: World) -> None:
         assert remove(world).files == 1
 
 
-def test_file_that_grew_or_came_anew_since_it_was_read_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_that_changed_since_it_was_read_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     path = aged(world.land(make_event(uuid="1")))
     world.ingest()
     with path.open("a") as file:
@@ -132,7 +137,9 @@ def test_file_that_grew_or_came_anew_since_it_was_read_stays(world: World, monke
     found = world.place.scan()[0]  # and what comes between the look and the removal
     path.write_bytes(path.read_bytes().replace(b"acme", b"emca"))
     with world.lake.writing():
-        removed = landing_removal.remove(world.landing, world.lake, read(world), found, LATER, DAYS)
+        removed = landing_removal.remove(
+            world.landing, world.lake, read(world), found, landing_removal.kept_since(LATER, DAYS)
+        )
     assert (removed.files, dict(removed.left)) == (0, {landing_removal.CHANGED: 1})
 
 
