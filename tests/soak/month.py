@@ -179,7 +179,7 @@ class Month:
     def produce(self, until: datetime) -> None:
         """The events of the hours that have passed; some come late, some twice, some over HTTP."""
         lines: list[dict[str, Any]] = []
-        if self.produced == START:
+        if self.produced == START and until >= START + HOUR:
             land(self.landing, "quotas.ndjson", *(make_quota(name, 400, "2027-02-28T00:00:00Z") for name in ACCOUNTS))
         posted, self.refused = self.refused, []
         while self.produced + HOUR <= until:
