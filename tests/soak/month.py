@@ -216,6 +216,13 @@ class Month:
 
     # A visit
 
+    def begin(self, at: datetime) -> None:
+        """A first look, before anything has landed: schedules tick from there on."""
+        self.clock.set(at)
+        self.install(self.versions[0])
+        assert self.machine
+        self.machine.look()
+
     def visit(self, at: datetime, *, calmly: bool = False, kinds: Sequence[str] = ()) -> None:
         """What happens at that moment, until nothing works any more: `calmly` nothing bad, or these kills."""
         version = [each for each in self.versions if each.since <= at][-1]
