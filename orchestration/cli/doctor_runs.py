@@ -36,7 +36,8 @@ def _findings(config: Settings) -> Iterator[Finding]:
             words = "was killed, and its place in the queue is not free yet: `headroom ui` or `headroom run` closes it"
             yield Finding(f"run {each.run_id[:8]} of {each.job_name}", words, is_needed=False)
         for record in interrupted.too_old(instance, now)[:LISTED]:
-            since = f"{record.create_timestamp:%d %b %H:%M} UTC"
+            began = record.start_time or record.create_timestamp.timestamp()
+            since = f"{datetime.fromtimestamp(began, UTC):%d %b %H:%M} UTC"
             words = f"is in progress since {since}, longer than any run: end it in Dagster's UI"
             yield Finding(f"run {record.dagster_run.run_id[:8]} of {record.dagster_run.job_name}", words)
         if config.is_production and check.exists(config.ledger_url):

@@ -193,7 +193,7 @@ def _instance(config: Settings) -> "dg.DagsterInstance":
 
     make_dagster_home(config)
     instance = dg.DagsterInstance.get()
-    interrupted.close(config.runs, instance)
+    interrupted.close(config.runs, instance, datetime.now(UTC))
     _close_runs_of_earlier_versions(config, instance)
     return instance
 

@@ -214,8 +214,8 @@ def landing_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.
     ),
 )
 def interrupted_runs_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
-    for run in interrupted.close(project.settings.runs, context.instance):
-        context.log.warning(f"closed run {run.run_id} of {run.job_name}: {interrupted.INTERRUPTED}")
+    for run in interrupted.close(project.settings.runs, context.instance, clock()):
+        context.log.warning(f"closed run {run.run_id} of {run.job_name}, whose process is gone")
     jobs = [job.name for job in JOBS]
     requests, known = interrupted.to_start_again(context.instance, jobs, context.cursor, clock())
     reason = None if requests else "no run was interrupted"

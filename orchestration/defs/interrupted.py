@@ -61,19 +61,28 @@ def hold(folder: Path, run_id: str) -> None:
 
 def interrupted(folder: Path, instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
     """Runs in progress whose process is gone. Changes nothing."""
-    return [run for _, run in _left(folder, instance) if run]
+    return [run for _, run in _left(folder, instance) if run and not run.is_finished]
 
 
-def close(folder: Path, instance: dg.DagsterInstance) -> list[dg.DagsterRun]:
-    """End the runs whose process is gone, so that they hold no place in the queue; those that were ended."""
+def close(folder: Path, instance: dg.DagsterInstance, now: datetime) -> list[dg.DagsterRun]:
+    """End the runs whose process is gone, so that they hold no place in the queue; those that were ended.
+
+    Of a run without a file here nothing is known: an earlier version or another machine started it. It is ended when it
+    is older than any run can be.
+    """
     closed = []
+    for record in too_old(instance, now):
+        if not (folder / record.dagster_run.run_id).exists():
+            instance.report_run_failed(record.dagster_run, f"Still in progress after {MAX_RUNTIME}: closed.")
+            closed.append(record.dagster_run)
     for path, run in _left(folder, instance):
-        if run is not None:
-            if run.status is dg.DagsterRunStatus.CANCELING:
-                instance.report_run_canceled(run, INTERRUPTED)
-            else:
-                instance.add_run_tags(run.run_id, {REASON_TAG: "UNEXPECTED_TERMINATION"})
+        if run and run.status is dg.DagsterRunStatus.CANCELING:
+            instance.report_run_canceled(run, INTERRUPTED)
+        elif run and (not run.is_finished or _has_ended_without_reason(run)):
+            instance.add_run_tags(run.run_id, {REASON_TAG: "UNEXPECTED_TERMINATION"})
+            if not run.is_finished:
                 instance.report_run_failed(run, INTERRUPTED)
+        if run and not run.is_finished:
             closed.append(run)
         path.unlink(missing_ok=True)
     return closed
@@ -86,15 +95,14 @@ def is_under_way(instance: dg.DagsterInstance, job: str, now: datetime) -> bool:
 
 
 def too_old(instance: dg.DagsterInstance, now: datetime) -> list[dg.RunRecord]:
-    """Runs that have begun and are older than any run can be. Dagster's daemon closes them, where it runs."""
-    begun = [*IN_PROGRESS[2:], dg.DagsterRunStatus.CANCELING]
-    return list(
-        instance.get_run_records(filters=dg.RunsFilter(statuses=begun, created_before=now - MAX_RUNTIME), limit=10)
-    )
+    """Runs that began longer ago than any run can take. Dagster's daemon closes them, where it runs."""
+    begun, limit = [*IN_PROGRESS[2:], dg.DagsterRunStatus.CANCELING], now - MAX_RUNTIME
+    records = instance.get_run_records(filters=dg.RunsFilter(statuses=begun, created_before=limit))
+    return [each for each in records if (each.start_time or each.create_timestamp.timestamp()) < limit.timestamp()]
 
 
 def _left(folder: Path, instance: dg.DagsterInstance) -> Iterator[tuple[Path, dg.DagsterRun | None]]:
-    """Each file that no process holds, locked while the caller looks at it, with its run where that is in progress."""
+    """Each file that no process holds, locked while the caller looks at it, with its run where Dagster knows one."""
     try:
         paths = sorted(folder.iterdir())
     except FileNotFoundError:
@@ -102,17 +110,21 @@ def _left(folder: Path, instance: dg.DagsterInstance) -> Iterator[tuple[Path, dg
     for path in paths:
         try:
             descriptor = os.open(path, os.O_RDONLY)
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError):  # removed a moment ago; of another user, for `headroom doctor`
             continue
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _is_at(path, descriptor):
-                run = instance.get_run_by_id(path.name)
-                yield path, run if run and not run.is_finished else None
+                yield path, instance.get_run_by_id(path.name)
         except BlockingIOError:
             continue  # it works
         finally:
             os.close(descriptor)
+
+
+def _has_ended_without_reason(run: dg.DagsterRun) -> bool:
+    """A code server that outlives its run closes it itself, and gives no reason; a run that fails gives one."""
+    return run.status is dg.DagsterRunStatus.FAILURE and REASON_TAG not in run.tags
 
 
 def _is_at(path: Path, descriptor: int) -> bool:

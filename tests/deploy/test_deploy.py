@@ -22,6 +22,7 @@ import yaml
 from dagster._core.instance.config import dagster_instance_config
 from prometheus_client.parser import text_string_to_metric_families
 
+from orchestration.cli.run import PID_TAG
 from orchestration.collector.metrics import Metrics
 from orchestration.collector.metrics_page import page
 from orchestration.defs import interrupted
@@ -169,6 +170,14 @@ class Started:
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
 
+    def leave_a_killed_run(self) -> None:
+        """What is there after a power cut: a run in progress, and its lock, which nobody holds."""
+        with dg.DagsterInstance.from_config(self.environment["DAGSTER_HOME"]) as instance:
+            by_hand = {PID_TAG: "1"}  # which is not started again: that would take the whole job
+            instance.add_run(dg.DagsterRun("daily_job", "killed", status=dg.DagsterRunStatus.STARTED, tags=by_hand))
+        (self.folder / "data" / "runs").mkdir()
+        (self.folder / "data" / "runs" / "killed").touch()
+
     def start(self, name: str) -> None:
         with (self.folder / f"{name}.log").open("wb") as log:
             self.processes[name] = subprocess.Popen(
@@ -234,6 +243,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     """In the order of compose.yaml."""
     services = Started(tmp_path_factory.mktemp("services"))
     try:
+        services.leave_a_killed_run()
         services.start("collector")
         services.start("code")
         services.wait_until_it_listens("code", "4000")
@@ -262,6 +272,11 @@ def test_webserver_shows_what_the_code_server_loaded(started: Started) -> None:
 
     assert node["location"]["name"] == "headroom"
     assert {"daily_job", "hourly_job", "refresh_job"} <= {job["name"] for job in node["jobs"]}
+
+
+def test_daemon_and_code_server_close_the_run_that_was_killed_with_them(started: Started) -> None:
+    with dg.DagsterInstance.from_config(started.environment["DAGSTER_HOME"]) as instance:
+        wait_until(lambda: [run.status for run in instance.get_runs()] == [dg.DagsterRunStatus.FAILURE], RUN_SECONDS)
 
 
 def test_every_metric_of_the_dashboard_exists() -> None:

@@ -146,21 +146,10 @@ def status(instance: dg.DagsterInstance, run_id: str) -> dg.DagsterRunStatus:
     return run.status
 
 
-@pytest.mark.parametrize(
-    ("storage", "combinations"),
-    [
-        ("postgres", COMBINATIONS[-1:]),
-        pytest.param("postgres", COMBINATIONS, marks=pytest.mark.kills),
-        pytest.param("sqlite", COMBINATIONS, marks=pytest.mark.kills),
-    ],
-    ids=["all on postgres", "each on postgres", "each on sqlite"],
-)
+@pytest.mark.kills
+@pytest.mark.parametrize("storage", ["postgres", "sqlite"])
 def test_no_run_needs_a_hand_after_services_were_killed(
-    storage: str,
-    combinations: list[set[str]],
-    tmp_path: Path,
-    request: pytest.FixtureRequest,
-    monkeypatch: pytest.MonkeyPatch,
+    storage: str, tmp_path: Path, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server: Postgres | None = request.getfixturevalue("postgres") if storage == "postgres" else None
     services = Services(tmp_path, server.database() if server else None)
@@ -170,7 +159,7 @@ def test_no_run_needs_a_hand_after_services_were_killed(
         with dg.DagsterInstance.get() as instance:
             for name in COMMANDS:
                 services.start(name)
-            for number, killed in enumerate(combinations):
+            for number, killed in enumerate(COMBINATIONS):
                 survives(services, instance, killed, number)
     finally:
         services.stop()

@@ -34,7 +34,7 @@ def wanted_sensor(project: Project) -> list[dg.RunRequest]:
 @dg.sensor(job=refresh_job, minimum_interval_seconds=1, default_status=dg.DefaultSensorStatus.RUNNING)
 def interrupted_runs_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult:
     """What the real one does, more often."""
-    interrupted.close(project.settings.runs, context.instance)
+    interrupted.close(project.settings.runs, context.instance, clock())
     requests, known = interrupted.to_start_again(context.instance, ["refresh_job"], context.cursor, clock())
     return dg.SensorResult(run_requests=requests, cursor=known)
 

@@ -9,6 +9,7 @@ from decimal import Decimal
 import pytest
 
 from tests.e2e.program import DAY, NOW, STRIPE_KEY, Program, duplicate_an_event
+from tests.fakes.monitor import Monitor
 from tests.fakes.slack import FakeSlack
 from tests.fakes.stripe import FakeStripe
 from tests.support.builders import land, make_event, make_quota
@@ -90,7 +91,9 @@ def test_run_builds_the_figures(program: Program, stripe: FakeStripe) -> None:
 
 def test_run_prints_what_it_did_and_does_nothing_twice(program: Program, stripe: FakeStripe) -> None:
     reports = program.ledger("select * from meter_reports")
-    result = program.run("run")
+    with Monitor() as monitor:
+        result = program.run("run", HEADROOM_HEARTBEAT_URL=monitor.url)
+    assert monitor.asked == ["/ping/s3cr3t"]
 
     assert "Ingested 0 events from 0 new lines (0 duplicates, 0 rejected)." in result.stdout
     [line] = digest_lines(result.stdout)

@@ -140,13 +140,18 @@ def test_runs_by_hand_and_failed_steps_are_not_started_again(data: Path, instanc
     assert started_again(instance) == []
 
 
-def test_sensors_wait_for_no_run_that_is_older_than_any_run_can_be(instance: dg.DagsterInstance) -> None:
+def test_run_that_is_older_than_any_can_be_is_not_waited_for_and_closed(
+    data: Path, instance: dg.DagsterInstance
+) -> None:
     now = datetime.now(UTC)
     assert not interrupted.is_under_way(instance, "refresh_job", now)
     instance.add_run(dg.DagsterRun("refresh_job", run_id="hangs", status=STATUS.STARTED))
     assert interrupted.is_under_way(instance, "refresh_job", now)
     assert not interrupted.is_under_way(instance, "refresh_job", now + interrupted.MAX_RUNTIME + timedelta(minutes=1))
-    assert [each.dagster_run.run_id for each in interrupted.too_old(instance, now + timedelta(days=1))] == ["hangs"]
+    assert interrupted.close(data / "runs", instance, now) == []
+    later = now + interrupted.MAX_RUNTIME + timedelta(minutes=1)
+    assert [each.run_id for each in interrupted.close(data / "runs", instance, later)] == ["hangs"]
+    assert interrupted.close(data / "runs", instance, later) == []
 
 
 def test_lock_of_a_run_is_taken_where_another_process_removes_the_file(
@@ -160,7 +165,7 @@ def test_lock_of_a_run_is_taken_where_another_process_removes_the_file(
         opened.append(path)
         if len(opened) == 1:
             monkeypatch.setattr(os, "open", real)
-            assert interrupted.close(data / "runs", instance) == []
+            assert interrupted.close(data / "runs", instance, datetime.now(UTC)) == []
             monkeypatch.setattr(os, "open", open_and_look)
         return descriptor
 
@@ -170,9 +175,22 @@ def test_lock_of_a_run_is_taken_where_another_process_removes_the_file(
     assert len(opened) == 2
     monkeypatch.setattr(os, "open", real)
     instance.add_run(dg.DagsterRun("refresh_job", run_id="a-run", status=STATUS.STARTED))
-    assert interrupted.close(data / "runs", instance) == []
+    assert interrupted.close(data / "runs", instance, datetime.now(UTC)) == []
 
 
 def test_run_goes_on_where_its_lock_cannot_be_made(data: Path) -> None:
     (data / "runs").write_text("a file")
     interrupted.hold(data / "runs", "another-run")
+
+
+def test_run_whose_code_server_closed_it_without_a_reason_is_started_again(
+    data: Path, instance: dg.DagsterInstance
+) -> None:
+    (data / "runs").mkdir()
+    for run_id, reason in (("killed", {}), ("failed", {interrupted.REASON_TAG: "STEP_FAILURE"})):
+        (data / "runs" / run_id).touch()
+        instance.add_run(dg.DagsterRun("hourly_job", run_id=run_id, status=STATUS.FAILURE, tags=reason))
+    assert interrupted.close(data / "runs", instance, datetime.now(UTC)) == []
+    assert list((data / "runs").iterdir()) == []
+    reasons = {run.run_id: run.tags[interrupted.REASON_TAG] for run in instance.get_runs()}
+    assert reasons == {"killed": "UNEXPECTED_TERMINATION", "failed": "STEP_FAILURE"}

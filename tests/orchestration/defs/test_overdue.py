@@ -1,9 +1,7 @@
 """What is overdue: runs that hang, wait or are never started reach a person, and the monitor hears nothing of them."""
 
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import dagster as dg
@@ -14,6 +12,7 @@ from orchestration.defs import alerts, heartbeat, overdue
 from orchestration.defs.resources import Project
 from orchestration.ledger.ledger import State
 from orchestration.settings import Settings
+from tests.fakes.monitor import Monitor
 from tests.fakes.slack import FakeSlack
 
 STATUS = dg.DagsterRunStatus
@@ -112,37 +111,11 @@ def test_digest_that_waits_for_fresh_data_is_announced_by_itself(
     assert found(instance, nine) == []
 
 
-class Monitor:
-    """What a monitor is: it counts who asks for its address."""
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.status = 200
-        monitor = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                monitor.asked.append(self.path)
-                self.send_response(monitor.status)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self.server = HTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_port}/ping/s3cr3t"
-
-
 @pytest.fixture
 def monitor(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Monitor]:
-    monitor = Monitor()
-    thread = threading.Thread(target=monitor.server.serve_forever, args=(0.01,))
-    thread.start()
-    monkeypatch.setenv("HEADROOM_HEARTBEAT_URL", monitor.url)
-    yield monitor
-    monitor.server.shutdown()
-    monitor.server.server_close()
-    thread.join()
+    with Monitor() as monitor:
+        monkeypatch.setenv("HEADROOM_HEARTBEAT_URL", monitor.url)
+        yield monitor
 
 
 def beat(instance: dg.DagsterInstance, cursor: str | None = None) -> tuple[str, str | None]:
