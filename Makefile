@@ -43,9 +43,9 @@ billing-faults: .venv/ready ## random weeks of billing with faults, and a table 
 	@$(BIN)/python -m tests.billing_faults $(SEEDS)
 
 # Random kills, full disks, clock jumps, crashes of Postgres and upgrades; 20 minutes at most on two cores. SEED=7 is
-# another month, MINUTES=5 a shorter look. Full disks need the right to mount one, the clock a C compiler.
+# another month, MINUTES=5 visits fewer hours of it, DAYS=6 is its first days. Full disks need the right to mount one, the clock a C compiler.
 soak: .venv/ready ## a simulated month of two installations, and a table of what happened
-	@SEED=$(SEED) MINUTES=$(MINUTES) $(BIN)/python -m tests.soak
+	@SEED=$(SEED) MINUTES=$(MINUTES) DAYS=$(DAYS) $(BIN)/python -m tests.soak
 
 lint: .venv/ready
 	$(BIN)/ruff check orchestration tests dbt_project

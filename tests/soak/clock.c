@@ -1,7 +1,8 @@
 /* A wall clock that a test moves: preloaded into real programs, which then see the time of a simulated month.
  *
- * The offset in nanoseconds is the first number of the file that HEADROOM_SOAK_CLOCK names. Only the wall clock is moved:
- * durations are measured by CLOCK_MONOTONIC, as ever. A wait until a moment of the wall clock ends when it is due here. */
+ * The file that HEADROOM_SOAK_CLOCK names says which moment here is which there, in nanoseconds, and how much slower the
+ * clock runs there. Only the wall clock is moved: durations are measured by CLOCK_MONOTONIC, as ever. A wait until a
+ * moment of the wall clock takes as long as it seems. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -15,7 +16,13 @@
 #include <time.h>
 #include <unistd.h>
 
-static const volatile int64_t *page;
+struct setting {
+    int64_t here, there, slower;
+};
+static const volatile struct {
+    int64_t current; /* which of the two settings holds: the other one is written meanwhile */
+    struct setting settings[2];
+} *page;
 
 __attribute__((constructor)) static void begin(void)
 {
@@ -29,18 +36,20 @@ __attribute__((constructor)) static void begin(void)
     close(descriptor);
 }
 
-static void move(struct timespec *at, int64_t by)
+static int64_t nanoseconds(const struct timespec *at)
 {
-    int64_t nanoseconds = at->tv_nsec + by % 1000000000;
-    at->tv_sec += by / 1000000000;
-    if (nanoseconds < 0) {
-        nanoseconds += 1000000000;
-        at->tv_sec -= 1;
-    } else if (nanoseconds >= 1000000000) {
-        nanoseconds -= 1000000000;
-        at->tv_sec += 1;
-    }
-    at->tv_nsec = nanoseconds;
+    return at->tv_sec * INT64_C(1000000000) + at->tv_nsec;
+}
+
+static struct timespec moment(int64_t nanoseconds)
+{
+    return (struct timespec){.tv_sec = nanoseconds / 1000000000, .tv_nsec = nanoseconds % 1000000000};
+}
+
+static int64_t there(int64_t here)
+{
+    struct setting now = page->settings[page->current];
+    return now.there + (here - now.here) / now.slower;
 }
 
 int clock_gettime(clockid_t clock, struct timespec *at)
@@ -50,7 +59,7 @@ int clock_gettime(clockid_t clock, struct timespec *at)
         real = dlsym(RTLD_NEXT, "clock_gettime");
     int status = real(clock, at);
     if (!status && page && (clock == CLOCK_REALTIME || clock == CLOCK_REALTIME_COARSE))
-        move(at, *page);
+        *at = moment(there(nanoseconds(at)));
     return status;
 }
 
@@ -83,10 +92,11 @@ int timespec_get(struct timespec *at, int base)
 /* A moment on the kernel's clock. One of CLOCK_MONOTONIC, which counts from the machine's start, stays as it is. */
 static struct timespec due(const struct timespec *at)
 {
-    struct timespec moved = *at;
-    if (page && at->tv_sec > 500000000)
-        move(&moved, -*page);
-    return moved;
+    struct timespec now;
+    if (!page || at->tv_sec < 500000000 || syscall(SYS_clock_gettime, CLOCK_REALTIME, &now))
+        return *at;
+    int64_t here = nanoseconds(&now);
+    return moment(here + nanoseconds(at) - there(here));
 }
 
 int sem_timedwait(sem_t *restrict semaphore, const struct timespec *restrict at)

@@ -1,16 +1,17 @@
 """The wall clock of a simulated month, for real programs: they are started with `variables`, and see the time set here.
 
-Needs a C compiler, and a Linux with glibc. The clock runs on at the usual speed from where it was set.
+Needs a C compiler, and a Linux with glibc. From where it was set the clock runs on, but slowly, so that a busy machine
+does not come to the next hour while it works on this one.
 """
 
 import mmap
 import shutil
 import struct
 import subprocess
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+SLOWER = 20
 SOURCE = Path(__file__).with_name("clock.c")
 
 
@@ -39,7 +40,7 @@ class Clock:
             self._page = mmap.mmap(file.fileno(), 4096)
         self.is_wrong_by = timedelta()
         """How far the programs' clock is ahead of the true one, which vendors and producers go by."""
-        self._offset = timedelta()
+        self._current = 0
         self.set(now)
 
     @property
@@ -48,13 +49,13 @@ class Clock:
 
     def now(self) -> datetime:
         """The true time of the simulation."""
-        return datetime.now(UTC) + self._offset
+        return self._there + (datetime.now(UTC) - self._here) / SLOWER
 
     def timestamp(self) -> float:
-        return time.time() + self._offset.total_seconds()
+        return self.now().timestamp()
 
     def set(self, now: datetime) -> None:
-        self._offset = now - datetime.now(UTC)
+        self._here, self._there = datetime.now(UTC), now
         self._write()
 
     def wrong_by(self, error: timedelta) -> None:
@@ -63,4 +64,11 @@ class Clock:
         self._write()
 
     def _write(self) -> None:
-        self._page[:8] = struct.pack("q", (self._offset + self.is_wrong_by) // timedelta(microseconds=1) * 1000)
+        self._current = 1 - self._current
+        here, there = (_nanoseconds(at) for at in (self._here, self._there + self.is_wrong_by))
+        struct.pack_into("qqq", self._page, 8 + 24 * self._current, here, there, SLOWER)
+        struct.pack_into("q", self._page, 0, self._current)
+
+
+def _nanoseconds(at: datetime) -> int:
+    return (at - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1) * 1000

@@ -33,8 +33,8 @@ Task = Callable[[], None]
 
 def main(logs: Path) -> None:
     warnings.simplefilter("ignore")
+    from orchestration import definitions as location
     from orchestration import settings
-    from orchestration.definitions import headroom
     from orchestration.warehouse import dbt, dbt_worker
 
     config = settings.load()
@@ -43,7 +43,9 @@ def main(logs: Path) -> None:
     with project.parse_lock:
         parsed, parse = dbt_worker.parse(project), dbt_worker.parse
         project.mark_parsed()
-    definitions = headroom()
+    definitions = location.headroom()
+    location.headroom = definitions  # so that servers find them made
+    definitions.get_repository_def()
     dbt_worker.parse = lambda wanted, *options: parsed if wanted == known else parse(wanted, *options)
     known = dbt.DbtProject(project.folder, project.target, project.warehouse)
     dbt.subprocess = SimpleNamespace(Popen=ForkedWorker, PIPE=None)  # type: ignore[assignment]

@@ -179,7 +179,7 @@ class Month:
     def produce(self, until: datetime) -> None:
         """The events of the hours that have passed; some come late, some twice, some over HTTP."""
         lines: list[dict[str, Any]] = []
-        if self.produced == START:
+        if self.produced == START and until >= START + HOUR:
             land(self.landing, "quotas.ndjson", *(make_quota(name, 400, "2027-02-28T00:00:00Z") for name in ACCOUNTS))
         posted, self.refused = self.refused, []
         while self.produced + HOUR <= until:
@@ -215,6 +215,13 @@ class Month:
             self.sent[event["uuid"]] = event["properties"]["account_id"], at.replace(minute=0, second=0)
 
     # A visit
+
+    def begin(self, at: datetime) -> None:
+        """A first look, before anything has landed: schedules tick from there on."""
+        self.clock.set(at)
+        self.install(self.versions[0])
+        assert self.machine
+        self.machine.look()
 
     def visit(self, at: datetime, *, calmly: bool = False, kinds: Sequence[str] = ()) -> None:
         """What happens at that moment, until nothing works any more: `calmly` nothing bad, or these kills."""

@@ -24,7 +24,7 @@ def test_run_killed_with_its_server_leaves_all_figures_right(tmp_path: Path) -> 
     with FakeSlack() as slack, FakeStripe() as stripe:
         month = Month(SEED, tmp_path, slack, stripe, [Code("now", PROJECT_ROOT, START)], clock=clock)
         try:
-            month.visit(START, calmly=True)  # schedules tick from the first look on
+            month.begin(MORNING - timedelta(minutes=9))
             month.visit(MORNING + timedelta(minutes=1), kinds=["server", "run"])
             assert month.tally["killed: server and run"] == 1
             assert month.wrong() == []
