@@ -470,8 +470,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _data_folder_has_a_usable_path(self) -> Self:
-        # Dagster's storage and the ledger end at ?, dbt's database at ? and #, DuckDB takes \ for a slash.
-        if unusable := [each for each in str(self.data) if each in "?#\\" or UNWRITABLE.match(each)]:
+        # Dagster's storage and the ledger end at ?, dbt's database at ? and #; DuckDB takes \ for a slash; and Dagster
+        # looks for dagster.yaml by a glob: below a [ or * it finds none, and works with other settings, in silence.
+        if unusable := [each for each in str(self.data) if each in "?#*[\\" or UNWRITABLE.match(each)]:
             named = " and ".join(repr(each) if UNWRITABLE.match(each) else each for each in dict.fromkeys(unusable))
             raise ValueError(
                 f"HEADROOM_DATA is {str(self.data)!r}, where no files can be kept because of the {named} in its path:"

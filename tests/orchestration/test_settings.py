@@ -34,7 +34,16 @@ def test_landing_folder_is_refused_where_headroom_keeps_its_own_files(
 
 
 @pytest.mark.parametrize(
-    ("path", "named"), [("a?b", "?"), ("a#b", "#"), ("a\\b#", "\\ and #"), ("a\nb", r"'\n'"), ("a\udce9b", r"'\udce9'")]
+    ("path", "named"),
+    [
+        ("a?b", "?"),
+        ("a#b", "#"),
+        ("[x]", "["),
+        ("a*b", "*"),
+        ("a\\b#", "\\ and #"),
+        ("a\nb", r"'\n'"),
+        ("a\udce9b", r"'\udce9'"),
+    ],
 )
 def test_data_folder_that_libraries_cut_short_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, path: str, named: str
