@@ -683,7 +683,7 @@ def sources() -> dict[str, str]:
     return found | {
         name.upper(): "environment"
         for name, value in os.environ.items()
-        if value and not (name.endswith("_PORT") and value.startswith(("tcp://", "udp://")))  # Kubernetes, see above
+        if value and not (name not in _names() and value.startswith(("tcp://", "udp://")))  # Kubernetes, see above
     }
 
 

@@ -52,7 +52,8 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield _folder(config)
     yield _free_space(config)
     ledger = check.examine(config.ledger_url)
-    if said := environment.sentence([Cause("UnusableLedgerError", ledger.problem)], config):
+    away = [Cause("UnusableLedgerError", ledger.problem)]
+    if config.postgres_ledger and (said := environment.sentence(away, config)):
         ledger = replace(ledger, problem=said)
     yield ledger
     yield from _landing(config, is_ledger_usable=not ledger.problem)

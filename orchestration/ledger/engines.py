@@ -61,7 +61,9 @@ def create(url: str) -> sa.Engine:
 
 def may_only_read(path: Path) -> bool:
     """Whether there is a ledger in SQLite that this user cannot write to: neither its file, nor files beside it."""
-    return path.exists() and not (os.access(path, os.W_OK) and os.access(path.parent, os.W_OK))
+    effective = os.access in os.supports_effective_ids
+    may_write = all(os.access(each, os.W_OK, effective_ids=effective) for each in (path, path.parent))
+    return path.exists() and not may_write
 
 
 def is_read_only(engine: sa.Engine) -> bool:

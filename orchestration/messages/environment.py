@@ -45,8 +45,7 @@ def sentence(causes: Sequence[Cause], config: Settings) -> str | None:
 
 def _path(match: re.Match[str], config: Settings) -> str:
     """The path that the message names, else the data folder."""
-    after = match.string[match.start() :]
-    named = re.search(r"""(?:: |\bfile |\bpath |\bdirectory )["'](/[^"']+)["']""", after)
+    named = _PATH.search(match.string, match.start()) or _PATH.search(match.string)
     return named[1] if named else str(config.data)
 
 
@@ -232,6 +231,7 @@ def _server(text: str, config: Settings) -> tuple[str, str]:
     return where, " or ".join(meant) or "its address"
 
 
+_PATH = re.compile(r"""(?:: |\bfile |\bpath |\bdirectory )["'](/[^"']+)["']""")
 _HOLDER = re.compile(r"held in (?P<program>\S+)?.{0,3}\(PID (?P<pid>\d+)\)(?: by user (?P<user>\S+))?")
 _DAGSTER_TABLES = (
     r"(runs|run_tags|snapshots|event_logs|asset_keys|kvs|jobs|job_ticks|instigators|bulk_actions|backfill_tags"
@@ -248,9 +248,8 @@ _LOSSES = (
     r"|connection (timed out|timeout expired)|could not receive data from server[^\n]*)"
 )
 _OUTDATED = (
-    r"(OperationalError|ProgrammingError): .*(no such (table|column)|does not exist|has no column named).*\b"
-    + _DAGSTER_TABLES
-    + r"\b"
+    r"(OperationalError|ProgrammingError): (?=.*(no such (table|column)|does not exist|has no column named))"
+    rf".*\b{_DAGSTER_TABLES}\b"
 )
 _DISK_FULL = r"database or disk is full|No space left on device|\[Errno (28|122)\]|[Dd]isk quota exceeded"
 _DENIED = r"PermissionError: |\[Errno 13\]|(IOException|IO Error): .*Permission denied"

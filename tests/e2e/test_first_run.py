@@ -36,5 +36,5 @@ def test_first_run_without_a_meter_fails_only_what_reports_to_stripe(tmp_path: P
         assert program.ledger("select key from deliveries where key like '%|digest|2024-11-20'") != []
 
         assert "made     meter api-calls" in program.ask("stripe", "bootstrap", "--apply").stdout
-        assert "Stripe: 1 taken of 1 customer-hours" in program.run("run", "--only", "stripe").stdout
+        assert "Stripe: took 1 of 1 new customer-hour" in program.run("run", "--only", "stripe").stdout
         assert sum(stripe.totals("cus_acme", "api-calls").values()) == 1

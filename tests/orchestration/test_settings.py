@@ -1,12 +1,13 @@
 """The environment: defaults, refusals, and where relative paths lead."""
 
 import os
+import re
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from orchestration.settings import PROJECT_ROOT, load
+from orchestration.settings import PROJECT_ROOT, READ_BY_OTHERS, ConfigurationError, Settings, load, unread
 
 
 def test_defaults_need_no_environment() -> None:
@@ -243,3 +244,90 @@ def test_storage_of_dagster_is_exported_for_dagster_yaml(data: Path, monkeypatch
         monkeypatch.setenv(name, "")
     config.export()
     assert os.environ["HEADROOM_DAGSTER_POSTGRES_URL"] == "postgresql://host/db"
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("HEADROOM_TIMEZNE", "HEADROOM_TIMEZONE"),
+        ("HEADROOM_SLACK_BOT_TOKEN", "SLACK_BOT_TOKEN"),
+        ("HEADROOM_STRIPE_API_KEY", "STRIPE_API_KEY"),
+        ("headroom_bill_sample", "HEADROOM_BILL_SAMPLED"),
+    ],
+)
+def test_misspelled_variable_is_refused(monkeypatch: pytest.MonkeyPatch, name: str, nearest: str) -> None:
+    monkeypatch.setenv(name, "marked-secret")
+    with pytest.raises(ConfigurationError, match=f"{name.upper()} .environment. .*Headroom reads {nearest}$") as caught:
+        load()
+    assert "marked-secret" not in str(caught.value)
+
+
+def test_variables_of_others_are_let_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("HEADROOM_SERVICE_HOST", "HEADROOM_COLLECTOR_SERVICE_PORT_HTTP", "HEADROOM_PORT_80_TCP_ADDR"):
+        monkeypatch.setenv(name, "10.0.0.1")
+    monkeypatch.setenv("HEADROOM_COLLECTOR_PORT", "tcp://10.0.0.1:80")
+    monkeypatch.setenv("STRIPE_WEBHOOK_SECRET", "whsec_x")
+    monkeypatch.setenv("TIMEZONE", "Europe/Berlin")
+    load()
+    assert unread() == []
+
+
+def test_other_names_of_our_tokens_are_named_until_ours_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_x")
+    assert [(each.name, each.nearest) for each in unread()] == [("STRIPE_SECRET_KEY", "STRIPE_API_KEY")]
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_x")
+    assert unread() == []
+
+
+def test_every_variable_of_the_deployment_and_of_dbt_is_known() -> None:
+    known = {field.alias for field in Settings.model_fields.values()}
+    folders = ("deploy", "dbt_project", "orchestration/collector/snippets")
+    files = [path for folder in folders for path in (PROJECT_ROOT / folder).rglob("*") if path.is_file()]
+    texts = [path.read_text(errors="replace") for path in files if path.suffix != ".duckdb"]
+    names = {name for text in texts for name in re.findall(r"\bHEADROOM_[A-Z_]*[A-Z]\b", text)}
+    assert "HEADROOM_DATA" in names
+    assert [name for name in sorted(names - known) if not READ_BY_OTHERS.fullmatch(name)] == []
+
+
+@pytest.fixture
+def env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A `.env`, for the settings to read."""
+    path = tmp_path / ".env"
+    monkeypatch.setattr(Settings, "model_config", {**Settings.model_config, "env_file": path})
+    return path
+
+
+def test_sources_of_the_configuration_are_known(env_file: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    env_file.write_text("# comment\n\nHEADROOM_TIMEZONE=Europe/Berlin\nHEADROOM_PORT=\n\nexport HEADROOM_DATA=x\n")
+    config = load()
+    assert config.timezone == "Europe/Berlin"
+    assert config.sources == {"HEADROOM_TIMEZONE": ".env, line 3", "HEADROOM_DATA": "environment"}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"HEADROOM_PORT=1\nsecret words without a name\n", r"\.env, line 2: not NAME=value"),
+        (b"HEADROOM_PORT=1\nSLACK_BOT_TOKEN='secret\n", r"\.env, line 2: not NAME=value; .*an open quotation mark"),
+        ("SLACK_BOT_TOKEN=sécret".encode("latin-1"), r"\.env is not UTF-8 text"),
+        (b"TIMEZONE=secret\n", r"TIMEZONE \(\.env, line 1\) has no effect: Headroom reads HEADROOM_TIMEZONE"),
+        (b"\nSLACK_TOKEN=secret\n", r"SLACK_TOKEN \(\.env, line 2\) has no effect: Headroom reads SLACK_BOT_TOKEN"),
+    ],
+)
+def test_broken_env_file_is_refused_by_its_line(env_file: Path, content: bytes, words: str) -> None:
+    env_file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=words) as caught:
+        load()
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("env", ["prod", "Production", "PRODUCTION", "produktion", "live", "pro|duction", ""])
+def test_environment_that_means_production_is_refused(monkeypatch: pytest.MonkeyPatch, env: str) -> None:
+    monkeypatch.setenv("HEADROOM_ENV", "staging")
+    assert not load().is_production
+    monkeypatch.setenv("HEADROOM_ENV", env)
+    if env:
+        with pytest.raises(ValidationError, match="HEADROOM_ENV"):
+            load()
+    else:
+        assert load().env == "local"

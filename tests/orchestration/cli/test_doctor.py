@@ -109,13 +109,36 @@ def test_doctor_names_producers_whose_clock_is_ahead(data_folder: Path) -> None:
     assert "quarantine: 3 lines, about 95 events; `headroom rejected` explains them" in said
 
 
+def test_doctor_shows_the_configuration_and_masks_secrets(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_DESTINATION_URL", "postgresql://u:s3cr3t@127.0.0.1:9/db?password=s3cr3t")
+    monkeypatch.setenv("HEADROOM_COLLECT_KEYS", "s3cr3t-of-16-characters")
+    monkeypatch.setenv("SLACK_API_URL", "http://u:s3cr3t@127.0.0.1:9/api/")
+    monkeypatch.setenv("SLACK_TOKEN", "s3cr3t")
+    said = examine(1)
+    for part in (
+        "ok configuration: HEADROOM_ENV=local, the schedules are off: only production starts them",
+        "ok configuration: HEADROOM_DESTINATION_URL=postgresql://********@127.0.0.1:9/db (environment)",
+        "ok configuration: HEADROOM_COLLECT_KEYS=******** (environment)",
+        "ok configuration: SLACK_API_URL=http://********@127.0.0.1:9/api/ (environment)",
+        "missing configuration: SLACK_TOKEN (environment) has no effect: Headroom reads SLACK_BOT_TOKEN",
+    ):
+        assert part in said, part
+    assert "HEADROOM_TIMEZONE" not in said
+    listed = runner.invoke(app, ["doctor", "--configuration"]).stdout
+    lines = [" ".join(line.split()) for line in listed.splitlines()]
+    assert "HEADROOM_TIMEZONE UTC default" in lines
+    assert f"HEADROOM_ACCOUNTS {data_folder}/accounts.csv default" in lines
+    assert "HEADROOM_COLLECT_KEYS ******** environment" in lines
+    assert "s3cr3t" not in said + listed
+
+
 def test_doctor_finds_nothing_needed_when_all_is_well(data_folder: Path) -> None:
     said = examine()
     assert "FAILS" not in said
     for part in (
         "data folder can be written",
         "ledger opens and is whole",
-        "landing: 1 files wait to be read",  # nothing told the ledger of it
+        "landing: 1 file to be read",  # nothing told the ledger of it
         "the newest call is 2 h old",
         "published copy: counted 0 h ago",
         "quarantine: 3 lines; `headroom rejected` explains them",
@@ -147,7 +170,7 @@ def test_doctor_says_how_to_begin_when_nothing_is_there(data: Path) -> None:
 def test_doctor_names_the_folder_when_it_cannot_be_written(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (data / "file").write_text("no folder")
     monkeypatch.setenv("HEADROOM_DATA", str(data / "file"))
-    assert "FAILS data folder: cannot be written (File exists): let this user write to" in examine(1)
+    assert f"FAILS data folder: {data / 'file'} is a file, or is inside one, where a folder is needed" in examine(1)
 
 
 def test_doctor_counts_what_the_next_run_needs_of_the_disk(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,12 +1,15 @@
 """Dagster's home: whose configuration stands there, and where its storage is."""
 
 import os
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
 from orchestration import settings
+from orchestration.cli import failures
 from orchestration.cli import run as job
 from orchestration.defs import interrupted
 from tests.fakes.postgres import Postgres
@@ -67,3 +70,17 @@ def test_runs_are_on_postgres_and_those_of_other_machines_are_left_alone(
     with job._instance(settings.load()) as instance:
         statuses = {run.run_id: run.status for run in instance.get_runs()}
     assert statuses == {"here": dg.DagsterRunStatus.FAILURE, "there": dg.DagsterRunStatus.STARTED}
+
+
+def test_storage_of_another_dagster_is_a_sentence(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(data / "dagster"))
+    config = settings.load()
+    job._instance(config).dispose()
+    with closing(sqlite3.connect(data / "dagster" / "history" / "runs.db")) as connection:
+        connection.execute("alter table runs rename column run_body to body")
+    with pytest.raises(Exception, match="run_body") as caught:
+        job._instance(config)
+    words = failures.sentence_of(caught.value)
+    assert words
+    assert words.startswith(f"Dagster's storage in {config.dagster_home} is of another version of Dagster. Stop the")
+    assert f"`DAGSTER_HOME={config.dagster_home} .venv/bin/dagster instance migrate`" in words

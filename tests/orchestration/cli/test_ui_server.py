@@ -32,7 +32,7 @@ def test_good_run_says_nothing() -> None:
 def test_failed_step_says_once_where_and_why() -> None:
     reason = (
         "",
-        "dagster._core.definitions.events.Failure: 1 models or tests failed; nothing was published or sent:",
+        "dagster._core.definitions.events.Failure: 1 check failed; nothing was published or sent:",
         "- calls_are_distinct: Got 1 result, configured to fail if != 0",
         "",
         "Stack Trace:",
@@ -48,7 +48,7 @@ def test_failed_step_says_once_where_and_why() -> None:
         *reason,
     ) == [
         f"headroom: daily_job failed at models  {URL}/runs/{RUN_ID}",
-        "  1 models or tests failed; nothing was published or sent:",
+        "  1 check failed; nothing was published or sent:",
         "  - calls_are_distinct: Got 1 result, configured to fail if != 0",
     ]
 
@@ -71,6 +71,15 @@ def test_unexpected_error_is_shown_by_its_cause() -> None:
         f"headroom: daily_job failed at ingest  {URL}/runs/{RUN_ID}",
         "  OSError: [Errno 28] No space left on device",
     ]
+
+
+def test_failure_of_the_machine_is_explained() -> None:
+    lines = (
+        of_run("ERROR", '23334 - ingest - STEP_FAILURE - Execution of step "ingest" failed.'),
+        "OSError: [Errno 28] No space left on device",
+    )
+    said = list(worth_reading(lines, URL, {"OSError: [Errno 28] No space left on device": "full"}.get))
+    assert [text for text, _ in said][1:] == ["  full"]
 
 
 def test_run_that_fails_before_its_first_step_says_why() -> None:

@@ -190,7 +190,7 @@ def test_held_file_is_taken_after_a_person_accepted_it(data: Path) -> None:
     refused = runner.invoke(app, accept, input="n\n")
     assert refused.exit_code == 1
     assert "3 of 4 accounts that it had are missing: b, c, d." in refused.stdout
-    assert "In use are 4 rows. The file has 1." in refused.stdout
+    assert "In use: 4 rows. In the file: 1." in refused.stdout
     assert checked(data)[0]["dagster/row_count"] == 4
     assert runner.invoke(app, accept, input="y\n").exit_code == 0
     metadata, said = checked(data)

@@ -1,11 +1,14 @@
-"""What the models' asset refuses before it starts dbt."""
+"""What the models' asset refuses before it starts dbt, and what it says of models and tests that failed."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import dagster as dg
 import pytest
 
-from orchestration.defs.transform import _require_readable_seeds
+from orchestration import settings
+from orchestration.defs.transform import _require_readable_seeds, why
+from orchestration.warehouse.dbt import NodeResult
 
 TYPES = {"seeds/meters.csv": {"meter": "varchar", "unit": "varchar"}}
 
@@ -20,3 +23,30 @@ def test_seed_that_dbt_would_stumble_over_fails_in_a_sentence(tmp_path: Path) ->
     with pytest.raises(dg.Failure, match=r"meters.csv: the first line names ' unit'. Write unit.") as failed:
         _require_readable_seeds(dg.build_asset_context(), tmp_path, TYPES)
     assert "nothing was published or sent" in str(failed.value.description)
+
+
+def failed(unique_id: str, status: str, message: str) -> NodeResult:
+    return NodeResult(unique_id, status, message, None, 0.0)
+
+
+def test_failed_check_and_broken_model_are_told_apart(data: Path) -> None:
+    check = failed("test.headroom.calls_are_distinct", "fail", "Got 1 result")
+    model = failed("model.headroom.quota_current", "error", "Binder Error: no column x")
+    config = settings.load()
+
+    assert why([check], config).splitlines() == [
+        "1 check failed; nothing was published or sent:",
+        "- calls_are_distinct: Got 1 result",
+        f"All rows: `duckdb -readonly {data}/warehouse.duckdb`. Repair what they come from, and run again.",
+    ]
+    broken = why([model, check], config).splitlines()
+    assert broken[0] == "1 model could not be built and 1 check failed; nothing was published or sent:"
+    assert broken[-1] == "Correct the SQL or the seed in dbt_project that the error names, and run again."
+    assert "Look at the rows" not in "".join(broken)
+
+
+def test_full_disk_under_dbt_is_a_sentence_of_its_own(data: Path) -> None:
+    model = failed("model.headroom.daily_usage", "error", "IO Error: Could not write: No space left on device")
+    said = why([model, replace(model, unique_id="model.headroom.calls")], settings.load()).splitlines()
+    assert said[0] == "2 models could not be built; nothing was published or sent:"
+    assert said[-1].startswith(f"The disk is full: {data} could not be written. Free some space there")
