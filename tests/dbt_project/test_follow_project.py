@@ -2,7 +2,6 @@
 
 import csv
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
