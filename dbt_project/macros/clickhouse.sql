@@ -14,7 +14,7 @@ toDateTime64('{{ moment.strftime("%Y-%m-%d %H:%M:%S.%f") }}', 6, 'UTC')
 
 {% macro clickhouse__nullable(expression) %}toNullable({{ expression }}){% endmacro %}
 
-{% macro clickhouse__business_date(expression) %}toDate({{ expression }}, '{{ var("timezone") }}'){% endmacro %}
+{% macro clickhouse__business_date(expression) %}toDate({{ expression }}, '{{ business_zone() }}'){% endmacro %}
 
 {% macro clickhouse__plus_days(expression, days) -%}
 ({{ expression }} + toIntervalSecond(toInt64(floor(({{ days }}) * 86400))))

@@ -14,9 +14,18 @@
    (docs/definitions.md#future-events). #}
 {% macro counted_until() %}{{ return(as_of() + modules.datetime.timedelta(minutes=5)) }}{% endmacro %}
 
+{# IANA zone of the business day. The jobs pass the variable; by hand it is HEADROOM_TIMEZONE. #}
+{% macro business_zone() %}{{ return(var("timezone") or env_var("HEADROOM_TIMEZONE", "") or "UTC") }}{% endmacro %}
+
+{# Whether sampled calls are billed, too. The jobs pass the variable; by hand it is HEADROOM_BILL_SAMPLED. #}
+{% macro bills_sampled() %}
+    {%- set said = (var("bill_sampled") or env_var("HEADROOM_BILL_SAMPLED", "")) | string | lower -%}
+    {{ return(said in ("1", "true", "t", "yes", "y", "on")) }}
+{% endmacro %}
+
 {# Midnight of the business day, in UTC. Where DST skips midnight, the first moment of the day. #}
 {% macro business_day_start() %}
-    {%- set zone = modules.pytz.timezone(var("timezone")) -%}
+    {%- set zone = modules.pytz.timezone(business_zone()) -%}
     {%- set local = modules.pytz.utc.localize(as_of()).astimezone(zone) -%}
     {%- set midnight = modules.datetime.datetime(local.year, local.month, local.day) -%}
     {{ return(zone.normalize(zone.localize(midnight)).astimezone(modules.pytz.utc).replace(tzinfo=none)) }}
@@ -24,7 +33,7 @@
 
 {# The midnight after it: a call that is ahead of the clock may be of the next day. #}
 {% macro business_day_end() %}
-    {%- set zone = modules.pytz.timezone(var("timezone")) -%}
+    {%- set zone = modules.pytz.timezone(business_zone()) -%}
     {%- set local = modules.pytz.utc.localize(as_of()).astimezone(zone) -%}
     {%- set midnight = modules.datetime.datetime(local.year, local.month, local.day) + modules.datetime.timedelta(days=1) -%}
     {{ return(zone.normalize(zone.localize(midnight)).astimezone(modules.pytz.utc).replace(tzinfo=none)) }}

@@ -24,7 +24,7 @@
 {% macro business_date(expression) %}{{ return(adapter.dispatch('business_date')(expression)) }}{% endmacro %}
 {# The calendar day of the business zone on which a UTC timestamp falls. #}
 {% macro default__business_date(expression) -%}
-cast(({{ expression }} at time zone 'UTC') at time zone '{{ var("timezone") }}' as date)
+cast(({{ expression }} at time zone 'UTC') at time zone '{{ business_zone() }}' as date)
 {%- endmacro %}
 
 {% macro plus_days(expression, days) %}{{ return(adapter.dispatch('plus_days')(expression, days)) }}{% endmacro %}

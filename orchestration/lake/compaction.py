@@ -103,14 +103,16 @@ def merge(
             folder = tree / path.parent.relative_to(batches)
             if folder.exists() and not any(folder.iterdir()):
                 os.removedirs(folder)
-    os.sync()  # one for all: a year has tens of thousands of links
     with no_build:
-        _exchange(tree, batches)
-        os.sync()
+        exchange(tree, batches)
 
 
-def _exchange(one: Path, other: Path) -> None:
-    """Each takes the other's place, in one step; Python has no call for it."""
+def exchange(one: Path, other: Path) -> None:
+    """Each takes the other's place, in one step, all of it synced; Python has no call for it.
+
+    :raises OSError: the file system cannot do that; nothing was changed.
+    """
+    os.sync()  # one for all: a year has tens of thousands of links
     c = ctypes.CDLL(None, use_errno=True)
     here, swap = -100, 2  # AT_FDCWD, and RENAME_EXCHANGE or RENAME_SWAP
     paths = os.fsencode(one), os.fsencode(other)
@@ -123,3 +125,4 @@ def _exchange(one: Path, other: Path) -> None:
         failed = True
     if failed:
         raise OSError(ctypes.get_errno(), "these folders cannot be exchanged here", str(one), None, str(other))
+    os.sync()

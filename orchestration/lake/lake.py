@@ -34,6 +34,7 @@ from orchestration.lake import (
     batch_lines,
     compaction,
     deduplication,
+    first_layout,
     landing,
     manifests,
     meter_reports,
@@ -78,14 +79,14 @@ class Lake:
     def create(self) -> None:
         """Make an empty lake that can be queried: its files then always match the globs of the dbt sources.
 
-        :raises ValueError: there is one of an earlier layout.
+        One of the first Headroom is brought to the layout of today.
         """
         empty = self._batches / "000000"
-        if (empty / "events").exists():
-            raise ValueError(
-                f"{self.root} was written by an earlier Headroom, in folders that this one does not read: move it, the "
-                "warehouse and ledger.sqlite away, and run again; the landing files are then read anew."
-            )
+        if first_layout.is_of_first_layout(self._batches):
+            with self._connect() as connection:
+                first_layout.convert(connection, self._batches, self._staging / "batches")
+            compaction.exchange(self._staging / "batches", self._batches)
+            shutil.rmtree(self._staging)
         meter_reports.create(self.root)
         subscription_periods.create(self.root)
         prepaid_credit.create(self.root)
@@ -95,7 +96,8 @@ class Lake:
             quarantine.complete_columns(empty / "rejected.parquet")
             return
         for kind in ACCOUNTS_FILES:
-            account_copies.create(self.root, kind)
+            if not (self.root / f"{kind.name}.parquet").exists():
+                account_copies.create(self.root, kind)
         with self._committed(empty) as folder:
             (folder / "calls" / "event_date=1970-01-01").mkdir(parents=True)
             for columns, name in (

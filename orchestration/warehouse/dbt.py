@@ -160,8 +160,10 @@ class DbtProject:
     def _fingerprint(self) -> str:
         digest = hashlib.sha256(version("dbt-core").encode())
         for path in sorted(self.folder.rglob("*")):
-            if path.suffix in (".sql", ".yml", ".csv") and path.is_file():
-                digest.update(os.fsencode(path.relative_to(self.folder)) + b"\0" + path.read_bytes())
+            inside = path.relative_to(self.folder)
+            is_written_by_dbt = inside.parts[0] in ("target", "logs", "dbt_packages")  # by hand
+            if path.suffix in (".sql", ".yml", ".csv") and path.is_file() and not is_written_by_dbt:
+                digest.update(os.fsencode(inside) + b"\0" + path.read_bytes())
         return digest.hexdigest()
 
 

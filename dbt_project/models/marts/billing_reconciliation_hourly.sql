@@ -3,7 +3,7 @@ with counted as (
         stripe_customer_id,
         hour_start,
         cast(
-            sum(billable_units{% if var("bill_sampled") %} + sampled_units{% endif %}) as bigint
+            sum(billable_units{% if bills_sampled() %} + sampled_units{% endif %}) as bigint
         ) as billable_units
     from {{ ref('billable_usage_hourly') }}
     where

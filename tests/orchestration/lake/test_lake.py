@@ -228,10 +228,3 @@ def test_lake_can_be_queried_when_its_creation_was_killed(world: World, monkeypa
     with world.lake.writing():
         pass
     assert world.accounts() == world.events() == []
-
-
-def test_lake_of_an_earlier_layout_is_refused_with_what_to_do(world: World) -> None:
-    (world.lake.root / "batches" / "000000" / "events").mkdir(parents=True)
-
-    with pytest.raises(ValueError, match=r"earlier Headroom.*move it"):
-        world.ingest()
