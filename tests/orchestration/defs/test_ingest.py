@@ -53,7 +53,7 @@ def test_machine_that_lost_its_lake_goes_on_where_the_bucket_ends(
     claimed = runner.invoke(app, ["lake", "claim"])
     assert claimed.exit_code == 0
     assert f"Before it was {socket.gethostname()}" in claimed.stdout
-    assert "1 batches wait to be fetched" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
+    assert "1 batch waits to be fetched" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
     land(data / "landing", "b.ndjson", make_event(uuid="1"), make_event(uuid="2"))
     assert ingested() == 1
     assert sorted(path.name for path in (lake / "batches").iterdir()) == ["000000", "000001", "000002"]
