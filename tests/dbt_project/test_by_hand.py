@@ -15,7 +15,7 @@ from dbt.cli.main import dbtRunner
 sys.stdout = sys.stderr
 asked = "select count(*), '{{ business_zone() }}', {{ bills_sampled() }} from {{ ref('stg_accounts') }}"
 os.chdir("dbt_project")
-built = dbtRunner().invoke(["run", "--quiet", "--select", "stg_accounts"])
+built = dbtRunner().invoke(["run", "--quiet", "--select", "+stg_accounts"])
 os.chdir("..")
 there = ["--project-dir", "dbt_project", "--profiles-dir", "dbt_project"]
 shown = dbtRunner().invoke(["show", "--quiet", *there, "--inline", asked])
@@ -46,7 +46,7 @@ def test_dbt_by_hand_has_the_settings_and_a_lake(clone: Path) -> None:
         text=True,
     )
 
-    assert done.stdout == '[true, [["0", "Asia/Tokyo", true]], "None", "None"]', done
+    assert done.stdout == '[true, [[0, "Asia/Tokyo", true]], "None", "None"]', done
     assert (clone / "elsewhere" / "warehouse.duckdb").exists()
     assert not (clone / "data").exists()
     assert "xoxb" not in done.stderr
