@@ -63,4 +63,4 @@ def test_setting_that_is_not_usable_is_named(clone: Path) -> None:
         text=True,
     )
 
-    assert "'Mars/Olympus' is no IANA time zone" in done.stdout
+    assert "'Mars/Olympus' is not an IANA time zone" in done.stdout
