@@ -12,7 +12,7 @@ with billed as (
 counted as (
     select
         cast(hour_start as date) as hour_date,
-        sum(billable_units{% if bills_sampled() %} + sampled_calls{% endif %}) as units
+        sum(billable_units{% if bills_sampled() %} + sampled_units{% endif %}) as units
     from {{ ref('billable_usage_hourly') }}
     where
         stripe_customer_id is not null

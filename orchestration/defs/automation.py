@@ -11,6 +11,7 @@ from datetime import date, timedelta
 import dagster as dg
 
 from orchestration.billing import needs, reconcile, report
+from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.meters import gauges
 from orchestration.channels.stripe import connect_meter
@@ -281,7 +282,7 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
             told = reconcile.note_rejections(settings, connect_meter, clock)
             for each in gauges(settings):
                 told += reconcile.note_rejections(each, connect_meter, clock)
-        except BusyError as error:
+        except (BusyError, StoppedError) as error:
             return dg.SkipReason(f"not looked: {error}")
         for sentence in told:
             context.log.error(sentence)

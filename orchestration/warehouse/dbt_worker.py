@@ -43,8 +43,9 @@ def main() -> None:
 
 
 def parse(project: DbtProject) -> dbtRunnerResult:
-    """The manifest, the same for every data folder; `build` says which one."""
-    os.environ.pop("HEADROOM_DATA", None)
+    """The manifest, the same for every installation: what differs comes with the request to build."""
+    for name in ("HEADROOM_DATA", "HEADROOM_TIMEZONE", "HEADROOM_BILL_SAMPLED"):
+        os.environ.pop(name, None)
     with project.parse_lock:
         is_fresh = project.find_parse()
         parsed = dbtRunner().invoke(["parse", *_arguments(project), *(["--no-write-json"] if is_fresh else [])])

@@ -46,13 +46,18 @@ class Builder:
         return {result.unique_id.split(".")[2]: result.status for result in results}
 
     def results(
-        self, now: datetime, nodes: Sequence[str] | None = None, timezone: str = "UTC", full_refresh: bool = False
+        self,
+        now: datetime,
+        nodes: Sequence[str] | None = None,
+        timezone: str = "UTC",
+        full_refresh: bool = False,
+        bill_sampled: bool = False,
     ) -> list[NodeResult]:
         """What became of `nodes`, or of all that production builds."""
         request = {
             "data": str(self._data),
             "nodes": nodes,
-            "vars": {"now": now.isoformat(), "timezone": timezone},
+            "vars": {"now": now.isoformat(), "timezone": timezone, "bill_sampled": bill_sampled},
             "options": ["--full-refresh"] * full_refresh,
         }
         process = _process()

@@ -17,6 +17,8 @@ from tests.support.pipeline import build_marts
 NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
 ACCOUNTS = "account_id,mrr,stripe_customer_id\n" + "".join(f"a{i},1,cus_{i}\n" for i in range(5))
 CUSTOMERS = "account_id,stripe_customer_id,valid_from,valid_until\na0,cus_new,2026-11-01,\n"
+BILLED = ("+billing_reconciliation_hourly", "+billable_gauges_hourly", "+events_rejected", "+data_quality")
+"""What billing reads."""
 
 
 @pytest.fixture
@@ -35,7 +37,7 @@ def billed(data: Path, stripe: FakeStripe, hours: int, monkeypatch: pytest.Monke
     now = NOW + timedelta(hours=hours)
     stripe.clock = now.timestamp
     monkeypatch.setenv("HEADROOM_NOW", now.isoformat())
-    build_marts(data, data / "landing", now)
+    build_marts(data, data / "landing", now, *BILLED)
     report.report_usage(settings.load(), connect_meter, lambda: now)
     customers = ("cus_new", *(f"cus_{i}" for i in range(5)))
     return {name: sum(map(int, stripe.totals(name, "api-calls", at_once=True).values())) for name in customers}

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestration.lake.account_files import SUBJECTS
+from orchestration.lake.account_files import ACCOUNTS, SUBJECTS
 from orchestration.lake.lake import Lake
 from orchestration.warehouse import published_copy
 from tests.dbt_project import lakes
@@ -18,6 +18,7 @@ from tests.support.pipeline import build_marts
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 HEADER = "subject,account_id,valid_from,valid_until"
 OLD = date(2026, 10, 5)
+WELL = {"success", "pass"}
 
 
 @pytest.fixture
@@ -106,3 +107,19 @@ def test_usage_moves_to_its_account_and_customer_when_it_is_mapped_late(data: Pa
     assert rows(published, billed) == [("cus_a", 1), ("cus_b", 1), (None, 3)]
     assert rows(published, "select stripe_customer_id from utilization_mtd where account_id = 'acme'") == [(None,)]
     assert rows(published, crossed) == [(50,)]
+
+
+def test_sampled_units_that_are_billed_are_counted_by_weight_in_both_places(data: Path, builder: Builder) -> None:
+    (data / "accounts.csv").write_text("account_id,stripe_customer_id\nacme,cus_a\n")
+    lakes.create(data / "lake")
+    lakes.add(data / "lake", [Call("acme", NOW, "1"), Call("acme", NOW, "2", sample_weight=10)])
+    lake = Lake(data / "lake")
+    with lake.writing():
+        lake.write_accounts(ACCOUNTS, data / "accounts.csv", rejected_at=NOW)
+    assert set(builder.build(NOW, "+billable_usage_hourly", "+billing_reconciliation_hourly").values()) <= WELL
+    builder.query("update hourly_usage set sampled_units = 3 * sampled_calls")  # as an endpoint weight of 3 does
+
+    nodes = ("billing_reconciliation_hourly", "billed_hours_are_the_counted_ones")
+    statuses = {result.status for result in builder.results(NOW, nodes, bill_sampled=True)}
+    assert statuses <= WELL
+    assert builder.query("select billable_units::integer from billing_reconciliation_hourly") == [(31,)]
