@@ -318,7 +318,9 @@ def test_chart_values_are_of_the_same_system() -> None:
     assert SERVICES["code"]["image"] == f"headroom:{image['tag']}"
     assert set(deployment["env"]) <= VARIABLES
     assert deployment["deploymentStrategy"] == {"type": "Recreate"}
-    assert values["dagsterDaemon"]["runMonitoring"]["enabled"]
+    monitoring = values["additionalInstanceConfig"]["run_monitoring"]
+    assert monitoring["enabled"]
+    assert monitoring == read("dagster.yaml")["run_monitoring"]
     assert values["dagsterDaemon"]["runCoordinator"]["config"]["queuedRunCoordinator"]["maxConcurrentRuns"] == 1
     launcher = values["runLauncher"]["config"]["customRunLauncher"]
     assert getattr(dg, launcher["class"]) is dg.DefaultRunLauncher

@@ -123,16 +123,12 @@ def test_digest_is_not_posted_again_when_materialized_again(slack: FakeSlack) ->
 
     requests = len(slack.requests)
     job = headroom().resolve_job_def("daily_job")
-    outcomes = []
-    for day in (DAY, "2024-11-19", "2024-11-01", "2024-02-29"):
-        result = job.execute_in_process(partition_key=day, asset_selection=[dg.AssetKey("usage_digest")])
-        [materialization] = result.asset_materializations_for_node("usage_digest")
-        outcomes.append(str(materialization.metadata["outcome"].value).partition(" 20")[0])
-
-    assert outcomes == [
-        "already delivered: sent",
-        *["nothing sent: is past: its crossings are in the digests up to"] * 3,
-    ]
+    result = job.execute_in_process(partition_key=DAY, asset_selection=[dg.AssetKey("usage_digest")])
+    [materialization] = result.asset_materializations_for_node("usage_digest")
+    assert str(materialization.metadata["outcome"].value).startswith("already delivered: sent 20")
+    for day in ("2024-11-19", "2024-11-01", "2024-02-29"):  # before the first digest: the UI does not offer them
+        with pytest.raises(dg.DagsterUnknownPartitionError):
+            job.execute_in_process(partition_key=day, asset_selection=[dg.AssetKey("usage_digest")])
     assert len(slack.requests) == requests
 
 
