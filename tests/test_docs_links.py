@@ -16,7 +16,7 @@ REFERENCE = re.compile(r"(?<![\w./-])docs/[\w-]+\.md(?:#[\w-]+)?")
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)")
 NUMBERED = re.compile(r"\bD[1-9]\b")
 """What these references were before the definitions had a page: numbers of a paper that readers do not have."""
-PAPER = {".png", ".lock", ".html"}
+PAPER = {".png", ".lock", ".html", ".xz"}
 """Files that have no references of ours."""
 
 

@@ -29,7 +29,8 @@ def build_heartbeat_sensor(project: Project) -> dg.SensorDefinition:
             return dg.SkipReason("HEADROOM_HEARTBEAT_URL is not set")
         now = clock()
         found = (overdue.newest_whole_success(context.instance, job) for job in (HOURLY, DAILY))
-        newest = max((record for record in found if record), key=ended_at, default=None)
+        succeeded = (record for record in found if record)
+        newest = max(succeeded, key=lambda record: (ended_at(record), record.storage_id), default=None)
         if newest is None or newest.dagster_run.run_id == context.cursor:
             return dg.SkipReason("no run has succeeded since the last heartbeat")
         if now - ended_at(newest) > HOURLY_WITHIN:

@@ -44,13 +44,14 @@ def main() -> None:
 
 def parse(project: DbtProject) -> dbtRunnerResult:
     """The manifest, the same for every installation: what differs comes with the request to build."""
-    for name in ("HEADROOM_DATA", "HEADROOM_TIMEZONE", "HEADROOM_BILL_SAMPLED"):
-        os.environ.pop(name, None)
+    names = ("HEADROOM_DATA", "HEADROOM_TIMEZONE", "HEADROOM_BILL_SAMPLED")
+    set_aside = {name: os.environ.pop(name) for name in names if name in os.environ}
     with project.parse_lock:
         is_fresh = project.find_parse()
         parsed = dbtRunner().invoke(["parse", *_arguments(project), *(["--no-write-json"] if is_fresh else [])])
         if parsed.success and not is_fresh:
             project.keep_parse()
+    os.environ.update(set_aside)
     return parsed
 
 

@@ -109,7 +109,7 @@ def test_usage_moves_to_its_account_and_customer_when_it_is_mapped_late(data: Pa
     assert rows(published, crossed) == [(50,)]
 
 
-def test_sampled_units_that_are_billed_are_counted_by_weight_in_both_places(data: Path, builder: Builder) -> None:
+def test_sampled_units_are_counted_by_weight_in_both_places(data: Path, builder: Builder) -> None:
     (data / "accounts.csv").write_text("account_id,stripe_customer_id\nacme,cus_a\n")
     lakes.create(data / "lake")
     lakes.add(data / "lake", [Call("acme", NOW, "1"), Call("acme", NOW, "2", sample_weight=10)])

@@ -23,6 +23,7 @@ from tests.support.builders import make_event
 PASSWORD = "marked/POSTGRES@secret:1138"
 COLLECTOR_KEY = "marked-COLLECTOR-secret-2187"
 WEBHOOK_SECRET = "whsec_" + base64.b64encode(b"marked-WEBHOOK-secret-3263").decode()
+HEARTBEAT = "marked-HEARTBEAT-secret-4471"
 DSN = f"postgresql://postgres:{quote(PASSWORD, safe='')}@"
 
 
@@ -41,6 +42,7 @@ SECRETS = {
     "HEADROOM_CLICKHOUSE_URL": PASSWORD,
     "HEADROOM_COLLECT_KEYS": COLLECTOR_KEY,
     "HEADROOM_COLLECT_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+    "HEADROOM_HEARTBEAT_URL": HEARTBEAT,
 }
 
 
@@ -61,6 +63,7 @@ def program(tmp_path: Path, postgres: Postgres) -> Iterator[Program]:
                 **urls,
                 "HEADROOM_COLLECT_KEYS": COLLECTOR_KEY,
                 "HEADROOM_COLLECT_WEBHOOK_SECRETS": WEBHOOK_SECRET,
+                "HEADROOM_HEARTBEAT_URL": f"{NOBODY}/{HEARTBEAT}",
             },
         )
         program.with_slack(slack)
@@ -91,6 +94,7 @@ def test_no_secret_is_printed_logged_or_stored(program: Program) -> None:
         program.ask("deliveries", status=1, **nowhere),
         program.ask("db", "upgrade", status=1, **nowhere),
         program.ask("doctor", status=1),
+        program.ask("doctor", "--configuration"),
         program.ask("deliveries"),
         collected(program),
     ]

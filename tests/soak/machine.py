@@ -40,9 +40,13 @@ def main(logs: Path) -> None:
     config = settings.load()
     config.export()
     project = dbt.DbtProject.of(config)
-    with project.parse_lock:
-        parsed, parse = dbt_worker.parse(project), dbt_worker.parse
-        project.mark_parsed()
+    parse = dbt_worker.parse
+    if hasattr(project, "mark_parsed"):  # an older version leaves lock and mark to its worker
+        with project.parse_lock:
+            parsed = parse(project)
+            project.mark_parsed()
+    else:
+        parsed = parse(project)
     definitions = location.headroom()
     location.headroom = definitions  # so that servers find them made
     definitions.get_repository_def()

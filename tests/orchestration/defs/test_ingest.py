@@ -260,7 +260,7 @@ def test_ingest_makes_few_files_of_many_when_no_build_reads_them(data: Path, mon
         raise OSError(22, "these folders cannot be exchanged here")
 
     with monkeypatch.context() as patch:
-        patch.setattr(compaction, "_exchange", refuse)
+        patch.setattr(compaction, "exchange", refuse)
         assert merged(data, 3) == 0
     assert merged(data, 4) == 4
 

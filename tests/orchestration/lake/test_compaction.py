@@ -202,7 +202,7 @@ def test_nothing_is_changed_when_folders_cannot_be_exchanged(world: World, monke
     def refuse(*_: object) -> None:
         raise OSError(22, "these folders cannot be exchanged here")
 
-    monkeypatch.setattr(compaction, "_exchange", refuse)
+    monkeypatch.setattr(compaction, "exchange", refuse)
     with pytest.raises(OSError, match="cannot be exchanged"):
         compact(world)
     assert everything(world) == before
