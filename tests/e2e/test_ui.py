@@ -98,7 +98,7 @@ def test_terminal_is_quiet_until_a_run_fails_and_then_names_the_cause(program: P
         duplicate_an_event(program.data / "lake" / "batches")
         bad, status = ui.materialize(*INGESTED, "stg_api_calls")
         assert status == "FAILURE"
-        wait_until(lambda: len(ui.told) >= 5)
+        wait_until(lambda: len(ui.told) >= 5, RUN_SECONDS)
         assert processes_of(program)
         second = program.ask("ui", status=1)
         assert f"already serves {program.data} on {ui.url}: open that, or stop it" in " ".join(second.stderr.split())
