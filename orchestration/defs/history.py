@@ -158,7 +158,7 @@ def _forget(instance: dg.DagsterInstance, run_id: str) -> None:
     if isinstance(events, SqliteEventLogStorage):
         for ending in ("", "-wal", "-shm", "-journal"):
             Path(events.path_for_shard(run_id) + ending).unlink(missing_ok=True)
-    with suppress(NotImplementedError):
+    with suppress(NotImplementedError):  # a manager of logs elsewhere may not delete: that store has rules of its own
         instance.compute_log_manager.delete_logs(prefix=[run_id])
     with suppress(OSError):
         shutil.rmtree(Path(instance.storage_directory()) / run_id, ignore_errors=True)

@@ -124,8 +124,8 @@ def _message(result: dbtRunnerResult) -> str:
 if __name__ == "__main__":
     try:
         main()
-    except BrokenPipeError:  # whoever started it has ended, and said why
+    except BrokenPipeError:  # its starter has ended, and said why
         os._exit(1)
-    except Exception as error:  # noqa: BLE001 - whoever started it says what to do
+    except Exception as error:  # noqa: BLE001 - its starter says what to do
         assert sys.__stdout__
         sys.__stdout__.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
