@@ -611,6 +611,7 @@ class Settings(BaseSettings):
         """Write what dbt's profile and Dagster look up by themselves into this process's environment."""
         os.environ["HEADROOM_DATA"] = str(self.data)
         os.environ["DAGSTER_HOME"] = str(self.dagster_home)
+        os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "1000")  # what a run announces at its start, in one go
         if self.postgres_dagster:  # dagster.yaml names the variable, which may come from .env
             os.environ["HEADROOM_DAGSTER_POSTGRES_URL"] = self.postgres_dagster.get_secret_value()
         os.environ["DBT_SEND_ANONYMOUS_USAGE_STATS"] = "false"

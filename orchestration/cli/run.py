@@ -32,6 +32,12 @@ run_coordinator: # people wait for what they start: the queue is looked at each 
   class: QueuedRunCoordinator
   config: {dequeue_interval_seconds: 1}
 """
+SQLITE_STORAGE = """\
+event_log_storage: # Dagster's files, with less waiting
+  module: orchestration.defs.event_log
+  class: EventLog
+  config: {home: {env: DAGSTER_HOME}}
+"""
 _WITHOUT_COORDINATOR = DAGSTER_YAML.partition("run_coordinator")[0]
 EARLIER_DAGSTER_YAML = (_WITHOUT_COORDINATOR, _WITHOUT_COORDINATOR.replace(", max_runtime_seconds: 21600", ""))
 """What earlier versions wrote: nobody has changed it, and this version's takes its place."""
@@ -151,7 +157,8 @@ def make_dagster_home(config: Settings) -> None:
     """
     config.dagster_home.mkdir(parents=True, exist_ok=True)
     path = config.dagster_home / "dagster.yaml"
-    ours = [text + storage for text in (DAGSTER_YAML, *EARLIER_DAGSTER_YAML) for storage in ("", POSTGRES_STORAGE)]
+    storages = (SQLITE_STORAGE, POSTGRES_STORAGE, "")
+    ours = [text + storage for text in (DAGSTER_YAML, *EARLIER_DAGSTER_YAML) for storage in storages]
     wanted = ours[bool(config.postgres_dagster)]
     found = path.read_text() if path.exists() else None
     if found is None or (found in ours and found != wanted):

@@ -240,7 +240,7 @@ def test_storage_of_dagster_is_exported_for_dagster_yaml(data: Path, monkeypatch
     config = load()
     monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", "set by a test before, and unset after it")
     config.postgres_dagster = SecretStr("postgresql://host/db")
-    for name in ("DAGSTER_HOME", "DBT_SEND_ANONYMOUS_USAGE_STATS", "DO_NOT_TRACK"):
+    for name in ("DAGSTER_HOME", "DAGSTER_EVENT_BATCH_SIZE", "DBT_SEND_ANONYMOUS_USAGE_STATS", "DO_NOT_TRACK"):
         monkeypatch.setenv(name, "")
     config.export()
     assert os.environ["HEADROOM_DAGSTER_POSTGRES_URL"] == "postgresql://host/db"

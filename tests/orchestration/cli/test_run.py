@@ -18,12 +18,12 @@ from tests.fakes.postgres import Postgres
 def test_storage_of_dagster_follows_the_configuration(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = data / "dagster" / "dagster.yaml"
     job.make_dagster_home(settings.load())
-    assert path.read_text() == job.DAGSTER_YAML
+    assert path.read_text() == job.DAGSTER_YAML + job.SQLITE_STORAGE
     assert f"max_runtime_seconds: {interrupted.MAX_RUNTIME.total_seconds():.0f}" in job.DAGSTER_YAML
-    for earlier in job.EARLIER_DAGSTER_YAML:
+    for earlier in (job.DAGSTER_YAML, *job.EARLIER_DAGSTER_YAML):
         path.write_text(earlier)
         job.make_dagster_home(settings.load())
-        assert path.read_text() == job.DAGSTER_YAML
+        assert path.read_text() == job.DAGSTER_YAML + job.SQLITE_STORAGE
 
     monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", "postgresql://u:s3cr3t@host/db")
     job.make_dagster_home(settings.load())
@@ -31,7 +31,7 @@ def test_storage_of_dagster_follows_the_configuration(data: Path, monkeypatch: p
 
     monkeypatch.delenv("HEADROOM_DAGSTER_POSTGRES_URL")
     job.make_dagster_home(settings.load())
-    assert path.read_text() == job.DAGSTER_YAML
+    assert path.read_text() == job.DAGSTER_YAML + job.SQLITE_STORAGE
 
 
 def test_configuration_of_their_own_stays_and_has_to_name_the_storage(
