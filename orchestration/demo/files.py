@@ -9,21 +9,30 @@ from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, TextIO
 
-from orchestration.demo.plan import Account, History, plan_for, sampled_seconds
+from orchestration.demo.plan import (
+    STORM_ERROR_RATIO,
+    Account,
+    History,
+    former_quota,
+    has_retries,
+    plan_for,
+    sampled_seconds,
+)
 
 _LATE_RATIO, _DUPLICATE_RATIO = 0.01, 0.005
 _CHUNK_LINES = 50_000  # about 12 MB of text; of a whole day only the times are in memory
 
 _OWNERS = ("dana.reyes", "femi.adeyemi", "ingrid.lund", "marco.conti", "priya.nair")
 _CSMS = ("lena.fischer", "omar.haddad", "yuki.tanaka")
-_SEGMENTS = {"free": "self serve", "starter": "self serve", "growth": "mid market", "scale": "enterprise"}
-_PRICE_CENTS = {"free": 0, "starter": 4_900, "growth": 49_900, "scale": 199_000, "enterprise": 950_000}
+_SEGMENTS = {"free": "self serve", "starter": "self serve", "team": "self serve", "growth": "mid market"}
+_PRICES = {"free": 0, "starter": 49, "team": 199, "growth": 499, "scale": 1_990, "enterprise": 9_500}
+"""A month, in USD: those of dbt_project/seeds/plans.csv."""
 _ROUTES = [("/v1/search", "GET", 200)] * 2 + [("/v1/items", "POST", 201), ("/v1/items/4", "PUT", 200)]
 # One entry for each value of a random byte. A call is a call: 4xx and 5xx count like the others.
 _REQUESTS = [
@@ -31,6 +40,8 @@ _REQUESTS = [
     for endpoint, method, success in _ROUTES
     for status in [success] * 60 + [404, 404, 429, 500]
 ]
+_FAILED = '"endpoint":"/v1/items","method":"POST","status":503}}\n'
+_RETRIES = [_FAILED if byte < 256 * STORM_ERROR_RATIO else request for byte, request in enumerate(_REQUESTS)]
 _CALL = {"endpoint": "/v1/search", "method": "GET", "status": 200}
 
 
@@ -42,8 +53,9 @@ def quota_lines(history: History, plan: list[Account], rejected: Counter[str]) -
     for a in plan:
         set_at = history.opening - timedelta(seconds=3600 - a.number % 3600)
         if a.story == "upgraded" and a.quota:
-            changes.append((set_at, a.account_id, a.quota // 5, plan_for(a.quota // 5)))
-            changes.append((history.half_month, a.account_id, a.quota, a.plan))
+            before = former_quota(history, a)
+            changes.append((set_at, a.account_id, before, plan_for(before)))
+            changes.append((history.upgraded_at, a.account_id, a.quota, a.plan))
         elif a.story == "invalid_quota":
             changes.append((set_at, a.account_id, "lots" if a.number % 200 < 100 else -5, a.plan))
         elif a.story != "unknown":
@@ -116,7 +128,7 @@ def write_usage(
             file.writelines(earlier)
             lines += len(earlier)
             for start in range(0, len(keys), _CHUNK_LINES):
-                chunk = _call_lines(history, keys[start : start + _CHUNK_LINES], plan, on)
+                chunk = _call_lines(history, keys[start : start + _CHUNK_LINES], plan, day)
                 for _ in range(int(len(chunk) * _LATE_RATIO + rng.random()) if day < last else 0):
                     n = rng.randrange(len(chunk))
                     chunk[n], chunk[-1] = chunk[-1], chunk[n]
@@ -135,8 +147,10 @@ def _clock() -> list[str]:
     return [f"{second // 3600:02d}:{second // 60 % 60:02d}:{second % 60:02d}" for second in range(86_400)]
 
 
-def _call_lines(history: History, keys: list[int], plan: list[Account], on: date) -> list[str]:
+def _call_lines(history: History, keys: list[int], plan: list[Account], day: int) -> list[str]:
     """The hot loop, 1.5 microseconds a line: all but time and id is text beforehand."""
+    on = history.dates[day]
+    requests = [_RETRIES if has_retries(history, a, day) else _REQUESTS for a in plan]
     heads = [f'{{"event":"{"api_request" if a.number % 17 == 5 else "api_call"}","uuid":"' for a in plan]
     middles = [f'","distinct_id":"{a.account_id}","timestamp":"{on}T' for a in plan]
     tails = [f'Z","properties":{{"account_id":"{a.account_id}",' for a in plan]
@@ -146,7 +160,7 @@ def _call_lines(history: History, keys: list[int], plan: list[Account], on: date
         second, n = divmod(key, accounts)
         uuid = f"{ids[at : at + 8]}-{ids[at + 8 : at + 12]}-4{ids[at + 13 : at + 16]}-"
         uuid += f"a{ids[at + 17 : at + 20]}-{ids[at + 20 : at + 32]}"
-        lines.append(f"{heads[n]}{uuid}{middles[n]}{clock[second]}{tails[n]}{_REQUESTS[request]}")
+        lines.append(f"{heads[n]}{uuid}{middles[n]}{clock[second]}{tails[n]}{requests[n][request]}")
         at += 32
     return lines
 
@@ -166,24 +180,25 @@ def event(
 
 
 def write_accounts(history: History, path: Path, plan: list[Account]) -> None:
-    """The account list, with owners and MRR; every fortieth account has no owner."""
+    """The account list, with owners; MRR is the plan's price. Every fortieth account has no owner."""
     with written_whole(path) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(
             (
                 *("account_id", "name", "owner", "plan", "mrr", "stripe_customer_id"),
-                *("csm", "contact_email", "segment", "renewal_on"),
+                *("csm", "contact_email", "segment", "renewal_on", "is_trial"),
             )
         )
         for a in plan:
             name, customer = a.account_id.replace("-", " ").title(), a.stripe_customer_id or ""
+            is_trial = a.story == "trial"
             owner = "" if a.number % 40 == 7 else f"{history.rng.choice(_OWNERS)}@example.com"
-            cents = _PRICE_CENTS[a.plan] * history.rng.randint(85, 140) // 100
             rows.writerow(
                 (
-                    *(a.account_id, name, owner, a.plan, f"{cents // 100}.{cents % 100:02d}", customer),
+                    *(a.account_id, name, owner, a.plan, f"{0 if is_trial else _PRICES[a.plan]}.00", customer),
                     *(f"{_CSMS[a.number % len(_CSMS)]}@example.com", f"api@{a.account_id}.example"),
-                    *(_SEGMENTS.get(a.plan, "enterprise"), history.now.date() + timedelta(days=a.number * 37 % 365)),
+                    *(_SEGMENTS.get(a.plan, "enterprise"), history.now.date() + timedelta(days=a.renewal_days)),
+                    "true" if is_trial else "",
                 )
             )
 

@@ -17,17 +17,31 @@ THRESHOLDS = (50, 80, 95, 100, 120)
 STORIES = (
     *("growing", "flat", "crossing_80", "over_120", "crossing_95", "upgraded", "crossing_100"),
     *("dormant", "blocked", "unlimited", "unknown", "bursting", "invalid_quota", "idle"),
+    *("retry_storm", "trial", "dropping"),
 )
-_ORDINARY = ("flat", "flat", "growing", "flat", "bursting", "flat", "flat", "dormant")
+_IN_DIGEST = {"crossing_80", "over_120", "crossing_95", "upgraded", "crossing_100"}
+_IN_DIGEST |= {"dormant", "retry_storm", "trial", "dropping"}
+"""Once in a demo of any size: a morning with one of each is a morning that one can read."""
+_ORDINARY = ("flat", "flat", "growing", "flat", "bursting", "flat", "flat", "flat")
 # Calls that a story needs in the month of `now`, even five minutes after its start. 40 for the crossings:
 # below a quota of 20 the same call reaches 95 % and 100 %.
 _MONTH_MINIMUM = {"over_120": 12, "blocked": 3, "unlimited": 3, "unknown": 3, "invalid_quota": 3}
-_MONTH_MINIMUM |= {"crossing_80": 40, "crossing_95": 40, "crossing_100": 40}
+_MONTH_MINIMUM |= {"crossing_80": 40, "crossing_95": 40, "crossing_100": 40, "trial": 40, "retry_storm": 40}
 _NEXT_THRESHOLD = dict(pairwise(THRESHOLDS))
 _STATE_WITHOUT_QUOTA = {"unlimited": "unlimited", "unknown": "unknown", "invalid_quota": "unknown"}
 _QUOTA_PER_BUSIEST_MONTH = {"growing": 1.3, "bursting": 1.6, "upgraded": 3.0}
+_THRESHOLD = {"crossing_80": 80, "crossing_95": 95, "crossing_100": 100, "trial": 80, "retry_storm": 95}
+"""What a story crosses within the last hours, in percent."""
+_PLAN = {"crossing_80": "growth", "over_120": "growth", "crossing_95": "growth"}
+_PLAN |= {"crossing_100": "team", "trial": "free"}
+"""Where the story is about what the plan does at its quota: team and free refuse, growth sells more."""
+_RENEWAL_DAYS = {"crossing_100": 21}
 _CROSSING_WINDOW_SECONDS = 20 * 3600
-_SEATED = 5  # of every hundred accounts the one whose seats are reported
+_STORM_DAYS, STORM_ERROR_RATIO = 7, 0.6
+"""Whole days, and today, on which a retry storm sends its failed calls again: so much of its calls."""
+_STORM_MIN_CALLS = 12
+_DROP_DAYS, _DROP_MIN_CALLS = 7, 30
+_SEATED = 1  # of a demo the one account whose seats are reported
 
 _FIRST_WORDS = """amber atlas beacon birch cedar cobalt copper coral delta ember falcon fjord granite harbor
     hazel indigo juniper kestrel lumen maple meadow nimbus north onyx orchid pioneer quartz raven tidal"""
@@ -75,6 +89,7 @@ class History:
         self.month = max(0, days - now.day)  # the first day in the month of now
         month_start = midnight.replace(day=1)
         self.half_month = month_start + (now - month_start) / 2
+        self.upgraded_at = max(month_start, now - timedelta(hours=5))
         self.opening = min(self.start, month_start)  # quotas are set before it
         self.last_second = int((now - midnight).total_seconds())
 
@@ -94,13 +109,18 @@ class Account:
     @property
     def seats(self) -> int | None:
         """Seats that the account may have, all of them taken; None where nobody reports any."""
-        return 50 if self.number % 100 == _SEATED else None
+        return 50 if self.number == _SEATED else None
 
     @property
     def plan(self) -> str:
         if self.quota is None:
             return "enterprise" if self.story == "unlimited" else "growth"
-        return plan_for(self.quota)
+        return _PLAN.get(self.story) or plan_for(self.quota)
+
+    @property
+    def renewal_days(self) -> int:
+        """Until the contract is renewed."""
+        return _RENEWAL_DAYS.get(self.story, self.number * 37 % 365)
 
 
 def planned_accounts(history: History, count: int, events: int) -> list[Account]:
@@ -111,6 +131,7 @@ def planned_accounts(history: History, count: int, events: int) -> list[Account]
     for n in range(count):
         slug = slugs[n % len(slugs)] + (f"-{n // len(slugs) + 1}" if n >= len(slugs) else "")
         story = STORIES[n % 100] if n % 100 < len(STORIES) else _ORDINARY[n % len(_ORDINARY)]
+        story = "flat" if n >= len(STORIES) and story in _IN_DIGEST else story
         customer = None if n % 10 == 9 else f"cus_demo{history.rng.getrandbits(40):010x}"
         # Two accounts of one company: Stripe has to get their sum.
         plan.append(Account(n, slug, story, plan[0].stripe_customer_id if n == 1 else customer))
@@ -134,12 +155,43 @@ def _plan_calls(history: History, account: Account, total: float) -> None:
         shape = [part * (1 + 1.5 * day / days) for day, part in enumerate(shape)]
     elif story == "bursting":
         shape = [part * (4 if day % 5 == account.number % 5 else 1) for day, part in enumerate(shape)]
+    elif story == "crossing_80":  # a job in the first days of the month used most of it; the rest lasts
+        first = history.month + (days - history.month) // 3
+        shape = [part * (10 if history.month <= day < first else 0.3) for day, part in enumerate(shape)]
     scale = total / (sum(shape[:active]) or 1)
     account.calls = [int(part * scale + history.rng.random()) for part in shape[:active]]
     account.calls += [0] * (days - active)
+    if story == "retry_storm":
+        _add_retries(history, account)
+    elif story == "dropping":
+        _drop(account)
     if active and not any(account.calls):
         account.calls[0] = 3
     account.calls[-1] += max(0, _MONTH_MINIMUM.get(story, 0) - sum(account.calls[history.month :]))
+
+
+def _add_retries(history: History, account: Account) -> None:
+    """Failed calls that are sent again, on top of what the account calls."""
+    for day in range(max(0, history.last - _STORM_DAYS), history.last + 1):
+        account.calls[day] = int(max(account.calls[day], _STORM_MIN_CALLS) / (1 - STORM_ERROR_RATIO))
+
+
+def _drop(account: Account) -> None:
+    """A third of the calls of the weeks before, since a week."""
+    first = max(0, len(account.calls) - 1 - _DROP_DAYS)
+    for day, calls in enumerate(account.calls):
+        account.calls[day] = max(calls, _DROP_MIN_CALLS) // (1 if day < first else 3)
+
+
+def has_retries(history: History, account: Account, day: int) -> bool:
+    """Whether most of the account's calls of that day failed."""
+    return account.story == "retry_storm" and day >= history.last - _STORM_DAYS
+
+
+def former_quota(history: History, account: Account) -> int:
+    """What an upgraded account had before: nearly used up yesterday."""
+    used = sum(account.calls[history.month : history.last])
+    return max(1, min(used * 100 // 97, (account.quota or 0) - 1)) if used else max(1, (account.quota or 0) // 5)
 
 
 def _quota_of(history: History, account: Account) -> int | None:
@@ -148,8 +200,8 @@ def _quota_of(history: History, account: Account) -> int | None:
     if account.story == "blocked":
         return 0
     if account.story == "over_120":
-        return sum(account.calls[history.month :]) * 100 // history.rng.randint(122, 160)
-    if account.story.startswith("crossing_"):
+        return sum(account.calls[history.month :]) * 100 // 121
+    if account.story in _THRESHOLD:
         return _crossing_quota(history, account)
     months: Counter[date] = Counter()
     for day, calls in zip(history.dates, account.calls, strict=True):
@@ -160,7 +212,7 @@ def _quota_of(history: History, account: Account) -> int | None:
 
 def _crossing_quota(history: History, account: Account) -> int:
     """Fix the latest call times, choose the call that crosses, return the quota that makes it cross."""
-    threshold, last = int(account.story.removeprefix("crossing_")), history.last
+    threshold, last = _THRESHOLD[account.story], history.last
     opens = history.last_second - _CROSSING_WINDOW_SECONDS  # from midnight; negative is yesterday
     for day in range(max(0, last - 1), last + 1):
         account.seconds[day] = sampled_seconds(history, account, day)
@@ -174,6 +226,8 @@ def _crossing_quota(history: History, account: Account) -> int:
     first = max(1, used - max(8, in_window) + 1)  # on the 1st the window reaches back into another month
     quotas = [nth * 100 // threshold for nth in range(first, used + 1)]
     below_next = [quota for quota in quotas if used * 100 < quota * _NEXT_THRESHOLD[threshold]]
+    if account.story == "crossing_100":  # what is above the quota is refused
+        return quotas[-1]
     return history.rng.choice(below_next or quotas[-1:])
 
 
@@ -205,7 +259,7 @@ def _weighted_seconds(burst_hour: int | None) -> list[int]:
 
 def plan_for(quota: int) -> str:
     """The price list's plan of a quota."""
-    return "free" if quota <= 100 else "starter" if quota < 10_000 else "growth" if quota < 100_000 else "scale"
+    return "free" if quota <= 100 else "starter" if quota <= 500 else "growth" if quota < 100_000 else "scale"
 
 
 def _round_up(calls: float) -> int:
