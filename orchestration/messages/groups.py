@@ -30,7 +30,7 @@ GROUPS = (
     Group("renewal_talk", "Raise it at the renewal"),
     Group("tell_overage", "Tell them about the overage"),
     Group("other", "Crossed a threshold"),
-    Group("csm_check_in", "Usage is dropping: check in", is_action=False),
+    Group("csm_check_in", "Usage dropped or stopped: check in", is_action=False),
     Group("do_not_pitch", "Over quota, overage is cheaper: do not pitch", is_action=False),
     Group("will_not_run_out", "Will not run out this period", is_action=False),
     Group("watch", "Too early to say", is_action=False),

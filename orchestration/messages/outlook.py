@@ -34,9 +34,9 @@ def outlook(row: Row, morning: DigestDay) -> str:
     if is_over(row):
         if not is_hard:
             return _overage(row)
-        # A limit that lets calls through is no limit: whoever reads this should not believe that it holds.
-        still = row["used_mtd"] > row["quota"] and row["used_since"]
-        return f"over a hard limit, {noun} still get through" if still else f"out of quota, {noun} are refused"
+        if row["situation"] == "limit_not_enforced":
+            return f"over a hard limit, {noun} still get through"
+        return f"out of quota, {noun} are refused"
     said = when(row, morning.on)
     if said == "not this period":
         return "will not run out this period"
@@ -95,7 +95,7 @@ def offer(row: Row) -> str:
 
 
 def worth(row: Row) -> str:
-    """The monthly revenue that the advice may bring: +$450 MRR. The mart leaves it empty where nobody may count on it."""
+    """The monthly revenue that the advice may bring: +$450 MRR. Empty where nobody may count on it."""
     return f"{sums([(row['currency'], row['value'])])} MRR" if row["value"] else ""
 
 
@@ -126,4 +126,4 @@ def exact(row: Row) -> str:
 
 
 def momentum(row: Row) -> str:
-    return f"{change(row['momentum_7d'])} in 7 days" if row["momentum_7d"] is not None else "no calls in 7 days"
+    return f"{change(row['momentum_7d'])} in 7 days" if row["momentum_7d"] is not None else "no calls"

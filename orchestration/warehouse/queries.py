@@ -132,9 +132,12 @@ DIGEST_ACCOUNTS = """
         coalesce(storms.is_retry_storm, false) as is_retry_storm,
         coalesce(errors.has_enough_calls_7d, false) as has_enough_calls_7d,
         momentum.momentum_word,
+        advice.advice, advice.situation, advice.reasons, advice.next_step, advice.by_when,
+        advice.owner as advice_owner, advice.value, advice.is_announced,
         case when utilization.meter = 'api-calls' then coalesce(since_then.used_since, 0) end as used_since
     from utilization_mtd as utilization
     left join overage using (account_id, meter)
+    left join account_advice as advice using (account_id, meter)
     left join period_quotas as quotas
         on quotas.account_id = utilization.account_id and quotas.meter = utilization.meter and quotas.is_current
     left join retry_storms as storms on storms.account_id = utilization.account_id and utilization.meter = 'api-calls'
@@ -153,7 +156,7 @@ DIGEST_ACCOUNTS = """
         not utilization.is_internal and not utilization.is_test
         and (
             utilization.severity <> 'ok' or utilization.hits_cap_in_period or momentum.momentum_word = 'dropping'
-            or quotas.effective_at >= $since
+            or quotas.effective_at >= $since or advice.advice = 'csm_check_in'
         )
     order by utilization.account_id, utilization.meter
 """

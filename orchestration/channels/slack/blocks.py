@@ -73,7 +73,7 @@ def digest_message(
 def _fitting_message(digest: Mapping[str, Any]) -> Blocks:
     """With as many accounts as there is room for: names are left out first, then lines."""
     news = min(len(digest["items"]), MAX_NEWS)
-    tries = [(news, names) for names in (8, 4, 2)] + [(fewer, 1) for fewer in range(news, -1, -1)]
+    tries = [(news, names) for names in (5, 3, 2)] + [(fewer, 1) for fewer in range(news, -1, -1)]
     for lines, names in tries:
         blocks = _message(digest, lines, names)
         size = sum(map(len, message_text({"blocks": blocks}).splitlines()))
