@@ -188,7 +188,11 @@ def _notes(
     warn: Callable[[str], object],
 ) -> list[dict[str, str]]:
     """What is in the thread about an account: its endpoints, and a draft to its contact with a link that opens it."""
-    called = [endpoint for endpoint in endpoints if endpoint["account_id"] == row["account_id"]]
+    called = [
+        endpoint
+        for endpoint in endpoints
+        if endpoint["account_id"] == row["account_id"] and row["meter"] == units.METER
+    ]
     notes: list[dict[str, str]] = [
         {"title": "Top endpoints of the last 7 days", "text": account_wording.endpoints_note(called)}
     ]

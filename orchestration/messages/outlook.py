@@ -82,7 +82,7 @@ def offer(row: Row) -> str:
     plan, delta = one_line(row["next_plan"], PLAN_CHARACTERS), row["next_plan_delta"]
     if not plan or row["is_trial"]:
         return ""
-    if row["is_staying_cheaper"] and delta is not None and row["advice"] not in OFFERS:
+    if row["is_staying_cheaper"] and delta is not None and row["situation"] == "staying_cheaper":
         return f"{plan} would cost them {money(delta, row['currency'])} more than the overage: do not pitch"
     if row["advice"] not in OFFERS:
         return ""

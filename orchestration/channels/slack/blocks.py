@@ -111,16 +111,16 @@ def _is_quiet(digest: Mapping[str, Any]) -> bool:
 def _line(item: Mapping[str, Any]) -> rich.Element:
     """One account: name, figures, what was crossed, what is ahead, who does what."""
     said = rich.cut(" · ".join(filter(None, [*item["facts"], item["todo"]])), 400)
-    return rich.section(rich.name(item["name"], item["url"], NAME_CHARACTERS), rich.plain(f" · {said}"))
+    return rich.section(rich.name(item["name"], item["url"], NAME_CHARACTERS), rich.plain(rich.whole(f" · {said}")))
 
 
 def _names(group: Mapping[str, Any], most: int) -> list[rich.Element]:
     elements: list[rich.Element] = []
     for brief in group["briefs"][:most]:
         elements += [rich.plain(" · ")] if elements else []
-        shown = rich.cut(brief["name"], NAME_CHARACTERS) or "–"
+        shown = rich.cut(brief["name"], NAME_CHARACTERS) or rich.NAMELESS
         link = {"type": "link", "url": brief["url"], "text": shown} if brief["url"] else rich.plain(shown)
-        elements += [link, rich.plain(f" {rich.cut(brief['text'], 120)}")]
+        elements += [link, rich.plain(rich.whole(f" {rich.cut(brief['text'], 120)}"))]
     left = group["count"] - min(len(group["briefs"]), most)
     return [*elements, rich.plain(f" · {left:,} more" if elements else f"{left:,}")] if left > 0 else elements
 

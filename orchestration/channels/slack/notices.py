@@ -42,7 +42,7 @@ def notice_payloads(
 
 
 def header(text: str) -> dict[str, Any]:
-    return {"type": "header", "text": _plain(rich.cut(text, HEADER_CHARACTERS) or "–")}
+    return {"type": "header", "text": _plain(rich.cut(text, HEADER_CHARACTERS) or rich.NAMELESS)}
 
 
 def context(text: str) -> dict[str, Any]:
@@ -59,7 +59,9 @@ def _section(section: Section, mentions: Mapping[str, str], most: int, told: set
         owner = [] if mention or not line.owner_name else [rich.plain(f" · {rich.cut(line.owner_name, 60)}")]
         told |= {user} if user else set()
         named = [rich.name(line.name, line.url), rich.plain(" · ")] if line.name else []
-        lines.append(rich.section(*named, rich.plain(rich.cut(line.text) or "–"), *mention, *owner))
+        lines.append(
+            rich.section(*named, rich.plain(rich.whole(rich.cut(line.text)) or rich.NAMELESS), *mention, *owner)
+        )
     left = len(section.lines) - most
     parts = [rich.section(rich.bold(rich.cut(section.heading)))] if section.heading else []
     parts += [rich.listed(lines)] if lines else []
