@@ -70,7 +70,9 @@ def drawn(
 
 def worth(rows: Sequence[Row]) -> str:
     """The monthly revenue of all of them, each account once; empty where none is known."""
-    known = {row["account_id"]: (row["currency"], row["value"]) for row in rows if row.get("value")}
+    known = {
+        row["account_id"]: (row["currency"], row["value"]) for row in rows if row["is_current_period"] and row["value"]
+    }
     return f"{total} MRR" if (total := sums(list(known.values()))) else ""
 
 

@@ -284,7 +284,7 @@ def _is_valid(block: dict[str, Any]) -> bool:
     return (
         len(texts) <= 10
         # Slack trims texts before it looks whether they are empty
-        and all(0 < len(text.get("text", "").strip()) and len(text["text"]) <= limit for text in texts)
+        and all(len(text.get("text", "").strip()) > 0 and len(text["text"]) <= limit for text in texts)
         and len(fields) <= 10
         and all(0 < len(field["text"]) <= MAX_FIELD_CHARACTERS for field in fields)
     )

@@ -175,7 +175,8 @@ def _others(digest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _details(item: Mapping[str, Any]) -> dict[str, Any]:
     title = [rich.name(item["name"], item["url"])]
     title += [rich.plain(f"  {item['sparkline']}")] if item["sparkline"] else []
-    return rich.block(rich.section(*title), rich.listed(rich.lines(item["details"])))
+    lines = rich.lines(item["details"])
+    return rich.block(rich.section(*title), *([rich.listed(lines)] if lines else []))
 
 
 def _replies(text: str, title: list[rich.Element], parts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

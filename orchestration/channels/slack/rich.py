@@ -42,11 +42,11 @@ def whole(text: str) -> str:
 
 
 def plain(text: str) -> Element:
-    return {"type": "text", "text": text}
+    return {"type": "text", "text": text or NAMELESS}
 
 
 def bold(text: str) -> Element:
-    return {"type": "text", "text": text, "style": {"bold": True}}
+    return {"type": "text", "text": text or NAMELESS, "style": {"bold": True}}
 
 
 def name(text: str, url: str = "", characters: int = 80) -> Element:
