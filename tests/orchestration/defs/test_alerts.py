@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from orchestration.channels.slack.blocks import message_text
 from orchestration.defs import alerts
 from orchestration.defs.alerts import alert_failed_run, last_success, run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.automation import build_sensors

@@ -40,7 +40,8 @@ ACCOUNT_COLUMNS = ("account_name", "owner", "csm", "mrr")
 JOINED = (
     *("previous_quota", "quota_since", "used_since", "cost_of_waiting", "currency", "next_plan_delta"),
     *("projected_overage_value", "is_refused", "is_refused_on_next_plan", "has_enough_calls_7d", "is_retry_storm"),
-    "momentum_word",
+    *("momentum_word", "advice", "situation", "reasons", "next_step", "by_when", "advice_owner", "value"),
+    "is_announced",
 )
 """Of an account's standing, the columns that other marts than utilization_mtd have."""
 
@@ -66,6 +67,10 @@ NOTHING_KNOWN = """
     );
     create table period_quotas (
         account_id varchar, meter varchar, is_current boolean, previous_quota bigint, effective_at timestamp
+    );
+    create table account_advice (
+        account_id varchar, meter varchar, advice varchar, situation varchar, reasons varchar, next_step varchar,
+        by_when date, owner varchar, value decimal(18, 2), is_announced boolean
     );
     create table retry_storms (account_id varchar, is_retry_storm boolean);
     create table error_rates (account_id varchar, has_enough_calls_7d boolean);
