@@ -34,8 +34,8 @@ def outlook(row: Row, morning: DigestDay) -> str:
     if is_over(row):
         if not is_hard:
             return _overage(row)
-        # A limit that lets calls through is no limit: whoever reads this should not believe that it holds.
-        still = row["used_mtd"] > row["quota"] and row["used_since"]
+        # A limit that lets calls through does not hold: nobody should read that it does.
+        still = "served_past_limit" in (row["reasons"] or "").split(",")
         return f"over a hard limit, {noun} still get through" if still else f"out of quota, {noun} are refused"
     said = when(row, morning.on)
     if said == "not this period":
