@@ -37,7 +37,13 @@ GRAPH = {
         "stg_rejected_lines",
         "stg_subjects",
     },
-    "usage": {"daily_usage", "daily_usage_by_endpoint", "hourly_profile", "hourly_usage"},
+    "usage": {
+        "daily_usage",
+        "daily_usage_business_zone",
+        "daily_usage_by_endpoint",
+        "hourly_profile",
+        "hourly_usage",
+    },
     "billable": {
         "account_customers",
         "billable_usage_hourly",
