@@ -14,7 +14,7 @@ FRIDAY = date(2026, 11, 20)
 
 
 def letter_of(**fields: Any) -> dict[str, Any]:
-    found = letter(make_standing(**{"account_name": "Acme & Söhne <R&D>", **fields}), FRIDAY)
+    found = letter(make_standing(**{"account_name": "Acme & Söhne <R&D>", "advice": "call_help", **fields}), FRIDAY)
     assert found is not None
     return found
 
