@@ -1,14 +1,12 @@
 """Words about one account that all messages share: moments, endpoints, what a draft may name."""
 
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
 
 from orchestration.messages import account_wording as words
 from orchestration.messages.account_wording import DigestDay
-from tests.support.builders import make_standing
 
 FRIDAY = date(2026, 11, 20)
 BERLIN = ZoneInfo("Europe/Berlin")
