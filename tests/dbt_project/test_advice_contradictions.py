@@ -33,8 +33,8 @@ PITCHES = ("call_upgrade", "offer_upgrade")
 Row = dict[str, Any]
 
 
-def calls_of(chance: random.Random, shape: str, total: int) -> Iterator[tuple[date, int, int]]:
-    """Day, calls and HTTP status, with about `total` calls in November."""
+def calls_of(chance: random.Random, shape: str, total: int) -> Iterator[tuple[date, int]]:
+    """Day and HTTP status of each call, with about `total` calls in November."""
     daily = max(total / NOW.day, 0.1)
     for day in range(DAYS):
         on, ago = FIRST + timedelta(days=day), DAYS - 1 - day
@@ -51,7 +51,7 @@ def calls_of(chance: random.Random, shape: str, total: int) -> Iterator[tuple[da
             shape, 0.01
         )
         for _ in range(count):
-            yield on, 1, (429 if shape == "refused" else 503) if chance.random() < failed else 200
+            yield on, (429 if shape == "refused" else 503) if chance.random() < failed else 200
 
 
 def generate(landing: Path, accounts_csv: Path) -> None:
@@ -85,7 +85,7 @@ def generate(landing: Path, accounts_csv: Path) -> None:
                     "properties": {**facts, "metric": "seats", "limit": 50, "used": chance.choice((44, 50, 51))},
                 }
             )
-        for index, (on, _, status) in enumerate(calls_of(chance, shape, total)):
+        for index, (on, status) in enumerate(calls_of(chance, shape, total)):
             at = datetime(on.year, on.month, on.day, tzinfo=UTC) + timedelta(seconds=chance.randrange(29_000))
             lines.append(
                 {
