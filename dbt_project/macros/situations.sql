@@ -49,9 +49,9 @@
         "will_not_run_out": "is_at_threshold and not is_running_out and not is_unforeseen",
         "no_forecast": "is_at_threshold and is_unforeseen",
         "no_next_plan": "is_at_threshold and next_plan is null",
-        "upgrade_cheaper": "is_at_threshold and is_upgrade_cheaper",
-        "staying_cheaper": "is_at_threshold and is_staying_cheaper",
-        "same_cost": "is_at_threshold and is_same_cost",
+        "upgrade_cheaper": "is_price_asked and is_upgrade_cheaper",
+        "staying_cheaper": "is_price_asked and is_staying_cheaper",
+        "same_cost": "is_price_asked and is_same_cost",
         "renewal_soon": "is_renewal_soon",
         "pace_matters": "is_at_threshold and not is_pace_news",
     }) }}

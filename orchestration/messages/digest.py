@@ -187,7 +187,7 @@ def _notes(
     on: date,
     warn: Callable[[str], object],
 ) -> list[dict[str, str]]:
-    """What is in the thread about an account: its endpoints, and a draft to its contact with a link that opens it."""
+    """What is in the thread about an account: its endpoints, and a draft to its contact if there is one to write."""
     called = [
         endpoint
         for endpoint in endpoints
@@ -197,8 +197,9 @@ def _notes(
         {"title": "Top endpoints of the last 7 days", "text": account_wording.endpoints_note(called)}
     ]
     try:
-        draft = email_draft.draft(account_wording.email_context(row, on), templates)
-        notes.append({"title": "Draft, not sent", "text": draft, "mailto": mailto.link(draft)})
+        if letter := email_draft.letter(row, on):
+            draft = email_draft.draft(letter, templates)
+            notes.append({"title": "Draft, not sent", "text": draft, "mailto": mailto.link(draft)})
     except email_draft.DraftError as error:  # a text that somebody edits does not hold up the digest
         warn(str(error))
         notes.append({"title": "No draft", "text": str(error)})

@@ -34,9 +34,9 @@ def outlook(row: Row, morning: DigestDay) -> str:
     if is_over(row):
         if not is_hard:
             return _overage(row)
-        if row["situation"] == "limit_not_enforced":
-            return f"over a hard limit, {noun} still get through"
-        return f"out of quota, {noun} are refused"
+        # A limit that lets calls through does not hold: nobody should read that it does.
+        still = row["situation"] == "limit_not_enforced" or "served_past_limit" in (row["reasons"] or "").split(",")
+        return f"over a hard limit, {noun} still get through" if still else f"out of quota, {noun} are refused"
     said = when(row, morning.on)
     if said == "not this period":
         return "will not run out this period"

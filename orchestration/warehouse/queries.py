@@ -106,7 +106,7 @@ CROSSINGS = """
     select
         crossings.account_id, crossings.meter, crossings.unit, crossings.period_start, crossings.period_end,
         crossings.threshold, crossings.crossed_at, crossings.cause, crossings.quota, crossings.used,
-        crossings.pct_of_cap, utilization.ci95_pct,
+        crossings.pct_of_cap, crossings.pace_matters, utilization.ci95_pct,
         case when crossings.period_start = utilization.period_start then utilization.severity
             else crossings.severity end as severity,
         utilization.account_name, utilization.owner, utilization.plan, utilization.mrr, utilization.renewal_on,
@@ -212,22 +212,29 @@ PERIOD_DAYS = """
 
 
 CRITICAL_HARD_LIMITS = """
-    select account_id, meter, recommended_action from utilization_mtd
-    where severity = 'critical' and limit_kind = 'hard'
+    select account_id, meter, advice.advice, advice.next_step as recommended_action
+    from utilization_mtd as utilization
+    join account_advice as advice using (account_id, meter)
+    where
+        utilization.severity = 'critical' and utilization.limit_kind = 'hard'
+        -- what is served past its limit is not refused
+        and advice.reasons not like '%served_past_limit%'
 """
 
 
 WEEKLY_CHANGES = """
-    select changes.*, accounts.account_name, accounts.owner, accounts.csm, accounts.mrr
+    select changes.*, accounts.account_name, accounts.owner, accounts.csm, accounts.mrr,
+        advice.advice, advice.next_step as recommended_action
     from weekly_changes as changes
     join utilization_mtd as accounts on accounts.account_id = changes.account_id and accounts.meter = 'api-calls'
+    left join account_advice as advice on advice.account_id = changes.account_id and advice.meter = 'api-calls'
     where not accounts.is_internal and not accounts.is_test
     order by abs(changes.calls - changes.calls_week_before) desc, changes.account_id
 """
 
 
 CAP_HITS = """
-    select outcomes.*, accounts.account_name, accounts.owner, accounts.mrr
+    select outcomes.*, accounts.account_name, accounts.owner, accounts.mrr, accounts.recommended_action
     from cap_hit_outcomes as outcomes
     join utilization_mtd as accounts on accounts.account_id = outcomes.account_id and accounts.meter = 'api-calls'
     where not accounts.is_internal and not accounts.is_test

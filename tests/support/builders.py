@@ -39,6 +39,7 @@ CHART = {
     "high": 160,
 }
 ACCOUNT = {"account_name": None, "owner": "dana@example.com", "csm": None, "plan": "growth", "mrr": None}
+ADVICE = {"advice": None, "recommended_action": None}
 FOOTER = ["Data through 20 Nov 07:52 UTC", "20 lines rejected"]
 
 
@@ -195,6 +196,7 @@ def make_crossing(account: str = "acme", threshold: str = "80%", **fields: Any) 
         "threshold": threshold,
         "crossed_at": datetime(2026, 11, 20, 6, tzinfo=UTC),
         "cause": "usage",
+        "pace_matters": False,
         "used": used,
         "is_current_period": True,
         **fields,
@@ -213,6 +215,7 @@ def make_change(account: str = "acme", word: str = "dropping", before: int = 100
         "change_pct": Decimal(-60),
         "change_word": word,
         **ACCOUNT,
+        **ADVICE,
         **fields,
     }
 
@@ -234,6 +237,7 @@ def make_cap_hit(account: str = "acme", outcome: str = "upgraded", **fields: Any
         "calls_from_hit_day": 30,
         "last_call_at": datetime(2026, 10, 31, 9, tzinfo=UTC),
         **ACCOUNT,
+        "recommended_action": None,
         **fields,
     }
 
@@ -249,6 +253,7 @@ def make_hard_crossing(account: str = "acme", **fields: Any) -> dict[str, Any]:
         "threshold": "100%",
         "crossed_at": datetime(2026, 11, 20, 14, tzinfo=UTC),
         "cause": "usage",
+        "pace_matters": False,
         "quota": 100,
         "used": 100,
         "pct_of_cap": Decimal(100),

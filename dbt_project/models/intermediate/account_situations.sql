@@ -90,6 +90,15 @@ facts as (
     left join {{ ref('top_accounts_30d') }} as trends on standings.account_id = trends.account_id
 ),
 
+asked as (
+    select
+        *,
+        -- paying for each call has a price below the quota as well
+        is_at_threshold and (is_over or is_running_out or (is_pay_per_use and is_upgrade_cheaper)) as is_price_asked
+    from facts
+    where is_at_threshold or is_raised or is_dropping or is_dormant
+),
+
 -- The first that applies: docs/definitions.md#advice.
 situations as (
     select
@@ -105,15 +114,14 @@ situations as (
             when is_hard and (is_over or is_running_out) and next_plan is null then 'no_larger_plan'
             when is_hard and is_over then 'refused_now'
             when is_hard and is_running_out then 'refused_soon'
-            when not (is_over or is_running_out)
+            when not is_price_asked
                 then case when is_unforeseen then 'too_early' else 'will_not_run_out' end
             when limit_kind is null then 'terms_unknown'
             when is_upgrade_cheaper then 'upgrade_cheaper'
             when is_staying_cheaper then 'staying_cheaper'
             else 'price_unknown'
         end as situation
-    from facts
-    where is_at_threshold or is_raised or is_dropping or is_dormant
+    from asked
 ),
 
 -- What moving up adds, where it is the customer's own gain or ends refusals. One move serves all meters of an account.

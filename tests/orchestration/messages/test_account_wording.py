@@ -1,15 +1,12 @@
 """Words about one account that all messages share: moments, endpoints, what a draft may name."""
 
 from datetime import UTC, date, datetime
-from decimal import Decimal
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestration.messages import account_wording
 from orchestration.messages import account_wording as words
 from orchestration.messages.account_wording import DigestDay
-from tests.support.builders import make_standing
 
 FRIDAY = date(2026, 11, 20)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -41,20 +38,3 @@ def test_endpoints_have_their_share_of_all_calls() -> None:
         "without an endpoint: 1 call, 0 %",
     ]
     assert words.endpoints_note([]) == ""
-
-
-def test_email_context_has_nothing_internal() -> None:
-    row = make_standing(mrr=Decimal(7_777), csm="omar", severity="critical", recommended_action="Call today")
-
-    assert not {"mrr", "csm", "severity"} & set(account_wording.email_context(row, FRIDAY))
-    assert "7777" not in str(account_wording.email_context(row, FRIDAY)).replace(",", "")
-
-
-def test_email_context_says_when_the_cap_is_hit_only_if_it_is_ahead() -> None:
-    assert account_wording.email_context(make_standing(), FRIDAY)["hits_cap"] == "Friday, 27 November"
-    assert account_wording.email_context(make_standing(used_mtd=1_000_000), FRIDAY)["hits_cap"] == ""
-    assert account_wording.email_context(make_standing(hits_cap_in_period=False), FRIDAY)["hits_cap"] == ""
-    assert (
-        account_wording.email_context(make_standing(period_end=datetime(9999, 1, 1, tzinfo=UTC)), FRIDAY)["period_ends"]
-        == ""
-    )
