@@ -52,9 +52,7 @@ NINE = "2024-11-26T09:10:00Z"
 
 
 FIRST, SECOND, THIRD = {20: (3, 0)}, {24: (7, 3)}, {26: (3, 1)}
-"""By day, how many replies the thread has (accounts, endpoints and draft of each) and how many pictures: on the first day
-there is no complete day to draw.
-"""
+"""By day, how many replies the thread has and how many pictures: on the first day there is no complete day to draw."""
 
 
 def once(days: dict[int, tuple[int, int]]) -> dict[str, int]:

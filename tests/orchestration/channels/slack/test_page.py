@@ -39,7 +39,7 @@ def test_digest_is_drawn_with_its_thread_on_a_desk_and_on_a_phone() -> None:
     page = slack_page("Digest", "As it would be sent.", payload, replies, {}, AT)
 
     text = words(page)
-    assert text.count("A & <b>B</b> · 83\u00a0k / 100\u00a0k (83\u00a0%), crossed") == 4
+    assert text.count("A & <b>B</b> · 83 k / 100 k (83 %), crossed") == 4
     assert "<b>B" not in page
     for part in (
         "As it would be sent.",
