@@ -257,4 +257,6 @@ def done(delivery: Delivery) -> str:
         return f"sent {at} ({delivery.permalink or delivery.receipt})"
     if delivery.state is State.PREVIEWED:
         return f"previewed {at}: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send"
+    if delivery.state is State.GIVEN_UP:
+        return f"given up {at}: `headroom deliveries resend` still sends it"
     return f"{delivery.state} since {delivery.attempted_at or delivery.created_at}"

@@ -80,6 +80,7 @@ class Preview:
             State.SENT: f"Sent {at}.",
             State.PREVIEWED: f"Decided {at}, not sent: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send.",
             State.FAILED: f"Decided, not sent: {self.delivery.error}",
+            State.GIVEN_UP: f"Decided, given up {at}: it is not sent.",
         }
         return sentences[self.delivery.state]
 

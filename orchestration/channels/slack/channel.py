@@ -142,7 +142,7 @@ class SlackChannel:
                 uploaded = self._uploads.files_upload_v2(
                     channel=channel,
                     thread_ts=parent_ts,
-                    filename=file["name"],
+                    filename=_file_name(delivery),
                     title=file["title"],
                     alt_txt=file.get("alt_text"),
                     content=base64.b64decode(file["base64"]) if "base64" in file else file["content"],
@@ -157,7 +157,7 @@ class SlackChannel:
                 mrkdwn=False,
                 unfurl_links=False,
                 unfurl_media=False,
-                metadata={"event_type": EVENT_TYPE, "event_payload": {"key": delivery.key}},
+                metadata={"event_type": EVENT_TYPE, "event_payload": {"key": delivery.mark}},
             )
             return f"{channel}/{answer['ts']}"
 
@@ -296,11 +296,27 @@ def is_shared(channel: Mapping[str, Any]) -> bool:
 
 def _is_of(message: Mapping[str, Any], delivery: Delivery) -> bool:
     """Whether the message is that delivery: a file by its name, for an upload has no metadata."""
-    if file := delivery.payload.get("file"):
-        return file["name"] in [shown.get("name") for shown in message.get("files", ())]
+    if delivery.payload.get("file"):
+        return _file_name(delivery) in [shown.get("name") for shown in message.get("files", ())]
     metadata = message.get("metadata") or {}
     key = (metadata.get("event_payload") or {}).get("key")
-    return metadata.get("event_type") == EVENT_TYPE and key == delivery.key
+    return metadata.get("event_type") == EVENT_TYPE and key == delivery.mark
+
+
+def _file_name(delivery: Delivery) -> str:
+    """The file's name, which is its mark. One that is sent once more must not be taken for the one before."""
+    name = str(delivery.payload["file"]["name"])
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}-{delivery.resends + 1}{dot}{suffix}" if delivery.resends else name
+
+
+def receipt_of(link: str) -> str | None:
+    """The receipt of the message at that address, as Slack's "Copy link" gives it; None where it is not one.
+
+    https://example.slack.com/archives/C0DIGEST/p1732089600123456 is C0DIGEST/1732089600.123456.
+    """
+    found = re.fullmatch(r"https://[\w.-]+/archives/([A-Z0-9]+)/p(\d{7,})(\d{6})(\?.*)?", link.strip())
+    return f"{found[1]}/{found[2]}.{found[3]}" if found else None
 
 
 def _escaped(text: str) -> str:
