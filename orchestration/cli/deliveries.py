@@ -9,7 +9,6 @@ import typer
 from orchestration import settings
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.preview import PreviewChannel
-from orchestration.channels.slack import channel as slack
 from orchestration.cli import tables
 from orchestration.cli.console import console, fail
 from orchestration.ledger import exits
@@ -51,6 +50,8 @@ def resend(key: Key, note: Note) -> None:
     For a message that went to the wrong channel, that somebody deleted, or whose channel is gone. It sends even if
     the message arrived before.
     """
+    from orchestration.channels.slack import channel as slack
+
     config = settings.load()
     try:
         channel: Channel = slack.configured(config) or PreviewChannel("Slack")
@@ -91,6 +92,8 @@ def settle(
     ] = None,
 ) -> None:
     """Record that a message in doubt arrived. Without --link its missing replies are given up."""
+    from orchestration.channels.slack import channel as slack
+
     receipt = slack.receipt_of(link) if link else None
     if link and not receipt:
         raise typer.BadParameter("--link needs an address such as https://example.slack.com/archives/C…/p…")
