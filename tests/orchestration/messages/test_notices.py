@@ -248,7 +248,7 @@ def test_alert_names_the_first_steps_and_their_reasons() -> None:
     message = failures.alert(make_failure(reasons=reasons), ())
 
     assert message.headline == "Headroom's hourly_job failed (run 01234567): models: 1 test failed"
-    assert text(message)[""] == ["b: x", "c: y", "… and 2 more steps"]  # the headline has the first
+    assert text(message)[""] == ["models: 1 test failed", "b: x", "c: y", "… and 2 more steps"]
     assert failures.alert(make_failure("__ASSET_JOB"), ()).title == "run by hand failed"
 
 
@@ -275,7 +275,7 @@ def test_morning_says_what_is_still_failing_or_that_nothing_is() -> None:
     assert (quiet.key, quiet.audience, quiet.headline) == ("failing|2026-11-20", "data", "Nothing is left failed.")
     assert failing.headline == (
         "Still failing: daily_job (last 20 Nov 08:01), hourly_job (last 20 Nov 08:30)."
-        " 2 messages not sent yet: `headroom deliveries` says why."
+        " 2 messages not sent yet: run `headroom deliveries`."
     )
     assert text(failing) == {"Not sent yet": ["a waits", "b waits"]}
     assert "`headroom deliveries resend KEY`" in failing.footer[0]
