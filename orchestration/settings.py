@@ -231,7 +231,9 @@ class Settings(BaseSettings):
         "", alias="HEADROOM_SLACK_SHARED_CHANNELS", description="that another company may read (Slack Connect); commas"
     )
     slack_files: bool = Field(
-        True, alias="HEADROOM_SLACK_FILES", description="charts and the table of accounts in the digest's thread; or off"
+        True,
+        alias="HEADROOM_SLACK_FILES",
+        description="charts and the table of accounts in the digest's thread; or off",
     )
     critical_at_once: bool = Field(
         False, alias="HEADROOM_CRITICAL_AT_ONCE", description="hard quotas, critical: told by the hour, not at 8am"

@@ -16,6 +16,7 @@ from orchestration.channels.preview import digest_text
 from orchestration.channels.slack import blocks
 from orchestration.channels.slack.channel import SlackChannel
 from orchestration.defs.resources import OWNERS, Project, clock
+from orchestration.ledger import rules as known_rules
 from orchestration.ledger.check import exists
 from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Delivery, State
@@ -214,6 +215,7 @@ def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, wa
         ledger.record_crossings(
             connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in content.verdicts]
         )
+        known_rules.remember(connection, settings.env, figures.rules, as_of, key)
         withdrawn = [_key_columns(settings.env, each) for each in content.withdrawn]
         ledger.withdraw_crossings(connection, withdrawn, key)
 

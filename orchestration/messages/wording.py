@@ -72,9 +72,7 @@ def digest_content(
         for group in GROUPS
         if grouped[group.key] or named.get(group.key)
     ]
-    held = [
-        items.item(row, calls.get(row["account_id"], ()), morning, key, crm_url) for key, row in ordered[:HELD]
-    ]
+    held = [items.item(row, calls.get(row["account_id"], ()), morning, key, crm_url) for key, row in ordered[:HELD]]
     headline = _headline(news, used_up, morning)
     return {
         "date": on.isoformat(),
@@ -146,9 +144,7 @@ def _notification(
     return f"{day}: {crossed}. {verb}: {said} ({first['owner_name']})"
 
 
-def _group(
-    key: str, rows: Sequence[Row], named: Sequence[tuple[Row, str]], crm_url: str | None
-) -> dict[str, Any]:
+def _group(key: str, rows: Sequence[Row], named: Sequence[tuple[Row, str]], crm_url: str | None) -> dict[str, Any]:
     briefs = [] if BY_KEY[key].is_action else [items.brief(row, items.percent_of(row), crm_url) for row in rows]
     briefs += [items.brief(row, text, crm_url) for row, text in named]
     return groups.drawn(BY_KEY[key], rows, briefs, len(rows) + len(named), LISTED)

@@ -32,9 +32,7 @@ def picture(chart: Mapping[str, Any]) -> bytes:
             columns.append(_past(0, _height(quota, top)))
         else:
             share = (at - len(used)) / max(days - len(used), 1)
-            low_y, line_y, high_y = (
-                _height(used[-1] + (goal - used[-1]) * share, top) for goal in (low, end, high)
-            )
+            low_y, line_y, high_y = (_height(used[-1] + (goal - used[-1]) * share, top) for goal in (low, end, high))
             columns.append(_ahead(low_y, line_y, high_y, _height(quota, top)))
     return _png(columns)
 
