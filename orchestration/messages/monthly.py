@@ -23,6 +23,7 @@ HEADINGS = {
 COLUMNS = [
     *("account_id", "account_name", "owner", "outcome", "period_start", "period_end", "quota", "used", "overage_units"),
     *("hit_at", "plan", "plan_now", "plan_delta_mrr", "mrr", "throttled_calls", "calls_from_hit_day", "last_call_at"),
+    "recommended_action",
 ]
 
 

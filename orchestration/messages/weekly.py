@@ -15,7 +15,7 @@ HEADINGS = {"dropping": "Dropping", "dormant": "Dormant", "growing": "Growing", 
 """By the word of the mart, in the order of the message: first who may be leaving."""
 COLUMNS = [
     *("account_id", "account_name", "csm", "owner", "change_word", "calls", "calls_week_before", "change_pct", "mrr"),
-    *("first_call_on", "last_call_on", "week_start"),
+    *("first_call_on", "last_call_on", "week_start", "advice", "recommended_action"),
 ]
 
 
@@ -65,6 +65,8 @@ def weekly_message(
 def _line(row: Mapping[str, Any], crm_url: str | None) -> Line:
     facts = [_fact(row)]
     facts += [f"MRR {money(row['mrr'], row.get('currency'))}"] if row["mrr"] else []
+    # more calls are no good news where they fail
+    facts += [row["recommended_action"].rstrip(".")] if row["advice"] == "help_first" else []
     owner = row["csm"] or row["owner"] or ""
     return Line(" · ".join(facts), owner, person(owner) or "no owner", account_name(row), account_url(row, crm_url))
 

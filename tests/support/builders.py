@@ -26,6 +26,7 @@ ITEM = {
     "sparkline": "▃▃█████▃▃████▅",
 }
 ACCOUNT = {"account_name": None, "owner": "dana@example.com", "csm": None, "plan": "growth", "mrr": None}
+ADVICE = {"advice": None, "recommended_action": None}
 FOOTER = ["Data through 20 Nov 07:52 UTC", "20 lines rejected"]
 
 
@@ -120,6 +121,14 @@ def make_standing(account: str = "acme", **fields: Any) -> dict[str, Any]:
         "hits_cap_in_period": True,
         "severity": "warm",
         "recommended_action": None,
+        "situation": "terms_unknown",
+        "advice": "call_help",
+        "reasons": "limit_unknown,runs_out,no_next_plan",
+        "next_step": None,
+        "by_when": None,
+        "advice_owner": None,
+        "value": None,
+        "is_announced": True,
         "limit_kind": None,
         "cost_of_waiting": None,
         "overage_units": 0,
@@ -154,6 +163,7 @@ def make_crossing(account: str = "acme", threshold: str = "80%", **fields: Any) 
         "threshold": threshold,
         "crossed_at": datetime(2026, 11, 20, 6, tzinfo=UTC),
         "cause": "usage",
+        "pace_matters": False,
         "used": used,
         "is_current_period": True,
         **fields,
@@ -172,6 +182,7 @@ def make_change(account: str = "acme", word: str = "dropping", before: int = 100
         "change_pct": Decimal(-60),
         "change_word": word,
         **ACCOUNT,
+        **ADVICE,
         **fields,
     }
 
@@ -193,6 +204,7 @@ def make_cap_hit(account: str = "acme", outcome: str = "upgraded", **fields: Any
         "calls_from_hit_day": 30,
         "last_call_at": datetime(2026, 10, 31, 9, tzinfo=UTC),
         **ACCOUNT,
+        "recommended_action": None,
         **fields,
     }
 
@@ -208,6 +220,7 @@ def make_hard_crossing(account: str = "acme", **fields: Any) -> dict[str, Any]:
         "threshold": "100%",
         "crossed_at": datetime(2026, 11, 20, 14, tzinfo=UTC),
         "cause": "usage",
+        "pace_matters": False,
         "quota": 100,
         "used": 100,
         "pct_of_cap": Decimal(100),
