@@ -21,6 +21,7 @@ from orchestration.cli.db import db_app
 from orchestration.cli.deliveries import deliveries_app
 from orchestration.cli.lake import lake_app
 from orchestration.cli.postgres import postgres_app
+from orchestration.cli.rules import rules_app
 from orchestration.cli.slack import slack_app
 from orchestration.cli.stripe import stripe_app
 from orchestration.lake.bucket import LakeBucketError
@@ -40,6 +41,7 @@ app = typer.Typer(
 )
 
 app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(rules_app, name="rules")
 app.add_typer(slack_app, name="slack")
 app.add_typer(stripe_app, name="stripe")
 app.add_typer(lake_app, name="lake")

@@ -51,7 +51,7 @@ QUALITY = {
     "as_of": MONDAY,
     "data_through": MONDAY,
     "accounts": 1,
-    "accounts_over_80_pct": 1,
+    "accounts_at_threshold": 1,
     "rejected_lines": 0,
     "accounts_without_quota": 0,
     "accounts_blocked_with_usage": 0,
