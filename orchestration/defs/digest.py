@@ -79,7 +79,7 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
     def usage_digest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
         settings = project.settings
         try:
-            channel = project.slack()
+            channel = project.slack(context.run_id)
         except ValueError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         latest = latest_digest_date(settings.now(), settings.zone)
@@ -211,7 +211,7 @@ def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, wa
             return  # another run was faster
         content = compose_digest(figures, ledger, connection, settings, on, warn, run_id)
         message, replies = blocks.digest_payloads(content.digest, content.table, settings.env, users)
-        ledger.prepare(connection, key, "slack", message, as_of, replies)
+        ledger.prepare(connection, key, "slack", {**message, "run_id": run_id}, as_of, replies)
         ledger.record_crossings(
             connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in content.verdicts]
         )

@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from orchestration import settings
 from orchestration.channels.slack import channel as slack_channel
 from orchestration.cli import deliveries as commands
+from orchestration.cli import doctor_deliveries
 from orchestration.cli.main import app
 from orchestration.ledger import exits
 from orchestration.ledger.exits import Decision
@@ -96,6 +97,21 @@ def test_digest_in_doubt_waits_for_people_when_its_channel_is_gone(desk: Desk) -
     assert f"Waiting: {KEY}: in doubt since Fri 20 Nov 08:00 UTC: it may have arrived. Slack refused" in said
     assert "for channel C0DIGEST" in said
     assert "`headroom deliveries resend KEY` sends a message to the channel that is set now" in said
+
+
+def test_doctor_lists_what_waits_and_what_people_can_do(desk: Desk) -> None:
+    assert not [finding for finding in doctor_deliveries.examine(settings.load(), True) if "message" in finding.subject]
+    desk.leave_in_doubt(did_arrive=False)
+    desk.replace_channel()
+    with pytest.raises(RefusedError):
+        desk.send()
+
+    alerts, waits, exits_ = doctor_deliveries.examine(settings.load(), True)
+
+    assert "set HEADROOM_SLACK_CHANNEL_DATA" in alerts.problem
+    assert waits.problem.startswith(f"{KEY}: in doubt since Fri 20 Nov 08:00 UTC")
+    assert "resend KEY" in exits_.subject
+    assert not (waits.is_needed or exits_.problem)
 
 
 def test_resend_posts_message_and_replies_once_where_the_channel_is_now(desk: Desk) -> None:

@@ -7,7 +7,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestration.messages import rules
+from orchestration.messages import rules, rules_plan
 from orchestration.messages.crossings import Outcome
 from orchestration.messages.rules import was_announced
 
@@ -136,3 +136,40 @@ def test_line_says_what_changed_and_how_many_are_not_announced() -> None:
         " 2 accounts that had crossed before are not announced."
     )
     assert rules.line(before, before, []) == rules.line({}, after, []) == ""
+
+
+# Before it is applied
+
+
+def make_marts(*thresholds: Mapping[str, Any], crossings: Any = (), advised: Any = ()) -> rules_plan.Marts:
+    return rules_plan.Marts(make_rules(*thresholds), crossings, advised)
+
+
+def planned(now: rules_plan.Marts, then: rules_plan.Marts, known: Mapping[str, str]) -> rules_plan.Plan:
+    return rules_plan.plan(now, then, [], known, YESTERDAY, date(2026, 11, 21), ZoneInfo("UTC"))
+
+
+@pytest.mark.parametrize("is_noted", [True, False])
+def test_plan_tells_new_crossings_from_those_of_before(is_noted: bool) -> None:
+    seen = make_crossing("seen", "95%", at=TODAY, account_name="Seen", unit="calls")
+    fresh = make_crossing("fresh", at=TODAY, account_name="Fresh", unit="calls")
+    old = make_crossing("old", account_name="Old", unit="calls")
+    now = make_marts(make_threshold(95), crossings=[seen])
+    then = make_marts(make_threshold(80), crossings=[fresh, old])
+
+    plan = planned(now, then, now.rules if is_noted else {})
+
+    assert plan.changed == ["thresholds.csv: 80 % (new)", "thresholds.csv: 95 % (gone)"]
+    assert plan.announced == ["Fresh: crossed 80 % on Fri 20 Nov 07:00 UTC"]
+    assert plan.silenced == ["Seen: crossed 95 % on Fri 20 Nov 07:00 UTC"]
+    assert plan.recorded == ["Old: crossed 80 % on Fri 13 Nov 08:00 UTC"]
+
+
+def test_plan_shows_whose_severity_or_advice_would_be_another() -> None:
+    row = {"account_id": "acme", "account_name": "Acme", "meter": "api-calls", "severity": "warm"}
+    was, stays = {**row, "advice": "watch", "next_step": "Watch."}, {**row, "account_id": "b", "advice": "watch"}
+    becomes = {**was, "severity": "high", "next_step": None}
+    now = make_marts(advised=[was, {**stays, "next_step": "x"}])
+    then = make_marts(advised=[becomes, {**stays, "next_step": "x"}])
+
+    assert planned(now, then, {}).ranked == ["Acme: warm → high, Watch. → nothing"]

@@ -95,6 +95,27 @@ def test_message_is_posted_once_with_metadata_and_a_text_for_notifications(desk:
     assert arguments["unfurl_links"] is arguments["unfurl_media"] is arguments["mrkdwn"] is False
 
 
+def test_link_to_this_run_leads_to_the_run_that_sends(desk: Desk) -> None:
+    address = "https://dagster.example.com/runs/"
+    decided, sends = "3e1c1f7e-0d57-4d35-9f4b-0f6e7b0c5d11", "a81b2c9d-77f0-4f0e-8a53-5f5a4c3b2a10"
+    payload = {"run_id": decided, "message": {"text": "1 account", "blocks": [make_link(f"{address}{decided}")]}}
+    with desk.ledger.transaction() as connection:
+        desk.ledger.prepare(connection, "linked", "slack", payload, NOW)
+    desk.channel = SlackChannel(TOKEN, {"sales": desk.slack.channel}, desk.slack.url, run_id=sends)
+
+    desk.deliver("linked")
+
+    [message] = desk.slack.messages
+    assert message["blocks"] == [make_link(f"{address}{sends}")]
+    stored = desk.ledger.delivery("linked")
+    assert stored
+    assert stored.payload == payload  # as it was decided
+
+
+def make_link(url: str) -> dict[str, Any]:
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": f"<{url}|this run>"}]}
+
+
 @pytest.mark.parametrize("fault", [LOST_AFTER, ERROR_AFTER, CUT_OFF_AFTER, GARBLED_AFTER], ids=str)
 def test_message_is_found_again_when_its_answer_was_lost(desk: Desk, fault: Fault) -> None:
     desk.slack.then(fault)
