@@ -1,5 +1,6 @@
 """The digest under everything that people press and that goes wrong; what counts is what arrived in the channel."""
 
+import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -7,8 +8,10 @@ from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from typer.testing import CliRunner
 
 from orchestration.channels.slack.blocks import digest_payloads
+from orchestration.cli.main import app
 from orchestration.defs import digest
 from orchestration.defs.automation import build_schedules
 from orchestration.defs.resources import Project
@@ -329,6 +332,32 @@ def test_redrawn_digest_keeps_what_a_changed_rule_silenced(installation: Install
     shown = preview_digest(settings, date(2024, 11, 21), "slack", digest_payloads, None, print, redraw=True)
 
     assert shown.payload["digest"]["items"] == []
+
+
+def test_plan_shows_what_the_files_would_change_and_changes_nothing(installation: Installation, marts: Path) -> None:
+    installation.publish("acme")
+    installation.change("update thresholds set threshold_pct = 90 where threshold_pct = 80")
+    installation.change("update threshold_crossings set threshold = '90%'")
+    installation.materialize()
+    shutil.copy(marts.with_name("warehouse.duckdb"), installation.data)
+    (installation.data / "lake").symlink_to(marts.with_name("lake"))
+    files = {path.name: path.stat().st_size for path in installation.data.iterdir()}
+
+    shown = CliRunner().invoke(app, ["rules", "plan"])
+
+    assert shown.exit_code == 0, shown.output
+    for line in (
+        "thresholds.csv: 80 % (new)",
+        "thresholds.csv: 90 % (gone)",
+        "Announced by the next digest because of it (0)",
+        "Recorded without an announcement, because they crossed before the last digest (3)",
+        "acme: crossed 80 % on Wed 20 Nov 05:00 UTC",
+        "Nothing was published, recorded or sent.",
+    ):
+        assert line in shown.output
+    after = {path.name: path.stat().st_size for path in installation.data.iterdir()}
+    assert files.items() <= after.items()
+    assert set(after) - set(files) <= {"dbt", "warehouse.lock"}
 
 
 def outcomes_by_account(installation: Installation) -> dict[str, str]:
