@@ -16,6 +16,7 @@ from orchestration.channels.preview import digest_text
 from orchestration.channels.slack import blocks
 from orchestration.channels.slack.channel import SlackChannel
 from orchestration.defs.resources import OWNERS, Project, clock
+from orchestration.ledger import exits
 from orchestration.ledger import rules as known_rules
 from orchestration.ledger.check import exists
 from orchestration.ledger.engines import UnusableLedgerError
@@ -121,6 +122,7 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
                 "outcome": outcome,
                 "accounts": len(delivery.payload["digest"]["items"]),
                 "replies": len(project.ledger().parts(key)),
+                "not_sent_yet": len(exits.stuck(project.ledger(), "slack", digest_key(settings.env, ""))),
                 "key": key,
                 **({"permalink": dg.MetadataValue.url(delivery.permalink)} if delivery.permalink else {}),
                 "message": dg.MetadataValue.md(f"```\n{digest_text(delivery.payload['digest'])}\n```"),
