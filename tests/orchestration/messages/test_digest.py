@@ -23,6 +23,7 @@ DAY = date(2026, 11, 20)
         (State.SENDING, "Decided, in doubt: it may have been sent. The next run looks for it."),
         (State.SENT, "Sent 2026-11-20 04:00 EST."),
         (State.FAILED, "Decided, not sent: invite the bot"),
+        (State.GIVEN_UP, "Decided, given up 2026-11-20 04:00 EST: it is not sent."),
         (
             State.PREVIEWED,
             "Decided 2026-11-20 04:00 EST, not sent: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send.",
