@@ -7,6 +7,7 @@ commands that run something, so that the others answer at once.
 import gc
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -18,15 +19,16 @@ from orchestration.billing.standing import standing
 from orchestration.cli import failures, preview_pages, run, tables, ui_server
 from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
 from orchestration.cli.db import db_app
+from orchestration.cli.deliveries import deliveries_app
 from orchestration.cli.lake import lake_app
 from orchestration.cli.postgres import postgres_app
+from orchestration.cli.rules import rules_app
 from orchestration.cli.slack import slack_app
 from orchestration.cli.stripe import stripe_app
 from orchestration.lake.bucket import LakeBucketError
 from orchestration.lake.lake import Lake
 from orchestration.lake.sources import Folder
 from orchestration.ledger import engines, migrate
-from orchestration.ledger.ledger import Ledger
 from orchestration.settings import Settings
 from orchestration.usage import periods
 from orchestration.usage.formatting import counted
@@ -39,6 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(rules_app, name="rules")
 app.add_typer(slack_app, name="slack")
 app.add_typer(stripe_app, name="stripe")
 app.add_typer(lake_app, name="lake")
@@ -185,7 +189,7 @@ def usage(
 
 @app.command()
 def digest(
-    preview: Annotated[bool, typer.Option("--preview", help="show it here and as a page; sends nothing")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="show it, which is what the command does anyway")] = True,
     on: Annotated[
         datetime | None, typer.Option("--date", formats=[_DATE], metavar="DATE", help="its day; else the latest")
     ] = None,
@@ -193,18 +197,17 @@ def digest(
         bool, typer.Option("--redraw", help="anew, with figures and templates of now, even if it was decided")
     ] = False,
 ) -> None:
-    """The digest of a day as Slack gets it: as it was sent, or as it would be sent now."""
+    """Preview the digest of a day, as Slack has it or would get it now. Sends nothing: `headroom run` does."""
     from orchestration.channels.slack.blocks import digest_payloads
     from orchestration.channels.slack.page import slack_page
     from orchestration.messages.digest import preview_digest
 
     config = _settings()
-    if not preview:
-        fail("a digest is sent by `headroom run`, which checks its figures first; `headroom digest --preview` shows it")
     day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
     try:
         billed = standing(meter_ledger(config), config.now())
-        shown = preview_digest(config, day, "slack", digest_payloads, billed, print_error, redraw)
+        render = partial(digest_payloads, with_files=config.slack_files)
+        shown = preview_digest(config, day, "slack", render, billed, print_error, redraw)
     except published_copy.NothingPublishedError as error:
         fail(str(error))
     payload, replies = shown.payload, shown.replies
@@ -216,21 +219,6 @@ def digest(
     except OSError as error:  # the words are worth more than the page
         print_error(failures.sentence_of(error) or str(error))
     tables.print_preview(payload["digest"], replies, shown.status, page)
-
-
-@app.command()
-def deliveries(
-    show: Annotated[str | None, typer.Option(help="print the stored message of one key")] = None,
-) -> None:
-    """What was sent, what waits, what is in doubt."""
-    config = _settings()
-    ledger = Ledger(config.ledger_url)
-    if not show:
-        tables.print_deliveries(ledger, meter_ledger(config))
-    elif delivery := ledger.delivery(show):
-        tables.print_delivery(delivery)
-    else:
-        fail(f"there is no delivery {show!r}; `headroom deliveries` lists the keys")
 
 
 @app.command("backup")

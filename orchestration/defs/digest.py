@@ -12,10 +12,12 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.standing import standing
-from orchestration.channels.preview import digest_text
+from orchestration.channels.preview import accounts_in, digest_text
 from orchestration.channels.slack import blocks
 from orchestration.channels.slack.channel import SlackChannel
 from orchestration.defs.resources import OWNERS, Project, clock
+from orchestration.ledger import exits
+from orchestration.ledger import rules as known_rules
 from orchestration.ledger.check import exists
 from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Delivery, State
@@ -78,7 +80,7 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
     def usage_digest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
         settings = project.settings
         try:
-            channel = project.slack()
+            channel = project.slack(context.run_id)
         except ValueError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         latest = latest_digest_date(settings.now(), settings.zone)
@@ -118,8 +120,9 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
         return dg.MaterializeResult(
             metadata={
                 "outcome": outcome,
-                "accounts": len(delivery.payload["digest"]["items"]),
+                "accounts": accounts_in(delivery.payload["digest"]),
                 "replies": len(project.ledger().parts(key)),
+                "not_sent_yet": len(exits.stuck(project.ledger(), "slack", digest_key(settings.env, ""))),
                 "key": key,
                 **({"permalink": dg.MetadataValue.url(delivery.permalink)} if delivery.permalink else {}),
                 "message": dg.MetadataValue.md(f"```\n{digest_text(delivery.payload['digest'])}\n```"),
@@ -178,7 +181,7 @@ def freeze(project: Project, notice: Message, at: datetime) -> str:
     key, ledger = f"{project.settings.env}|{notice.key}", project.ledger()
     with ledger.transaction() as connection:
         if ledger.delivery(key, connection) is None:
-            message, replies = blocks.notice_payloads(notice, project.settings.env, {})
+            message, replies = blocks.notice_payloads(notice, project.settings.env, {}, project.settings.slack_files)
             ledger.prepare(connection, key, "slack", message, at, replies)
     return key
 
@@ -209,11 +212,14 @@ def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, wa
         if ledger.delivery(key, connection):
             return  # another run was faster
         content = compose_digest(figures, ledger, connection, settings, on, warn, run_id)
-        message, replies = blocks.digest_payloads(content.digest, content.table, settings.env, users)
-        ledger.prepare(connection, key, "slack", message, as_of, replies)
+        message, replies = blocks.digest_payloads(
+            content.digest, content.table, settings.env, users, settings.slack_files
+        )
+        ledger.prepare(connection, key, "slack", {**message, "run_id": run_id}, as_of, replies)
         ledger.record_crossings(
             connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in content.verdicts]
         )
+        known_rules.remember(connection, settings.env, figures.rules, as_of, key)
         withdrawn = [_key_columns(settings.env, each) for each in content.withdrawn]
         ledger.withdraw_crossings(connection, withdrawn, key)
 
@@ -257,4 +263,6 @@ def done(delivery: Delivery) -> str:
         return f"sent {at} ({delivery.permalink or delivery.receipt})"
     if delivery.state is State.PREVIEWED:
         return f"previewed {at}: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send"
+    if delivery.state is State.GIVEN_UP:
+        return f"given up {at}: `headroom deliveries resend` still sends it"
     return f"{delivery.state} since {delivery.attempted_at or delivery.created_at}"

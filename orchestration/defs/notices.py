@@ -17,8 +17,9 @@ from orchestration.channels.slack import blocks
 from orchestration.defs.digest import STALE, crossing_row, deliver_waiting, done, freeze, known_owners
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger import restored
+from orchestration.ledger import rules as known_rules
 from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
-from orchestration.messages import critical, crossings, invoices, monthly, overdue, weekly
+from orchestration.messages import critical, crossings, invoices, monthly, overdue, rules, weekly
 from orchestration.messages.message import Message
 from orchestration.warehouse import published_copy, queries
 
@@ -30,7 +31,7 @@ def decide_weekly(project: Project, *_: object) -> str:
     settings = project.settings
     quality = queries.data_quality(settings.published)
     changes = published_copy.query(settings.published, queries.WEEKLY_CHANGES)
-    notice = weekly.weekly_message(changes, quality["data_through"], quality["as_of"], settings.zone)
+    notice = weekly.weekly_message(changes, quality["data_through"], quality["as_of"], settings.zone, settings.crm_url)
     return notice if isinstance(notice, str) else freeze(project, notice, quality["as_of"])
 
 
@@ -40,7 +41,8 @@ def decide_monthly(project: Project, *_: object) -> str:
     if not quality["accounts"]:
         return "no account is known yet"
     outcomes = published_copy.query(settings.published, queries.CAP_HITS)
-    return freeze(project, monthly.monthly_message(outcomes, quality["as_of"], settings.zone), quality["as_of"])
+    notice = monthly.monthly_message(outcomes, quality["as_of"], settings.zone, settings.crm_url)
+    return freeze(project, notice, quality["as_of"])
 
 
 def decide_critical(project: Project, channel: Channel, warn: Callable[[str], object]) -> str:
@@ -63,14 +65,17 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
             return "the first digest has still to come"
         announced = ledger.announced(connection, settings.env)
         on = as_of.astimezone(settings.zone).date()
-        news, verdicts = crossings.judge(rows, announced, on, settings.zone, before)
+        known = known_rules.known(connection, settings.env)
+        news, verdicts = rules.judge(rows, announced, on, settings.zone, before, known)
+        # which rules changed is the digest's to say, and so are the verdicts that follow from it
+        verdicts = [verdict for verdict in verdicts if verdict.outcome is not crossings.Outcome.RULE_CHANGED]
         if not news:
             return "no hard quota was crossed since the last digest"
-        notice = critical.critical_message(news, as_of, settings.zone)
+        notice = critical.critical_message(news, as_of, settings.zone, settings.crm_url)
         key = f"{settings.env}|{notice.key}"
         if ledger.delivery(key, connection):
             return "they wait for the digest: there was a notice at this moment"  # the clock stands still
-        message, replies = blocks.notice_payloads(notice, settings.env, users)
+        message, replies = blocks.notice_payloads(notice, settings.env, users, settings.slack_files)
         ledger.prepare(connection, key, "slack", message, as_of, replies)
         ledger.record_crossings(connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in verdicts])
     return key

@@ -12,8 +12,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestration.ledger import rules as known_rules
 from orchestration.ledger.ledger import Delivery, Ledger, State
-from orchestration.messages import account_wording, charts, critical, crossings, email_draft, footer, mailto, wording
+from orchestration.messages import (
+    account_wording,
+    charts,
+    critical,
+    crossings,
+    email_draft,
+    footer,
+    mailto,
+    rules,
+    wording,
+)
 from orchestration.settings import Settings
 from orchestration.usage import units
 from orchestration.usage.standing import Standing
@@ -34,6 +45,8 @@ class Figures:
     before: datetime | None
     standing: Standing | None
     """How far what was counted is at Stripe; None: nothing was ever sent there."""
+    rules: Mapping[str, str]
+    """Terms by rule: see rules.py."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class Preview:
             State.SENT: f"Sent {at}.",
             State.PREVIEWED: f"Decided {at}, not sent: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send.",
             State.FAILED: f"Decided, not sent: {self.delivery.error}",
+            State.GIVEN_UP: f"Decided, given up {at}: it is not sent.",
         }
         return sentences[self.delivery.state]
 
@@ -99,7 +113,7 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
         return Figures(
             quality=queries.data_quality(published),
             crossings=[
-                {**(facts[row["account_id"], row["meter"]] if row["is_current_period"] else {}), **row}
+                _with_facts(row, facts[row["account_id"], row["meter"]]) if row["is_current_period"] else row
                 for row in published_copy.query(published, queries.CROSSINGS)
             ],
             accounts=accounts,
@@ -108,7 +122,13 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
             utilization=published_copy.query(published, queries.UTILIZATION),
             before=before,
             standing=standing,
+            rules=rules.read(published),
         )
+
+
+def _with_facts(crossing: Mapping[str, Any], facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A crossing with what is known of its account; its owner is who the advice names."""
+    return {**facts, **crossing, "owner": facts["advice_owner"] or crossing["owner"]}
 
 
 def compose_digest(
@@ -124,12 +144,15 @@ def compose_digest(
 
     In a transaction: it is the ledger that tells which crossings are news.
     """
-    former = ledger.verdicts(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
+    key = digest_key(settings.env, on.isoformat())
+    former = ledger.verdicts(connection, settings.env, but=key)
+    known = known_rules.known(connection, settings.env)
     accounts = {"accounts": sorted({account for account, *_ in former})}
     used = published_copy.query(settings.published, queries.USED_BY, accounts)
     withdrawn = crossings.withdrawn(former, figures.crossings, used)
     announced = former.keys() - withdrawn
-    news, verdicts = crossings.judge(figures.crossings, announced, on, settings.zone, figures.before)
+    silenced = known_rules.silenced(connection, key)
+    news, verdicts = rules.judge(figures.crossings, announced, on, settings.zone, figures.before, known, silenced)
     digest = wording.digest_content(
         news,
         figures.accounts,
@@ -147,6 +170,8 @@ def compose_digest(
     if line := footer.parity(figures.standing, settings.zone):
         digest["footer"].append(line)
     if line := wording.withdrawal(announced_then, used):
+        digest["footer"].insert(0, line)
+    if line := rules.line(known, figures.rules, verdicts):
         digest["footer"].insert(0, line)
     before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
     digest["alerted"] = critical.alerted(figures.crossings, before, settings.zone)
@@ -182,12 +207,19 @@ def _notes(
     on: date,
     warn: Callable[[str], object],
 ) -> list[dict[str, str]]:
-    """What is in the thread about an account: its endpoints, and a draft to its contact with a link that opens it."""
-    called = [endpoint for endpoint in endpoints if endpoint["account_id"] == row["account_id"]]
-    notes = [{"title": "Top endpoints of the last 7 days", "text": account_wording.endpoints_note(called)}]
+    """What is in the thread about an account: its endpoints, and a draft to its contact if there is one to write."""
+    called = [
+        endpoint
+        for endpoint in endpoints
+        if endpoint["account_id"] == row["account_id"] and row["meter"] == units.METER
+    ]
+    notes: list[dict[str, str]] = [
+        {"title": "Top endpoints of the last 7 days", "text": account_wording.endpoints_note(called)}
+    ]
     try:
-        draft = email_draft.draft(account_wording.email_context(row, on), templates)
-        notes.append({"title": "Draft, not sent", "text": draft, "mailto": mailto.link(draft)})
+        if letter := email_draft.letter(row, on):
+            draft = email_draft.draft(letter, templates)
+            notes.append({"title": "Draft, not sent", "text": draft, "mailto": mailto.link(draft)})
     except email_draft.DraftError as error:  # a text that somebody edits does not hold up the digest
         warn(str(error))
         notes.append({"title": "No draft", "text": str(error)})

@@ -218,7 +218,7 @@ CRITICAL_HARD_LIMITS = """
     where
         utilization.severity = 'critical' and utilization.limit_kind = 'hard'
         -- what is served past its limit is not refused
-        and advice.situation <> 'limit_not_enforced'
+        and advice.reasons not like '%served_past_limit%'
 """
 
 

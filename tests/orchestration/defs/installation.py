@@ -73,7 +73,7 @@ class Installation:
     def publish(self, *crossed: str, **figures: object) -> None:
         """The marts as they are now, with the crossings of these accounts alone, each an hour ago in this month.
 
-        `figures` replace columns of the crossings.
+        `figures` replace columns of the crossings. Each is news at any pace.
         """
         copy, published = self.data / "next.duckdb", Project().settings.published
         shutil.copy(self._marts, copy)
@@ -84,7 +84,7 @@ class Installation:
             for table, values in {
                 "data_quality": {"as_of": self.now, "data_through": hour_ago},
                 "utilization_mtd": {"as_of": self.now, **period},
-                "threshold_crossings": {"crossed_at": hour_ago, **period, **figures},
+                "threshold_crossings": {"crossed_at": hour_ago, "pace_matters": False, **period, **figures},
             }.items():
                 changes = ", ".join(f"{name} = ?" for name in values)
                 stored = [_naive(value) if isinstance(value, datetime) else value for value in values.values()]
@@ -97,6 +97,11 @@ class Installation:
         change = "update utilization_mtd set used_mtd = $used, pct_of_cap = $used * 20 where account_id = $account"
         with duckdb.connect(str(Project().settings.published)) as connection:
             connection.execute(change, {"used": used, "account": account})
+
+    def change(self, statement: str) -> None:
+        """A statement on the marts as they are now."""
+        with duckdb.connect(str(Project().settings.published)) as connection:
+            connection.execute(statement)
 
     def materialize(self, *days: str) -> dg.ExecuteInProcessResult:
         """Of one day, as the button does, or of a range, as a backfill in one run does; today's where none is given."""
