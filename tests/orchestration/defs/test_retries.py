@@ -21,7 +21,7 @@ def test_retries_come_after_5_10_20_and_40_minutes_whenever_it_was_decided(secon
         assert abs(waited - EVERY * 2 ** (retry - 1)) <= EVERY / 2 + timedelta(seconds=lag)
 
 
-def test_digest_of_a_few_seconds_after_eight_is_tried_again_on_the_promised_ticks() -> None:
+def test_digest_decided_after_eight_is_tried_again_on_promised_ticks() -> None:
     ticks = [minutes for minutes in range(5, 60, 5) if _is_new(EIGHT + timedelta(seconds=20), minutes)]
 
     assert ticks == [5, 10, 20, 40]

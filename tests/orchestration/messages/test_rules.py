@@ -54,7 +54,7 @@ def judged(before: Mapping[str, str], *crossings: Any, announced: Any = ()) -> t
     return [row["account_id"] for row in news], {verdict.key[4]: verdict.outcome for verdict in verdicts}
 
 
-def test_crossing_of_a_new_threshold_from_before_the_last_digest_is_no_news() -> None:
+def test_crossing_of_a_new_threshold_before_the_last_digest_is_no_news() -> None:
     old = make_crossing("old", at=LAST_WEEK)
     new = make_crossing("new", "95%", at=TODAY)
 

@@ -21,7 +21,7 @@ PARENTS = {
 }
 
 
-def test_trial_builds_the_changed_seed_its_own_tests_and_what_leads_to_the_outputs() -> None:
+def test_trial_builds_changed_seeds_their_tests_and_the_way_to_outputs() -> None:
     children: dict[str, list[str]] = {}
     for child, parents in PARENTS.items():
         for parent in parents:
