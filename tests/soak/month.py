@@ -105,6 +105,7 @@ class Month:
         self.data.mkdir(exist_ok=True)
         self.landing.mkdir()
         self.machine: Machine | None = None
+        self._ended_runs = 0
         self._environment = self._variables()
         self._prepare()
 
@@ -160,12 +161,19 @@ class Month:
                 self.machine.look()  # what it starts is killed with it
             self.wait_for_work(self.chance("takeover", version.since).uniform(0, TYPICAL_SECONDS))
             self.tally["runs: killed by a newer version's start"] += len(self.machine.working("run"))
+            self._ended_runs = self.runs
             self.machine.end()
+            self.machine = None
             self.tally["happened: a newer version took over"] += 1
         self.machine = Machine(version.folder, self.folder / f"machine-{version.name}", self._environment)
         self.machine.command("orchestration.cli.main", "db", "upgrade")
         if version is not self.versions[0]:
             self.machine.command("dagster", "instance", "migrate")
+
+    @property
+    def runs(self) -> int:
+        """Processes of runs that were started."""
+        return self._ended_runs + (list(self.machine.started.values()).count("run") if self.machine else 0)
 
     def end(self) -> None:
         if self.machine:
@@ -266,9 +274,11 @@ class Month:
     def settle(self, chance: random.Random, trouble: str, kinds: Sequence[str]) -> None:
         """Looks until no run works or waits; one trouble falls somewhere in it."""
         assert self.machine
+        parts = chance.choice(["schedules", "schedules", "all"])  # what looks first when the hour has struck
         for _ in range(LOOKS):
+            looked, parts = parts, "all"
             try:
-                said = self.machine.look()
+                said = self.machine.look(looked)
             except DownError:
                 self.tally["happened: the server ended by itself"] += 1
                 said = {"failed": 1, "in_progress": []}
@@ -280,7 +290,7 @@ class Month:
                     trouble = "none"
                 machine = self.machine
                 wait_until(lambda: not machine.working(), WORK_SECONDS)  # noqa: B023 - waits here
-            elif not said["in_progress"] and not said["failed"]:
+            elif looked == "all" and not said["in_progress"] and not said["failed"]:
                 return
             self.clock.set(self.clock.now() + timedelta(seconds=35))  # sensors look every 30
         self.tally["hours: where something still waited"] += 1
