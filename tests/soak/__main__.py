@@ -75,6 +75,7 @@ class Table:
         news = [now - then for now, then in zip(figures, self._figures_before, strict=True)]
         told = [name.partition(": ")[2] for name in sorted(since) if name.startswith("happened: ")]
         told = [name for name in told if name != "an event was sent twice"]
+        told += ["left out, for want of minutes"] * (not news[0])
         columns = "".join(f"{figure:>{width}}" for figure, width in zip(news, (8, 8, 6, 7, 10), strict=True))
         say(f"{day:<8}{self._storage:<10}{self.minutes:>6.1f}{columns}   {', '.join(told)}".rstrip())
         self._before, self._figures_before = tally.copy(), figures
@@ -108,15 +109,17 @@ def go_through(storage: str, seed: int, minutes: float, days: int) -> Result:
                 later = [at for at in moments if at > installed[-1].since]
                 month.full_disks = frozenset(month.chance("disk", START).sample(later, min(2, len(later))))
             try:
+                month.begin(START)
                 for number, at in enumerate(moments):
-                    late = table.minutes - minutes * (number + 5) / (len(moments) + 13)
+                    each = table.minutes / (month.tally["hours: visited"] + 1)
+                    late = table.minutes - (minutes - len(RECOVERY) * each) * (number + 1) / len(moments)
                     if at not in month.full_disks and late > PATIENCE_MINUTES * is_morning(at):
                         month.tally["hours: left out, for want of minutes"] += 1
-                    else:
+                    elif at > month.visited:  # else a later visit of that day took its place
                         month.visit(at)
                     if number + 1 == len(moments) or moments[number + 1].date() != at.date():
                         table.add(f"{at:%d %b}")
-                month.recover(moments[-1], RECOVERY)
+                month.recover(max(moments[-1], month.visited), RECOVERY)
                 table.add("the end")
                 wrong = [f"{storage}: {each}" for each in month.wrong()]
             except Exception as error:  # noqa: BLE001 - what happened until then is printed as well
