@@ -113,7 +113,8 @@ def go_through(storage: str, seed: int, minutes: float, days: int) -> Result:
                 for number, at in enumerate(moments):
                     each = table.minutes / (month.tally["hours: visited"] + 1)
                     late = table.minutes - (minutes - len(RECOVERY) * each) * (number + 1) / len(moments)
-                    if at not in month.full_disks and late > PATIENCE_MINUTES * is_morning(at):
+                    has_to_be = at in month.full_disks or month.is_upgraded(at)
+                    if late > PATIENCE_MINUTES * is_morning(at) and not has_to_be:
                         month.tally["hours: left out, for want of minutes"] += 1
                     elif at > month.visited:  # else a later visit of that day took its place
                         month.visit(at)

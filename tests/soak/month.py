@@ -160,6 +160,14 @@ class Month:
 
     # Versions
 
+    def version(self, at: datetime) -> Code:
+        """What is installed at that moment, or has to be."""
+        return [each for each in self.versions if each.since <= at][-1]
+
+    def is_upgraded(self, at: datetime) -> bool:
+        """Whether a visit at that moment begins with a newer version."""
+        return self.machine is not None and self.machine.code != self.version(at).folder
+
     def install(self, version: Code) -> None:
         """The version takes over the data folder, as compose does it: tables first, then the processes."""
         if self.machine:
@@ -243,9 +251,9 @@ class Month:
         A morning that did not get its digest is followed by calm hours of the same day.
         """
         self.visited = at
-        version = [each for each in self.versions if each.since <= at][-1]
+        version = self.version(at)
         self.clock.set(at)
-        if self.machine is None or self.machine.code != version.folder:
+        if self.machine is None or self.is_upgraded(at):
             self.install(version)
         chance = self.chance("trouble", at)
         is_old = version is not self.versions[-1]
