@@ -102,6 +102,7 @@ def run_job(
 @app.command()
 def ui() -> None:
     """Serve Dagster's UI with schedules and sensors on 127.0.0.1, until Ctrl-C."""
+    failures.quiet_retries()
     status = ui_server.serve(_settings())
     if failures.was_stopped():
         print_error("stopped: the UI, the schedules and the sensors have ended")

@@ -48,6 +48,9 @@ def serve(config: Settings) -> int:
     Only one on a data folder: two daemons would start each run twice.
     """
     run.make_dagster_home(config)
+    if config.postgres_dagster:
+        with run.dagster_instance():
+            pass  # a Postgres that is away is a sentence here; Dagster's own processes print hundreds of lines
     served_at = config.dagster_home / "ui.url"
     lock = FileLock(config.dagster_home / "ui.lock")
     try:

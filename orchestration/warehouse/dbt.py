@@ -167,6 +167,13 @@ class DbtProject:
         return digest.hexdigest()
 
 
+class WorkerTraceback(Exception):  # noqa: N818 - it is no error, but says where one was
+    """Where a program failed in the process of dbt: Dagster and `--debug` show it above the error."""
+
+    def __str__(self) -> str:
+        return f"in the process of dbt:\n{self.args[0]}"
+
+
 class _Worker:
     """A dbt process: says that it is ready, takes one request, answers with results."""
 
@@ -214,6 +221,9 @@ class _Worker:
         for line in self._process.stdout:
             answer: dict[str, Any] = json.loads(line)
             if "error" in answer:
-                raise RuntimeError(f"dbt could not work on {self._project.folder}: {answer['error']}")
+                error = RuntimeError(f"dbt could not work on {self._project.folder}: {answer['error']}")
+                if "traceback" in answer:
+                    error.__context__ = WorkerTraceback(answer["traceback"])
+                raise error
             yield answer
         raise RuntimeError(f"dbt ended without an answer (exit status {self._process.wait()})")

@@ -12,10 +12,12 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 from typing import Any
 
 from dbt.cli.main import dbtRunner, dbtRunnerResult
+from dbt_common.exceptions import DbtBaseException
 from filelock import FileLock
 from jinja2 import Template
 
@@ -34,7 +36,7 @@ def main() -> None:
 
     parsed = parse(project)
     if not parsed.success:
-        answer({"error": _message(parsed)})
+        answer(_failure(parsed.exception))
         return
     answer({"ready": True})
     line = sys.stdin.readline()
@@ -75,7 +77,7 @@ def build(project: DbtProject, manifest: Any, request: dict[str, Any], *options:
 
         DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
     if built.exception or built.result is None:
-        return {"error": _message(built)}
+        return _failure(built.exception)
     return {"results": results}
 
 
@@ -117,8 +119,12 @@ def _failed_rows(test: Any) -> str:
     return "".join(f"\n  {', '.join(str(value) for value in row)}" for row in rows.rows)
 
 
-def _message(result: dbtRunnerResult) -> str:
-    return str(result.exception or "no reason given").strip()
+def _failure(error: BaseException | None) -> dict[str, Any]:
+    """The answer that no results are. dbt's own errors say what to correct; of a program's fault it is the place."""
+    said = str(error or "no reason given").strip()
+    if error is None or isinstance(error, DbtBaseException):
+        return {"error": said}
+    return {"error": f"{type(error).__name__}: {said}", "traceback": "".join(traceback.format_exception(error))}
 
 
 if __name__ == "__main__":
@@ -128,4 +134,4 @@ if __name__ == "__main__":
         os._exit(1)
     except Exception as error:  # noqa: BLE001 - its starter says what to do
         assert sys.__stdout__
-        sys.__stdout__.write(json.dumps({"error": f"{type(error).__name__}: {error}"}) + "\n")
+        sys.__stdout__.write(json.dumps(_failure(error)) + "\n")

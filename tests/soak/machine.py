@@ -5,7 +5,7 @@ a month has hundreds of them. Here each is a fork of this one. From there on it 
 opens its own files and connections, and which SIGKILL ends. There are three kinds.
 
 - server: what Dagster's daemon does at each look: schedules, sensors, the queue, run monitoring. One line on its
-  standard input is one look.
+  standard input is one look; the line `schedules` leaves the sensors out.
 - run: one run, by its id, as Dagster's launcher starts it.
 - dbt: the worker of `warehouse/dbt_worker.py`.
 
@@ -187,16 +187,20 @@ def serve() -> None:
         unfinished = [each for each in dg.DagsterRunStatus if each.value not in ("SUCCESS", "FAILURE", "CANCELED")]
         queue = QueuedRunCoordinatorDaemon(interval_seconds=1)
         print("ready", file=answers)
-        for _ in sys.stdin:
-            parts: list[Callable[[], Any]] = [
-                # one run for each schedule, however much time has passed: a month takes minutes here
-                lambda: launch_scheduled_runs(workspace, logger, get_current_datetime(), times, max_catchup_runs=1),
-                lambda: execute_sensor_iteration(workspace, logger, None, None),
-                lambda: execute_run_monitoring_iteration(workspace, logger),
-                lambda: queue.run_iteration(workspace),
-            ]
+        parts: dict[str, Callable[[], Any]] = {
+            # one run for each schedule, however much time has passed: a month takes minutes here
+            "schedules": lambda: launch_scheduled_runs(
+                workspace, logger, get_current_datetime(), times, max_catchup_runs=1
+            ),
+            "sensors": lambda: execute_sensor_iteration(workspace, logger, None, None),
+            "monitoring": lambda: execute_run_monitoring_iteration(workspace, logger),
+            "queue": lambda: queue.run_iteration(workspace),
+        }
+        for line in sys.stdin:
             failed = 0
-            for part in parts:
+            for name, part in parts.items():
+                if name == "sensors" and line.strip() == "schedules":
+                    continue
                 try:  # as Dagster's daemon does: an error ends this look of this part, and the next one tries again
                     failed += sum(each is not None for each in part())
                 except Exception:  # noqa: BLE001

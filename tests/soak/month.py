@@ -46,8 +46,10 @@ LOOKS = 12
 """At one visit, at most."""
 TYPICAL_SECONDS = 6.0
 """Of the processor, that a run and its dbt work for; kills fall anywhere in them."""
-RECOVERY = (1, 2, 9, 10, 34)
+RECOVERY = (1, 9, 34)
 """Hours after the last trouble: a run that an older version left is closed after six."""
+AFTER_A_MORNING = (2, 8)
+"""Hours after a morning whose digest was not posted: the disk was full, say, or the clock too early for it."""
 DAGSTER = """\
 telemetry: {enabled: false}
 nux: {enabled: false}
@@ -95,16 +97,20 @@ class Month:
         """Account and hour of what a producer has been given a receipt for, by id."""
         self.produced = START
         self.mornings: set[str] = set()
+        """Keys of the digests that have to be posted."""
         self.refused: list[dict[str, Any]] = []
         """Events that the collector did not take: sent again, with their ids."""
         self.full_disks = frozenset[datetime]()
         """Visits at which others take all of the data folder's disk."""
         self.resize: Callable[[int | None], object] = lambda _: None
         """Makes that disk so large, or as large as it was."""
+        self.visited = START
+        """The last moment that was."""
         self.data, self.landing = folder / "data", folder / "landing"
         self.data.mkdir(exist_ok=True)
         self.landing.mkdir()
         self.machine: Machine | None = None
+        self._ended_runs = 0
         self._environment = self._variables()
         self._prepare()
 
@@ -134,6 +140,7 @@ class Month:
             "STRIPE_API_BASE": self.stripe.url,
             "HEADROOM_STRIPE_REQUESTS_PER_SECOND": "1000",
             "HEADROOM_STRIPE_MAX_CHANGE_PCT": "1000",  # nobody is here to approve
+            "HEADROOM_STRIPE_GRACE_HOURS": "72",  # the machine sleeps through the end of March: its usage still counts
             "HEADROOM_STALE_AFTER_HOURS": "48",
         }
 
@@ -153,6 +160,14 @@ class Month:
 
     # Versions
 
+    def version(self, at: datetime) -> Code:
+        """What is installed at that moment, or has to be."""
+        return [each for each in self.versions if each.since <= at][-1]
+
+    def is_upgraded(self, at: datetime) -> bool:
+        """Whether a visit at that moment begins with a newer version."""
+        return self.machine is not None and self.machine.code != self.version(at).folder
+
     def install(self, version: Code) -> None:
         """The version takes over the data folder, as compose does it: tables first, then the processes."""
         if self.machine:
@@ -160,12 +175,19 @@ class Month:
                 self.machine.look()  # what it starts is killed with it
             self.wait_for_work(self.chance("takeover", version.since).uniform(0, TYPICAL_SECONDS))
             self.tally["runs: killed by a newer version's start"] += len(self.machine.working("run"))
+            self._ended_runs = self.runs
             self.machine.end()
+            self.machine = None
             self.tally["happened: a newer version took over"] += 1
         self.machine = Machine(version.folder, self.folder / f"machine-{version.name}", self._environment)
         self.machine.command("orchestration.cli.main", "db", "upgrade")
         if version is not self.versions[0]:
             self.machine.command("dagster", "instance", "migrate")
+
+    @property
+    def runs(self) -> int:
+        """Processes of runs that were started."""
+        return self._ended_runs + (list(self.machine.started.values()).count("run") if self.machine else 0)
 
     def end(self) -> None:
         if self.machine:
@@ -188,7 +210,7 @@ class Month:
                 for number in range(chance.choice([0, 1, 2, 3, 5])):
                     late = chance.choice([0, 0, 0, 0, 0, 1, 2, 20]) * HOUR
                     at = max(START, hour - late) + timedelta(seconds=chance.randrange(3600))
-                    number_ = f"{account}-{hour:%d%H}-{number}"
+                    number_ = f"{account}-{hour:%m%d%H}-{number}"
                     event = make_event(account, f"{at:%Y-%m-%dT%H:%M:%SZ}", uuid=number_)
                     event["properties"]["endpoint"] = "/v1/soak"
                     (posted if chance.random() < 0.3 else lines).append(event)
@@ -224,10 +246,14 @@ class Month:
         self.machine.look()
 
     def visit(self, at: datetime, *, calmly: bool = False, kinds: Sequence[str] = ()) -> None:
-        """What happens at that moment, until nothing works any more: `calmly` nothing bad, or these kills."""
-        version = [each for each in self.versions if each.since <= at][-1]
+        """What happens at that moment, until nothing works any more: `calmly` nothing bad, or these kills.
+
+        A morning that did not get its digest is followed by calm hours of the same day.
+        """
+        self.visited = at
+        version = self.version(at)
         self.clock.set(at)
-        if self.machine is None or self.machine.code != version.folder:
+        if self.machine is None or self.is_upgraded(at):
             self.install(version)
         chance = self.chance("trouble", at)
         is_old = version is not self.versions[-1]
@@ -237,7 +263,7 @@ class Month:
         self.slack.is_down = self.stripe.is_down = False
         local = at.astimezone(ZoneInfo(ZONE))
         if local.hour == 8:
-            self.mornings.add(local.date().isoformat())
+            self.mornings.add(digest_of(local))
         if not (calmly or kinds):
             self.vendors(chance)
         if trouble == "clock":
@@ -247,6 +273,10 @@ class Month:
             self.settle(chance, trouble, kinds)
         self.clock.wrong_by(timedelta())
         self.tally["hours: visited"] += 1
+        for after in AFTER_A_MORNING:
+            if local.hour == 8 and not (kinds or self.slack.counts()[digest_of(local)]):
+                self.tally["mornings: visited again, for their digest"] += 1
+                self.visit(at + after * HOUR, calmly=True)
 
     def trouble(self, at: datetime, chance: random.Random) -> str:
         if at in self.full_disks:
@@ -266,9 +296,11 @@ class Month:
     def settle(self, chance: random.Random, trouble: str, kinds: Sequence[str]) -> None:
         """Looks until no run works or waits; one trouble falls somewhere in it."""
         assert self.machine
+        parts = chance.choice(["schedules", "schedules", "all"])  # what looks first when the hour has struck
         for _ in range(LOOKS):
+            looked, parts = parts, "all"
             try:
-                said = self.machine.look()
+                said = self.machine.look(looked)
             except DownError:
                 self.tally["happened: the server ended by itself"] += 1
                 said = {"failed": 1, "in_progress": []}
@@ -280,7 +312,7 @@ class Month:
                     trouble = "none"
                 machine = self.machine
                 wait_until(lambda: not machine.working(), WORK_SECONDS)  # noqa: B023 - waits here
-            elif not said["in_progress"] and not said["failed"]:
+            elif looked == "all" and not said["in_progress"] and not said["failed"]:
                 return
             self.clock.set(self.clock.now() + timedelta(seconds=35))  # sensors look every 30
         self.tally["hours: where something still waited"] += 1
@@ -349,11 +381,7 @@ class Month:
         self.tally["I2: hours of customers compared"] = len(billed)
         posted = self.slack.counts()
         found += [f"I3 {key}: posted {times} times" for key, times in sorted(posted.items()) if times > 1]
-        found += [
-            f"I3 {key}: never posted"
-            for key in (f"production|digest|{day}" for day in sorted(self.mornings))
-            if not posted[key]
-        ]
+        found += [f"I3 {key}: never posted" for key in sorted(self.mornings) if not posted[key]]
         self.tally["I3: messages, replies and files"] = len(posted)
         self.tally["I3: mornings with a digest"] = len(self.mornings)
         said = self.machine.look()
@@ -364,6 +392,11 @@ class Month:
         ]
         ledger.close()
         return found
+
+
+def digest_of(morning: datetime) -> str:
+    """The key of its digest."""
+    return f"production|digest|{morning.date().isoformat()}"
 
 
 def differences(name: str, truth: Any, found: Any) -> list[str]:

@@ -72,8 +72,10 @@ class Machine:
 
     # Dagster
 
-    def look(self) -> dict[str, Any]:
+    def look(self, parts: str = "all") -> dict[str, Any]:
         """One look of the server, which is started where it does not run; what it says of it.
+
+        `parts` may be "schedules": the sensors, which look every half a minute, have not come to it yet.
 
         :raises DownError: it cannot work now.
         """
@@ -85,7 +87,7 @@ class Machine:
             self._server = os.fdopen(to_it[1], "w"), os.fdopen(from_it[0])
             self._hear()
         with suppress(OSError):
-            self._server[0].write("look\n")
+            self._server[0].write(f"{parts}\n")
             self._server[0].flush()
         said: dict[str, Any] = json.loads(self._hear())
         return said

@@ -53,6 +53,8 @@ def make(commit: str, folder: Path) -> Path:
     archive = subprocess.run(["git", "archive", commit], cwd=PROJECT_ROOT, check=True, capture_output=True).stdout
     with tarfile.open(fileobj=io.BytesIO(archive)) as files:
         files.extractall(source, filter="data")
+    # dbt loads a package of this name as a plugin: that of today, which is installed, wants today's program
+    (source / "dbt_project" / "__init__.py").touch()
     land_old_events(data / "landing")
     (data / "accounts.csv").write_text(ACCOUNTS)
     with FakeSlack() as slack, FakeStripe() as stripe:

@@ -6,10 +6,12 @@ Each has lake, warehouse, ledger and Dagster home as the program of that commit 
 from datetime import UTC, datetime
 from pathlib import Path
 
+import dagster as dg
 import duckdb
 import pytest
 
 from orchestration import settings
+from orchestration.cli import run
 from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.lake import Lake
 from orchestration.lake.remembered import Asked
@@ -65,6 +67,24 @@ def test_upgrade_keeps_counts_and_memory(name: str, data: Path) -> None:
     reports = program.ledger("select stripe_customer_id, hour_start, units, state from meter_reports order by 1, 2")
     assert reports == [(customer, f"{hour:%Y-%m-%d %H:%M:%S.%f}", units, "sent") for customer, hour, units in HOURS]
     ledger.close()
+
+
+@pytest.mark.parametrize("name", ["two_days", "a_day"])
+def test_dagster_home_shows_its_runs_and_takes_more(name: str, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make.unpack(name, data)
+    monkeypatch.setenv("DAGSTER_HOME", str(data / "dagster"))
+
+    @dg.asset
+    def added() -> None: ...
+
+    with run._instance(settings.load()) as instance:
+        [before] = instance.get_run_records()
+        assert before.dagster_run.status is dg.DagsterRunStatus.SUCCESS
+        published = instance.get_latest_materialization_event(dg.AssetKey("published_copy"))
+        assert published
+        assert published.run_id == before.dagster_run.run_id
+        assert dg.materialize([added], instance=instance).success
+        assert [each.status for each in instance.get_runs()] == [dg.DagsterRunStatus.SUCCESS] * 2
 
 
 def test_first_headroom_is_upgraded_by_a_run(tmp_path: Path) -> None:

@@ -1,8 +1,12 @@
 """What of Dagster's output reaches the terminal. The lines are Dagster 1.13's own, shortened."""
 
+from pathlib import Path
+
 import pytest
 
-from orchestration.cli.ui_server import worth_reading
+from orchestration import settings
+from orchestration.cli import failures
+from orchestration.cli.ui_server import serve, worth_reading
 
 URL = "http://127.0.0.1:3000"
 RUN_ID = "0395a65c-0ff4-4db6-bc23-4b7ba4657050"
@@ -128,3 +132,16 @@ def test_crash_is_shown_whole_whenever_it_comes() -> None:
     crash = ("Traceback (most recent call last):", '  File "x.py", line 1, in <module>', "ImportError: no dagster")
     assert shown("Error: No such option: --nonsense") == ["Error: No such option: --nonsense"]
     assert shown(of_run("DEBUG", "23334 - RUN_START - Started."), *crash) == list(crash)
+
+
+def test_dagster_whose_postgres_is_away_is_not_started(
+    data: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DAGSTER_HOME", str(data / "dagster"))
+    monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", "postgresql://u:s3cr3t@127.0.0.1:1/dagster")
+    assert failures.in_sentences(lambda: serve(settings.load())) == 1
+    said = capfd.readouterr().err
+    assert "does not answer" in said
+    assert "HEADROOM_DAGSTER_POSTGRES_URL" in said
+    assert "s3cr3t" not in said
+    assert "Traceback" not in said
