@@ -1,13 +1,14 @@
 """What dbt parsed serves every data folder, for as long as the project is the same."""
 
 import json
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from orchestration.warehouse.dbt import DbtProject
+from orchestration.warehouse.dbt import DbtProject, _Worker
 from orchestration.warehouse.duckdb import DuckDbEngine
 
 FILES = {
@@ -82,3 +83,16 @@ def test_project_that_cannot_be_written_is_parsed_in_each_data_folder(folder: Pa
     assert is_parsed(first)
     assert not is_parsed(second)
     assert second.manifest()["nodes"].keys() == {"model.small.counted"}
+
+
+def test_ctrl_c_while_dbt_is_imported_is_silent(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = project_of(folder, tmp_path / "data", 1)
+    project.warm()
+    [process] = [worker._process for worker in _Worker.waiting.values() if worker._project == project]
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(60) == -signal.SIGINT
+    assert capfd.readouterr().err == ""
+    _Worker.waiting.pop(project)
