@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -184,13 +185,18 @@ class _Worker:
         places = [str(place) for place in (project.folder, project.target, project.warehouse)]
         self._project = project
         self._is_ready = False
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "orchestration.warehouse.dbt_worker", *places],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **QUIET, **(project.engine.dbt_environment if project.engine else {})},
-        )
+        # A Ctrl-C reaches it once it knows what to do with one, and not in the middle of its imports.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "orchestration.warehouse.dbt_worker", *places],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env={**os.environ, **QUIET, **(project.engine.dbt_environment if project.engine else {})},
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     def wait_until_ready(self) -> None:
         if not self._is_ready:

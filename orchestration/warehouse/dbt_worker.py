@@ -25,7 +25,9 @@ from orchestration.warehouse.dbt import DbtProject
 
 
 def main() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C ends it without a traceback; its starter says what happened
+    # Ctrl-C ends it without a traceback, at once or where it was held back until now; its starter says what happened.
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
     folder, target, warehouse = (Path(argument) for argument in sys.argv[1:4])
     project = DbtProject(folder, target, warehouse)
     answers, sys.stdout = sys.stdout, sys.stderr  # whatever dbt prints must not look like an answer

@@ -1,13 +1,14 @@
 """What dbt parsed serves every data folder, for as long as the project is the same."""
 
 import json
+import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
 import duckdb
 import pytest
 
-from orchestration.warehouse.dbt import DbtProject
+from orchestration.warehouse.dbt import DbtProject, _Worker
 from orchestration.warehouse.duckdb import DuckDbEngine
 
 FILES = {
@@ -91,3 +92,17 @@ def test_fault_in_the_process_of_dbt_is_shown_with_its_place(folder: Path, tmp_p
     with pytest.raises(RuntimeError, match="KeyError: 'folder'") as caught:
         project_of(folder, tmp_path / "data", 3).build(datetime(2026, 11, 20, 8, tzinfo=UTC), "UTC")
     assert "in _place_sources" in str(caught.value.__context__)
+
+
+def test_ctrl_c_while_dbt_is_imported_is_silent(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    project = project_of(folder, tmp_path / "data", 1)
+    project.warm()
+    [process] = [worker._process for worker in _Worker.waiting.values() if worker._project == project]
+    process.send_signal(signal.SIGINT)
+
+    process.communicate()
+    assert process.returncode == -signal.SIGINT
+    assert capfd.readouterr().err == ""
+    _Worker.waiting.pop(project)

@@ -341,7 +341,7 @@ def test_plan_is_the_default_and_changes_nothing(published: Path, stripe: Catalo
     applied = bootstrap("--apply").stdout
     assert "made     price headroom_growth_api-calls\n" in applied
     assert "stands   price headroom_growth_api-calls\n" in applied
-    assert object_counts(stripe) == {"meters": 1, "products": 5, "prices": 8}
+    assert object_counts(stripe) == {"meters": 1, "products": 6, "prices": 10}
     assert "make " not in bootstrap().stdout
 
 
@@ -371,7 +371,7 @@ def test_bootstrap_works_before_anything_was_published(data: Path, stripe: Catal
     assert "Nothing was published yet: these are the plans of dbt_project/seeds/plans.csv, checked as" in shown
     assert "make     price headroom_growth_api-calls: is missing" in shown
     assert "made     meter api-calls\n" in bootstrap("--apply").stdout
-    assert object_counts(stripe) == {"meters": 1, "products": 5, "prices": 8}
+    assert object_counts(stripe) == {"meters": 1, "products": 6, "prices": 10}
     assert not list(data.glob("*.duckdb"))
 
 
@@ -392,7 +392,7 @@ def test_bootstrap_is_finished_by_the_next_run_when_killed_at_any_place(publishe
         assert status == -signal.SIGKILL
         killed += 1
     assert killed >= 5
-    assert object_counts(stripe) == {"meters": 1, "products": 5, "prices": 8}
+    assert object_counts(stripe) == {"meters": 1, "products": 6, "prices": 10}
     assert "make " not in bootstrap().stdout
 
 

@@ -73,7 +73,7 @@ def test_invoice_of_the_month_has_what_was_reported(
     assert found.amount == found.invoiced_amount > 0
     assert len(found.lines) >= 2
     [made] = rehearsals.said("catalog")
-    assert made.startswith("made 5 products, ")
+    assert made.startswith("made 6 products, ")
     assert [step for step in rehearsals.steps if step.is_problem] == []
     [draft] = rehearsals.said("draft")
     assert draft.endswith("UTC, 1 h after the period")
