@@ -158,7 +158,7 @@ def make_dagster_home(config: Settings) -> None:
         path.write_text(wanted)
     elif config.postgres_dagster and "HEADROOM_DAGSTER_POSTGRES_URL" not in found:
         raise UnusableDagsterError(
-            f"HEADROOM_DAGSTER_POSTGRES_URL is set, but {path} is of your own and does not use it: add\n"
+            f"HEADROOM_DAGSTER_POSTGRES_URL is set, but you changed {path} and it does not use the variable: add\n"
             f"{POSTGRES_STORAGE}or delete the file, and run again"
         )
 

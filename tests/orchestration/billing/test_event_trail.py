@@ -115,7 +115,7 @@ def test_sampled_events_are_shown_with_what_they_bill(
     monkeypatch.setenv("HEADROOM_BILL_SAMPLED", str(is_billed))
     text = re.sub(r" +", " ", explained(world, "--events"))
     assert f"07:05:00.000000 {units} a1 /search" in text
-    assert "(sampled, stands for 10 calls)" in text
+    assert "(sampled: counts as 10 calls)" in text
     assert "as many as were counted" in text
 
 

@@ -110,9 +110,9 @@ def test_most_expensive_comes_first_and_unknown_prices_last(world: World) -> Non
     text = output_of()
     assert "cus_b under-billed +700 units +127.50 USD" in text
     assert "cus_gone under-billed +9,000 units –" in text
-    assert "In all: 9,000 units under-billed, price unknown; 1,300 units under-billed, 191.25 USD" in text
+    assert "Total: 9,000 units under-billed, price unknown; 1,300 units under-billed, 191.25 USD" in text
     assert "then `headroom stripe apply --retry-refused`" in text
-    assert "Can still come on its invoice until 2026-12-01 01:00 UTC" in text
+    assert "Its invoice still accepts usage until 2026-12-01 01:00 UTC" in text
 
 
 @pytest.mark.parametrize("columns", ["80", "100"])
@@ -149,14 +149,14 @@ def test_problems_as_csv_have_every_figure(world: World) -> None:
 
 
 def test_no_problem_is_said_only_of_what_stripe_confirmed(world: World) -> None:
-    assert "Nothing was sent to Stripe yet" in output_of()
+    assert "No report sent to Stripe yet" in output_of()
     world.usage = {("a1", "cus_a", SEVEN): 5}
     world.run()
     text = output_of()
     assert "1 customer-hour not confirmed yet, sent since 2026-11-20 08:05 UTC" in text
     assert "confirmed every customer-hour" not in text
     world.look(HOUR)
-    assert "No problem: Stripe confirmed every customer-hour as counted." in output_of()
+    assert "All clear: Stripe confirmed every customer-hour as counted." in output_of()
 
 
 def test_standing_counts_each_hour_by_its_newest_report(world: World) -> None:

@@ -115,7 +115,7 @@ def test_usage_says_so_when_nothing_of_the_period_was_counted(published: Path) -
     printed = usage("acme", "--from", "2026-11-21").stdout
 
     assert "Acme Corp (acme), Sat 21 Nov 2026 to Sat 21 Nov 2026, UTC days" in printed
-    assert "None of these days was counted yet" in printed
+    assert "No run has counted these days yet" in printed
     assert "0 calls" not in printed
 
 

@@ -52,12 +52,13 @@ def test_machine_that_lost_its_lake_goes_on_where_the_bucket_ends(
 
     claimed = runner.invoke(app, ["lake", "claim"])
     assert claimed.exit_code == 0
-    assert f"Before it was {socket.gethostname()}" in claimed.stdout
-    assert "1 batch waits to be fetched" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
+    assert "was the writer before; `headroom run` stops there" in claimed.stdout
+    assert socket.gethostname() in claimed.stdout
+    assert "1 batch to download" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
     land(data / "landing", "b.ndjson", make_event(uuid="1"), make_event(uuid="2"))
     assert ingested() == 1
     assert sorted(path.name for path in (lake / "batches").iterdir()) == ["000000", "000001", "000002"]
-    assert "has every batch" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
+    assert "bucket and folder have all batches" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
 
 
 def test_landed_files_go_and_are_forgotten_where_days_are_set(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -173,7 +174,8 @@ def test_bad_files_of_accounts_stop_nothing_and_each_says_what_is_in_use(
     shown = " ".join(CliRunner().invoke(app, ["doctor"]).stdout.split())
     assert "FAILS accounts file: held since 2026-11-20 09:00 UTC. 3 of 4 accounts" in shown
     assert (
-        "missing customers file: 1 of its customers have what was last good, the oldest read 2026-11-20 08:00" in shown
+        "missing customers file: 1 of its customers use their last valid values, the oldest from 2026-11-20 08:00"
+        in shown
     )
 
     (data / "accounts.csv").unlink()
@@ -183,7 +185,7 @@ def test_bad_files_of_accounts_stop_nothing_and_each_says_what_is_in_use(
 def test_held_file_is_taken_after_a_person_accepted_it(data: Path) -> None:
     checked(data, accounts=ACCOUNTS)
     runner, accept = CliRunner(), ["lake", "accept", "accounts"]
-    assert "is not held: the next run takes it" in runner.invoke(app, accept).stderr
+    assert "is not held. The next run takes it" in runner.invoke(app, accept).stderr
     metadata, _ = checked(data, accounts=ACCOUNTS[:40])
     assert metadata["dagster/row_count"] == 4
 
@@ -199,7 +201,7 @@ def test_held_file_is_taken_after_a_person_accepted_it(data: Path) -> None:
     checked(data, accounts="name\nAnn\n")
     unreadable = runner.invoke(app, [*accept, "--yes"])
     assert unreadable.exit_code == 1
-    assert "There is nothing to accept: repair" in unreadable.stderr
+    assert "No run can take this file as it is: repair" in unreadable.stderr
 
 
 def test_column_that_means_nothing_is_named(data: Path) -> None:

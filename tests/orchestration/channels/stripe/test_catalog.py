@@ -368,7 +368,7 @@ def test_bootstrap_fails_in_a_sentence(
 
 def test_bootstrap_works_before_anything_was_published(data: Path, stripe: CatalogStripe) -> None:
     shown = bootstrap().stdout
-    assert "Nothing was published yet: these are the plans of dbt_project/seeds/plans.csv, checked as" in shown
+    assert "No run has published yet: these are the plans of dbt_project/seeds/plans.csv, checked as" in shown
     assert "make     price headroom_growth_api-calls: is missing" in shown
     assert "made     meter api-calls\n" in bootstrap("--apply").stdout
     assert object_counts(stripe) == {"meters": 1, "products": 5, "prices": 8}
@@ -380,7 +380,7 @@ def test_bootstrap_makes_the_same_before_and_after_the_first_run(published: Path
     bootstrap("--apply")
     aside.rename(published)
     after = bootstrap().stdout
-    assert "Nothing was published yet" not in after
+    assert "No run has published yet" not in after
     assert "make " not in after
     assert "replace " not in after
 

@@ -208,7 +208,7 @@ def test_command_prints_the_steps_and_a_verdict(published: Path, stripe: Catalog
     assert subjects == [
         "catalog", "meter", "test", "subscription", "usage", "corrections", "draft", "late", "test"
     ]  # fmt: skip
-    verdict = "The invoice is not what was reported" if is_wrong else "The invoice has what was reported"
+    verdict = "The invoice differs from the reports" if is_wrong else "The invoice matches the reports"
     assert verdict in result.stdout
     assert ("- the price makes an amount of" in result.stdout) is is_wrong
 
