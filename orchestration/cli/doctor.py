@@ -77,7 +77,7 @@ def _folder(config: Settings) -> Finding:
     try:
         config.data.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=config.data):
-            return Finding(f"{subject} is writable")
+            return Finding(f"{subject} can be written")
     except (FileExistsError, NotADirectoryError) as error:
         return Finding(subject, failures.sentence_of(error) or str(error))
     except OSError as error:

@@ -95,7 +95,7 @@ def test_first_file_of_accounts_in_latin_1_fails_the_run_with_a_sentence(data: P
         ingested()
     assert (failed.value.description or "").endswith(
         "accounts.csv is not UTF-8 text: line 2 has 'zürich,Zürich' if it is Latin-1; export it as UTF-8."
-        " Repair the file, or take it away, then run again."
+        " Repair or remove the file, then run again."
     )
 
 
@@ -168,7 +168,7 @@ def test_bad_files_of_accounts_stop_nothing_and_each_says_what_is_in_use(
         " them subject, account_id, valid_from, valid_until; it names ['subject', 'account_id'], so valid_from,"
         " valid_until is missing. Headroom goes on with the 0 rows that it read 2026-11-20 08:00 UTC. Repair the"
         " file.",
-        "customers": "1 cell or row cannot be read: `headroom rejected` shows what. What was last good counts instead,"
+        "customers": "1 cell or row cannot be read: `headroom rejected` lists the problems. What was last good counts instead,"
         " the oldest read 2026-11-20 08:00 UTC.",
     }
     shown = " ".join(CliRunner().invoke(app, ["doctor"]).stdout.split())
@@ -236,7 +236,7 @@ def test_check_says_when_the_newest_call_was_and_when_one_came_last() -> None:
 def test_check_warns_when_no_call_has_ever_come() -> None:
     result = judge_age(None, NOW, stale_after_hours=26)
     assert not result.passed
-    assert result.description == "no call has come yet"
+    assert result.description == "no calls yet"
 
 
 def merged(data: Path, number: int) -> int:
