@@ -89,7 +89,7 @@ def test_stripe_with_more_than_counted_is_over_billing(world: World) -> None:
         world.stripe.events[-1].payload["value"] = "640"
     [problem] = found(world)
     assert (problem.kind, problem.units, problem.amount) == ("over-billed", -40, Decimal("-25.50"))
-    assert problem.cause.startswith("Stripe shows another total than was sent")
+    assert problem.cause.startswith("Stripe's total differs from the report")
     assert "`headroom stripe adopt cus_a 2026-11-20T07`: the next run sends the difference" in problem.advice
     assert problem.until == datetime(2026, 12, 1, 1, tzinfo=UTC)
 
@@ -134,7 +134,7 @@ def test_what_waits_for_approval_is_no_silence(world: World) -> None:
     [problem] = found(world)
     assert (problem.kind, problem.units) == ("over-billed", -600)
     assert problem.cause.startswith("waits for approval: usage leaves")
-    assert "`headroom stripe apply --approve CODE` with the code that it shows" in problem.advice
+    assert "`headroom stripe apply --approve CODE` with its code" in problem.advice
     counted = standing(world.ledger)
     assert counted
     assert (counted.for_approval, counted.misbilled) == (1, 0)

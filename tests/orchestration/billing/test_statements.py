@@ -223,7 +223,7 @@ def test_day_is_explained_hour_by_hour_where_it_is_not_as_it_should_be(world: Wo
 def test_hour_without_anything_is_explained_too(world: World) -> None:
     world.usage = {("a1", "cus_a", SEVEN): 5}
     world.run()
-    assert "2026-11-20 03:00 UTC: no unit counted, and nothing reported" in output_of("explain", "a1", "2026-11-20T03")
+    assert "2026-11-20 03:00 UTC: nothing counted and nothing reported" in output_of("explain", "a1", "2026-11-20T03")
 
 
 def test_customer_that_no_file_names_any_more_is_explained_from_the_ledger(world: World) -> None:
@@ -327,7 +327,7 @@ def test_statement_shows_its_certificate(world: World, monkeypatch: pytest.Monke
     assert len(result.awaiting) == 1
     monkeypatch.setenv("HEADROOM_NOW", world.now.isoformat())
     text = output_of("statement", "a1", "--period", "2026-11")
-    assert "Awaits its invoice. Compared 2026-12-01 01:30 UTC" in text
+    assert "Waits for its invoice. Compared 2026-12-01 01:30 UTC" in text
     assert "No invoice yet" in text
 
 

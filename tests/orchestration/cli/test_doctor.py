@@ -409,6 +409,6 @@ def test_doctor_says_when_the_requests_of_a_day_are_too_few(data_folder: Path, m
     some = [replace(period, stripe_customer_id=f"cus_{n}", subscription_item_id=f"si_{n}") for n in range(305)]
     Invoicing(meter_ledger(settings.load())).save(some, [])
     assert "Stripe: requests a day: 305 customers with usage need" in examine(1)
-    assert "305 of their periods end, and HEADROOM_STRIPE_READS_PER_DAY allows 300" in examine(1)
+    assert "305 of their periods end. HEADROOM_STRIPE_READS_PER_DAY allows 300" in examine(1)
     monkeypatch.setenv("HEADROOM_STRIPE_READS_PER_DAY", "900")
     assert "ok Stripe: requests a day" in examine(1)

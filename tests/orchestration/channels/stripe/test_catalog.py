@@ -113,8 +113,8 @@ def test_changed_price_is_a_new_one_and_the_old_one_stays(stripe: CatalogStripe,
     before = stripe.price("headroom_pro_base")["id"]
     dearer = changed(base_price=Decimal(59))
     [words] = [words for subject, words in actions(client, dearer).items() if subject == "price headroom_pro_base"]
-    assert words.startswith("replace: unit_amount should be 5900 and is 4900; prices cannot be changed")
-    assert f"and {before} stays for the subscriptions that have it" in words
+    assert words.startswith("replace: unit_amount should be 5900 and is 4900. Stripe cannot change a price")
+    assert f"existing subscriptions keep {before}" in words
 
     assert apply(client, dearer) == ["price headroom_pro_base"]
     assert (stripe.price("headroom_pro_base")["unit_amount"], stripe.prices.objects[before]["active"]) == (5900, True)
