@@ -56,8 +56,7 @@ def settle_late(
             else:
                 words = (
                     f"Stripe shows {counted(units, 'unit')} for this hour, and {before:,} or {after:,} were"
-                    f" reported; {why[report.identifier]}: correct the difference on the next invoice, or by a"
-                    " credit note"
+                    f" reported; {why[report.identifier]}: correct it by a credit note or on the next invoice"
                 )
                 seen.append(replace(looked, state=ReportState.HELD, error=words))
         ledger.save(seen, "state", "finished_at", "error", "stripe_units", "checked_at")

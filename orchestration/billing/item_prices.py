@@ -57,7 +57,7 @@ def price_findings(
             problem = (
                 f"pays for {what} by {price.id}, which was replaced or is a special price: {words}. In"
                 f" {subscription.id}, change the item's price to {found[ours.lookup_key].id} ({ours.lookup_key}). If"
-                f" you agreed to the old terms, add a plan with them to plans.csv and move the account from {plan}"
+                f" you agreed to the old terms, add a plan with them to plans.csv. Then move the account from {plan}"
                 " to it"
             )
             subject = f"customer {subscription.customer} ({owners})"

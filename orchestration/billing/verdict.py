@@ -109,8 +109,8 @@ def _causes(facts: Facts, unreported: str, shown: Shown) -> list[str]:
         causes.append(f"an event was canceled, or another program writes to the meter: {shown.difference}")
     if not causes and missing > 0:
         causes.append(
-            "Stripe accepted all of them. Either they reached its meter after the invoice was final, or the item's"
-            " price changed within the period and bills only later usage"
+            "Stripe accepted all of them. They may have reached its meter after the invoice was final. Or the"
+            " item's price changed within the period and bills only later usage"
         )
     elif not causes and missing < 0:
         causes.append("the invoice has more than was reported: another program writes to the meter")

@@ -190,7 +190,7 @@ def digest(
         datetime | None, typer.Option("--date", formats=[_DATE], metavar="DATE", help="its day; else the latest")
     ] = None,
     redraw: Annotated[
-        bool, typer.Option("--redraw", help="anew, with figures and templates of now, even if it was decided")
+        bool, typer.Option("--redraw", help="use current figures and templates, even if it was decided before")
     ] = False,
 ) -> None:
     """The digest of a day as Slack gets it: as it was sent, or as it would be sent now."""

@@ -167,8 +167,8 @@ def require_figures_of_the_morning(quality: Mapping[str, Any], on: date, zone: Z
     """:raises dagster.Failure: the published marts are older than the digest."""
     if quality["as_of"] < digest_due_at(on, zone):
         raise dg.Failure(
-            f"the digest of {on} needs marts from its morning, but these are as of {quality['as_of'].isoformat()}:"
-            " run the daily job, or materialize the marts and published_copy first",
+            f"the digest of {on} needs marts from its morning, but these are as of {quality['as_of'].isoformat()}."
+            " Run the daily job, or materialize the marts and published_copy first",
             allow_retries=False,
         )
 

@@ -101,8 +101,9 @@ FILES_ARE_TAKEN = [
         "file_is_taken",
         asset=f"raw_{kind.name}",
         description=(
-            "Warns while the file is held because it is unreadable or lost too many rows, and while it has unreadable"
-            " cells or rows. The last valid values stay in use, so that no account loses its customer by accident.\n\n"
+            "Warns while the file is held because it is unreadable or lost too many rows. Also warns about"
+            " unreadable cells or rows. The last valid values stay in use, so that no account loses its customer by"
+            " accident.\n\n"
             f"Repair the file, or accept it as it is with `headroom lake accept {kind.name}`. The check blocks"
             " nothing."
         ),

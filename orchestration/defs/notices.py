@@ -135,8 +135,8 @@ critical_alert = build(
     "critical_alert",
     "critical",
     decide_critical,
-    "Critical crossings of hard quotas within the hour, if HEADROOM_CRITICAL_AT_ONCE is set: calls are refused, or"
-    " will be within a day. The next digest marks them as alerted.",
+    "Critical crossings of hard quotas, hourly, if HEADROOM_CRITICAL_AT_ONCE is set. Calls are refused, or will be"
+    " within a day. The next digest marks them as alerted.",
 )
 
 

@@ -43,16 +43,16 @@ class StripeRun(dg.Config):
     owners=OWNERS,
     kinds={"stripe"},
     description=(
-        "Reports usage to Stripe: the billable units of each customer and closed UTC hour. Headroom first records the"
-        " difference between the marts and the ledger, then sends each hour once. It sends an hour again only if its"
-        " total changed. Refused reports are listed and retried after a day.\n\n"
+        "Reports usage to Stripe: the billable units of each customer and closed UTC hour. Headroom first records"
+        " the difference between the marts and the ledger, then sends each hour once. It sends an hour again only"
+        " if its total changed. Refused reports are listed and retried after a day.\n\n"
         "If it fails, no usage is lost. The message says what to do, and waiting_usage_schedule tries again within"
         " minutes. A customer without an answer from Stripe does not delay the others.\n\n"
-        "Some usage waits for approval, and the rest is sent. It waits if a correction exceeds the limits, if a"
-        " customer loses its account, or if an hour is far larger than before. Look at `headroom stripe plan`, then"
-        " launch this asset with `approve` in its config.\n\n"
-        "Without STRIPE_API_KEY it is a preview: recorded, not sent. Accounts without a Stripe customer are counted"
-        " here and listed in utilization_mtd."
+        "Some usage waits for approval, and the rest is sent. Causes are a correction above the limits, a customer"
+        " without an account, and an unusually large hour. Look at `headroom stripe plan`, then launch this asset"
+        " with `approve` in its config.\n\n"
+        "Without STRIPE_API_KEY it is a preview: recorded, not sent. Accounts without a Stripe customer are"
+        " counted here and listed in utilization_mtd."
     ),
 )
 def stripe_usage(context: dg.AssetExecutionContext, config: StripeRun, project: Project) -> dg.MaterializeResult[None]:

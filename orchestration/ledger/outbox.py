@@ -81,8 +81,8 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
             return _get(ledger, key)
         if age < ATTEMPT_LIMIT:
             raise InDoubtError(
-                f"{key}: an attempt {age.total_seconds():.0f} s ago has no known outcome and is not to be found at"
-                f" {channel.name} yet; run again in a minute, it will be looked up once more"
+                f"{key}: an attempt {age.total_seconds():.0f} s ago has no known outcome, and {channel.name} does"
+                " not show it yet. Run again in a minute, and Headroom looks it up once more"
             )
     try:
         address = channel.address(delivery, _get(ledger, delivery.parent) if delivery.parent else None)

@@ -88,7 +88,7 @@ def test_statement_is_refused_and_not_empty_when_its_calls_are_not_kept(world: W
         ["statement", "cus_a", "--period", "2026-11"],
         ["statements", "--period", "2026-11"],
     ):
-        assert "calls of before 2026-11-21 are not kept" in output_of(*command, status=1)
+        assert "calls before 2026-11-21 are not kept" in output_of(*command, status=1)
     assert not (world.folder / "billing").exists()
     assert "2 units" in output_of("explain", "cus_a", "2026-12-21T07")
     assert "billing period 01 Dec 2026" in output_of("statement", "cus_a")

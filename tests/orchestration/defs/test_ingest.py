@@ -119,7 +119,7 @@ def test_lake_that_ends_before_its_ledger_is_refused(data: Path) -> None:
     land(data / "landing", "a.ndjson", make_event(uuid="1"))
     assert ingested() == 1
     shutil.rmtree(data / "lake")
-    with pytest.raises(ValueError, match=r"files of batch 1 for read, but the lake in .* ends at 0"):
+    with pytest.raises(ValueError, match=r"has read the files of batch 1, but the lake in .* ends at 0"):
         ingested()
 
 
@@ -168,8 +168,8 @@ def test_bad_files_of_accounts_stop_nothing_and_each_says_what_is_in_use(
         " them subject, account_id, valid_from, valid_until; it names ['subject', 'account_id'], so valid_from,"
         " valid_until is missing. Headroom goes on with the 0 rows that it read 2026-11-20 08:00 UTC. Repair the"
         " file.",
-        "customers": "1 cell or row cannot be read: `headroom rejected` lists the problems. What was last good counts instead,"
-        " the oldest read 2026-11-20 08:00 UTC.",
+        "customers": "1 cell or row cannot be read: `headroom rejected` lists the problems. The last valid values count"
+        " instead, the oldest from 2026-11-20 08:00 UTC.",
     }
     shown = " ".join(CliRunner().invoke(app, ["doctor"]).stdout.split())
     assert "FAILS accounts file: held since 2026-11-20 09:00 UTC. 3 of 4 accounts" in shown
@@ -179,7 +179,7 @@ def test_bad_files_of_accounts_stop_nothing_and_each_says_what_is_in_use(
     )
 
     (data / "accounts.csv").unlink()
-    assert "The file is not there any more." in str(checked(data)[1]["accounts"])
+    assert "The file has disappeared." in str(checked(data)[1]["accounts"])
 
 
 def test_held_file_is_taken_after_a_person_accepted_it(data: Path) -> None:

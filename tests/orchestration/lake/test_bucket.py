@@ -328,10 +328,10 @@ def test_object_that_was_changed_in_the_bucket_is_refused(machine: Machines, s3:
     s3.put_object(Bucket=BUCKET, Key=key, Body=content(s3, key)[:-1])
     second = machine("second")
     claim(second)
-    with pytest.raises(LakeBucketError, match=r"calls\.[0-9a-f]+\.parquet is not what was put there"):
+    with pytest.raises(LakeBucketError, match=r"calls\.[0-9a-f]+\.parquet is not what Headroom stored"):
         second.ingest()
     s3.delete_object(Bucket=BUCKET, Key=key)
-    with pytest.raises(LakeBucketError, match="lacks what is asked for"):
+    with pytest.raises(LakeBucketError, match="lacks an object or bucket"):
         second.ingest()
     assert [batch.number for batch in second.lake.batches(after=-1)] == [0]
 
@@ -344,7 +344,7 @@ def test_manifest_that_names_files_elsewhere_is_refused(machine: Machines, s3: A
     s3.put_object(Bucket=BUCKET, Key="lake/manifests/000001.json", Body=json.dumps(manifest).encode())
     second = machine("second")
     claim(second)
-    with pytest.raises(LakeBucketError, match="which is no file of a batch"):
+    with pytest.raises(LakeBucketError, match="which is not a file of a batch"):
         second.ingest()
 
 
@@ -375,7 +375,7 @@ def test_answer_that_breaks_off_is_not_taken_for_a_file(machine: Machines, wire:
     first.ingest()
     claim(second)
     wire.fails = lambda method, path: "cut" if "/calls" in path else None
-    with pytest.raises(LakeBucketError, match="does not do what is asked"):
+    with pytest.raises(LakeBucketError, match="refuses a request"):
         second.ingest()
     wire.fails = lambda method, path: None
     assert second.ingest() == []
@@ -398,7 +398,7 @@ def test_store_that_is_down_stops_the_ingestion_and_nothing_is_lost(machine: Mac
         try:
             machine("first").ingest()
         except LakeBucketError as error:
-            assert "does not do what is asked" in str(error)
+            assert "refuses a request" in str(error)
         else:
             break
         last += 1

@@ -201,7 +201,7 @@ def test_delivery_stays_in_doubt_when_not_found_within_the_attempt_limit(
     before = get(ledger)
     clock.move(age)
 
-    with pytest.raises(InDoubtError, match=rf"{age.total_seconds():.0f} s ago .*run again in a minute"):
+    with pytest.raises(InDoubtError, match=rf"{age.total_seconds():.0f} s ago .*Run again in a minute"):
         deliver(ledger, KEY, channel, clock)
 
     assert get(ledger) == before

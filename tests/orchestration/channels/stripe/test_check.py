@@ -250,7 +250,7 @@ def test_subscription_on_a_replaced_price_is_named_with_what_to_do(
     assert problem == (
         f"customer cus_1 (acme) pays for its usage by {older}, which was replaced or is a special price: tiers should"
         f" be (to 500 0, above 63.75) and is (to 500 0, above 1). In {number}, change the item's price to {newer}"
-        " (headroom_starter_api-calls). If you agreed to the old terms, add a plan with them to plans.csv and"
+        " (headroom_starter_api-calls). If you agreed to the old terms, add a plan with them to plans.csv. Then"
         " move the account from starter to it"
     )
     assert [finding.is_needed for finding in findings(client) if "price_old" in finding.problem] == [True]
