@@ -36,11 +36,12 @@ from tests.support.waiting import RUN_SECONDS
 
 CRITICAL = "local|critical|2026-11-20T14:05:00Z"
 MONDAY = datetime(2026, 11, 16, 8, 5, tzinfo=UTC)
-ACCOUNT_COLUMNS = ("account_name", "owner", "csm", "mrr")
+ACCOUNT_COLUMNS = ("account_name", "owner", "csm", "mrr", "advice", "recommended_action")
 JOINED = (
     *("previous_quota", "quota_since", "used_since", "cost_of_waiting", "currency", "next_plan_delta"),
     *("projected_overage_value", "is_refused", "is_refused_on_next_plan", "has_enough_calls_7d", "is_retry_storm"),
-    "momentum_word",
+    *("momentum_word", "advice", "situation", "reasons", "next_step", "by_when", "advice_owner", "value"),
+    "is_announced",
 )
 """Of an account's standing, the columns that other marts than utilization_mtd have."""
 
@@ -67,11 +68,21 @@ NOTHING_KNOWN = """
     create table period_quotas (
         account_id varchar, meter varchar, is_current boolean, previous_quota bigint, effective_at timestamp
     );
+    create table account_advice (
+        account_id varchar, meter varchar, advice varchar, situation varchar, reasons varchar, next_step varchar,
+        by_when date, owner varchar, value decimal(18, 2), is_announced boolean
+    );
     create table retry_storms (account_id varchar, is_retry_storm boolean);
     create table error_rates (account_id varchar, has_enough_calls_7d boolean);
     create table momentum (account_id varchar, momentum_word varchar);
     create table hourly_usage (account_id varchar, hour_start timestamp, units bigint);
     create table daily_usage_by_endpoint (account_id varchar, endpoint varchar, usage_date date, calls bigint);
+    create table account_advice as
+        select
+            account_id, meter, 'call_upgrade' as advice, 'refused_now' as situation, 'hard_limit,over_quota' as reasons,
+            recommended_action as next_step, null::date as by_when, owner, null::decimal(18, 2) as value,
+            true as is_announced
+        from utilization_mtd;
 """
 
 
@@ -278,13 +289,13 @@ def test_critical_crossing_is_alerted_once_and_listed_by_the_next_digest(data: P
     run(critical_alert)
 
     [message] = slack.messages
-    assert message["text"] == "Acme: its quota is used up, more is refused. Call today."
-    assert message["blocks"][2]["fields"] == [{"type": "mrkdwn", "text": "<@U0DANA>"}]
+    assert message["text"] == "Acme: out of quota, calls are refused. Call today"
+    assert "{'type': 'user', 'user_id': 'U0DANA'}" in str(message["blocks"])
     first, second = (digest_of(day) for day in (21, 22))
     assert [item["account_id"] for item in first["items"]] == ["b"]
-    assert len(first["told"]) == 1
-    assert first["told"][0].startswith("Acme, 100 / 100 calls (100.0 %): told ")
-    assert (second["items"], second["told"]) == ([], [])
+    assert len(first["alerted"]) == 1
+    assert first["alerted"][0].startswith("Acme 100 %, alerted ")
+    assert (second["items"], second["alerted"]) == ([], [])
 
 
 def digest_of(day: int) -> Mapping[str, Any]:
