@@ -19,15 +19,16 @@ from orchestration.billing.standing import standing
 from orchestration.cli import failures, preview_pages, run, tables, ui_server
 from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
 from orchestration.cli.db import db_app
+from orchestration.cli.deliveries import deliveries_app
 from orchestration.cli.lake import lake_app
 from orchestration.cli.postgres import postgres_app
+from orchestration.cli.rules import rules_app
 from orchestration.cli.slack import slack_app
 from orchestration.cli.stripe import stripe_app
 from orchestration.lake.bucket import LakeBucketError
 from orchestration.lake.lake import Lake
 from orchestration.lake.sources import Folder
 from orchestration.ledger import engines, migrate
-from orchestration.ledger.ledger import Ledger
 from orchestration.settings import Settings
 from orchestration.usage import periods
 from orchestration.usage.formatting import counted
@@ -40,6 +41,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(rules_app, name="rules")
 app.add_typer(slack_app, name="slack")
 app.add_typer(stripe_app, name="stripe")
 app.add_typer(lake_app, name="lake")
@@ -216,21 +219,6 @@ def digest(
     except OSError as error:  # the words are worth more than the page
         print_error(failures.sentence_of(error) or str(error))
     tables.print_preview(payload["digest"], replies, shown.status, page)
-
-
-@app.command()
-def deliveries(
-    show: Annotated[str | None, typer.Option(help="print the stored message of one key")] = None,
-) -> None:
-    """What was sent, what waits, what is in doubt."""
-    config = _settings()
-    ledger = Ledger(config.ledger_url)
-    if not show:
-        tables.print_deliveries(ledger, meter_ledger(config))
-    elif delivery := ledger.delivery(show):
-        tables.print_delivery(delivery)
-    else:
-        fail(f"there is no delivery {show!r}; `headroom deliveries` lists the keys")
 
 
 @app.command("backup")

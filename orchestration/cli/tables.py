@@ -4,6 +4,7 @@ from collections.abc import Collection, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
 from rich import box
 from rich.cells import cell_len
@@ -17,7 +18,10 @@ from orchestration.cli.console import console, plain_output, print_error
 from orchestration.cli.doctor_configuration import Variable
 from orchestration.cli.run import RunResult
 from orchestration.lake.manifests import Batch
+from orchestration.ledger import exits
+from orchestration.ledger.exits import Decided
 from orchestration.ledger.ledger import Delivery, Ledger, State
+from orchestration.messages import undelivered
 from orchestration.messages.account_wording import hits_cap, name_of
 from orchestration.settings import Settings
 from orchestration.usage.events import Rejection
@@ -243,11 +247,11 @@ def print_lines(lines: Sequence[str]) -> None:
             console.print(Text(each), soft_wrap=True)
 
 
-def print_deliveries(ledger: Ledger, reports: MeterLedger) -> None:
-    """Every delivery and its state, and the meter reports in sums."""
+def print_deliveries(ledger: Ledger, reports: MeterLedger, zone: ZoneInfo) -> None:
+    """Every delivery and its state, what waits and what to do about it, and the meter reports in sums."""
     table = Table("Key", "State", "Attempts", "Prepared", "Finished", "Receipt or error", box=box.SIMPLE_HEAD)
     for delivery in ledger.deliveries():
-        state = "in doubt" if delivery.state is State.SENDING else str(delivery.state)
+        state = {State.SENDING: "in doubt", State.GIVEN_UP: "given up"}.get(delivery.state, str(delivery.state))
         table.add_row(
             Text(delivery.key),
             state,
@@ -257,12 +261,24 @@ def print_deliveries(ledger: Ledger, reports: MeterLedger) -> None:
             Text(delivery.permalink or delivery.receipt or delivery.error or ""),
         )
     console.print(table)
+    if stuck := exits.stuck(ledger, "slack", ""):
+        for delivery in stuck:
+            console.print(Text(f"Waiting: {printable(undelivered.sentence(delivery, zone))}"), soft_wrap=True)
+        console.print(Text(undelivered.EXITS, "dim"), soft_wrap=True)
     for total in reports.totals():
         console.print(
             f"Stripe {reports.event_name}: {counted(total['reports'], 'customer-hour')} {total['state']}"
             f" of {counted(total['customers'], 'customer')}, {total['first_hour']:%Y-%m-%d %H:%M}"
             f" to {total['last_hour']:%Y-%m-%d %H:%M} UTC"
         )
+
+
+def print_decisions(decisions: Sequence[Decided]) -> None:
+    """What people decided about a delivery, oldest first."""
+    for each in decisions:
+        words = f"{each.decided_at:%Y-%m-%d %H:%M} UTC: {each.decision.replace('_', ' ')}, was {each.state_before}"
+        receipt = f" ({each.receipt_before})" if each.receipt_before else ""
+        console.print(Text(f"{words}{receipt}. {printable(each.note)}", "dim"), soft_wrap=True)
 
 
 def print_variables(variables: Sequence[Variable]) -> None:

@@ -14,9 +14,10 @@ from orchestration import settings
 from orchestration.defs import overdue
 from orchestration.defs.digest import freeze
 from orchestration.defs.resources import Project, clock
+from orchestration.ledger import exits
 from orchestration.ledger.ledger import State
 from orchestration.ledger.outbox import deliver
-from orchestration.messages import environment, failures
+from orchestration.messages import environment, failures, undelivered
 from orchestration.messages import overdue as wording
 from orchestration.messages.environment import Cause
 from orchestration.messages.failures import Failure
@@ -75,7 +76,7 @@ def tell_what_fails(project: Project, instance: dg.DagsterInstance, jobs: Iterab
         newest = instance.get_run_records(filters=over, limit=1)
         if newest and newest[0].dagster_run.status is Status.FAILURE:
             failing[job] = datetime.fromtimestamp(newest[0].end_time or newest[0].update_timestamp.timestamp(), UTC)
-    waiting = len(ledger.waiting("slack", f"{settings.env}|"))
+    waiting = [undelivered.sentence(each, settings.zone) for each in exits.stuck(ledger, "slack", f"{settings.env}|")]
     late = [each.sentence for each in overdue.find(settings, ledger, instance, settings.now())]
     return tell(project, failures.morning(failing, waiting, on, settings.now(), settings.zone, late))
 

@@ -22,6 +22,7 @@ from orchestration.defs.heartbeat import build_heartbeat_sensor
 from orchestration.defs.history import history_sensor
 from orchestration.defs.notices import BY_KIND, KINDS
 from orchestration.defs.resources import Project, clock
+from orchestration.defs.retries import EVERY, retries_due
 from orchestration.lake.remembered import Asked
 from orchestration.lake.sources import SourceFile
 from orchestration.ledger.check import exists
@@ -68,7 +69,7 @@ daily_job = dg.define_asset_job(
     description="The whole job: counts the usage, reports it to Stripe, sends the digest.",
     tags=interrupted.RUNTIME_TAG,
 )
-RETRY_MINUTES = 5
+RETRY_MINUTES = EVERY // timedelta(minutes=1)
 
 JOBS = [refresh_job, hourly_job, daily_job]
 
@@ -115,11 +116,11 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         ledger, prefix, now = project.ledger(), digest_key(settings.env, ""), settings.now()
         requests = []
         for delivery in filter(None, map(ledger.delivery, ledger.waiting("slack", prefix))):
-            on, waited = delivery.key.removeprefix(prefix), (now - delivery.created_at) // timedelta(minutes=1)
-            if doublings := (waited // RETRY_MINUTES).bit_length():
+            on = delivery.key.removeprefix(prefix)
+            if retry := retries_due(delivery.created_at, now):
                 requests.append(
                     dg.RunRequest(
-                        run_key=f"{delivery.key}|{doublings}",
+                        run_key=f"{delivery.key}|{retry}",
                         partition_key=on,
                         asset_selection=[dg.AssetKey("usage_digest")],
                     )
@@ -154,13 +155,13 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
             as_of, is_behind = queries.data_quality(settings.published)["as_of"], report.is_behind(settings)
         except NothingPublishedError:
             return dg.SkipReason("nothing is published yet")
-        doublings = ((settings.now() - as_of) // timedelta(minutes=RETRY_MINUTES)).bit_length()
-        if not (is_behind and doublings):
+        retry = retries_due(as_of, settings.now())
+        if not (is_behind and retry):
             return dg.SkipReason("all usage is at Stripe")
         if interrupted.is_under_way(context.instance, hourly_job.name, clock()):
             return dg.SkipReason("a run is under way")
         return dg.RunRequest(
-            run_key=f"usage|{as_of.isoformat()}|{doublings}", asset_selection=[dg.AssetKey("stripe_usage")]
+            run_key=f"usage|{as_of.isoformat()}|{retry}", asset_selection=[dg.AssetKey("stripe_usage")]
         )
 
     @dg.schedule(

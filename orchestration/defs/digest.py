@@ -16,6 +16,7 @@ from orchestration.channels.preview import accounts_in, digest_text
 from orchestration.channels.slack import blocks
 from orchestration.channels.slack.channel import SlackChannel
 from orchestration.defs.resources import OWNERS, Project, clock
+from orchestration.ledger import rules as known_rules
 from orchestration.ledger.check import exists
 from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Delivery, State
@@ -78,7 +79,7 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
     def usage_digest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
         settings = project.settings
         try:
-            channel = project.slack()
+            channel = project.slack(context.run_id)
         except ValueError as error:
             raise dg.Failure(str(error), allow_retries=False) from None
         latest = latest_digest_date(settings.now(), settings.zone)
@@ -212,10 +213,11 @@ def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, wa
         message, replies = blocks.digest_payloads(
             content.digest, content.table, settings.env, users, settings.slack_files
         )
-        ledger.prepare(connection, key, "slack", message, as_of, replies)
+        ledger.prepare(connection, key, "slack", {**message, "run_id": run_id}, as_of, replies)
         ledger.record_crossings(
             connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in content.verdicts]
         )
+        known_rules.remember(connection, settings.env, figures.rules, as_of, key)
         withdrawn = [_key_columns(settings.env, each) for each in content.withdrawn]
         ledger.withdraw_crossings(connection, withdrawn, key)
 
@@ -259,4 +261,6 @@ def done(delivery: Delivery) -> str:
         return f"sent {at} ({delivery.permalink or delivery.receipt})"
     if delivery.state is State.PREVIEWED:
         return f"previewed {at}: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send"
+    if delivery.state is State.GIVEN_UP:
+        return f"given up {at}: `headroom deliveries resend` still sends it"
     return f"{delivery.state} since {delivery.attempted_at or delivery.created_at}"

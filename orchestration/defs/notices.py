@@ -17,8 +17,9 @@ from orchestration.channels.slack import blocks
 from orchestration.defs.digest import STALE, crossing_row, deliver_waiting, done, freeze, known_owners
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.ledger import restored
+from orchestration.ledger import rules as known_rules
 from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
-from orchestration.messages import critical, crossings, invoices, monthly, overdue, weekly
+from orchestration.messages import critical, crossings, invoices, monthly, overdue, rules, weekly
 from orchestration.messages.message import Message
 from orchestration.warehouse import published_copy, queries
 
@@ -64,7 +65,10 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
             return "the first digest comes first"
         announced = ledger.announced(connection, settings.env)
         on = as_of.astimezone(settings.zone).date()
-        news, verdicts = crossings.judge(rows, announced, on, settings.zone, before)
+        known = known_rules.known(connection, settings.env)
+        news, verdicts = rules.judge(rows, announced, on, settings.zone, before, known)
+        # which rules changed is the digest's to say, and so are the verdicts that follow from it
+        verdicts = [verdict for verdict in verdicts if verdict.outcome is not crossings.Outcome.RULE_CHANGED]
         if not news:
             return "no hard quota was crossed since the last digest"
         notice = critical.critical_message(news, as_of, settings.zone, settings.crm_url)

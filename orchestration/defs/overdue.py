@@ -9,7 +9,7 @@ import dagster as dg
 
 from orchestration.defs.digest import stale_key
 from orchestration.ledger.ledger import Ledger
-from orchestration.ledger.outbox import DONE
+from orchestration.ledger.outbox import DONE, OVER
 from orchestration.messages import overdue
 from orchestration.messages.digest import digest_key
 from orchestration.messages.overdue import Obstacle, Overdue, obstacle
@@ -53,11 +53,11 @@ def _hourly(instance: dg.DagsterInstance, now: datetime) -> Overdue | None:
 
 
 def digest_is_late(settings: Settings, ledger: Ledger, instance: dg.DagsterInstance, now: datetime) -> Overdue | None:
-    """The latest digest, where it is neither sent nor announced as waiting for fresh data an hour after 8am."""
+    """The latest digest, an hour after 8am: not sent, not given up, and not announced as waiting for fresh data."""
     on = latest_digest_date(now, settings.zone)
     due = digest_due_at(on, settings.zone)
     delivery = ledger.delivery(digest_key(settings.env, on.isoformat()))
-    if now - due < DIGEST_WITHIN or (delivery and delivery.state in DONE):
+    if now - due < DIGEST_WITHIN or (delivery and delivery.state in (*DONE, *OVER)):
         return None
     if delivery:
         return overdue.digest(on, True, delivery.error or "`headroom deliveries` says why")

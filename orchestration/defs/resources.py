@@ -54,12 +54,12 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     def ledger(self) -> Ledger:
         return Ledger(self.settings.ledger_url)
 
-    def slack(self) -> Channel:
-        """Slack where a token is set, else a preview.
+    def slack(self, run_id: str = "") -> Channel:
+        """Slack where a token is set, else a preview. `run_id` is the run that sends.
 
         :raises ValueError: a token without a channel.
         """
-        return channel.configured(self.settings) or PreviewChannel("Slack")
+        return channel.configured(self.settings, run_id) or PreviewChannel("Slack")
 
 
 @contextmanager

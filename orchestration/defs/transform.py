@@ -21,7 +21,7 @@ from orchestration.warehouse import seeds
 from orchestration.warehouse.dbt import NodeResult
 
 FIGURES = {
-    "utilization_mtd": ("accounts", "accounts_over_80_pct", "accounts_without_quota"),
+    "utilization_mtd": ("accounts", "accounts_at_threshold", "accounts_without_quota"),
     "events_rejected": ("rejected_lines",),
 }
 """Columns of data_quality that are worth a plot on an asset's page."""

@@ -31,6 +31,8 @@ class State(StrEnum):
     SENT = "sent"
     PREVIEWED = "previewed"
     FAILED = "failed"
+    GIVEN_UP = "given_up"
+    """People decided that it is not sent."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,13 @@ class Delivery:
     """Where the last attempt went; a later one looks there, whatever the configuration says by then."""
     permalink: str | None
     """URL at which people find it; None where the channel has none, or has not said."""
+    resends: int = 0
+    """How often people had it sent once more. See exits.py."""
+
+    @property
+    def mark(self) -> str:
+        """What the channel can find it by: its key, and of one that was sent once more, which of them it is."""
+        return f"{self.key}#{self.resends}" if self.resends else self.key
 
 
 class Ledger:
@@ -145,22 +154,24 @@ class Ledger:
     def waiting(self, channel: str, prefix: str) -> list[str]:
         """Keys of the deliveries under `prefix`, oldest first, that have still to be sent, or replies of theirs have.
 
-        One that was only previewed is not waiting, nor are its replies.
+        One that was only previewed is not waiting, nor are its replies. Nor is one that people gave up.
         """
         table = deliveries.c
         query = sa.select(table.key, table.parent, table.state).where(
-            table.channel == channel, table.key.startswith(prefix, autoescape=True), table.state != State.SENT
+            table.channel == channel,
+            table.key.startswith(prefix, autoescape=True),
+            table.state.not_in([State.SENT, State.GIVEN_UP]),
         )
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
         previewed = {key for key, parent, state in rows if state == State.PREVIEWED and not parent}
         return sorted({parent or key for key, parent, _ in rows} - previewed)
 
-    def parts(self, key: str) -> list[Delivery]:
+    def parts(self, key: str, connection: sa.Connection | None = None) -> list[Delivery]:
         """The replies to the delivery, in the order in which they are sent."""
         query = sa.select(deliveries).where(deliveries.c.parent == key)
-        with self._engine.connect() as connection:
-            found = [_delivery(row) for row in connection.execute(query)]
+        with nullcontext(connection) if connection else self._engine.connect() as reader:
+            found = [_delivery(row) for row in reader.execute(query)]
         return sorted(found, key=lambda part: (len(part.key), part.key))
 
     def prepare(
@@ -208,6 +219,10 @@ class Ledger:
         """Record the outcome of the attempt that `delivery` describes; False if it is no longer the latest."""
         return self._change(delivery, {"state": state, "finished_at": at, "receipt": receipt, "error": error})
 
+    def note_doubt(self, delivery: Delivery, error: str) -> bool:
+        """Record why it is still in doubt; False if the attempt that `delivery` describes is no longer the latest."""
+        return self._change(delivery, {"error": error})
+
     def remember_permalink(self, key: str, permalink: str) -> None:
         with self.transaction() as connection:
             connection.execute(sa.update(deliveries).where(deliveries.c.key == key).values(permalink=permalink))
@@ -217,6 +232,7 @@ class Ledger:
             deliveries.c.key == delivery.key,
             deliveries.c.state == delivery.state,
             deliveries.c.attempts == delivery.attempts,
+            deliveries.c.resends == delivery.resends,
         )
         with self.transaction() as connection:
             return connection.execute(sa.update(deliveries).where(*unchanged).values(**values)).rowcount == 1
@@ -233,7 +249,7 @@ class Ledger:
         """The business day of the oldest digest, ISO 8601; of those before `since` only one that still waits counts."""
         prefix = f"{env}|digest|"
         is_digest = deliveries.c.key.startswith(prefix, autoescape=True) & deliveries.c.parent.is_(None)
-        is_over = deliveries.c.state.in_([State.SENT, State.PREVIEWED])
+        is_over = deliveries.c.state.in_([State.SENT, State.PREVIEWED, State.GIVEN_UP])
         counts = sa.or_(deliveries.c.key >= f"{prefix}{since}", ~is_over)
         with self.reading() as connection:
             oldest = connection.scalar(sa.select(sa.func.min(deliveries.c.key)).where(is_digest, counts))
@@ -283,7 +299,7 @@ class Ledger:
             .add_columns(deliveries.c.state, deliveries.c.finished_at)
             .join(deliveries, table.delivery_key == deliveries.c.key)
             .where(deliveries.c.key.startswith(prefix, autoescape=True), table.outcome == "announced")
-            .where(table.detected_at > since)
+            .where(table.detected_at > since, deliveries.c.state != State.GIVEN_UP)
             .order_by(table.detected_at, table.account_id, table.meter)
         )
         rows = connection.execute(query).all()

@@ -7,9 +7,11 @@
 
     prepared, failed ──preview──> previewed
 
-What is in doubt is looked up at the channel first; only when it is not there, and was old enough before the look that
-no living attempt could still be under way, is it claimed and sent again. Late rather than double. In a ledger that was
-restored from a backup nothing is known to be new: everything is looked up before it is sent.
+What is in doubt is looked up where it went, whatever channel is configured by now. Only when it is not there, and
+was five minutes old before the look, is it claimed and sent again: no attempt lasts as long, and the channel has had
+time to show it. Late rather than double. One that cannot be looked up waits for the channel, or for people
+(`exits.py`). In a ledger that was restored from a backup nothing is known to be new: everything is looked up before
+it is sent.
 """
 
 from collections.abc import Callable
@@ -22,10 +24,13 @@ from orchestration.ledger.ledger import Delivery, Ledger, State
 
 ATTEMPT_LIMIT = timedelta(seconds=60)
 """No attempt lasts longer: it begins within half of it after the claim, and channels give up within the other half."""
-
+DOUBT_WINDOW = timedelta(minutes=5)
+"""So long after an attempt, a delivery that the channel does not show may still be about to appear there."""
 
 DONE = (State.SENT, State.PREVIEWED)
 """After these, replies may follow."""
+OVER = (State.SENT, State.GIVEN_UP)
+"""Of these nothing is sent any more."""
 
 
 class RefusedError(RuntimeError):
@@ -68,7 +73,7 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
     :raises RefusedError, InDoubtError: see Channel.
     """
     delivery = _get(ledger, key)
-    if delivery.state is State.SENT:
+    if delivery.state in OVER:
         return delivery
     if channel.is_preview:
         if delivery.state in (State.PREPARED, State.FAILED):
@@ -76,13 +81,13 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
         return _get(ledger, key)
     if delivery.state is State.SENDING:
         age = _age(delivery, clock)  # before the look: what is under way now may arrive behind its back
-        if (found := channel.find(delivery)) is not None:
+        if (found := _look_up(ledger, delivery, channel)) is not None:
             ledger.finish(delivery, State.SENT, clock(), found, error=None)
             return _get(ledger, key)
-        if age < ATTEMPT_LIMIT:
+        if age < DOUBT_WINDOW:
             raise InDoubtError(
-                f"{key}: an attempt {age.total_seconds():.0f} s ago has no known outcome, and {channel.name} does"
-                " not show it yet. Run again in a minute, and Headroom looks it up once more"
+                f"{key}: an attempt {age.total_seconds():.0f} s ago had no answer, and {channel.name} does not show it"
+                f" yet. Run again in {_minutes(DOUBT_WINDOW - age)}: the run looks it up once more"
             )
     try:
         address = channel.address(delivery, _get(ledger, delivery.parent) if delivery.parent else None)
@@ -105,6 +110,9 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
     except RefusedError as error:
         ledger.finish(claimed, State.FAILED, clock(), receipt=None, error=str(error))
         raise
+    except InDoubtError as error:
+        ledger.note_doubt(claimed, str(error))
+        raise
     ledger.finish(claimed, State.SENT, clock(), receipt, error=None)
     return _get(ledger, key)
 
@@ -121,6 +129,20 @@ def deliver_parts(ledger: Ledger, key: str, channel: Channel, clock: Callable[[]
         if state not in DONE:  # another process has it
             return
         state = deliver(ledger, part.key, channel, clock).state
+
+
+def _look_up(ledger: Ledger, delivery: Delivery, channel: Channel) -> str | None:
+    """What `Channel.find` says; why it could not say is recorded, for people who have to decide then."""
+    try:
+        return channel.find(delivery)
+    except (RefusedError, InDoubtError) as error:
+        ledger.note_doubt(delivery, str(error))
+        raise
+
+
+def _minutes(left: timedelta) -> str:
+    minutes = max(-(-left // timedelta(minutes=1)), 1)
+    return "a minute" if minutes == 1 else f"{minutes} minutes"
 
 
 def _age(delivery: Delivery, clock: Callable[[], datetime]) -> timedelta:

@@ -88,6 +88,19 @@ deliveries = sa.Table(
     sa.Column("parent", Text),
     sa.Column("address", Text),
     sa.Column("permalink", Text),
+    sa.Column("resends", sa.Integer, nullable=False, server_default="0"),
+)
+
+delivery_decisions = sa.Table(
+    "delivery_decisions",
+    metadata,
+    sa.Column("key", Text, sa.ForeignKey("deliveries.key"), primary_key=True),
+    sa.Column("number", sa.Integer, primary_key=True),
+    sa.Column("decision", sa.String(16), nullable=False),
+    sa.Column("note", Text, nullable=False),
+    sa.Column("decided_at", UtcDateTime, nullable=False),
+    sa.Column("state_before", sa.String(16), nullable=False),
+    sa.Column("receipt_before", Text),
 )
 
 channel_users = sa.Table(
@@ -113,6 +126,16 @@ announced_crossings = sa.Table(
     sa.Column("outcome", sa.String(16), nullable=False),
     sa.Column("delivery_key", Text, sa.ForeignKey("deliveries.key"), nullable=False),
     sa.Column("withdrawn_by", Text),
+)
+
+digest_rules = sa.Table(
+    "digest_rules",
+    metadata,
+    sa.Column("env", Text, primary_key=True),
+    sa.Column("rule", Text, primary_key=True),
+    sa.Column("terms", Text, nullable=False),
+    sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("delivery_key", Text, sa.ForeignKey("deliveries.key"), nullable=False),
 )
 
 meter_reports = sa.Table(

@@ -31,6 +31,8 @@ class Outcome(StrEnum):
     """A higher threshold of the same account has its verdict: announced now in its place, or before."""
     BACKFILL = "backfill"
     """It happened before the first digest's day or in a period long closed: recorded, no news."""
+    RULE_CHANGED = "rule_changed"
+    """It happened before the last digest, which did not have this threshold: recorded, no news. See rules.py."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ def judge(
         decided[key[:4]] = max(_height(key), decided.get(key[:4], 0))
     news: dict[tuple[str, str, datetime], Mapping[str, Any]] = {}
     verdicts = []
-    for row in sorted(crossings, key=lambda row: -_height(_key(row))):
-        key = _key(row)
+    for row in sorted(crossings, key=lambda row: -_height(crossing_key(row))):
+        key = crossing_key(row)
         if key in announced:
             continue
         is_superseded = key[:3] in news or _height(key) < decided.get(key[:4], 0)
@@ -104,7 +106,7 @@ def withdrawn(
     `crossings` are those that judge was given; `accounts` have period_start, quota and used of the accounts' running
     periods. A crossing of another quota than the one in force was true in its time, and so is one of a closed period.
     """
-    stand = {_key(row) for row in crossings}
+    stand = {crossing_key(row) for row in crossings}
     used = {(row["account_id"], row["meter"], row["period_start"], row["quota"]): row["used"] for row in accounts}
     return sorted(key for key in told if key not in stand and key[:4] in used and 100 * used[key[:4]] < _height(key))
 
@@ -127,7 +129,8 @@ def table(utilization: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     return [{name: row[name] for name in TABLE} for row in utilization if not (row["is_internal"] or row["is_test"])]
 
 
-def _key(row: Mapping[str, Any]) -> CrossingKey:
+def crossing_key(row: Mapping[str, Any]) -> CrossingKey:
+    """What the crossing is announced by."""
     return (row["account_id"], row["meter"], row["period_start"], row["quota"], row["threshold"])
 
 

@@ -12,8 +12,19 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestration.ledger import rules as known_rules
 from orchestration.ledger.ledger import Delivery, Ledger, State
-from orchestration.messages import account_wording, charts, critical, crossings, email_draft, footer, mailto, wording
+from orchestration.messages import (
+    account_wording,
+    charts,
+    critical,
+    crossings,
+    email_draft,
+    footer,
+    mailto,
+    rules,
+    wording,
+)
 from orchestration.settings import Settings
 from orchestration.usage import units
 from orchestration.usage.standing import Standing
@@ -34,6 +45,8 @@ class Figures:
     before: datetime | None
     standing: Standing | None
     """How far what was counted is at Stripe; None: nothing was ever sent there."""
+    rules: Mapping[str, str]
+    """Terms by rule: see rules.py."""
 
 
 @dataclass(frozen=True)
@@ -80,6 +93,7 @@ class Preview:
             State.SENT: f"Sent {at}.",
             State.PREVIEWED: f"Decided {at}, not sent: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send.",
             State.FAILED: f"Decided, not sent: {self.delivery.error}",
+            State.GIVEN_UP: f"Decided, given up {at}: it is not sent.",
         }
         return sentences[self.delivery.state]
 
@@ -108,6 +122,7 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
             utilization=published_copy.query(published, queries.UTILIZATION),
             before=before,
             standing=standing,
+            rules=rules.read(published),
         )
 
 
@@ -129,12 +144,15 @@ def compose_digest(
 
     In a transaction: it is the ledger that tells which crossings are news.
     """
-    former = ledger.verdicts(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
+    key = digest_key(settings.env, on.isoformat())
+    former = ledger.verdicts(connection, settings.env, but=key)
+    known = known_rules.known(connection, settings.env)
     accounts = {"accounts": sorted({account for account, *_ in former})}
     used = published_copy.query(settings.published, queries.USED_BY, accounts)
     withdrawn = crossings.withdrawn(former, figures.crossings, used)
     announced = former.keys() - withdrawn
-    news, verdicts = crossings.judge(figures.crossings, announced, on, settings.zone, figures.before)
+    silenced = known_rules.silenced(connection, key)
+    news, verdicts = rules.judge(figures.crossings, announced, on, settings.zone, figures.before, known, silenced)
     digest = wording.digest_content(
         news,
         figures.accounts,
@@ -152,6 +170,8 @@ def compose_digest(
     if line := footer.parity(figures.standing, settings.zone):
         digest["footer"].append(line)
     if line := wording.withdrawal(announced_then, used):
+        digest["footer"].insert(0, line)
+    if line := rules.line(known, figures.rules, verdicts):
         digest["footer"].insert(0, line)
     before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
     digest["alerted"] = critical.alerted(figures.crossings, before, settings.zone)

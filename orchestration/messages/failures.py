@@ -6,6 +6,7 @@ from datetime import date, datetime
 from zoneinfo import ZoneInfo
 
 from orchestration.messages.message import Line, Message, Section
+from orchestration.messages.undelivered import EXITS
 from orchestration.usage.formatting import counted
 
 DEFAULT_AUDIENCE = "data"
@@ -44,31 +45,33 @@ def alert(failure: Failure, audiences: Iterable[str]) -> Message:
 
 
 def audience(owners: Iterable[str], audiences: Iterable[str]) -> str:
-    """The audience that goes by the name of an owning team; without one, the data team."""
+    """The data team, unless all that failed belongs to other teams that have a channel: then the first of them."""
     teams, known = {owner.removeprefix("team:") for owner in owners}, set(audiences)
-    return min(teams & known, default=DEFAULT_AUDIENCE)
+    return DEFAULT_AUDIENCE if DEFAULT_AUDIENCE in teams else min(teams & known, default=DEFAULT_AUDIENCE)
 
 
 def morning(
     failing: Mapping[str, datetime],
-    waiting: int,
+    waiting: Sequence[str],
     on: date,
     now: datetime,
     zone: ZoneInfo,
     overdue: Sequence[str] = (),
 ) -> Message:
-    """The daily line: jobs that failed and have not succeeded since, by when their newest run failed, and what is
-    overdue.
+    """The daily line: jobs that failed and have not succeeded since, by when their newest run failed, what is overdue,
+    and `waiting`, a sentence for each message that is not sent yet, with what people can do about it.
     """
     at = now.astimezone(zone)
     jobs = ", ".join(f"{job} (last {since.astimezone(zone):%d %b %H:%M})" for job, since in sorted(failing.items()))
     lines = [*([f"Still failing: {jobs}."] if jobs else []), *overdue]
     headline = " ".join(lines) or "All jobs have recovered."
     if waiting:
-        headline += f" {counted(waiting, 'message')} not sent yet: run `headroom deliveries`."
+        headline += f" {counted(len(waiting), 'message')} not sent yet: run `headroom deliveries`."
     return Message(
         key=f"failing|{on}",
         audience=DEFAULT_AUDIENCE,
         title=f"Runs · {at:%a %d %b %H:%M %Z}",
         headline=headline,
+        sections=[Section("Not sent yet", [Line(sentence) for sentence in waiting])] if waiting else [],
+        footer=[EXITS] if waiting else [],
     )

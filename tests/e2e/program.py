@@ -125,11 +125,11 @@ class Program:
         with closing(sqlite3.connect(self.data / "ledger.sqlite")) as connection, connection:
             return connection.execute(query, parameters).fetchall()
 
-    def let_a_minute_pass(self) -> None:
-        """Attempts under way become so old that no living process can still be at them."""
+    def let_the_doubt_end(self) -> None:
+        """Attempts under way become so old that what Slack does not show did not arrive."""
         if not (self.data / "ledger.sqlite").exists():
             return  # there were none
-        past = datetime.now(UTC) - timedelta(minutes=2)
+        past = datetime.now(UTC) - timedelta(minutes=10)
         self.ledger("update deliveries set attempted_at = ? where state = 'sending'", f"{past:%Y-%m-%d %H:%M:%S.%f}")
 
     def files(self) -> Iterator[Path]:

@@ -72,7 +72,7 @@ def test_figures_reports_and_messages_are_the_same_when_runs_were_killed(program
     for share in shares:
         while not is_killed(program, effort * share):
             effort *= 0.8
-    program.let_a_minute_pass()  # an attempt that was killed is looked up, and made again when it is old
+    program.let_the_doubt_end()  # an attempt that was killed is looked up, and made again when it is old
     program.run("run")
 
     assert outcome(program, slack) == calm

@@ -111,7 +111,7 @@ QUALITY = {
     "data_through": datetime(2026, 11, 20, 6, 58, tzinfo=UTC),
     "hours_since_call": 0,
     "complete_pct": Decimal("99.989999"),
-    "accounts_over_80_pct": 12,
+    "accounts_at_threshold": 12,
     "rejected_lines": 1_204,
     "accounts_without_quota": 0,
     "accounts_blocked_with_usage": 0,

@@ -4,12 +4,12 @@ with utilization as (
 ),
 
 -- Of any meter: what the digest announces is not of calls alone.
-near_cap as (
+at_threshold as (
     select
         count(distinct account_id) as account_count,
         count(distinct case when is_owner_missing then account_id end) as ownerless_count
     from {{ ref('utilization_mtd') }}
-    where pct_of_cap >= 80
+    where is_at_threshold
 ),
 
 arrivals as (
@@ -76,7 +76,7 @@ final as (
         {{ hours_between('max(utilization.last_call_at)', utc_literal(as_of())) }} as hours_since_call,
         {{ hours_between('max(arrivals.last_arrived_at)', utc_literal(as_of())) }} as hours_since_arrival,
         cast(count(utilization.account_id) as bigint) as accounts, -- noqa: RF04
-        cast(max(near_cap.account_count) as bigint) as accounts_over_80_pct,
+        cast(max(at_threshold.account_count) as bigint) as accounts_at_threshold,
         cast(count(case when utilization.quota_state = 'unknown' and utilization.used_mtd > 0 then 1 end) as bigint)
             as accounts_without_quota,
         cast(count(case when utilization.quota_state = 'blocked' and utilization.used_mtd > 0 then 1 end) as bigint)
@@ -84,7 +84,7 @@ final as (
         cast(
             count(case when utilization.stripe_customer_id is null and utilization.used_mtd > 0 then 1 end) as bigint
         ) as accounts_without_customer,
-        cast(max(near_cap.ownerless_count) as bigint) as accounts_without_owner,
+        cast(max(at_threshold.ownerless_count) as bigint) as accounts_without_owner,
         cast(count(case when utilization.ci95_pct > 0 then 1 end) as bigint) as accounts_sampled,
         cast(max(unmapped.subject_count) as bigint) as subjects_unmapped,
         cast(max(rejected.line_count) as bigint) as rejected_lines,
@@ -103,7 +103,7 @@ final as (
     cross join others
     cross join lines
     cross join arrivals
-    cross join near_cap
+    cross join at_threshold
     cross join ahead
     cross join furthest
     left join utilization on true

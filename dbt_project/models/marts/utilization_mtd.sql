@@ -59,6 +59,7 @@ final as (
         standings.hits_cap_on,
         standings.hits_cap_in_period,
         standings.highest_threshold,
+        standings.is_at_threshold,
         standings.last_crossed_at,
         standings.severity as severity,
         overage.overage_units,

@@ -6,6 +6,7 @@ Slack says clearly counts as a refusal; whatever else comes back, or nothing, le
 """
 
 import base64
+import json
 import re
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
@@ -96,6 +97,7 @@ class SlackChannel:
 
     `channels` are channel ids by audience. If any are `allowed`, no other is posted to; a channel that is shared with
     another company is posted to only if it is among `shared`. `base_url` is another address of the API, for tests.
+    `run_id` is the run that sends: "this run" in a message leads to it, also where another run has decided the message.
     """
 
     name = "Slack"
@@ -108,11 +110,12 @@ class SlackChannel:
         base_url: str | None = None,
         allowed: Collection[str] = (),
         shared: Collection[str] = (),
+        run_id: str = "",
     ) -> None:
         """:raises ValueError: the token cannot be sent, and would be shown by the error of whoever tried."""
         if not re.fullmatch("[!-~]+", token.strip()):
             raise ValueError("SLACK_BOT_TOKEN contains spaces, line breaks or other signs that no token has")
-        self._channels, self._allowed, self._shared = channels, allowed, shared
+        self._channels, self._allowed, self._shared, self._run_id = channels, allowed, shared, run_id
         address = (base_url or WebClient.BASE_URL).rstrip("/") + "/"
         # The default handlers repeat a post whose answer was lost, which posts twice.
         self._client = WebClient(
@@ -142,13 +145,13 @@ class SlackChannel:
                 uploaded = self._uploads.files_upload_v2(
                     channel=channel,
                     thread_ts=parent_ts,
-                    filename=file["name"],
+                    filename=_file_name(delivery),
                     title=file["title"],
                     alt_txt=file.get("alt_text"),
                     content=base64.b64decode(file["base64"]) if "base64" in file else file["content"],
                 )
                 return f"{channel}/{uploaded['files'][0]['id']}"
-            message = delivery.payload["message"]
+            message = _of_run(delivery.payload, self._run_id)
             answer = self._client.chat_postMessage(
                 channel=channel,
                 thread_ts=parent_ts or None,
@@ -157,7 +160,7 @@ class SlackChannel:
                 mrkdwn=False,
                 unfurl_links=False,
                 unfurl_media=False,
-                metadata={"event_type": EVENT_TYPE, "event_payload": {"key": delivery.key}},
+                metadata={"event_type": EVENT_TYPE, "event_payload": {"key": delivery.mark}},
             )
             return f"{channel}/{answer['ts']}"
 
@@ -270,8 +273,8 @@ class SlackChannel:
             raise otherwise(f"no usable answer from Slack ({type(error).__name__}): {doubt}") from None
 
 
-def configured(config: Settings) -> SlackChannel | None:
-    """Slack as the environment configures it; None without a token.
+def configured(config: Settings, run_id: str = "") -> SlackChannel | None:
+    """Slack as the environment configures it, for the run that sends; None without a token.
 
     :raises ValueError: a token without a channel, or one that cannot be sent.
     """
@@ -285,6 +288,7 @@ def configured(config: Settings) -> SlackChannel | None:
         config.slack_api_url,
         allowed=config.slack_allowed_channels,
         shared=config.slack_shared_channels,
+        run_id=run_id,
     )
 
 
@@ -296,11 +300,37 @@ def is_shared(channel: Mapping[str, Any]) -> bool:
 
 def _is_of(message: Mapping[str, Any], delivery: Delivery) -> bool:
     """Whether the message is that delivery: a file by its name, for an upload has no metadata."""
-    if file := delivery.payload.get("file"):
-        return file["name"] in [shown.get("name") for shown in message.get("files", ())]
+    if delivery.payload.get("file"):
+        return _file_name(delivery) in [shown.get("name") for shown in message.get("files", ())]
     metadata = message.get("metadata") or {}
     key = (metadata.get("event_payload") or {}).get("key")
-    return metadata.get("event_type") == EVENT_TYPE and key == delivery.key
+    return metadata.get("event_type") == EVENT_TYPE and key == delivery.mark
+
+
+def _file_name(delivery: Delivery) -> str:
+    """The file's name, which is its mark. One that is sent once more must not be taken for the one before."""
+    name = str(delivery.payload["file"]["name"])
+    stem, dot, suffix = name.rpartition(".")
+    return f"{stem}-{delivery.resends + 1}{dot}{suffix}" if delivery.resends else name
+
+
+def receipt_of(link: str) -> str | None:
+    """The receipt of the message at that address, as Slack's "Copy link" gives it; None where it is not one.
+
+    https://example.slack.com/archives/C0DIGEST/p1732089600123456 is C0DIGEST/1732089600.123456.
+    """
+    found = re.fullmatch(r"https://[\w.-]+/archives/([A-Z0-9]+)/p(\d{7,})(\d{6})(\?.*)?", link.strip())
+    return f"{found[1]}/{found[2]}.{found[3]}" if found else None
+
+
+def _of_run(payload: Mapping[str, Any], run_id: str) -> dict[str, Any]:
+    """The message, its links to the run that decided it leading to the one that sends it. Nothing else is another."""
+    message: dict[str, Any] = payload["message"]
+    decided = payload.get("run_id")
+    if not (decided and run_id):
+        return message
+    changed: dict[str, Any] = json.loads(json.dumps(message).replace(f"/runs/{decided}", f"/runs/{run_id}"))
+    return changed
 
 
 def _escaped(text: str) -> str:

@@ -98,6 +98,11 @@ class Installation:
         with duckdb.connect(str(Project().settings.published)) as connection:
             connection.execute(change, {"used": used, "account": account})
 
+    def change(self, statement: str) -> None:
+        """A statement on the marts as they are now."""
+        with duckdb.connect(str(Project().settings.published)) as connection:
+            connection.execute(statement)
+
     def materialize(self, *days: str) -> dg.ExecuteInProcessResult:
         """Of one day, as the button does, or of a range, as a backfill in one run does; today's where none is given."""
         settings = Project().settings

@@ -88,6 +88,7 @@ def test_alert_reads_as_it_is_within_slacks_limits(slack: FakeSlack, instance: d
     assert "fetch: &lt;!channel&gt; *b* xxx" in message["text"]
     assert len(message["text"]) < 400
     assert message_text(message).splitlines()[2].startswith("• fetch: <!channel> *b* xxx")
+    assert str(message["blocks"]).count("*b*") == 1
     assert message["channel"] == slack.channel
 
 

@@ -106,8 +106,8 @@ def test_waiting_digest_is_tried_again_more_and_more_rarely(data: Path, monkeypa
         ledger.prepare(connection, key, "slack", {}, NOW, [{}])
         ledger.prepare(connection, "local|run_failure|1", "slack", {}, NOW)
 
-    assert retried(4, monkeypatch) == []
-    keys = [retried(minutes, monkeypatch) for minutes in (5, 9, 10, 19, 20, 39, 40, 79, 80)]
+    assert retried(2, monkeypatch) == []
+    keys = [retried(minutes, monkeypatch) for minutes in (5, 7, 10, 15, 20, 35, 40, 75, 80)]
     assert keys == [[(f"{key}|{n}", "2026-11-20")] for n in (1, 1, 2, 2, 3, 3, 4, 4, 5)]
 
 
@@ -184,7 +184,7 @@ def test_unsent_usage_is_tried_again_within_minutes(data: Path, monkeypatch: pyt
     monkeypatch.setenv("STRIPE_API_KEY", "sk_test_x")
     assert usage_retries(5, monkeypatch) is None, "nothing is published"
     publish_quality(data, hours_since_call=0)
-    keys = [usage_retries(minutes, monkeypatch) for minutes in (4, 5, 9, 10, 20, 40, 59)]
+    keys = [usage_retries(minutes, monkeypatch) for minutes in (2, 5, 7, 10, 20, 40, 59)]
     assert keys == [None, *(f"usage|2026-11-20T10:00:00+00:00|{n}" for n in (1, 1, 2, 3, 4, 4))]
 
     ledger = meter_ledger(Project().settings)

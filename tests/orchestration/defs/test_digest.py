@@ -1,17 +1,22 @@
 """The digest under everything that people press and that goes wrong; what counts is what arrived in the channel."""
 
+import shutil
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import dagster as dg
 import pytest
+from typer.testing import CliRunner
 
+from orchestration.channels.slack.blocks import digest_payloads
+from orchestration.cli.main import app
 from orchestration.defs import digest
 from orchestration.defs.automation import build_schedules
 from orchestration.defs.resources import Project
 from orchestration.ledger.ledger import State
+from orchestration.messages.digest import preview_digest
 from orchestration.usage.periods import calendar_month
 from tests.fakes.slack import LOST_AFTER, LOST_BEFORE, FakeSlack, Fault, rate_limited, refused
 from tests.orchestration.defs.installation import Installation, announced, built_marts, metadata, outcome
@@ -288,6 +293,71 @@ def test_correction_is_reported_once_and_a_second_crossing_is_news_again(install
     line = "Usage was corrected, below what was announced: acme (60 %)"
     assert [line in str(message["blocks"]) for message in installation.slack.messages] == [False, True, False, False]
     assert set(installation.slack.counts().values()) == {1}
+
+
+# Rules that change
+
+
+def test_new_threshold_is_recorded_and_does_not_flood_the_digest(installation: Installation) -> None:
+    installation.publish("acme")
+    installation.change("update thresholds set threshold_pct = 90 where threshold_pct = 80")
+    installation.change("update threshold_crossings set threshold = '90%'")
+    installation.materialize()
+
+    installation.at("2024-11-21T08:00:00+00:00")
+    installation.publish("beta", "gamma")  # both at 80 %, which is a threshold from now on
+    monday = "timestamp '2024-11-18 09:00:00'"
+    installation.change(f"update threshold_crossings set crossed_at = {monday} where account_id = 'beta'")
+    for _ in range(2):
+        installation.materialize()
+    installation.at("2024-11-22T08:00:00+00:00")
+    installation.publish("beta", "gamma")
+    installation.materialize()
+
+    assert list(announced(installation).values()) == [["acme"], ["gamma"], []]
+    assert outcomes_by_account(installation) == {"acme": "announced", "beta": "rule_changed", "gamma": "announced"}
+    said = "Rules changed: 80 % (new), 90 % (gone). 1 account that had crossed before is not announced."
+    assert [said in str(message["blocks"]) for message in installation.slack.messages] == [False, True, False]
+
+
+def test_redrawn_digest_keeps_what_a_changed_rule_silenced(installation: Installation) -> None:
+    installation.publish()
+    installation.change("delete from thresholds where threshold_pct = 80")
+    installation.materialize()
+    installation.at("2024-11-21T08:00:00+00:00")
+    installation.publish("beta", crossed_at=datetime(2024, 11, 18, tzinfo=UTC))
+    installation.materialize()
+
+    settings = Project().settings
+    shown = preview_digest(settings, date(2024, 11, 21), "slack", digest_payloads, None, print, redraw=True)
+
+    assert shown.payload["digest"]["items"] == []
+
+
+def test_plan_shows_what_the_files_would_change_and_changes_nothing(installation: Installation, marts: Path) -> None:
+    installation.publish("acme")
+    installation.change("update thresholds set threshold_pct = 90 where threshold_pct = 80")
+    installation.change("update threshold_crossings set threshold = '90%'")
+    installation.materialize()
+    shutil.copy(marts.with_name("warehouse.duckdb"), installation.data)
+    (installation.data / "lake").symlink_to(marts.with_name("lake"))
+    files = {path.name: path.stat().st_size for path in installation.data.iterdir()}
+
+    shown = CliRunner().invoke(app, ["rules", "plan"])
+
+    assert shown.exit_code == 0, shown.output
+    for line in (
+        "thresholds.csv: 80 % (new)",
+        "thresholds.csv: 90 % (gone)",
+        "Announced by the next digest because of it (0)",
+        "Recorded without an announcement, because they crossed before the last digest (3)",
+        "acme: crossed 80 % on Wed 20 Nov 05:00 UTC",
+        "Nothing was published, recorded or sent.",
+    ):
+        assert line in shown.output
+    after = {path.name: path.stat().st_size for path in installation.data.iterdir()}
+    assert files.items() <= after.items()
+    assert set(after) - set(files) <= {"dbt", "warehouse.lock"}
 
 
 def outcomes_by_account(installation: Installation) -> dict[str, str]:

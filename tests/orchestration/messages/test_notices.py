@@ -235,6 +235,12 @@ def test_alert_has_one_key_until_the_job_succeeds_again() -> None:
     ]
 
 
+def test_alert_says_its_sentence_once() -> None:
+    message = failures.alert(make_failure(reasons={"models": "1 test failed"}), ())
+
+    assert str([message.headline, *text(message).values()]).count("1 test failed") == 1
+
+
 def test_alert_names_the_first_steps_and_their_reasons() -> None:
     reasons = {"models": "1 test failed", "b": "x", "c": "y", "d": "z", "e": "z"}
     message = failures.alert(make_failure(reasons=reasons), ())
@@ -247,7 +253,13 @@ def test_alert_names_the_first_steps_and_their_reasons() -> None:
 
 @pytest.mark.parametrize(
     ("owners", "audience"),
-    [([], "data"), (["team:data"], "data"), (["team:cs", "team:cs"], "cs"), (["dana@example.com", "team:x"], "data")],
+    [
+        ([], "data"),
+        (["team:data"], "data"),
+        (["team:cs", "team:cs"], "cs"),
+        (["team:cs", "team:data"], "data"),
+        (["dana@example.com", "team:x"], "data"),
+    ],
 )
 def test_alert_goes_to_the_owning_team(owners: list[str], audience: str) -> None:
     assert failures.alert(make_failure(owners=owners), ("sales", "cs", "data")).audience == audience
@@ -255,11 +267,15 @@ def test_alert_goes_to_the_owning_team(owners: list[str], audience: str) -> None
 
 def test_morning_says_what_is_still_failing_or_that_nothing_is() -> None:
     on, now = date(2026, 11, 20), datetime(2026, 11, 20, 8, 30, tzinfo=UTC)
-    quiet = failures.morning({}, 0, on, now, UTC_ZONE)
-    failing = failures.morning({"hourly_job": now, "daily_job": now - timedelta(minutes=29)}, 2, on, now, UTC_ZONE)
+    quiet = failures.morning({}, [], on, now, UTC_ZONE)
+    jobs = {"hourly_job": now, "daily_job": now - timedelta(minutes=29)}
+    failing = failures.morning(jobs, ["a waits", "b waits"], on, now, UTC_ZONE)
 
     assert (quiet.key, quiet.audience, quiet.headline) == ("failing|2026-11-20", "data", "All jobs have recovered.")
     assert failing.headline == (
         "Still failing: daily_job (last 20 Nov 08:01), hourly_job (last 20 Nov 08:30)."
         " 2 messages not sent yet: run `headroom deliveries`."
     )
+    assert text(failing) == {"Not sent yet": ["a waits", "b waits"]}
+    assert "`headroom deliveries resend KEY`" in failing.footer[0]
+    assert (text(quiet), quiet.footer) == ({}, [])

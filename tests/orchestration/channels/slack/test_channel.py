@@ -13,7 +13,7 @@ from orchestration.channels.slack.channel import SlackChannel
 from orchestration.channels.slack.chart import picture
 from orchestration.channels.slack.files import chart_file
 from orchestration.ledger.ledger import Delivery, Ledger, State
-from orchestration.ledger.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
+from orchestration.ledger.outbox import ATTEMPT_LIMIT, DOUBT_WINDOW, InDoubtError, RefusedError, deliver, deliver_parts
 from tests.fakes.slack import (
     CUT_OFF_AFTER,
     ERROR_AFTER,
@@ -62,8 +62,8 @@ class Desk:
         assert delivery
         return delivery.state
 
-    def wait_a_minute(self) -> None:
-        self.now += ATTEMPT_LIMIT
+    def wait_for_the_doubt_to_end(self) -> None:
+        self.now += DOUBT_WINDOW
 
 
 @pytest.fixture
@@ -96,6 +96,27 @@ def test_message_is_posted_once_with_metadata_and_a_text_for_notifications(desk:
     assert arguments["unfurl_links"] is arguments["unfurl_media"] is arguments["mrkdwn"] is False
 
 
+def test_link_to_this_run_leads_to_the_run_that_sends(desk: Desk) -> None:
+    address = "https://dagster.example.com/runs/"
+    decided, sends = "3e1c1f7e-0d57-4d35-9f4b-0f6e7b0c5d11", "a81b2c9d-77f0-4f0e-8a53-5f5a4c3b2a10"
+    payload = {"run_id": decided, "message": {"text": "1 account", "blocks": [make_link(f"{address}{decided}")]}}
+    with desk.ledger.transaction() as connection:
+        desk.ledger.prepare(connection, "linked", "slack", payload, NOW)
+    desk.channel = SlackChannel(TOKEN, {"sales": desk.slack.channel}, desk.slack.url, run_id=sends)
+
+    desk.deliver("linked")
+
+    [message] = desk.slack.messages
+    assert message["blocks"] == [make_link(f"{address}{sends}")]
+    stored = desk.ledger.delivery("linked")
+    assert stored
+    assert stored.payload == payload  # as it was decided
+
+
+def make_link(url: str) -> dict[str, Any]:
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": f"<{url}|this run>"}]}
+
+
 @pytest.mark.parametrize("fault", [LOST_AFTER, ERROR_AFTER, CUT_OFF_AFTER, GARBLED_AFTER], ids=str)
 def test_message_is_found_again_when_its_answer_was_lost(desk: Desk, fault: Fault) -> None:
     desk.slack.then(fault)
@@ -113,14 +134,14 @@ def test_message_is_found_again_when_its_answer_was_lost(desk: Desk, fault: Faul
 @pytest.mark.parametrize(
     "fault", [LOST_BEFORE, ERROR_BEFORE, PORTAL_BEFORE, refused("internal_error"), refused("fatal_error")], ids=str
 )
-def test_message_is_posted_a_minute_later_when_it_was_lost_on_its_way(desk: Desk, fault: Fault) -> None:
+def test_message_is_posted_five_minutes_later_when_it_was_lost_on_its_way(desk: Desk, fault: Fault) -> None:
     desk.slack.then(fault)
     for _ in range(2):  # at once, and again while the first attempt could still be under way
         with pytest.raises(InDoubtError):
             desk.deliver()
         assert desk.state() is State.SENDING
         assert not desk.slack.messages
-    desk.wait_a_minute()
+    desk.wait_for_the_doubt_to_end()
 
     assert desk.deliver().state is State.SENT
     assert desk.deliver().state is State.SENT
@@ -208,7 +229,7 @@ def test_message_is_not_posted_again_when_the_history_cannot_be_read(desk: Desk)
     desk.slack.then(LOST_AFTER)
     with pytest.raises(InDoubtError):
         desk.deliver()
-    desk.wait_a_minute()
+    desk.wait_for_the_doubt_to_end()
     desk.slack.scopes -= {"channels:history"}
     with pytest.raises(RefusedError, match="channels:history"):
         desk.deliver()
@@ -360,7 +381,7 @@ def test_reply_arrives_once_and_in_order_when_a_request_is_lost(thread: Desk, me
     thread.slack.then(fault, method=method)
     with pytest.raises(InDoubtError):
         thread.deliver_parts()
-    thread.wait_a_minute()
+    thread.wait_for_the_doubt_to_end()
 
     thread.deliver_parts()
 
@@ -437,7 +458,7 @@ def test_message_in_doubt_is_found_in_its_channel_when_the_setting_changed(desk:
     with pytest.raises(InDoubtError):
         desk.deliver()
     desk.channel = SlackChannel(TOKEN, {"sales": "C0NEW"}, desk.slack.url)
-    desk.wait_a_minute()
+    desk.wait_for_the_doubt_to_end()
 
     assert desk.deliver().state is State.SENT
     assert desk.slack.counts() == {KEY: 1}
