@@ -30,8 +30,8 @@ NOT_SAID = {
 BANNED = re.compile(
     r"""(?xi)\b(?:
     anew | whoever | such\ a\ one | stands?\ there | behind\ (?:it|them) | come\ this\ far | told | held\ up
-    | looked\ at | any\ ?more | for\ ever | everybody | cannot\ be\ told | comes?\ close | in\ hand | dealt\ with | taken\ over
-    | (?<!there\ )(?:is|are|was|were)\ no\ (?!longer|more) | nobody\ looks | as\ (?:it|they)\ must\ be
+    | looked\ at | any\ ?more | for\ ever | everybody | cannot\ be\ told | comes?\ close | in\ hand | dealt\ with
+    | taken\ over     | (?<!there\ )(?:is|are|was|were)\ no\ (?!longer|more) | nobody\ looks | as\ (?:it|they)\ must\ be
     )\b"""
 )
 """Phrases of the phrase book (was), and those that docs/contributing.md names."""

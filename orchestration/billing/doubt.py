@@ -55,8 +55,8 @@ def settle_late(
                 seen.append(replace(looked, state=ReportState.HELD, error=words))
             else:
                 words = (
-                    f"Stripe shows {counted(units, 'unit')} for this hour, and {before:,} or {after:,} were"
-                    f" reported; {why[report.identifier]}: correct it by a credit note or on the next invoice"
+                    f"Stripe shows {counted(units, 'unit')} for this hour, and {before:,} or {after:,} reported;"
+                    f" {why[report.identifier]}: correct it by a credit note or the next invoice"
                 )
                 seen.append(replace(looked, state=ReportState.HELD, error=words))
         ledger.save(seen, "state", "finished_at", "error", "stripe_units", "checked_at")

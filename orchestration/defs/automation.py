@@ -107,9 +107,9 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         execution_timezone="UTC",
         default_status=status,
         description=(
-            "Digests, and replies in their threads, that Slack refused or that are in doubt: tried again 5, 10, 20, 40…"
-            " minutes after they were decided. And the whole job, where the digest waits for fresh data, or its run"
-            " failed: with each new figures, until it is decided."
+            "Retries digests and replies in their threads that Slack refused or that are in doubt. Tries 5, 10,"
+            " 20, 40… minutes after they were decided. Also runs the whole job again if the digest waits for fresh"
+            " data or its run failed. It does so with each new figures, until the digest is decided."
         ),
     )
     def waiting_digests_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:

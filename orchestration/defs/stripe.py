@@ -169,9 +169,9 @@ def stripe_parity(
     owners=OWNERS,
     kinds={"stripe"},
     description=(
-        "Reads Stripe's subscription periods and the meter's invoice lines into the ledger: what an invoice has, and"
-        " when it becomes final. Reads all subscriptions once a day, and in each run those whose period just ended."
-        " Reads invoices from the oldest that is not final. Reads prepaid credit once a day.\n\n"
+        "Reads Stripe's subscription periods and the meter's invoice lines into the ledger, with the time when"
+        " each invoice becomes final. Reads all subscriptions once a day, and in each run those whose period just"
+        " ended. Reads invoices from the oldest that is not final. Reads prepaid credit once a day.\n\n"
         "Subscription periods have priority over the accounts' own: the period in which an hour begins bills its"
         " usage.\n\n"
         "If it fails, it saves nothing and the next run reads again; the message says what to do. The key needs"
@@ -216,9 +216,9 @@ def stripe_invoices(context: dg.AssetExecutionContext, project: Project) -> dg.M
     description=(
         "For each customer whose subscription period ended within the last 34 days: whether the invoice has the"
         " counted usage.\n\n"
-        "Compares counts, reports and Stripe's meter twice: soon after the period's end, and within the hour before"
-        " its invoice is final. Differences can still be repaired then. Once the invoice is final, its lines are"
-        " compared by units and amount. If all are equal, the period is certified; later usage opens it again.\n\n"
+        "Compares counts, reports and Stripe's meter twice: soon after the period's end, and within an hour of the"
+        " final invoice. Differences can still be repaired then. Once the invoice is final, its lines are compared"
+        " by units and amount. If all are equal, the period is certified; later usage opens it again.\n\n"
         "Also lists usage that no subscription bills. `headroom stripe statement` prints a customer's certificate."
     ),
 )
