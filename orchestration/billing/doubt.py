@@ -55,7 +55,7 @@ def settle_late(
                 seen.append(replace(looked, state=ReportState.HELD, error=words))
             else:
                 words = (
-                    f"Stripe shows {counted(units, 'unit')} for this hour, and {before:,} or {after:,} reported;"
+                    f"Stripe shows {counted(units, 'unit')} for this hour, and {before:,} or {after:,} reported."
                     f" {why[report.identifier]}: correct it by a credit note or the next invoice"
                 )
                 seen.append(replace(looked, state=ReportState.HELD, error=words))
