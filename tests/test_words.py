@@ -102,7 +102,7 @@ def other() -> str:
     assert [str(text) for text in words.of_module(tmp_path / "module.py", tmp_path)] == [
         "module.py:8: Show what the next run would report.",
         "module.py:4: Report usage to Stripe.",
-        "module.py:9: Stripe refused {} units: repair the key, then run again.",
+        "module.py:9: Stripe refused {n} units: repair the key, then run again.",
     ]
 
 

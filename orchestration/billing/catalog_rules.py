@@ -224,7 +224,7 @@ def _problem(plan: Plan, digits: int, meter: str) -> str:
         return ""
     if plan.meter != meter:
         # of a gauge's catalog, the calls' own says what is to be said of calls
-        return f"usage of {plan.meter} has no meter at Stripe: bill it by hand" if meter == METER else ""
+        return f"usage of {plan.meter} is not reported to Stripe: bill it by hand" if meter == METER else ""
     by_hand = f"bill its overage by hand, use a price of yours on the meter, or let {plan.name} include 0 units"
     if plan.included_units and plan.pricing == "volume" and len(plan.tiers) > 1:
         return (

@@ -59,8 +59,8 @@ def _disk_full(match: re.Match[str], config: Settings) -> str:
 def _denied(match: re.Match[str], config: Settings) -> str:
     path = _path(match, config)
     return (
-        f"this user may not write to {path}, or not read it. Give this user the right, because another user such as root may"
-        " own it. Or set HEADROOM_DATA to a folder of this user"
+        f"this user may not write to {path}, or not read it. Give this user the right, because another user such as"
+        " root may own it. Or set HEADROOM_DATA to a folder of this user"
     )
 
 

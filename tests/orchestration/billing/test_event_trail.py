@@ -101,7 +101,7 @@ def test_events_that_came_after_the_count_are_told(world: EventWorld) -> None:
     world.usage["a1", "cus_a", SEVEN] = 5
     world.publish()
     text = explained(world, "--events")
-    assert "3 events, 7 units, and 6 counted at 2026-11-20 08:05 UTC: +1 since then. The next run counts again." in text
+    assert "3 events, 7 units, but 6 counted at 2026-11-20 08:05 UTC: +1 since then. The next run counts again." in text
 
 
 @pytest.mark.parametrize(("is_billed", "units"), [(False, "0"), (True, "50")])
