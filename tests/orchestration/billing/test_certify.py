@@ -142,7 +142,7 @@ def test_difference_at_stripe_is_named_by_the_hour_and_checked_again(world: Clos
     assert [each.stripe_customer_id for each in result.awaiting] == ["cus_b"]
     assert [each.difference for each in result.open] == ["2026-11-01 10:00 UTC: 5 counted, 4 shown by Stripe"]
     assert "Not certified" in world.certificate().sentence
-    assert "can still be repaired until 2026-12-01 06:00 UTC" in world.certificate().sentence
+    assert "can still repair it until 2026-12-01 06:00 UTC" in world.certificate().sentence
     assert result.reads == 1 + 8 + 1, "a total each, and the hours of the one that differs"
     assert world.certify(at + 2 * HOUR) == CertifyResult(), "too early"
     assert world.certify(END + timedelta(hours=GRACE - 1)).reads == 10, "once more before the invoice is final"
@@ -312,7 +312,7 @@ PLANS = """
 """
 
 
-@pytest.mark.parametrize(("cents", "said"), [("2", ""), ("3", "charges 0.15 USD for 5 units, by the plan's prices")])
+@pytest.mark.parametrize(("cents", "said"), [("2", ""), ("3", "charges 0.15 USD for 5 units, the plan's prices make")])
 def test_amount_is_that_of_the_plans_price(bare: Closing, cents: str, said: str) -> None:
     key = "headroom_pro_api-calls"
     bare.stripe.add_price("api-calls", number="price_pro", unit_amount_decimal=cents, lookup_key=key)

@@ -211,4 +211,4 @@ def test_invoice_that_was_dealt_with_is_no_problem_any_more(world: World) -> Non
     assert "cus_a, 2026-10-01 00:00 to 2026-11-01 00:00 UTC, in_1: settled, billed by II-4 (was: 600" in result.output
     assert found(world) == []
     again = runner.invoke(app, ["stripe", "settle", "in_1", "--note", "x"])
-    assert (again.exit_code, "in_1 has nothing that was held or refused" in again.stderr) == (1, True)
+    assert (again.exit_code, "in_1 has no held or refused usage" in again.stderr) == (1, True)

@@ -207,7 +207,7 @@ def test_doctor_says_so_when_the_ledger_is_of_a_newer_version(data_folder: Path)
     with engine.begin() as connection:
         connection.execute(sa.text("update alembic_version set version_num = '9999'"))
     engine.dispose()
-    assert "is at migration 9999, which a later version of Headroom has made" in examine(1)
+    assert "is at migration 9999, and this Headroom knows" in examine(1)
 
 
 def test_doctor_names_a_file_that_cannot_be_read_when_no_run_has_seen_it(data_folder: Path) -> None:

@@ -335,7 +335,7 @@ def test_plan_is_the_default_and_changes_nothing(published: Path, stripe: Catalo
     shown = bootstrap().stdout
     assert bootstrap("--plan").stdout == shown
     assert "make     price headroom_growth_api-calls: is missing" in shown
-    assert "by hand  plan enterprise: Stripe's packages begin with the first unit" in shown
+    assert "by hand  plan enterprise: Stripe's packages start at the first unit" in shown
     assert {request.method for request in stripe.requests} == {"GET"}
 
     applied = bootstrap("--apply").stdout
@@ -368,7 +368,7 @@ def test_bootstrap_fails_in_a_sentence(
 
 def test_bootstrap_works_before_anything_was_published(data: Path, stripe: CatalogStripe) -> None:
     shown = bootstrap().stdout
-    assert "No run has published yet: these are the plans of dbt_project/seeds/plans.csv, checked as" in shown
+    assert "No run has published yet: these plans come from dbt_project/seeds/plans.csv, checked as" in shown
     assert "make     price headroom_growth_api-calls: is missing" in shown
     assert "made     meter api-calls\n" in bootstrap("--apply").stdout
     assert object_counts(stripe) == {"meters": 1, "products": 5, "prices": 8}

@@ -104,7 +104,7 @@ def test_item_on_another_meter_is_a_problem(
     add_account(published, "acme")
     stripe_with_catalog.subscribe("cus_1", STARTER[0], "price_old")
     [problem] = problems(client)
-    assert f"has an item only on another meter ({other['id']}): its usage is billed to nobody" in problem
+    assert f"has an item only on another meter ({other['id']}), so its usage is not billed" in problem
 
 
 @pytest.mark.parametrize("is_one_subscription", [True, False])
@@ -130,8 +130,8 @@ def test_customers_that_stripe_does_not_have_are_named(
     add_account(published, "gone")
     stripe_with_catalog.delete_customer("cus_1")
     assert [problem.split(":")[0] for problem in problems(client)] == [
-        "customer cus_1 (gone) is deleted at Stripe, or unknown there",
-        "customer cus_unknown (acme) is deleted at Stripe, or unknown there",
+        "customer cus_1 (gone) is deleted or unknown at Stripe, so its usage is not billed",
+        "customer cus_unknown (acme) is deleted or unknown at Stripe, so its usage is not billed",
     ]
 
 
@@ -142,7 +142,7 @@ def test_only_some_customers_are_asked_for_one_by_one(
     for number in (1, 2):
         add_account(published, f"acme-{number}", f"cus_unknown{number}")
     assert [problem.split(":")[0] for problem in problems(client)] == [
-        "customer cus_unknown1 (acme-1) is deleted at Stripe, or unknown there",
+        "customer cus_unknown1 (acme-1) is deleted or unknown at Stripe, so its usage is not billed",
         "customer cus_unknown2 (acme-2) has no active item on the meter api-calls",
     ]
 
@@ -370,7 +370,7 @@ def test_check_changes_nothing_and_says_what_is_assumed(
     clock.subscribe("cus_1", *STARTER)
     said = check()
     assert said.startswith("ok test key ok reading meters ok clock ok reading products ok reading prices")
-    assert "HEADROOM_STRIPE_GRACE_HOURS assumes 72 h; Stripe's API does not show it" in said
+    assert "HEADROOM_STRIPE_GRACE_HOURS assumes 72 h. Stripe's API does not show it" in said
     assert "ok reporting usage" in said
     assert "missing plan scale: Stripe's volume prices" in said
     assert clock.events == []
