@@ -236,7 +236,7 @@ class Settings(BaseSettings):
         description="charts and the table of accounts in the digest's thread; or off",
     )
     critical_at_once: bool = Field(
-        False, alias="HEADROOM_CRITICAL_AT_ONCE", description="hard quotas, critical: told by the hour, not at 8am"
+        False, alias="HEADROOM_CRITICAL_AT_ONCE", description="hard quotas, critical: alert hourly, not only at 8am"
     )
     stripe_api_key: SecretStr | None = Field(None, alias="STRIPE_API_KEY", description="without: preview")
     stripe_api_base: str | None = Field(None, alias="STRIPE_API_BASE", description="another address of Stripe's API")
@@ -424,8 +424,8 @@ class Settings(BaseSettings):
             return None
         if not CLICKHOUSE_URL.fullmatch(value.get_secret_value()):
             raise ValueError(
-                "use http://user:password@host:8123/database or https://…, ?cluster=name behind it where there are"
-                " shards, and in the password %40 for @, %3A for :, %2F for /, %25 for %, %23 for #, %3F for ?"
+                "use http://user:password@host:8123/database or https://…, with ?cluster=name for shards. In the"
+                " password, write %40 for @, %3A for :, %2F for /, %25 for %, %23 for #, %3F for ?"
             )
         if find_spec("dbt.adapters.clickhouse") is None:
             raise ValueError("dbt-clickhouse is not installed: pip install '.[clickhouse]' in the clone, or unset it")
@@ -436,8 +436,8 @@ class Settings(BaseSettings):
     def _nobody_asks_for_older_calls(cls, value: int | None) -> int | None:
         if value is not None and value < LAKE_KEEP_DAYS:
             raise ValueError(
-                f"keep at least {LAKE_KEEP_DAYS} days: running periods, the 92 days that are compared with what was"
-                " reported to Stripe, and a year in which customers dispute what they were charged"
+                f"keep at least {LAKE_KEEP_DAYS} days. These cover current periods, the 92 days that are compared"
+                " with Stripe, and a year in which customers dispute charges"
             )
         return value
 
@@ -458,8 +458,8 @@ class Settings(BaseSettings):
     def _places_are_apart(self) -> Self:
         if self.lake_url and self.landing_url and _is_below(self.lake_url, self.landing_url):
             raise ValueError(
-                "HEADROOM_LAKE_URL is inside of HEADROOM_LANDING_URL, so that the lake would be read as new events:"
-                " give each a prefix of its own"
+                "HEADROOM_LAKE_URL is inside HEADROOM_LANDING_URL, so Headroom would read the lake as new events."
+                " Give each its own prefix"
             )
         if self.collect_url and self.landing_url and not _is_below(self.collect_url, self.landing_url):
             raise ValueError(
@@ -486,8 +486,8 @@ class Settings(BaseSettings):
         if unusable := [each for each in str(self.data) if each in "?#*[\\" or UNWRITABLE.match(each)]:
             named = " and ".join(repr(each) if UNWRITABLE.match(each) else each for each in dict.fromkeys(unusable))
             raise ValueError(
-                f"HEADROOM_DATA is {str(self.data)!r}, where no files can be kept because of the {named} in its path:"
-                " rename the folder, or set HEADROOM_DATA to another one"
+                f"HEADROOM_DATA is {str(self.data)!r}, and Headroom cannot keep files there because of the {named}"
+                " in its path. Rename the folder, or set HEADROOM_DATA to another one"
             )
         return self
 
@@ -496,8 +496,8 @@ class Settings(BaseSettings):
         landing, data = self.landing.resolve(), self.data.resolve()
         if data.is_relative_to(landing) or landing.is_relative_to(data / "lake"):
             raise ValueError(
-                f"HEADROOM_LANDING is {self.landing}, where Headroom keeps its own files, so that they would be read as"
-                f" new events: name a folder for events only, such as {self.data / 'landing'}"
+                f"HEADROOM_LANDING is {self.landing}, where Headroom keeps its own files, so it would read them as"
+                f" new events. Name a folder for events only, such as {self.data / 'landing'}"
             )
         return self
 

@@ -17,6 +17,7 @@ from datetime import date, datetime
 from operator import attrgetter
 
 from orchestration.billing.metering import CustomerHour, DayPlan, MeterReport, ReportState
+from orchestration.usage.formatting import counted
 
 SMALL_CHANGE = 1_000
 """Units: corrections of less than that are never over the limit in percent."""
@@ -57,9 +58,9 @@ class Waiting:
         named = {*self.customers, *(customer for customer, _ in self.hours)}
         customers = f"{len(named):,} customers" if len(named) > 1 else next(iter(named))
         return (
-            f"{self.units:,} units of {customers} wait for approval: {self.why}. All other usage is sent."
-            f" `headroom stripe plan` shows what waits. If it is right, approve it: `headroom stripe apply --approve"
-            f" {self.code}`, or approve: {self.code} in the config of stripe_usage"
+            f"{counted(self.units, 'unit')} of {customers} wait for approval: {self.why}. All other usage is sent."
+            " `headroom stripe plan` shows what waits. To approve it, run `headroom stripe apply --approve"
+            f" {self.code}`, or set approve: {self.code} in the config of stripe_usage"
         )
 
 
@@ -135,7 +136,7 @@ class Change:
         rest = {customer: units for customer, units in self.corrections.items() if customer not in asked}
         reasons = []
         if self.leaving:
-            reasons.append("usage leaves a customer and comes to no other, so its mapping disappeared")
+            reasons.append("usage leaves a customer and moves to no other, so its mapping disappeared")
         if len(rest) > limits.max_customers:
             reasons.append(f"corrections of more than {limits.max_customers:,} customers at once")
             asked |= rest.keys()
@@ -143,10 +144,10 @@ class Change:
             asked |= over
         if asked - self.leaving and len(rest) <= limits.max_customers:
             reasons.append(
-                f"corrections of more than {limits.max_pct} % of the {desired_units:,} units that can still be billed"
+                f"corrections of more than {limits.max_pct} % of the {desired_units:,} units that Stripe still accepts"
             )
         if self.large:
-            reasons.append(f"hours with more than {TIMES_LARGER} times the units of any hour that was reported before")
+            reasons.append(f"hours with more than {TIMES_LARGER} times the units of any earlier report")
         if not (asked or self.large):
             return Waiting()
         seal = hashlib.sha256()

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 
+from orchestration.usage.formatting import counted
+
 PAGE = 100
 """Subscriptions, or invoices, that one request reads."""
 SOON = timedelta(days=1)
@@ -55,7 +57,7 @@ def shortage(per_day: int, customers: int, ending_together: int) -> str:
     if needed <= per_day:
         return ""
     return (
-        f"{customers:,} customers with usage need {needed:,} requests on the day when {ending_together:,} of their"
-        f" periods end, and HEADROOM_STRIPE_READS_PER_DAY allows {per_day:,}: the rest is confirmed days later. Set"
-        f" it to {needed:,}; Stripe allows 10,000 requests a month, and more with more payments"
+        f"{counted(customers, 'customer')} with usage need {needed:,} requests on the day when {ending_together:,}"
+        f" of their periods end. HEADROOM_STRIPE_READS_PER_DAY allows {per_day:,}, so the rest is confirmed days"
+        f" later. Set it to {needed:,}. Stripe allows 10,000 requests a month, and more with more payments"
     )

@@ -15,7 +15,7 @@ from orchestration.usage.findings import Finding
 from orchestration.warehouse import published_copy
 from orchestration.warehouse.price_list import price_list
 
-PLANS_OF_FILES = "these are the plans of dbt_project/seeds/plans.csv, checked as each run checks them"
+PLANS_OF_FILES = "these plans come from dbt_project/seeds/plans.csv, checked as in each run"
 
 
 class Products(Protocol):

@@ -138,7 +138,7 @@ def catalog_of(plans: Iterable[Plan], event_name: str, meter: str = METER) -> Ca
             base = _minor(plan.base_price, digits)
             if base != base.to_integral_value():
                 problems[plan.name].append(
-                    f"its base price {plan.base_price} has parts of {plan.currency}'s least unit"
+                    f"its base price {plan.base_price} is not a whole number of {plan.currency}'s smallest unit"
                 )
             else:
                 prices.append(Price(f"{key}_base", key, plan.currency.lower(), unit_amount=base))
@@ -167,8 +167,8 @@ def compare(wanted: Catalog, found: CatalogState) -> list[Step]:
         steps = [Step(wanted.meter, f"{subject}, which adds up (no event_time_window)", Action.NOTHING)]
     else:
         words = (
-            f"{differences(wanted.meter, found.meter)}; a meter cannot be changed: deactivate it if nothing else needs"
-            " it, or set HEADROOM_STRIPE_METER to another event name"
+            f"{differences(wanted.meter, found.meter)}. Stripe cannot change a meter: deactivate it if nothing else"
+            " needs it, or set HEADROOM_STRIPE_METER to another event name"
         )
         steps = [Step(wanted.meter, subject, Action.BY_HAND, words)]
     for product in wanted.products.values():
@@ -185,8 +185,8 @@ def compare(wanted: Catalog, found: CatalogState) -> list[Step]:
             steps.append(Step(price, subject, Action.MAKE, "is missing"))
         elif before != price:
             words = (
-                f"{differences(price, before)}; prices cannot be changed: a new one takes over the lookup key, and"
-                f" {before.id} stays for the subscriptions that have it"
+                f"{differences(price, before)}. Stripe cannot change a price: a new one takes the lookup key, and"
+                f" existing subscriptions keep {before.id}"
             )
             steps.append(Step(price, subject, Action.REPLACE, words, before.id))
         else:
@@ -225,24 +225,25 @@ def _problem(plan: Plan, digits: int, meter: str) -> str:
     if plan.meter != meter:
         # of a gauge's catalog, the calls' own says what is to be said of calls
         return f"usage of {plan.meter} is not reported to Stripe: bill it by hand" if meter == METER else ""
-    by_hand = f"bill its overage by hand, or by a price of yours on the meter, or let {plan.name} include 0 units"
+    by_hand = f"bill its overage by hand, use a price of yours on the meter, or let {plan.name} include 0 units"
     if plan.included_units and plan.pricing == "volume" and len(plan.tiers) > 1:
         return (
-            f"Stripe's volume prices hold for all units, and cannot leave out the {plan.included_units:,} included ones"
-            f" once more are used: {by_hand}"
+            f"Stripe's volume prices apply to all units, so the {plan.included_units:,} included ones would be"
+            f" billed once more are used: {by_hand}"
         )
     if plan.included_units and plan.pricing == "package":
         return (
-            f"Stripe's packages begin with the first unit, and cannot leave out the {plan.included_units:,} included"
-            f" ones: {by_hand}"
+            f"Stripe's packages start at the first unit, so the {plan.included_units:,} included ones would be"
+            f" billed: {by_hand}"
         )
     flat = [_minor(tier.flat_price, digits) for tier in plan.tiers]
     if any(amount != amount.to_integral_value() for amount in flat):
         return (
-            f"the flat price of a tier has parts of {plan.currency}'s least unit, which Stripe does not take: round it"
+            f"the flat price of a tier is not a whole number of {plan.currency}'s smallest unit, as Stripe needs:"
+            " round it"
         )
     if flat and flat[0] and not plan.included_units:
-        return "Stripe charges the flat price of the first tier without any usage, too: make it part of the base price"
+        return "Stripe charges the flat price of the first tier even without usage: make it part of the base price"
     return ""
 
 
@@ -260,9 +261,7 @@ def minor_digits(currency: str) -> int:
     :raises ValueError: it is not known for certain.
     """
     if currency.upper() == "UGX":
-        raise ValueError(
-            "prices in UGX are not made: Stripe takes them with two decimals in some places, not in others"
-        )
+        raise ValueError("Headroom creates no prices in UGX, because Stripe handles their decimals in two ways")
     return 0 if currency.upper() in _WHOLE.split() else 3 if currency.upper() in _THOUSANDTHS.split() else 2
 
 

@@ -76,12 +76,12 @@ class Certificate:
         at = f"{self.certified_at:%Y-%m-%d %H:%M} UTC, {when} the invoice became final ({self.final_at:%Y-%m-%d %H:%M})"
         if self.status is Status.CERTIFIED and self.units and not self.invoice_units:
             units = in_words(self.units, "unit")
-            return f"Certified {at}: {units} counted and reported in a trial, of which Stripe bills none."
+            return f"Certified {at}: {units} counted and reported in a trial, which Stripe does not bill."
         if self.status is Status.CERTIFIED:
             on = f"{self.invoice_ids} (subscription {self.subscription_id}; lines {self.line_ids})"
             return f"Certified {at}: {in_words(self.units, 'unit')} counted, reported and invoiced on {on}."
         if self.status is Status.AWAITS:
-            return f"Awaits its invoice. Compared {at}: {self.difference or 'equal so far'}."
+            return f"Waits for its invoice. Compared {at}: {self.difference or 'equal so far'}."
         if self.status is Status.SETTLED:
             return f"Settled {at}: {self.difference}"
         return f"Not certified. Compared {at}: {self.difference}. {self.advice}"
@@ -98,7 +98,7 @@ class Certificate:
             )
         if self.is_before_final:
             return (
-                f"It can still be repaired until {self.final_at:%Y-%m-%d %H:%M} UTC: `headroom stripe explain"
+                f"You can still repair it until {self.final_at:%Y-%m-%d %H:%M} UTC: `headroom stripe explain"
                 f" {self.stripe_customer_id}` says how, `headroom stripe apply` reports it"
             )
         if missing > 0:

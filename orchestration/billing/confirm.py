@@ -13,6 +13,7 @@ from orchestration.billing.meter_ledger import UNCONFIRMED, MeterLedger
 from orchestration.billing.metering import GIVE_UP, GIVE_UP_DIFFERENCE, HOUR, CustomerHour, Mode, ReportState
 from orchestration.billing.revisions import Report, earlier_totals, reports_at_stripe, units_at_stripe
 from orchestration.ledger.outbox import RefusedError
+from orchestration.usage.formatting import counted
 
 LAG = timedelta(minutes=15)
 """Stripe adds up later than it answers; sooner its totals are not looked at."""
@@ -142,8 +143,8 @@ def _refusal(report: Report) -> str:
 
 def _mismatch(report: Report) -> str:
     return (
-        f"Stripe shows {report.stripe_units:,} units where {report.units:,} were taken: something else writes to the"
-        f" meter, or an event was cancelled. `headroom stripe adopt {report.stripe_customer_id}"
-        f" {report.hour_start:%Y-%m-%dT%H}` takes Stripe's total for what was reported, and the next run sends the"
+        f"Stripe shows {counted(report.stripe_units, 'unit')}, but accepted {report.units:,}: another program"
+        f" writes to the meter, or an event was canceled. `headroom stripe adopt {report.stripe_customer_id}"
+        f" {report.hour_start:%Y-%m-%dT%H}` accepts Stripe's total as reported, and the next run sends the"
         " difference"
     )

@@ -16,6 +16,7 @@ from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import GIVE_UP, GIVE_UP_DIFFERENCE, HOUR, STANDS, ReportState
 from orchestration.billing.revisions import Report, units_at_stripe
 from orchestration.ledger.outbox import RefusedError
+from orchestration.usage.formatting import counted
 
 
 def settle_late(
@@ -54,8 +55,8 @@ def settle_late(
                 seen.append(replace(looked, state=ReportState.HELD, error=words))
             else:
                 words = (
-                    f"Stripe shows {units:,} units of this hour, and {before:,} or {after:,} were reported;"
-                    f" {why[report.identifier]}: correct the difference on the next invoice, or by a credit note"
+                    f"Stripe shows {counted(units, 'unit')} for this hour, and {before:,} or {after:,} reported."
+                    f" {why[report.identifier]}: correct it by a credit note or the next invoice"
                 )
                 seen.append(replace(looked, state=ReportState.HELD, error=words))
         ledger.save(seen, "state", "finished_at", "error", "stripe_units", "checked_at")
@@ -103,14 +104,14 @@ def _judged(report: Report, taken: Sequence[Report], shown: int, now: datetime) 
         return replace(seen, state=ReportState.SENT, finished_at=now, checked_at=now, error=None)
     if shown != known:
         said = (
-            f"Stripe shows {shown:,} units for this hour, and {known:,} were reported: `headroom stripe adopt"
-            f" {report.stripe_customer_id} {report.hour_start:%Y-%m-%dT%H}` takes Stripe's total for what was reported"
+            f"Stripe shows {counted(shown, 'unit')} for this hour, and {known:,} were reported: `headroom stripe"
+            f" adopt {report.stripe_customer_id} {report.hour_start:%Y-%m-%dT%H}` accepts Stripe's total as reported"
         )
         return replace(seen, state=ReportState.MISMATCH, finished_at=now, checked_at=now, error=said)
     if not report.is_in_doubt:
         return None
     if report.checked_at is None:
-        return replace(seen, checked_at=now, error="not to be found at Stripe; sent again if it is not there tomorrow")
+        return replace(seen, checked_at=now, error="not found at Stripe; sent again if it is still missing tomorrow")
     if now - report.checked_at < timedelta(hours=24):
         return report
     return replace(seen, state=ReportState.LOST, finished_at=now, error="never arrived at Stripe; sent again")

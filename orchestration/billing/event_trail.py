@@ -45,10 +45,10 @@ class EventTrail:
         """Whether the events are the units that were counted."""
         events, units = counted(self.events, "event"), counted(self.units, "unit")
         if self.units == self.counted_units:
-            return f"{events}, {units}: as many as were counted"
+            return f"{events}, {units}: as many as counted"
         more = self.units - self.counted_units
         return (
-            f"{events}, {units}, and {self.counted_units:,} counted at {self.explanation.as_of:%Y-%m-%d %H:%M} UTC:"
+            f"{events}, {units}, but {self.counted_units:,} counted at {self.explanation.as_of:%Y-%m-%d %H:%M} UTC:"
             f" {more:+,} since then. The next run counts again"
         )
 

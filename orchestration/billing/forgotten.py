@@ -11,6 +11,7 @@ from datetime import datetime, timedelta
 from orchestration.billing.meter import Meter
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.ledger.outbox import RefusedError
+from orchestration.usage.formatting import counted
 
 NEWEST = timedelta(hours=96)
 """As many hours as Stripe gives by one request, nearly."""
@@ -29,9 +30,9 @@ class Forgotten:
     @property
     def sentence(self) -> str:
         return (
-            f"Stripe has {self.units:,} units of {self.stripe_customer_id} for {self.hour_start:%Y-%m-%d %H:%M} UTC,"
-            " and this ledger never reported that hour: it is an older copy or a new one, or something else reports to"
-            " the meter"
+            f"Stripe has {counted(self.units, 'unit')} of {self.stripe_customer_id} for"
+            f" {self.hour_start:%Y-%m-%d %H:%M} UTC, and this ledger never reported that hour. Either the ledger is an"
+            " older copy or a new one, or another program reports to the meter"
         )
 
 

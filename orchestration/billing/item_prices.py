@@ -57,8 +57,8 @@ def price_findings(
             problem = (
                 f"pays for {what} by {price.id}, which was replaced or is a special price: {words}. In"
                 f" {subscription.id}, change the item's price to {found[ours.lookup_key].id} ({ours.lookup_key}). If"
-                " the old terms were agreed, add a plan with them to plans.csv and put the account on it, in place of"
-                f" {plan}"
+                f" you agreed to the old terms, add a plan with them to plans.csv. Then move the account from {plan}"
+                " to it"
             )
             subject = f"customer {subscription.customer} ({owners})"
             # a base price may well be agreed, such as one for a year; usage is to cost what the marts say

@@ -85,8 +85,8 @@ Connect = Callable[[Settings], Meter]
 
 
 ADOPT = (
-    "Three hours after the last run with the ledger that was lost, `headroom stripe adopt --all` takes what Stripe"
-    " shows for what was reported; then run again"
+    "Three hours after the last run with the lost ledger, run `headroom stripe adopt --all`. It accepts Stripe's"
+    " totals as reported; then run again"
 )
 
 
@@ -100,16 +100,16 @@ def connected(config: Settings, ledger: MeterLedger, connect: Connect, adopts: b
         return None
     if not adopts and (since := restored.unadopted_since(ledger.ledger)):
         raise StoppedError(
-            f"the ledger is a copy of {since:%Y-%m-%d %H:%M} UTC or older, and does not know what was reported since."
-            f" Nothing was sent. {ADOPT}"
+            f"the ledger is a copy of {since:%Y-%m-%d %H:%M} UTC or older, and lacks later reports. Nothing was"
+            f" sent. {ADOPT}"
         )
     meter = connect(config)
     known, found = ledger.mark("meter"), f"{meter.id} {meter.mode}"
     if known and known != found:
         raise StoppedError(
-            f"usage was reported to meter {known}, now {config.stripe_meter!r} is {found}: what one has, the other"
-            " lacks. Nothing was sent. Make the old one active again, or give the new one an event name of its own and"
-            " set HEADROOM_STRIPE_METER to it: usage that can still be billed is reported there from the beginning"
+            f"usage was reported to meter {known}, now {config.stripe_meter!r} is {found}: each has usage that the"
+            " other lacks. Nothing was sent. Reactivate the old meter, or give the new one its own event name and"
+            " set HEADROOM_STRIPE_METER to it. Then all usage that Stripe still accepts is reported there"
         )
     if not known:
         ledger.remember("meter", found)

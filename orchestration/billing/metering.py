@@ -123,7 +123,7 @@ class Terms:
     def too_late(self, customer: str, hour: datetime) -> str:
         """Why the hour cannot be billed any more; empty where it can."""
         if hour < self.now - HORIZON:
-            return f"Stripe takes no usage older than {HORIZON.days} days"
+            return f"Stripe accepts no usage older than {HORIZON.days} days"
         if hour < self.final_before.get(customer, self.others_final_before or self.now - HORIZON):
             return "its invoice is final"
         return ""
@@ -210,7 +210,7 @@ def _decide(made: DayPlan, customer: str, hour: datetime, units: int, before: Ho
         return
     is_repeated = before is not None and before.units == units
     if not (-MAX_UNITS if terms.is_signed else 0) <= units <= MAX_UNITS:
-        reason = "is no plausible total"
+        reason = "is not a plausible total"
     if reason and before and before.is_awaited:
         made.is_settled = False  # it is late anyway, and how much is missing shows when Stripe has added up
         return

@@ -37,5 +37,5 @@ def settings_of(config: Settings, meter: str) -> Settings:
     known = {each.billed_meter: each for each in gauges(config)}
     if meter not in known:
         names = ", ".join([METER, *known])
-        raise LookupError(f"{meter!r} is not reported to Stripe, only {names}: see stripe_meter in meters.csv")
+        raise LookupError(f"{meter!r} has no meter at Stripe, only {names}: see stripe_meter in meters.csv")
     return known[meter]

@@ -230,16 +230,16 @@ def _cause(report: Report, is_over: bool = False, is_one: bool = True) -> tuple[
         hour = f"{report.hour_start:%Y-%m-%dT%H}"
         each = "" if is_one else ", and the same for each other hour (`--hours` lists them)"
         return (
-            "Stripe shows another total than was sent: something else writes to the meter, or an event was canceled",
-            f"find out what, then `headroom stripe adopt {customer} {hour}`{each}: the next run sends the difference",
+            "Stripe's total differs from the report: another program writes to the meter, or an event was canceled",
+            f"find the cause, then `headroom stripe adopt {customer} {hour}`{each}: the next run sends the difference",
         )
     if report.state is ReportState.WAITING:
         why = error.partition("wait for approval: ")[2].partition("; `headroom")[0]
         return (
             f"waits for approval{f': {why}' if why else ''}",
-            "look at `headroom stripe plan`, then `headroom stripe apply --approve CODE` with the code that it shows",
+            "look at `headroom stripe plan`, then run `headroom stripe apply --approve CODE` with its code",
         )
-    again = "then `headroom stripe apply --retry-refused`; without it the next run after a day sends it again"
+    again = "then `headroom stripe apply --retry-refused`; otherwise a run sends it again after a day"
     what, _, remedy = error.partition(": ")
     if error.startswith("Stripe refused"):
         return error, f"repair it, {again}"

@@ -21,6 +21,7 @@ from orchestration.billing.usage_query import LOOK_BACK
 from orchestration.ledger import restored
 from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import Settings
+from orchestration.usage.formatting import counted
 from orchestration.usage.periods import utc_hour
 from orchestration.warehouse import queries
 
@@ -92,7 +93,7 @@ def settle(config: Settings, clock: Callable[[], datetime], name: str, note: str
         if name in (each.identifier, each.stripe_customer_id) and each.state is not ReportState.MISMATCH
     ]
     if not found:
-        raise LookupError(f"{name} has nothing that was held or refused: `headroom stripe problems` lists what was")
+        raise LookupError(f"{name} has no held or refused usage: `headroom stripe problems` lists all of it")
     ledger.save(found, "state", "finished_at", "error")
     return found
 
@@ -108,19 +109,20 @@ def adopt(config: Settings, connect: Connect, clock: Callable[[], datetime], cus
     with ledger.alone():
         meter = connected(config, ledger, connect)
         if meter is None:
-            raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
+            raise ValueError("STRIPE_API_KEY is not set, so Headroom cannot ask Stripe")
         revisions = ledger.of_customer(customer, hour, hour + HOUR)
         if not revisions:
-            raise LookupError(f"nothing was reported of {customer} for {hour:%Y-%m-%d %H:%M} UTC")
+            raise LookupError(f"no report of {customer} for {hour:%Y-%m-%d %H:%M} UTC")
         if revisions[-1].is_in_doubt:
             raise LookupError(
-                f"the last report of {customer} for {hour:%Y-%m-%d %H:%M} UTC is in doubt: the next runs find out"
+                f"the last report of {customer} for {hour:%Y-%m-%d %H:%M} UTC is in doubt: the next runs settle it"
             )
         units = meter.hourly_totals(customer, hour, hour + HOUR).get(hour, 0)
         if until := _not_before(revisions, units, meter.mode, clock()):
             raise LookupError(
-                f"Stripe may not have added up yet what was reported of {customer} for {hour:%Y-%m-%d %H:%M} UTC, and"
-                f" shows {units:,} units: if it does so still, adopt it after {until:%Y-%m-%d %H:%M} UTC"
+                f"Stripe shows {counted(units, 'unit')} of {customer} for {hour:%Y-%m-%d %H:%M} UTC, and may not"
+                f" have added up the last report yet. If it still does, adopt that total after"
+                f" {until:%Y-%m-%d %H:%M} UTC"
             )
         known = units_at_stripe(revisions, meter.mode).get((customer, hour), 0)
         return ledger.adopt(customer, hour, units, known, clock())
@@ -155,7 +157,7 @@ def adopt_all(config: Settings, connect: Connect, clock: Callable[[], datetime])
     with ledger.alone():
         meter = connected(config, ledger, connect, adopts=True)
         if meter is None:
-            raise ValueError("STRIPE_API_KEY is not set: Stripe cannot be asked")
+            raise ValueError("STRIPE_API_KEY is not set, so Headroom cannot ask Stripe")
         start, end = utc_hour(config.now() - LOOK_BACK), utc_hour(queries.data_quality(config.published)["as_of"])
         with usage_query.billable_usage(config.published, start, end, meter=config.billed_meter) as usage:
             customers = ledger.customers(start) | {c for day in usage.days() for c, _, _ in usage.hours(day) if c}

@@ -97,7 +97,7 @@ def rehearse(
     """
     sandbox = vendor.sandbox(config)
     for each in sandbox.leftovers():
-        words = f"{each.clock} of {each.created_at:%Y-%m-%d %H:%M} UTC: a rehearsal was killed, or still runs"
+        words = f"{each.clock} of {each.created_at:%Y-%m-%d %H:%M} UTC: a rehearsal was killed or is still running"
         if deletes_leftovers:
             sandbox.delete(each.clock)
         say(
@@ -108,7 +108,7 @@ def rehearse(
     prices = _catalog(config, vendor.products, plan_name, say)
     metered = next(price for price in prices if price.meter)
     meter = vendor.meter(config)
-    say(RehearsalStep("meter", f"{meter.id}, {meter.mode}s are reported"))
+    say(RehearsalStep("meter", f"{meter.id}, reported as {meter.mode}s"))
     now = clock()
     with _clock_at(sandbox, utc_hour(now - LENGTH), say) as test_clock, _own_ledger() as ledger:
         customer = sandbox.customer(test_clock)
@@ -147,17 +147,17 @@ class _Month:
         self._send("usage", counted(len(hours), "hour"))
         self._usage[hours[-1]] += 13
         self._usage[hours[-2]] -= 3
-        self._send("corrections", "one hour more, one hour less")
+        self._send("corrections", "one hour raised, one hour lowered")
 
     def report_late(self, draft: RehearsedInvoice | None, grace_hours: int) -> datetime:
         """Usage that comes when the period has ended; the moment when the invoice becomes final."""
         if draft is None:
-            raise StoppedError("Stripe made no invoice when the period ended: is the subscription active?")
+            raise StoppedError("Stripe created no invoice at the period's end: is the subscription active?")
         finalizes_at = draft.finalizes_at
         if not draft.is_draft or finalizes_at is None:
             raise StoppedError(
-                f"invoice {draft.id} does not become final by itself after a grace period: turn automatic finalization"
-                " on in the sandbox's invoice settings"
+                f"invoice {draft.id} does not become final automatically after a grace period: turn on automatic"
+                " finalization in the sandbox's invoice settings"
             )
         grace = finalizes_at - self._subscription.end
         words = f"{draft.id}, final at {finalizes_at:%Y-%m-%d %H:%M} UTC, {grace / HOUR:.0f} h after the period"
@@ -165,7 +165,7 @@ class _Month:
             words += f"; HEADROOM_STRIPE_GRACE_HOURS is {grace_hours}: compare it with the live account's setting"
         self._say(RehearsalStep("draft", words))
         self._usage[self._late_hour] = 17
-        self._send("late usage", "an hour within the grace")
+        self._send("late usage", "one hour within the grace period")
         return finalizes_at
 
     def compare(self, invoice: RehearsedInvoice) -> Comparison:
@@ -178,9 +178,9 @@ class _Month:
         if invoice.is_draft:
             differences.append("the invoice is still a draft")
         if found_units not in (units, packages(self._price, units)):
-            differences.append(f"{units:,} units were reported, {found_units:,} are on the invoice")
+            differences.append(f"{counted(units, 'unit')} reported, {found_units:,} on the invoice")
         if found_amount != amount:
-            differences.append(f"the price makes an amount of {amount:,}, the invoice has {found_amount:,}")
+            differences.append(f"by the price the amount is {amount:,}, on the invoice {found_amount:,}")
         differences += [
             f"line {line.id} is of {_span(line.start, line.end)}, not of {_span(start, end)}"
             for line in lines
@@ -271,7 +271,7 @@ def _clock_at(sandbox: Sandbox, at: datetime, say: Say) -> Iterator[str]:
         try:
             sandbox.delete(clock)
         except (RefusedError, StoppedError, InDoubtError) as error:
-            words = f"{clock} may be left: {error}. `headroom stripe rehearse --delete-leftovers` deletes it"
+            words = f"{clock} may still exist: {error}. To delete it, run `headroom stripe rehearse --delete-leftovers`"
             say(RehearsalStep("test clock", words, is_problem=True))
         else:
             say(RehearsalStep("test clock", f"{clock} deleted, with its customer and invoices"))
@@ -286,7 +286,7 @@ def _final(sandbox: Sandbox, subscription: RehearsedSubscription, wait: Callable
         wait(POLL_SECONDS)
         invoice = sandbox.invoice(subscription)
     if invoice is None:
-        raise StoppedError("the invoice of the period is gone")
+        raise StoppedError("the period's invoice disappeared")
     return invoice
 
 

@@ -95,9 +95,9 @@ class ReportResult:
             return ""
         customers = {report.stripe_customer_id for report in self.unsent}
         return (
-            f"{counted(len(self.unsent), 'customer-hour')} of {counted(len(customers), 'customer')} in periods that are"
-            f" over are not at Stripe, and the first invoice is final at {self.final_at:%Y-%m-%d %H:%M} UTC; `headroom"
-            " stripe apply` tries again at once, and a schedule within minutes"
+            f"{counted(len(self.unsent), 'customer-hour')} of {counted(len(customers), 'customer')} in ended"
+            f" periods are not at Stripe. The first invoice is final at {self.final_at:%Y-%m-%d %H:%M} UTC. A"
+            " schedule tries again within minutes, `headroom stripe apply` at once"
         )
 
 

@@ -78,7 +78,7 @@ def send_due(
         except StoppedError as error:
             outcome.stopped = str(error)
     if outcome.doubtful and not (outcome.stopped or outcome.taken or outcome.refused):
-        outcome.stopped = f"Stripe gives no usable answer: {sending.last_doubt}"
+        outcome.stopped = f"Stripe gave no usable answer: {sending.last_doubt}"
     return outcome
 
 
@@ -158,7 +158,7 @@ class _Sending:
             raise self._problems[0]
         answers = {report.error for report in outcome.refusals}
         if len(answers) == 1 and len(outcome.refusals) == SAME_ANSWER and not outcome.taken:
-            raise StoppedError(f"Stripe refuses whatever it is sent: {answers.pop()}")
+            raise StoppedError(f"Stripe refuses every report: {answers.pop()}")
 
     def _send_of_customer(self, reports: Sequence[Report]) -> list[Report]:
         """What became of each of them; what was not sent is as it came."""
@@ -198,7 +198,7 @@ class _Sending:
             self._left.add(report.stripe_customer_id)
             self._silent.add(report.stripe_customer_id)
             if len(self._silent) >= SILENT_CUSTOMERS:
-                self._problems.append(StoppedError(f"Stripe gives no usable answer: {error}"))
+                self._problems.append(StoppedError(f"Stripe gave no usable answer: {error}"))
                 self._stop.set()
 
 

@@ -49,13 +49,13 @@ class BilledHour:
         """The hour in a sentence."""
         counted, reported = f"{in_words(self.counted_units, 'unit')} counted", f"{self.reported_units:,}"
         if self.state is None and not self.counted_units:
-            return "no unit counted, and nothing reported"
+            return "nothing counted and nothing reported"
         if not self.is_closed:
-            return f"{counted} so far; an hour is reported by the first run after its end"
+            return f"{counted} so far; the first run after the hour's end reports it"
         if self.state is None:
             return (
-                f"{counted}, nothing reported: the next run reports it, or holds it where it comes too late; usage from"
-                " before the first report is not billed by Headroom"
+                f"{counted}, nothing reported: the next run reports it, or holds it if it is too late. Headroom"
+                " does not bill usage from before its first report"
             )
         if self.state is ReportState.PREVIEWED:
             return f"{counted}, nothing sent: STRIPE_API_KEY is not set"
@@ -66,7 +66,7 @@ class BilledHour:
         if self.state is ReportState.SENDING:
             return f"{counted}, {reported} sent and in doubt ({self.error or 'no answer yet'}); the next run settles it"
         if self.state is ReportState.PREPARED:
-            return f"{counted}, {reported} reported; the rest is not sent yet, the next run sends it"
+            return f"{counted}, {reported} reported; the next run sends the rest"
         if self.counted_units != self.reported_units:
             more = self.counted_units - self.reported_units
             return f"{counted} now, {reported} reported: {more:+,} since then, which the next run reports"
@@ -76,8 +76,8 @@ class BilledHour:
         if self.stripe_units is None:
             return f"{counted} and reported; {sent}not confirmed yet: Stripe adds up later, and a later run compares"
         return (
-            f"{counted} and reported; {sent}not confirmed yet: Stripe showed {self.stripe_units:,} at the last look, a"
-            " later run looks again"
+            f"{counted} and reported; {sent}not confirmed yet: Stripe showed {self.stripe_units:,} at the last"
+            " check, a later run checks again"
         )
 
 

@@ -29,7 +29,7 @@ def term_findings(
         findings += [Finding(subject, words, is_needed=False) for words in _terms(each, owners, now)]
     if thresholds:
         words = f"{counted(thresholds, 'subscription')} with a billing threshold"
-        findings.append(Finding(f"{words}: invoices within a period count together with the one at its end"))
+        findings.append(Finding(f"{words}: an invoice within a period is compared together with the one at its end"))
     return findings
 
 
@@ -37,10 +37,10 @@ def _terms(subscription: Subscription, owners: Sequence[Mapping[str, Any]], now:
     number = subscription.id
     if subscription.trial_end and _moment(subscription.trial_end) > now:
         until = f"{_moment(subscription.trial_end):%Y-%m-%d %H:%M} UTC"
-        yield f"{number} is in a trial until {until}: Stripe bills no usage of it before then"
+        yield f"{number} is in a trial until {until}: Stripe bills none of its usage before then"
     if subscription.ends_at:
         ends = f"{_moment(subscription.ends_at):%Y-%m-%d %H:%M} UTC"
-        yield f"{number} ends at {ends}: usage after that is billed to nobody; make another one from then on"
+        yield f"{number} ends at {ends}, and Stripe bills no later usage: create another subscription that starts then"
     if subscription.period is None:
         return
     start, end = (_moment(each) for each in subscription.period)
@@ -51,9 +51,9 @@ def _terms(subscription: Subscription, owners: Sequence[Mapping[str, Any]], now:
     }
     for first, last in sorted(others):
         yield (
-            f"the account's billing period is {_span(first, last)}, and that of {number} {_span(start, end)}: usage is"
-            " invoiced by the subscription's, and the quota follows the account's own as you configured it; where both"
-            " should be the same, let the account's billing period follow the subscription"
+            f"the account's billing period is {_span(first, last)}, and that of {number} {_span(start, end)}. The"
+            " quota follows the account's period, the invoice the subscription's. To use one period for both, let"
+            " the account's billing period follow the subscription"
         )
 
 

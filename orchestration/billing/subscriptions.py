@@ -7,6 +7,7 @@ from typing import Any
 
 from orchestration.billing.catalog_rules import Catalog, Price
 from orchestration.usage.findings import Finding
+from orchestration.usage.formatting import counted
 
 HOUR_SECONDS = 3_600
 LIVE = ("active", "trialing", "past_due")
@@ -59,7 +60,7 @@ def subscription_findings(
     for customer, owners in accounts.items():
         subject = f"customer {customer} ({', '.join(owner['account_id'] for owner in owners)})"
         if customer in gone:
-            words = "is deleted at Stripe, or unknown there: its usage is billed to nobody; correct stripe_customer_id"
+            words = "is deleted or unknown at Stripe, so its usage is not billed: correct stripe_customer_id"
             findings.append(Finding(subject, words))
             continue
         items = [(each, price) for each in live[customer] for price in each.prices]
@@ -70,34 +71,39 @@ def subscription_findings(
         findings += [Finding(subject, problem) for problem in problems]
         for each in dict.fromkeys(each for each, _ in metered):
             if each.anchor % HOUR_SECONDS:
-                words = f"{each.id} begins its periods within an hour, and that hour's usage is billed as a whole"
+                words = f"{each.id} begins its periods within an hour, and Stripe bills that hour's usage as a whole"
                 findings.append(Finding(subject, f"{words}: set billing_cycle_anchor to a full hour, UTC", False))
         other_terms += [_other_terms(wanted, customer, owners, price) for _, price in metered]
-    findings.insert(0, Finding(f"{once:,} of {len(accounts):,} customers have one item on {wanted.meter.event_name}"))
+    findings.insert(
+        0, Finding(f"{once:,} of {counted(len(accounts), 'customer')} with one item on {wanted.meter.event_name}")
+    )
     if told := [words for words in other_terms if words]:
-        words = (
-            "have quotas in force other than the units that their plan's price includes at Stripe, which charges from"
-        )
-        words += f" the plan's on, the mart overage from the quotas on: {'; '.join(told[:3])}{' …' if told[3:] else ''}"
-        findings.append(Finding(f"{len(told):,} customers", words, is_needed=False))
+        words = "have quotas that differ from the units that their plan's price includes at Stripe. Stripe charges from"
+        words += f" the plan's units on, the mart overage from the quotas on: {'; '.join(told[:3])}"
+        words += " …" if told[3:] else ""
+        findings.append(Finding(counted(len(told), "customer"), words, is_needed=False))
     return findings
 
 
 def _metering_problems(name: str, prices: Iterable[Price], metered: Sequence[tuple[Subscription, Price]]) -> list[str]:
     if len(metered) > 1:
         ids = ", ".join(each.id for each, _ in metered)
-        return [f"has {len(metered)} items on the meter {name} ({ids}): its usage is billed so many times; leave one"]
+        return [
+            f"has {len(metered)} items on the meter {name} ({ids}), so its usage is billed that many times: keep one"
+        ]
     if metered:
         return []
     others = [str(price.meter) for price in prices if price.meter]
     found = f"an item only on another meter ({others[0]})" if others else f"no active item on the meter {name}"
-    return [f"has {found}: its usage is billed to nobody; add the metered price of its plan to its subscription"]
+    return [f"has {found}, so its usage is not billed: add the metered price of its plan to its subscription"]
 
 
 def _plan_problems(wanted: Catalog, owners: Iterable[Mapping[str, Any]], prices: Sequence[Price]) -> list[str]:
     plans = sorted({owner["plan"] for owner in owners if owner["plan"] in wanted.products})
     if len(plans) > 1:
-        return [f"has accounts on {' and '.join(plans)}, whose usage Stripe adds up: give each a customer of its own"]
+        return [
+            f"has accounts on {' and '.join(plans)}, whose usage Stripe adds up: give each account its own customer"
+        ]
     problems = []
     for plan in plans:
         product = wanted.products[plan].id
@@ -110,7 +116,7 @@ def _plan_problems(wanted: Catalog, owners: Iterable[Mapping[str, Any]], prices:
         if elsewhere and any(price.meter for price in made):
             priced_by = ", ".join(sorted(elsewhere))
             problems.append(
-                f"is on the plan {plan} and its usage is priced by {priced_by}: use {product}_{wanted.our_meter}"
+                f"is on the plan {plan} and pays for usage by {priced_by}: use {product}_{wanted.our_meter}"
             )
     return problems
 

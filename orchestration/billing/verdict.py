@@ -60,17 +60,20 @@ def judge(facts: Facts, ask: Callable[[], Shown]) -> tuple[Status, str, int | No
     if unreported:
         return Status.OPEN, unreported, None
     if facts.under_way:
-        return Status.AWAITS, f"{_are(facts.under_way, 'hour')} being reported, and compared by a later run", None
+        return Status.AWAITS, f"{_are(facts.under_way, 'hour')} being reported; a later run compares", None
     shown = ask()
     if shown.difference:
         return Status.OPEN, shown.difference, shown.units
     if twice := _twice(billed):
         return Status.OPEN, twice, shown.units
     if billed.is_by_hand:
-        words = f"{billed.invoice_ids} is a draft that nobody finalizes by itself: finalize it in Stripe's Dashboard"
+        words = (
+            f"{billed.invoice_ids} is a draft that does not become final automatically: finalize it in Stripe's"
+            " Dashboard"
+        )
         return Status.AWAITS, words, shown.units
     if facts.now < billed.final_at + INVOICE_LATE or not facts.is_read:
-        return Status.AWAITS, "" if facts.is_read else "Stripe's invoices were not read yet", shown.units
+        return Status.AWAITS, "" if facts.is_read else "no run has read Stripe's invoices yet", shown.units
     return Status.OPEN, _no_invoice(facts), shown.units
 
 
@@ -82,12 +85,12 @@ def _invoiced(facts: Facts, unreported: str, ask: Callable[[], Shown]) -> tuple[
     if not is_equal or twice:
         shown = ask()
         why = "; ".join(filter(None, [twice, *_causes(facts, unreported, shown)]))
-        told.append(f"{in_words(units, 'unit')} counted, {on_invoice:,} on the invoice {billed.invoice_ids}: {why}")
+        told.append(f"{in_words(units, 'unit')} counted, {on_invoice:,} on invoice {billed.invoice_ids}: {why}")
     elif expected is not None and abs(amount - expected) > rounding(billed):
         currency = billed.lines[0].currency.upper()
         told.append(
-            f"the invoice {billed.invoice_ids} charges {money(amount, currency)} for {in_words(units, 'unit')}, by the"
-            f" plan's prices they are {money(expected, currency)}"
+            f"invoice {billed.invoice_ids} charges {money(amount, currency)} for {in_words(units, 'unit')}, the"
+            f" plan's prices make {money(expected, currency)}"
         )
     return Status.OPEN if told else Status.CERTIFIED, "; ".join(told), shown.units
 
@@ -97,20 +100,20 @@ def _causes(facts: Facts, unreported: str, shown: Shown) -> list[str]:
     causes = []
     if facts.late_units:
         when = f"{facts.billed.final_at:%Y-%m-%d %H:%M} UTC"
-        causes.append(f"{_are(facts.late_units, 'unit')} late for its invoice: Stripe took that after {when}")
+        causes.append(f"{_are(facts.late_units, 'unit')} late for its invoice: Stripe accepted the report after {when}")
     if unreported and facts.units > reported:
         causes.append(f"{_are(facts.units - reported, 'unit')} late for its invoice: {unreported}")
     elif unreported:
         causes.append(unreported)
     if shown.difference:
-        causes.append(f"an event was canceled, or something else writes to the meter: {shown.difference}")
+        causes.append(f"an event was canceled, or another program writes to the meter: {shown.difference}")
     if not causes and missing > 0:
         causes.append(
-            "Stripe took all of them. Either they reached its meter after the invoice was final, or the item's price"
-            " changed within the period, and bills only what came after"
+            "Stripe accepted all of them. They may have reached its meter after the invoice was final. Or the"
+            " item's price changed within the period and bills only later usage"
         )
     elif not causes and missing < 0:
-        causes.append("the invoice has more than was reported: something else writes to the meter")
+        causes.append("the invoice has more than was reported: another program writes to the meter")
     return causes
 
 
@@ -120,7 +123,7 @@ def _trial(facts: Facts, unreported: str) -> tuple[Status, str, int | None]:
         currency = facts.billed.lines[0].currency.upper()
         return Status.OPEN, f"it is a trial, and {facts.billed.invoice_ids} charges {money(amount, currency)}", None
     if facts.now < facts.billed.final_at:
-        return Status.AWAITS, "a trial, of which Stripe bills no usage", None
+        return Status.AWAITS, "a trial, which Stripe does not bill", None
     return (Status.OPEN, unreported, None) if unreported else (Status.CERTIFIED, "", None)
 
 
@@ -130,7 +133,7 @@ def _twice(billed: BilledPeriod) -> str:
     if len(items) < 2:
         return ""
     ids = ", ".join(dict.fromkeys(f"{each.subscription_item_id} of {each.subscription_id}" for each in items))
-    return f"{len(items)} items bill the same usage ({ids}): leave one of them"
+    return f"{len(items)} items bill the same usage ({ids}): keep one of them"
 
 
 def _unbilled(facts: Facts) -> str:
@@ -143,13 +146,13 @@ def _no_invoice(facts: Facts) -> str:
     billed = facts.billed
     void = " ".join(dict.fromkeys(line.invoice_id for line in billed.lines if line.is_void))
     if void:
-        return f"{in_words(facts.units, 'unit')} counted, none on an invoice: {void} is void"
+        return f"{in_words(facts.units, 'unit')} counted, none invoiced: {void} is void"
     if any(item.ends_at and item.ends_at <= billed.end for item in billed.items):
         return (
-            f"{in_words(facts.units, 'unit')} counted, none on an invoice: {billed.subscription_id} was canceled at"
+            f"{in_words(facts.units, 'unit')} counted, none invoiced: {billed.subscription_id} was canceled at"
             " once, without a last invoice"
         )
-    return f"{in_words(facts.units, 'unit')} counted, and Stripe has no invoice of {billed.subscription_id} for them"
+    return f"{in_words(facts.units, 'unit')} counted, but Stripe has no invoice of {billed.subscription_id} for them"
 
 
 def _are(count: int, noun: str) -> str:
@@ -167,5 +170,5 @@ def money(amount: int, currency: str) -> str:
     try:
         digits = minor_digits(currency)
     except ValueError:
-        return f"{amount:,} of the least unit of {currency}"
+        return f"{amount:,} of the smallest unit of {currency}"
     return f"{Decimal(amount).scaleb(-digits):,.{digits}f} {currency}"

@@ -35,7 +35,7 @@ def make(config: Settings, target: Path, clock: Callable[[], datetime]) -> Backu
     lake = Lake(config.lake, config.lake_url)
     with lake.writing():  # all of it, so that a second backup of the same name does not get into this one
         if target.exists():
-            raise ValueError(f"{target} exists: name a folder that does not, such as {target}/{clock():%Y-%m-%d}")
+            raise ValueError(f"{target} already exists. Name a new folder, such as {target}/{clock():%Y-%m-%d}")
         target.parent.mkdir(parents=True, exist_ok=True)
         part = target.with_name(f".{target.name}.part")
         shutil.rmtree(part, ignore_errors=True)

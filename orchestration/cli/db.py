@@ -13,16 +13,16 @@ db_app = typer.Typer(no_args_is_help=True)
 
 @db_app.callback()
 def db() -> None:
-    """The ledger's tables: what is missing, and making it."""
+    """Check and upgrade the ledger's tables."""
 
 
 @db_app.command()
 def upgrade(
     is_check: Annotated[
-        bool, typer.Option("--check", help="show what is missing and change nothing; exit status 1 if something is")
+        bool, typer.Option("--check", help="list missing migrations and change nothing; exit 1 if there are any")
     ] = False,
 ) -> None:
-    """Bring the ledger to this version, in one transaction; in a deployment, before anything else runs."""
+    """Bring the ledger to this version in one transaction. In a deployment, run it before anything else."""
     engine = engines.create(settings.load().ledger_url)
     place = engines.place(engine)
     if not is_check:

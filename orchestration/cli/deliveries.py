@@ -73,7 +73,7 @@ def resend(key: Key, note: Note) -> None:
 
 @deliveries_app.command("give-up")
 def give_up(key: Key, note: Note) -> None:
-    """Do not send a message any more, nor its replies. No later digest announces its crossings.
+    """Never send a message or its replies. No later digest announces its crossings.
 
     `headroom deliveries resend` still sends it.
     """

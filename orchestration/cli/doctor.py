@@ -96,7 +96,7 @@ def _free_space(config: Settings) -> Finding:
         return Finding(subject)
     return Finding(
         subject,
-        f"the next run may need {_gigabytes(needed)}, for a batch and a copy of the warehouse: free some, or move"
+        f"the next run may need {_gigabytes(needed)} for a batch and a copy of the warehouse. Free some space, or move"
         f" {config.data} to a larger disk and set HEADROOM_DATA",
     )
 
@@ -106,7 +106,7 @@ def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
         config.landing.mkdir(parents=True, exist_ok=True)
         found, skipped = Sources(config.landing, config.landing_url).scan()
     except (OSError, ValueError) as error:
-        yield Finding("landing", f"cannot be read ({error}): set HEADROOM_LANDING, HEADROOM_LANDING_URL")
+        yield Finding("landing", f"cannot be read ({error}): set HEADROOM_LANDING or HEADROOM_LANDING_URL")
         return
     copies: list[LandedFile] = []
     if is_ledger_usable and check.exists(config.ledger_url):
@@ -124,33 +124,34 @@ def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
     for entry in skipped[:LISTED]:
         yield Finding(f"landing: {entry.path}", entry.reason)
     if len(skipped) > LISTED:
-        yield Finding("landing", f"{len(skipped) - LISTED:,} more that are not read")
+        yield Finding("landing", f"Headroom does not read {len(skipped) - LISTED:,} more")
     waiting = sum(1 for file in found if file.stored_bytes)
     if waiting or not skipped:
-        yield Finding(f"landing: {counted(waiting, 'file')} to be read" if waiting else "landing: everything is read")
+        yield Finding(f"landing: {counted(waiting, 'file')} to read" if waiting else "landing: all files are read")
 
 
 def _newest_call(config: Settings) -> Finding:
     subject, now = "lake", config.now()
     if not (config.lake / "batches").exists():
-        return Finding(f"{subject}: none yet; the first run makes it")
+        return Finding(f"{subject}: none yet; the first run creates it")
     try:
         latest = Lake(config.lake).latest_call(now)
     except duckdb.Error as error:
         return Finding(
             subject,
-            f"cannot be read ({_first_line(error)}): if it fails again, put the file that it names back from a backup",
+            f"cannot be read ({_first_line(error)}). If it fails again, restore the named file from a backup",
         )
     if latest is None:
-        return Finding(subject, f"no call has come yet: land files in {config.landing}, then `headroom run`")
+        return Finding(subject, f"no calls yet: land files in {config.landing}, then `headroom run`")
     problem = ""
     if now - latest[0] >= timedelta(hours=config.stale_after_hours):
         problem = (
-            f"that is stale (HEADROOM_STALE_AFTER_HOURS={config.stale_after_hours}), no digest is decided: look at the"
-            " producer where nothing arrives, at what waits in landing where nothing was read"
+            f"older than HEADROOM_STALE_AFTER_HOURS={config.stale_after_hours}, so no digest. If nothing arrives,"
+            " check the producer; if files wait in landing, check the runs"
         )
     return Finding(
-        f"{subject}: the newest call is {_age(now, latest[0])} old, the last came {_age(now, latest[1])} ago", problem
+        f"{subject}: the newest call is {_age(now, latest[0])} old, the last one arrived {_age(now, latest[1])} ago",
+        problem,
     )
 
 
@@ -165,10 +166,10 @@ def _accounts_files(config: Settings) -> Iterator[Finding]:
             since = f"held since {copy.held.since:%Y-%m-%d %H:%M} UTC"
             yield Finding(subject, f"{since}. {copy.held.reason} {account_copies.stays(kind, copy)}")
         elif copy.kept_since:
-            words = f"{len(copy.good.kept):,} of its {kind.name} have what was last good, the oldest read"
+            words = f"{len(copy.good.kept):,} of its {kind.name} use their last valid values, the oldest from"
             yield Finding(
                 subject,
-                f"{words} {copy.kept_since:%Y-%m-%d %H:%M} UTC: `headroom rejected` says which cells to repair",
+                f"{words} {copy.kept_since:%Y-%m-%d %H:%M} UTC. `headroom rejected` lists the cells to repair",
                 is_needed=False,
             )
         elif copy.good.rows:
@@ -185,21 +186,21 @@ def _lake_bucket(config: Settings, url: str) -> Finding:
     if not state.is_writer:
         return Finding(
             subject,
-            f"{url} is written by {state.writer}, and no run here reads anything: if that machine is gone,"
+            f"{state.writer} is the writer of {url}, so runs here read nothing. If that machine is gone, run"
             " `headroom lake claim`",
         )
     waiting = [
-        f"{count:,} {'batch waits' if count == 1 else 'batches wait'} to be {what}"
-        for count, what in ((state.missing_here, "fetched"), (state.missing_there, "put there"))
+        f"{count:,} {'batch' if count == 1 else 'batches'} to {what}"
+        for count, what in ((state.missing_here, "download"), (state.missing_there, "upload"))
         if count
     ]
-    return Finding(f"{subject}: {'; '.join(waiting) or 'has every batch, and so has this folder'}")
+    return Finding(f"{subject}: {'; '.join(waiting) or 'bucket and folder have all batches'}")
 
 
 def _published(config: Settings) -> Iterator[Finding]:
     subject, now, log = "published copy", config.now(), published_copy.log_of(config.published)
-    stray = f"somebody opened it for writing and left the log {log}"
-    remedy = f"Run `rm {shlex.quote(str(log))}`, which loses only what they wrote, and open it with `duckdb -readonly`"
+    stray = f"another program opened it for writing and left the log {log}"
+    remedy = f"Run `rm {shlex.quote(str(log))}`; only its own changes are lost. Open the copy with `duckdb -readonly`"
     try:
         quality = queries.data_quality(config.published)
     except published_copy.NothingPublishedError as error:
@@ -210,25 +211,25 @@ def _published(config: Settings) -> Iterator[Finding]:
             yield Finding(subject, f"cannot be read: {stray}. {remedy}")
         else:
             words = f"{config.published} cannot be read ({_first_line(error)})"
-            yield Finding(subject, f"{words}: run `headroom run --only models`, which makes it again")
+            yield Finding(subject, f"{words}. Make a new copy: `headroom run --only models`")
         return
     if log.exists():
-        yield Finding(subject, f"has figures that no run has counted: {stray}, and readers see what it has. {remedy}")
+        yield Finding(subject, f"may have figures of no run: {stray}, and readers see its changes. {remedy}")
     problem = ""
     if now - quality["as_of"] >= timedelta(hours=config.stale_after_hours):
-        problem = "no run has come this far since: `headroom run` says what stops it, `headroom ui` has the failed runs"
+        problem = "no run has published since: `headroom run` says why, and `headroom ui` lists failed runs"
     yield Finding(f"{subject}: counted {_age(now, quality['as_of'])} ago", problem)
     lines, lost = quality["rejected_lines"], quality.get("lost_events") or 0
     about = f", about {lost:,} events" if lost > lines else ""
-    about += "; `headroom rejected` explains them" if lines else ""
+    about += "; see `headroom rejected`" if lines else ""
     yield Finding(f"quarantine: {counted(lines, 'line')}{about}")
     if quality.get("events_ahead"):  # a copy of an earlier version has none
         yield from _clocks(config)
     if config.lake_keep_days:
         _, held_by = usage_query.dispensable_before(config.published, now, config.lake_keep_days)
         yield Finding(
-            f"lake: calls are kept from {queries.kept_from(config.published)} on",
-            held_by and f"more than HEADROOM_LAKE_KEEP_DAYS says, because of {held_by}",
+            f"lake: keeps calls since {queries.kept_from(config.published)}",
+            held_by and f"longer than HEADROOM_LAKE_KEEP_DAYS, because of {held_by}",
             is_needed=False,
         )
 
@@ -236,18 +237,19 @@ def _published(config: Settings) -> Iterator[Finding]:
 def _clocks(config: Settings) -> Iterator[Finding]:
     rows = published_copy.query(config.published, "from events_ahead order by furthest_at desc, producer")
     for row in rows[:LISTED]:
-        words = f"{row['event_count']:,} of its events are ahead of ours, the furthest at"
-        remedy = "they count when their time has come: set the clock, or the zone, of the producer"
-        problem = f"{words} {row['furthest_at']:%Y-%m-%d %H:%M} UTC; {remedy}"
+        words = f"{counted(row['event_count'], 'event')} in the future, the furthest at"
+        remedy = "They count once that time has passed. Correct the producer's clock or time zone"
+        problem = f"{words} {row['furthest_at']:%Y-%m-%d %H:%M} UTC. {remedy}"
         yield Finding(f"clock of {row['producer']}", problem, is_needed=False)
     if len(rows) > LISTED:
-        yield Finding("clocks", f"{len(rows) - LISTED:,} more producers are ahead: see events_ahead", is_needed=False)
+        more = counted(len(rows) - LISTED, "more producer")
+        yield Finding("clocks", f"{more} with events in the future: see events_ahead", is_needed=False)
 
 
 def _daemon(config: Settings) -> Finding:
     subject = "Dagster's daemon"
     if not (config.dagster_home / "dagster.yaml").exists():
-        return Finding(f"{subject}: Dagster has no storage yet; the first run makes it")
+        return Finding(f"{subject}: Dagster has no storage yet; the first run creates it")
     try:
         at = run.last_heartbeat()
     except Exception as error:  # noqa: BLE001 - storage of any kind may fail in any way, and the other checks go on
@@ -256,7 +258,7 @@ def _daemon(config: Settings) -> Finding:
     if at and abs(datetime.now(UTC) - at) < HEARTBEAT:
         return Finding(f"{subject} runs")
     since = f"since {at:%Y-%m-%d %H:%M} UTC" if at else "yet"
-    words = f"has not run {since}, and nothing is started by itself: `headroom ui` runs it, or `dagster-daemon run`"
+    words = f"has not run {since}, so no schedule starts. Start it with `headroom ui` or `dagster-daemon run`"
     return Finding(subject, words, is_needed=config.is_production)
 
 
@@ -302,8 +304,8 @@ def _postgres(config: Settings) -> Iterator[Finding]:
 
 def _preview(subject: str, variable: str, config: Settings) -> Finding:
     if config.is_production:
-        return Finding(subject, f"nothing is sent in production: set {variable}", is_needed=False)
-    return Finding(f"{subject}: a preview, {variable} is not set")
+        return Finding(subject, f"production sends nothing: set {variable}", is_needed=False)
+    return Finding(f"{subject}: preview only, {variable} is not set")
 
 
 def _of(channel: str, findings: list[Finding]) -> Iterator[Finding]:

@@ -49,14 +49,14 @@ def variables(config: Settings) -> list[Variable]:
 
 def examine(config: Settings) -> Iterator[Finding]:
     """What is set, what has no effect, and files that are named and missing."""
-    schedules = "the schedules run" if config.is_production else "the schedules are off: only production starts them"
+    schedules = "schedules are on" if config.is_production else "schedules are off outside production"
     yield Finding(f"configuration: HEADROOM_ENV={config.env}, {schedules}; HEADROOM_DATA={config.data}")
     everything = variables(config)
     for variable in everything:
         if variable.source != DEFAULT:
             yield Finding(f"configuration: {variable.name}={variable.value} ({variable.source})")
     rest = counted(sum(variable.source == DEFAULT for variable in everything), "variable")
-    yield Finding(f"configuration: {rest} by default, see `headroom doctor --configuration`")
+    yield Finding(f"configuration: {rest} at the default, see `headroom doctor --configuration`")
     for unread in settings.unread():
         yield Finding("configuration", str(unread), is_needed=False)
     named = {
@@ -67,11 +67,11 @@ def examine(config: Settings) -> Iterator[Finding]:
     }
     for name, path in named.items():
         if path and not path.exists():
-            yield Finding(
-                f"HEADROOM_{name}", f"names {path}, which does not exist: put it there, or unset the variable"
-            )
+            yield Finding(f"HEADROOM_{name}", f"{path} does not exist: create it, or unset the variable")
     if config.fixed_now:
-        words = f"HEADROOM_NOW holds it at {config.now():%Y-%m-%d %H:%M} UTC: unset it, except for tests and replays"
+        words = (
+            f"HEADROOM_NOW fixes the time at {config.now():%Y-%m-%d %H:%M} UTC: unset it, except in tests and replays"
+        )
         yield Finding("clock", words, is_needed=False)
 
 

@@ -10,6 +10,7 @@ from orchestration.ledger.landed import LandedFiles
 from orchestration.ledger.ledger import Ledger
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
+from orchestration.usage.formatting import counted
 
 MANY_FILES = 100_000
 """To look for new files among them takes a second, every 30 seconds."""
@@ -30,17 +31,17 @@ def examine(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
     size = sum(path.stat().st_size for path in history.rglob("*.db")) if history.is_dir() else 0
     if size >= HISTORY_BYTES:
         words = (
-            "`history_sensor` removes old runs, 200 an hour: look whether it runs, in the UI under Automation. What it"
-            " freed shows in index.db with `VACUUM`, while nothing runs"
+            "`history_sensor` removes 200 old runs an hour. Check in the UI, under Automation, that it is on. To shrink"
+            " index.db, run `VACUUM` while no job runs"
         )
         yield Finding(f"Dagster's history: {size / 2**30:,.1f} GiB in {history}", words, is_needed=False)
 
 
 def _landing(config: Settings, files: int, size: int) -> Finding:
-    subject = f"landing: {files:,} file{'s' * (files > 1)} read, {size / 2**20:,.0f} MiB"
+    subject = f"landing: {counted(files, 'file')} read, {size / 2**20:,.0f} MiB"
     if config.landing_keep_days:
-        return Finding(f"{subject}, to be deleted {config.landing_keep_days} days after it was read")
+        return Finding(f"{subject}; runs delete each {counted(config.landing_keep_days, 'day')} after reading it")
     if files < MANY_FILES and size < MANY_BYTES:
         return Finding(subject)
-    words = "set HEADROOM_LANDING_KEEP_DAYS, 2 or more, and runs delete those that the lake holds whole"
+    words = "set HEADROOM_LANDING_KEEP_DAYS to 2 or more, so that runs delete files that are in the lake"
     return Finding(subject, words, is_needed=False)

@@ -17,7 +17,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     """Findings of Dagster's runs; none where its storage is not there or cannot be read, which is said elsewhere."""
     if config.heartbeat_url:
         host = urlsplit(config.heartbeat_url.get_secret_value()).hostname
-        yield Finding(f"heartbeat: {host} hears of each good hourly run, and of the digest")
+        yield Finding(f"heartbeat: {host} gets a request after each successful hourly run and digest")
     if not (config.dagster_home / "dagster.yaml").exists():
         return
     try:
@@ -33,12 +33,12 @@ def _findings(config: Settings) -> Iterator[Finding]:
     now = datetime.now(UTC)  # Dagster's own times are real ones
     with run.dagster_instance() as instance:
         for each in interrupted.interrupted(config.runs, instance)[:LISTED]:
-            words = "was killed, and its place in the queue is not free yet: `headroom ui` or `headroom run` closes it"
+            words = "was killed and still blocks the queue: close it with `headroom ui` or `headroom run`"
             yield Finding(f"run {each.run_id[:8]} of {each.job_name}", words, is_needed=False)
         for record in interrupted.too_old(instance, now)[:LISTED]:
             began = record.start_time or record.create_timestamp.timestamp()
             since = f"{datetime.fromtimestamp(began, UTC):%d %b %H:%M} UTC"
-            words = f"is in progress since {since}, longer than any run: end it in Dagster's UI"
+            words = f"has run since {since}, longer than any run should: end it in Dagster's UI"
             yield Finding(f"run {record.dagster_run.run_id[:8]} of {record.dagster_run.job_name}", words)
         if config.is_production and check.exists(config.ledger_url):
             ledger = Ledger(config.ledger_url)

@@ -25,7 +25,7 @@ from orchestration.messages import environment
 from orchestration.settings import ConfigurationError, Settings
 from orchestration.warehouse import published_copy
 
-KEPT = "what was done is kept, and the next run does the rest"
+KEPT = "finished work is kept, and the next run does the rest"
 _KINDS = {
     "int_parsing": "is not a whole number",
     "float_parsing": "is not a number",
@@ -148,7 +148,7 @@ def _worded(name: str, problem: Any) -> str:
         near = get_close_matches(value.lower(), choices.replace(" or ", ", ").split(", "), 1)
         return f"is not {choices}{f': did you mean {near[0]}?' if near else ''}"
     if kind == "string_pattern_mismatch":
-        return f"is not in the form that is needed: {_description(name)}"
+        return f"is in the wrong form. It takes: {_description(name)}"
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         [bound] = context.values()
         word = {"greater_than": "more than", "greater_than_equal": "at least", "less_than": "less than"}

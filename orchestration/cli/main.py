@@ -35,7 +35,7 @@ from orchestration.usage.formatting import counted
 from orchestration.warehouse import published_copy, queries
 
 app = typer.Typer(
-    help="Which account comes close to its API quota, and the same count billed exactly once.",
+    help="Quota alerts and Stripe billing from one count.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -59,14 +59,14 @@ _PERIODS = {
 
 @app.callback()
 def headroom(
-    debug: Annotated[bool, typer.Option("--debug", help="show the traceback of a failure; works anywhere")] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="show tracebacks; works with every command")] = False,
 ) -> None:
-    """Which account comes close to its API quota, and the same count billed exactly once."""
+    """Quota alerts and Stripe billing from one count."""
 
 
 @app.command()
 def demo() -> None:
-    """Run the whole job once and show its result; with demo events if nothing landed yet."""
+    """Run the whole job once and show the result. Writes demo events first if the landing folder is empty."""
     config = _settings()
     if not config.is_production:
         migrate.create(engines.create(config.ledger_url))
@@ -81,7 +81,7 @@ def demo() -> None:
 def run_job(
     only: Annotated[run.RunStep | None, typer.Option(help="run one part instead of the whole job")] = None,
 ) -> None:
-    """Run the whole job once: ingest, marts and their checks, publish, Stripe, digest. Exit status 1 on failure."""
+    """Run the whole job once: ingest, marts with their checks, publish, Stripe, digest. Exits 1 on failure."""
     config = _settings()
     gc.disable()  # a short-lived process: collecting while Dagster loads costs most of a second
     failures.quiet_retries()
@@ -101,11 +101,11 @@ def run_job(
 
 @app.command()
 def ui() -> None:
-    """Serve Dagster's UI with schedules and sensors on 127.0.0.1, until Ctrl-C."""
+    """Serve Dagster's UI on 127.0.0.1 and run its schedules and sensors, until Ctrl-C."""
     failures.quiet_retries()
     status = ui_server.serve(_settings())
     if failures.was_stopped():
-        print_error("stopped: the UI, the schedules and the sensors have ended")
+        print_error("stopped the UI, the schedules and the sensors")
     raise typer.Exit(status)
 
 
@@ -113,10 +113,10 @@ def ui() -> None:
 def generate(
     accounts: Annotated[int, typer.Option(min=1)] = 300,
     days: Annotated[int, typer.Option(min=1, help="days of history, today included")] = 60,
-    events: Annotated[int, typer.Option(min=1, help="about how many API calls")] = 150_000,
+    events: Annotated[int, typer.Option(min=1, help="approximate number of API calls")] = 150_000,
     seed: int = 7,
 ) -> None:
-    """Write demo events into the landing folder, and an accounts file unless there is one."""
+    """Write demo events into the landing folder, and an accounts file if there is none."""
     from orchestration import demo as generator
 
     config = _settings()
@@ -133,9 +133,9 @@ def generate(
 @app.command()
 def sql(
     query: Annotated[str, typer.Argument(help="for example: select * from utilization_mtd")],
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV instead of a table")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV instead of a table")] = False,
 ) -> None:
-    """Ask the published copy of the marts; never waits for a running job."""
+    """Query the published copy of the marts. Never waits for a running job."""
     import duckdb
 
     config = _settings()
@@ -195,7 +195,7 @@ def digest(
         datetime | None, typer.Option("--date", formats=[_DATE], metavar="DATE", help="its day; else the latest")
     ] = None,
     redraw: Annotated[
-        bool, typer.Option("--redraw", help="anew, with figures and templates of now, even if it was decided")
+        bool, typer.Option("--redraw", help="use current figures and templates, even if it was decided before")
     ] = False,
 ) -> None:
     """Preview the digest of a day, as Slack has it or would get it now. Sends nothing: `headroom run` does."""
@@ -224,7 +224,7 @@ def digest(
 
 @app.command("backup")
 def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not exist yet")]) -> None:
-    """Ledger and lake, as they are at one moment, into a new folder; jobs may run meanwhile."""
+    """Copy ledger and lake, both as of one moment, into a new folder. Jobs may run meanwhile."""
     from orchestration.cli import backup
 
     try:
@@ -237,13 +237,13 @@ def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not 
 @app.command("doctor")
 def examine(
     strict: Annotated[
-        bool, typer.Option("--strict", help="for cron: print only what is wrong or missing, and exit 1 if anything is")
+        bool, typer.Option("--strict", help="for cron: print problems only, and exit 1 if there are any")
     ] = False,
     is_configuration: Annotated[
-        bool, typer.Option("--configuration", help="only list every variable, its value and where it is set")
+        bool, typer.Option("--configuration", help="only list the variables, their values and where they are set")
     ] = False,
 ) -> None:
-    """Whether all that a run needs is there and well, and what to do if not. Exit status 1 if something is needed."""
+    """Check everything that a run needs, and say how to repair it. Exits 1 if a run would fail."""
     from orchestration.cli import doctor, doctor_configuration
 
     config, is_well = _settings(), True
@@ -261,10 +261,10 @@ def examine(
 
 @app.command()
 def rejected(
-    limit: Annotated[int, typer.Option(min=0, help="lines shown of each reason")] = 5,
-    replay: Annotated[bool, typer.Option("--replay", help="judge them again, under the rules of today")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="lines to show for each reason")] = 5,
+    replay: Annotated[bool, typer.Option("--replay", help="check the lines again under today's rules")] = False,
 ) -> None:
-    """Lines that do not count, why, and what to do about it."""
+    """Show rejected lines, the reason, and how to repair them."""
     config = _settings()
     if replay:
         lake = Lake(config.lake, config.lake_url)
@@ -283,10 +283,10 @@ def rejected(
 @app.command()
 def collect(
     workers: Annotated[
-        int | None, typer.Option(min=1, max=64, help="processes that share the port; else HEADROOM_COLLECT_WORKERS")
+        int | None, typer.Option(min=1, max=64, help="processes on the port (default: HEADROOM_COLLECT_WORKERS)")
     ] = None,
 ) -> None:
-    """Take events over HTTP on 127.0.0.1, until Ctrl-C: what is acknowledged is on disk, for ingest to find."""
+    """Receive events over HTTP on 127.0.0.1, until Ctrl-C. Writes each event to disk before it answers."""
     from orchestration.collector.server import serve
     from orchestration.collector.spool import HungWriterError
 

@@ -9,14 +9,14 @@ from orchestration.channels.postgres import tables as destination
 from orchestration.cli.console import fail, print_findings
 from orchestration.warehouse import published_copy
 
-postgres_app = typer.Typer(help="Your own Postgres: whether its tables take what is delivered.", no_args_is_help=True)
+postgres_app = typer.Typer(help="Deliver rows of the marts to your own Postgres.", no_args_is_help=True)
 
 
 @postgres_app.callback(invoke_without_command=True)
 def show(
-    is_ddl: Annotated[bool, typer.Option("--print-ddl", help="print schemas and tables, for psql")] = False,
+    is_ddl: Annotated[bool, typer.Option("--print-ddl", help="print the SQL that creates schemas and tables")] = False,
 ) -> None:
-    """Rows of the marts in tables of your own Postgres. Headroom creates and alters nothing there."""
+    """Deliver rows of the marts to your own Postgres. Headroom creates and alters no table there."""
     if not is_ddl:
         return
     config = settings.load()
@@ -29,12 +29,12 @@ def show(
 
 @postgres_app.command()
 def check() -> None:
-    """Whether the tables exist and take what is meant for them, and what to do if not. Writes nothing."""
+    """Check that the tables exist and accept the rows, and say how to repair them. Writes nothing."""
     config = settings.load()
     try:
         tables = destination.configured(config)
         if tables is None:
-            fail("HEADROOM_DESTINATION_URL is not set: nothing is delivered to a Postgres")
+            fail("HEADROOM_DESTINATION_URL is not set, so there is no Postgres to deliver to")
         findings = tables.check(config.published)
     except (ValueError, published_copy.NothingPublishedError) as error:
         fail(str(error))

@@ -165,8 +165,8 @@ def make_dagster_home(config: Settings) -> None:
         path.write_text(wanted)
     elif config.postgres_dagster and "HEADROOM_DAGSTER_POSTGRES_URL" not in found:
         raise UnusableDagsterError(
-            f"HEADROOM_DAGSTER_POSTGRES_URL is set, but {path} is of your own and does not use it: add\n"
-            f"{POSTGRES_STORAGE}or delete the file, and run again"
+            f"HEADROOM_DAGSTER_POSTGRES_URL is set, but {path} is your version and does not use it:"
+            f" add\n{POSTGRES_STORAGE}or delete it, and run again"
         )
 
 

@@ -5,12 +5,12 @@ import typer
 from orchestration import settings
 from orchestration.cli.console import fail, print_findings
 
-slack_app = typer.Typer(help="Slack: what has to be set up there.", no_args_is_help=True)
+slack_app = typer.Typer(help="Check the setup of Slack.", no_args_is_help=True)
 
 
 @slack_app.command("check")
 def slack_check() -> None:
-    """Whether token, scopes and channels are as they must be, and what to do if not. Posts nothing."""
+    """Check token, scopes and channels, and say how to repair them. Posts nothing."""
     from orchestration.channels.slack import channel as slack_channel
 
     try:
@@ -18,7 +18,7 @@ def slack_check() -> None:
     except ValueError as error:
         fail(str(error))
     if channel is None:
-        fail("SLACK_BOT_TOKEN is not set: what would be posted is only shown, see `headroom deliveries`")
+        fail("SLACK_BOT_TOKEN is not set. Messages are previews: `headroom deliveries` lists them")
     findings = channel.check()
     print_findings(findings)
     if any(finding.problem and finding.is_needed for finding in findings):

@@ -23,9 +23,7 @@ from orchestration.usage.spreadsheet import SpreadsheetWriter
 from orchestration.usage.units import METER
 from orchestration.warehouse import published_copy, queries
 
-stripe_app = typer.Typer(
-    help="Stripe: what is reported and billed, why, and whether Stripe is set up for it.", no_args_is_help=True
-)
+stripe_app = typer.Typer(help="Report usage to Stripe and check its setup.", no_args_is_help=True)
 REFUSALS = (
     StoppedError,
     RefusedError,
@@ -36,27 +34,27 @@ REFUSALS = (
     published_copy.NothingPublishedError,
 )
 UNKNOWN = (queries.UnknownAccountError, published_copy.NothingPublishedError, queries.NotKeptError)
-Name = Annotated[str, typer.Argument(help="account id, account name, or Stripe customer (cus_…)")]
-Month = typer.Option("--period", formats=["%Y-%m"], metavar="MONTH", help="in which it began, such as 2026-11")
+Name = Annotated[str, typer.Argument(help="account id, account name or Stripe customer (cus_…)")]
+Month = typer.Option(
+    "--period", formats=["%Y-%m"], metavar="MONTH", help="month in which the period began, such as 2026-11"
+)
 
 _chosen = {"meter": METER}
 
 
 @stripe_app.callback()
 def choose(
-    meter: Annotated[str, typer.Option(help="of ours: calls, or a gauge with a stripe_meter in meters.csv")] = METER,
+    meter: Annotated[str, typer.Option(help="calls, or a gauge that has a stripe_meter in meters.csv")] = METER,
 ) -> None:
-    """Stripe: what is billed, what has to stand there, and whether it does."""
+    """Report usage to Stripe and check its setup."""
     _chosen["meter"] = meter
 
 
 @stripe_app.command()
 def plan(
-    is_all: Annotated[
-        bool, typer.Option("--all", help="all customers, not only those with the largest amounts")
-    ] = False,
+    is_all: Annotated[bool, typer.Option("--all", help="list all customers, not only the largest amounts")] = False,
 ) -> None:
-    """What the next run would report: customers, units, money. Changes nothing."""
+    """Show what the next run would report: customers, units, money. Changes nothing."""
     try:
         planned, changes = report.look_ahead(_config(), connect_meter)
     except REFUSALS as error:
@@ -66,12 +64,14 @@ def plan(
 
 @stripe_app.command()
 def apply(
-    approve: Annotated[str, typer.Option(help="code of a plan that changes more than the limits allow")] = "",
+    approve: Annotated[
+        str, typer.Option(help="code that `headroom stripe plan` prints for a change above the limits")
+    ] = "",
     is_retried: Annotated[
-        bool, typer.Option("--retry-refused", help="also what was refused within the last day")
+        bool, typer.Option("--retry-refused", help="also retry what Stripe refused within the last day")
     ] = False,
 ) -> None:
-    """What the hourly job does: record what is new, and send it."""
+    """Record new usage and report it to Stripe, as the hourly job does."""
     config = _config()
     try:
         with stripe_tables.progress() as progress:
@@ -80,19 +80,19 @@ def apply(
         fail(str(error))
     stripe_tables.print_outcome(outcome)
     if outcome.sent and outcome.sent.stopped:
-        fail(f"{outcome.sent.stopped}. What was not sent is recorded; the next run sends it.")
+        fail(f"{outcome.sent.stopped}. The ledger keeps the rest, and the next run sends it.")
     if outcome.alarm:
         fail(f"{outcome.alarm}.")
 
 
 @stripe_app.command()
 def problems(
-    by_hour: Annotated[bool, typer.Option("--hours", help="each hour, with the identifier of its report")] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each")] = False,
+    by_hour: Annotated[bool, typer.Option("--hours", help="list each hour with the identifier of its report")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV, one row for each problem")] = False,
 ) -> None:
-    """What is not billed as counted: customer, cause, hours, units, money and what to do, the most expensive first.
+    """List usage that is not billed as counted, most expensive first. Says the cause, the money and what to do.
 
-    Units and money are counted minus at Stripe: + is under-billed, - is over-billed.
+    Units and money are counted minus billed: + is under-billed, - is over-billed.
     """
     config = _config()
     ledger = meter_ledger(config)
@@ -106,11 +106,12 @@ def problems(
 @stripe_app.command()
 def settle(
     name: Annotated[
-        str, typer.Argument(help="identifier of a report, in_… of an invoice, or cus_… for all of a customer")
+        str,
+        typer.Argument(help="identifier of a report, an invoice (in_…), or a customer (cus_…) for all of its problems"),
     ],
-    note: Annotated[str, typer.Option(help="what was done about it, such as: credit note CN-17")],
+    note: Annotated[str, typer.Option(help="how you resolved it, such as: credit note CN-17")],
 ) -> None:
-    """Note that people have dealt with what was held or refused, or with an invoice that differs."""
+    """Mark held or refused usage, or an invoice that differs, as resolved."""
     config, reports = _config(), []
     certificates = settle_certificates(config, _clock, name, note)
     try:
@@ -130,10 +131,10 @@ def adopt(
     ] = None,
     is_all: Annotated[
         bool,
-        typer.Option("--all", help="all hours, after the ledger was lost or restored; wait three hours first"),
+        typer.Option("--all", help="all hours, after you lost or restored the ledger; wait three hours first"),
     ] = False,
 ) -> None:
-    """Take what Stripe shows for what was reported; the next run sends what is missing, or too much."""
+    """Accept Stripe's total as reported. The next run sends the difference to what was counted."""
     if is_all == bool(customer and hour) or bool(customer) != bool(hour):
         raise typer.BadParameter("name a customer and an hour, or --all")
     config = _config()
@@ -150,26 +151,26 @@ def adopt(
 @stripe_app.command()
 def explain(
     name: Name,
-    when: Annotated[str, typer.Argument(metavar="HOUR", help="UTC: 2026-11-20T14; or a whole day: 2026-11-20")],
+    when: Annotated[str, typer.Argument(metavar="HOUR", help="UTC hour (2026-11-20T14) or day (2026-11-20)")],
     has_events: Annotated[
-        bool, typer.Option("--events", help="each event: time, units, account, endpoint, id, landed file and line")
+        bool, typer.Option("--events", help="list each event: time, units, account, endpoint, id, landed file and line")
     ] = False,
-    as_csv: Annotated[bool, typer.Option("--csv", help="with --events: CSV, one row for each event")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="with --events: print CSV, one row for each event")] = False,
 ) -> None:
-    """Why a customer was billed what it was billed in an hour: calls, reports, Stripe's total, and a verdict.
+    """Explain what a customer was billed for an hour or a day: calls, reports, Stripe's total and a verdict.
 
-    --events goes down to the events that were counted, and to the line of the file that each came from.
+    --events lists the counted events, each with its landed file and line.
     """
     try:
         start = datetime.strptime(when, "%Y-%m-%dT%H" if "T" in when else "%Y-%m-%d").replace(tzinfo=UTC)
     except ValueError:
-        raise typer.BadParameter(f"{when!r} is not a UTC hour such as 2026-11-20T14, nor a date") from None
+        raise typer.BadParameter(f"{when!r} is not a UTC hour (2026-11-20T14) or a date (2026-11-20)") from None
     if as_csv and not has_events:
-        raise typer.BadParameter("--csv needs --events; `headroom stripe statement --csv` has the hours")
+        raise typer.BadParameter("--csv needs --events. For hours, use `headroom stripe statement --csv`")
     end, config = start + (timedelta(hours=1) if "T" in when else timedelta(days=1)), _config()
     try:
         if has_events and config.billed_meter != METER:
-            fail(f"--events lists calls; {config.billed_meter} is a gauge")
+            fail(f"--events lists calls, and {config.billed_meter} is a gauge")
         explained = statements.explain(config, name, start, end)
         trails = [event_trail.EventTrail(each, config) for each in explained] if has_events else []
         if as_csv:
@@ -188,9 +189,9 @@ def explain(
 def statement(
     name: Name,
     month: Annotated[datetime | None, Month] = None,
-    as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each hour, and the total")] = False,
+    as_csv: Annotated[bool, typer.Option("--csv", help="print CSV: one row for each hour, and the total")] = False,
 ) -> None:
-    """Every billed hour of a customer's billing period, the running one by default: units, reports, Stripe's total."""
+    """Show each billed hour of a customer's billing period, by default the current one, and its certificate."""
     config = _config()
     try:
         found = statements.statements(config, name, month.replace(tzinfo=UTC) if month else None)
@@ -207,7 +208,7 @@ def statement(
 
 @stripe_app.command("statements")
 def write_statements(month: Annotated[datetime, Month]) -> None:
-    """A CSV for each customer's billing periods that began in a month, and an index with totals and status."""
+    """Write a CSV for each customer and billing period that began in a month, and an index with totals."""
     try:
         folder, count = statements.write_statements(_config(), month.replace(tzinfo=UTC))
     except UNKNOWN as error:
@@ -218,16 +219,16 @@ def write_statements(month: Annotated[datetime, Month]) -> None:
 @stripe_app.command()
 def bootstrap(
     is_applied: Annotated[
-        bool, typer.Option("--apply/--plan", help="make what is missing; or only show it, which is the default")
+        bool, typer.Option("--apply/--plan", help="create what is missing, or only show it (the default)")
     ] = False,
 ) -> None:
-    """Meter, products and prices of our plans at Stripe: what is there, what is missing, what Stripe has no price for.
+    """Compare meter, products and prices at Stripe with the plans; --apply creates what is missing.
 
-    Works before the first run, too: the plans then come from the seeds.
+    Also works before the first run, with the plans of the seeds.
     """
     config = _config()
     if not config.published.exists():
-        console.print(f"Nothing was published yet: {catalog.PLANS_OF_FILES}.", soft_wrap=True)
+        console.print(f"No run has published yet: {catalog.PLANS_OF_FILES}.", soft_wrap=True)
     try:
         if is_applied:
             for step in catalog.make(config, connect_products):
@@ -239,7 +240,7 @@ def bootstrap(
 
 @stripe_app.command()
 def check() -> None:
-    """Whether key, permissions, meter, clock, prices and subscriptions are as they must be. Changes nothing."""
+    """Check key, permissions, meter, clock, prices and subscriptions at Stripe. Changes nothing."""
     try:
         findings = catalog.check(_config(), connect_products)
     except REFUSALS as error:

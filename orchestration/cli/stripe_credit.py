@@ -20,7 +20,7 @@ def print_credit(config: Settings, customer: str) -> None:
     try:
         found = remaining_credit(config, connect_credits, customer, config.now())
     except (StoppedError, RefusedError, InDoubtError, ValueError) as error:
-        console.print(Text(f"Prepaid credit is not known: {error}", "dim"), soft_wrap=True)
+        console.print(Text(f"Prepaid credit unknown: {error}", "dim"), soft_wrap=True)
         return
     for credit in found:
         console.print(Text(sentence(credit)), soft_wrap=True)
@@ -32,10 +32,10 @@ def sentence(credit: RemainingCredit) -> str:
     used = credit.at_stripe - credit.remaining
     said = f"Prepaid credit: {credit.remaining:,.2f} {money} left of {credit.granted:,.2f}"
     if used:
-        said += f", once {used:,.2f} of usage that is not invoiced yet is paid"
+        said += f", after {used:,.2f} of usage that is not invoiced yet"
     if credit.a_day is None:
         return f"{said}. No forecast yet."
     pace = f"{said}. At {credit.a_day:,.2f} {money} a day"
     if credit.burns_down_at is None:
-        return f"{pace} it lasts for more than ten years."
-    return f"{pace} it is used up, or expires, about {credit.burns_down_at:%Y-%m-%d}."
+        return f"{pace} it lasts more than ten years."
+    return f"{pace} it runs out or expires about {credit.burns_down_at:%Y-%m-%d}."

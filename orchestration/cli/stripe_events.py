@@ -21,7 +21,7 @@ def print_events(trails: Iterable[EventTrail]) -> None:
         for event in trail:
             places = f"{event.landed_file}:{event.line_number}"
             names = (event.account_id, event.endpoint or "(none named)", event.event_id, places)
-            sampled = f" (sampled, stands for {event.sample_weight:,} calls)" if event.sample_weight > 1 else ""
+            sampled = f" (sampled: counts as {event.sample_weight:,} calls)" if event.sample_weight > 1 else ""
             # past the console, which takes five times as long for a line
             line = f"{event.event_at:%Y-%m-%d %H:%M:%S.%f}  {event.units:,}  {'  '.join(names)}{sampled}"
             sys.stdout.write(f"{printable(line)}\n")

@@ -16,7 +16,7 @@ COLUMNS = (
     *("stripe_customer_id", "kind", "cause", "from_hour", "to_hour", "hours", "units", "amount", "currency", "since"),
     *("can_be_invoiced_until", "what_to_do", "identifiers"),
 )
-NOTHING_SENT = "Nothing was sent to Stripe yet: `headroom stripe plan` shows what the next run would report."
+NOTHING_SENT = "No report sent to Stripe yet. `headroom stripe plan` shows what the next run would report."
 
 
 def print_problems(problems: Sequence[Problem], standing: Standing | None) -> None:
@@ -24,24 +24,24 @@ def print_problems(problems: Sequence[Problem], standing: Standing | None) -> No
     for problem in problems:
         _print(problem)
     if problems:
-        _say(f"In all: {'; '.join(total(problems))}. Amounts are at the catalog's prices, without base prices.")
+        _say(f"Total: {'; '.join(total(problems))}. Amounts use the catalog's prices, without base prices.")
     if standing is None:
         _say(NOTHING_SENT)
         return
     if not (problems or standing.unsent or standing.unconfirmed):
-        _say("No problem: Stripe confirmed every customer-hour as counted.", "green")
+        _say("All clear: Stripe confirmed every customer-hour as counted.", "green")
     if standing.unsent:
         _say(
             f"{counted(standing.unsent, 'customer-hour')} not sent yet, since {standing.unsent_since:%Y-%m-%d %H:%M}"
-            " UTC: the next run sends them, or `headroom stripe apply` now."
+            " UTC. The next run sends all; to send now, run `headroom stripe apply`."
         )
     if standing.unconfirmed:
         _say(
             f"{counted(standing.unconfirmed, 'customer-hour')} not confirmed yet, sent since"
-            f" {standing.unconfirmed_since:%Y-%m-%d %H:%M} UTC: Stripe adds up later, and the next runs compare."
+            f" {standing.unconfirmed_since:%Y-%m-%d %H:%M} UTC. Stripe adds up later, and the next runs compare."
         )
         if not problems:
-            _say("No other problem.")
+            _say("No other problems.")
 
 
 def print_settled(reports: Sequence[Report], certificates: Sequence[Certificate]) -> None:
@@ -53,7 +53,7 @@ def print_settled(reports: Sequence[Report], certificates: Sequence[Certificate]
         period = f"{each.period_start:%Y-%m-%d %H:%M} to {each.period_end:%Y-%m-%d %H:%M} UTC"
         _say(f"{each.stripe_customer_id}, {period}{invoices}: settled, {each.difference}")
     if hours := len(reports):
-        _say(f"{counted(hours, 'hour')} settled; {'it is' if hours == 1 else 'they are'} not a problem any more.")
+        _say(f"{counted(hours, 'hour')} settled and no longer listed as {'a problem' if hours == 1 else 'problems'}.")
 
 
 def write_problems(problems: Sequence[Problem]) -> None:
@@ -84,9 +84,9 @@ def _print(problem: Problem) -> None:
     _say(f"  Cause: {problem.cause}")
     _say(f"  To do: {problem.advice}")
     if problem.until:
-        _say(f"  Can still come on its invoice until {problem.until:%Y-%m-%d %H:%M} UTC")
+        _say(f"  Its invoice still accepts usage until {problem.until:%Y-%m-%d %H:%M} UTC")
     else:
-        _say("  Cannot come on its invoice any more")
+        _say("  Its invoice no longer accepts usage")
     if len(problem.identifiers) == 1:
         _say(f"  Identifier: {problem.identifiers[0]}")
 

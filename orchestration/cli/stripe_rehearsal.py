@@ -26,15 +26,15 @@ _VENDOR = rehearsal.RehearsalVendor(sandbox=connect_sandbox, products=connect_pr
 
 
 def rehearse(
-    plan: Annotated[str, typer.Option(help="plan to subscribe to; by default the one with the most tiers")] = "",
+    plan: Annotated[str, typer.Option(help="plan to subscribe to (default: the one with the most tiers)")] = "",
     deletes_leftovers: Annotated[
-        bool, typer.Option("--delete-leftovers", help="delete test clocks of rehearsals that were killed")
+        bool, typer.Option("--delete-leftovers", help="delete the test clocks that killed rehearsals left")
     ] = False,
 ) -> None:
     """Rehearse a month at a Stripe sandbox: report usage, wait for the invoice, compare. Needs a test key.
 
-    Makes what is missing of our catalog there, as bootstrap does. A test clock moves the month on, and is deleted at
-    the end with its customer. The ledger does not change. Exit status 1: the invoice is not what was reported.
+    Creates missing parts of the catalog there, as bootstrap does. A test clock moves the month forward. At the end
+    the clock and its customer are deleted. The ledger does not change. Exits 1 if the invoice differs from the reports.
     """
     try:
         with _ended_by_signals():
@@ -77,13 +77,13 @@ def _print_comparison(found: rehearsal.Comparison) -> None:
     for column in table.columns[1:]:
         column.justify = "right"
     table.add_row("units", f"{found.units:,}", f"{found.invoiced_units:,}")
-    table.add_row(f"amount, least unit of {found.currency}", f"{found.amount:,}", f"{found.invoiced_amount:,}")
+    table.add_row(f"amount, smallest unit of {found.currency}", f"{found.amount:,}", f"{found.invoiced_amount:,}")
     console.print(table, width=WIDTH)
     place = f"{found.invoice} ({', '.join(found.lines)})"
     if not found.differences:
-        console.print(Text(f"The invoice has what was reported: {place}.", "bold green"), width=WIDTH)
+        console.print(Text(f"The invoice matches the reports: {place}.", "bold green"), width=WIDTH)
         return
-    console.print(Text(f"The invoice is not what was reported: {place}.", "bold red"), width=WIDTH)
+    console.print(Text(f"The invoice differs from the reports: {place}.", "bold red"), width=WIDTH)
     for difference in found.differences:
         console.print(Text(f"- {difference}", "red"), width=WIDTH)
 

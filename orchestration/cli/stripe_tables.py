@@ -34,7 +34,7 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
     """A line for each customer and period, and what it comes to."""
     change, (start, end) = planned.change, planned.window
     if not change.reports:
-        console.print(f"Nothing to report: all usage until {end:%Y-%m-%d %H:%M} UTC is in the ledger.")
+        console.print(f"Nothing to report: the ledger has all usage until {end:%Y-%m-%d %H:%M} UTC.")
     else:
         console.print(
             f"Would report {counted(change.reports, 'customer-hour')} of {counted(len(change.hours), 'customer')},"
@@ -64,19 +64,20 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
             console.print(f"… and {len(changes) - len(shown):,} more: headroom stripe plan --all")
         for currency in sorted({each.currency for each in changes if each.amount is not None}):
             more = sum((each.added for each in changes if each.currency == currency), Decimal(0))
-            console.print(f"Overage of all of it, at the catalog's prices: {more:+,.2f} {currency}")
+            console.print(f"Total overage, at the catalog's prices: {more:+,.2f} {currency}")
         if unpriced := sum(each.amount is None for each in changes):
-            console.print(f"No price is known for {counted(unpriced, 'row')}: they are in no amount.")
+            console.print(f"{counted(unpriced, 'row')} without a known price, not in the amounts.")
     if change.corrected_units:
         console.print(
-            f"Corrections: {counted(change.corrected_units, 'unit')} of"
-            f" {counted(len(change.corrected_customers), 'customer')}"
-            f" that were reported before."
+            f"Corrections of earlier reports: {counted(change.corrected_units, 'unit')} of"
+            f" {counted(len(change.corrected_customers), 'customer')}."
         )
     if change.held:
-        console.print(f"Too late to be billed: {change.held:,} customer-hours; `headroom stripe problems` lists them.")
+        held = counted(change.held, "customer-hour")
+        console.print(f"Too late to bill: {held}. See `headroom stripe problems`.")
     if planned.unbilled_units:
-        console.print(f"Not billed: {planned.unbilled_units:,} units of accounts without a Stripe customer.")
+        unbilled = counted(planned.unbilled_units, "unit")
+        console.print(f"Not billed: {unbilled} of accounts without a Stripe customer.")
     if planned.waiting.question:
         console.print(Text(f"{planned.waiting.question}.", "bold yellow"))
 
@@ -84,7 +85,7 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
 def print_outcome(outcome: ReportResult) -> None:
     change, sent = outcome.planned.change, outcome.sent
     if sent is None:
-        console.print(f"Recorded {counted(change.reports, 'customer-hour')} as a preview: set STRIPE_API_KEY to send.")
+        console.print(f"Recorded {counted(change.reports, 'customer-hour')} as a preview. Set STRIPE_API_KEY to send.")
         return
     console.print(
         f"{counted(change.reports, 'new customer-hour')}. Stripe took {sent.taken:,}"
@@ -101,7 +102,7 @@ def print_adopted(reports: Sequence[Report]) -> None:
     """The hours whose total was taken from Stripe."""
     for report in reports:
         console.print(Text(f"{report.place}: {counted(report.units, 'unit')} at Stripe"))
-    console.print(f"{counted(len(reports), 'hour')} taken over. `headroom stripe plan` shows what is sent next.")
+    console.print(f"Accepted {counted(len(reports), 'hour')} as Stripe has it. Next: `headroom stripe plan`.")
 
 
 @contextmanager
@@ -127,7 +128,8 @@ def print_explanation(explanation: Explanation) -> None:
     _print_revisions(explanation.revisions)
     for hour in hours:
         if hour.stripe_units is not None:
-            _say(f"Stripe showed {hour.stripe_units:,} units for {hour.hour_start:%H:%M} at the last look.")
+            shown = counted(hour.stripe_units, "unit")
+            _say(f"Stripe showed {shown} for {hour.hour_start:%H:%M} UTC at the last check.")
     unsettled = [hour for hour in hours if not hour.is_settled]
     if unsettled or len(hours) == 1:
         for hour in unsettled or hours:
@@ -136,7 +138,7 @@ def print_explanation(explanation: Explanation) -> None:
         units = sum(hour.counted_units for hour in hours)
         place = f"Stripe in {counted(len(hours), 'hour')}"
         _say(f"{counted(units, 'unit')} counted, reported and confirmed by {place}", "bold green")
-    _say(f"Usage as counted {explanation.as_of:%Y-%m-%d %H:%M} UTC; reports as they are now.", "dim")
+    _say(f"Usage counted at {explanation.as_of:%Y-%m-%d %H:%M} UTC, reports as of now.", "dim")
 
 
 def print_statement(statement: Statement) -> None:
@@ -160,19 +162,20 @@ def print_statement(statement: Statement) -> None:
     for hour in statement.unsettled[:VERDICTS]:
         _print_verdict(hour)
     if (more := len(statement.unsettled) - VERDICTS) > 0:
-        _say(f"… and {more:,} more hours that are not confirmed: --csv has a note for each")
+        _say(f"… and {counted(more, 'more hour')} not confirmed: --csv has a note for each")
     _print_money(statement)
     _print_invoices(statement)
     if statement.certificate:
         _say(statement.certificate.sentence, "green" if statement.status == "certified" else "yellow")
     else:
         _say(f"No certificate: {statement.status}.")
-    _say(f"Hours without usage and reports are left out. Usage as counted {statement.as_of:%Y-%m-%d %H:%M} UTC.", "dim")
+    as_of = f"{statement.as_of:%Y-%m-%d %H:%M} UTC"
+    _say(f"Leaves out hours without usage and reports. Usage counted at {as_of}.", "dim")
 
 
 def _print_money(statement: Statement) -> None:
     if statement.plan is None:
-        _say("Amount unknown: the customer's accounts have no plan of the catalog, or several.")
+        _say("Amount unknown: the customer's accounts have no plan of the catalog, or more than one.")
         return
     plan, included = statement.plan, statement.plan.included_units
     terms = "all units included" if included is None else f"{included:,} units included"
@@ -200,14 +203,14 @@ def _print_invoices(statement: Statement) -> None:
     if len(statement.lines) > 1:
         units, amount = (sum(values) for values in zip(*((x.quantity, x.amount) for x in statement.lines), strict=True))
         currency = statement.lines[0].currency
-        _say(f"Invoiced in all: {counted(units, 'unit')}, {_amount(in_major(amount, currency), currency.upper())}")
+        _say(f"Total invoiced: {counted(units, 'unit')}, {_amount(in_major(amount, currency), currency.upper())}")
     if not statement.lines:
-        _say("No invoice read yet: a run after the period's end reads it.")
+        _say("No invoice yet: a run after the period's end reads it.")
 
 
 def _print_accounts(accounts: Sequence[Mapping[str, Any]]) -> None:
     if not accounts:
-        _say("No account of the customer has usage here.")
+        _say("The customer's accounts have no usage here.")
         return
     table = _table("Account", "Calls", "Units", "Sampled calls", "Their units", "Last call (UTC)")
     for column in table.columns[1:5]:
@@ -289,7 +292,7 @@ def print_steps(steps: Sequence[Step]) -> None:
         words = Text(f"{step.subject}{': ' if step.words else ''}{step.words}")
         console.print(Text(f"{step.action:8} ", styles.get(step.action, "yellow")), words, sep="")
     if any(step.action in (Action.MAKE, Action.REPLACE) for step in steps):
-        console.print("Nothing was changed; `headroom stripe bootstrap --apply` does it.")
+        console.print("Headroom changed nothing. To create these parts, run `headroom stripe bootstrap --apply`.")
 
 
 def print_made(step: Step) -> None:

@@ -47,7 +47,7 @@ def print_run(config: Settings, outcome: RunResult) -> None:
             steps.append(f"{step.name} skipped" if step.seconds is None else f"{step.name} {step.seconds:.1f} s")
     console.print(Text(f"load {outcome.load_seconds:.1f} s · {' · '.join(steps)}", "dim"))
     if not outcome.is_success:
-        print_error(f"run {outcome.run_id}: `headroom ui` shows its log; what did not run waits for the next run")
+        print_error(f"run {outcome.run_id}: `headroom ui` shows its log; the next run does the remaining steps")
     figures = outcome.figures
     if raw := figures.get("raw_events"):
         refused = figures["rejected_lines"]["events_rejected"]
@@ -80,7 +80,7 @@ def print_run(config: Settings, outcome: RunResult) -> None:
             console.print(f"Stripe: {stripe['outcome']}.")
             return
         console.print(
-            f"Stripe: {stripe_sentence(stripe)} ({counted(stripe['units_in_window'], 'unit')} that can be billed,"
+            f"Stripe: {stripe_sentence(stripe)} ({counted(stripe['units_in_window'], 'billable unit')},"
             f" {stripe['units_without_customer']:,} more without a Stripe customer)."
         )
 
@@ -167,7 +167,7 @@ def print_usage(
         Text(f"{_called(account)}, {name + week + ', ' if name else ''}{_span(start, end)}, UTC days", "bold")
     )
     if not rows:
-        console.print("None of these days was counted yet: `headroom run` counts.")
+        console.print("No run has counted these days yet: `headroom run` does.")
     else:
         console.print(f"{sum(bars):,} calls{' so far' if is_running else ''}  {sparkline(bars)}")
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
@@ -300,12 +300,12 @@ def print_migrations(place: str, steps: Sequence[str], became: str) -> None:
 def print_replay(batch: Batch | None) -> None:
     """What became of the quarantine; None is an empty one."""
     if batch is None:
-        console.print("No line is in quarantine.")
+        console.print("The quarantine is empty.")
         return
     console.print(
-        f"Judged {counted(batch.lines, 'line')} again: {batch.accepted:,} count now"
-        f" ({batch.duplicates:,} were counted before), {sum(batch.rejected.values()):,} stay in quarantine."
-        " `headroom run` brings them into the figures."
+        f"Checked {counted(batch.lines, 'line')} again: {batch.accepted:,} accepted"
+        f" ({batch.duplicates:,} of them counted before), {sum(batch.rejected.values()):,} still rejected."
+        " `headroom run` adds the accepted lines to the figures."
     )
 
 
@@ -320,7 +320,7 @@ def print_rejected(config: Settings, limit: int) -> None:
            order by lines desc, reason""",
     )
     if not reasons:
-        console.print("No line was rejected.")
+        console.print("No rejected lines.")
     for row in reasons:
         reason = Rejection(row["reason"])
         lost = f", about {row['events']:,} events" if row["events"] > row["lines"] else ""

@@ -58,7 +58,7 @@ def serve(config: Settings) -> int:
     except Timeout:
         where = served_at.read_text() if served_at.exists() else "another port"
         print_log(
-            f"headroom: `headroom ui` already serves {config.data} on {where}: open that, or stop it and start again",
+            f"headroom: `headroom ui` already serves {config.data} on {where}. Open it, or stop it and start again",
             "red",
         )
         return 1
@@ -72,7 +72,7 @@ def serve(config: Settings) -> int:
 def _serve(config: Settings, served_at: Path) -> int:
     port = _free_port(config.port)
     if port is None:
-        print_log(f"headroom: no port from {config.port} on is free; set HEADROOM_PORT", "red")
+        print_log(f"headroom: port {config.port} and those after it are taken; set HEADROOM_PORT", "red")
         return 1
     if port != config.port:
         console.print(f"Port {config.port} is taken; using {port}.")

@@ -106,8 +106,7 @@ def _inflated(raw: bytes, window_bits: int, limit_bytes: int) -> bytes:
 
 
 _TOO_TIGHT = (
-    f"the body is more than {MAX_UNPROVEN_RATIO} times longer when it is unpacked: "
-    "send the key in a header, or less at a time"
+    f"the unpacked body is more than {MAX_UNPROVEN_RATIO} times longer: send the key in a header, or less at a time"
 )
 
 

@@ -58,8 +58,8 @@ class Keys:
                 self._senders[key.encode()] = Sender(name, is_named=True)
             elif not _is_good(entry):
                 raise ValueError(
-                    f"HEADROOM_COLLECT_KEYS has a key that is shorter than {MIN_KEY_LENGTH} characters, without a "
-                    f"letter, or with others than letters, digits and ._~+/=:@-; a good one is {new_key()}"
+                    f"HEADROOM_COLLECT_KEYS has an invalid key. A key has at least {MIN_KEY_LENGTH} characters,"
+                    f" among them a letter, and only letters, digits and ._~+/=:@-. A good one is {new_key()}"
                 )
             # A colon may also be part of a key that has no name.
             self._senders.setdefault(
@@ -70,8 +70,8 @@ class Keys:
         self._webhooks = [Sender(f"webhook-{_digest(secret)}") for secret in self._secrets]
         if not self._keys and not self._secrets:
             raise ValueError(
-                "The collector needs a key, so that not everybody can send events. "
-                f"Here is a new one, put it into .env:\nHEADROOM_COLLECT_KEYS={new_key()}"
+                "The collector needs a key, so that only your producers can send events. "
+                f"Put this new one into .env:\nHEADROOM_COLLECT_KEYS={new_key()}"
             )
         self._spellings = [(key, escapes.spellings(key)) for key in self._keys]
 
@@ -128,8 +128,8 @@ class Keys:
             raise RefusedError(
                 401,
                 "signature",
-                "the webhook's signature is missing, wrong, or more than 5 minutes off our clock: sign "
-                "webhook-id.webhook-timestamp.body with a secret of HEADROOM_COLLECT_WEBHOOK_SECRETS",
+                "the webhook's signature is missing, wrong, or more than 5 minutes off our clock. Sign"
+                " webhook-id.webhook-timestamp.body with a secret of HEADROOM_COLLECT_WEBHOOK_SECRETS",
             )
         return found
 
@@ -157,8 +157,8 @@ class Keys:
         return RefusedError(
             401,
             "key",
-            "no valid key: send one of HEADROOM_COLLECT_KEYS as `Authorization: Bearer <key>`, as the user name of "
-            "Basic, as `X-API-Key`, or as api_key, writeKey or token in the body",
+            "no valid key: send one of HEADROOM_COLLECT_KEYS. Send it as `Authorization: Bearer <key>`, as the"
+            " user name of Basic, or as `X-API-Key`. Or as api_key, writeKey or token in the body",
             (b"www-authenticate", b"Bearer"),
         )
 

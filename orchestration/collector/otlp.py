@@ -38,7 +38,7 @@ def parse_logs(body: bytes, content_type: bytes, max_events: int) -> ParsedBody:
         else:
             request.ParseFromString(body)
     except (DecodeError, ParseError, UnicodeDecodeError, RecursionError):
-        raise RefusedError(400, "otlp", "the body is no ExportLogsServiceRequest, as protobuf or JSON") from None
+        raise RefusedError(400, "otlp", "the body is not an ExportLogsServiceRequest, as protobuf or JSON") from None
     records = [
         record for resource in request.resource_logs for scope in resource.scope_logs for record in scope.log_records
     ]

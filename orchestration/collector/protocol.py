@@ -28,7 +28,7 @@ MAX_DISCARDED_BYTES = 64 * 2**20
 _CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 _FULL = answers.unavailable("connections", "too many connections: come back in a second")
 _SLOW = RefusedError(408, "slow", "no complete request came in time")
-_UNREADABLE = RefusedError(400, "protocol", "this is no HTTP request that can be read, or a header too long")
+_UNREADABLE = RefusedError(400, "protocol", "this is not a valid HTTP request, or a header is too long")
 
 
 class Connection(asyncio.Protocol):

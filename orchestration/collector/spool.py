@@ -173,7 +173,7 @@ class Spool:
         """Remember whether the disk took something just now."""
         self._checked_at_seconds = self._loop.time()
         if problem is not None and problem != self.problem:
-            logger.error("cannot store events: %s; clients are told to come back", problem)
+            logger.error("cannot store events: %s; asking clients to send again", problem)
         elif problem is None and self.problem not in (None, "starting"):
             logger.info("events can be stored again")
         self.problem = problem

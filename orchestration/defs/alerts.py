@@ -33,7 +33,8 @@ Status = dg.DagsterRunStatus
     default_status=dg.DefaultSensorStatus.RUNNING,
     minimum_interval_seconds=30,
     description=(
-        "Reports a job's first failure since it succeeded, once: to Slack, or to the ledger while there is no token."
+        "Reports a job's first failure since its last success, once. Goes to Slack, or to the ledger while no token"
+        " is set."
     ),
 )
 def run_failure_alert_sensor(context: dg.RunFailureSensorContext, project: Project) -> None:

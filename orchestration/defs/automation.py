@@ -30,6 +30,7 @@ from orchestration.ledger.engines import BusyError
 from orchestration.ledger.landed import LandedFiles
 from orchestration.messages.digest import digest_key
 from orchestration.messages.wording import is_stale
+from orchestration.usage.formatting import counted
 from orchestration.usage.periods import DIGEST_HOUR, digest_due_at, latest_digest_date
 from orchestration.warehouse import queries
 from orchestration.warehouse.published_copy import NothingPublishedError
@@ -53,19 +54,19 @@ NOTICES = dg.AssetSelection.assets(*BY_KIND.values())
 refresh_job = dg.define_asset_job(
     "refresh_job",
     INGEST | MODELS,
-    description="Landed files into the published marts; sends nothing.",
+    description="Reads landed files into the published marts. Sends nothing.",
     tags=interrupted.RUNTIME_TAG,
 )
 hourly_job = dg.define_asset_job(
     "hourly_job",
     (INGEST | MODELS | STRIPE | NOTICES | POSTGRES) - dg.AssetSelection.checks(CATALOGUE),
-    description="Fresh numbers, the hour's usage for Stripe, and the notices that are due.",
+    description="Counts the usage, reports closed hours to Stripe, and sends the notices that are due.",
     tags=interrupted.RUNTIME_TAG,
 )
 daily_job = dg.define_asset_job(
     "daily_job",
     INGEST | MODELS | STRIPE | DIGEST | POSTGRES,
-    description="The whole job: fresh numbers, Stripe, the digest.",
+    description="The whole job: counts the usage, reports it to Stripe, sends the digest.",
     tags=interrupted.RUNTIME_TAG,
 )
 RETRY_MINUTES = EVERY // timedelta(minutes=1)
@@ -84,7 +85,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         cron_schedule=f"0 {DIGEST_HOUR} * * *",
         execution_timezone=settings.timezone,
         default_status=status,
-        description="The digest of the day, at 8am of the business zone.",
+        description="Sends the digest of the day, at 8am of the business zone.",
     )
     def daily_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest:
         on = context.scheduled_execution_time.astimezone(settings.zone).date().isoformat()
@@ -97,7 +98,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         cron_schedule="5 * * * *",
         execution_timezone="UTC",
         default_status=status,
-        description="Usage of the closed hours, hourly; the weekly and monthly digest after 8am of their day.",
+        description="Reports closed hours each hour, and sends the weekly and monthly digest after 8am of their day.",
     )
 
     @dg.schedule(
@@ -106,9 +107,9 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         execution_timezone="UTC",
         default_status=status,
         description=(
-            "Digests, and replies in their threads, that Slack refused or that are in doubt: tried again 5, 10, 20, 40…"
-            " minutes after they were decided. And the whole job, where the digest waits for fresh data, or its run"
-            " failed: with each new figures, until it is decided."
+            "Retries digests and replies in their threads that Slack refused or that are in doubt. Tries 5, 10,"
+            " 20, 40… minutes after they were decided. Also runs the whole job again if the digest waits for fresh"
+            " data or its run failed. It does so with each new figures, until the digest is decided."
         ),
     )
     def waiting_digests_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
@@ -143,8 +144,8 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         execution_timezone="UTC",
         default_status=status,
         description=(
-            "Usage that is not at Stripe yet, for it gave no answer, or the run was killed: tried again 5, 10, 20 and"
-            " 40 minutes after the figures were published, long before an invoice is final."
+            "Retries usage that Stripe does not have yet, because it did not answer or the run was killed. Tries 5,"
+            " 10, 20 and 40 minutes after the figures were published, long before an invoice is final."
         ),
     )
     def waiting_usage_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
@@ -169,8 +170,8 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         execution_timezone="UTC",
         default_status=status,
         description=(
-            "Before invoices become final, what was counted is compared with Stripe twice: soon after the period's end"
-            " and half an hour before. With a grace of one hour no hourly run comes in time."
+            "Compares counts with Stripe twice before invoices become final: soon after the period's end, and half an"
+            " hour before. Needed with a grace period of one hour, which is too short for the hourly run."
         ),
     )
     def closing_invoices_schedule() -> list[dg.RunRequest] | dg.SkipReason:
@@ -201,19 +202,19 @@ def _has_failed(instance: dg.DagsterInstance, on: str) -> bool:
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Starts refresh_job when something landed that no run has read, and no refresh is under way. The cursor stands"
-        " for the files that it saw; nothing is opened."
+        "Starts refresh_job when new files have landed and no refresh is running. The cursor identifies the files"
+        " that it saw; the sensor opens none of them."
     ),
 )
 def landing_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
     found, _ = project.landing().scan()
     seen = hashlib.sha256(repr(found).encode()).hexdigest()
     if not found or seen == context.cursor:
-        return dg.SkipReason("nothing landed since the last look")
+        return dg.SkipReason("nothing landed since the last check")
     if is_all_published(project, context.instance, found):
-        return dg.SensorResult(skip_reason="all that landed is read and published", cursor=seen)
+        return dg.SensorResult(skip_reason="all landed files are read and published", cursor=seen)
     if interrupted.is_under_way(context.instance, refresh_job.name, clock()):
-        return dg.SkipReason("something landed; a refresh is under way, the next one takes it")
+        return dg.SkipReason("new files landed; a refresh is running, and the next one reads them")
     return dg.SensorResult(run_requests=[dg.RunRequest(run_key=seen)], cursor=seen)
 
 
@@ -234,8 +235,8 @@ def is_all_published(project: Project, instance: dg.DagsterInstance, found: Sequ
     minimum_interval_seconds=30,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Closes runs whose process was killed or stopped with its machine, which Dagster would show as started for ever"
-        " and keep a place in the queue for. Starts each of them once more, unless its job was started since."
+        "Closes runs whose process was killed or stopped with its machine. Dagster would show them as started"
+        " indefinitely and keep their place in the queue. Starts each once more, unless its job has started since."
     ),
 )
 def interrupted_runs_sensor(context: dg.SensorEvaluationContext, project: Project) -> dg.SensorResult | dg.SkipReason:
@@ -256,9 +257,9 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         minimum_interval_seconds=300,
         default_status=dg.DefaultSensorStatus.RUNNING if is_production else dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Brings notices to their end that Slack refused or that are in doubt. Alerts the data team when no hourly"
-            " run succeeds for two hours or the digest does not come, and each morning of jobs that still fail. Starts"
-            " no run."
+            "Retries notices that Slack refused or that are in doubt. Alerts the data team if no hourly run succeeds"
+            " for two hours, or if the digest is missing. Each morning it lists the jobs that still fail. Starts no"
+            " run."
         ),
     )
     def notices_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -272,8 +273,8 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         minimum_interval_seconds=300,
         default_status=dg.DefaultSensorStatus.RUNNING if is_production else dg.DefaultSensorStatus.STOPPED,
         description=(
-            "Reads Stripe's error events: usage that it took and then found no customer or meter for. The reports are"
-            " marked as refused, the check billed_as_counted lists them. Starts no run; needs no webhook."
+            "Reads Stripe's error events: usage that Stripe accepted, then found no customer or meter for. Marks the"
+            " reports as refused, and the check billed_as_counted lists them. Starts no run and needs no webhook."
         ),
     )
     def stripe_errors_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -284,10 +285,10 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
             for each in gauges(settings):
                 told += reconcile.note_rejections(each, connect_meter, clock)
         except (BusyError, StoppedError) as error:
-            return dg.SkipReason(f"not looked: {error}")
+            return dg.SkipReason(f"not checked: {error}")
         for sentence in told:
             context.log.error(sentence)
-        return dg.SkipReason(f"{len(told):,} rejections since the last look")
+        return dg.SkipReason(f"{counted(len(told), 'rejection')} since the last check")
 
     return [
         landing_sensor,

@@ -69,12 +69,12 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
         owners=OWNERS,
         kinds={"slack"},
         description=(
-            "The 8am digest: accounts that crossed a threshold since the digest before, soonest cap first. One message"
-            " per business day, sent once: materializing a day again, or backfilling past days, sends nothing. While"
-            " the newest call is HEADROOM_STALE_AFTER_HOURS old, the data team gets a line instead, and the digest is"
-            " made when newer calls are in.\n\n"
-            "Without SLACK_BOT_TOKEN it is a preview: stored in the ledger and shown here. If Slack refuses, the error"
-            " says what to repair; run again and the same message is sent."
+            "The 8am digest: accounts that crossed a threshold since the last digest, by the mart account_advice. One"
+            " message per business day, sent once: materializing a day again or backfilling past days sends nothing."
+            " While the newest call is older than HEADROOM_STALE_AFTER_HOURS, the data team gets a line instead. The"
+            " digest follows once newer calls are in.\n\n"
+            "Without SLACK_BOT_TOKEN it is a preview: stored in the ledger and shown here. If Slack refuses it, the"
+            " error says what to repair. Run again to send the same message."
         ),
     )
     def usage_digest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
@@ -91,12 +91,12 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
         before = project.ledger().delivery(key)
         if before is None:
             if on != latest:
-                when = "is not due yet" if on > latest else f"is past: its crossings are in the digests up to {latest}"
+                when = "is not due yet" if on > latest else f"is past: later digests up to {latest} have its crossings"
                 context.log.info(f"nothing sent: the digest of {on} {when}")
                 return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {when}"})
             quality = queries.data_quality(settings.published)
             if not quality["accounts"]:
-                return dg.MaterializeResult(metadata={"outcome": "nothing sent: no account is known yet"})
+                return dg.MaterializeResult(metadata={"outcome": "nothing sent: no accounts yet"})
             require_figures_of_the_morning(quality, on, settings.zone)
             if stale := wording.stale_line(quality, settings.stale_after_hours, on, settings.zone):
                 context.log.warning(stale)
@@ -170,8 +170,8 @@ def require_figures_of_the_morning(quality: Mapping[str, Any], on: date, zone: Z
     """:raises dagster.Failure: the published marts are older than the digest."""
     if quality["as_of"] < digest_due_at(on, zone):
         raise dg.Failure(
-            f"the digest of {on} needs marts from its morning, but these are as of {quality['as_of'].isoformat()}:"
-            " run the daily job, or materialize the marts and published_copy first",
+            f"the digest of {on} needs marts from its morning, but these are as of {quality['as_of'].isoformat()}."
+            " Run the daily job, or materialize the marts and published_copy first",
             allow_retries=False,
         )
 
@@ -195,7 +195,7 @@ def tell_data_team(project: Project, channel: Channel, on: date, line: str, now:
     try:
         deliver(project.ledger(), freeze(project, notice, now), channel, clock)
     except (RefusedError, InDoubtError) as error:
-        raise dg.Failure(f"{line} The data team could not be told: {error}", allow_retries=False) from None
+        raise dg.Failure(f"{line} The message to the data team failed: {error}", allow_retries=False) from None
 
 
 def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, warn: Callable[[str], object]) -> None:

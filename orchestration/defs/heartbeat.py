@@ -20,7 +20,7 @@ def build_heartbeat_sensor(project: Project) -> dg.SensorDefinition:
         minimum_interval_seconds=60,
         default_status=status,
         description=(
-            "Asks for HEADROOM_HEARTBEAT_URL after each whole hourly_job and daily_job that succeeded, unless the"
+            "Requests HEADROOM_HEARTBEAT_URL after each complete and successful hourly_job or daily_job, unless the"
             " digest is overdue. Starts no run."
         ),
     )
@@ -34,12 +34,12 @@ def build_heartbeat_sensor(project: Project) -> dg.SensorDefinition:
         if newest is None or newest.dagster_run.run_id == context.cursor:
             return dg.SkipReason("no run has succeeded since the last heartbeat")
         if now - ended_at(newest) > HOURLY_WITHIN:
-            return dg.SkipReason(f"the newest run that succeeded ended at {ended_at(newest):%d %b %H:%M} UTC: too old")
+            return dg.SkipReason(f"the newest successful run ended at {ended_at(newest):%d %b %H:%M} UTC: too old")
         if late := overdue.digest_is_late(project.settings, project.ledger(), context.instance, now):
             return dg.SkipReason(late.sentence)
         if problem := heartbeat.send(url.get_secret_value()):
             context.log.warning(problem)
             return dg.SkipReason(problem)
-        return dg.SensorResult(skip_reason="the monitor knows of it", cursor=newest.dagster_run.run_id)
+        return dg.SensorResult(skip_reason="sent to the monitor", cursor=newest.dagster_run.run_id)
 
     return heartbeat_sensor

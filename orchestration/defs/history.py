@@ -52,8 +52,9 @@ TICK_DAYS = {TickStatus.SKIPPED: 2, TickStatus.SUCCESS: 30, TickStatus.FAILURE: 
     minimum_interval_seconds=3600,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Removes old runs from Dagster's history, each hour: refreshes that succeeded after a day, hourly runs that"
-        " succeeded after a week, others after 30 days, the runs of digests after 400. And old ticks. Starts no run."
+        "Removes old runs from Dagster's history each hour. Keeps successful refreshes for a day and successful"
+        " hourly runs for a week. Keeps digest runs for 400 days and others for 30 days. Also removes old ticks."
+        " Starts no run."
     ),
 )
 def history_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
@@ -61,7 +62,7 @@ def history_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
     forget_old_ticks(context.instance, now)
     count = forget_old_runs(context.instance, now)
     if not count:
-        return dg.SkipReason("no run is old enough to be removed")
+        return dg.SkipReason("no run is old enough to remove")
     return dg.SkipReason(f"{count:,} old {'run was' if count == 1 else 'runs were'} removed")
 
 

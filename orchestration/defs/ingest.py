@@ -36,50 +36,52 @@ def _spec(name: str, description: str) -> dg.AssetSpec:
 SPECS = [
     _spec(
         "raw_events",
-        "Every accepted API call once, as Parquet by UTC day under `lake/batches/`. One row per (source, id)."
-        "\n\n"
-        "Source: files in HEADROOM_LANDING and in the bucket HEADROOM_LANDING_URL, segments of the HTTP collector among"
-        " them; each is read once, an appended one is read on. Cadence: hourly, and when files land. If a run fails"
-        " here, run it again: a batch is in the lake as a whole or not at all. Calls older than"
-        " HEADROOM_LAKE_KEEP_DAYS are removed with each 24th batch; `lake_held_back_by` says whose usage period keeps"
-        " them. Landed files go HEADROOM_LANDING_KEEP_DAYS after they were read, where that is set.",
+        "Every accepted API call once, as Parquet by UTC day under `lake/batches/`. One row per (source, id).\n\n"
+        "Source: files in HEADROOM_LANDING and in the bucket HEADROOM_LANDING_URL, including the HTTP collector's"
+        " segments. Headroom reads each file once, and what is appended later. Cadence: hourly, and when files"
+        " land.\n\n"
+        "If a run fails here, run it again: a batch is added completely or not at all.\n\n"
+        "Every 24th batch removes calls older than HEADROOM_LAKE_KEEP_DAYS; `lake_held_back_by` names the usage"
+        " period that keeps older ones. Landed files are deleted HEADROOM_LANDING_KEEP_DAYS after reading, if it is"
+        " set.",
     ),
     _spec(
         "raw_other_events",
-        "Every accepted event that is no call, once: quotas that were set, limits that were reached. Few, and kept"
-        " apart from the calls so that looking for them reads no calls.",
+        "Every accepted event that is not a call, once: changed quotas and reached limits. They are stored apart from"
+        " the calls, so that reading them is fast.",
     ),
     _spec(
         "rejected_lines",
-        "Every landed line that does not count, with file, line number and reason. `headroom rejected` explains them;"
-        " repair the producer and land the corrected lines in a new file, or, where the rules changed, judge them again"
-        " with `headroom rejected --replay`.",
+        "Every rejected line, with file, line number and reason. `headroom rejected` explains them.\n\n"
+        "Repair the producer, then land the corrected lines in a new file. If the rules changed, check the lines"
+        " again with `headroom rejected --replay`.",
     ),
     _spec(
         "raw_accounts",
-        "The accounts file (HEADROOM_ACCOUNTS) as it is now: names, owners, plans, MRR, Stripe customers. What cannot"
-        " be read of it stays as it was, as the check file_is_taken says.",
+        "The accounts file (HEADROOM_ACCOUNTS) as it is now: names, owners, plans, MRR, Stripe customers. Unreadable"
+        " rows and cells keep their last valid values; see the check file_is_taken.",
     ),
     _spec(
         "raw_subjects",
-        "The subjects file (HEADROOM_SUBJECTS) as it is now: which account an id in the events (an API key, an OAuth"
-        " client, a workspace) belongs to, from when until when. A change has all usage counted again. What cannot be"
-        " read of it stays as it was, as the check file_is_taken says.",
+        "The subjects file (HEADROOM_SUBJECTS) as it is now. It says which account an id in the events belongs to,"
+        " and when. Such an id is an API key, an OAuth client or a workspace.\n\n"
+        "After a change, the next run counts all usage again. Unreadable rows keep their last valid values; see the"
+        " check file_is_taken.",
     ),
     _spec(
         "raw_customers",
-        "The customers file (HEADROOM_CUSTOMERS) as it is now: which Stripe customer an account is billed by, from"
-        " which UTC hour until which. Accounts that it does not name have the accounts file's customer. What cannot be"
-        " read of it stays as it was, as the check file_is_taken says.",
+        "The customers file (HEADROOM_CUSTOMERS) as it is now. It says which Stripe customer pays for an account, by"
+        " UTC hour. Other accounts use the customer of the accounts file. Unreadable rows keep their last valid"
+        " values; see the check file_is_taken.",
     ),
 ]
 CALLS_ARE_RECENT = dg.AssetCheckSpec(
     "calls_are_recent",
     asset="raw_events",
     description=(
-        "Warns when the newest call is HEADROOM_STALE_AFTER_HOURS old: that nobody crosses a threshold says nothing"
-        " then. Where nothing arrives any more, look at the producer, or at what ingestion skipped; where only old"
-        " calls do, a backlog is being read. It stops nothing."
+        "Warns when the newest call is older than HEADROOM_STALE_AFTER_HOURS: without calls, nobody crosses a"
+        " threshold. If no calls arrive, check the producer and the skipped files. If only old calls arrive, a backlog"
+        " is being read. The check blocks nothing."
     ),
 )
 
@@ -88,9 +90,10 @@ EVERYTHING_IS_READ = dg.AssetCheckSpec(
     "everything_is_read",
     asset="raw_events",
     description=(
-        "Warns while something lies in the landing folder, or in its bucket, that was not read: a file of an unknown"
-        " format, a folder that cannot be listed, a link. And while a file is missing that was not read to its end. Its"
-        " events count nowhere. Do what the reason says, or take the file away. It stops nothing."
+        "Warns about anything in the landing folder or bucket that Headroom cannot read. Examples are a file of an"
+        " unknown format, an unreadable folder and a link. Also warns about a file that disappeared before it was read"
+        " to its end.\n\n"
+        "Those events count nowhere. Follow the stated reason, or remove the file. The check blocks nothing."
     ),
 )
 FILES_ARE_TAKEN = [
@@ -98,9 +101,11 @@ FILES_ARE_TAKEN = [
         "file_is_taken",
         asset=f"raw_{kind.name}",
         description=(
-            "Warns while the file is held, because it cannot be read or lost too much, and while a cell or a row of it"
-            " cannot be read. What was last good stays in use, so that nobody loses a customer by accident. Repair the"
-            f" file, or take it as it is with `headroom lake accept {kind.name}`. It stops nothing."
+            "Warns while the file is held because it is unreadable or lost too many rows. Also warns about"
+            " unreadable cells or rows. The last valid values stay in use, so that no account loses its customer by"
+            " accident.\n\n"
+            f"Repair the file, or accept it as it is with `headroom lake accept {kind.name}`. The check blocks"
+            " nothing."
         ),
     )
     for kind in ACCOUNTS_FILES
@@ -174,7 +179,7 @@ def ingest(
     )
     for kind, file in taken:
         if file.new_unknown:
-            context.log.warning(f"the file of {kind.name} has columns that mean nothing: {', '.join(file.new_unknown)}")
+            context.log.warning(f"the {kind.name} file has unknown columns: {', '.join(file.new_unknown)}")
         yield dg.MaterializeResult(asset_key=f"raw_{kind.name}", metadata=_figures(file))
         yield judge_file(kind, file)
     yield judge_age(latest, now, settings.stale_after_hours)
@@ -186,11 +191,10 @@ def ingest(
     owners=OWNERS,
     kinds={"python", "parquet"},
     description=(
-        "What the ledger has of usage to Stripe, as Parquet by UTC day under `lake/meter_reports/`, for"
-        " billing_reconciliation_hourly: one row per revision of a customer's hour. Only days that changed since the"
-        " last copy are written. With it the subscription periods that were read at Stripe, under"
-        " `lake/subscription_periods/`. If it fails, run it again: both folders may be deleted, the ledger is the"
-        " truth."
+        "The ledger's reports to Stripe, as Parquet by UTC day under `lake/meter_reports/`, for"
+        " billing_reconciliation_hourly. One row per revision of a customer's hour. A run writes only days that"
+        " changed since the last copy. Stripe's subscription periods are in `lake/subscription_periods/`.\n\n"
+        "If it fails, run it again. You may delete both folders; the ledger is the original."
     ),
 )
 def raw_meter_reports(project: Project) -> dg.MaterializeResult[None]:
@@ -218,7 +222,7 @@ def judge_age(latest: tuple[datetime, datetime] | None, now: datetime, stale_aft
         passed=latest is not None and now - latest[0] < timedelta(hours=stale_after_hours),
         severity=dg.AssetCheckSeverity.WARN,
         metadata=metadata,
-        description=None if latest else "no call has come yet",
+        description=None if latest else "no calls yet",
     )
 
 
@@ -248,10 +252,10 @@ def judge_file(kind: AccountsFile, file: Taken) -> dg.AssetCheckResult:
         description = f"Held since {held.since:%Y-%m-%d %H:%M} UTC. {held.reason} {words}"
     elif file.rejected:
         count = f"{file.rejected:,} cell{'s' * (file.rejected > 1)} or row{'s' * (file.rejected > 1)}"
-        description = f"{count} cannot be read: `headroom rejected` shows what."
+        description = f"{count} cannot be read: `headroom rejected` lists the problems."
         if file.copy.kept_since:
             at = f"{file.copy.kept_since:%Y-%m-%d %H:%M} UTC"
-            description += f" What was last good counts instead, the oldest read {at}."
+            description += f" The last valid values count instead, the oldest from {at}."
     return dg.AssetCheckResult(
         check_name="file_is_taken",
         asset_key=f"raw_{kind.name}",
@@ -279,7 +283,7 @@ def _take(lake: Lake, kind: AccountsFile, path: Path | None, now: datetime) -> T
     try:
         return lake.write_accounts(kind, path, rejected_at=now)
     except ValueError as error:  # the first one ever: nothing can stay in use in its place
-        raise dg.Failure(f"{error}. Repair the file, or take it away, then run again.", allow_retries=False) from None
+        raise dg.Failure(f"{error}. Repair or remove the file, then run again.", allow_retries=False) from None
 
 
 def _file(lake: Lake, kind: AccountsFile, named: Path | None, path: Path) -> Path | None:
@@ -306,12 +310,12 @@ def _compact(lake: Lake, batches: list[Batch], settings: Settings, log: Logger) 
             if day:
                 lake.keep_from(day)  # first, so that from now on none of these calls is let in again
             if held_by:
-                log.info(f"HEADROOM_LAKE_KEEP_DAYS: older calls are kept because of {held_by}")
+                log.info(f"HEADROOM_LAKE_KEEP_DAYS: the lake keeps older calls because of {held_by}")
                 said["lake_held_back_by"] = held_by
         said["lake_kept_from"] = str(lake.kept_from())
         said["lake_files_merged"] = lake.compact(FileLock(settings.build_lock, timeout=BUILD_SECONDS))
     except (Timeout, OSError, duckdb.Error) as error:
-        log.warning(f"the lake's small files were not merged, which makes builds slower, nor old ones removed: {error}")
+        log.warning(f"the lake's small files were not merged and old calls not removed, so builds are slower: {error}")
     return said
 
 

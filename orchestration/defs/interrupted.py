@@ -21,7 +21,7 @@ MAX_RUNTIME = timedelta(hours=6)
 """No job takes so long. Dagster closes a run that does, and nothing waits for one that is older."""
 RUNTIME_TAG = {"dagster/max_runtime": f"{MAX_RUNTIME.total_seconds():.0f}"}
 """On the jobs as well as in dagster.yaml: it holds under any dagster.yaml."""
-INTERRUPTED = "Its process was killed, or stopped with its machine. The next run takes what it left."
+INTERRUPTED = "Its process was killed, or stopped with its machine. The next run does the remaining work."
 IN_PROGRESS = [
     dg.DagsterRunStatus.QUEUED,
     dg.DagsterRunStatus.NOT_STARTED,

@@ -39,7 +39,7 @@ def decide_monthly(project: Project, *_: object) -> str:
     settings = project.settings
     quality = queries.data_quality(settings.published)
     if not quality["accounts"]:
-        return "no account is known yet"
+        return "no accounts yet"
     outcomes = published_copy.query(settings.published, queries.CAP_HITS)
     notice = monthly.monthly_message(outcomes, quality["as_of"], settings.zone, settings.crm_url)
     return freeze(project, notice, quality["as_of"])
@@ -52,9 +52,9 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
     """
     settings, ledger = project.settings, project.ledger()
     if not settings.critical_at_once:
-        return "they wait for the digest: HEADROOM_CRITICAL_AT_ONCE is not set"
+        return "crossings wait for the digest: HEADROOM_CRITICAL_AT_ONCE is not set"
     if restored.copied_at(ledger, clock()):  # its key is its moment, by which none that was sent can be found
-        return "they wait for the digest: the ledger was restored, and does not know which were told"
+        return "crossings wait for the digest: the restored ledger does not know which were announced"
     as_of = queries.data_quality(settings.published)["as_of"]
     caps = published_copy.query(settings.published, queries.CRITICAL_HARD_LIMITS)
     rows = critical.candidates(published_copy.query(settings.published, queries.CROSSINGS), caps)
@@ -62,7 +62,7 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
     with ledger.transaction() as connection:
         before = ledger.last_digest_at(connection, settings.env)
         if before is None:
-            return "the first digest has still to come"
+            return "the first digest comes first"
         announced = ledger.announced(connection, settings.env)
         on = as_of.astimezone(settings.zone).date()
         known = known_rules.known(connection, settings.env)
@@ -74,7 +74,7 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
         notice = critical.critical_message(news, as_of, settings.zone, settings.crm_url)
         key = f"{settings.env}|{notice.key}"
         if ledger.delivery(key, connection):
-            return "they wait for the digest: there was a notice at this moment"  # the clock stands still
+            return "crossings wait for the digest: this moment already has a notice"  # the clock stands still
         message, replies = blocks.notice_payloads(notice, settings.env, users, settings.slack_files)
         ledger.prepare(connection, key, "slack", message, as_of, replies)
         ledger.record_crossings(connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in verdicts])
@@ -126,22 +126,22 @@ weekly_digest = build(
     "weekly_digest",
     "weekly",
     decide_weekly,
-    "The accounts whose calls changed in the last complete ISO week, for customer success: dropping, dormant, growing,"
-    " new; from weekly_changes. Due at the first 8am after the week.",
+    "The accounts whose calls changed in the last complete ISO week, for customer success: dropping, dormant,"
+    " growing, new. From weekly_changes, due at the first 8am after the week.",
 )
 monthly_digest = build(
     "monthly_digest",
     "monthly",
     decide_monthly,
-    "What became of the accounts that hit their quota in the usage period that ended last, for sales; from"
-    " cap_hit_outcomes. Due at the first 8am of a month.",
+    "Outcomes of the accounts that reached their quota in the last usage period, for sales. From cap_hit_outcomes,"
+    " due at the first 8am of a month.",
 )
 critical_alert = build(
     "critical_alert",
     "critical",
     decide_critical,
-    "Critical crossings of hard quotas, at once, where HEADROOM_CRITICAL_AT_ONCE is set: whose calls are refused, or"
-    " will be within a day. The next digest lists them as told.",
+    "Critical crossings of hard quotas, hourly, if HEADROOM_CRITICAL_AT_ONCE is set. Calls are refused, or will be"
+    " within a day. The next digest marks them as alerted.",
 )
 
 
@@ -151,9 +151,10 @@ critical_alert = build(
     owners=OWNERS,
     kinds={"slack"},
     description=(
-        "Differences between invoices and what was counted, to finance's channel (HEADROOM_SLACK_CHANNEL_FINANCE, else"
-        " the data team's): one message for each customer, period and difference. Sent once, and again only with other"
-        " figures; without SLACK_BOT_TOKEN it is a preview, stored in the ledger."
+        "Differences between invoices and counts, for finance: one message for each customer, period and difference."
+        " Goes to HEADROOM_SLACK_CHANNEL_FINANCE, or else to the data team's channel.\n\n"
+        "Sent once, and again only if the figures change. Without SLACK_BOT_TOKEN it is a preview, stored in the"
+        " ledger."
     ),
 )
 def invoice_differences(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:

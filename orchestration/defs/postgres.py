@@ -16,8 +16,8 @@ ROWS_ARE_TAKEN = dg.AssetCheckSpec(
     "rows_are_taken",
     asset="postgres_tables",
     description=(
-        "Warns of rows that a table of yours refuses, by a constraint or a trigger of its own, and why. All others are"
-        " delivered; these are tried again with each run. Change the constraint, or the row's account, and run again."
+        "Warns about rows that a constraint or trigger of your table refuses, and says why. All other rows are"
+        " delivered, and each run tries these again. Change the constraint or the row's account, and run again."
     ),
 )
 
@@ -29,13 +29,13 @@ ROWS_ARE_TAKEN = dg.AssetCheckSpec(
     kinds={"postgres"},
     check_specs=[ROWS_ARE_TAKEN],
     description=(
-        "Rows of the marts in tables of your own Postgres, as `destination.toml` says: crossings and reported limits"
-        " are delivered, each row once and as it was then; other marts are copied, replaced as a whole. Nothing is"
-        " created or altered there.\n\n"
+        "Writes rows of the marts to tables of your own Postgres, as `destination.toml` says. Crossings and reported"
+        " limits are delivered row by row, each once and as it was then. Other marts are copied and replaced as a"
+        " whole. Headroom creates and alters no table there.\n\n"
         "If it fails, the message says which table needs what; `headroom postgres check` says the same without"
-        " writing. Run it again as often as you like: a delivered row is known by its delivery key, which is unique"
-        " in its table.\n\n"
-        "Without HEADROOM_DESTINATION_URL nothing is delivered."
+        " writing. Run it again as often as you like: a unique delivery key in each table identifies delivered"
+        " rows.\n\n"
+        "Without HEADROOM_DESTINATION_URL it delivers nothing."
     ),
 )
 def postgres_tables(project: Project) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
@@ -65,7 +65,7 @@ def postgres_tables(project: Project) -> Iterator[dg.MaterializeResult[None] | d
 
 def judge_refused(refused: list[str]) -> dg.AssetCheckResult:
     """The outcome of rows_are_taken."""
-    words = f"Postgres refused {counted(len(refused), 'row')}, all others are there:\n" + "\n".join(refused[:LISTED])
+    words = f"Postgres refused {counted(len(refused), 'row')} and has all others:\n" + "\n".join(refused[:LISTED])
     return dg.AssetCheckResult(
         check_name=ROWS_ARE_TAKEN.name,
         passed=not refused,

@@ -34,9 +34,9 @@ def build_published_copy(models: dg.AssetsDefinition, stale_after: timedelta) ->
         kinds={"duckdb"},
         freshness_policy=dg.FreshnessPolicy.time_window(fail_window=stale_after),
         description=(
-            "`published.duckdb`: the warehouse after a build whose tests passed, swapped in atomically. Open it read"
-            " only with any DuckDB from 1.5 on, or ask `headroom sql`. Digest and Stripe reports read it too, so that"
-            " everyone sees the same numbers."
+            "`published.duckdb`: the warehouse after a build whose tests passed, replaced atomically. Open it"
+            " read-only with DuckDB 1.5 or later, or query it with `headroom sql`. The digest and Stripe reports read"
+            " it too, so that all show the same numbers."
         ),
     )
     def published_copy(project: Project) -> dg.MaterializeResult[None]:

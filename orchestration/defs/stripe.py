@@ -43,16 +43,16 @@ class StripeRun(dg.Config):
     owners=OWNERS,
     kinds={"stripe"},
     description=(
-        "Usage to Stripe: for each customer and closed UTC hour what Stripe is to bill. First the difference between"
-        " the marts and the ledger is recorded, then it is sent, each hour once; an hour is sent again only where its"
-        " total changed. What Stripe refused is listed and tried again after a day.\n\n"
-        "If it fails, nothing is lost: the message says what to do, and waiting_usage_schedule tries again within"
-        " minutes. A customer that Stripe gives no answer for keeps no other waiting.\n\n"
-        "Corrections that are larger than the limits allow, usage that leaves a customer because no account belongs to"
-        " it any more, and hours far larger than any before wait for approval; all the rest is sent. Look at `headroom"
-        " stripe plan`, then launch this asset with `approve` in its config.\n\n"
-        "Without STRIPE_API_KEY it is a preview: recorded, not sent. Accounts without a Stripe customer are counted"
-        " here and listed in utilization_mtd."
+        "Reports usage to Stripe: the billable units of each customer and closed UTC hour. Headroom first records"
+        " the difference between the marts and the ledger, then sends each hour once. It sends an hour again only"
+        " if its total changed. Refused reports are listed and retried after a day.\n\n"
+        "If it fails, no usage is lost. The message says what to do, and waiting_usage_schedule tries again within"
+        " minutes. A customer without an answer from Stripe does not delay the others.\n\n"
+        "Some usage waits for approval, and the rest is sent. Causes are a correction above the limits, a customer"
+        " without an account, and an unusually large hour. Look at `headroom stripe plan`, then launch this asset"
+        " with `approve` in its config.\n\n"
+        "Without STRIPE_API_KEY it is a preview: recorded, not sent. Accounts without a Stripe customer are"
+        " counted here and listed in utilization_mtd."
     ),
 )
 def stripe_usage(context: dg.AssetExecutionContext, config: StripeRun, project: Project) -> dg.MaterializeResult[None]:
@@ -74,7 +74,7 @@ def stripe_usage(context: dg.AssetExecutionContext, config: StripeRun, project: 
         raise dg.Failure(f"{outcome.alarm}.", metadata=metadata, allow_retries=False)
     if outcome.sent and outcome.sent.stopped:
         raise dg.Failure(
-            f"{outcome.sent.stopped}. What was not sent is recorded; the next run sends it.",
+            f"{outcome.sent.stopped}. The ledger keeps the rest, and the next run sends it.",
             metadata=metadata,
             allow_retries=False,
         )
@@ -118,17 +118,18 @@ def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
             "billed_as_counted",
             asset="stripe_parity",
             description=(
-                "No customer-hour is billed otherwise than it was counted: none refused, none that Stripe shows another"
-                " total for, none that came too late. Each says why and what to do; `headroom stripe problems` lists"
-                " all with their money, `headroom stripe settle` ends what was dealt with by hand. Hours that Stripe"
-                " did not confirm yet, or that were not sent yet, do not fail it: the metadata counts them."
+                "Stripe bills every customer-hour as counted. Fails for hours that Stripe refused, that came too"
+                " late, or whose total at Stripe differs. Each problem says why and what to do.\n\n"
+                "`headroom stripe problems` lists them with their money, and `headroom stripe settle` marks one as"
+                " resolved. Hours that are not sent or not confirmed yet do not fail the check; the metadata counts"
+                " them."
             ),
         )
     ],
     description=(
-        "What Stripe took compared with the hourly totals that it shows later, as whole numbers: Stripe answers before"
-        " it looks, and a deleted customer is a 200. Those that wait longest come first, as many as"
-        " HEADROOM_STRIPE_READS_PER_DAY allows. A total that does not appear is sent once more."
+        "Compares the reports with the hourly totals that Stripe shows later, in whole units. This finds losses that"
+        " Stripe did not report: for a deleted customer it answers 200. The longest-waiting hours come first, at most"
+        " HEADROOM_STRIPE_READS_PER_DAY a day. A missing total is sent once more."
     ),
 )
 def stripe_parity(
@@ -168,13 +169,13 @@ def stripe_parity(
     owners=OWNERS,
     kinds={"stripe"},
     description=(
-        "Stripe's subscription periods and the invoice lines of the meter, into the ledger: when an invoice is final,"
-        " and what is on it. All subscriptions once a day, those whose period just ended in each run, invoices from the"
-        " oldest on that is not final. Prepaid credit once a day, where there is any.\n\n"
-        "Subscription periods go before the accounts' own: usage of an hour is billed by the"
-        " subscription period in which it begins.\n\n"
-        "If it fails, nothing was saved, and the next run reads again: the message says what to do. The key needs to"
-        " read subscriptions and invoices."
+        "Reads Stripe's subscription periods and the meter's invoice lines into the ledger, with the time when"
+        " each invoice becomes final. Reads all subscriptions once a day, and in each run those whose period just"
+        " ended. Reads invoices from the oldest that is not final. Reads prepaid credit once a day.\n\n"
+        "Subscription periods have priority over the accounts' own: the period in which an hour begins bills its"
+        " usage.\n\n"
+        "If it fails, it saves nothing and the next run reads again; the message says what to do. The key needs"
+        " permission to read subscriptions and invoices."
     ),
 )
 def stripe_invoices(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
@@ -189,7 +190,7 @@ def stripe_invoices(context: dg.AssetExecutionContext, project: Project) -> dg.M
     try:
         read_credit(project.settings, connect_credits, clock)
     except (StoppedError, RefusedError, ValueError, NothingPublishedError) as error:
-        context.log.warning(f"prepaid credit was not read: {error}")
+        context.log.warning(f"prepaid credit not read: {error}")
     left = "HEADROOM_STRIPE_READS_PER_DAY is used up for today" if look.is_left else "read"
     figures = {"changed_periods": look.periods, "lines": look.lines, "requests": look.requests}
     return dg.MaterializeResult(metadata={"outcome": left, **figures})
@@ -206,20 +207,19 @@ def stripe_invoices(context: dg.AssetExecutionContext, project: Project) -> dg.M
             "invoiced_as_counted",
             asset="stripe_certificates",
             description=(
-                "No customer's period is invoiced otherwise than it was counted. Each difference says why, until when"
-                " it can be repaired, and what to do; `headroom stripe problems` lists them with the hours,"
-                " `headroom stripe settle` ends what was dealt with by hand."
+                "Every customer's period is invoiced as counted. Each difference says why, what to do, and until"
+                " when. `headroom stripe problems` lists them with the hours, and `headroom stripe settle` marks one"
+                " as resolved."
             ),
         )
     ],
     description=(
-        "For each customer whose subscription period has ended within the last 34 days: whether its invoice has what"
-        " was counted. Soon after the period's end, and within the last hour before its invoice is final, what was"
-        " counted is compared with what was reported and what Stripe's meter shows: what differs then can still be"
-        " repaired."
-        " Once the invoice is final, its lines are compared, units and amount; where all are equal the period is"
-        " certified. Usage that comes later opens it again.\n\n"
-        "Usage that no subscription bills is listed, too. `headroom stripe statement` prints a customer's certificate."
+        "For each customer whose subscription period ended within the last 34 days: whether the invoice has the"
+        " counted usage.\n\n"
+        "Compares counts, reports and Stripe's meter twice: soon after the period's end, and within an hour of the"
+        " final invoice. Differences can still be repaired then. Once the invoice is final, its lines are compared"
+        " by units and amount. If all are equal, the period is certified; later usage opens it again.\n\n"
+        "Also lists usage that no subscription bills. `headroom stripe statement` prints a customer's certificate."
     ),
 )
 def stripe_certificates(
@@ -304,9 +304,9 @@ def _listed(problems: list[Report]) -> dg.MetadataValue:
 @dg.asset_check(
     asset="stripe_usage",
     description=(
-        "Meter, products, prices and subscriptions at Stripe are as our plans say, and each billed customer has exactly"
-        " one subscription to the meter, anchored at a full UTC hour: else usage that Stripe takes is not billed, or"
-        " twice. Daily. `headroom stripe check` says the same; `headroom stripe bootstrap` makes what is missing."
+        "Meter, products, prices and subscriptions at Stripe match the plans. Each billed customer has exactly one"
+        " subscription to the meter, anchored at a full UTC hour. Otherwise usage is billed twice or not at all.\n\n"
+        "Runs daily. `headroom stripe check` says the same, and `headroom stripe bootstrap` creates missing parts."
     ),
 )
 def catalogue_at_stripe(project: Project) -> dg.AssetCheckResult:

@@ -35,18 +35,17 @@ class GaugeRun(dg.Config):
             "gauges_billed_as_counted",
             asset="stripe_gauges",
             description=(
-                "No hour of a gauge is at Stripe otherwise than it was read, and no period invoiced otherwise;"
-                " `headroom stripe --meter NAME problems` says why and what to do."
+                "Stripe has every gauge as it was read, by hour and on the invoices. `headroom stripe --meter NAME"
+                " problems` says why not and what to do."
             ),
         )
     ],
     description=(
-        "Seats, storage and other gauges whose row in meters.csv has a stripe_meter: reported to that meter of"
-        " Stripe's, compared with what it shows, and with the invoices. A gauge is billed by its latest reading of a"
-        " billing period; what is reported of an hour is how much it changed, which a meter that sums adds up to"
-        " that.\n\n"
-        "Each gauge is by itself: one that fails keeps no other waiting. Its plan, problems and statements: `headroom"
-        " stripe --meter seats plan`, and so on."
+        "Reports seats, storage and other gauges whose row in meters.csv has a stripe_meter. Compares them with"
+        " Stripe's meter and with the invoices. Stripe bills the latest reading of a billing period. Each hour reports"
+        " the change, so that a meter that sums arrives at that reading.\n\n"
+        "Gauges are independent: one that fails does not delay the others. For the plan, problems and statements of"
+        " one: `headroom stripe --meter seats plan`, and so on."
     ),
 )
 def stripe_gauges(

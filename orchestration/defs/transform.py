@@ -52,8 +52,8 @@ def rule(test: Mapping[str, Any]) -> str | None:
     }
     if kind not in rules:
         return None
-    where = f"the file {name}.csv in dbt_project/seeds" if of == "seed" else f"the model {name}, or what it reads"
-    return f"{rules[kind]} While one differs, nothing is published or sent: repair {where}, and run again."
+    where = f"the file {name}.csv in dbt_project/seeds" if of == "seed" else f"the model {name} or its inputs"
+    return f"{rules[kind]} If the check fails, nothing is published or sent: repair {where}, and run again."
 
 
 def _quoted(test: Mapping[str, Any]) -> str:
@@ -136,9 +136,9 @@ def why(failed: Sequence[NodeResult], settings: Settings) -> str:
     if said:
         todo = f"{said[0].upper()}{said[1:]}."
     elif models or tests:
-        todo = "Correct the SQL or the seed in dbt_project that the error names, and run again."
+        todo = "Correct the named SQL or seed in dbt_project, and run again."
     else:
-        todo = f"All rows: `duckdb -readonly {settings.warehouse}`. Repair what they come from, and run again."
+        todo = f"To see all rows: `duckdb -readonly {settings.warehouse}`. Repair their source, and run again."
     lines = "\n".join(f"- {result.unique_id.split('.')[2]}: {result.message}" for result in failed)
     return f"{' and '.join(counts)}; nothing was published or sent:\n{lines}\n{todo}"
 
@@ -149,11 +149,11 @@ def _require_readable_seeds(
     """Before dbt reads them, whose errors name neither the file nor the cell."""
     found = seeds.examine(folder, types)
     if found.unknown:
-        context.log.warning(f"columns of seeds that mean nothing: {', '.join(found.unknown)}")
+        context.log.warning(f"unknown columns of seeds: {', '.join(found.unknown)}")
     if found.problems:
         lines = "\n".join(f"- {problem}" for problem in found.problems)
         raise dg.Failure(
-            f"The seeds of {folder} cannot be read; nothing was published or sent:\n{lines}\nRepair, and run again.",
+            f"The seeds in {folder} have errors; nothing was published or sent:\n{lines}\nRepair, and run again.",
             allow_retries=False,
         )
 

@@ -139,7 +139,7 @@ def judge(kind: AccountsFile, before: Copy, source: Path | None, now: datetime) 
         return None, _holding(before, now, f"{error}.", fingerprint, is_acceptable=False)
     if not is_accepted:
         if content is None and before.good.rows:
-            return None, _holding(before, now, "The file is not there any more.", fingerprint)
+            return None, _holding(before, now, "The file has disappeared.", fingerprint)
         if loss := find_loss(kind, before, found, reading):
             return None, _holding(before, now, loss, fingerprint)
     good = Good(reading.rows, now, reading.kept)

@@ -204,11 +204,11 @@ class LakeBucket:
 
     def _different(self, number: int) -> LakeBucketError:
         return LakeBucketError(
-            f"batch {number} in {self._batches} is not that of {self.url}: two folders have added batches, or this is"
-            " the bucket of another lake. If it is another one, set HEADROOM_LAKE_URL to a prefix of its own. Else move"
-            f" {self._batches} away, the whole folder, for its files have rows of several batches. With it move"
-            " warehouse.duckdb, which may have counted them. Then run again: the batches of the bucket are fetched."
-            " What was read from landing files into a batch that never got to the bucket is read again."
+            f"batch {number} in {self._batches} is not that of {self.url}. Either two folders have added batches,"
+            " or the bucket has another lake. If it has another lake, set HEADROOM_LAKE_URL to a prefix of its own."
+            f" Otherwise move the whole folder {self._batches} away, because its files have rows of several batches."
+            " Also move warehouse.duckdb, which may have counted them. Then run again: the run fetches the bucket's"
+            " batches. Landing files of batches that never reached the bucket are read again."
         )
 
     def _listed(self, number: int) -> list[StoredFile]:
@@ -225,7 +225,7 @@ class LakeBucket:
                 path = folder / file.path
                 if not path.resolve().is_relative_to(folder.resolve()):
                     raise LakeBucketError(
-                        f"{self.url}/{_manifest(number)} names {file.path}, which is no file of a batch"
+                        f"{self.url}/{_manifest(number)} names {file.path}, which is not a file of a batch"
                     )
                 path.parent.mkdir(parents=True, exist_ok=True)
                 whole = hashlib.sha256()
@@ -235,8 +235,8 @@ class LakeBucket:
                         target.write(chunk)
                 if whole.hexdigest() != file.sha256:
                     raise LakeBucketError(
-                        f"{self.url}/{file.object} is not what was put there: restore that version of the object, or"
-                        f" put batch {number} back into {self._batches} from a backup"
+                        f"{self.url}/{file.object} is not what Headroom stored. Restore that version of the object,"
+                        f" or restore batch {number} in {self._batches} from a backup"
                     )
 
     @contextmanager
@@ -247,13 +247,13 @@ class LakeBucket:
             yield
         except FileNotFoundError as error:
             raise LakeBucketError(
-                f"{self.url} lacks what is asked for ({first_line(error)}): look at HEADROOM_LAKE_URL; an object that"
-                " is named by its manifest has to be restored in the bucket"
+                f"{self.url} lacks an object or bucket ({first_line(error)}): check HEADROOM_LAKE_URL. If a"
+                " manifest names the object, restore it in the bucket"
             ) from error
         except BaseError as error:
             raise LakeBucketError(
-                f"{self.url} does not do what is asked ({first_line(error)}): look at HEADROOM_LAKE_URL and at the"
-                " store's own variables, then run again; nothing is lost or read twice."
+                f"{self.url} refuses a request ({first_line(error)}). Check HEADROOM_LAKE_URL and the store's own"
+                " variables, then run again; nothing is lost or read twice."
             ) from error
 
 

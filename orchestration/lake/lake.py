@@ -156,9 +156,9 @@ class Lake:
         last = self._next()[0] - 1
         if last < number:
             raise ValueError(
-                f"The ledger takes the files of batch {number} for read, but the lake in {self.root} ends at {last}:"
-                " usage would be missing. Put the lake of this ledger back, from its bucket (HEADROOM_LAKE_URL) or from"
-                " a backup: see orchestration/ledger/README.md."
+                f"The ledger has read the files of batch {number}, but the lake in {self.root} ends at {last}."
+                " Usage would be missing. Restore the lake of this ledger, from its bucket (HEADROOM_LAKE_URL) or"
+                " from a backup: see orchestration/ledger/README.md."
             )
 
     def ingest(

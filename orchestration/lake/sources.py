@@ -311,7 +311,7 @@ def _look(entry: os.DirEntry[str], path: str, root: Path) -> SourceFile | Skippe
         return Skipped(_shown(path), "is a link out of the landing folder: put the file itself there")
     status = entry.stat()
     if not stat.S_ISREG(status.st_mode):
-        return Skipped(_shown(path), "is no regular file")
+        return Skipped(_shown(path), "is not a regular file")
     if not _is_utf8(path):
         return Skipped(_shown(path), "its name is not UTF-8: rename it")
     device = status.st_dev + 1  # 0 says nothing

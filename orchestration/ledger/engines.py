@@ -110,7 +110,7 @@ def alone(engine: sa.Engine, name: str) -> Iterator[sa.Connection | None]:
 
     :raises BusyError: another process holds it.
     """
-    busy = BusyError(f"another run has {name} in hand")
+    busy = BusyError(f"another run is working on {name}")
     if is_sqlite(engine):
         lock = FileLock(f"{engine.url.database}.{name}.lock")
         try:

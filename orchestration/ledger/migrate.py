@@ -83,8 +83,8 @@ def version(engine: sa.Engine) -> str | None:
         raise UnusableLedgerError(f"the ledger in {engines.place(engine)} cannot be opened: {said}") from None
     if version and version > HEAD:
         raise UnusableLedgerError(
-            f"the ledger in {engines.place(engine)} is at migration {version}, which a later version of Headroom has"
-            f" made; this one knows {HEAD} at most: install that version again"
+            f"the ledger in {engines.place(engine)} is at migration {version}, and this Headroom knows {HEAD} at"
+            " most. Install the later version again"
         )
     return version
 

@@ -59,8 +59,8 @@ def _disk_full(match: re.Match[str], config: Settings) -> str:
 def _denied(match: re.Match[str], config: Settings) -> str:
     path = _path(match, config)
     return (
-        f"this user may not write to {path}, or not read it. Give this user the right (often it belongs to another"
-        " user, such as root), or set HEADROOM_DATA to a folder of this user"
+        f"this user may not write to {path}, or not read it. Give this user the right, because another user such as"
+        " root may own it. Or set HEADROOM_DATA to a folder of this user"
     )
 
 
@@ -183,8 +183,8 @@ def _dagster_outdated(_: re.Match[str], config: Settings) -> str:
 
 def _dagster_later(match: re.Match[str], config: Settings) -> str:
     return (
-        "a later version of Dagster or of Headroom has changed this database: it has the migration"
-        f" {match['revision']}, which this version does not know. Install that version again"
+        "a later version of Dagster or Headroom changed this database: this version does not know its migration"
+        f" {match['revision']}. Install that version again"
     )
 
 

@@ -96,51 +96,52 @@ class Rejection(StrEnum):
 
 _EXPLANATIONS = {
     Rejection.INVALID_UTF8: (
-        "the name, account, id, source or time is not UTF-8 text, or the line is not JSON because of it; export such"
+        "the name, account, id, source or time is not UTF-8 text, or the line is therefore not JSON. Export such"
         " lines as UTF-8, and land only them, in a new file"
     ),
     Rejection.INVALID_JSON: (
-        "the line is not one JSON value, or not one row of its CSV; land only the corrected line, in a new file"
+        "the line is not one JSON value, or not one row of its CSV. Land only the corrected line, in a new file"
     ),
-    Rejection.NOT_TEXT: "the line is compressed or other binary data; land what it was made from",
+    Rejection.NOT_TEXT: "the line is compressed or other binary data; land the original text",
     Rejection.NOT_AN_OBJECT: "the line is JSON but not an object {…}; land one event a line",
     Rejection.DROPPED: (
-        "a producer gave up as many events as `dropped` says, for the reason in `problem`: they never arrived"
+        "a producer dropped as many events as `dropped` says, for the reason in `problem`; they never arrived"
     ),
     Rejection.EMPTY_LIST: "the line is a list without an event; nothing is missing",
     Rejection.UNKNOWN_EVENT: f"`event` is none of {', '.join(EVENT_NAMES)}; rename it at the producer",
-    Rejection.MISSING_ACCOUNT: f"none of {', '.join(ACCOUNT_FIELDS)} is there and not empty",
+    Rejection.MISSING_ACCOUNT: f"none of {', '.join(ACCOUNT_FIELDS)} has a value",
     Rejection.INVALID_ACCOUNT: (
         f"the account is not text or a whole number, or is longer than {MAX_ACCOUNT_ID_BYTES} bytes"
     ),
     Rejection.INVALID_TIME: (
-        "the time cannot be read, or lies before the year 2000 or more than a year ahead: a date without separators, a"
-        " zone other than UTC or an offset, the wrong unit, or a wrong clock; send ISO 8601 with an offset"
+        "the time is unreadable, or before the year 2000 or more than a year ahead. Causes are a date without"
+        " separators, an abbreviated zone, the wrong unit or a wrong clock. Send ISO 8601 with an offset"
     ),
-    Rejection.INVALID_QUOTA: "the quota is not null, 0 or a whole number up to 10^15; the one before stays in force",
-    Rejection.INVALID_WEIGHT: f"sample_weight is no whole number from 1 to {MAX_SAMPLE_WEIGHT}",
+    Rejection.INVALID_QUOTA: "the quota is not null, 0 or a whole number up to 10^15; the previous one stays in force",
+    Rejection.INVALID_WEIGHT: f"sample_weight is not a whole number from 1 to {MAX_SAMPLE_WEIGHT}",
     Rejection.TOO_OLD: (
-        "the call is of a day that the lake does not keep any more (HEADROOM_LAKE_KEEP_DAYS), so that nobody can tell"
-        " whether it was counted"
+        "the call is from a day that the lake no longer keeps (HEADROOM_LAKE_KEEP_DAYS), so it may have been"
+        " counted before"
     ),
-    Rejection.ID_CONFLICT: "an event with this id but other content was counted before, and stays; send a new id",
+    Rejection.ID_CONFLICT: "an event with this id but other content was counted before and still counts; send a new id",
     Rejection.DAMAGED_FILE: (
-        "from here on the file cannot be read, what came before counts; land it again with the same lines before this"
-        " one, so that they do not count twice, or land only what is missing"
+        "the file cannot be read from here on, and the lines before count. Land it again with the same lines"
+        " before this one, so that they do not count twice. Or land only the missing lines"
     ),
     Rejection.INVALID_ROW: (
-        "the accounts file's row has no new account_id, or more cells than names; the account stays as it was"
+        "the accounts file's row has no new account_id, or more cells than names; the account keeps its previous values"
     ),
     Rejection.INVALID_RANGE: (
-        "an id is empty, a time has no offset or cannot be read, valid_until is not after valid_from, or a Stripe"
-        " customer would change within a UTC hour; the id's rows of before stay in force"
+        "an id is empty, a time is unreadable or has no offset, or valid_until is not after valid_from. Or a"
+        " Stripe customer would change within a UTC hour. The id keeps its previous rows"
     ),
-    Rejection.OVERLAPPING_RANGE: "a line before it is valid at the same time for the same id, and counts; end that one",
+    Rejection.OVERLAPPING_RANGE: "an earlier row of the id is valid at the same time and counts; set its valid_until",
     Rejection.INVALID_CELL: (
-        "a cell of the accounts file cannot be read; the rest of its row counts, and for the cell what was last good"
+        "a cell of the accounts file cannot be read. The rest of its row counts, and the cell keeps its last valid"
+        " value"
     ),
     Rejection.HELD_FILE: (
-        "the file cannot be read or lost too much, so the one before stays in use; repair it, or accept it with"
+        "the file is unreadable or lost too much, so the previous one stays in use. Repair it, or accept it with"
         " `headroom lake accept`"
     ),
 }

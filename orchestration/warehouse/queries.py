@@ -38,8 +38,9 @@ def must_have(published: Path, day: date) -> None:
     """
     if day < (first := kept_from(published)):
         raise NotKeptError(
-            f"calls of before {first} are not kept (HEADROOM_LAKE_KEEP_DAYS), so what was used on {day} cannot be told:"
-            " ask from a later day on, or restore a backup that has it into another HEADROOM_DATA and ask there"
+            f"calls before {first} are not kept (HEADROOM_LAKE_KEEP_DAYS), so usage for {day} is no longer"
+            " available. Ask for later days, or restore a backup with that day into another HEADROOM_DATA and ask"
+            " there"
         )
 
 

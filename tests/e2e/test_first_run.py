@@ -27,8 +27,8 @@ def test_first_run_without_a_meter_fails_only_what_reports_to_stripe(tmp_path: P
         first = program.run("run", status=1)
         failed = [line for line in first.stderr.splitlines() if " failed: " in line]
         said = (
-            "Stripe has no active meter with the event name 'api-calls': `headroom stripe bootstrap --apply` makes one,"
-            " or set HEADROOM_STRIPE_METER to the name of yours"
+            "Stripe has no active meter with the event name 'api-calls'. Create it with `headroom stripe"
+            " bootstrap --apply`, or set HEADROOM_STRIPE_METER to the name of yours"
         )
         assert sorted(failed) == [f"headroom: {name} failed: {said}" for name in ("stripe_invoices", "stripe_usage")]
         assert program.rows("select account_id, calls from daily_usage") == [{"account_id": "acme", "calls": 1}]

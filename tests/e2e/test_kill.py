@@ -84,7 +84,7 @@ def test_restored_backup_counts_everything_and_posts_nothing_twice(
 ) -> None:
     said = program.run("backup", str(tmp_path / "backups" / "monday")).stdout
     assert re.search(r"the ledger and \d+ batches", said)
-    assert "exists: name a folder" in program.run("backup", str(tmp_path / "backups"), status=1).stderr
+    assert "already exists. Name a new folder" in program.run("backup", str(tmp_path / "backups"), status=1).stderr
 
     hours = [datetime.fromisoformat(NOW) + timedelta(hours=hour) for hour in range(1, 23)]
     land(program.landing, "late.ndjson", *(make_event("new", f"{hour:%Y-%m-%dT%H:%M:%SZ}") for hour in hours))

@@ -109,7 +109,7 @@ def test_run_prints_what_it_did_and_does_nothing_twice(program: Program, stripe:
     assert "Ingested 0 events from 0 new lines (0 duplicates, 0 rejected)." in result.stdout
     [line] = digest_lines(result.stdout)
     assert line.startswith(f"Digest of {DAY}: already previewed")
-    assert "Stripe: nothing new to report (8 units that can be billed, 1 more without" in result.stdout
+    assert "Stripe: nothing new to report (8 billable units, 1 more without" in result.stdout
     assert program.ledger("select * from meter_reports") == reports
     assert len(stripe.events) == 2
     keys = [f"local|digest|{DAY}{part}" for part in ("", ":1", ":2", ":3")]  # message, notes, picture, table
@@ -208,7 +208,7 @@ def test_ctrl_c_prints_one_line_and_leaves_no_run_open(program: Program) -> None
     stopped = finish(process, 128 + signal.SIGINT)
 
     assert stopped.stdout == ""
-    assert stopped.stderr == "headroom: stopped by Ctrl-C: what was done is kept, and the next run does the rest\n"
+    assert stopped.stderr == "headroom: stopped by Ctrl-C: finished work is kept, and the next run does the rest\n"
     assert statuses() == {"SUCCESS", "FAILURE"}
 
 

@@ -101,14 +101,14 @@ def test_terminal_is_quiet_until_a_run_fails_and_then_names_the_cause(program: P
         wait_until(lambda: len(ui.told) >= 5, RUN_SECONDS)
         assert processes_of(program)
         second = program.ask("ui", status=1)
-        assert f"already serves {program.data} on {ui.url}: open that, or stop it" in " ".join(second.stderr.split())
+        assert f"already serves {program.data} on {ui.url}. Open it, or stop it" in " ".join(second.stderr.split())
     finally:
         stdout = ui.stop(signal.SIGINT)
 
     assert stdout == ""
     first, *reason = (line.rstrip() for line in ui.told)
     assert first == f"headroom: __ASSET_JOB failed at models  {ui.url}/runs/{bad}"
-    assert reason.pop() == "headroom: stopped: the UI, the schedules and the sensors have ended"
+    assert reason.pop() == "headroom: stopped the UI, the schedules and the sensors"
     assert reason[0] == "  1 check failed; nothing was published or sent:"
     assert reason[1].startswith("  - calls_are_distinct: Got ")
     assert reason[2].endswith("beta-2024-11-20T06:45:00Z")  # the row that the test found

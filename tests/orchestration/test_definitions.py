@@ -190,10 +190,10 @@ def test_every_check_says_what_it_asks_for(definitions: dg.Definitions) -> None:
     said = {key.name: graph.get_check_spec(key).description or "" for key in _checks(definitions)}
     assert not [name for name, words in said.items() if len(words) < 60]
     assert said["not_null_plans_plan"].startswith(
-        "Each row of plans has a value in plan. While one differs, nothing is"
+        "Each row of plans has a value in plan. If the check fails, nothing is"
     )
     assert "repair the file plans.csv in dbt_project/seeds, and run again" in said["not_null_plans_plan"]
-    assert said["unique_momentum_account_id"].startswith("No two rows of momentum have the same account_id. While")
+    assert said["unique_momentum_account_id"].startswith("No two rows of momentum have the same account_id. If")
     assert "cost_of_waiting of overage is one of: will be blocked, overage starts, nothing." in " ".join(said.values())
 
 

@@ -97,7 +97,7 @@ def _stripped(value: object) -> object:
 def _destination(table: str, entry: object) -> Destination:
     wanted = f'["{table}"]: write deliver = "threshold_crossings" below it, or copy = "utilization_mtd"'
     if not isinstance(entry, dict):
-        raise ValueError(f'{table!r} is no table: name it in brackets and quotes, ["schema.table"]')
+        raise ValueError(f'{table!r} is not a table: name it in brackets and quotes, ["schema.table"]')
     nested = [key for key, value in entry.items() if isinstance(value, dict) and key != "columns"]
     if nested:
         raise ValueError(f'[{table}.{nested[0]}]: put the whole name in quotes, ["{table}.{nested[0]}"]')

@@ -222,7 +222,7 @@ class PostgresTables:
         if allowed is None:
             return {}, [f"does not exist in {self._place}; `headroom postgres --print-ddl` shows it"], []
         if not allowed.is_table:
-            return {}, ["is a view, or something else that is no table"], []
+            return {}, ["is a view or another relation, not a table"], []
         if allowed.missing:
             user = connection.scalar(sa.text("select current_user"))
             return {}, [f"needs a right: grant {', '.join(allowed.missing)} on {name} to {user}"], []

@@ -36,8 +36,8 @@ UPLOAD_SECONDS = 8
 DEFAULT_AUDIENCE = "sales"
 
 _TOO_LARGE = (
-    "Slack does not take what this version has composed: `headroom deliveries` has the message, tell those who need it"
-    " and update Headroom; the digests of later days do not wait for it"
+    "Slack refuses the form of this message. `headroom deliveries` has it: send it by hand and"
+    " update Headroom. Later digests do not wait for it"
 )
 _REMEDIES = {
     "not_in_channel": "invite the bot to the channel (/invite @headroom) and run again",

@@ -88,8 +88,8 @@ def check(
     findings.append(_reporting_finding(client))
     findings.append(
         Finding(
-            f"grace period: HEADROOM_STRIPE_GRACE_HOURS assumes {config.stripe_grace_hours} h; Stripe's API does not"
-            " show it, compare with Invoice finalization grace period in its Dashboard's invoice settings"
+            f"grace period: HEADROOM_STRIPE_GRACE_HOURS assumes {config.stripe_grace_hours} h. Stripe's API does"
+            " not show it: compare it in the Dashboard's invoice settings"
         )
     )
     if any(finding.problem for finding in findings if finding.subject.startswith("reading")):

@@ -89,8 +89,9 @@ class StripeMeter:
         window = meter.event_time_window
         if window not in (None, "hour"):
             raise StoppedError(
-                f"meter {self.id} keeps one value of each {window}, usage is reported by the hour: make a meter with"
-                " event_time_window hour (`headroom stripe bootstrap`) and set HEADROOM_STRIPE_METER to its event name"
+                f"meter {self.id} keeps one value of each {window}, but usage is reported by the hour. Make a meter"
+                " with event_time_window hour (`headroom stripe bootstrap`) and set HEADROOM_STRIPE_METER to its"
+                " event name"
             )
         self.mode = Mode.TOTAL if window == "hour" else Mode.DELTA
 
@@ -178,8 +179,8 @@ class StripeMeter:
                     return meter
             if not meters.has_more:
                 raise StoppedError(
-                    f"Stripe has no active meter with the event name {self._event_name!r}: `headroom stripe bootstrap"
-                    " --apply` makes one, or set HEADROOM_STRIPE_METER to the name of yours"
+                    f"Stripe has no active meter with the event name {self._event_name!r}. Create it with `headroom"
+                    " stripe bootstrap --apply`, or set HEADROOM_STRIPE_METER to the name of yours"
                 )
             page["starting_after"] = meters.data[-1].id
 

@@ -142,7 +142,7 @@ def _last_loaded(server: ClickHouse, lake: Lake, say: Callable[[str], object]) -
     """The last batch that is loaded as a whole; -1 where none is. Forgets them all where the lake is another one."""
     rows = server.ask("select batch, fingerprint from loaded_batches order by batch desc limit 1")
     if rows and lake.fingerprint(rows[0]["batch"]) != rows[0]["fingerprint"]:
-        say("the lake is another one than that in ClickHouse: everything is loaded anew")
+        say("ClickHouse has another lake's events: loading everything again")
         server.ask("truncate table loaded_batches")
         rows = []
     return int(rows[0]["batch"]) if rows else -1
@@ -190,8 +190,8 @@ def _add(server: ClickHouse, lake: Lake, seen_at: str, last: int, batches: Seque
     found = _count(server, "raw_events", last) + _count(server, "raw_other_events", last, until)
     if found != wanted:
         raise ClickHouseError(
-            f"{server.place}: of batches {last + 1} to {until} it has {found:,} events and the lake {wanted:,}: run"
-            f" again, they are then loaded anew; if it stays so, {seen_at} there is not {lake.root} here"
+            f"{server.place}: of batches {last + 1} to {until} it has {found:,} events and the lake {wanted:,}. Run"
+            f" again to load them again. If the numbers still differ, {seen_at} there is not {lake.root} here"
         )
     rows = ", ".join(f"({batch.number}, '{lake.fingerprint(batch.number)}')" for batch in batches)
     server.ask(f"insert into loaded_batches (batch, fingerprint) values {rows}")

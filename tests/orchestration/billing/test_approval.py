@@ -86,7 +86,7 @@ def test_corrections_of_too_many_customers_wait_but_not_new_hours() -> None:
 def test_usage_that_comes_to_no_other_customer_always_waits() -> None:
     lost = change(made(("a", 5, 4)), gone=True)
     assert waits(lost).customers == frozenset("a")
-    assert waits(lost).why == "usage leaves a customer and comes to no other, so its mapping disappeared"
+    assert waits(lost).why == "usage leaves a customer and moves to no other, so its mapping disappeared"
     assert not waits(change(made(("a", 5, 4)))).code, "a correction of an account that is still its own"
     assert not waits(change(made(("a", 5, 0), ("b", 0, 5)), gone=True)).code, "it moved"
 

@@ -67,19 +67,19 @@ def test_stripe_charges_what_the_plan_does_unless_it_is_inexpressible(
     [
         (
             {"pricing": "volume", "tiers": TIERS},
-            "Stripe's volume prices hold for all units, and cannot leave out the 100",
+            "Stripe's volume prices apply to all units, so the 100",
         ),
         (
             {"pricing": "package", "package_units": 7, "package_price": Decimal(1)},
-            "Stripe's packages begin with the first unit, and cannot leave out the 100",
+            "Stripe's packages start at the first unit, so the 100",
         ),
         (
             {"pricing": "graduated", "tiers": (Tier(None, Decimal(1), Decimal("0.005")),)},
-            "the flat price of a tier has parts of USD's least unit",
+            "the flat price of a tier is not a whole number of USD's smallest unit",
         ),
         (
             {"pricing": "graduated", "tiers": (Tier(None, Decimal(1), Decimal(2)),), "included_units": 0},
-            "Stripe charges the flat price of the first tier without any usage, too",
+            "Stripe charges the flat price of the first tier even without usage",
         ),
         ({"pricing": "flat", "unit_price": Decimal(1), "meter": "seats"}, "usage of seats is not reported to Stripe"),
     ],
@@ -105,7 +105,7 @@ def test_yen_have_no_minor_unit() -> None:
     fixed, counted = catalog_of([plan], "calls").prices
     assert (fixed.unit_amount, counted.tiers[1].unit_amount) == (Decimal(500), Decimal("0.25"))
     half = catalog_of([make_plan(currency="JPY", base_price=Decimal("499.50"))], "calls")
-    assert half.inexpressible == {"pro": "its base price 499.50 has parts of JPY's least unit"}
+    assert half.inexpressible == {"pro": "its base price 499.50 is not a whole number of JPY's smallest unit"}
     with pytest.raises(ValueError, match="UGX"):
         catalog_of([make_plan(currency="UGX")], "calls")
 

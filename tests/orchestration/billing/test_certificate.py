@@ -63,7 +63,7 @@ def test_certificate_names_the_subscription_the_invoice_and_its_lines() -> None:
 @pytest.mark.parametrize(
     ("certificate", "said"),
     [
-        (OPEN, "can still be repaired until 2026-12-01 12:00 UTC"),
+        (OPEN, "can still repair it until 2026-12-01 12:00 UTC"),
         (replace(OPEN, certified_at=FINAL, invoice_units=3), "Bill the missing 2 units by an invoice item"),
         (replace(OPEN, certified_at=FINAL, invoice_units=6), "Credit 1 unit by a credit note on in_1"),
         (replace(OPEN, certified_at=FINAL, invoice_units=5), "Compare the price of the subscription"),

@@ -93,9 +93,7 @@ def test_period_is_certified_once_when_its_invoice_has_what_was_counted(world: C
     assert world.certify() == CertifyResult(), "the period still runs"
 
     world.hour(END + timedelta(minutes=5))
-    assert [each.difference for each in world.certify().awaiting] == [
-        "1 hour is being reported, and compared by a later run"
-    ]
+    assert [each.difference for each in world.certify().awaiting] == ["1 hour is being reported; a later run compares"]
     assert world.certificate().stripe_units is None
 
     world.hour(END + timedelta(minutes=65))
@@ -108,7 +106,7 @@ def test_period_is_certified_once_when_its_invoice_has_what_was_counted(world: C
         *(2, 16, 16, 16),
     )
     assert found.is_before_final
-    assert "Awaits its invoice" in found.sentence
+    assert "Waits for its invoice" in found.sentence
     assert "before the invoice became final (2026-12-01 06:00)" in found.sentence
 
     world.hour(END + timedelta(hours=GRACE, minutes=5))
@@ -144,7 +142,7 @@ def test_difference_at_stripe_is_named_by_the_hour_and_checked_again(world: Clos
     assert [each.stripe_customer_id for each in result.awaiting] == ["cus_b"]
     assert [each.difference for each in result.open] == ["2026-11-01 10:00 UTC: 5 counted, 4 shown by Stripe"]
     assert "Not certified" in world.certificate().sentence
-    assert "can still be repaired until 2026-12-01 06:00 UTC" in world.certificate().sentence
+    assert "can still repair it until 2026-12-01 06:00 UTC" in world.certificate().sentence
     assert result.reads == 1 + 8 + 1, "a total each, and the hours of the one that differs"
     assert world.certify(at + 2 * HOUR) == CertifyResult(), "too early"
     assert world.certify(END + timedelta(hours=GRACE - 1)).reads == 10, "once more before the invoice is final"
@@ -167,8 +165,8 @@ def test_event_that_was_cancelled_after_all_was_confirmed_is_not_certified(world
     [found] = world.certify(END + timedelta(hours=GRACE + 1)).open
     [invoice] = world.stripe.bills("cus_a")
     assert found.difference == (
-        f"1,500 units counted, 1,000 on the invoice {invoice['id']}: an event was canceled, or something else writes"
-        " to the meter: 2026-11-01 11:00 UTC: 500 counted, 0 shown by Stripe"
+        f"1,500 units counted, 1,000 on invoice {invoice['id']}: an event was canceled, or another program"
+        " writes to the meter: 2026-11-01 11:00 UTC: 500 counted, 0 shown by Stripe"
     )
     assert "Bill the missing 500 units" in found.sentence
     assert world.certify(END + timedelta(hours=GRACE + 2)) == CertifyResult(), "said once, until something changes"
@@ -188,7 +186,9 @@ def test_report_after_the_invoice_was_final_is_late_for_it(world: Closing) -> No
 
     [found] = world.certify().open
     assert (found.units, found.stripe_units, found.invoice_units) == (1_500, 1_500, 1_000)
-    assert "500 units are late for its invoice: Stripe took that after 2026-12-01 01:00 UTC" in str(found.difference)
+    assert "500 units are late for its invoice: Stripe accepted the report after 2026-12-01 01:00 UTC" in str(
+        found.difference
+    )
     assert "Bill the missing 500 units by an invoice item" in found.sentence
 
 
@@ -202,7 +202,7 @@ def test_unreported_usage_is_late_for_its_invoice(world: Closing) -> None:
     [found] = world.certify().open
 
     assert found.difference == (
-        f"9 units counted, 6 on the invoice {found.invoice_ids}: 3 units are late for its invoice: 2026-11-01 10:00"
+        f"9 units counted, 6 on invoice {found.invoice_ids}: 3 units are late for its invoice: 2026-11-01 10:00"
         " UTC: 8 counted, 5 reported (+3 units are not billed: its invoice is final)"
     )
     assert world.certify(world.now + HOUR) == CertifyResult(), "said once, until something changes"
@@ -312,7 +312,7 @@ PLANS = """
 """
 
 
-@pytest.mark.parametrize(("cents", "said"), [("2", ""), ("3", "charges 0.15 USD for 5 units, by the plan's prices")])
+@pytest.mark.parametrize(("cents", "said"), [("2", ""), ("3", "charges 0.15 USD for 5 units, the plan's prices make")])
 def test_amount_is_that_of_the_plans_price(bare: Closing, cents: str, said: str) -> None:
     key = "headroom_pro_api-calls"
     bare.stripe.add_price("api-calls", number="price_pro", unit_amount_decimal=cents, lookup_key=key)
@@ -418,7 +418,7 @@ def test_trial_is_not_invoiced_and_said_to_be_one(bare: Closing) -> None:
     assert bare.certify().certified == 1
     found = only(bare)
     assert (found.units, found.invoice_units, found.invoice_amount) == (500, 0, 0)
-    assert "in a trial, of which Stripe bills none" in found.sentence
+    assert "in a trial, which Stripe does not bill" in found.sentence
 
 
 def test_usage_after_a_subscription_ended_with_its_period_is_nobodys(bare: Closing) -> None:
@@ -463,7 +463,7 @@ def test_subscription_cancelled_at_once_has_its_usage_on_a_last_invoice(bare: Cl
         assert (found.status, found.invoice_units) == (Status.CERTIFIED, 5)
     else:
         assert [each.difference for each in result.open] == [
-            f"5 units counted, none on an invoice: {made['id']} was canceled at once, without a last invoice"
+            f"5 units counted, none invoiced: {made['id']} was canceled at once, without a last invoice"
         ]
 
 
@@ -489,7 +489,7 @@ def test_void_invoice_bills_nothing(world: Closing) -> None:
     world.stripe.invoices._set(world.stripe.invoices.objects[invoice["id"]], "void", int(world.now.timestamp()))
     world.hour(END + timedelta(days=2))
     [found] = world.certify().open
-    assert found.difference == f"5 units counted, none on an invoice: {invoice['id']} is void"
+    assert found.difference == f"5 units counted, none invoiced: {invoice['id']} is void"
 
 
 def test_usage_without_any_subscription_is_listed_at_the_end_of_its_period(bare: Closing) -> None:
@@ -511,4 +511,4 @@ def test_unread_subscriptions_accuse_nobody(bare: Closing) -> None:
     bare.now += HOUR
     result = certify.certify(bare.config, connect_meter, lambda: bare.now)
     assert result
-    assert [each.difference for each in result.awaiting] == ["Stripe's invoices were not read yet"]
+    assert [each.difference for each in result.awaiting] == ["no run has read Stripe's invoices yet"]

@@ -93,7 +93,7 @@ def test_events_of_an_hour_have_their_file_and_line(world: EventWorld) -> None:
     assert {row["stripe_customer_id"] for row in rows} == {"cus_a"}
     text = re.sub(r" +", " ", explained(world, "--events"))
     assert "2026-11-20 07:05:00.000000 5 a1 /search e-5 calls/one.ndjson:3\n" in text
-    assert "3 events, 7 units: as many as were counted." in text
+    assert "3 events, 7 units: as many as counted." in text
 
 
 def test_events_that_came_after_the_count_are_told(world: EventWorld) -> None:
@@ -101,7 +101,7 @@ def test_events_that_came_after_the_count_are_told(world: EventWorld) -> None:
     world.usage["a1", "cus_a", SEVEN] = 5
     world.publish()
     text = explained(world, "--events")
-    assert "3 events, 7 units, and 6 counted at 2026-11-20 08:05 UTC: +1 since then. The next run counts again." in text
+    assert "3 events, 7 units, but 6 counted at 2026-11-20 08:05 UTC: +1 since then. The next run counts again." in text
 
 
 @pytest.mark.parametrize(("is_billed", "units"), [(False, "0"), (True, "50")])
@@ -115,8 +115,8 @@ def test_sampled_events_are_shown_with_what_they_bill(
     monkeypatch.setenv("HEADROOM_BILL_SAMPLED", str(is_billed))
     text = re.sub(r" +", " ", explained(world, "--events"))
     assert f"07:05:00.000000 {units} a1 /search" in text
-    assert "(sampled, stands for 10 calls)" in text
-    assert "as many as were counted" in text
+    assert "(sampled: counts as 10 calls)" in text
+    assert "as many as counted" in text
 
 
 def test_landed_file_that_is_gone_is_still_named(world: EventWorld) -> None:

@@ -309,7 +309,7 @@ def test_only_one_process_is_alone_and_a_killed_one_is_not(reports: MeterLedger,
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
         assert other.stdout
         assert other.stdout.readline() == "alone\n"
-        with pytest.raises(BusyError, match="another run has stripe in hand"), reports.alone():
+        with pytest.raises(BusyError, match="another run is working on stripe"), reports.alone():
             pass
         other.kill()
 

@@ -47,7 +47,7 @@ def test_meters_are_calls_and_gauges_with_a_name_at_stripe(world: World) -> None
     found = [(each.billed_meter, each.stripe_meter) for each in meters.each_meter(world.config)]
     assert found == [("api-calls", "api-calls"), ("seats", NAME)]
     assert meters.settings_of(world.config, "api-calls").stripe_meter == "api-calls"
-    with pytest.raises(LookupError, match="'storage' is not reported to Stripe, only api-calls, seats"):
+    with pytest.raises(LookupError, match="'storage' has no meter at Stripe, only api-calls, seats"):
         meters.settings_of(world.config, "storage")
 
 

@@ -89,7 +89,7 @@ def test_stripe_with_more_than_counted_is_over_billing(world: World) -> None:
         world.stripe.events[-1].payload["value"] = "640"
     [problem] = found(world)
     assert (problem.kind, problem.units, problem.amount) == ("over-billed", -40, Decimal("-25.50"))
-    assert problem.cause.startswith("Stripe shows another total than was sent")
+    assert problem.cause.startswith("Stripe's total differs from the report")
     assert "`headroom stripe adopt cus_a 2026-11-20T07`: the next run sends the difference" in problem.advice
     assert problem.until == datetime(2026, 12, 1, 1, tzinfo=UTC)
 
@@ -110,9 +110,9 @@ def test_most_expensive_comes_first_and_unknown_prices_last(world: World) -> Non
     text = output_of()
     assert "cus_b under-billed +700 units +127.50 USD" in text
     assert "cus_gone under-billed +9,000 units –" in text
-    assert "In all: 9,000 units under-billed, price unknown; 1,300 units under-billed, 191.25 USD" in text
+    assert "Total: 9,000 units under-billed, price unknown; 1,300 units under-billed, 191.25 USD" in text
     assert "then `headroom stripe apply --retry-refused`" in text
-    assert "Can still come on its invoice until 2026-12-01 01:00 UTC" in text
+    assert "Its invoice still accepts usage until 2026-12-01 01:00 UTC" in text
 
 
 @pytest.mark.parametrize("columns", ["80", "100"])
@@ -134,7 +134,7 @@ def test_what_waits_for_approval_is_no_silence(world: World) -> None:
     [problem] = found(world)
     assert (problem.kind, problem.units) == ("over-billed", -600)
     assert problem.cause.startswith("waits for approval: usage leaves")
-    assert "`headroom stripe apply --approve CODE` with the code that it shows" in problem.advice
+    assert "`headroom stripe apply --approve CODE` with its code" in problem.advice
     counted = standing(world.ledger)
     assert counted
     assert (counted.for_approval, counted.misbilled) == (1, 0)
@@ -149,14 +149,14 @@ def test_problems_as_csv_have_every_figure(world: World) -> None:
 
 
 def test_no_problem_is_said_only_of_what_stripe_confirmed(world: World) -> None:
-    assert "Nothing was sent to Stripe yet" in output_of()
+    assert "No report sent to Stripe yet" in output_of()
     world.usage = {("a1", "cus_a", SEVEN): 5}
     world.run()
     text = output_of()
     assert "1 customer-hour not confirmed yet, sent since 2026-11-20 08:05 UTC" in text
     assert "confirmed every customer-hour" not in text
     world.look(HOUR)
-    assert "No problem: Stripe confirmed every customer-hour as counted." in output_of()
+    assert "All clear: Stripe confirmed every customer-hour as counted." in output_of()
 
 
 def test_standing_counts_each_hour_by_its_newest_report(world: World) -> None:
@@ -211,4 +211,4 @@ def test_invoice_that_was_dealt_with_is_no_problem_any_more(world: World) -> Non
     assert "cus_a, 2026-10-01 00:00 to 2026-11-01 00:00 UTC, in_1: settled, billed by II-4 (was: 600" in result.output
     assert found(world) == []
     again = runner.invoke(app, ["stripe", "settle", "in_1", "--note", "x"])
-    assert (again.exit_code, "in_1 has nothing that was held or refused" in again.stderr) == (1, True)
+    assert (again.exit_code, "in_1 has no held or refused usage" in again.stderr) == (1, True)

@@ -290,8 +290,8 @@ def test_a_correction_that_waits_too_long_says_what_missed_the_invoice(world: Wo
     assert not world.run().alarm
     world.now = datetime(2026, 12, 1, 0, 5, tzinfo=UTC)
     assert world.run().alarm == (
-        "1 customer-hour of 1 customer in periods that are over are not at Stripe, and the first invoice is final at"
-        " 2026-12-01 01:00 UTC; `headroom stripe apply` tries again at once, and a schedule within minutes"
+        "1 customer-hour of 1 customer in ended periods are not at Stripe. The first invoice is final at"
+        " 2026-12-01 01:00 UTC. A schedule tries again within minutes, `headroom stripe apply` at once"
     )
     world.now += HOUR
     assert not world.run().planned.waiting.code
@@ -429,7 +429,7 @@ def test_stripe_is_down_for_30_hours_with_a_report_in_doubt(world: World, fault:
     settle(world, 1)
     for doubtful in due.doubtful(world.ledger):
         assert (is_totals(world), fault) == (False, LOST_BEFORE)
-        assert doubtful.error == "not to be found at Stripe; sent again if it is not there tomorrow"
+        assert doubtful.error == "not found at Stripe; sent again if it is still missing tomorrow"
     settle(world, 1, 24, 1, 1)
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
     assert world.problems() == {}
@@ -502,7 +502,7 @@ def test_two_runs_at_once_send_each_hour_once(world: World) -> None:
     first = threading.Thread(target=report.report_usage, args=(world.config, connect_meter, world.clock))
     first.start()
     assert arrived.wait(PATIENCE_SECONDS)
-    with pytest.raises(BusyError, match="another run has stripe in hand"):
+    with pytest.raises(BusyError, match="another run is working on stripe"):
         report.report_usage(world.config, connect_meter, world.clock)
     goes_on.set()
     first.join()
@@ -592,7 +592,7 @@ def test_a_total_that_never_appears_is_a_problem_or_sent_again(world: World) -> 
         assert world.problems() == {}
         return
     settle(world, 24)
-    assert world.problems()["cus_a", SEVEN].startswith("Stripe shows 0 units where 7 were taken: something else writes")
+    assert world.problems()["cus_a", SEVEN].startswith("Stripe shows 0 units, but accepted 7: another program writes")
     reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     settle(world)
     assert world.totals("cus_a") == {SEVEN: 7}
@@ -714,7 +714,7 @@ def test_a_restored_ledger_bills_changed_usage_right_or_lists_a_problem(world: W
     if is_totals(world):
         assert world.totals("cus_a") == {SEVEN: 12}
         return
-    assert world.problems()["cus_a", SEVEN].startswith("Stripe shows 9 units where 12 were taken")
+    assert world.problems()["cus_a", SEVEN].startswith("Stripe shows 9 units, but accepted 12")
     reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     settle(world)
     assert world.totals("cus_a") == {SEVEN: 12}
@@ -771,7 +771,10 @@ def test_adopting_an_hour_drops_unsent_reports_and_keeps_those_in_doubt(world: W
     world.usage["a", "cus_a", SEVEN] = 12
     world.stripe.then(*[RATE_LIMITED] * stripe_channel.PATIENCE)
     world.run()
-    with pytest.raises(LookupError, match=r"may not have added up yet .* adopt it after 2026-11-20 11:06 UTC"):
+    with pytest.raises(
+        LookupError,
+        match=r"may not have added up the last report yet.* after 2026-11-20 11:06 UTC",
+    ):
         reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     world.now += 3 * HOUR
     reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
@@ -788,7 +791,7 @@ def test_adopting_right_after_a_report_does_not_double_it(world: World) -> None:
     for after in (1, 3):
         world.now += after * HOUR
         world.look()
-        with pytest.raises(LookupError, match="may not have added up yet"):
+        with pytest.raises(LookupError, match="may not have added up the last report yet"):
             reconcile.adopt(world.config, connect_meter, world.clock, "cus_a", SEVEN)
     assert reconcile.adopt_all(world.config, connect_meter, world.clock) == []
     settle(world, 1, 1, 1, 1, 6)
@@ -890,7 +893,7 @@ def test_same_refusal_of_every_report_stops_the_run(world: World) -> None:
 
     outcome = world.run()
     assert outcome.sent
-    assert outcome.sent.stopped == "Stripe refuses whatever it is sent: Stripe refused it: Your account is closed."
+    assert outcome.sent.stopped == "Stripe refuses every report: Stripe refused it: Your account is closed."
     assert world.stripe.events == []
 
 

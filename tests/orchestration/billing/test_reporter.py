@@ -193,7 +193,7 @@ def test_same_refusal_of_all_stops_the_run(world: World) -> None:
     world.meter.on_send = fail(RefusedError("the account is closed"))
 
     sent = world.send()
-    assert sent.stopped == "Stripe refuses whatever it is sent: the account is closed"
+    assert sent.stopped == "Stripe refuses every report: the account is closed"
     assert SAME_ANSWER <= sent.refused < 100
     assert len(sent.refusals) == SAME_ANSWER
 
@@ -258,7 +258,7 @@ def test_stripe_that_never_answers_stops_the_run_with_few_in_doubt(world: World)
     world.meter.on_send = fail(InDoubtError("no answer"))
 
     sent = world.send()
-    assert sent.stopped == "Stripe gives no usable answer: no answer"
+    assert sent.stopped == "Stripe gave no usable answer: no answer"
     counts = Counter(row["state"] for row in world.ledger.totals() for _ in range(row["reports"]))
     assert counts[S.PREPARED] + counts[S.SENDING] == 50
     assert SILENT_CUSTOMERS <= counts[S.SENDING] <= 7, "batches of one, two and four"
@@ -526,7 +526,7 @@ def test_total_that_does_not_appear_is_sent_again_once_then_a_mismatch(world: Wo
         result = world.confirm()
     assert result == ReconcileResult(mismatched=1, reads=1)
     assert world.row().state is S.MISMATCH
-    assert "Stripe shows 1,234 units where 5 were taken" in str(world.row().error)
+    assert "Stripe shows 1,234 units, but accepted 5" in str(world.row().error)
     world.meter.totals["cus_1", SEVEN] = 5  # it comes right
     world.now += HOUR
     assert world.confirm().confirmed == 1

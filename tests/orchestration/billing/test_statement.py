@@ -20,7 +20,7 @@ def hour_with(state: ReportState | None, **changes: object) -> BilledHour:
     ("hour", "is_settled", "said"),
     [
         (FINE, True, "1,204 units counted, reported and confirmed by Stripe"),
-        (hour_with(None, counted_units=0, reported_units=0), True, "no unit counted, and nothing reported"),
+        (hour_with(None, counted_units=0, reported_units=0), True, "nothing counted and nothing reported"),
         (hour_with(None, reported_units=0, is_closed=False), False, "1,204 units counted so far"),
         (hour_with(None, reported_units=0), False, "nothing reported: the next run reports it, or holds it"),
         (hour_with(ReportState.PREVIEWED, reported_units=0), False, "nothing sent: STRIPE_API_KEY is not set"),
@@ -32,7 +32,7 @@ def hour_with(state: ReportState | None, **changes: object) -> BilledHour:
         (hour_with(ReportState.HELD, reported_units=4, error="too late"), False, "4 reported (held): too late"),
         (hour_with(ReportState.MISMATCH, error="shows 5"), False, "1,204 reported (mismatch): shows 5"),
         (hour_with(ReportState.SENDING, sent_at=None), False, "1,204 sent and in doubt (no answer yet)"),
-        (hour_with(ReportState.PREPARED, reported_units=0), False, "the rest is not sent yet, the next run sends it"),
+        (hour_with(ReportState.PREPARED, reported_units=0), False, "the next run sends the rest"),
         (
             hour_with(ReportState.CONFIRMED, counted_units=1200),
             False,
@@ -43,7 +43,7 @@ def hour_with(state: ReportState | None, **changes: object) -> BilledHour:
             False,
             "reported; sent 2026-11-20 14:00 UTC, not confirmed yet: Stripe adds",
         ),
-        (hour_with(ReportState.SENT, stripe_units=7), False, "not confirmed yet: Stripe showed 7 at the last look"),
+        (hour_with(ReportState.SENT, stripe_units=7), False, "not confirmed yet: Stripe showed 7 at the last check"),
     ],
 )
 def test_hour_is_judged_in_a_sentence(hour: BilledHour, is_settled: bool, said: str) -> None:

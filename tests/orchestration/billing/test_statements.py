@@ -88,7 +88,7 @@ def test_statement_is_refused_and_not_empty_when_its_calls_are_not_kept(world: W
         ["statement", "cus_a", "--period", "2026-11"],
         ["statements", "--period", "2026-11"],
     ):
-        assert "calls of before 2026-11-21 are not kept" in output_of(*command, status=1)
+        assert "calls before 2026-11-21 are not kept" in output_of(*command, status=1)
     assert not (world.folder / "billing").exists()
     assert "2 units" in output_of("explain", "cus_a", "2026-12-21T07")
     assert "billing period 01 Dec 2026" in output_of("statement", "cus_a")
@@ -223,7 +223,7 @@ def test_day_is_explained_hour_by_hour_where_it_is_not_as_it_should_be(world: Wo
 def test_hour_without_anything_is_explained_too(world: World) -> None:
     world.usage = {("a1", "cus_a", SEVEN): 5}
     world.run()
-    assert "2026-11-20 03:00 UTC: no unit counted, and nothing reported" in output_of("explain", "a1", "2026-11-20T03")
+    assert "2026-11-20 03:00 UTC: nothing counted and nothing reported" in output_of("explain", "a1", "2026-11-20T03")
 
 
 def test_customer_that_no_file_names_any_more_is_explained_from_the_ledger(world: World) -> None:
@@ -232,7 +232,7 @@ def test_customer_that_no_file_names_any_more_is_explained_from_the_ledger(world
     world.usage = {("a1", "cus_b", SEVEN): 5}
     world.run()
     text = output_of("explain", "cus_a", "2026-11-20T07")
-    assert "No account of the customer has usage here." in text
+    assert "The customer's accounts have no usage here." in text
     assert "0 units counted and reported" in text
     assert "5 units counted and reported" in output_of("explain", "a1", "2026-11-20T07")
 
@@ -327,8 +327,8 @@ def test_statement_shows_its_certificate(world: World, monkeypatch: pytest.Monke
     assert len(result.awaiting) == 1
     monkeypatch.setenv("HEADROOM_NOW", world.now.isoformat())
     text = output_of("statement", "a1", "--period", "2026-11")
-    assert "Awaits its invoice. Compared 2026-12-01 01:30 UTC" in text
-    assert "No invoice read yet" in text
+    assert "Waits for its invoice. Compared 2026-12-01 01:30 UTC" in text
+    assert "No invoice yet" in text
 
 
 def invoiced(world: World) -> None:
@@ -356,7 +356,7 @@ def invoiced(world: World) -> None:
 def test_statement_has_units_and_money_and_the_invoice_with_its_ids(world: World) -> None:
     world.usage = {("a1", "cus_a", SEVEN - HOUR): 500, ("a2", "cus_a", SEVEN): 704}
     confirmed(world)
-    assert "No invoice read yet" in output_of("statement", "cus_a")
+    assert "No invoice yet" in output_of("statement", "cus_a")
     invoiced(world)
     text = output_of("statement", "cus_a")
     assert (
@@ -368,8 +368,8 @@ def test_statement_has_units_and_money_and_the_invoice_with_its_ids(world: World
         "Invoice in_1 (paid, final since 2026-12-01 15:00 UTC), line il_2: period 2026-11-01 14:00:07 to 2026-12-01"
         " 14:00:07 UTC, 704 units, 448.80 USD"
     ) in text
-    assert "Invoiced in all: 1,204 units, 448.80 USD" in text
-    assert "No invoice read yet" not in text
+    assert "Total invoiced: 1,204 units, 448.80 USD" in text
+    assert "No invoice yet" not in text
 
 
 def test_statement_as_csv_has_money_by_hour_and_ids_at_the_end(world: World) -> None:

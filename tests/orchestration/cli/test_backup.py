@@ -125,7 +125,7 @@ def test_backup_is_made_once_when_two_begin_under_one_name(data: Path) -> None:
         worker.join()
     refused, made = sorted(outcomes)
     assert made == "made"
-    assert "exists: name a folder that does not" in refused
+    assert "already exists. Name a new folder" in refused
     assert ids(Settings(HEADROOM_DATA=target)) == ["acme-2026-11-19T12:00:00Z"]
 
 

@@ -87,7 +87,7 @@ def test_doctor_says_whose_usage_period_keeps_old_calls_in_the_lake(
             timestamp '9999-12-31' as period_end, 'lifetime' as source"""
         )
     held = "because of account ever, whose usage period began on 2024-05-01"
-    assert f"lake: calls are kept from 2024-05-01 on: more than HEADROOM_LAKE_KEEP_DAYS says, {held}" in examine()
+    assert f"lake: keeps calls since 2024-05-01: longer than HEADROOM_LAKE_KEEP_DAYS, {held}" in examine()
 
 
 def test_doctor_names_producers_whose_clock_is_ahead(data_folder: Path) -> None:
@@ -101,12 +101,12 @@ def test_doctor_names_producers_whose_clock_is_ahead(data_folder: Path) -> None:
             from range(12) as t (number)"""
         )
     said = examine()
-    words = "clock of \ufffd[31medge 0: 2 of its events are ahead of ours, the furthest at 2026-11-23 08:00 UTC"
-    assert f"missing {words}; they count when their time has come: set the clock" in said
+    words = "clock of \ufffd[31medge 0: 2 events in the future, the furthest at 2026-11-23 08:00 UTC"
+    assert f"missing {words}. They count once that time has passed. Correct the producer's clock" in said
     assert "edge 9:" in said
     assert "edge 10:" not in said
-    assert "2 more producers are ahead: see events_ahead" in said
-    assert "quarantine: 3 lines, about 95 events; `headroom rejected` explains them" in said
+    assert "2 more producers with events in the future: see events_ahead" in said
+    assert "quarantine: 3 lines, about 95 events; see `headroom rejected`" in said
 
 
 def test_doctor_shows_the_configuration_and_masks_secrets(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,7 +116,7 @@ def test_doctor_shows_the_configuration_and_masks_secrets(data_folder: Path, mon
     monkeypatch.setenv("SLACK_TOKEN", "s3cr3t")
     said = examine(1)
     for part in (
-        "ok configuration: HEADROOM_ENV=local, the schedules are off: only production starts them",
+        "ok configuration: HEADROOM_ENV=local, schedules are off outside production",
         "ok configuration: HEADROOM_DESTINATION_URL=postgresql://********@127.0.0.1:9/db (environment)",
         "ok configuration: HEADROOM_COLLECT_KEYS=******** (environment)",
         "ok configuration: SLACK_API_URL=http://********@127.0.0.1:9/api/ (environment)",
@@ -138,11 +138,11 @@ def test_doctor_finds_nothing_needed_when_all_is_well(data_folder: Path) -> None
     for part in (
         "data folder can be written",
         "ledger opens and is whole",
-        "landing: 1 file to be read",  # nothing told the ledger of it
+        "landing: 1 file to read",  # nothing told the ledger of it
         "the newest call is 2 h old",
         "published copy: counted 0 h ago",
-        "quarantine: 3 lines; `headroom rejected` explains them",
-        "Slack: a preview, SLACK_BOT_TOKEN is not set",
+        "quarantine: 3 lines; see `headroom rejected`",
+        "Slack: preview only, SLACK_BOT_TOKEN is not set",
     ):
         assert part in said, part
 
@@ -180,7 +180,7 @@ def test_doctor_counts_what_the_next_run_needs_of_the_disk(data_folder: Path, mo
 
 def test_doctor_says_so_when_a_named_file_is_not_there(data_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADROOM_ACCOUNTS", str(data_folder / "crm.csv"))
-    assert f"FAILS HEADROOM_ACCOUNTS: names {data_folder / 'crm.csv'}, which does not exist" in examine(1)
+    assert f"FAILS HEADROOM_ACCOUNTS: {data_folder / 'crm.csv'} does not exist" in examine(1)
 
 
 def test_doctor_finds_a_ledger_that_is_no_database(data_folder: Path) -> None:
@@ -207,7 +207,7 @@ def test_doctor_says_so_when_the_ledger_is_of_a_newer_version(data_folder: Path)
     with engine.begin() as connection:
         connection.execute(sa.text("update alembic_version set version_num = '9999'"))
     engine.dispose()
-    assert "is at migration 9999, which a later version of Headroom has made" in examine(1)
+    assert "is at migration 9999, and this Headroom knows" in examine(1)
 
 
 def test_doctor_names_a_file_that_cannot_be_read_when_no_run_has_seen_it(data_folder: Path) -> None:
@@ -225,7 +225,7 @@ def test_doctor_names_a_file_of_another_kind_that_a_run_refused(data_folder: Pat
     ledger.close()
     said = examine(1)
     assert "FAILS landing: notes.txt: is text without JSON or a CSV header: land NDJSON, CSV or Parquet" in said
-    assert "everything is read" not in said
+    assert "all files are read" not in said
 
 
 def test_doctor_finds_a_lake_whose_file_is_cut_off(data_folder: Path) -> None:
@@ -241,15 +241,15 @@ def test_doctor_says_when_nothing_arrives_or_nothing_is_counted(
 ) -> None:
     monkeypatch.setenv("HEADROOM_NOW", (NOW + timedelta(hours=26)).isoformat())
     said = examine(1)
-    assert "FAILS lake: the newest call is 28 h old, the last came 26 h ago: that is stale" in said
-    assert "FAILS published copy: counted 26 h ago: no run has come this far since" in said
+    assert "FAILS lake: the newest call is 28 h old, the last one arrived 26 h ago: older than" in said
+    assert "FAILS published copy: counted 26 h ago: no run has published since" in said
 
 
 def test_doctor_finds_a_published_copy_that_is_no_database(data_folder: Path) -> None:
     (data_folder / "published.duckdb").write_text("no database")
     said = examine(1)
     assert f"FAILS published copy: {data_folder / 'published.duckdb'} cannot be read" in said
-    assert "run `headroom run --only models`" in said
+    assert "Make a new copy: `headroom run --only models`" in said
 
 
 WRITES = """
@@ -265,8 +265,8 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.parametrize(
     ("is_published_meanwhile", "problem"),
     [
-        (True, "cannot be read: somebody opened it for writing and left the log"),
-        (False, "has figures that no run has counted: somebody opened it for writing and left the log"),
+        (True, "cannot be read: another program opened it for writing and left the log"),
+        (False, "may have figures of no run: another program opened it for writing and left the log"),
     ],
 )
 def test_doctor_removes_the_log_of_a_killed_writer_by_its_command(
@@ -334,7 +334,7 @@ def test_doctor_says_which_runs_were_killed_hang_or_are_overdue(
         (data_folder / "runs").mkdir()
         (data_folder / "runs" / "killed00").touch()  # as a process leaves it that held its lock
     said = examine()
-    killed = "missing run killed00 of hourly_job: was killed, and its place in the queue is not free yet: `headroom ui`"
+    killed = "missing run killed00 of hourly_job: was killed and still blocks the queue: close it with `headroom ui`"
     assert killed in said
     assert "hangs000" not in said
 
@@ -342,7 +342,7 @@ def test_doctor_says_which_runs_were_killed_hang_or_are_overdue(
         now = staticmethod(lambda _: now + timedelta(days=1))  # type: ignore[assignment]
 
     monkeypatch.setattr(doctor_runs, "datetime", Tomorrow)
-    since = f"is in progress since {now:%d %b %H:%M} UTC, longer than any run: end it in Dagster's UI"
+    since = f"has run since {now:%d %b %H:%M} UTC, longer than any run should: end it in Dagster's UI"
     assert f"FAILS run hangs000 of hourly_job: {since}" in examine(1)
     monkeypatch.setenv("HEADROOM_ENV", "production")
     monkeypatch.delenv("HEADROOM_NOW")
@@ -353,7 +353,7 @@ def test_strict_doctor_prints_only_what_is_wrong_and_fails_for_anything(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADROOM_HEARTBEAT_URL", "https://monitor.example/ping/s3cr3t")
-    assert "ok heartbeat: monitor.example hears of each good hourly run, and of the digest" in examine()
+    assert "ok heartbeat: monitor.example gets a request after each successful hourly run and digest" in examine()
     strict = runner.invoke(app, ["doctor", "--strict"])
     lines = strict.stdout.splitlines()
     assert (strict.exit_code, {line.split()[0] for line in lines}) == (1, {"missing"}), strict.stdout
@@ -409,6 +409,6 @@ def test_doctor_says_when_the_requests_of_a_day_are_too_few(data_folder: Path, m
     some = [replace(period, stripe_customer_id=f"cus_{n}", subscription_item_id=f"si_{n}") for n in range(305)]
     Invoicing(meter_ledger(settings.load())).save(some, [])
     assert "Stripe: requests a day: 305 customers with usage need" in examine(1)
-    assert "305 of their periods end, and HEADROOM_STRIPE_READS_PER_DAY allows 300" in examine(1)
+    assert "305 of their periods end. HEADROOM_STRIPE_READS_PER_DAY allows 300" in examine(1)
     monkeypatch.setenv("HEADROOM_STRIPE_READS_PER_DAY", "900")
     assert "ok Stripe: requests a day" in examine(1)

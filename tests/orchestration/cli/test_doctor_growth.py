@@ -30,14 +30,16 @@ def test_doctor_says_what_grows(data: Path, monkeypatch: pytest.MonkeyPatch) -> 
     [finding] = found()
     assert not finding.is_needed
     assert finding.problem == (
-        "set HEADROOM_LANDING_KEEP_DAYS, 2 or more, and runs delete those that the lake holds whole"
+        "set HEADROOM_LANDING_KEEP_DAYS to 2 or more, so that runs delete files that are in the lake"
     )
     monkeypatch.setenv("HEADROOM_LANDING_KEEP_DAYS", "2")
-    assert [each.subject for each in found()] == ["landing: 1 file read, 3 MiB, to be deleted 2 days after it was read"]
+    assert [each.subject for each in found()] == [
+        "landing: 1 file read, 3 MiB; runs delete each 2 days after reading it"
+    ]
 
     monkeypatch.setattr(doctor_growth, "HISTORY_BYTES", 1000)
     (data / "dagster" / "history" / "runs").mkdir(parents=True)
     (data / "dagster" / "history" / "runs" / "index.db").write_bytes(b"x" * 1000)
     _, finding = found()
     assert finding.subject.startswith("Dagster's history: 0.0 GiB in")
-    assert "`history_sensor` removes old runs, 200 an hour" in finding.problem
+    assert "`history_sensor` removes 200 old runs an hour" in finding.problem

@@ -44,7 +44,7 @@ def test_signal_ends_a_command_with_one_line() -> None:
     os.killpg(process.pid, signal.SIGTERM)
     _, stderr = process.communicate(timeout=PATIENCE_SECONDS)
 
-    assert stderr == "headroom: stopped by SIGTERM: what was done is kept, and the next run does the rest\n"
+    assert stderr == "headroom: stopped by SIGTERM: finished work is kept, and the next run does the rest\n"
     assert process.returncode == 128 + signal.SIGTERM
 
 
@@ -97,7 +97,7 @@ def test_configuration_is_refused_with_what_is_right(
         "HEADROOM_BILL_SAMPLED": ("ja", " is neither true nor false"),
         "HEADROOM_PORT": ("tcp://10.0.0.1:80", " is what Kubernetes sets for a Service of that name"),
         "HEADROOM_STALE_AFTER_HOURS": ("0", " is out of range: use at least 1"),
-        "HEADROOM_LANDING_URL": ("bucket", " is not in the form that is needed: more event files: s3://bucket/prefix"),
+        "HEADROOM_LANDING_URL": ("bucket", " is in the wrong form. It takes: more event files: s3://bucket/prefix"),
     }
     for name, (value, _) in wrong.items():
         monkeypatch.setenv(name, value)

@@ -44,7 +44,7 @@ def test_configuration_of_their_own_stays_and_has_to_name_the_storage(
     assert path.read_text() == "telemetry: {enabled: false}\n"
 
     monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", "postgresql://u:s3cr3t@host/db")
-    with pytest.raises(job.UnusableDagsterError, match="of your own and does not use it: add") as caught:
+    with pytest.raises(job.UnusableDagsterError, match="is your version and does not use it: add") as caught:
         job.make_dagster_home(settings.load())
     assert "s3cr3t" not in str(caught.value)
 

@@ -98,8 +98,8 @@ def test_run_that_fails_before_its_first_step_says_why() -> None:
 
 
 def test_warning_of_a_run_is_shown() -> None:
-    assert shown(of_run("WARNING", "ingest - not read: a.ndjson is no regular file")) == [
-        f"headroom: daily_job: not read: a.ndjson is no regular file  {URL}/runs/{RUN_ID}"
+    assert shown(of_run("WARNING", "ingest - not read: a.ndjson is not a regular file")) == [
+        f"headroom: daily_job: not read: a.ndjson is not a regular file  {URL}/runs/{RUN_ID}"
     ]
 
 

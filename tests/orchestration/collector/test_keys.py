@@ -156,7 +156,7 @@ def test_keys_and_signatures_work_side_by_side(tmp_path: Path) -> None:
 
 def test_without_a_key_it_does_not_start_and_offers_one(tmp_path: Path) -> None:
     program = Program(tmp_path, {"HEADROOM_COLLECT_KEYS": ""})
-    with pytest.raises(AssertionError, match=r"put it into \.env"):
+    with pytest.raises(AssertionError, match=r"into \.env"):
         program.start()
     program.wait()
     offered = program.log.partition("HEADROOM_COLLECT_KEYS=")[2].strip()

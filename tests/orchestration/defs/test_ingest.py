@@ -52,12 +52,13 @@ def test_machine_that_lost_its_lake_goes_on_where_the_bucket_ends(
 
     claimed = runner.invoke(app, ["lake", "claim"])
     assert claimed.exit_code == 0
-    assert f"Before it was {socket.gethostname()}" in claimed.stdout
-    assert "1 batch waits to be fetched" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
+    assert "was the writer before; `headroom run` stops there" in claimed.stdout
+    assert socket.gethostname() in claimed.stdout
+    assert "1 batch to download" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
     land(data / "landing", "b.ndjson", make_event(uuid="1"), make_event(uuid="2"))
     assert ingested() == 1
     assert sorted(path.name for path in (lake / "batches").iterdir()) == ["000000", "000001", "000002"]
-    assert "has every batch" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
+    assert "bucket and folder have all batches" in " ".join(runner.invoke(app, ["doctor"]).stdout.split())
 
 
 def test_landed_files_go_and_are_forgotten_where_days_are_set(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,7 +95,7 @@ def test_first_file_of_accounts_in_latin_1_fails_the_run_with_a_sentence(data: P
         ingested()
     assert (failed.value.description or "").endswith(
         "accounts.csv is not UTF-8 text: line 2 has 'zürich,Zürich' if it is Latin-1; export it as UTF-8."
-        " Repair the file, or take it away, then run again."
+        " Repair or remove the file, then run again."
     )
 
 
@@ -118,7 +119,7 @@ def test_lake_that_ends_before_its_ledger_is_refused(data: Path) -> None:
     land(data / "landing", "a.ndjson", make_event(uuid="1"))
     assert ingested() == 1
     shutil.rmtree(data / "lake")
-    with pytest.raises(ValueError, match=r"files of batch 1 for read, but the lake in .* ends at 0"):
+    with pytest.raises(ValueError, match=r"has read the files of batch 1, but the lake in .* ends at 0"):
         ingested()
 
 
@@ -167,23 +168,24 @@ def test_bad_files_of_accounts_stop_nothing_and_each_says_what_is_in_use(
         " them subject, account_id, valid_from, valid_until; it names ['subject', 'account_id'], so valid_from,"
         " valid_until is missing. Headroom goes on with the 0 rows that it read 2026-11-20 08:00 UTC. Repair the"
         " file.",
-        "customers": "1 cell or row cannot be read: `headroom rejected` shows what. What was last good counts instead,"
-        " the oldest read 2026-11-20 08:00 UTC.",
+        "customers": "1 cell or row cannot be read: `headroom rejected` lists the problems. The last valid values count"
+        " instead, the oldest from 2026-11-20 08:00 UTC.",
     }
     shown = " ".join(CliRunner().invoke(app, ["doctor"]).stdout.split())
     assert "FAILS accounts file: held since 2026-11-20 09:00 UTC. 3 of 4 accounts" in shown
     assert (
-        "missing customers file: 1 of its customers have what was last good, the oldest read 2026-11-20 08:00" in shown
+        "missing customers file: 1 of its customers use their last valid values, the oldest from 2026-11-20 08:00"
+        in shown
     )
 
     (data / "accounts.csv").unlink()
-    assert "The file is not there any more." in str(checked(data)[1]["accounts"])
+    assert "The file has disappeared." in str(checked(data)[1]["accounts"])
 
 
 def test_held_file_is_taken_after_a_person_accepted_it(data: Path) -> None:
     checked(data, accounts=ACCOUNTS)
     runner, accept = CliRunner(), ["lake", "accept", "accounts"]
-    assert "is not held: the next run takes it" in runner.invoke(app, accept).stderr
+    assert "is not held. The next run takes it" in runner.invoke(app, accept).stderr
     metadata, _ = checked(data, accounts=ACCOUNTS[:40])
     assert metadata["dagster/row_count"] == 4
 
@@ -199,7 +201,7 @@ def test_held_file_is_taken_after_a_person_accepted_it(data: Path) -> None:
     checked(data, accounts="name\nAnn\n")
     unreadable = runner.invoke(app, [*accept, "--yes"])
     assert unreadable.exit_code == 1
-    assert "There is nothing to accept: repair" in unreadable.stderr
+    assert "No run can take this file as it is: repair" in unreadable.stderr
 
 
 def test_column_that_means_nothing_is_named(data: Path) -> None:
@@ -234,7 +236,7 @@ def test_check_says_when_the_newest_call_was_and_when_one_came_last() -> None:
 def test_check_warns_when_no_call_has_ever_come() -> None:
     result = judge_age(None, NOW, stale_after_hours=26)
     assert not result.passed
-    assert result.description == "no call has come yet"
+    assert result.description == "no calls yet"
 
 
 def merged(data: Path, number: int) -> int:

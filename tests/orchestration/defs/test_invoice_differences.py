@@ -31,7 +31,7 @@ from tests.support.killing import KilledError, at_line
 END = datetime.now(UTC).replace(minute=0, second=0, microsecond=0) - timedelta(days=1)
 OPEN = Certificate(
     *("cus_a", END - timedelta(days=30), END, END + timedelta(hours=1), 2, 1_500, 1_500, 1_500, Status.OPEN),
-    "1,500 units counted, 1,000 on the invoice in_1: 500 units were late for its invoice",
+    "1,500 units counted, 1,000 on invoice in_1: 500 units were late for its invoice",
     END + timedelta(hours=2),
     subscription_id="sub_1",
     invoice_ids="in_1",
@@ -102,7 +102,7 @@ def test_difference_that_can_be_repaired_is_told_once_while_it_moves(slack: Fake
         certify(replace(before, units=units))
         tell()
     [message] = slack.messages
-    assert f"can still be repaired until {soon:%Y-%m-%d %H:%M} UTC" in message["text"]
+    assert f"still repair it until {soon:%Y-%m-%d %H:%M} UTC" in message["text"]
 
 
 @pytest.mark.parametrize(("name", "audience"), [("FINANCE", "C0FINANCE"), ("DATA", "C0DATA"), ("", "")])

@@ -66,7 +66,7 @@ def test_rows_are_delivered_once_however_often_it_is_materialized(
         database.exec_driver_sql("alter table hits add check (event_id <> 'event 2')")
     assert run_cli("check") == (0, "ok      hits takes each row of usage_limit_hits, 5 columns\n")
 
-    refused = 'Postgres refused 1 row, all others are there:\n- hits: , event 2: new row for relation "hits"'
+    refused = 'Postgres refused 1 row and has all others:\n- hits: , event 2: new row for relation "hits"'
     assert materialize().startswith(f"| hits | usage_limit_hits | 2 | 0 | 1 |{refused}")
     with engine.begin() as database:
         database.exec_driver_sql("alter table hits drop constraint hits_event_id_check")

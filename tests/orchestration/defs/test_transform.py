@@ -37,11 +37,11 @@ def test_failed_check_and_broken_model_are_told_apart(data: Path) -> None:
     assert why([check], config).splitlines() == [
         "1 check failed; nothing was published or sent:",
         "- calls_are_distinct: Got 1 result",
-        f"All rows: `duckdb -readonly {data}/warehouse.duckdb`. Repair what they come from, and run again.",
+        f"To see all rows: `duckdb -readonly {data}/warehouse.duckdb`. Repair their source, and run again.",
     ]
     broken = why([model, check], config).splitlines()
     assert broken[0] == "1 model could not be built and 1 check failed; nothing was published or sent:"
-    assert broken[-1] == "Correct the SQL or the seed in dbt_project that the error names, and run again."
+    assert broken[-1] == "Correct the named SQL or seed in dbt_project, and run again."
     assert "Look at the rows" not in "".join(broken)
 
 

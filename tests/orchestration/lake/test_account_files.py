@@ -120,7 +120,7 @@ def test_accounts_are_gone_only_when_a_person_accepts_that_the_file_is(world: Wo
     with world.lake.writing():
         held = world.lake.write_accounts(ACCOUNTS, None, rejected_at=NOW).copy.held
         assert held
-        assert held.reason == "The file is not there any more."
+        assert held.reason == "The file has disappeared."
         assert world.accounts("account_id") == ["acme"]
         account_copies.accept(world.lake.root, ACCOUNTS, held.fingerprint)
         assert world.lake.write_accounts(ACCOUNTS, None, rejected_at=NOW).accepted == 0

@@ -321,7 +321,7 @@ def test_scan_reports_what_it_does_not_read_when_it_is_no_landing_file(reader: R
 
     assert reader.read() == [("good.ndjson", 1, b"one.")]
     assert {entry.path: entry.reason for entry in reader.skipped} == {
-        "fifo.ndjson": "is no regular file",
+        "fifo.ndjson": "is not a regular file",
         "dangling.ndjson": "cannot be read: No such file or directory",
         "self.ndjson": "cannot be read: Too many levels of symbolic links",
         "loop": "is a link to a folder",

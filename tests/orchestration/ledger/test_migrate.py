@@ -132,7 +132,7 @@ def test_ledger_of_a_later_version_is_left_alone(empty_url: str) -> None:
     set_version(engine, "9999")
 
     for use in (Ledger, lambda _: migrate.upgrade(engine), lambda _: migrate.missing(engine)):
-        with pytest.raises(UnusableLedgerError, match="9999, which a later version of Headroom has made"):
+        with pytest.raises(UnusableLedgerError, match="9999, and this Headroom knows"):
             use(empty_url)
 
 

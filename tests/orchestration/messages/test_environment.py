@@ -132,7 +132,7 @@ def test_file_that_is_no_database_is_named(data: Path) -> None:
         ("OSError", "[Errno 24] Too many open files", "`ulimit -n 4096`"),
         ("OperationalError", "(sqlite3.OperationalError) no such column: runs.x\n[SQL: ...", "instance migrate`"),
         ("ProgrammingError", "column runs.run_type does not exist\nLINE 1", "is of another version of Dagster"),
-        ("CommandError", "Can't locate revision identified by 'ab12'", "migration ab12, which this version does not"),
+        ("CommandError", "Can't locate revision identified by 'ab12'", "this version does not know its migration ab12"),
         ("OperationalError", "attempt to write a readonly database", "may only read the databases in"),
         ("OperationalError", "database is locked", "locked for a minute"),
         ("ModuleNotFoundError", "No module named 'dagster_postgres.x'", "package dagster_postgres is not installed"),

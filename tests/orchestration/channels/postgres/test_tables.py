@@ -219,7 +219,7 @@ def test_check_says_what_each_table_lacks_and_then_nothing_is_written(world: Wor
     text = f'{TABLES}\n[gone]\ncopy = "accounts"\n[missing]\ncopy = "no_mart"'
     expected = [
         "crossings: column delivery_key needs a unique constraint of its own, or to be the primary key",
-        "hits: is a view, or something else that is no table",
+        "hits: is a view or another relation, not a table",
         "bi.accounts: column mrr is integer, and mrr needs numeric or numeric(2,1)",
         "bi.accounts: column must needs a value: map it, allow null, or give it a default",
         "gone: does not exist in",

@@ -171,7 +171,7 @@ def test_message_is_posted_when_as_many_seconds_are_over_as_slack_asks_for(
 @pytest.mark.parametrize("faults", [[rate_limited(0)] * 2, [rate_limited(channels.MAX_WAIT_SECONDS + 1)]], ids=str)
 def test_rate_limit_is_a_refusal_when_waiting_does_not_help(desk: Desk, faults: list[Fault]) -> None:
     desk.slack.then(*faults)
-    with pytest.raises(RefusedError, match="run again in a minute"):
+    with pytest.raises(RefusedError, match="Run again in a minute"):
         desk.deliver()
     assert desk.state() is State.FAILED
     assert desk.slack.methods().count("chat.postMessage") == len(faults)

@@ -113,8 +113,8 @@ def test_changed_price_is_a_new_one_and_the_old_one_stays(stripe: CatalogStripe,
     before = stripe.price("headroom_pro_base")["id"]
     dearer = changed(base_price=Decimal(59))
     [words] = [words for subject, words in actions(client, dearer).items() if subject == "price headroom_pro_base"]
-    assert words.startswith("replace: unit_amount should be 5900 and is 4900; prices cannot be changed")
-    assert f"and {before} stays for the subscriptions that have it" in words
+    assert words.startswith("replace: unit_amount should be 5900 and is 4900. Stripe cannot change a price")
+    assert f"existing subscriptions keep {before}" in words
 
     assert apply(client, dearer) == ["price headroom_pro_base"]
     assert (stripe.price("headroom_pro_base")["unit_amount"], stripe.prices.objects[before]["active"]) == (5900, True)
@@ -335,7 +335,7 @@ def test_plan_is_the_default_and_changes_nothing(published: Path, stripe: Catalo
     shown = bootstrap().stdout
     assert bootstrap("--plan").stdout == shown
     assert "make     price headroom_growth_api-calls: is missing" in shown
-    assert "by hand  plan enterprise: Stripe's packages begin with the first unit" in shown
+    assert "by hand  plan enterprise: Stripe's packages start at the first unit" in shown
     assert {request.method for request in stripe.requests} == {"GET"}
 
     applied = bootstrap("--apply").stdout
@@ -368,7 +368,7 @@ def test_bootstrap_fails_in_a_sentence(
 
 def test_bootstrap_works_before_anything_was_published(data: Path, stripe: CatalogStripe) -> None:
     shown = bootstrap().stdout
-    assert "Nothing was published yet: these are the plans of dbt_project/seeds/plans.csv, checked as" in shown
+    assert "No run has published yet: these plans come from dbt_project/seeds/plans.csv, checked as" in shown
     assert "make     price headroom_growth_api-calls: is missing" in shown
     assert "made     meter api-calls\n" in bootstrap("--apply").stdout
     assert object_counts(stripe) == {"meters": 1, "products": 6, "prices": 10}
@@ -380,7 +380,7 @@ def test_bootstrap_makes_the_same_before_and_after_the_first_run(published: Path
     bootstrap("--apply")
     aside.rename(published)
     after = bootstrap().stdout
-    assert "Nothing was published yet" not in after
+    assert "No run has published yet" not in after
     assert "make " not in after
     assert "replace " not in after
 

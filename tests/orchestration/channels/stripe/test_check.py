@@ -66,7 +66,7 @@ def test_customer_with_base_and_metered_price_of_the_plan_is_fine(
     add_account(published, "acme")
     stripe_with_catalog.subscribe("cus_1", *STARTER)
     assert problems(client) == []
-    assert Finding("1 of 1 customers have one item on api-calls") in findings(client)
+    assert Finding("1 of 1 customer with one item on api-calls") in findings(client)
 
 
 def test_subscription_is_billed_in_trial_or_late_but_not_when_canceled(
@@ -90,7 +90,7 @@ def test_customer_without_an_item_on_the_meter_is_named_with_its_accounts(
     stripe_with_catalog.subscribe("cus_1", STARTER[0])
     [problem] = problems(client)
     assert problem == (
-        "customer cus_1 (acme, acme-eu) has no active item on the meter api-calls: its usage is billed to nobody;"
+        "customer cus_1 (acme, acme-eu) has no active item on the meter api-calls, so its usage is not billed:"
         " add the metered price of its plan to its subscription"
     )
 
@@ -104,7 +104,7 @@ def test_item_on_another_meter_is_a_problem(
     add_account(published, "acme")
     stripe_with_catalog.subscribe("cus_1", STARTER[0], "price_old")
     [problem] = problems(client)
-    assert f"has an item only on another meter ({other['id']}): its usage is billed to nobody" in problem
+    assert f"has an item only on another meter ({other['id']}), so its usage is not billed" in problem
 
 
 @pytest.mark.parametrize("is_one_subscription", [True, False])
@@ -120,7 +120,7 @@ def test_two_items_on_the_meter_bill_twice(
             stripe_with_catalog.subscribe("cus_1", STARTER[1])["id"],
         )
     [problem] = problems(client)
-    assert f"has 2 items on the meter api-calls ({one}, {two}): its usage is billed so many times" in problem
+    assert f"has 2 items on the meter api-calls ({one}, {two}), so its usage is billed that many times" in problem
 
 
 def test_customers_that_stripe_does_not_have_are_named(
@@ -130,8 +130,8 @@ def test_customers_that_stripe_does_not_have_are_named(
     add_account(published, "gone")
     stripe_with_catalog.delete_customer("cus_1")
     assert [problem.split(":")[0] for problem in problems(client)] == [
-        "customer cus_1 (gone) is deleted at Stripe, or unknown there",
-        "customer cus_unknown (acme) is deleted at Stripe, or unknown there",
+        "customer cus_1 (gone) is deleted or unknown at Stripe, so its usage is not billed",
+        "customer cus_unknown (acme) is deleted or unknown at Stripe, so its usage is not billed",
     ]
 
 
@@ -142,7 +142,7 @@ def test_only_some_customers_are_asked_for_one_by_one(
     for number in (1, 2):
         add_account(published, f"acme-{number}", f"cus_unknown{number}")
     assert [problem.split(":")[0] for problem in problems(client)] == [
-        "customer cus_unknown1 (acme-1) is deleted at Stripe, or unknown there",
+        "customer cus_unknown1 (acme-1) is deleted or unknown at Stripe, so its usage is not billed",
         "customer cus_unknown2 (acme-2) has no active item on the meter api-calls",
     ]
 
@@ -154,7 +154,7 @@ def test_internal_and_test_accounts_and_unmapped_ones_are_not_billed(
     add_account(published, "probe", is_test=True)
     add_account(published, "unmapped", None)
     assert problems(client) == []
-    assert Finding("0 of 0 customers have one item on api-calls") in findings(client)
+    assert Finding("0 of 0 customers with one item on api-calls") in findings(client)
 
 
 @pytest.mark.parametrize(("anchor", "is_told"), [(NOW, False), (NOW + 1, True), (NOW + 1_800, True)])
@@ -174,7 +174,7 @@ def test_base_and_metered_price_are_those_of_the_plan(
     stripe_with_catalog.subscribe("cus_1", "headroom_growth_base", "headroom_growth_api-calls")
     base, usage = problems(client)
     assert base.endswith("is on the plan starter and has no item with its base price (headroom_starter_base)")
-    assert usage.endswith("and its usage is priced by headroom_growth: use headroom_starter_api-calls")
+    assert usage.endswith("and pays for usage by headroom_growth: use headroom_starter_api-calls")
 
 
 def test_free_plan_needs_no_item_and_a_plan_by_hand_any_metered_price(
@@ -197,11 +197,11 @@ def test_account_period_that_is_not_the_subscriptions_is_told(
         connection.execute("insert into account_periods values (?, ?, ?, ?)", row)
     made = clock.subscribe("cus_1", *STARTER, anchor=1_792_245_600)  # 2026-10-17 14:00 UTC
     [said] = problems(client)
-    assert said.split(": usage is")[0] == (
+    assert said.split(". The quota")[0] == (
         "customer cus_1 (acme) the account's billing period is 2026-11-01 00:00 to 2026-12-01 00:00 UTC, and that of"
         f" {made['id']} 2026-11-17 14:00 to 2026-12-17 14:00 UTC"
     )
-    assert "the quota follows the account's own" in said
+    assert "The quota follows the account's period" in said
 
 
 def test_trials_ends_and_thresholds_are_told(published: Path, clock: CatalogStripe, client: StripeClient) -> None:
@@ -214,8 +214,8 @@ def test_trials_ends_and_thresholds_are_told(published: Path, clock: CatalogStri
     clock.subscribe("cus_3", *STARTER, billing_thresholds={"amount_gte": 1_000, "reset_billing_cycle_anchor": False})
     said = [problem.partition(" sub_")[2].partition(" ")[2] for problem in problems(client)]
     assert sorted(said, reverse=True) == [
-        "is in a trial until 2026-11-22 12:00 UTC: Stripe bills no usage of it before then",
-        "ends at 2026-12-01 00:00 UTC: usage after that is billed to nobody; make another one from then on",
+        "is in a trial until 2026-11-22 12:00 UTC: Stripe bills none of its usage before then",
+        "ends at 2026-12-01 00:00 UTC: and Stripe bills no later usage: create another subscription that starts then",
     ]
     assert any(finding.subject.startswith("1 subscription with a billing threshold") for finding in findings(client))
 
@@ -250,8 +250,8 @@ def test_subscription_on_a_replaced_price_is_named_with_what_to_do(
     assert problem == (
         f"customer cus_1 (acme) pays for its usage by {older}, which was replaced or is a special price: tiers should"
         f" be (to 500 0, above 63.75) and is (to 500 0, above 1). In {number}, change the item's price to {newer}"
-        " (headroom_starter_api-calls). If the old terms were agreed, add a plan with them to plans.csv and put the"
-        " account on it, in place of starter"
+        " (headroom_starter_api-calls). If you agreed to the old terms, add a plan with them to plans.csv. Then"
+        " move the account from starter to it"
     )
     assert [finding.is_needed for finding in findings(client) if "price_old" in finding.problem] == [True]
 
@@ -294,7 +294,7 @@ def test_quotas_are_reported_when_the_price_includes_another_number(
     for number, quota in enumerate(quotas):
         add_account(published, f"acme-{number}", included_units=quota)
     stripe_with_catalog.subscribe("cus_1", *STARTER)
-    found = [finding for finding in findings(client) if "quotas in force" in finding.problem]
+    found = [finding for finding in findings(client) if "have quotas that differ" in finding.problem]
     assert [(told or "-") in finding.problem for finding in found] == ([True] if told else [])
     assert not any(finding.is_needed for finding in found)
 
@@ -370,7 +370,7 @@ def test_check_changes_nothing_and_says_what_is_assumed(
     clock.subscribe("cus_1", *STARTER)
     said = check()
     assert said.startswith("ok test key ok reading meters ok clock ok reading products ok reading prices")
-    assert "HEADROOM_STRIPE_GRACE_HOURS assumes 72 h; Stripe's API does not show it" in said
+    assert "HEADROOM_STRIPE_GRACE_HOURS assumes 72 h. Stripe's API does not show it" in said
     assert "ok reporting usage" in said
     assert "missing plan scale: Stripe's volume prices" in said
     assert clock.events == []

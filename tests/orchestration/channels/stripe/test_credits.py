@@ -76,8 +76,8 @@ def test_explain_says_what_is_left_and_until_when(customer: str, stripe: Catalog
     stripe.credits.grant(customer, 10_000)
     stripe.credits.grant(customer, 2_000, expires_at=UNIX + 5 * 86_400)
     assert said(customer) == (
-        "Prepaid credit: 90.00 USD left of 120.00, once 30.00 of usage that is not invoiced yet is paid. At 10.00 USD"
-        " a day it is used up, or expires, about 2026-11-29.\n"
+        "Prepaid credit: 90.00 USD left of 120.00, after 30.00 of usage that is not invoiced yet. At 10.00 USD"
+        " a day it runs out or expires about 2026-11-29.\n"
     )
 
 
@@ -85,7 +85,7 @@ def test_explain_goes_on_when_stripe_does_not_say(
     customer: str, stripe: CatalogStripe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     stripe.is_down = True
-    assert said(customer).startswith("Prepaid credit is not known: no answer from Stripe")
+    assert said(customer).startswith("Prepaid credit unknown: no answer from Stripe")
     monkeypatch.delenv("STRIPE_API_KEY")
     assert said(customer) == ""
 

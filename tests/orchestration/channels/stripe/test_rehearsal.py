@@ -128,7 +128,7 @@ def elsewhere(stripe: CatalogStripe) -> None:
 
 @pytest.mark.parametrize(
     ("spoil", "said"),
-    [(lose, "are on the invoice"), (dearer, "the price makes"), (elsewhere, "not of 2026-10-25 12:00")],
+    [(lose, "on the invoice"), (dearer, "by the price"), (elsewhere, "not of 2026-10-25 12:00")],
 )
 def test_wrong_invoice_is_found(rehearsals: Rehearsals, spoil: Callable[[CatalogStripe], None], said: str) -> None:
     spoil(rehearsals.stripe)
@@ -208,9 +208,9 @@ def test_command_prints_the_steps_and_a_verdict(published: Path, stripe: Catalog
     assert subjects == [
         "catalog", "meter", "test", "subscription", "usage", "corrections", "draft", "late", "test"
     ]  # fmt: skip
-    verdict = "The invoice is not what was reported" if is_wrong else "The invoice has what was reported"
+    verdict = "The invoice differs from the reports" if is_wrong else "The invoice matches the reports"
     assert verdict in result.stdout
-    assert ("- the price makes an amount of" in result.stdout) is is_wrong
+    assert ("- by the price the amount is" in result.stdout) is is_wrong
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])

@@ -170,7 +170,7 @@ def test_everything_is_loaded_again_when_the_lake_is_another_one(server: ClickHo
     load(server, lake)
     lake.root.rename(data / "before")
     ingest(data, data / "landing", NOW + timedelta(minutes=1))
-    assert load(server, lake)[0] == "the lake is another one than that in ClickHouse: everything is loaded anew"
+    assert load(server, lake)[0] == "ClickHouse has another lake's events: loading everything again"
     assert_equal(server, lake)
 
 
