@@ -26,11 +26,11 @@ problems as (
             when advice not in ('{{ advices() | join("', '") }}') then 'names an unknown advice: ' || advice
             when (situation, advice) not in (select p.situation, p.advice from permitted as p)
                 then 'advises ' || advice || ', which ' || situation || ' does not permit'
-            when reason not in ('{{ reasons() | join("', '") }}') then 'names an unknown reason: ' || reason
-            when severity not in ('ok', 'watch', 'warm', 'high', 'critical')
+            when reason is not null and reason not in ('{{ reasons() | join("', '") }}') then 'names an unknown reason: ' || reason
+            when severity is not null and severity not in ('ok', 'watch', 'warm', 'high', 'critical')
                 then 'names an unknown severity: ' || severity
-            when limit_kind not in ('hard', 'soft') then 'names an unknown limit_kind: ' || limit_kind
-            when meter not in (select m.meter from {{ ref('meters') }} as m)
+            when limit_kind is not null and limit_kind not in ('hard', 'soft') then 'names an unknown limit_kind: ' || limit_kind
+            when meter is not null and meter not in (select m.meter from {{ ref('meters') }} as m)
                 then 'names a meter that is not in meters.csv: ' || meter
             when coalesce(owner_role, '') not in ('sales', 'csm') then 'needs an owner_role: sales or csm'
             when by_days < 0 then 'needs by_days of 0 or more'

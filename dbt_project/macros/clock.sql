@@ -17,6 +17,19 @@
 {# IANA zone of the business day. The jobs pass the variable; by hand it is HEADROOM_TIMEZONE. #}
 {% macro business_zone() %}{{ return(var("timezone") or env_var("HEADROOM_TIMEZONE", "") or "UTC") }}{% endmacro %}
 
+{# Whether a business day may begin within a UTC hour: the zone's distance from UTC is or was no whole number of hours.
+   Asked of the first day and the first of July of each year since 2000, before which no event counts. #}
+{% macro business_days_split_hours() %}
+    {%- set zone, split = modules.pytz.timezone(business_zone()), [] -%}
+    {%- for year in range(2000, as_of().year + 2) -%}
+        {%- for month in (1, 7) -%}
+            {%- set offset = zone.utcoffset(modules.datetime.datetime(year, month, 1)) -%}
+            {%- if offset.total_seconds() % 3600 -%}{%- do split.append(year) -%}{%- endif -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {{ return(split | length > 0) }}
+{% endmacro %}
+
 {# Whether sampled calls are billed, too. The jobs pass the variable; by hand it is HEADROOM_BILL_SAMPLED. #}
 {% macro bills_sampled() %}
     {%- set said = (var("bill_sampled") or env_var("HEADROOM_BILL_SAMPLED", "")) | string | lower -%}

@@ -32,6 +32,8 @@
     {%- endfor -%}
     {%- do checksums.append(graph.nodes["seed.headroom.endpoint_weights"].checksum.checksum) -%}
     {%- do checksums.append(subjects_fingerprint()) -%}
+    {#- hourly_usage has the calls of an hour that are of the next business day -#}
+    {%- do checksums.append(business_zone() if business_days_split_hours() else "") -%}
     {%- set version = local_md5(checksums | join(" ")) -%}
     {%- set days = run_query(lake_days()).rows -%}
     {%- set last_batch = days | map(attribute="last_batch") | max -%}

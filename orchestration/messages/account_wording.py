@@ -1,5 +1,4 @@
-"""The words about one account that all messages share: its name, its threshold, when its quota is used up, and what
-the template of the draft to the customer may name.
+"""The words about one account that all messages share: its name, its threshold, and when its quota is used up.
 
 `row` is one of `queries.digest_accounts`. Figures come ready from there and are only put into words; what is not known
 is left out. What is ahead of an account is in outlook.py; which accounts a digest names, in wording.py.
@@ -13,7 +12,7 @@ from zoneinfo import ZoneInfo
 
 from orchestration.messages.figures import one_line
 from orchestration.messages.message import account_name
-from orchestration.usage.formatting import counted, format_pct
+from orchestration.usage.formatting import counted
 from orchestration.usage.units import METER
 
 Row = Mapping[str, Any]
@@ -53,30 +52,6 @@ def endpoints_note(endpoints: Sequence[Row]) -> str:
         name, share = one_line(row["endpoint"], 200) or "without an endpoint", row["calls"] * 100 // row["all_calls"]
         lines.append(f"{name}: {counted(row['calls'], 'call')}, {share} %")
     return "\n".join(lines)
-
-
-def email_context(row: Row, on: date) -> dict[str, Any]:
-    """What the template of the draft to the customer may name: the account's own numbers, and nothing of ours."""
-    return {
-        "account": account_name(row),
-        "contact": row["contact_email"] or "",
-        "owner": row["owner"] or "",
-        "meter": row["meter"],
-        "unit": row["unit"],
-        "used": f"{row['used_mtd']:,}",
-        "quota": f"{row['quota']:,}",
-        "percent": format_pct(row["pct_of_cap"]),
-        "is_used_up": row["used_mtd"] >= row["quota"],
-        "hits_cap": f"{row['hits_cap_on']:%A, %d %B}" if hits_cap_is_ahead(row) else "",
-        "projected": f"{row['projected_eom']:,}" if row["projected_eom"] is not None else "",
-        "limit": row["limit_kind"] or "",
-        "plan": row["plan"] or "",
-        "next_plan": row["next_plan"] or "",
-        "is_staying_cheaper": bool(row["is_staying_cheaper"]),
-        "is_retry_storm": bool(row["is_retry_storm"]),
-        "period_ends": f"{row['period_end']:%d %B}" if row["period_end"].year < 9999 else "",
-        "today": f"{on:%d %B %Y}",
-    }
 
 
 def hits_cap_is_ahead(row: Row) -> bool:

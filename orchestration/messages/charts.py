@@ -20,7 +20,7 @@ def chart(row: Row, days: Sequence[date], units: Sequence[int], as_of: datetime)
     """
     first, length = row["period_start"].date(), (row["period_end"] - row["period_start"]).days
     complete = (as_of.date() - first).days
-    if not 0 < complete or length > LONGEST_DAYS or row["quota"] is None:
+    if complete <= 0 or length > LONGEST_DAYS or row["quota"] is None:
         return None
     by_day, total, used = dict(zip(days, units, strict=True)), 0, []
     for number in range(complete):

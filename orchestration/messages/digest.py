@@ -113,7 +113,7 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
         return Figures(
             quality=queries.data_quality(published),
             crossings=[
-                {**(facts[row["account_id"], row["meter"]] if row["is_current_period"] else {}), **row}
+                _with_facts(row, facts[row["account_id"], row["meter"]]) if row["is_current_period"] else row
                 for row in published_copy.query(published, queries.CROSSINGS)
             ],
             accounts=accounts,
@@ -124,6 +124,11 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
             standing=standing,
             rules=rules.read(published),
         )
+
+
+def _with_facts(crossing: Mapping[str, Any], facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A crossing with what is known of its account; its owner is who the advice names."""
+    return {**facts, **crossing, "owner": facts["advice_owner"] or crossing["owner"]}
 
 
 def compose_digest(
@@ -202,12 +207,19 @@ def _notes(
     on: date,
     warn: Callable[[str], object],
 ) -> list[dict[str, str]]:
-    """What is in the thread about an account: its endpoints, and a draft to its contact with a link that opens it."""
-    called = [endpoint for endpoint in endpoints if endpoint["account_id"] == row["account_id"]]
-    notes = [{"title": "Top endpoints of the last 7 days", "text": account_wording.endpoints_note(called)}]
+    """What is in the thread about an account: its endpoints, and a draft to its contact if there is one to write."""
+    called = [
+        endpoint
+        for endpoint in endpoints
+        if endpoint["account_id"] == row["account_id"] and row["meter"] == units.METER
+    ]
+    notes: list[dict[str, str]] = [
+        {"title": "Top endpoints of the last 7 days", "text": account_wording.endpoints_note(called)}
+    ]
     try:
-        draft = email_draft.draft(account_wording.email_context(row, on), templates)
-        notes.append({"title": "Draft, not sent", "text": draft, "mailto": mailto.link(draft)})
+        if letter := email_draft.letter(row, on):
+            draft = email_draft.draft(letter, templates)
+            notes.append({"title": "Draft, not sent", "text": draft, "mailto": mailto.link(draft)})
     except email_draft.DraftError as error:  # a text that somebody edits does not hold up the digest
         warn(str(error))
         notes.append({"title": "No draft", "text": str(error)})

@@ -30,7 +30,7 @@ GROUPS = (
     Group("renewal_talk", "Raise it at the renewal"),
     Group("tell_overage", "Tell them about the overage"),
     Group("other", "Crossed a threshold"),
-    Group("csm_check_in", "Usage is dropping: check in", is_action=False),
+    Group("csm_check_in", "Usage dropped or stopped: check in", is_action=False),
     Group("do_not_pitch", "Over quota, overage is cheaper: do not pitch", is_action=False),
     Group("will_not_run_out", "Will not run out this period", is_action=False),
     Group("watch", "Too early to say", is_action=False),
@@ -70,7 +70,9 @@ def drawn(
 
 def worth(rows: Sequence[Row]) -> str:
     """The monthly revenue of all of them, each account once; empty where none is known."""
-    known = {row["account_id"]: (row["currency"], row["value"]) for row in rows if row.get("value")}
+    known = {
+        row["account_id"]: (row["currency"], row["value"]) for row in rows if row["is_current_period"] and row["value"]
+    }
     return f"{total} MRR" if (total := sums(list(known.values()))) else ""
 
 

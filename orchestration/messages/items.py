@@ -74,11 +74,13 @@ def _short(row: Row) -> str:
 
 
 def _todo(row: Row, owner: str) -> str:
-    """Who does what, and what it is worth."""
+    """Who does what, and what it is worth: the next step without its reason, which is in the thread."""
     name = person(owner) or NO_OWNER
     if not row["is_current_period"]:
         return name
-    step, worth = one_line(row["next_step"], 200).rstrip("."), words.worth(row)
+    step, worth = one_line(row["next_step"], 200).partition(". ")[0].partition(":")[0].rstrip("."), words.worth(row)
+    if row["situation"] == "staying_cheaper" and "pitch" not in step:
+        step += ", do not pitch"
     said = f"{name}: {step[:1].lower()}{step[1:]}" if step else name
     return f"{said} ({worth})" if worth else said
 
@@ -100,7 +102,7 @@ def _details(row: Row, morning: DigestDay, crossed: str) -> list[str]:
     account += [f"MRR {row['mrr']:,.2f}"] if row["mrr"] is not None else []
     account += [f"renews {row['renewal_on']:%d %b %Y}"] if row["renewal_on"] else []
     account += [f"CSM {person(row['csm'])}"] if person(row["csm"]) else []
-    by = f" by {row['by_when']:%a %d %b}" if row["by_when"] else ""
+    by = f", by {row['by_when']:%a %d %b}" if row["by_when"] else ""
     step = one_line(row["next_step"], 200).rstrip(".")
     worth = words.worth(row)
     lines = [
@@ -109,6 +111,6 @@ def _details(row: Row, morning: DigestDay, crossed: str) -> list[str]:
         [words.offer(row)],
         words.caveats(row, morning),
         account,
-        [f"Next: {step}{by}{f' ({worth})' if worth else ''}"] if step else [],
+        [f"Next{by}: {step}{f' ({worth})' if worth else ''}"] if step else [],
     ]
     return [" · ".join(filter(None, line)) for line in lines if any(line)]

@@ -34,8 +34,8 @@ def outlook(row: Row, morning: DigestDay) -> str:
     if is_over(row):
         if not is_hard:
             return _overage(row)
-        # A limit that lets calls through is no limit: whoever reads this should not believe that it holds.
-        still = row["used_mtd"] > row["quota"] and row["used_since"]
+        # A limit that lets calls through does not hold: nobody should read that it does.
+        still = row["situation"] == "limit_not_enforced" or "served_past_limit" in (row["reasons"] or "").split(",")
         return f"over a hard limit, {noun} still get through" if still else f"out of quota, {noun} are refused"
     said = when(row, morning.on)
     if said == "not this period":
@@ -82,7 +82,7 @@ def offer(row: Row) -> str:
     plan, delta = one_line(row["next_plan"], PLAN_CHARACTERS), row["next_plan_delta"]
     if not plan or row["is_trial"]:
         return ""
-    if row["is_staying_cheaper"] and delta is not None and row["advice"] not in OFFERS:
+    if row["is_staying_cheaper"] and delta is not None and row["situation"] == "staying_cheaper":
         return f"{plan} would cost them {money(delta, row['currency'])} more than the overage: do not pitch"
     if row["advice"] not in OFFERS:
         return ""
@@ -95,7 +95,7 @@ def offer(row: Row) -> str:
 
 
 def worth(row: Row) -> str:
-    """The monthly revenue that the advice may bring: +$450 MRR. The mart leaves it empty where nobody may count on it."""
+    """The monthly revenue that the advice may bring: +$450 MRR. Empty where nobody may count on it."""
     return f"{sums([(row['currency'], row['value'])])} MRR" if row["value"] else ""
 
 
@@ -126,4 +126,4 @@ def exact(row: Row) -> str:
 
 
 def momentum(row: Row) -> str:
-    return f"{change(row['momentum_7d'])} in 7 days" if row["momentum_7d"] is not None else "no calls in 7 days"
+    return f"{change(row['momentum_7d'])} in 7 days" if row["momentum_7d"] is not None else "no calls"

@@ -1,4 +1,4 @@
-"""What the digest says: the lead, an item for each piece of news, the groups that they belong to, what was known before.
+"""What the digest says: the lead, an item for each piece of news, their groups, what was known before.
 
 What is news, and in which order, was decided in crossings.py; the words about one account are in items.py and
 outlook.py; the advice is a mart's. The result is plain data that is frozen as it is: who draws it computes nothing.
@@ -23,7 +23,7 @@ DETAILED = 3
 """Accounts with notes and a picture below the message."""
 HELD = 200
 """Accounts of the news that a digest holds, the first of its order; all are in the file of the thread."""
-LISTED = 8
+LISTED = 5
 """Names in a line of names; the others are counted."""
 KNOWN = 20
 """Lines of each list of what was known before; the others are counted."""

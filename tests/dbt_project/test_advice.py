@@ -443,3 +443,13 @@ def test_lists_of_situations_and_advice_are_those_of_the_model() -> None:
     assert values["situation"] == list(macro("situations"))
     assert values["advice"] == macro("advices")
     assert {advice for permitted in macro("situations").values() for advice in permitted} == set(macro("advices"))
+
+
+def test_page_of_definitions_has_each_situation_and_each_reason() -> None:
+    page = (PROJECT.parent / "docs" / "definitions.md").read_text()
+    section = page.partition("\n## Advice\n")[2].partition("\n## ")[0]
+    rows = re.findall(r"(?m)^\| (`[^|]*) \|", section)
+    codes = section.partition("as codes, in this order: ")[2].partition("\n- ")[0]
+
+    assert sorted(name for row in rows for name in re.findall(r"`(\w+)`", row)) == sorted(macro("situations"))
+    assert [code for code in re.findall(r"`(\w+)`", codes) if code != "renewal_within_days"] == list(macro("reasons"))

@@ -34,6 +34,7 @@ COUNTS = {
             sum(sample_weight * (sample_weight - 1))::decimal(38, 0) as sampling_variance,
             coalesce(sum(sample_weight) filter (ingested_at >= event_at + interval 24 hours), 0)::bigint as late_calls,
             (max(ingested_at) filter (ingested_at >= event_at + interval 24 hours)) at time zone 'UTC' as last_late_at,
+            0 as next_day_calls, 0 as next_day_units,
             max(utc_at) as last_call_at, max(ingested_at at time zone 'UTC') as last_arrived_at
         from {calls} group by all
     """,

@@ -57,7 +57,8 @@ facts as (
         coalesce(profiles.is_trial, false) as is_trial,
         coalesce(profiles.snoozed_until > cast({{ utc_literal(as_of()) }} as date), false) as is_snoozed,
         coalesce(
-            {{ days_between(date_literal(as_of()), 'profiles.renewal_on') }} between 0 and {{ var('renewal_within_days') }},
+            {{ days_between(date_literal(as_of()), 'profiles.renewal_on') }}
+            between 0 and {{ var('renewal_within_days') }},
             false
         ) as is_renewal_soon,
         standings.meter = 'api-calls' and coalesce(profiles.is_retry_storm, false) as is_retry_storm,
@@ -124,15 +125,23 @@ situations as (
     from asked
 ),
 
--- What moving up adds, where it is the customer's own gain or ends refusals. One move serves all meters of an account.
+-- What moving up adds, where it is the customer's own gain or ends refusals.
 valued as (
     select
         *,
         case
             when situation in ('refused_now', 'refused_soon', 'upgrade_cheaper') and next_plan_delta_mrr > 0
                 then next_plan_delta_mrr
-        end as value
+        end as worth
     from situations
+),
+
+-- One move to the next plan serves all meters of an account.
+counted_once as (
+    select
+        *,
+        row_number() over (partition by account_id order by worth desc nulls last, meter asc) = 1 as is_first_worth
+    from valued
 ),
 
 final as (
@@ -152,19 +161,14 @@ final as (
         situation,
         substr(
             {%- for reason, fact in reasons().items() %}
-            case when {{ fact }} then ',{{ reason }}' else '' end{{ " ||" if not loop.last }}
+                case when {{ fact }} then ',{{ reason }}' else '' end{{ " ||" if not loop.last }}
             {%- endfor %},
             2
         ) as reasons,
-        cast(
-            case
-                when row_number() over (partition by account_id order by value desc nulls last, meter asc) = 1
-                    then value
-            end as decimal(18, 2)
-        ) as value,
-        case when value is not null then currency end as currency,
+        cast(case when is_first_worth then worth end as decimal(18, 2)) as value, -- noqa: RF04
+        case when is_first_worth and worth is not null then currency end as currency,
         is_at_threshold and not is_internal and not is_snoozed and is_pace_news as is_announced
-    from valued
+    from counted_once
 )
 
 select * from final

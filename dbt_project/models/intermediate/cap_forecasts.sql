@@ -2,8 +2,9 @@ with quotas as (
     select
         *,
         -- of a lifetime there is no end to forecast
+        period_end < {{ utc_literal(for_ever()) }} as has_end,
         case
-            when period_source <> 'lifetime'
+            when period_end < {{ utc_literal(for_ever()) }}
                 then greatest({{ days_between(date_literal(as_of()), 'period_end') }}, 1)
         end as days_to_end,
         -- Stripe's periods begin and end within a day: how much of today is in the period, and of its last day
@@ -13,12 +14,20 @@ with quotas as (
                 'least(period_end, ' ~ utc_literal(days_ago(-1)) ~ ')',
             ) }} as double
         ) / 86400 as today_ratio,
+        cast(
+            {{ seconds_between(
+                utc_literal(as_of()),
+                'least(period_end, ' ~ utc_literal(days_ago(-1)) ~ ')',
+            ) }} as double
+        ) / 86400 as today_left_days,
         case
-            when period_source <> 'lifetime' and period_end >= {{ utc_literal(days_ago(-1)) }}
+            when period_end >= {{ utc_literal(days_ago(-1)) }} and period_end < {{ utc_literal(for_ever()) }}
                 then cast({{ seconds_between(midnight('cast(period_end as date)'), 'period_end') }} as double) / 86400
             else 0
         end as last_day_ratio,
-        case when period_source <> 'lifetime' then {{ iso_weekday('cast(period_end as date)') }} end as last_weekday
+        case
+            when period_end < {{ utc_literal(for_ever()) }} then {{ iso_weekday('cast(period_end as date)') }}
+        end as last_weekday
     from {{ ref('period_quotas') }}
     where is_current
 ),
@@ -27,7 +36,7 @@ usage as (
     select * from {{ ref('period_usage') }}
 ),
 
--- Units still expected in the period, and how far each of the next seven days gets, today's weekday first.
+-- Units still expected in the period, and how far each of the seven days from tomorrow on gets.
 expected as (
     select
         weekdays.account_id,
@@ -41,7 +50,7 @@ expected as (
             when weekdays.iso_weekday = quotas.last_weekday
                 then cast(weekdays.expected_units as double) * quotas.last_day_ratio
         end as expected_last_day_units,
-        (weekdays.iso_weekday - {{ as_of_weekday() }} + 7) % 7 as days_ahead
+        (weekdays.iso_weekday - {{ as_of_weekday() }} + 6) % 7 as days_ahead
     from {{ ref('expected_usage') }} as weekdays
     inner join quotas
         on
@@ -62,7 +71,8 @@ forecasts as (
         account_id,
         max(forecast_method) as forecast_method,
         max(level_7d) as level_7d,
-        cast(max(case when days_ahead = 0 then expected_units end) as double) as expected_today_units,
+        cast(max(case when iso_weekday = {{ as_of_weekday() }} then expected_units end) as double)
+            as expected_today_units,
         cast(sum(expected_later_units) as double) + coalesce(max(expected_last_day_units), 0)
             as expected_later_units,
         max(weekly_units) as weekly_units
@@ -77,6 +87,7 @@ facts as (
         quotas.period_start,
         quotas.period_end,
         quotas.period_source,
+        quotas.has_end,
         quotas.plan,
         quotas.quota_state,
         quotas.quota,
@@ -91,10 +102,21 @@ facts as (
         usage.last_call_at,
         quotas.aggregation = 'latest' as is_gauge,
         case when quotas.aggregation = 'sum' then coalesce(usage.used_mtd, 0) else usage.used_mtd end as used_mtd,
-        coalesce(usage.used_complete, 0) as used_complete,
         coalesce(forecasts.forecast_method, 'too early') as forecast_method,
         forecasts.level_7d,
+        quotas.today_left_days,
+        coalesce(usage.used_complete, 0) as used_complete,
         forecasts.expected_today_units * quotas.today_ratio as expected_today_units,
+        -- the projection and the days to the cap read today alike: it brings what it has or what is expected of it
+        case
+            when forecasts.expected_today_units is not null
+                then
+                    greatest(
+                        forecasts.expected_today_units * quotas.today_ratio
+                        - cast(coalesce(usage.used_mtd, 0) - coalesce(usage.used_complete, 0) as double),
+                        0
+                    )
+        end as today_left_units,
         forecasts.expected_later_units,
         forecasts.weekly_units
     from quotas
@@ -115,34 +137,47 @@ remainders as (
     from facts
 ),
 
--- docs/definitions.md#days-to-cap: whole weeks first, then the day of the week in which the rest is used up.
+-- docs/definitions.md#days-to-cap: today, then whole weeks from tomorrow on, then the day of the week in which the rest
+-- is used up. The weeks leave a rest, for its last unit comes on a day with calls. The expectation has six places, and
+-- its sum may be short of a thousandth of a unit.
 weeks_to_cap as (
     select
         account_id,
-        floor(remaining / weekly_units) as whole_weeks,
-        remaining - floor(remaining / weekly_units) * weekly_units as rest
+        remaining - today_left_units as later_units,
+        weekly_units,
+        ceil((remaining - today_left_units - 0.001) / weekly_units) - 1 as whole_weeks
     from remainders
-    where remaining > 0 and weekly_units > 0
+    where weekly_units > 0 and remaining > today_left_units + 0.001
+),
+
+rests as (
+    select
+        *,
+        later_units - whole_weeks * weekly_units as rest
+    from weeks_to_cap
 ),
 
 days_to_cap as (
     select
-        weeks_to_cap.account_id,
+        rests.account_id,
         min(
-            weeks_to_cap.whole_weeks * 7 + expected_week.days_ahead
+            rests.whole_weeks * 7 + expected_week.days_ahead
             -- not below 0: the rest is used up before a later day begins, which must not win
             + greatest(
                 0,
-                (weeks_to_cap.rest - expected_week.units_by_day_end + cast(expected_week.expected_units as double))
-                / cast(expected_week.expected_units as double)
+                least(
+                    1,
+                    (rests.rest - expected_week.units_by_day_end + cast(expected_week.expected_units as double))
+                    / cast(expected_week.expected_units as double)
+                )
             )
-        ) as days_left
-    from weeks_to_cap
-    inner join expected_week on weeks_to_cap.account_id = expected_week.account_id
+        ) as days_after_today
+    from rests
+    inner join expected_week on rests.account_id = expected_week.account_id
     where
         expected_week.expected_units > 0
-        and expected_week.units_by_day_end >= weeks_to_cap.rest
-    group by weeks_to_cap.account_id
+        and expected_week.units_by_day_end >= rests.rest - 0.001
+    group by rests.account_id
 ),
 
 -- A gauge moves by decisions, not by days: what it shows is all that can be said (docs/definitions.md#projection).
@@ -151,7 +186,14 @@ timed as (
         remainders.*,
         case
             when remainders.remaining <= 0 then 0
-            when not remainders.is_gauge then days_to_cap.days_left
+            when remainders.is_gauge or remainders.today_left_units is null then null
+            when remainders.remaining <= remainders.today_left_units + 0.001
+                then
+                    remainders.today_left_days
+                    * least(1, cast(remainders.remaining as double) / remainders.today_left_units)
+            else
+                cast({{ seconds_between(utc_literal(as_of()), utc_literal(days_ago(-1))) }} as double) / 86400
+                + days_to_cap.days_after_today
         end as days_left
     from remainders
     left join days_to_cap on remainders.account_id = days_to_cap.account_id
@@ -181,6 +223,35 @@ projected as (
             and not timed.is_gauge
 ),
 
+-- The projection decides whether the cap is hit in the period. It is of whole units: where half a unit makes it reach
+-- the quota, the cap is hit at the very end.
+capped as (
+    select
+        *,
+        case
+            when remaining <= 0 then true
+            when remaining is null or is_gauge or today_left_units is null then null
+            when has_end then projected_eom >= quota
+            else coalesce(days_left < 36500, false)
+        end as hits_cap_in_period
+    from projected
+),
+
+dated as (
+    select
+        *,
+        case
+            when hits_cap_in_period and has_end
+                then
+                    least(
+                        coalesce(days_left, 36500),
+                        cast({{ seconds_between(utc_literal(as_of()), 'period_end') }} as double) / 86400
+                    )
+            else days_left
+        end as days_to_cap
+    from capped
+),
+
 final as (
     select
         account_id,
@@ -204,17 +275,15 @@ final as (
                 when remaining > 0 then remaining / nullif(level_7d, 0)
             end as double
         ) as days_to_cap_at_current_rate,
-        cast(days_left as double) as days_to_cap,
+        cast(days_to_cap as double) as days_to_cap,
         case
             when remaining <= 0 then {{ business_date(utc_literal(as_of())) }}
-            -- a century ahead is no forecast, and past the range of timestamps it is an error
-            when days_left < 36500 then {{ business_date(plus_days(utc_literal(as_of()), 'days_left')) }}
+            -- a century ahead is no forecast, and past the range of timestamps it is an error; a day that ends with the
+            -- last unit is the day of the cap, not the one that begins then
+            when days_to_cap < 36500
+                then {{ business_date(plus_days(utc_literal(as_of()), 'greatest(days_to_cap - 1.0 / 86400, 0)')) }}
         end as hits_cap_on,
-        case
-            when remaining <= 0 then true
-            when days_left is not null
-                then {{ plus_days(utc_literal(as_of()), 'least(days_left, 36500)') }} < period_end
-        end as hits_cap_in_period,
+        hits_cap_in_period,
         unit,
         period_source,
         quota_version,
@@ -225,7 +294,7 @@ final as (
         ci95_pct,
         late_calls_24h,
         last_call_at
-    from projected
+    from dated
 )
 
 select * from final

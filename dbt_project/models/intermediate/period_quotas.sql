@@ -52,18 +52,19 @@ in_force as (
     where holds_until = period_end
 ),
 
--- prorate: each limited quota counts for its share of the period.
+-- prorate: each quota counts for its share of the period, a blocked one as 0; unlimited time has no share. A limit in
+-- force is at least one unit.
 prorated as (
     select
         account_id,
         meter,
         period_start,
-        {{ weighted_mean('sent_quota', seconds_between('holds_from', 'holds_until')) }} as quota
+        greatest({{ weighted_mean('sent_quota', seconds_between('holds_from', 'holds_until')) }}, 1) as quota
     from versions
     where
         quota_policy = 'prorate'
         and period_source <> 'lifetime'
-        and sent_quota > 0
+        and sent_quota is not null
     group by account_id, meter, period_start
 ),
 

@@ -9,7 +9,7 @@ with situations as (
 chosen as (
     select
         situations.*,
-        routing.rule as rule,
+        routing.rule as rule, -- noqa: RF04
         routing.advice as advice,
         routing.next_step as routed_step,
         routing.by_days as by_days,

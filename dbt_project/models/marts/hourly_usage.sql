@@ -1,4 +1,8 @@
 -- Only days that a build has to count again are read, and each is replaced as a whole: macros/recount.sql.
+{% set is_next_day = "false" -%}
+{% if business_days_split_hours() -%}
+    {% set is_next_day = business_date("event_at") ~ " > " ~ business_date("hour_start") -%}
+{% endif -%}
 {{ config(
     materialized="incremental",
     incremental_strategy="append",
@@ -29,6 +33,8 @@ final as (
         cast(sum(case when ingested_at >= {{ plus_hours('event_at', 24) }} then sample_weight else 0 end) as bigint)
             as late_calls,
         max(case when ingested_at >= {{ plus_hours('event_at', 24) }} then ingested_at end) as last_late_at,
+        cast(sum(case when {{ is_next_day }} then sample_weight else 0 end) as bigint) as next_day_calls,
+        cast(sum(case when {{ is_next_day }} then units else 0 end) as bigint) as next_day_units,
         max(event_at) as last_call_at,
         max(ingested_at) as last_arrived_at
     from calls

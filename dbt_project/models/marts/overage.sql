@@ -176,12 +176,14 @@ final as (
             when quota_state <> 'limited' then ''
             when hits_cap_in_period and limit_kind = 'hard' then 'will be blocked'
             when hits_cap_in_period and not is_pay_per_use then 'overage starts'
-            when hits_cap_in_period or projected_eom is not null then ''
+            when hits_cap_in_period is not null or projected_eom is not null then ''
         end as cost_of_waiting,
         case
             when plan is null then 'no plan'
             when not is_in_catalogue then 'plan not in the catalogue'
             when quota_state = 'unknown' then 'quota unknown'
+            when projected_eom is null and used_mtd is null then 'no reading'
+            when projected_eom is null and period_end = {{ utc_literal(for_ever()) }} then 'period has no end'
             when projected_eom is null then 'forecast too early'
             else ''
         end as missing,

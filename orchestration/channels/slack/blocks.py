@@ -73,7 +73,7 @@ def digest_message(
 def _fitting_message(digest: Mapping[str, Any]) -> Blocks:
     """With as many accounts as there is room for: names are left out first, then lines."""
     news = min(len(digest["items"]), MAX_NEWS)
-    tries = [(news, names) for names in (8, 4, 2)] + [(fewer, 1) for fewer in range(news, -1, -1)]
+    tries = [(news, names) for names in (5, 3, 2)] + [(fewer, 1) for fewer in range(news, -1, -1)]
     for lines, names in tries:
         blocks = _message(digest, lines, names)
         size = sum(map(len, message_text({"blocks": blocks}).splitlines()))
@@ -111,16 +111,16 @@ def _is_quiet(digest: Mapping[str, Any]) -> bool:
 def _line(item: Mapping[str, Any]) -> rich.Element:
     """One account: name, figures, what was crossed, what is ahead, who does what."""
     said = rich.cut(" · ".join(filter(None, [*item["facts"], item["todo"]])), 400)
-    return rich.section(rich.name(item["name"], item["url"], NAME_CHARACTERS), rich.plain(f" · {said}"))
+    return rich.section(rich.name(item["name"], item["url"], NAME_CHARACTERS), rich.plain(rich.whole(f" · {said}")))
 
 
 def _names(group: Mapping[str, Any], most: int) -> list[rich.Element]:
     elements: list[rich.Element] = []
     for brief in group["briefs"][:most]:
         elements += [rich.plain(" · ")] if elements else []
-        shown = rich.cut(brief["name"], NAME_CHARACTERS) or "–"
+        shown = rich.cut(brief["name"], NAME_CHARACTERS) or rich.NAMELESS
         link = {"type": "link", "url": brief["url"], "text": shown} if brief["url"] else rich.plain(shown)
-        elements += [link, rich.plain(f" {rich.cut(brief['text'], 120)}")]
+        elements += [link, rich.plain(rich.whole(f" {rich.cut(brief['text'], 120)}"))]
     left = group["count"] - min(len(group["briefs"]), most)
     return [*elements, rich.plain(f" · {left:,} more" if elements else f"{left:,}")] if left > 0 else elements
 
@@ -175,7 +175,8 @@ def _others(digest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _details(item: Mapping[str, Any]) -> dict[str, Any]:
     title = [rich.name(item["name"], item["url"])]
     title += [rich.plain(f"  {item['sparkline']}")] if item["sparkline"] else []
-    return rich.block(rich.section(*title), rich.listed(rich.lines(item["details"])))
+    lines = rich.lines(item["details"])
+    return rich.block(rich.section(*title), *([rich.listed(lines)] if lines else []))
 
 
 def _replies(text: str, title: list[rich.Element], parts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -23,7 +23,7 @@ def notice_payloads(
 
     Of each section as many lines as there is room for, ten at most; the file has all. An owner is mentioned once.
     """
-    headline = rich.cut(notice.headline) or rich.cut(notice.title)
+    headline = rich.cut(notice.headline) or rich.cut(notice.title) or rich.NAMELESS
     top = [header(notice.title), rich.block(rich.section(rich.plain(headline)))]
     footer = rich.cut(" · ".join(notice.footer), 1000)
     bottom = [context(footer)] if footer else []
@@ -42,7 +42,7 @@ def notice_payloads(
 
 
 def header(text: str) -> dict[str, Any]:
-    return {"type": "header", "text": _plain(rich.cut(text, HEADER_CHARACTERS) or "–")}
+    return {"type": "header", "text": _plain(rich.cut(text, HEADER_CHARACTERS) or rich.NAMELESS)}
 
 
 def context(text: str) -> dict[str, Any]:
@@ -56,12 +56,14 @@ def _section(section: Section, mentions: Mapping[str, str], most: int, told: set
     for line in section.lines[:most]:
         user = mentions.get(line.owner)
         mention = [rich.plain(" · "), rich.user(user)] if user and user not in told else []
-        owner = [] if mention or not line.owner_name else [rich.plain(f" · {rich.cut(line.owner_name, 60)}")]
+        named_owner = rich.cut(line.owner_name, 60)
+        owner = [rich.plain(f" · {named_owner}")] if named_owner and not mention else []
         told |= {user} if user else set()
         named = [rich.name(line.name, line.url), rich.plain(" · ")] if line.name else []
-        lines.append(rich.section(*named, rich.plain(rich.cut(line.text) or "–"), *mention, *owner))
+        lines.append(rich.section(*named, rich.plain(rich.whole(rich.cut(line.text))), *mention, *owner))
     left = len(section.lines) - most
-    parts = [rich.section(rich.bold(rich.cut(section.heading)))] if section.heading else []
+    heading = rich.cut(section.heading)
+    parts = [rich.section(rich.bold(heading))] if heading else []
     parts += [rich.listed(lines)] if lines else []
     parts += [rich.section(rich.plain(f"… and {left:,} more"))] if left > 0 else []
     return rich.block(*parts)

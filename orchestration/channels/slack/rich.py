@@ -13,13 +13,17 @@ is known; ours stay below the 3,000 of a section.
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from orchestration.messages.figures import one_line
 
 Element = dict[str, Any]
+NAMELESS = "–"
+"""In place of a text of which nothing can be seen."""
 LINE_CHARACTERS = 300
+_UNIT = re.compile(r"(?<=\d) (?=(%|k|M|bn)(?!\w))")
 JSON_CHARACTERS = 900
 """Of one text, as JSON: a letter of another script takes six there, an emoji twelve."""
 
@@ -32,17 +36,22 @@ def cut(text: str, characters: int = LINE_CHARACTERS) -> str:
     return shown
 
 
+def whole(text: str) -> str:
+    """With blanks within figures at which no line ends."""
+    return _UNIT.sub("\u00a0", text)
+
+
 def plain(text: str) -> Element:
-    return {"type": "text", "text": text}
+    return {"type": "text", "text": text or NAMELESS}
 
 
 def bold(text: str) -> Element:
-    return {"type": "text", "text": text, "style": {"bold": True}}
+    return {"type": "text", "text": text or NAMELESS, "style": {"bold": True}}
 
 
 def name(text: str, url: str = "", characters: int = 80) -> Element:
     """A name in bold, as a link where it has an address."""
-    shown = cut(text, characters) or "–"
+    shown = cut(text, characters) or NAMELESS
     return {"type": "link", "url": url, "text": shown, "style": {"bold": True}} if url else bold(shown)
 
 
@@ -80,7 +89,7 @@ def lines(texts: Iterable[str]) -> list[Element]:
 def message_text(message: dict[str, Any]) -> str:
     """What a message says, without its form."""
     texts = [line for each in message.get("blocks", ()) for line in _lines_of(each)]
-    return "\n".join(texts or [message["text"]])
+    return "\n".join(texts or [message["text"]]).replace("\u00a0", " ")
 
 
 def _lines_of(element: Element) -> list[str]:

@@ -257,7 +257,7 @@ def test_withdrawal_is_one_line_that_names_each_account_once() -> None:
     accounts = [make_standing(621_999, account_id=f"a{n}", account_name=f"A{n}") for n in range(7)]
     keys = [(f"a{n}", *EIGHTY[1:4], threshold) for n in range(6) for threshold in ("80%", "95%")]
 
-    line = "Corrected usage, below what was announced: A0 (62.1 %), A1 (62.1 %), A2 (62.1 %), A3 (62.1 %), A4 (62.1 %)"
+    line = "Usage was corrected, below what was announced: A0 (62 %), A1 (62 %), A2 (62 %), A3 (62 %), A4 (62 %)"
     assert withdrawal(keys, accounts) == f"{line} and 1 more"
     assert withdrawal(keys[:10], accounts) == line
     assert withdrawal([], accounts) == ""

@@ -1,0 +1,79 @@
+-- daily_usage by days of the business zone (docs/definitions.md#days). A UTC hour is of the day in which it begins, but
+-- for its calls of the next one.
+with hourly as (
+    select * from {{ ref('hourly_usage') }}
+),
+
+-- The calendar is asked once for each hour and not for each row.
+hours as (
+    select
+        hour_start,
+        {{ business_date('hour_start') }} as begins_on,
+        {{ business_date(plus_hours('hour_start', 1)) }} as ends_on
+    from (select distinct hour_start from hourly) as distinct_hours
+),
+
+parts as (
+    select
+        hourly.account_id as account_id,
+        hours.begins_on as usage_date,
+        hourly.calls - hourly.next_day_calls as calls,
+        hourly.units - hourly.next_day_units as units
+    from hourly
+    inner join hours on hourly.hour_start = hours.hour_start
+
+    union all
+
+    select
+        hourly.account_id as account_id,
+        hours.ends_on as usage_date,
+        hourly.next_day_calls as calls,
+        hourly.next_day_units as units
+    from hourly
+    inner join hours on hourly.hour_start = hours.hour_start
+    where hourly.next_day_calls > 0
+),
+
+-- The part of an hour before a day begins may have no call.
+daily as (
+    select
+        account_id,
+        usage_date,
+        cast(sum(calls) as bigint) as calls,
+        cast(sum(units) as bigint) as units
+    from parts
+    where calls > 0
+    group by account_id, usage_date
+),
+
+lifetimes as (
+    select
+        account_id,
+        min(usage_date) as first_date,
+        greatest(max(usage_date), {{ business_date(utc_literal(as_of())) }}) as last_date
+    from daily
+    group by account_id
+),
+
+account_days as (
+    select
+        account_id,
+        {{ days_from('first_date', 'last_date') }} as usage_date
+    from lifetimes
+),
+
+final as (
+    select
+        account_days.account_id,
+        account_days.usage_date,
+        coalesce(daily.calls, 0) as calls,
+        coalesce(daily.units, 0) as units,
+        account_days.usage_date < {{ business_date(utc_literal(as_of())) }} as is_complete
+    from account_days
+    left join daily
+        on
+            account_days.account_id = daily.account_id
+            and account_days.usage_date = daily.usage_date
+)
+
+select * from final
