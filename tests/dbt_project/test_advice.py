@@ -17,8 +17,7 @@ import yaml
 from tests.dbt_project.builder import PROJECT
 
 TODAY = date(2026, 11, 20)
-MACROS = (PROJECT / "macros" / "situations.sql").read_text()
-TEXTS = ("next_step", "advice", "owner_role")
+MACROS, LISTED = ((PROJECT / "macros" / f"{name}.sql").read_text() for name in ("situations", "permitted_advice"))
 Row = dict[str, Any]
 
 
@@ -58,11 +57,11 @@ def asked(path: str, routing: list[Row], situations: list[Row] | None = None) ->
     """The rows of a model or data test over these."""
     tables = {"routing": (SEED_TYPES, routing), "meters": ({"meter": "varchar"}, seed("meters"))}
     tables["account_situations"] = (columns_of("account_situations"), situations or [])
+    lists = {name: lambda name=name: macro(name) for name in ("situations", "situations_with_next_plan", "reasons")}
+    listed: Any = jinja2.Environment().from_string(LISTED, globals=lists).module
     context = {
-        **{
-            name: lambda name=name: macro(name)
-            for name in ("situations", "situations_with_next_plan", "reasons", "advices")
-        },
+        "permitted_advice": listed.permitted_advice,
+        "known_reasons": listed.known_reasons,
         "ref": lambda name: name,
         "config": lambda **_: "",
         "var": lambda _: "",

@@ -44,7 +44,7 @@ dated as (
         today + by_days as planned_on,
         case
             when advice = 'renewal_talk' then renewal_on
-            when hits_cap_on > today and advice not in ('watch', 'none', 'do_not_pitch') then hits_cap_on
+            when reasons like '%runs_out%' then hits_cap_on
         end as latest_on
     from chosen
 ),
