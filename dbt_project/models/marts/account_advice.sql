@@ -37,7 +37,7 @@ chosen as (
         ) = 1
 ),
 
--- A call before the cap comes too late behind it; a talk about the renewal does, too.
+-- A call that should prevent refusals is due before the cap, a talk about the renewal before the renewal.
 dated as (
     select
         *,
