@@ -7,6 +7,7 @@ models/unit_tests/situations.yml.
 import csv
 import re
 from datetime import date
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -21,11 +22,13 @@ MACROS, LISTED = ((PROJECT / "macros" / f"{name}.sql").read_text() for name in (
 Row = dict[str, Any]
 
 
+@cache
 def seed(name: str) -> list[Row]:
     with (PROJECT / "seeds" / f"{name}.csv").open(newline="") as file:
         return [{column: value or None for column, value in row.items()} for row in csv.DictReader(file)]
 
 
+@cache
 def columns_of(model: str) -> dict[str, str]:
     [path] = PROJECT.glob(f"models/*/{model}.yml")
     [described] = yaml.safe_load(path.read_text())["models"]
@@ -41,6 +44,7 @@ class Returned(Exception):  # noqa: N818 - what a macro of dbt returns, no error
     """The value of a macro that returns one instead of text."""
 
 
+@cache
 def macro(name: str) -> Any:
     """What the macro of situations.sql returns."""
 
