@@ -8,7 +8,6 @@ a phone its columns are scrolled, not read. Clients that do not know it need a s
 once. What a table is good for, sorting all accounts, the file in the thread does.
 """
 
-import itertools
 import json
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
@@ -191,8 +190,12 @@ def _replies(text: str, title: list[rich.Element], parts: Sequence[dict[str, Any
 
 def _fitting(parts: Sequence[dict[str, Any]], others: Blocks) -> int:
     """How many of the parts have room in one message beside the other blocks."""
-    sizes = itertools.accumulate((len(json.dumps(part)) + 2 for part in parts), initial=len(json.dumps(others)))
-    return min(sum(size <= CHARACTERS for size in sizes) - 1, MAX_ITEMS)
+    room = CHARACTERS - len(json.dumps(others))
+    for number, part in enumerate(parts[:MAX_ITEMS]):
+        room -= len(json.dumps(part)) + 2
+        if room < 0:
+            return number
+    return min(len(parts), MAX_ITEMS)
 
 
 def _notes(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from orchestration.channels.slack.blocks import message_text
 from orchestration.defs import alerts
 from orchestration.defs.alerts import alert_failed_run, last_success, run_failure_alert_sensor, tell_what_fails
 from orchestration.defs.automation import build_sensors
@@ -83,10 +84,10 @@ def test_alert_reads_as_it_is_within_slacks_limits(slack: FakeSlack, instance: d
     run(instance)
 
     [message] = slack.messages
-    assert message["text"].startswith("Headroom's some_job failed (run ")
+    assert message["text"].startswith("Headroom: some_job failed (run ")
     assert "fetch: &lt;!channel&gt; *b* xxx" in message["text"]
     assert len(message["text"]) < 400
-    assert "fetch: <!channel> *b* xxx" in message["blocks"][1]["text"]["text"]
+    assert message_text(message).splitlines()[2].startswith("• fetch: <!channel> *b* xxx")
     assert str(message["blocks"]).count("*b*") == 1
     assert message["channel"] == slack.channel
 
@@ -155,7 +156,7 @@ def test_morning_line_is_sent_once_a_day_from_half_past_eight(
 
     assert sent == [1, 1, 1, 2, 3]
     assert slack.counts() == {f"local|failing|2026-11-{day}": 1 for day in (20, 21, 24)}
-    assert {message["text"] for message in slack.messages} == {"Nothing is left failed."}
+    assert {message["text"] for message in slack.messages} == {"All jobs have recovered."}
 
 
 def test_morning_says_which_jobs_failed_last(slack: FakeSlack, instance: dg.DagsterInstance) -> None:
@@ -172,5 +173,5 @@ def test_morning_says_which_jobs_failed_last(slack: FakeSlack, instance: dg.Dags
     [newest] = instance.get_run_records(limit=1)
     assert newest.end_time
     at = f"{datetime.fromtimestamp(newest.end_time, UTC):%d %b %H:%M}"
-    text = f"Still failing: some_job (last {at}). 1 message not sent yet: `headroom deliveries` says why."
+    text = f"Still failing: some_job (last {at}). 1 message not sent yet: run `headroom deliveries`."
     assert message["text"] == text

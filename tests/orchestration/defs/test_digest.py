@@ -290,7 +290,7 @@ def test_correction_is_reported_once_and_a_second_crossing_is_news_again(install
         installation.materialize()
 
     assert list(announced(installation).values()) == [["acme", "beta"], [], [], ["acme"]]
-    line = "Corrected usage, below what was announced: acme (60.0 %)"
+    line = "Usage was corrected, below what was announced: acme (60 %)"
     assert [line in str(message["blocks"]) for message in installation.slack.messages] == [False, True, False, False]
     assert set(installation.slack.counts().values()) == {1}
 

@@ -73,7 +73,8 @@ def texts(value: Any) -> list[str]:
     if not isinstance(value, dict):
         return []
     if isinstance(value.get("text"), str):
-        assert value["type"] == "plain_text"
+        assert value["type"] in ("plain_text", "text")
+        assert value["type"] == "plain_text" or set(value) <= {"type", "text", "style"}
         return [value["text"]]
     return [text for each in value.values() for text in texts(each)]
 

@@ -295,13 +295,13 @@ def test_critical_crossing_is_alerted_once_and_listed_by_the_next_digest(data: P
     run(critical_alert)
 
     [message] = slack.messages
-    assert message["text"] == "Acme: its quota is used up, more is refused. Call today."
-    assert message["blocks"][2]["fields"] == [{"type": "mrkdwn", "text": "<@U0DANA>"}]
+    assert message["text"] == "Acme: out of quota, calls are refused. Call today"
+    assert "{'type': 'user', 'user_id': 'U0DANA'}" in str(message["blocks"])
     first, second = (digest_of(day) for day in (21, 22))
     assert [item["account_id"] for item in first["items"]] == ["b"]
-    assert len(first["told"]) == 1
-    assert first["told"][0].startswith("Acme, 100 / 100 calls (100.0 %): told ")
-    assert (second["items"], second["told"]) == ([], [])
+    assert len(first["alerted"]) == 1
+    assert first["alerted"][0].startswith("Acme 100 %, alerted ")
+    assert (second["items"], second["alerted"]) == ([], [])
 
 
 def digest_of(day: int) -> Mapping[str, Any]:

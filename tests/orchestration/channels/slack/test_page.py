@@ -9,7 +9,7 @@ import pytest
 
 from orchestration.channels.slack.blocks import digest_payloads
 from orchestration.channels.slack.page import slack_page
-from tests.support.builders import make_digest
+from tests.support.builders import CHART, make_digest
 
 AT = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
 USERS = {"U1": "dana.reyes@example.com"}
@@ -29,25 +29,31 @@ def section(text: str, kind: str = "mrkdwn") -> dict[str, Any]:
     return {"type": "section", "text": {"type": kind, "text": text}}
 
 
-def test_digest_is_drawn_with_its_thread() -> None:
-    digest = make_digest(2, calls=[1, 2], name="A & <b>B</b>", notes=["Dear Ann,\n\nhello"])
+def test_digest_is_drawn_with_its_thread_on_a_desk_and_on_a_phone() -> None:
+    notes = [
+        {"title": "Draft, not sent", "text": "Dear Ann,\n\nhello", "mailto": "mailto:ann@x.example?subject=a&body=b"}
+    ]
+    digest = make_digest(2, chart=CHART, name="A & <b>B</b>", notes=notes, url="https://crm.example.com/a?b=1")
     payload, replies = digest_payloads(digest, [{"account_id": "acme", "pct": 80}], "local", {})
 
     page = slack_page("Digest", "As it would be sent.", payload, replies, {}, AT)
 
     text = words(page)
-    assert text.count("A & <b>B</b> · warm · 83,801 / 100,000 (83.8 %)") == 2
+    assert text.count("A & <b>B</b> · 83 k / 100 k (83 %), crossed") == 4
     assert "<b>B" not in page
     for part in (
         "As it would be sent.",
         "Notification 1 account",
         "# sales",
+        "as on a phone",
         "08:05",
         "Dear Ann,",
         "20 lines rejected",
     ):
         assert part in text
     assert page.count('<img src="data:image/png;base64,') == 2
+    assert page.count('<b><a href="https://crm.example.com/a?b=1">A &amp; &lt;b&gt;B&lt;/b&gt;</a></b>') == 8
+    assert '<a href="mailto:ann@x.example?subject=a&amp;body=b">open as e-mail</a>' in page
     assert "usage-digest-local-2026-11-20.csv · 1 rows account_id pct acme 80" in text
     assert f"Thread {len(replies)} replies" in text
 
@@ -94,6 +100,10 @@ def test_every_other_block_shows_its_text() -> None:
         {"type": "divider"},
         {"type": "context", "elements": [{"type": "mrkdwn", "text": "*foot*"}, {"type": "image", "alt_text": "icon"}]},
         {"type": "rich_text", "elements": [{"type": "rich_text_list", "elements": [line, line]}]},
+        {
+            "type": "rich_text",
+            "elements": [{"type": "rich_text_list", "style": "ordered", "offset": 4, "elements": [line]}],
+        },
         {"type": "image", "title": {"type": "plain_text", "text": "Calls"}, "alt_text": "bars"},
         {"type": "actions", "elements": [{"type": "button", "text": {"type": "plain_text", "text": "Open"}}]},
         {"type": "carousel", "text": "<new>"},
@@ -101,14 +111,24 @@ def test_every_other_block_shows_its_text() -> None:
     )
 
     assert words(html) == (
-        "Head foot icon bold @dana.reyes bold @dana.reyes Calls Image: bars Open"
+        "Head foot icon bold @dana.reyes bold @dana.reyes bold @dana.reyes Calls Image: bars Open"
         ' {"type": "carousel", "text": "<new>"} All <Acme> bold @dana.reyes <Acme> bold @dana.reyes'
     )
     assert "<hr>" in html
-    assert html.count("<b>bold</b>") == 4
-    assert html.count("<li>") == 2
+    assert html.count("<b>bold</b>") == 5
+    assert html.count("<li>") == 3
+    assert '<ol start="5">' in html
     assert html.count("<td>") == 4
 
 
 def test_message_without_blocks_is_its_text() -> None:
     assert words(drawn(text="<one> line")) == "<one> line"
+
+
+@pytest.mark.parametrize("url", ["javascript:alert(1)", "data:text/html,x", ""])
+def test_link_of_another_kind_is_only_text(url: str) -> None:
+    link = {"type": "link", "url": url, "text": "<Acme>", "style": {"bold": True}}
+    html = drawn({"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": [link]}]})
+
+    assert "<b>&lt;Acme&gt;</b>" in html
+    assert "href" not in html
