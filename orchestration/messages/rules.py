@@ -171,7 +171,7 @@ def _words(rule: str, was: Mapping[str, str], now: Mapping[str, str]) -> str:
     what = "new" if rule not in was else "gone" if rule not in now else "changed"
     seed, *names = rule.split("|")
     if seed != "thresholds":
-        return f"{what}: {' '.join(filter(None, names))}"
+        return f"{' '.join(filter(None, names))} ({what})"
     plan, meter, pct, units = names
     scope = " ".join(filter(None, [plan and f"on {plan}", meter and f"for {meter}"]))
     return f"{f'{pct} %' if pct else f'{int(units):,} units'}{' ' + scope if scope else ''} ({what})"
