@@ -172,7 +172,7 @@ def compose_digest(
     if line := wording.withdrawal(announced_then, used):
         digest["footer"].insert(0, line)
     if line := rules.line(known, figures.rules, verdicts):
-        digest["footer"].insert(0, line)
+        digest["notices"] = [line]
     before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
     digest["alerted"] = critical.alerted(figures.crossings, before, settings.zone)
     _detail(digest, news, figures, settings, on, warn)

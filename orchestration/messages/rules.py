@@ -16,7 +16,7 @@ from zoneinfo import ZoneInfo
 from orchestration.messages import crossings
 from orchestration.messages.crossings import CrossingKey, Outcome, Verdict
 from orchestration.usage.formatting import counted
-from orchestration.warehouse import published_copy
+from orchestration.warehouse import published_copy, queries
 
 SEEDS: Mapping[str, Sequence[str]] = {
     "thresholds": ("plan", "meter", "threshold_pct", "threshold_units"),
@@ -25,6 +25,12 @@ SEEDS: Mapping[str, Sequence[str]] = {
     "routing": ("rule",),
 }
 """The seeds that have rules, and the columns by which a row is the same one from day to day."""
+QUERIES = {
+    "thresholds": queries.THRESHOLD_RULES,
+    "plans": queries.PLAN_RULES,
+    "plan_tiers": queries.TIER_RULES,
+    "routing": queries.ROUTING_RULES,
+}
 
 
 @dataclass(frozen=True)
@@ -49,7 +55,7 @@ def read(published: Path) -> dict[str, str]:
     return {
         rule: terms
         for seed in SEEDS
-        for rule, terms in of_rows(seed, published_copy.query(published, f"from {seed}")).items()
+        for rule, terms in of_rows(seed, published_copy.query(published, QUERIES[seed])).items()
     }
 
 
@@ -165,7 +171,7 @@ def _words(rule: str, was: Mapping[str, str], now: Mapping[str, str]) -> str:
     what = "new" if rule not in was else "gone" if rule not in now else "changed"
     seed, *names = rule.split("|")
     if seed != "thresholds":
-        return f"{what}: {' '.join(filter(None, names))}"
+        return f"{' '.join(filter(None, names))} ({what})"
     plan, meter, pct, units = names
     scope = " ".join(filter(None, [plan and f"on {plan}", meter and f"for {meter}"]))
     return f"{f'{pct} %' if pct else f'{int(units):,} units'}{' ' + scope if scope else ''} ({what})"

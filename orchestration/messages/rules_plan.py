@@ -16,16 +16,6 @@ from orchestration.messages.account_wording import name_of, threshold_name
 from orchestration.messages.crossings import CrossingKey, Outcome, crossing_key
 from orchestration.warehouse import published_copy, queries
 
-ADVISED = """
-    select
-        utilization.account_id, utilization.account_name, utilization.meter, utilization.severity, advice.advice,
-        advice.next_step
-    from utilization_mtd as utilization
-    left join account_advice as advice using (account_id, meter)
-    where not utilization.is_internal and not utilization.is_test
-    order by utilization.account_id, utilization.meter
-"""
-
 
 @dataclass(frozen=True)
 class Marts:
@@ -57,7 +47,7 @@ def read(file: Path) -> Marts:
         return Marts(
             rules.read(file),
             published_copy.query(file, queries.CROSSINGS),
-            published_copy.query(file, ADVISED),
+            published_copy.query(file, queries.ADVISED),
         )
 
 

@@ -288,6 +288,23 @@ USAGE_BY_DAY = """
 DATA_QUALITY = "select * from data_quality"
 
 
+THRESHOLD_RULES = "select * from thresholds"
+PLAN_RULES = "select * from plans"
+TIER_RULES = "select * from plan_tiers"
+ROUTING_RULES = "select * from routing"
+
+
+ADVISED = """
+    select
+        utilization.account_id, utilization.account_name, utilization.meter, utilization.severity, advice.advice,
+        advice.next_step
+    from utilization_mtd as utilization
+    left join account_advice as advice using (account_id, meter)
+    where not utilization.is_internal and not utilization.is_test
+    order by utilization.account_id, utilization.meter
+"""
+
+
 CUSTOMERS_OF = """
     select distinct stripe_customer_id
     from (

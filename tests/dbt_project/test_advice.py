@@ -7,6 +7,7 @@ models/unit_tests/situations.yml.
 import csv
 import re
 from datetime import date
+from functools import cache
 from typing import Any
 
 import duckdb
@@ -17,16 +18,17 @@ import yaml
 from tests.dbt_project.builder import PROJECT
 
 TODAY = date(2026, 11, 20)
-MACROS = (PROJECT / "macros" / "situations.sql").read_text()
-TEXTS = ("next_step", "advice", "owner_role")
+MACROS, LISTED = ((PROJECT / "macros" / f"{name}.sql").read_text() for name in ("situations", "permitted_advice"))
 Row = dict[str, Any]
 
 
+@cache
 def seed(name: str) -> list[Row]:
     with (PROJECT / "seeds" / f"{name}.csv").open(newline="") as file:
         return [{column: value or None for column, value in row.items()} for row in csv.DictReader(file)]
 
 
+@cache
 def columns_of(model: str) -> dict[str, str]:
     [path] = PROJECT.glob(f"models/*/{model}.yml")
     [described] = yaml.safe_load(path.read_text())["models"]
@@ -42,6 +44,7 @@ class Returned(Exception):  # noqa: N818 - what a macro of dbt returns, no error
     """The value of a macro that returns one instead of text."""
 
 
+@cache
 def macro(name: str) -> Any:
     """What the macro of situations.sql returns."""
 
@@ -58,11 +61,11 @@ def asked(path: str, routing: list[Row], situations: list[Row] | None = None) ->
     """The rows of a model or data test over these."""
     tables = {"routing": (SEED_TYPES, routing), "meters": ({"meter": "varchar"}, seed("meters"))}
     tables["account_situations"] = (columns_of("account_situations"), situations or [])
+    lists = {name: lambda name=name: macro(name) for name in ("situations", "situations_with_next_plan", "reasons")}
+    listed: Any = jinja2.Environment().from_string(LISTED, globals=lists).module
     context = {
-        **{
-            name: lambda name=name: macro(name)
-            for name in ("situations", "situations_with_next_plan", "reasons", "advices")
-        },
+        "permitted_advice": listed.permitted_advice,
+        "known_reasons": listed.known_reasons,
         "ref": lambda name: name,
         "config": lambda **_: "",
         "var": lambda _: "",

@@ -27,7 +27,7 @@ ACCOUNTS, DAYS = 200, 40
 FIRST = NOW.date() - timedelta(days=DAYS - 1)
 MORNING = DigestDay(NOW.date(), ZoneInfo("UTC"), NOW - timedelta(days=1))
 PLANS = ("free", "free", "free", "starter", "growth", "scale", "enterprise", "unlisted", None)
-SHAPES = ("steady", "growing", "stopped", "new", "today", "storm", "failing", "refused", "sparse")
+SHAPES = ("steady", "growing", "stopped", "new", "today", "storm", "failing", "refused", "sparse", "fading")
 NAMES = (None, "", " ", "Acme <!channel> & *bold*", "\u202eevil", "A" * 300, "a\nb", "O'Neil {next_plan}", "Ünï 🚀")
 PITCHES = ("call_upgrade", "offer_upgrade")
 Row = dict[str, Any]
@@ -44,6 +44,7 @@ def calls_of(chance: random.Random, shape: str, total: int) -> Iterator[tuple[da
             "new": 9.0 if ago < 2 else 0.0,
             "today": 19.0 if ago == 0 else 0.0,
             "storm": 2.2 if ago < 8 else 0.5,
+            "fading": 0.1 if ago < 8 else 1.7,
             "sparse": 7.0 if on.weekday() == 0 else 0.0,
         }.get(shape, 1.0)
         count = int(daily * share * chance.uniform(0.8, 1.2) + chance.random())
@@ -60,8 +61,8 @@ def generate(landing: Path, accounts_csv: Path) -> None:
     rows: list[Row] = []
     for number in range(ACCOUNTS):
         account, plan, shape = f"a{number:03}", chance.choice(PLANS), chance.choice(SHAPES)
-        quota = chance.choice((1, 7, 40, 90, 150, 150, 400))
-        total = int(quota * chance.choice((0.1, 0.5, 0.82, 0.82, 0.96, 1.0, 1.02, 1.3, 2.5)))
+        quota = chance.choice((1, 7, 40, 90, 150, 400, 1_000))
+        total = int(quota * chance.choice((0.1, 0.5, 0.5, 0.85, 0.85, 0.96, 1.0, 1.02, 1.3, 2.5)))
         facts = {"account_id": account, "plan": plan}
 
         def quota_set(value: object, at: str, facts: Row = facts) -> Row:

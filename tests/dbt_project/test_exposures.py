@@ -16,7 +16,10 @@ from orchestration.warehouse.dbt import DbtProject
 CONSTANTS = vars(queries) | vars(usage_query) | vars(span_query) | vars(meters)
 
 QUERIES = {
-    "usage_digest": {"CROSSINGS", "DIGEST_ACCOUNTS", "USED_BY", "TOP_ENDPOINTS", "DAILY_CALLS", "DATA_QUALITY"},
+    "usage_digest": {
+        *("CROSSINGS", "DIGEST_ACCOUNTS", "USED_BY", "TOP_ENDPOINTS", "DAILY_CALLS", "DATA_QUALITY"),
+        *("THRESHOLD_RULES", "PLAN_RULES", "TIER_RULES", "ROUTING_RULES"),
+    },
     "notices": {"CAP_HITS", "CRITICAL_HARD_LIMITS", "CROSSINGS", "DATA_QUALITY", "WEEKLY_CHANGES"},
     "stripe_usage": {
         *("BILLABLE_DAYS", "BILLABLE_HOURS", "BILLABLE_UNITS", "CLOSING", "CUSTOMERS", "DATA_QUALITY", "GAUGES"),
@@ -27,7 +30,15 @@ QUERIES = {
         *("ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "CUSTOMERS_OF", "DATA_QUALITY"),
         *("BILLED_ACCOUNTS", "BILLED_HOURS", "ENDPOINTS_OF_DAY", "INVOICED_PERIODS", "UNITS_WITHIN"),
     },
-    "published_copy": {"UTILIZATION", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "METERS", "NEEDED_SINCE", "USAGE_BY_DAY"},
+    "published_copy": {
+        "UTILIZATION",
+        "ADVISED",
+        "ACCOUNTS_NAMED",
+        "ACCOUNTS_NEAREST",
+        "METERS",
+        "NEEDED_SINCE",
+        "USAGE_BY_DAY",
+    },
 }
 """Constants of the modules of queries by whom they serve. A new one belongs to one of them, or to a new exposure."""
 

@@ -14,7 +14,7 @@ raises as (
     select * from {{ ref('quota_raises') }}
 ),
 
--- Yes or no: what is not known is no.
+-- Yes or no: an unknown fact is not one.
 facts as (
     select
         standings.account_id as account_id,

@@ -37,14 +37,14 @@ chosen as (
         ) = 1
 ),
 
--- A call before the cap comes too late behind it; a talk about the renewal does, too.
+-- A call that should prevent refusals is due before the cap, a talk about the renewal before the renewal.
 dated as (
     select
         *,
         today + by_days as planned_on,
         case
             when advice = 'renewal_talk' then renewal_on
-            when hits_cap_on > today and advice not in ('watch', 'none', 'do_not_pitch') then hits_cap_on
+            when reasons like '%runs_out%' then hits_cap_on
         end as latest_on
     from chosen
 ),

@@ -89,6 +89,7 @@ class Installation:
                 changes = ", ".join(f"{name} = ?" for name in values)
                 stored = [_naive(value) if isinstance(value, datetime) else value for value in values.values()]
                 connection.execute(f"update {table} set {changes}", stored)
+            connection.execute("update thresholds set pace_matters = false")  # as the crossings say
             connection.execute("delete from threshold_crossings where not list_contains(?, account_id)", [crossed])
         copy.replace(published)
 

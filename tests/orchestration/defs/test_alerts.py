@@ -173,5 +173,5 @@ def test_morning_says_which_jobs_failed_last(slack: FakeSlack, instance: dg.Dags
     [newest] = instance.get_run_records(limit=1)
     assert newest.end_time
     at = f"{datetime.fromtimestamp(newest.end_time, UTC):%d %b %H:%M}"
-    text = f"Still failing: some_job (last {at}). 1 message not sent yet: `headroom deliveries` says why."
+    text = f"Still failing: some_job (last {at}). 1 message not sent yet: run `headroom deliveries`."
     assert message["text"] == text

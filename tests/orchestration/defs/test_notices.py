@@ -72,14 +72,10 @@ NOTHING_KNOWN = """
     create table period_quotas (
         account_id varchar, meter varchar, is_current boolean, previous_quota bigint, effective_at timestamp
     );
-    create table account_advice (
-        account_id varchar, meter varchar, advice varchar, situation varchar, reasons varchar, next_step varchar,
-        by_when date, owner varchar, value decimal(18, 2), is_announced boolean
-    );
     create table retry_storms (account_id varchar, is_retry_storm boolean);
     create table error_rates (account_id varchar, has_enough_calls_7d boolean);
     create table momentum (account_id varchar, momentum_word varchar);
-    create table hourly_usage (account_id varchar, hour_start timestamp, units bigint);
+    create table hourly_usage (account_id varchar, usage_date date, hour_start timestamp, units bigint);
     create table daily_usage_by_endpoint (account_id varchar, endpoint varchar, usage_date date, calls bigint);
     create table account_advice as
         select
