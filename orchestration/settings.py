@@ -193,6 +193,12 @@ class Settings(BaseSettings):
         pattern=r"^https?://[^\s<>|]+$",
         description="where people open Dagster's UI, for links in messages",
     )
+    crm_url: str | None = Field(
+        None,
+        alias="HEADROOM_CRM_URL",
+        pattern=r"^https?://[^\s<>|]*(\{account_id\}|\{account_name\})[^\s<>|]*$",
+        description="an account's page in your CRM, with {account_id} or {account_name} in it; links names in messages",
+    )
     heartbeat_url: SecretStr | None = Field(
         None,
         alias="HEADROOM_HEARTBEAT_URL",
@@ -223,6 +229,11 @@ class Settings(BaseSettings):
     )
     slack_shared: str = Field(
         "", alias="HEADROOM_SLACK_SHARED_CHANNELS", description="that another company may read (Slack Connect); commas"
+    )
+    slack_files: bool = Field(
+        True,
+        alias="HEADROOM_SLACK_FILES",
+        description="charts and the table of accounts in the digest's thread; or off",
     )
     critical_at_once: bool = Field(
         False, alias="HEADROOM_CRITICAL_AT_ONCE", description="hard quotas, critical: told by the hour, not at 8am"

@@ -15,7 +15,8 @@ select distinct
         when (threshold_pct is null) = (threshold_units is null)
             then 'needs either threshold_pct or threshold_units'
         when coalesce(threshold_pct, threshold_units) < 1 then 'must be 1 or more'
-        when severity is null or is_in_digest is null then 'needs a severity and is_in_digest'
+        when severity is null or is_in_digest is null or pace_matters is null
+            then 'needs a severity, is_in_digest and pace_matters'
         when row_count > 1 then 'is there more than once'
         else 'names a meter that is not in meters.csv'
     end
@@ -28,5 +29,6 @@ where
     or coalesce(threshold_pct, threshold_units) < 1
     or severity is null
     or is_in_digest is null
+    or pace_matters is null
     or row_count > 1
     or meter not in (select meters.meter from {{ ref('meters') }} as meters)

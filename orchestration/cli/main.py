@@ -7,6 +7,7 @@ commands that run something, so that the others answer at once.
 import gc
 import sys
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -188,7 +189,7 @@ def usage(
 
 @app.command()
 def digest(
-    preview: Annotated[bool, typer.Option("--preview", help="show it here and as a page; sends nothing")] = False,
+    preview: Annotated[bool, typer.Option("--preview", help="show it, which is what the command does anyway")] = True,
     on: Annotated[
         datetime | None, typer.Option("--date", formats=[_DATE], metavar="DATE", help="its day; else the latest")
     ] = None,
@@ -196,18 +197,17 @@ def digest(
         bool, typer.Option("--redraw", help="anew, with figures and templates of now, even if it was decided")
     ] = False,
 ) -> None:
-    """The digest of a day as Slack gets it: as it was sent, or as it would be sent now."""
+    """Preview the digest of a day, as Slack has it or would get it now. Sends nothing: `headroom run` does."""
     from orchestration.channels.slack.blocks import digest_payloads
     from orchestration.channels.slack.page import slack_page
     from orchestration.messages.digest import preview_digest
 
     config = _settings()
-    if not preview:
-        fail("a digest is sent by `headroom run`, which checks its figures first; `headroom digest --preview` shows it")
     day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
     try:
         billed = standing(meter_ledger(config), config.now())
-        shown = preview_digest(config, day, "slack", digest_payloads, billed, print_error, redraw)
+        render = partial(digest_payloads, with_files=config.slack_files)
+        shown = preview_digest(config, day, "slack", render, billed, print_error, redraw)
     except published_copy.NothingPublishedError as error:
         fail(str(error))
     payload, replies = shown.payload, shown.replies

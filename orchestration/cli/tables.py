@@ -1,15 +1,17 @@
 """What people read in the shell: tables, the summary of a run, error lines. No commands; nothing is decided here."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from datetime import MAXYEAR
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich import box
+from rich.cells import cell_len
 from rich.table import Table
 from rich.text import Text
 
 from orchestration.billing.meter_ledger import MeterLedger
-from orchestration.channels.preview import SEVERITY_STYLES, print_digest
+from orchestration.channels.preview import COLUMNS, SEVERITY_STYLES, print_digest, short_name, wrapped
 from orchestration.channels.slack.blocks import message_text
 from orchestration.cli.console import console, plain_output, print_error
 from orchestration.cli.doctor_configuration import Variable
@@ -26,6 +28,8 @@ from orchestration.warehouse import published_copy, queries
 
 _ACCOUNT_COLUMNS = ("Account", "Severity", "Used today", "Used / quota", "Of cap", "14 days", "Hits cap", "Projected")
 _FIGURES = ("Used today", "Used / quota", "Of cap", "Projected")
+_LEFT_OUT = ("Used today", "14 days", "Projected", "Severity")
+"""Where there is no room, in this order."""
 
 
 def print_run(config: Settings, outcome: RunResult) -> None:
@@ -96,28 +100,51 @@ def stripe_sentence(figures: Mapping[str, Any]) -> str:
 
 
 def print_utilization(config: Settings, limit: int = 15) -> None:
-    """The accounts that have reached a threshold, soonest cap first."""
+    """The accounts that have reached a threshold, soonest cap first, in at most 100 columns."""
     rows = published_copy.query(config.published, queries.UTILIZATION)
     calls = {row["account_id"]: row["calls"] for row in published_copy.query(config.published, queries.DAILY_CALLS)}
     console.print(Text(f"Utilization: {counted(len(rows), 'account')} at a threshold of their quota", "bold"))
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in _ACCOUNT_COLUMNS:
-        table.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=True)
-    for row in rows[:limit]:
-        projected, is_gauge = row["projected_eom"], row["meter"] != METER
-        table.add_row(
-            Text(name_of(row)),
-            Text(row["severity"], SEVERITY_STYLES.get(row["severity"], "")),
-            "" if is_gauge else f"{row['used_today']:,}",
-            f"{row['used_mtd']:,} / {row['quota']:,}",
-            format_pct(row["pct_of_cap"], row["ci95_pct"]),
-            "" if is_gauge else sparkline(calls.get(row["account_id"], ())),
-            hits_cap({**row, "used": row["used_mtd"]}, row["as_of"].astimezone(config.zone).date()),
-            f"{projected:,}" if projected is not None else "too early",
-        )
-    console.print(table)
+    shown = [_standing(config, row, calls) for row in rows[:limit]]
+    print_columns(_ACCOUNT_COLUMNS, shown, _FIGURES, _LEFT_OUT)
     if len(rows) > limit:
         console.print(Text(f"… and {len(rows) - limit:,} more: headroom sql 'select * from utilization_mtd'", "dim"))
+
+
+def _standing(config: Settings, row: Mapping[str, Any], calls: Mapping[str, Sequence[int]]) -> list[Text]:
+    projected, is_gauge = row["projected_eom"], row["meter"] != METER
+    return [
+        Text(short_name(name_of(row))),
+        Text(row["severity"], SEVERITY_STYLES.get(row["severity"], "")),
+        Text("" if is_gauge else f"{row['used_today']:,}"),
+        Text(f"{row['used_mtd']:,} / {row['quota']:,}"),
+        Text(format_pct(row["pct_of_cap"], row["ci95_pct"])),
+        Text("" if is_gauge else sparkline(calls.get(row["account_id"], ()))),
+        Text(hits_cap({**row, "used": row["used_mtd"]}, row["as_of"].astimezone(config.zone).date())),
+        Text(f"{projected:,}" if projected is not None else "too early" if row["period_end"].year < MAXYEAR else "–"),
+    ]
+
+
+def print_columns(
+    names: Sequence[str], rows: Sequence[Sequence[Text]], figures: Collection[str], left_out: Sequence[str]
+) -> None:
+    """A table no wider than the terminal and 100 columns. Figures are never wrapped: where there is no room for all
+    columns, those of `left_out` are missing, the first ones first, and then names are cut.
+    """
+    width, kept = min(console.width, COLUMNS), list(range(len(names)))
+    widths = [max([cell_len(name), *(cell_len(row[at].plain) for row in rows)]) for at, name in enumerate(names)]
+    for name in left_out:
+        if sum(widths[at] + 2 for at in kept) - 2 <= width:
+            break
+        kept.remove(names.index(name))
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    room = width - sum(widths[at] + 2 for at in kept[1:])
+    for at in kept:
+        justify: Literal["left", "right"] = "right" if names[at] in figures else "left"
+        most = max(room, 8) if not at and widths[0] > room else None
+        table.add_column(names[at], justify=justify, no_wrap=True, overflow="ellipsis", max_width=most)
+    for row in rows:
+        table.add_row(*(row[at] for at in kept))
+    console.print(table)
 
 
 def print_delivery(delivery: Delivery) -> None:
@@ -129,19 +156,31 @@ def print_delivery(delivery: Delivery) -> None:
     elif file:
         plain_output().write(file["content"])
     else:
-        text = message_text(delivery.payload["message"])
-        console.print("\n".join(printable(line) for line in text.split("\n")), markup=False)
+        print_lines(message_text(delivery.payload["message"]).split("\n"))
 
 
-def print_preview(digest: dict[str, Any], replies: Sequence[Mapping[str, Any]], status: str, page: Path | None) -> None:
-    """A digest, what is in its thread in a line each, and where `page` draws both as Slack does."""
+def print_preview(
+    digest: Mapping[str, Any], replies: Sequence[Mapping[str, Any]], status: str, page: Path | None
+) -> None:
+    """A digest, what is in its thread, and where `page` draws both as Slack does, on a desk and on a phone."""
     print_digest(console, digest)
     for number, reply in enumerate(replies, 1):
-        said = reply["file"]["title"] if "file" in reply else reply["message"]["text"]
-        console.print(Text(f"Reply {number}: {printable(said)}", "dim"))
-    console.print(Text(status))
+        console.print(Text(f"\nReply {number} of {len(replies)} in the thread", "dim"))
+        if "file" in reply:
+            print_lines([f"{reply['file']['name']}: {reply['file']['title']}"])
+        else:
+            print_lines(message_text(reply["message"]).split("\n"))
+    console.print()
+    print_lines([status])
     if page:
         console.print(Text(f"As Slack shows it: {page}"), soft_wrap=True)
+
+
+def print_lines(lines: Sequence[str]) -> None:
+    """Texts of a message, their parts kept whole where they fit."""
+    for line in lines:
+        for each in wrapped(printable(line).split(" · "), min(console.width, COLUMNS), 4):
+            console.print(Text(each), soft_wrap=True)
 
 
 def print_deliveries(ledger: Ledger, reports: MeterLedger) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.standing import standing
-from orchestration.channels.preview import digest_text
+from orchestration.channels.preview import accounts_in, digest_text
 from orchestration.channels.slack import blocks
 from orchestration.channels.slack.channel import SlackChannel
 from orchestration.defs.resources import OWNERS, Project, clock
@@ -118,7 +118,7 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
         return dg.MaterializeResult(
             metadata={
                 "outcome": outcome,
-                "accounts": len(delivery.payload["digest"]["items"]),
+                "accounts": accounts_in(delivery.payload["digest"]),
                 "replies": len(project.ledger().parts(key)),
                 "key": key,
                 **({"permalink": dg.MetadataValue.url(delivery.permalink)} if delivery.permalink else {}),
@@ -178,7 +178,7 @@ def freeze(project: Project, notice: Message, at: datetime) -> str:
     key, ledger = f"{project.settings.env}|{notice.key}", project.ledger()
     with ledger.transaction() as connection:
         if ledger.delivery(key, connection) is None:
-            message, replies = blocks.notice_payloads(notice, project.settings.env, {})
+            message, replies = blocks.notice_payloads(notice, project.settings.env, {}, project.settings.slack_files)
             ledger.prepare(connection, key, "slack", message, at, replies)
     return key
 
@@ -209,7 +209,9 @@ def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, wa
         if ledger.delivery(key, connection):
             return  # another run was faster
         content = compose_digest(figures, ledger, connection, settings, on, warn, run_id)
-        message, replies = blocks.digest_payloads(content.digest, content.table, settings.env, users)
+        message, replies = blocks.digest_payloads(
+            content.digest, content.table, settings.env, users, settings.slack_files
+        )
         ledger.prepare(connection, key, "slack", message, as_of, replies)
         ledger.record_crossings(
             connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in content.verdicts]

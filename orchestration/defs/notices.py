@@ -30,7 +30,7 @@ def decide_weekly(project: Project, *_: object) -> str:
     settings = project.settings
     quality = queries.data_quality(settings.published)
     changes = published_copy.query(settings.published, queries.WEEKLY_CHANGES)
-    notice = weekly.weekly_message(changes, quality["data_through"], quality["as_of"], settings.zone)
+    notice = weekly.weekly_message(changes, quality["data_through"], quality["as_of"], settings.zone, settings.crm_url)
     return notice if isinstance(notice, str) else freeze(project, notice, quality["as_of"])
 
 
@@ -40,7 +40,8 @@ def decide_monthly(project: Project, *_: object) -> str:
     if not quality["accounts"]:
         return "no account is known yet"
     outcomes = published_copy.query(settings.published, queries.CAP_HITS)
-    return freeze(project, monthly.monthly_message(outcomes, quality["as_of"], settings.zone), quality["as_of"])
+    notice = monthly.monthly_message(outcomes, quality["as_of"], settings.zone, settings.crm_url)
+    return freeze(project, notice, quality["as_of"])
 
 
 def decide_critical(project: Project, channel: Channel, warn: Callable[[str], object]) -> str:
@@ -66,11 +67,11 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
         news, verdicts = crossings.judge(rows, announced, on, settings.zone, before)
         if not news:
             return "no hard quota was crossed since the last digest"
-        notice = critical.critical_message(news, as_of, settings.zone)
+        notice = critical.critical_message(news, as_of, settings.zone, settings.crm_url)
         key = f"{settings.env}|{notice.key}"
         if ledger.delivery(key, connection):
             return "they wait for the digest: there was a notice at this moment"  # the clock stands still
-        message, replies = blocks.notice_payloads(notice, settings.env, users)
+        message, replies = blocks.notice_payloads(notice, settings.env, users, settings.slack_files)
         ledger.prepare(connection, key, "slack", message, as_of, replies)
         ledger.record_crossings(connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in verdicts])
     return key

@@ -1,6 +1,6 @@
 """Critical crossings of hard caps, which do not wait for the morning: whose calls are, or will be today, refused.
 
-Words only. Which of them are news is told by the digest's own rule and memory, so that each is told once by either.
+Words only. The digest's own rule and memory decide which of them are news, so that either announces each once.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,10 +8,13 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from orchestration.messages.account_wording import hits_cap, threshold_name
+from orchestration.messages.account_wording import hits_cap, name_of, threshold_name
 from orchestration.messages.crossings import CrossingKey
-from orchestration.messages.message import LINES, Line, Message, Section, account_name
-from orchestration.usage.formatting import counted, format_pct
+from orchestration.messages.figures import money, percent, person, short
+from orchestration.messages.items import account_url
+from orchestration.messages.message import LINES, Line, Message, Section
+from orchestration.usage.formatting import counted
+from orchestration.usage.units import METER
 
 
 def candidates(crossings: Sequence[Mapping[str, Any]], caps: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -24,52 +27,59 @@ def candidates(crossings: Sequence[Mapping[str, Any]], caps: Sequence[Mapping[st
     ]
 
 
-def critical_message(news: Sequence[Mapping[str, Any]], as_of: datetime, zone: ZoneInfo) -> Message:
+def critical_message(
+    news: Sequence[Mapping[str, Any]], as_of: datetime, zone: ZoneInfo, crm_url: str | None = None
+) -> Message:
     """The notice of crossings, most urgent first, found at `as_of`."""
     at = as_of.astimezone(zone)
-    first, others = news[0], f" and {counted(len(news) - 1, 'other')}" if len(news) > 1 else ""
+    first, others = news[0], f", and {counted(len(news) - 1, 'other')}" if len(news) > 1 else ""
+    step = _step(first)
     return Message(
         key=f"critical|{as_of:%Y-%m-%dT%H:%M:%SZ}",
         audience="sales",
-        title="Hard quota, critical",
-        headline=f"{account_name(first)}{others}: {_state(first, at.date())}. {first['recommended_action'] or 'Call'}.",
-        sections=[Section("", [Line(_line(row, at.date(), zone), row["owner"] or "") for row in news])],
-        footer=[f"as of {at:%d %b %H:%M %Z}", "the next digest lists them as told"],
+        title=f"Hard quota alert · {at:%a %d %b %H:%M %Z}",
+        headline=f"{name_of(first)}: {_state(first, at.date())}{others}{f'. {step}' if step else ''}",
+        sections=[Section("", [_line(row, at.date(), zone, crm_url) for row in news])],
+        footer=["The next digest marks them as alerted"],
         table=[{name: row[name] for name in ("account_id", "account_name", "owner", "used", "quota")} for row in news]
         if len(news) > LINES
         else [],
     )
 
 
-def told(
+def alerted(
     crossings: Sequence[Mapping[str, Any]], notices: Sequence[tuple[CrossingKey, datetime | None]], zone: ZoneInfo
 ) -> list[str]:
-    """What a digest says of crossings that were told before, each with the moment when its notice had arrived."""
+    """What a digest says of crossings that were alerted before, each with the moment when its alert had arrived."""
     rows = {
         (row["account_id"], row["meter"], row["period_start"], row["quota"], row["threshold"]): row for row in crossings
     }
     return [
-        f"{account_name(rows[key])}, {_used(rows[key])}: "
-        + (f"told {at.astimezone(zone):%d %b %H:%M}" if at else "its message has still to be sent")
+        f"{name_of(rows[key])} {percent(rows[key]['pct_of_cap'], rows[key]['ci95_pct'])}, "
+        + (f"alerted {at.astimezone(zone):%a %H:%M}" if at else "its alert waits to be sent")
         for key, at in notices
         if key in rows
     ]
 
 
-def _line(row: Mapping[str, Any], on: date, zone: ZoneInfo) -> str:
-    facts = [f"{account_name(row)}: {_state(row, on)}", _used(row)]
-    facts += [f"{threshold_name(row)} crossed {row['crossed_at'].astimezone(zone):%d %b %H:%M}"]
-    facts += [row["recommended_action"]] if row["recommended_action"] else []
-    facts += [f"MRR {row['mrr']:,.2f}"] if row["mrr"] else []
-    return " · ".join([*facts, row["owner"] or "no owner"])
+def _line(row: Mapping[str, Any], on: date, zone: ZoneInfo, crm_url: str | None) -> Line:
+    unit = "" if row["meter"] == METER else f" {row['unit']}"
+    crossed = f"crossed {threshold_name(row)} {row['crossed_at'].astimezone(zone):%a %H:%M}"
+    used = f"{short(row['used'])} / {short(row['quota'])}{unit} ({percent(row['pct_of_cap'], row['ci95_pct'])})"
+    facts = [f"{used}, {crossed}", _state(row, on)]
+    facts += [_step(row)] if _step(row) else []
+    facts += [f"MRR {money(row['mrr'], row.get('currency'))}"] if row["mrr"] else []
+    owner = row["owner"] or ""
+    return Line(" · ".join(facts), owner, person(owner) or "no owner", name_of(row), account_url(row, crm_url))
+
+
+def _step(row: Mapping[str, Any]) -> str:
+    return (row["recommended_action"] or "").rstrip(".")
 
 
 def _state(row: Mapping[str, Any], on: date) -> str:
+    noun = "calls" if row["meter"] == METER else row["unit"]
     when = hits_cap(row, on)
-    return (
-        "its quota is used up, more is refused" if when == "over quota" else f"calls will be refused, hits cap {when}"
-    )
-
-
-def _used(row: Mapping[str, Any]) -> str:
-    return f"{row['used']:,} / {row['quota']:,} {row['unit']} ({format_pct(row['pct_of_cap'], row['ci95_pct'])})"
+    if when == "over quota":
+        return f"out of quota, {noun} are refused"
+    return f"runs out {when}, then {noun} are refused"

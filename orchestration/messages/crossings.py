@@ -55,6 +55,7 @@ def judge(
     have a verdict already, `previous_cutoff` the moment up to which the digest before looked. What is news is told
     by that memory and not by "the last 24 hours": no gap and no repeat after a missed run or late data
     (docs/definitions.md#crossings); only a period that the digest before saw closed for longer than `CLOSING` is none.
+    A crossing whose pace matters and does not use up the quota gets no verdict: it is news once that changes.
     The very first digest has no memory; its news is what happened since 8am of the day before.
     """
     first_news = news_since(None, on, zone)
@@ -67,19 +68,32 @@ def judge(
         key = _key(row)
         if key in announced:
             continue
+        is_superseded = key[:3] in news or _height(key) < decided.get(key[:4], 0)
+        if _is_slow(row) and not is_superseded:
+            continue
         if (
             row["crossed_at"] < first_news
             if previous_cutoff is None
             else row["period_end"] <= previous_cutoff - CLOSING
         ):
             outcome = Outcome.BACKFILL
-        elif key[:3] in news or _height(key) < decided.get(key[:4], 0):
+        elif is_superseded:
             outcome = Outcome.SUPERSEDED
         else:
             outcome = Outcome.ANNOUNCED
             news[key[:3]] = row
         verdicts.append(Verdict(key, row["crossed_at"], outcome))
     return sorted(news.values(), key=urgency), verdicts
+
+
+def _is_slow(row: Mapping[str, Any]) -> bool:
+    """Whether the pace decides if the crossing is news, and the quota lasts the period, or has lasted it.
+
+    Without a forecast it is news: nobody knows that the quota lasts.
+    """
+    if not row.get("pace_matters"):
+        return False
+    return row["hits_cap_in_period"] is False if row["is_current_period"] else bool(row["used"] < row["quota"])
 
 
 def withdrawn(

@@ -13,7 +13,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestration.ledger.ledger import Delivery, Ledger, State
-from orchestration.messages import account_wording, critical, crossings, email_draft, wording
+from orchestration.messages import account_wording, charts, critical, crossings, email_draft, footer, mailto, wording
 from orchestration.settings import Settings
 from orchestration.usage import units
 from orchestration.usage.standing import Standing
@@ -99,7 +99,7 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
         return Figures(
             quality=queries.data_quality(published),
             crossings=[
-                {**(facts[row["account_id"], row["meter"]] if row["is_current_period"] else {}), **row}
+                _with_facts(row, facts[row["account_id"], row["meter"]]) if row["is_current_period"] else row
                 for row in published_copy.query(published, queries.CROSSINGS)
             ],
             accounts=accounts,
@@ -109,6 +109,11 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
             before=before,
             standing=standing,
         )
+
+
+def _with_facts(crossing: Mapping[str, Any], facts: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A crossing with what is known of its account; its owner is who the advice names."""
+    return {**facts, **crossing, "owner": facts["advice_owner"] or crossing["owner"]}
 
 
 def compose_digest(
@@ -141,17 +146,38 @@ def compose_digest(
         settings.zone,
         figures.before,
         _links(settings.ui_url, run_id),
+        settings.crm_url,
     )
-    told = [crossing for crossing in withdrawn if former[crossing] == crossings.Outcome.ANNOUNCED]
-    digest["footer"].append(wording.parity(figures.standing, settings.zone))
-    if line := wording.withdrawal(told, used):
+    announced_then = [crossing for crossing in withdrawn if former[crossing] == crossings.Outcome.ANNOUNCED]
+    if line := footer.parity(figures.standing, settings.zone):
+        digest["footer"].append(line)
+    if line := wording.withdrawal(announced_then, used):
         digest["footer"].insert(0, line)
-    told_before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
-    digest["told"] = critical.told(figures.crossings, told_before, settings.zone)
-    for item, row in zip(digest["items"][: wording.DETAILED], news, strict=False):
-        if row["is_current_period"]:
-            item["notes"] = _notes(row, figures.endpoints, settings.templates, on, warn)
+    before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
+    digest["alerted"] = critical.alerted(figures.crossings, before, settings.zone)
+    _detail(digest, news, figures, settings, on, warn)
     return DigestContent(digest, crossings.table(figures.utilization), verdicts, withdrawn)
+
+
+def _detail(
+    digest: Mapping[str, Any],
+    news: Sequence[Mapping[str, Any]],
+    figures: Figures,
+    settings: Settings,
+    on: date,
+    warn: Callable[[str], object],
+) -> None:
+    """Give the first accounts of the digest their notes and the figures of their charts."""
+    rows = {(row["account_id"], row["meter"]): row for row in news if row["is_current_period"]}
+    first = [item for item in digest["items"][: wording.DETAILED] if item["is_current"]]
+    accounts = {"accounts": [item["account_id"] for item in first if item["meter"] == units.METER]}
+    found = published_copy.query(settings.published, queries.PERIOD_DAYS, accounts) if accounts["accounts"] else []
+    days = {row["account_id"]: row for row in found}
+    for item in first:
+        row = rows[item["account_id"], item["meter"]]
+        item["notes"] = _notes(row, figures.endpoints, settings.templates, on, warn)
+        if item["meter"] == units.METER and (counted := days.get(item["account_id"])):
+            item["chart"] = charts.chart(row, counted["days"], counted["units"], figures.quality["as_of"])
 
 
 def _notes(
@@ -160,16 +186,24 @@ def _notes(
     templates: Path | None,
     on: date,
     warn: Callable[[str], object],
-) -> list[str]:
-    """What is in the thread about an account: its endpoints, and a draft to its contact."""
-    called = [endpoint for endpoint in endpoints if endpoint["account_id"] == row["account_id"]]
-    note = account_wording.endpoints_note(called) if row["meter"] == units.METER else ""
+) -> list[dict[str, str]]:
+    """What is in the thread about an account: its endpoints, and a draft to its contact if there is one to write."""
+    called = [
+        endpoint
+        for endpoint in endpoints
+        if endpoint["account_id"] == row["account_id"] and row["meter"] == units.METER
+    ]
+    notes: list[dict[str, str]] = [
+        {"title": "Top endpoints of the last 7 days", "text": account_wording.endpoints_note(called)}
+    ]
     try:
-        draft = f"Draft, not sent:\n\n{email_draft.draft(account_wording.email_context(row, on), templates)}"
+        if letter := email_draft.letter(row, on):
+            draft = email_draft.draft(letter, templates)
+            notes.append({"title": "Draft, not sent", "text": draft, "mailto": mailto.link(draft)})
     except email_draft.DraftError as error:  # a text that somebody edits does not hold up the digest
         warn(str(error))
-        draft = str(error)
-    return [note, draft]
+        notes.append({"title": "No draft", "text": str(error)})
+    return [note for note in notes if note["text"].strip()]
 
 
 def _links(ui_url: str | None, run_id: str | None) -> dict[str, str]:
@@ -177,7 +211,7 @@ def _links(ui_url: str | None, run_id: str | None) -> dict[str, str]:
         return {}
     root = ui_url.rstrip("/")
     run = {"this run": f"{root}/runs/{run_id}"} if run_id else {}
-    return {**run, "definition of the figures": f"{root}/assets/utilization_mtd"}
+    return {**run, "how these figures are made": f"{root}/assets/utilization_mtd"}
 
 
 def preview_digest(

@@ -1,19 +1,91 @@
-"""The draft of an e-mail to a customer, from a template that users can edit. It is shown to colleagues, never sent."""
+"""The draft of an e-mail to a customer, from a template that users can edit. It is shown to colleagues, never sent.
+
+The advice decides whether there is one, and what it may offer.
+"""
 
 import traceback
 from collections.abc import Mapping
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
 from jinja2 import FileSystemLoader, StrictUndefined, TemplateError, TemplateSyntaxError
 from jinja2.sandbox import SandboxedEnvironment
 
+from orchestration.messages.account_wording import Row, hits_cap_is_ahead
+from orchestration.messages.figures import one_line, person
+from orchestration.messages.message import account_name
+from orchestration.usage.formatting import format_pct
+from orchestration.usage.units import METER
+
 NAME = "customer_email.txt.jinja"
 SHIPPED = Path(__file__).resolve().parent / "templates"
+OFFERS = ("call_upgrade", "offer_upgrade")
+"""Advice with which the next plan is named to the customer."""
+WRITES = (*OFFERS, "call_help", "help_first", "tell_overage")
+"""Advice with which there is something to write."""
+_TEAMS = {
+    *("accounts", "admin", "api", "billing", "contact", "data", "dev", "developer", "developers", "engineering"),
+    *("finance", "hello", "help", "info", "it", "noreply", "office", "ops", "platform", "reply", "sales", "security"),
+    *("support", "team", "tech"),
+}
+"""Parts of an address that are no person's name."""
 
 
 class DraftError(RuntimeError):
     """The template cannot be used. The message says where and why."""
+
+
+def letter(row: Row, on: date) -> dict[str, Any] | None:
+    """What the template may name: the account's own numbers, and nothing of ours. None where the advice is to write
+    nothing.
+
+    `row` is one of `queries.digest_accounts`.
+    """
+    if row["advice"] not in WRITES:
+        return None
+    is_over, is_hard = row["used_mtd"] >= row["quota"], row["limit_kind"] == "hard"
+    is_overage = row["cost_of_waiting"] == "overage starts"
+    is_ahead, offers = hits_cap_is_ahead(row), row["advice"] in OFFERS and bool(row["next_plan"])
+    reasons = (row["reasons"] or "").split(",")
+    return {
+        "account": one_line(account_name(row)),
+        "contact": one_line(row["contact_email"]),
+        "greeting": greeting(row),
+        "owner": row["owner"] or "",
+        "owner_name": person(row["owner"]),
+        "advice": row["advice"],
+        "meter": row["meter"],
+        "unit": row["unit"],
+        "used": f"{row['used_mtd']:,}",
+        "quota": f"{row['quota']:,}",
+        "percent": format_pct(row["pct_of_cap"]),
+        "hits_cap": f"{row['hits_cap_on']:%A, %-d %B}" if is_ahead else "",
+        "projected": f"{row['projected_eom']:,}" if row["projected_eom"] is not None else "",
+        "limit": row["limit_kind"] or "",
+        "plan": row["plan"] or "",
+        "next_plan": row["next_plan"] or "",
+        "period_ends": f"{row['period_end'] - timedelta(seconds=1):%-d %B}" if row["period_end"].year < 9999 else "",
+        "today": f"{on:%-d %B %Y}",
+        "is_gauge": row["meter"] != METER,
+        "is_trial": bool(row["is_trial"]),
+        "is_used_up": is_over,
+        "is_refused": is_hard and is_over and "served_past_limit" not in reasons,
+        "will_be_refused": is_hard and is_ahead,
+        "is_overage": is_overage and is_over,
+        "will_be_overage": is_overage and is_ahead,
+        "offers_next_plan": offers and row["is_refused_on_next_plan"] is False,
+        "is_next_plan_cheaper": offers and row["situation"] == "upgrade_cheaper",
+        "is_staying_cheaper": bool(row["is_staying_cheaper"]),
+        "is_retry_storm": bool(row["is_retry_storm"]),
+    }
+
+
+def greeting(row: Row) -> str:
+    """Whom the letter greets: Anna of anna.smith@example.com, else the account's team."""
+    parts = (row["contact_email"] or "").partition("@")[0].replace("_", ".").split(".")
+    is_person = len(parts) == 2 and all(part.isalpha() and part.lower() not in _TEAMS for part in parts)
+    return parts[0].capitalize() if is_person and len(parts[0]) > 1 else f"{one_line(account_name(row))} team"
 
 
 def draft(letter: Mapping[str, Any], folder: Path | None) -> str:

@@ -10,7 +10,7 @@ from orchestration.usage.formatting import counted
 
 DEFAULT_AUDIENCE = "data"
 STEPS = 3
-"""Failed steps of a run that are told."""
+"""Failed steps of a run that an alert lists."""
 
 
 @dataclass(frozen=True)
@@ -29,16 +29,17 @@ class Failure:
 
 def alert(failure: Failure, audiences: Iterable[str]) -> Message:
     """The notice of a job's first failure since it succeeded; for the same streak it always has the same key."""
-    name = "run by hand" if failure.job.startswith("__") else failure.job
+    name = "A run by hand" if failure.job.startswith("__") else failure.job
     lines = [f"{step + ': ' if step else ''}{reason}" for step, reason in failure.reasons.items()]
     more = [f"… and {counted(len(lines) - STEPS, 'more step')}"] if len(lines) > STEPS else []
     return Message(
         key=f"run_failure|{failure.job}|{failure.last_success or 'never'}",
         audience=audience(failure.owners, audiences),
         title=f"{name} failed",
-        headline=f"Headroom's {name} failed (run {failure.run_id[:8]}): {lines[0]}",
+        headline=f"Run {failure.run_id[:8]}",
+        notification=f"Headroom: {name} failed (run {failure.run_id[:8]}): {lines[0]}",
         sections=[Section("", [Line(line) for line in [*lines[:STEPS], *more]])],
-        footer=["It is told again only after it has succeeded; what is still failing comes every morning."],
+        footer=["You will not be alerted again until it has succeeded. What still fails is listed each morning."],
     )
 
 
@@ -62,12 +63,12 @@ def morning(
     at = now.astimezone(zone)
     jobs = ", ".join(f"{job} (last {since.astimezone(zone):%d %b %H:%M})" for job, since in sorted(failing.items()))
     lines = [*([f"Still failing: {jobs}."] if jobs else []), *overdue]
-    headline = " ".join(lines) or "Nothing is left failed."
+    headline = " ".join(lines) or "All jobs have recovered."
     if waiting:
-        headline += f" {counted(waiting, 'message')} not sent yet: `headroom deliveries` says why."
+        headline += f" {counted(waiting, 'message')} not sent yet: run `headroom deliveries`."
     return Message(
         key=f"failing|{on}",
         audience=DEFAULT_AUDIENCE,
-        title=f"Runs, {at:%d %b %H:%M %Z}",
+        title=f"Runs · {at:%a %d %b %H:%M %Z}",
         headline=headline,
     )

@@ -1,4 +1,4 @@
-"""A difference between an invoice and what was counted, for finance. Told once, and again with other figures."""
+"""A difference between an invoice and the count, for finance. Sent once, and again with other figures."""
 
 from datetime import datetime
 
@@ -28,12 +28,12 @@ def invoice_message(
     facts = [f"Period: {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC"]
     facts += [f"Invoice: {invoices}"] if invoices else []
     facts += [f"Money: {money}"] if money else []
-    facts += [f"Why: {cause}", f"To do: {advice}"]
+    facts += [f"Why: {cause}", f"Next: {advice}"]
     return Message(
         key=f"{KIND}|{key}",
         audience=AUDIENCE,
-        title="Invoice and count differ",
+        title="An invoice differs from the count",
         headline=f"{head}. {advice}",
         sections=[Section("", [Line(fact) for fact in facts])],
-        footer=["`headroom stripe problems` lists all; this message comes again only with other figures"],
+        footer=["`headroom stripe problems` lists all differences. This one is sent again only if its figures change"],
     )

@@ -7,8 +7,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from orchestration.messages.figures import one_line
+
 LINES = 10
 """Of a section in the message itself; the others are in its thread."""
+CHARACTERS = 200
+"""Of an account's name in the data of a message; who draws it cuts it shorter."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +21,17 @@ class Line:
 
     text: str
     owner: str = ""
-    """E-mail address of whoever should be called, where somebody should be."""
+    """E-mail address of the owner, for a mention; it is not printed."""
+    owner_name: str = ""
+    """Who that is, where nobody is mentioned."""
+    name: str = ""
+    """The account that the line is about, before its text."""
+    url: str = ""
+    """Of the account's page."""
+
+    def words(self) -> str:
+        """The line without its form."""
+        return " · ".join(filter(None, [self.name, self.text, self.owner_name]))
 
 
 @dataclass(frozen=True)
@@ -35,11 +49,13 @@ class Message:
     audience: str
     title: str
     headline: str
-    """The sentence of the notification: who, what, what to do."""
+    """The first line: who, what, what to do."""
     sections: Sequence[Section] = ()
     footer: Sequence[str] = ()
     table: Sequence[Mapping[str, Any]] = ()
     """All of it, for a file in the thread."""
+    notification: str = ""
+    """The sentence on a locked phone, where it is another one than the first line."""
 
 
 def sections(groups: Mapping[str, Iterable[Line]]) -> list[Section]:
@@ -49,5 +65,6 @@ def sections(groups: Mapping[str, Iterable[Line]]) -> list[Section]:
 
 
 def account_name(row: Mapping[str, Any]) -> str:
-    """What people call the account."""
-    return str(row["account_name"] or row["account_id"])
+    """What people call the account, on one line; its id where it has no name that can be seen."""
+    names = (one_line(row[column], CHARACTERS) for column in ("account_name", "account_id"))
+    return next(filter(None, names), "account without a name")

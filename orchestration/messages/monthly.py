@@ -6,12 +6,14 @@ from decimal import Decimal
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from orchestration.messages.figures import money, person, short
+from orchestration.messages.items import account_url
 from orchestration.messages.message import Line, Message, account_name, sections
 from orchestration.usage.formatting import counted
 from orchestration.usage.periods import digest_due_at, last_calendar_month, latest_digest_date
 
 HEADINGS = {
-    "absorbed": "Stayed, with calls refused",
+    "absorbed": "Stayed, calls were refused",
     "as before": "Stayed as before",
     "churned": "Stopped calling",
     "downgraded": "Downgraded",
@@ -21,10 +23,13 @@ HEADINGS = {
 COLUMNS = [
     *("account_id", "account_name", "owner", "outcome", "period_start", "period_end", "quota", "used", "overage_units"),
     *("hit_at", "plan", "plan_now", "plan_delta_mrr", "mrr", "throttled_calls", "calls_from_hit_day", "last_call_at"),
+    "recommended_action",
 ]
 
 
-def monthly_message(outcomes: Sequence[Mapping[str, Any]], as_of: datetime, zone: ZoneInfo) -> Message:
+def monthly_message(
+    outcomes: Sequence[Mapping[str, Any]], as_of: datetime, zone: ZoneInfo, crm_url: str | None = None
+) -> Message:
     """The notice of the calendar month (UTC) before the last 8am.
 
     It is about the accounts whose last period ended in that month or since: the 1st ends a calendar month's. The clock
@@ -39,30 +44,32 @@ def monthly_message(outcomes: Sequence[Mapping[str, Any]], as_of: datetime, zone
     headline = f"{month}: no account hit its quota."
     if rows:
         gained = sum((row["plan_delta_mrr"] or Decimal(0) for row in rows), Decimal(0))
-        money = f" Plans changed by {gained:+,.2f} a month." if gained else ""
-        headline = f"{month}: {counted(len(rows), 'account')} hit the quota: {'; '.join(counts)}.{money}"
+        changed = f" Plan changes: {money(gained, None, is_signed=True)} MRR." if gained else ""
+        headline = f"{month}: {counted(len(rows), 'account')} hit the quota: {', '.join(counts)}.{changed}"
     return Message(
         key=f"monthly|{first:%Y-%m}",
         audience="sales",
-        title=f"Quotas that were hit, {month}",
+        title=f"Accounts that hit their quota · {month}",
         headline=headline,
-        sections=sections({HEADINGS[word]: [Line(_line(row)) for row in found] for word, found in groups.items()}),
+        sections=sections({HEADINGS[word]: [_line(row, crm_url) for row in found] for word, found in groups.items()}),
         footer=[
             f"Accounts whose usage period ended since {first:%d %b}",
-            f"as of {as_of.astimezone(zone):%d %b %H:%M %Z}",
+            f"Data as of {as_of.astimezone(zone):%a %d %b %H:%M %Z}",
         ],
         table=[{column: row[column] for column in COLUMNS} for row in rows],
     )
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    facts = [account_name(row), f"{row['used']:,} / {row['quota']:,}, hit {row['hit_at']:%a %d %b}"]
+def _line(row: Mapping[str, Any], crm_url: str | None) -> Line:
+    over = f", {short(row['overage_units'])} over" if row["overage_units"] else ""
+    facts = [f"{short(row['used'])} / {short(row['quota'])}{over}, hit {row['hit_at']:%a %d %b}"]
     if row["outcome"] == "absorbed":
-        facts += [f"{row['throttled_calls']:,} of {row['calls_from_hit_day']:,} calls answered with 429"]
+        refused, calls = row["throttled_calls"], row["calls_from_hit_day"]
+        facts += [f"{short(refused)} of {short(calls)} call{'' if calls == 1 else 's'} refused (429)"]
     if row["plan_now"] != row["plan"]:
         facts += [f"{row['plan'] or 'no plan'} to {row['plan_now'] or 'no plan'}"]
-    facts += [f"{row['plan_delta_mrr']:+,.2f} a month"] if row["plan_delta_mrr"] else []
-    facts += [f"{row['overage_units']:,} over"] if row["overage_units"] else []
+    facts += [f"{money(row['plan_delta_mrr'], None, is_signed=True)} MRR"] if row["plan_delta_mrr"] else []
     facts += [f"last call {row['last_call_at']:%a %d %b}"] if row["outcome"] == "churned" else []
-    facts += [f"MRR {row['mrr']:,.2f}"] if row["mrr"] else []
-    return " · ".join([*facts, row["owner"] or "no owner"])
+    facts += [f"MRR {money(row['mrr'], None)}"] if row["mrr"] else []
+    owner = row["owner"] or ""
+    return Line(" · ".join(facts), owner, person(owner) or "no owner", account_name(row), account_url(row, crm_url))

@@ -13,10 +13,10 @@ KIND = "overdue"
 class Obstacle(Enum):
     """What is in the way, as far as Dagster's runs tell."""
 
-    UNDER_WAY = "{job} (run {run}) has been under way since {at}: end it in Dagster's UI if it hangs"
+    UNDER_WAY = "{job} (run {run}) has been running since {at}: end it in Dagster's UI if it hangs"
     FAILED = "run {run} of {job} failed at {at}: Dagster's UI says why"
-    WAITING = "run {run} of {job} has waited since {at}: look whether Dagster's daemon and code server run"
-    NONE = "no run of {job} was started: look whether its schedule is on and Dagster's daemon runs"
+    WAITING = "run {run} of {job} has waited since {at}: check that Dagster's daemon and code server run"
+    NONE = "no run of {job} was started: check that its schedule is on and Dagster's daemon runs"
 
 
 @dataclass(frozen=True)

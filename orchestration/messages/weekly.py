@@ -5,20 +5,26 @@ from datetime import UTC, datetime, time, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from orchestration.messages.figures import change, money, person, short
+from orchestration.messages.items import account_url
 from orchestration.messages.message import Line, Message, account_name, sections
-from orchestration.usage.formatting import counted, format_pct
+from orchestration.usage.formatting import counted
 from orchestration.usage.periods import digest_due_at, latest_digest_date
 
 HEADINGS = {"dropping": "Dropping", "dormant": "Dormant", "growing": "Growing", "new": "New"}
 """By the word of the mart, in the order of the message: first who may be leaving."""
 COLUMNS = [
     *("account_id", "account_name", "csm", "owner", "change_word", "calls", "calls_week_before", "change_pct", "mrr"),
-    *("first_call_on", "last_call_on", "week_start"),
+    *("first_call_on", "last_call_on", "week_start", "advice", "recommended_action"),
 ]
 
 
 def weekly_message(
-    changes: Sequence[Mapping[str, Any]], data_through: datetime | None, as_of: datetime, zone: ZoneInfo
+    changes: Sequence[Mapping[str, Any]],
+    data_through: datetime | None,
+    as_of: datetime,
+    zone: ZoneInfo,
+    crm_url: str | None = None,
 ) -> Message | str:
     """The notice of the week that `changes` is about, or why it is not due.
 
@@ -33,41 +39,48 @@ def weekly_message(
     if digest_due_at(latest_digest_date(as_of, zone), zone) < end:
         return f"the week from {monday} is due at 8am"
     if data_through is None or data_through < end - timedelta(days=1):
-        return f"the latest call is of {data_through:%Y-%m-%d}, before the end of the week from {monday}"
+        return f"the latest call is from {data_through:%Y-%m-%d}, before the end of the week from {monday}"
     year, week, _ = monday.isocalendar()
     groups = {word: [row for row in changes if row["change_word"] == word] for word in HEADINGS}
     counts = [f"{len(rows):,} {word}" for word, rows in groups.items() if rows]
     span = f"{monday:%d %b} to {end - timedelta(days=1):%d %b %Y}"
-    headline = f"Week {week}: no account changed by much."
+    headline = f"Week {week}: no account changed much."
     if counts:
         first = next(row for rows in groups.values() for row in rows)
-        headline = f"Week {week}: {', '.join(counts)}. First to look at: {account_name(first)}."
+        headline = f"Week {week}: {', '.join(counts)}. First: {account_name(first)}, {_fact(first)}"
     return Message(
         key=f"weekly|{year}-W{week:02}",
         audience="cs",
-        title=f"Week {week}, {span}",
+        title=f"Weekly usage · {span}",
         headline=headline,
-        sections=sections({HEADINGS[word]: [Line(_line(row)) for row in rows] for word, rows in groups.items()}),
+        sections=sections({HEADINGS[word]: [_line(row, crm_url) for row in rows] for word, rows in groups.items()}),
         footer=[
-            f"UTC days, against the week before; {counted(len(changes), 'account')}",
-            f"as of {as_of.astimezone(zone):%d %b %H:%M %Z}",
+            f"UTC days, compared with the week before, {counted(len(changes), 'account')}",
+            f"Data as of {as_of.astimezone(zone):%a %d %b %H:%M %Z}",
         ],
         table=[{column: row[column] for column in COLUMNS} for row in changes] if counts else [],
     )
 
 
-def _line(row: Mapping[str, Any]) -> str:
-    word, facts = row["change_word"], [account_name(row)]
+def _line(row: Mapping[str, Any], crm_url: str | None) -> Line:
+    facts = [_fact(row)]
+    facts += [f"MRR {money(row['mrr'], row.get('currency'))}"] if row["mrr"] else []
+    # more calls are no good news where they fail
+    facts += [row["recommended_action"].rstrip(".")] if row["advice"] == "help_first" else []
+    owner = row["csm"] or row["owner"] or ""
+    return Line(" · ".join(facts), owner, person(owner) or "no owner", account_name(row), account_url(row, crm_url))
+
+
+def _fact(row: Mapping[str, Any]) -> str:
+    """What changed, in figures."""
+    word = row["change_word"]
     if word == "new":
-        facts += [f"{row['calls']:,} calls since {row['first_call_on']:%a %d %b}"]
-    elif word == "dormant":
-        facts += [f"last call {row['last_call_on']:%a %d %b}"]
-    else:
-        change = f" ({_signed(row)})" if row["change_pct"] is not None else ""
-        facts += [f"{row['calls']:,} calls after {row['calls_week_before']:,}{change}"]
-    facts += [f"MRR {row['mrr']:,.2f}"] if row["mrr"] else []
-    return " · ".join([*facts, row["csm"] or row["owner"] or "nobody looks after it"])
+        return f"{_calls(row['calls'])} since {row['first_call_on']:%a %d %b}"
+    if word == "dormant":
+        return f"last call {row['last_call_on']:%a %d %b}"
+    changed = f"{change(row['change_pct'])}, " if row["change_pct"] is not None else ""
+    return f"{changed}{_calls(row['calls'])} after {short(row['calls_week_before'])}"
 
 
-def _signed(row: Mapping[str, Any]) -> str:
-    return f"{'+' if row['change_pct'] > 0 else ''}{format_pct(row['change_pct'])}"
+def _calls(count: int) -> str:
+    return f"{short(count)} call{'' if count == 1 else 's'}"

@@ -119,7 +119,7 @@ CROSSINGS = """
     select
         crossings.account_id, crossings.meter, crossings.unit, crossings.period_start, crossings.period_end,
         crossings.threshold, crossings.crossed_at, crossings.cause, crossings.quota, crossings.used,
-        crossings.pct_of_cap, utilization.ci95_pct,
+        crossings.pct_of_cap, crossings.pace_matters, utilization.ci95_pct,
         case when crossings.period_start = utilization.period_start then utilization.severity
             else crossings.severity end as severity,
         utilization.account_name, utilization.owner, utilization.plan, utilization.mrr, utilization.renewal_on,
@@ -145,9 +145,12 @@ DIGEST_ACCOUNTS = """
         coalesce(storms.is_retry_storm, false) as is_retry_storm,
         coalesce(errors.has_enough_calls_7d, false) as has_enough_calls_7d,
         momentum.momentum_word,
+        advice.advice, advice.situation, advice.reasons, advice.next_step, advice.by_when,
+        advice.owner as advice_owner, advice.value, advice.is_announced,
         case when utilization.meter = 'api-calls' then coalesce(since_then.used_since, 0) end as used_since
     from utilization_mtd as utilization
     left join overage using (account_id, meter)
+    left join account_advice as advice using (account_id, meter)
     left join period_quotas as quotas
         on quotas.account_id = utilization.account_id and quotas.meter = utilization.meter and quotas.is_current
     left join retry_storms as storms on storms.account_id = utilization.account_id and utilization.meter = 'api-calls'
@@ -166,7 +169,7 @@ DIGEST_ACCOUNTS = """
         not utilization.is_internal and not utilization.is_test
         and (
             utilization.severity <> 'ok' or utilization.hits_cap_in_period or momentum.momentum_word = 'dropping'
-            or quotas.effective_at >= $since
+            or quotas.effective_at >= $since or advice.advice = 'csm_check_in'
         )
     order by utilization.account_id, utilization.meter
 """
@@ -206,23 +209,46 @@ DAILY_CALLS = """
 """
 
 
+PERIOD_DAYS = """
+    select hours.account_id, list(hours.units order by hours.usage_date) as units,
+        list(hours.usage_date order by hours.usage_date) as days
+    from (
+        select usage.account_id, cast(usage.hour_start as date) as usage_date, sum(usage.units)::bigint as units
+        from hourly_usage as usage
+        join utilization_mtd as counted on counted.account_id = usage.account_id and counted.meter = 'api-calls'
+        where
+            list_contains($accounts, usage.account_id) and usage.hour_start >= counted.period_start
+            and usage.hour_start < least(date_trunc('day', counted.as_of), counted.period_end)
+        group by usage.account_id, usage_date
+    ) as hours
+    group by hours.account_id
+"""
+
+
 CRITICAL_HARD_LIMITS = """
-    select account_id, meter, recommended_action from utilization_mtd
-    where severity = 'critical' and limit_kind = 'hard'
+    select account_id, meter, advice.advice, advice.next_step as recommended_action
+    from utilization_mtd as utilization
+    join account_advice as advice using (account_id, meter)
+    where
+        utilization.severity = 'critical' and utilization.limit_kind = 'hard'
+        -- what is served past its limit is not refused
+        and advice.reasons not like '%served_past_limit%'
 """
 
 
 WEEKLY_CHANGES = """
-    select changes.*, accounts.account_name, accounts.owner, accounts.csm, accounts.mrr
+    select changes.*, accounts.account_name, accounts.owner, accounts.csm, accounts.mrr,
+        advice.advice, advice.next_step as recommended_action
     from weekly_changes as changes
     join utilization_mtd as accounts on accounts.account_id = changes.account_id and accounts.meter = 'api-calls'
+    left join account_advice as advice on advice.account_id = changes.account_id and advice.meter = 'api-calls'
     where not accounts.is_internal and not accounts.is_test
     order by abs(changes.calls - changes.calls_week_before) desc, changes.account_id
 """
 
 
 CAP_HITS = """
-    select outcomes.*, accounts.account_name, accounts.owner, accounts.mrr
+    select outcomes.*, accounts.account_name, accounts.owner, accounts.mrr, accounts.recommended_action
     from cap_hit_outcomes as outcomes
     join utilization_mtd as accounts on accounts.account_id = outcomes.account_id and accounts.meter = 'api-calls'
     where not accounts.is_internal and not accounts.is_test

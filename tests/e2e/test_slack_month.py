@@ -12,7 +12,10 @@ from tests.fakes.slack import FakeSlack
 from tests.support.builders import land, make_event, make_quota
 
 ACCOUNTS = ("older", "acme", "later")
-VERDICTS = "select account_id, outcome from announced_crossings order by account_id, crossed_at"
+VERDICTS = """
+    select account_id, outcome from announced_crossings where threshold = '100%' order by account_id, crossed_at
+"""
+"""A quota of 4 is used up by the fourth call, which reaches all thresholds at once."""
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +30,7 @@ def program(tmp_path_factory: pytest.TempPathFactory, slack: FakeSlack) -> Progr
         tmp_path_factory.mktemp("month"), {"HEADROOM_TIMEZONE": "Europe/Berlin", "HEADROOM_STALE_AFTER_HOURS": "10000"}
     )
     program.with_slack(slack)
-    land(program.landing, "quotas.ndjson", *(make_quota(name, 5, "2024-10-01T00:00:00Z") for name in ACCOUNTS))
+    land(program.landing, "quotas.ndjson", *(make_quota(name, 4, "2024-10-01T00:00:00Z") for name in ACCOUNTS))
     call(program, "older", *(f"2024-10-12T10:00:0{n}Z" for n in range(4)))
     return program
 

@@ -4,6 +4,7 @@ A fake keeps what was applied and what was asked, so that tests look at the effe
 """
 
 import json
+import re
 import threading
 import time
 from collections import Counter, defaultdict, deque
@@ -19,6 +20,8 @@ MAX_BLOCKS = 50
 MAX_SECTION_CHARACTERS = 3_000
 MAX_FIELD_CHARACTERS = 2_000
 MAX_BLOCK_CHARACTERS = 13_000
+MAX_TEXT_CHARACTERS = 11_000
+"""Of all texts of a message: slackapi/bolt-js#2867 was refused with 11,341."""
 MAX_HEADER_CHARACTERS = 150
 
 
@@ -228,7 +231,7 @@ class FakeSlack:
             return _error("invalid_blocks")
         if sum(block["type"] in ("table", "data_table") for block in blocks) > 1:
             return _error("only_one_table_allowed")
-        if len(json.dumps(blocks)) > MAX_BLOCK_CHARACTERS:
+        if len(json.dumps(blocks)) > MAX_BLOCK_CHARACTERS or _characters(blocks) > MAX_TEXT_CHARACTERS:
             return _error("msg_blocks_too_long")
         message = self.post(arguments.get("text", ""), metadata, thread=arguments.get("thread_ts"))
         message |= {"blocks": blocks, "bot_id": "B0HEADROOM", "channel": channel}
@@ -273,14 +276,65 @@ def _without_payload(message: dict[str, Any]) -> dict[str, Any]:
 
 
 def _is_valid(block: dict[str, Any]) -> bool:
+    if block["type"] == "rich_text":
+        parts = block.get("elements", [])
+        return bool(parts) and set(block) <= {"type", "elements", "block_id"} and all(map(_is_rich_part, parts))
     texts, fields = block.get("elements") or [block.get("text") or {}], block.get("fields", [])
     limit = MAX_HEADER_CHARACTERS if block["type"] == "header" else MAX_SECTION_CHARACTERS
     return (
         len(texts) <= 10
-        and all(0 < len(text.get("text", "")) <= limit for text in texts)
+        # Slack trims texts before it looks whether they are empty
+        and all(len(text.get("text", "").strip()) > 0 and len(text["text"]) <= limit for text in texts)
         and len(fields) <= 10
         and all(0 < len(field["text"]) <= MAX_FIELD_CHARACTERS for field in fields)
     )
+
+
+def _is_rich_part(part: dict[str, Any]) -> bool:
+    """One of the four elements of a rich_text block, by the pages of its reference; none may be empty."""
+    inner = part.get("elements", [])
+    match part["type"]:
+        case "rich_text_list":
+            return (
+                set(part) <= {"type", "elements", "style", "indent", "offset", "border"}
+                and part.get("style") in ("bullet", "ordered")
+                and 0 <= part.get("indent", 0) <= 8
+                and part.get("offset", 0) >= 0
+                and bool(inner)
+                and all(each["type"] == "rich_text_section" and _is_rich_part(each) for each in inner)
+            )
+        case "rich_text_section" | "rich_text_quote" | "rich_text_preformatted":
+            return set(part) <= {"type", "elements", "border"} and bool(inner) and all(map(_is_rich_element, inner))
+        case _:
+            return False
+
+
+def _is_rich_element(element: dict[str, Any]) -> bool:
+    """A text, a link or a mention: the elements that Headroom uses."""
+    if not set(element.get("style", {})) <= {"bold", "italic", "strike", "code", "underline"}:
+        return False
+    match element["type"]:
+        case "text":
+            return set(element) <= {"type", "text", "style"} and 0 < len(element["text"]) <= MAX_SECTION_CHARACTERS
+        case "link":
+            return (
+                set(element) <= {"type", "url", "text", "style", "unsafe"}
+                and re.match(r"(https?://|mailto:)\S+$", element["url"]) is not None
+                and len(element["url"]) <= MAX_SECTION_CHARACTERS
+                and element.get("text") != ""
+            )
+        case "user":
+            return re.fullmatch("[UW][A-Z0-9]+", element["user_id"]) is not None
+        case _:
+            return False
+
+
+def _characters(value: Any) -> int:
+    """Of all texts within, as Slack sums them up for msg_blocks_too_long."""
+    if isinstance(value, dict):
+        own = len(value["text"]) if isinstance(value.get("text"), str) else 0
+        return own + sum(_characters(each) for each in value.values() if isinstance(each, dict | list))
+    return sum(map(_characters, value))
 
 
 def _decoded(value: Any) -> Any:

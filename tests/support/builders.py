@@ -6,26 +6,40 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+from orchestration.messages.groups import BY_KEY
+
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 ITEM = {
+    "group": "call_upgrade",
     "account_id": "acme",
+    "meter": "api-calls",
+    "is_current": True,
     "name": "Acme",
+    "url": "",
     "owner": "dana.reyes@example.com",
+    "owner_name": "Dana Reyes",
+    "advice": "call_upgrade",
     "severity": "warm",
-    "used": "83,801",
-    "quota": "100,000",
-    "pct": "83.8 %",
-    "hits_cap": "Tue 24 Nov",
-    "projected": "145,000",
-    "mrr": "45.57",
-    "renewal": "12 Mar 2027",
-    "action": "Call today",
-    "details": ["+3.2 points since yesterday 08:00", "soft limit: overage starts"],
-    "caveats": [],
-    "calls": [],
+    "facts": ["83 k / 100 k (83 %), crossed 80 % today 04:12", "runs out Tue 24 Nov, then calls are refused"],
+    "todo": "Dana Reyes: call and offer the scale plan (+$450 MRR)",
+    "details": [
+        "83,801 / 100,000 calls (83.8 %) · crossed 80 % today 04:12 · runs out Tue 24 Nov, then calls are refused",
+        "projected 145,000 · +3.2 points since yesterday 08:00",
+    ],
     "sparkline": "▃▃█████▃▃████▅",
 }
+CHART = {
+    "name": "Acme",
+    "from": "2026-11-01",
+    "days": 30,
+    "used": [5, 10, 40],
+    "quota": 100,
+    "projected": 145,
+    "low": 130,
+    "high": 160,
+}
 ACCOUNT = {"account_name": None, "owner": "dana@example.com", "csm": None, "plan": "growth", "mrr": None}
+ADVICE = {"advice": None, "recommended_action": None}
 FOOTER = ["Data through 20 Nov 07:52 UTC", "20 lines rejected"]
 
 
@@ -55,8 +69,28 @@ def make_quota(
 
 
 def make_digest(items: int = 1, headline: str = "1 account crossed a threshold.", **fields: Any) -> dict[str, Any]:
-    """A digest of so many equal accounts."""
-    return {"date": "2026-11-20", "headline": headline, "items": [{**ITEM, **fields}] * items, "footer": FOOTER}
+    """A digest of so many equal accounts, in one group."""
+    item = {**ITEM, **fields}
+    group = make_group(item["group"], items)
+    return {
+        "date": "2026-11-20",
+        "title": "Usage digest · Fri 20 Nov",
+        "headline": headline,
+        "notification": headline,
+        "accounts": items,
+        "items": [item] * items,
+        "groups": [group] if items else [],
+        "known": [],
+        "footer": FOOTER,
+        "links": [],
+    }
+
+
+def make_group(key: str = "call_upgrade", count: int = 1, **fields: Any) -> dict[str, Any]:
+    """A group of a digest, as messages.groups has it."""
+    group = BY_KEY[key]
+    drawn = {"key": key, "title": group.title, "is_action": group.is_action, "count": count, "worth": "", "briefs": []}
+    return {**drawn, "more": 0, **fields}
 
 
 def land(folder: Path, name: str, *lines: object) -> Path:
@@ -120,6 +154,14 @@ def make_standing(account: str = "acme", **fields: Any) -> dict[str, Any]:
         "hits_cap_in_period": True,
         "severity": "warm",
         "recommended_action": None,
+        "advice": "tell_overage",
+        "situation": "price_unknown",
+        "reasons": "",
+        "next_step": "Write before overage starts.",
+        "by_when": None,
+        "advice_owner": None,
+        "value": None,
+        "is_announced": True,
         "limit_kind": None,
         "cost_of_waiting": None,
         "overage_units": 0,
@@ -154,6 +196,7 @@ def make_crossing(account: str = "acme", threshold: str = "80%", **fields: Any) 
         "threshold": threshold,
         "crossed_at": datetime(2026, 11, 20, 6, tzinfo=UTC),
         "cause": "usage",
+        "pace_matters": False,
         "used": used,
         "is_current_period": True,
         **fields,
@@ -172,6 +215,7 @@ def make_change(account: str = "acme", word: str = "dropping", before: int = 100
         "change_pct": Decimal(-60),
         "change_word": word,
         **ACCOUNT,
+        **ADVICE,
         **fields,
     }
 
@@ -193,6 +237,7 @@ def make_cap_hit(account: str = "acme", outcome: str = "upgraded", **fields: Any
         "calls_from_hit_day": 30,
         "last_call_at": datetime(2026, 10, 31, 9, tzinfo=UTC),
         **ACCOUNT,
+        "recommended_action": None,
         **fields,
     }
 
@@ -208,6 +253,7 @@ def make_hard_crossing(account: str = "acme", **fields: Any) -> dict[str, Any]:
         "threshold": "100%",
         "crossed_at": datetime(2026, 11, 20, 14, tzinfo=UTC),
         "cause": "usage",
+        "pace_matters": False,
         "quota": 100,
         "used": 100,
         "pct_of_cap": Decimal(100),

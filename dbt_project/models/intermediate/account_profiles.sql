@@ -11,6 +11,10 @@ error_rates as (
     select * from {{ ref('error_rates') }}
 ),
 
+retry_storms as (
+    select * from {{ ref('retry_storms') }}
+),
+
 known as (
     select account_id from accounts
     union distinct
@@ -39,11 +43,15 @@ final as (
         momentum.momentum_7d,
         momentum.momentum_30d,
         momentum.momentum_word,
-        error_rates.error_ratio_7d
+        error_rates.error_ratio_7d,
+        error_rates.throttled_ratio_7d,
+        coalesce(error_rates.has_enough_calls_7d, false) as has_enough_calls_7d,
+        coalesce(retry_storms.is_retry_storm, false) as is_retry_storm
     from known
     left join accounts on known.account_id = accounts.account_id
     left join momentum on known.account_id = momentum.account_id
     left join error_rates on known.account_id = error_rates.account_id
+    left join retry_storms on known.account_id = retry_storms.account_id
 )
 
 select * from final

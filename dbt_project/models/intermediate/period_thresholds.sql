@@ -14,6 +14,7 @@ matching as (
         thresholds.threshold_units,
         thresholds.severity,
         thresholds.is_in_digest,
+        coalesce(thresholds.pace_matters, false) as pace_matters,
         case when thresholds.plan is null then 0 else 2 end + case when thresholds.meter is null then 0 else 1 end
             as specificity
     from quotas
@@ -45,7 +46,8 @@ final as (
         cast(coalesce({{ ceiling_division('quota * threshold_pct', '100') }}, threshold_units) as bigint)
             as reached_at_units,
         severity,
-        is_in_digest
+        is_in_digest,
+        pace_matters
     from most_specific
     where specificity = highest_specificity
 )

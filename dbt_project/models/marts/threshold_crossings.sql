@@ -242,6 +242,7 @@ final as (
         thresholds.reached_at_units,
         thresholds.severity,
         thresholds.is_in_digest,
+        thresholds.pace_matters,
         quotas.quota,
         cast(reached.used as bigint) as used,
         cast({{ percentage('reached.used', 'quotas.quota') }} as decimal(24, 6)) as pct_of_cap,

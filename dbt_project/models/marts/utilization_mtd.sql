@@ -10,8 +10,8 @@ overage as (
     select * from {{ ref('overage') }}
 ),
 
-routing as (
-    select * from {{ ref('routing') }}
+advice as (
+    select * from {{ ref('account_advice') }}
 ),
 
 final as (
@@ -66,7 +66,7 @@ final as (
         overage.next_plan,
         overage.next_plan_delta_mrr,
         overage.is_staying_cheaper,
-        coalesce(of_segment.recommended_action, of_all.recommended_action) as recommended_action,
+        advice.next_step as recommended_action,
         case when standings.meter = 'api-calls' then profiles.error_ratio_7d end as error_ratio_7d,
         case when standings.meter = 'api-calls' then profiles.momentum_7d end as momentum_7d,
         case when standings.meter = 'api-calls' then profiles.momentum_30d end as momentum_30d,
@@ -81,14 +81,10 @@ final as (
             standings.account_id = overage.account_id
             and standings.meter = overage.meter
     left join profiles on standings.account_id = profiles.account_id
-    left join routing as of_segment
+    left join advice
         on
-            standings.severity = of_segment.severity
-            and profiles.segment = of_segment.segment
-    left join routing as of_all
-        on
-            standings.severity = of_all.severity
-            and of_all.segment is null
+            standings.account_id = advice.account_id
+            and standings.meter = advice.meter
 )
 
 select * from final

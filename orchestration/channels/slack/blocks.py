@@ -1,64 +1,59 @@
-"""A digest as Slack's payloads: a message, and the replies in its thread, within Slack's limits. Sends nothing.
+"""A digest as Slack's payloads: the message that one reads standing up, and the replies in its thread. Sends nothing.
 
-Every text is plain_text: names are data, which cannot ping, link or format there, and read as they are. The
-exceptions are a mention, which is made of a user id alone, and links, which are made of the configuration's address.
+The message has at most a phone's screen of text: a line for each of the first accounts, and lines of names. Each owner
+has one reply with the exact figures, and is mentioned there and nowhere else. Limits: rich.py.
 
 There is no table block. A message may have one, of cells that are never empty, without mentions in the plain ones; on
 a phone its columns are scrolled, not read. Clients that do not know it need a second payload, and a payload is frozen
 once. What a table is good for, sorting all accounts, the file in the thread does.
 """
 
-import base64
-import io
+import itertools
 import json
-import re
 import textwrap
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from orchestration.channels.slack import chart
-from orchestration.messages.message import LINES, Message, Section
+from orchestration.channels.slack import rich
+from orchestration.channels.slack.files import chart_file, table_file
+from orchestration.channels.slack.notices import CHARACTERS, context, header, notice_payloads
+from orchestration.channels.slack.rich import message_text
+from orchestration.messages import groups
 from orchestration.messages.wording import DETAILED
-from orchestration.usage.spreadsheet import SpreadsheetWriter
 
-CHARACTERS = 10_000
-"""Of all blocks together, as JSON: above some 13,000 Slack answers msg_blocks_too_long, whatever else is respected."""
-MAX_BLOCKS = 50
-"""Slack's, of one message."""
-NOTE_CHARACTERS = 750
-"""Of one section of a note: even if each takes twelve as JSON, it has room in a message."""
-LINE_CHARACTERS = 280
-"""Of a line of a notice: ten of them, with a heading, are below Slack's 3,000 of a section."""
-MAX_ITEMS = 40
-"""Blocks of one message; with header, headline and footer below Slack's 50."""
+__all__ = ["digest_message", "digest_payloads", "message_text", "notice_payloads"]
+
+TEXT_CHARACTERS = 2_500
+"""Of the message itself, its form not counted: about 40 lines of a phone."""
 MAX_NEWS = 10
-"""Accounts of the message itself: what one reads on a phone before the coffee is cold. The others are in the thread."""
-LIST_CHARACTERS = 3_000
-"""Of the lists below the news, as JSON; those that do not fit are in the thread."""
-_TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
-"""Unicode's embeddings, overrides and isolates of writing direction: one that is not closed turns a line's figures."""
+"""Accounts of the message itself that have a line; the others are in the thread."""
+NAME_CHARACTERS = 40
+"""Of a name in the message itself."""
+NOTE_CHARACTERS = 750
+"""Of one part of a note: even if each takes twelve as JSON, it has room in a message."""
+MAX_ITEMS = 40
+"""Blocks of one reply, below Slack's 50."""
+Blocks = list[dict[str, Any]]
 
 
 def digest_payloads(
-    digest: Mapping[str, Any], table: Sequence[Mapping[str, Any]], env: str, mentions: Mapping[str, str]
+    digest: Mapping[str, Any],
+    table: Sequence[Mapping[str, Any]],
+    env: str,
+    mentions: Mapping[str, str],
+    with_files: bool = True,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The payloads of a digest and of its replies; a quiet day has none.
 
-    First the accounts for which the message has no room, then the notes on the first accounts (an item's `notes`: texts
-    of any length, such as a draft to its contact), their charts, and a file of `table`. Files come last, for they need
-    a scope more.
+    First a reply for each owner, then what needs nobody's action and what was known before, then the notes on the first
+    accounts (an item's `notes`: texts of any length, such as a draft to its contact), their charts, and a file of
+    `table`. Files come last, for they need a scope more; without `with_files` there is none.
     """
     message, more = digest_message(digest, mentions)
     more += [reply for item in digest["items"][:DETAILED] for reply in _notes(item)]
     replies: list[dict[str, Any]] = [{"message": reply} for reply in more]
-    name = f"usage-digest-{env}-{digest['date']}"
-    replies += [
-        {"file": chart_file(f"{name}-{number}.png", item)}
-        for number, item in enumerate(digest["items"][:DETAILED], 1)
-        if any(item["calls"])
-    ]
-    if digest["items"] and table:
-        replies.append({"file": table_file(f"{name}.csv", f"All accounts at a threshold, {digest['date']}", table)})
+    if with_files:
+        replies += [{"file": file} for file in _files(digest, table, f"usage-digest-{env}-{digest['date']}")]
     return {"audience": "sales", "digest": digest, "message": message}, replies
 
 
@@ -66,106 +61,148 @@ def digest_message(
     digest: Mapping[str, Any], mentions: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The digest as message (text for notifications and screen readers, and blocks), and the messages that reply to
-    it: the accounts for which it has no room. `mentions` are the Slack users of owners.
+    it. `mentions` are the Slack users of owners.
     """
-    headline = _cut(digest["headline"], 600)
-    top = [{"type": "header", "text": _plain(f"Usage digest {digest['date']}")}, _section(headline)]
-    lists = [_section(_listed(section)) for section in digest.get("sections", ())]
-    kept = _fitting(lists, [], LIST_CHARACTERS)
-    told = [_section(_lines("Told when it happened", digest["told"]))] if digest.get("told") else []
-    bottom = [*lists[:kept], *told, *_footer(digest)]
-    items = [_item(item, mentions) for item in digest["items"]]
-    shown = min(_fitting(items, [*top, *bottom]), MAX_NEWS)
-    more = [_section(f"… and {len(items) - shown:,} more in the thread")] if shown < len(items) else []
-    message = {"text": headline, "blocks": [*top, *items[:shown], *more, *bottom]}
-    replies = []
-    while shown < len(items):
-        start, shown = shown, shown + max(_fitting(items[shown:], []), 1)
-        text = f"Usage digest {digest['date']}: accounts {start + 1:,} to {shown:,} of {len(items):,}"
-        replies.append({"text": text, "blocks": [_section(text), *items[start:shown]]})
-    replies += [{"text": digest["sections"][n]["title"], "blocks": [lists[n]]} for n in range(kept, len(lists))]
-    return message, replies
+    text = rich.cut(digest["notification"], 600)
+    return {"text": text, "blocks": _fitting_message(digest)}, [*_owners(digest, mentions), *_others(digest)]
 
 
-def notice_payloads(
-    notice: Message, env: str, mentions: Mapping[str, str]
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The payloads of a notice and of the file in its thread. `mentions` are the Slack users of owners.
+# The message
 
-    Of each section as many lines as there is room for, ten at most; the file has all.
-    """
-    headline = _cut(notice.headline, 300)
-    top = [{"type": "header", "text": _plain(_cut(notice.title, 150))}, _section(headline)]
-    footer = _cut(" · ".join(notice.footer), 1000)
-    bottom = [{"type": "context", "elements": [_plain(footer)]}] if footer else []
-    for most in range(LINES, -1, -1):
-        drawn = [block for section in notice.sections for block in _notice_section(section, mentions, most)]
-        blocks = [*top, *drawn, *bottom]
-        if len(blocks) <= MAX_BLOCKS and len(json.dumps(blocks)) <= CHARACTERS:
+
+def _fitting_message(digest: Mapping[str, Any]) -> Blocks:
+    """With as many accounts as there is room for: names are left out first, then lines."""
+    news = min(len(digest["items"]), MAX_NEWS)
+    tries = [(news, names) for names in (5, 3, 2)] + [(fewer, 1) for fewer in range(news, -1, -1)]
+    for lines, names in tries:
+        blocks = _message(digest, lines, names)
+        size = sum(map(len, message_text({"blocks": blocks}).splitlines()))
+        if size <= TEXT_CHARACTERS and len(json.dumps(blocks)) <= CHARACTERS:
             break
-    replies = []
-    if notice.table:
-        name = f"{notice.key.replace('|', '-')}-{env}.csv"
-        replies.append({"file": table_file(name, f"{notice.title}: all accounts", notice.table)})
-    return {"audience": notice.audience, "message": {"text": headline, "blocks": blocks}}, replies
+    return blocks
 
 
-def message_text(message: Mapping[str, Any]) -> str:
-    """What a message says, without its form."""
-    blocks = message.get("blocks", ())
-    texts = [text["text"] for block in blocks for text in block.get("elements") or [block["text"]]]
-    return "\n".join(texts or [message["text"]])
+def _message(digest: Mapping[str, Any], most: int, names: int) -> Blocks:
+    lead = rich.section(rich.plain(rich.cut(digest["headline"], 600)))
+    extra = [rich.section(rich.plain(rich.cut(line, 600))) for line in digest.get("notices", ())]
+    top = [] if _is_quiet(digest) else [header(digest["title"])]
+    blocks, shown = [*top, rich.block(lead, *extra)], 0
+    for group in digest["groups"]:
+        items = [item for item in digest["items"] if item["group"] == group["key"]]
+        title = rich.bold(groups.heading(group))
+        if group["is_action"]:
+            drawn = items[: max(most - shown, 0)]
+            lines = [rich.listed([_line(item) for item in drawn], shown)] if drawn else []
+            left = group["count"] - len(drawn)
+            more = [rich.section(rich.plain(f"… and {left:,} more in the thread"))] if left else []
+            blocks.append(rich.block(rich.section(title), *lines, *more))
+            shown += len(drawn)
+        else:
+            blocks.append(rich.block(rich.section(title, rich.plain("  "), *_names(group, names))))
+    if alerted := digest.get("alerted"):
+        blocks.append(rich.block(rich.section(*_alerted(alerted, names))))
+    return [*blocks, *_footer(digest)]
 
 
-def chart_file(name: str, item: Mapping[str, Any]) -> dict[str, str]:
-    """A picture of an account's calls, day by day. `name` is its name at Slack, unique in the thread."""
-    calls = item["calls"]
-    title = f"{_cut(item['name'], 80)}: calls by day, at most {max(calls):,}"
-    spoken = f"{title}. From the first day on: {', '.join(f'{value:,}' for value in calls)} so far."
-    return {
-        "name": name,
-        "title": title,
-        "alt_text": spoken,
-        "base64": base64.b64encode(chart.bars(calls)).decode(),
-    }
+def _is_quiet(digest: Mapping[str, Any]) -> bool:
+    return not digest["groups"]
 
 
-def table_file(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """A CSV file, one line for each of `rows`. `name` is its name at Slack, unique in the thread.
-
-    It begins with a byte order mark: without, Excel takes it for the machine's old encoding.
-    """
-    stream = io.StringIO()
-    SpreadsheetWriter(stream).write([list(rows[0]), *(row.values() for row in rows)])
-    return {"name": name, "title": title, "content": f"\ufeff{stream.getvalue()}"}
+def _line(item: Mapping[str, Any]) -> rich.Element:
+    """One account: name, figures, what was crossed, what is ahead, who does what."""
+    said = rich.cut(" · ".join(filter(None, [*item["facts"], item["todo"]])), 400)
+    return rich.section(rich.name(item["name"], item["url"], NAME_CHARACTERS), rich.plain(rich.whole(f" · {said}")))
 
 
-def _notice_section(section: Section, mentions: Mapping[str, str], most: int) -> list[dict[str, Any]]:
-    """Its lines as one text; each as a block of its own where somebody is mentioned."""
-    if not any(line.owner in mentions for line in section.lines):
-        return [_section(_lines(section.heading, [line.text for line in section.lines], most))]
-    blocks = [_section(section.heading)] if section.heading else []
-    for line in section.lines[:most]:
-        block, user = _section(_cut(line.text, LINE_CHARACTERS)), mentions.get(line.owner)
-        blocks.append({**block, "fields": [{"type": "mrkdwn", "text": f"<@{user}>"}]} if user else block)
-    left = len(section.lines) - most
-    return [*blocks, _section(f"… and {left:,} more")] if left > 0 else blocks
+def _names(group: Mapping[str, Any], most: int) -> list[rich.Element]:
+    elements: list[rich.Element] = []
+    for brief in group["briefs"][:most]:
+        elements += [rich.plain(" · ")] if elements else []
+        shown = rich.cut(brief["name"], NAME_CHARACTERS) or rich.NAMELESS
+        link = {"type": "link", "url": brief["url"], "text": shown} if brief["url"] else rich.plain(shown)
+        elements += [link, rich.plain(rich.whole(f" {rich.cut(brief['text'], 120)}"))]
+    left = group["count"] - min(len(group["briefs"]), most)
+    return [*elements, rich.plain(f" · {left:,} more" if elements else f"{left:,}")] if left > 0 else elements
 
 
-def _lines(heading: str, lines: Sequence[str], most: int = LINES) -> str:
-    more = [f"… and {len(lines) - most:,} more"] if len(lines) > most else []
-    return "\n".join([*filter(None, [heading]), *(_cut(line, LINE_CHARACTERS) for line in lines[:most]), *more])
+def _alerted(lines: Sequence[str], most: int) -> list[rich.Element]:
+    shown = " · ".join(rich.cut(line, 150) for line in lines[:most])
+    more = f" · {len(lines) - most:,} more" if len(lines) > most else ""
+    return [rich.bold(f"Alerted before this digest ({len(lines):,})"), rich.plain(f"  {shown}{more}")]
+
+
+def _footer(digest: Mapping[str, Any]) -> Blocks:
+    blocks = [context(rich.cut(" · ".join(digest["footer"]), 600))]
+    if links := [f"<{link['url']}|{link['text']}>" for link in digest.get("links", ())]:
+        # mrkdwn, made of the configuration's address and our words alone
+        blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": " · ".join(links)}]})
+    return blocks
+
+
+# The thread
+
+
+def _owners(digest: Mapping[str, Any], mentions: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """A reply for each owner of an account that needs action, in the order of the message; one ping each."""
+    actions = {group["key"] for group in digest["groups"] if group["is_action"]}
+    by_owner: dict[str, list[Mapping[str, Any]]] = {}
+    for item in digest["items"]:
+        if item["group"] in actions:
+            by_owner.setdefault(item["owner"], []).append(item)
+    for owner, items in by_owner.items():
+        name = rich.cut(items[0]["owner_name"], 60)
+        count = f"{len(items):,} account{'' if len(items) == 1 else 's'}"
+        who = rich.user(mentions[owner]) if owner in mentions else rich.bold(name)
+        yield from _replies(f"{name}: {count}", [who, rich.plain(f": {count}")], [_details(item) for item in items])
+
+
+def _others(digest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """What needs nobody's action: the news of it, and what was known before."""
+    actions = {group["key"] for group in digest["groups"] if group["is_action"]}
+    items = [item for item in digest["items"] if item["group"] not in actions]
+    if items:
+        title = "No action needed"
+        yield from _replies(title, [rich.bold(title)], [_details(item) for item in items])
+    for known in digest.get("known", ()):
+        more = [f"… and {known['more']:,} more"] if known["more"] else []
+        parts = [rich.block(rich.listed([line])) for line in rich.lines([*known["lines"], *more])]
+        yield from _replies(known["title"], [rich.bold(known["title"])], parts)
+    if digest.get("alerted"):
+        parts = [rich.block(rich.listed([line])) for line in rich.lines(digest["alerted"])]
+        yield from _replies("Alerted before this digest", [rich.bold("Alerted before this digest")], parts)
+
+
+def _details(item: Mapping[str, Any]) -> dict[str, Any]:
+    title = [rich.name(item["name"], item["url"])]
+    title += [rich.plain(f"  {item['sparkline']}")] if item["sparkline"] else []
+    lines = rich.lines(item["details"])
+    return rich.block(rich.section(*title), *([rich.listed(lines)] if lines else []))
+
+
+def _replies(text: str, title: list[rich.Element], parts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Messages with all parts, as many in each as there is room for. Only the first has the title, and so the ping."""
+    start = 0
+    while start < len(parts):
+        top = [rich.block(rich.section(*title) if not start else rich.section(rich.plain(f"{text}, continued")))]
+        end = start + max(_fitting(parts[start:], top), 1)
+        yield {"text": text, "blocks": [*top, *parts[start:end]]}
+        start = end
+
+
+def _fitting(parts: Sequence[dict[str, Any]], others: Blocks) -> int:
+    """How many of the parts have room in one message beside the other blocks."""
+    sizes = itertools.accumulate((len(json.dumps(part)) + 2 for part in parts), initial=len(json.dumps(others)))
+    return min(sum(size <= CHARACTERS for size in sizes) - 1, MAX_ITEMS)
 
 
 def _notes(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The notes on an account as messages, whole and with their line breaks."""
-    title = _section(_cut(item["name"], 80))
-    parts = [part for note in item.get("notes", ()) for part in _split(note)]
-    sections = [_section(part) for part in parts if part.strip()]
-    while sections:
-        fitting = _fitting(sections, [title])
-        yield {"text": title["text"]["text"], "blocks": [title, *sections[:fitting]]}
-        sections = sections[fitting:]
+    """The notes on an account, whole and with their line breaks."""
+    for note in item.get("notes", ()):
+        parts = [rich.block(rich.quoted(part)) for part in _split(note["text"]) if part.strip()]
+        title = [rich.name(item["name"], item["url"]), rich.plain(f" · {note['title']}")]
+        if note.get("mailto"):
+            title += [rich.plain(" · "), {"type": "link", "url": note["mailto"], "text": "open as e-mail"}]
+        yield from _replies(f"{rich.cut(item['name'], 80)} · {note['title']}", title, parts)
 
 
 def _split(text: str) -> list[str]:
@@ -179,54 +216,9 @@ def _split(text: str) -> list[str]:
     )
 
 
-def _fitting(
-    sections: Sequence[Mapping[str, Any]], others: Sequence[Mapping[str, Any]], characters: int = CHARACTERS
-) -> int:
-    """How many of the sections have room in one message beside the other blocks, and a line about what is left."""
-    room = characters - len(json.dumps(others))
-    for number, section in enumerate(sections):
-        room -= len(json.dumps(section))
-        if room < 0 or number == MAX_ITEMS:
-            return number
-    return len(sections)
-
-
-def _item(item: Mapping[str, Any], mentions: Mapping[str, str]) -> dict[str, Any]:
-    user = mentions.get(item["owner"])
-    facts = [_cut(item["name"], 80), item["severity"], f"{item['used']} / {item['quota']} ({item['pct']})"]
-    facts += [f"hits cap: {item['hits_cap']}", f"projected {item['projected']}"]
-    todo = [item.get("action", ""), *([] if user else [_cut(item["owner"], 80)])]
-    todo += [f"MRR {item['mrr']}"] if item["mrr"] else []
-    todo += [f"renews {item['renewal']}"] if item.get("renewal") else []
-    notes = [f"Note: {'; '.join(item['caveats'])}"] if item.get("caveats") else []
-    lines = [" · ".join(facts), " · ".join(filter(None, todo)), *item.get("details", ()), *notes, item["sparkline"]]
-    section = _section("\n".join(_cut(line, 400) for line in lines if line))
-    return {**section, "fields": [{"type": "mrkdwn", "text": f"<@{user}>"}]} if user else section
-
-
-def _listed(section: Mapping[str, Any]) -> str:
-    more = [f"… and {section['more']:,} more"] if section["more"] else []
-    # a letter of other scripts may take twelve characters as JSON
-    lines = [_cut(line, 300 if line.isascii() else 150) for line in section["lines"]]
-    return "\n".join([section["title"], *(f"- {line}" for line in lines), *more])
-
-
-def _footer(digest: Mapping[str, Any]) -> list[dict[str, Any]]:
-    blocks = [{"type": "context", "elements": [_plain(_cut(" · ".join(digest["footer"]), 1000))]}]
-    if links := [f"<{link['url']}|{link['text']}>" for link in digest.get("links", ())]:
-        blocks.append({"type": "context", "elements": [{"type": "mrkdwn", "text": " · ".join(links)}]})
-    return blocks
-
-
-def _section(text: str) -> dict[str, Any]:
-    return {"type": "section", "text": _plain(text)}
-
-
-def _plain(text: str) -> dict[str, Any]:
-    return {"type": "plain_text", "text": text, "emoji": False}
-
-
-def _cut(text: str, characters: int) -> str:
-    """On one line, no longer than that, and without what would turn the text behind it around."""
-    text = " ".join(_TURNS.sub("", text).split())
-    return text if len(text) <= characters else f"{text[: characters - 1]}…"
+def _files(digest: Mapping[str, Any], table: Sequence[Mapping[str, Any]], name: str) -> Iterator[dict[str, str]]:
+    for number, item in enumerate(digest["items"][:DETAILED], 1):
+        if item.get("chart"):
+            yield chart_file(f"{name}-{number}.png", item["chart"])
+    if digest["items"] and table:
+        yield table_file(f"{name}.csv", f"All accounts at a threshold, {digest['date']}", table)

@@ -1,27 +1,80 @@
-"""A small picture of daily values, as PNG. Few lines instead of a drawing library: bars have no need of one."""
+"""A small picture of an account's period, as PNG: usage so far, the quota as a line, the projection with its band.
+
+Few lines instead of a drawing library, and no letters: the title of the file has the words.
+"""
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
-BAR, GAP, MARGIN, HEIGHT = 28, 8, 12, 120
-"""In pixels; the height is the largest value's."""
-PAPER, RULE, INK, PALE = b"\xff\xff\xff", b"\xd9\xdd\xe2", b"\x2f\x6f\xb0", b"\xa9\xc8\xe6"
-"""Red, green, blue."""
+WIDTH, HEIGHT, MARGIN = 640, 200, 16
+"""In pixels, without the margin on all sides."""
+PAPER, RULE, INK, BAND = b"\xff\xff\xff", b"\xe6\xe9\xed", b"\x2f\x6f\xb0", b"\xcf\xe1\xf2"
+LINE, LIMIT = b"\x7f\xa9\xd3", b"\xc0\x30\x38"
+"""Red, green, blue: of the projection, and of the quota."""
+THICK = 2
+"""Pixels of a line on each side of its middle."""
 
 
-def bars(values: Sequence[int]) -> bytes:
-    """The values as bars from left to right, the largest of full height, the last one pale: its day still runs."""
-    top, width = max(*values, 1), len(values) * (BAR + GAP) - GAP
-    inks = [*[INK] * (len(values) - 1), PALE]
-    lines = []
-    for y in range(HEIGHT, 0, -1):
-        ground = RULE if y % 30 == 0 else PAPER
-        colours = [ink if value * HEIGHT >= y * top else ground for value, ink in zip(values, inks, strict=True)]
-        lines.append((ground * GAP).join(colour * BAR for colour in colours))
-    blank = [PAPER * width] * MARGIN
-    lines = [PAPER * MARGIN + line + PAPER * MARGIN for line in (*blank, *lines, RULE * width, RULE * width, *blank)]
-    header = struct.pack(">IIBBBBB", width + 2 * MARGIN, len(lines), 8, 2, 0, 0, 0)  # 8 bits of each of three colours
+def picture(chart: Mapping[str, Any]) -> bytes:
+    """The chart of `messages.charts`: a column of pixels for each moment of the period, the highest figure on top."""
+    used, quota, days = chart["used"], chart["quota"], chart["days"]
+    end = chart["projected"] if chart["projected"] is not None else used[-1]
+    low, high = (chart[name] if chart[name] is not None else end for name in ("low", "high"))
+    top = max(used[-1], quota, end, high, 1)
+    columns = []
+    for x in range(WIDTH):
+        at = (x + 1) * days / WIDTH
+        if at <= len(used):
+            columns.append(_past(_height(_used_at(used, at), top), _height(quota, top)))
+        elif chart["projected"] is None:
+            columns.append(_past(0, _height(quota, top)))
+        else:
+            share = (at - len(used)) / max(days - len(used), 1)
+            low_y, line_y, high_y = (_height(used[-1] + (goal - used[-1]) * share, top) for goal in (low, end, high))
+            columns.append(_ahead(low_y, line_y, high_y, _height(quota, top)))
+    return _png(columns)
+
+
+def _used_at(used: list[int], at: float) -> float:
+    """The usage at a moment in days: between the ends of two days on a straight line."""
+    day = int(at)
+    before = used[day - 1] if day else 0
+    return before + (used[day] - before) * (at - day) if day < len(used) else float(used[-1])
+
+
+def _height(value: float, top: int) -> int:
+    return round(value * (HEIGHT - 1) / top)
+
+
+def _past(used: int, quota: int) -> list[bytes]:
+    return [_limit(y, quota) or (INK if y <= used and used else _ground(y)) for y in range(HEIGHT)]
+
+
+def _ahead(low: int, line: int, high: int, quota: int) -> list[bytes]:
+    return [
+        _limit(y, quota) or (LINE if abs(y - line) <= THICK else BAND if low <= y <= high else _ground(y))
+        for y in range(HEIGHT)
+    ]
+
+
+def _limit(y: int, quota: int) -> bytes | None:
+    return LIMIT if 0 <= quota - y < THICK else None
+
+
+def _ground(y: int) -> bytes:
+    return RULE if y % 50 == 0 else PAPER
+
+
+def _png(columns: list[list[bytes]]) -> bytes:
+    """The columns, each from the bottom up, with a margin."""
+    blank = PAPER * (WIDTH + 2 * MARGIN)
+    rows = [
+        PAPER * MARGIN + b"".join(column[y] for column in columns) + PAPER * MARGIN for y in range(HEIGHT - 1, -1, -1)
+    ]
+    lines = [blank] * MARGIN + rows + [blank] * MARGIN
+    header = struct.pack(">IIBBBBB", WIDTH + 2 * MARGIN, len(lines), 8, 2, 0, 0, 0)  # 8 bits of each of three colours
     pixels = zlib.compress(b"".join(b"\0" + line for line in lines))
     chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
     packed = (

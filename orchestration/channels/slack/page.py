@@ -21,6 +21,7 @@ _MARKUP = re.compile(
     r"|(?<!\w)(?:\*(?P<b>[^*\n]+)\*|_(?P<i>[^_\n]+)_|~(?P<s>[^~\n]+)~)(?!\w)",
     re.DOTALL,
 )
+_SCHEMES = ("https://", "http://", "mailto:")
 _TAGS = {tag: Markup(f"<{tag}>{{}}</{tag}>") for tag in ("pre", "code", "b", "i", "s")}  # noqa: S704 - constants
 
 
@@ -46,6 +47,7 @@ def slack_page(
     )
     environment.filters["mrkdwn"] = lambda text: _mrkdwn(text, names)
     environment.filters["user"] = lambda user_id: _user(user_id, names)
+    environment.filters["link"] = _anchor
     environment.filters["csv"] = _csv_rows
     environment.filters["json"] = lambda value: json.dumps(value, ensure_ascii=False)  # escaped later, as all texts
     return environment.get_template("page.html").render(
@@ -80,15 +82,25 @@ def _mrkdwn(text: str, names: Mapping[str, str]) -> Markup:
     return Markup().join([*parts, _plain(text[end:])])
 
 
+def _anchor(element: Mapping[str, Any]) -> Markup | str:
+    """A link of a rich_text block."""
+    url = str(element.get("url") or "")
+    return _address(url, str(element.get("text") or url))
+
+
 def _link(inner: str, names: Mapping[str, str]) -> Markup | str:
     target, _, label = inner.partition("|")
     if target.startswith("@"):
         return _user(target[1:], names)
     if target.startswith(("#", "!")):
         return Markup('<span class="mention">{}</span>').format(_plain(label or f"@{target[1:]}"))
-    if not target.startswith(("https://", "http://", "mailto:")):
+    if not target.startswith(_SCHEMES):
         return _plain(f"<{inner}>")
-    return Markup('<a href="{}">{}</a>').format(_plain(target), _plain(label or target))
+    return _address(_plain(target), _plain(label or target))
+
+
+def _address(url: str, text: str) -> Markup | str:
+    return Markup('<a href="{}">{}</a>').format(url, text) if url.startswith(_SCHEMES) else text
 
 
 def _plain(text: str) -> str:

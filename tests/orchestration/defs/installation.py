@@ -73,7 +73,7 @@ class Installation:
     def publish(self, *crossed: str, **figures: object) -> None:
         """The marts as they are now, with the crossings of these accounts alone, each an hour ago in this month.
 
-        `figures` replace columns of the crossings.
+        `figures` replace columns of the crossings. Each is news at any pace.
         """
         copy, published = self.data / "next.duckdb", Project().settings.published
         shutil.copy(self._marts, copy)
@@ -84,7 +84,7 @@ class Installation:
             for table, values in {
                 "data_quality": {"as_of": self.now, "data_through": hour_ago},
                 "utilization_mtd": {"as_of": self.now, **period},
-                "threshold_crossings": {"crossed_at": hour_ago, **period, **figures},
+                "threshold_crossings": {"crossed_at": hour_ago, "pace_matters": False, **period, **figures},
             }.items():
                 changes = ", ".join(f"{name} = ?" for name in values)
                 stored = [_naive(value) if isinstance(value, datetime) else value for value in values.values()]

@@ -36,11 +36,12 @@ from tests.support.waiting import RUN_SECONDS
 
 CRITICAL = "local|critical|2026-11-20T14:05:00Z"
 MONDAY = datetime(2026, 11, 16, 8, 5, tzinfo=UTC)
-ACCOUNT_COLUMNS = ("account_name", "owner", "csm", "mrr")
+ACCOUNT_COLUMNS = ("account_name", "owner", "csm", "mrr", "advice", "recommended_action")
 JOINED = (
     *("previous_quota", "quota_since", "used_since", "cost_of_waiting", "currency", "next_plan_delta"),
     *("projected_overage_value", "is_refused", "is_refused_on_next_plan", "has_enough_calls_7d", "is_retry_storm"),
-    "momentum_word",
+    *("momentum_word", "advice", "situation", "reasons", "next_step", "by_when", "advice_owner", "value"),
+    "is_announced",
 )
 """Of an account's standing, the columns that other marts than utilization_mtd have."""
 
@@ -72,6 +73,12 @@ NOTHING_KNOWN = """
     create table momentum (account_id varchar, momentum_word varchar);
     create table hourly_usage (account_id varchar, hour_start timestamp, units bigint);
     create table daily_usage_by_endpoint (account_id varchar, endpoint varchar, usage_date date, calls bigint);
+    create table account_advice as
+        select
+            account_id, meter, 'call_upgrade' as advice, 'refused_now' as situation, 'hard_limit,over_quota' as reasons,
+            recommended_action as next_step, null::date as by_when, owner, null::decimal(18, 2) as value,
+            true as is_announced
+        from utilization_mtd;
 """
 
 

@@ -117,6 +117,40 @@ def test_crossing_of_a_closed_period_is_news_until_a_digest_a_day_later(cutoff: 
     assert verdicts([closed], cutoff, on=date(2026, 11, 3)) == {("acme", "80%"): outcome}
 
 
+SLOW = {"pace_matters": True, "hits_cap_in_period": False}
+
+
+def test_crossing_whose_pace_matters_is_news_when_the_pace_changes() -> None:
+    """81 % that will not run out is listed, and gets no verdict that would silence it later."""
+    slow = make_crossing(**SLOW, crossed_at=NOVEMBER)
+
+    assert verdicts([slow]) == {}
+    assert verdicts([slow], previous_cutoff=None) == {}
+    assert verdicts([{**slow, "hits_cap_in_period": True}]) == {("acme", "80%"): Outcome.ANNOUNCED}
+    assert verdicts([{**slow, "hits_cap_in_period": None}]) == {("acme", "80%"): Outcome.ANNOUNCED}
+
+
+def test_higher_crossing_supersedes_the_one_whose_pace_did_not_matter() -> None:
+    crossings = [make_crossing(**SLOW), make_crossing(threshold="95%", hits_cap_in_period=False)]
+    before = {("acme", "api-calls", NOVEMBER, 1_000_000, "95%")}
+
+    assert verdicts(crossings) == {("acme", "95%"): Outcome.ANNOUNCED, ("acme", "80%"): Outcome.SUPERSEDED}
+    assert verdicts(crossings, announced=before) == {("acme", "80%"): Outcome.SUPERSEDED}
+
+
+@pytest.mark.parametrize(("used", "is_news"), [(999_999, False), (1_000_000, True)])
+def test_period_that_ended_within_its_quota_is_no_news_where_pace_matters(used: int, is_news: bool) -> None:
+    crossing = make_crossing(
+        **{**SLOW, "hits_cap_in_period": True},
+        used=used,
+        period_start=OCTOBER,
+        crossed_at=NOVEMBER - timedelta(hours=1),
+        is_current_period=False,
+    )
+
+    assert bool(verdicts([crossing], NOVEMBER - timedelta(hours=17), on=date(2026, 11, 1))) is is_news
+
+
 def test_lower_thresholds_are_superseded_when_several_are_crossed_at_once() -> None:
     crossings = [make_crossing(threshold=threshold) for threshold in ("95%", "80%", "120%", "100%")]
 
@@ -224,7 +258,7 @@ def test_withdrawal_is_one_line_that_names_each_account_once() -> None:
     accounts = [make_standing(621_999, account_id=f"a{n}", account_name=f"A{n}") for n in range(7)]
     keys = [(f"a{n}", *EIGHTY[1:4], threshold) for n in range(6) for threshold in ("80%", "95%")]
 
-    line = "Corrected usage, below what was announced: A0 (62.1 %), A1 (62.1 %), A2 (62.1 %), A3 (62.1 %), A4 (62.1 %)"
+    line = "Usage was corrected, below what was announced: A0 (62 %), A1 (62 %), A2 (62 %), A3 (62 %), A4 (62 %)"
     assert withdrawal(keys, accounts) == f"{line} and 1 more"
     assert withdrawal(keys[:10], accounts) == line
     assert withdrawal([], accounts) == ""

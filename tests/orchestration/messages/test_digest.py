@@ -11,7 +11,7 @@ from orchestration.channels.slack.blocks import digest_payloads
 from orchestration.cli.main import app
 from orchestration.ledger.ledger import Ledger, State
 from orchestration.messages.digest import digest_key, preview_digest
-from tests.support.builders import NOW, make_digest
+from tests.support.builders import CHART, NOW, make_digest
 
 DAY = date(2026, 11, 20)
 
@@ -35,7 +35,7 @@ def test_preview_says_how_far_a_digest_is(
     monkeypatch.setenv("HEADROOM_TIMEZONE", "America/New_York")
     config = settings.load()
     ledger, key = Ledger(config.ledger_url), digest_key("local", "2026-11-20")
-    payload, replies = digest_payloads(make_digest(1, calls=[1]), [], "local", {})
+    payload, replies = digest_payloads(make_digest(1, chart=CHART), [], "local", {})
     with ledger.transaction() as connection:
         ledger.prepare(connection, key, "slack", payload, NOW, replies)
     delivery = ledger.delivery(key)
@@ -59,8 +59,31 @@ def test_preview_says_what_to_do_when_nothing_was_published(data: Path) -> None:
     assert "`headroom run` builds and publishes it" in result.output
 
 
-def test_digest_is_not_sent_past_the_checks(data: Path) -> None:
-    result = CliRunner().invoke(app, ["digest"])
+def test_digest_without_a_flag_is_the_preview_and_sends_nothing(data: Path) -> None:
+    config = settings.load()
+    ledger, key = Ledger(config.ledger_url), digest_key("local", "2026-11-20")
+    payload, replies = digest_payloads(make_digest(1, chart=CHART), [], "local", {})
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, key, "slack", payload, NOW, replies)
 
-    assert result.exit_code == 1
-    assert "a digest is sent by `headroom run`" in result.output
+    plain, flagged = (
+        CliRunner().invoke(app, ["digest", *flags, "--date", "2026-11-20"]) for flags in ([], ["--preview"])
+    )
+
+    assert plain.stdout == flagged.stdout
+    delivery = ledger.delivery(key)
+    ledger.close()
+    assert delivery
+    assert delivery.state is State.PREPARED
+    shown = [line.strip() for line in plain.stdout.splitlines()]
+    assert shown[:5] == [
+        "Usage digest · Fri 20 Nov",
+        "1 account crossed a threshold.",
+        "",
+        "Call: upgrade (1)",
+        "1. Acme · 83 k / 100 k (83 %), crossed 80 % today 04:12",
+    ]
+    assert "Reply 1 of 2 in the thread" in shown
+    assert "Dana Reyes: 1 account" in shown
+    assert any(line.startswith("usage-digest-local-2026-11-20-1.png: Acme: 40 of 100 used") for line in shown)
+    assert max(map(len, plain.stdout.splitlines()[:-1])) <= 100

@@ -1,19 +1,26 @@
 """The draft to a customer: from a template that anybody may edit, whose mistakes are sentences."""
 
-from datetime import date
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestration.messages.account_wording import email_context
-from orchestration.messages.email_draft import NAME, DraftError, draft
+from orchestration.messages.email_draft import NAME, DraftError, draft, greeting, letter
 from tests.support.builders import make_standing
 
+FRIDAY = date(2026, 11, 20)
 
-def context_of(**fields: Any) -> dict[str, Any]:
-    return email_context(make_standing(account_name="Acme & Söhne <R&D>", **fields), date(2026, 11, 20))
+
+def letter_of(**fields: Any) -> dict[str, Any]:
+    found = letter(make_standing(**{"account_name": "Acme & Söhne <R&D>", "advice": "call_help", **fields}), FRIDAY)
+    assert found is not None
+    return found
+
+
+def text_of(**fields: Any) -> str:
+    return draft(letter_of(**fields), None)
 
 
 def folder_with(tmp_path: Path, template: str) -> Path:
@@ -22,54 +29,138 @@ def folder_with(tmp_path: Path, template: str) -> Path:
 
 
 def test_draft_has_the_accounts_own_numbers() -> None:
-    text = draft(
-        context_of(
-            contact_email="api@acme.example",
-            owner="ann@example.com",
-            limit_kind="hard",
-            next_plan="scale",
-            is_staying_cheaper=False,
-            mrr=Decimal(7_777),
-        ),
-        None,
+    text = text_of(
+        contact_email="anna.schmidt@acme.example",
+        owner="ingrid.lund@example.com",
+        limit_kind="hard",
+        advice="call_upgrade",
+        situation="refused_soon",
+        next_plan="scale",
+        is_refused=True,
+        is_refused_on_next_plan=False,
+        mrr=Decimal(7_777),
     )
 
     assert text == (
-        "To: api@acme.example\n"
+        "To: anna.schmidt@acme.example\n"
         "Subject: Acme & Söhne <R&D>: 812,345 of 1,000,000 calls used\n\n"
-        "Hello,\n\n"
-        "your account has used 812,345 of its 1,000,000 calls (81.2 %) of the period until 01 December. If it goes on"
-        " like this, the quota is used up on Friday, 27 November; from then on calls are refused.\n\n"
-        "The scale plan has room for that. Shall we go through the numbers together?\n\n"
+        "Hello Anna,\n\n"
+        "Your account has used 812,345 of its 1,000,000 calls (81.2 %) for the period until 30 November. At the current"
+        " rate you will reach your quota on Friday, 27 November. From then on, further calls are refused.\n\n"
+        "The scale plan has room for this. Would you like to go over the numbers together?\n\n"
         "Kind regards\n"
-        "ann@example.com"
+        "Ingrid Lund"
     )
 
 
-def test_draft_says_that_the_contact_is_missing() -> None:
-    assert draft(context_of(), None).startswith("To: nobody yet: the accounts file has no contact_email")
+def test_draft_about_a_gauge_has_no_period_and_no_rate() -> None:
+    seats = {"meter": "seats", "unit": "seats", "used_mtd": 50, "quota": 50, "pct_of_cap": Decimal(100)}
+
+    text = text_of(**seats, limit_kind="hard", situation="no_larger_plan", account_name="Acme")
+
+    assert text == (
+        "To: nobody yet: the accounts file has no contact_email for this account\n"
+        "Subject: Acme: 50 of 50 seats in use\n\n"
+        "Hello Acme team,\n\n"
+        "Your account uses 50 of its 50 seats (100.0 %). Your quota is used up, so further seats are refused until the"
+        " quota is raised.\n\n"
+        "Would you like to talk about a larger quota?\n\n"
+        "Kind regards"
+    )
+
+
+@pytest.mark.parametrize(
+    ("advice", "is_written"),
+    [
+        *((advice, True) for advice in ("call_upgrade", "offer_upgrade", "call_help", "help_first", "tell_overage")),
+        *((advice, False) for advice in ("do_not_pitch", "watch", "renewal_talk", "csm_check_in", "none", None)),
+    ],
+)
+def test_draft_is_written_only_where_the_advice_is_to_write(advice: str | None, is_written: bool) -> None:
+    assert (letter(make_standing(advice=advice), FRIDAY) is not None) is is_written
+
+
+USED_UP: dict[str, Any] = {"used_mtd": 1_000_000, "next_plan": "scale", "is_refused_on_next_plan": False}
+PITCH = "The scale plan"
+OFFER: dict[str, Any] = {"advice": "offer_upgrade", "next_plan": "scale", "is_refused_on_next_plan": False}
 
 
 @pytest.mark.parametrize(
     ("fields", "said", "unsaid"),
     [
-        ({"used_mtd": 1_000_000, "limit_kind": "hard"}, "Further calls are refused", "If it goes on"),
-        ({"used_mtd": 1_000_000, "limit_kind": "soft"}, "The quota is used up.", "refused"),
-        ({"is_retry_storm": True, "next_plan": "scale"}, "find out why", "scale"),
-        ({"is_staying_cheaper": True, "next_plan": "scale"}, "go through your numbers", "scale"),
-        ({"hits_cap_in_period": False}, "(81.2 %)", "used up"),
+        ({**USED_UP, "limit_kind": "hard"}, "so further calls are refused until the period ends", "At the current"),
+        ({**USED_UP, "limit_kind": "hard", "reasons": "over_quota,served_past_limit"}, "quota is used up.", "refused"),
+        ({**USED_UP, "limit_kind": "soft", "cost_of_waiting": "overage starts"}, "billed as overage", "refused"),
+        ({**USED_UP, "limit_kind": "soft", "cost_of_waiting": ""}, "quota is used up.", "overage"),
+        (
+            {"limit_kind": "soft", "cost_of_waiting": "overage starts"},
+            "From then on, further calls are billed",
+            "refused",
+        ),
+        ({"advice": "help_first", "is_retry_storm": True, "next_plan": "scale"}, "is retries of failed calls", "scale"),
+        ({"advice": "help_first", "limit_kind": "hard"}, "Many of your recent calls fail", "refused"),
+        ({"advice": "tell_overage", "next_plan": "scale"}, "does not surprise you", "scale"),
+        ({"advice": "call_help", "is_trial": True, "next_plan": "scale"}, "go over your trial", "scale"),
+        ({"advice": "call_help", "next_plan": "scale"}, "about a larger quota?", "scale"),
+        ({**OFFER, "situation": "upgrade_cheaper"}, f"{PITCH} would cost you less.", "room"),
+        ({**OFFER, "situation": "refused_soon"}, f"{PITCH} has room for this.", "less"),
+        ({**OFFER, "situation": "refused_soon", "is_refused_on_next_plan": True}, "a larger quota?", "scale"),
+        ({"hits_cap_in_period": False}, "(81.2 %)", "current rate"),
     ],
 )
-def test_draft_offers_what_helps(fields: dict[str, Any], said: str, unsaid: str) -> None:
-    text = draft(context_of(**fields), None)
+def test_draft_says_the_consequence_and_offers_what_helps(fields: dict[str, Any], said: str, unsaid: str) -> None:
+    text = text_of(**fields)
 
     assert said in text
     assert unsaid not in text
 
 
+@pytest.mark.parametrize(
+    ("contact", "name"),
+    [
+        ("anna.schmidt@acme.example", "Anna"),
+        ("jörg_müller@acme.example", "Jörg"),
+        ("a.schmidt@acme.example", "Acme team"),
+        ("api.team@acme.example", "Acme team"),
+        ("dev.berlin@acme.example", "Acme team"),
+        ("anna@acme.example", "Acme team"),
+        ("anna.schmidt2@acme.example", "Acme team"),
+        (None, "Acme team"),
+    ],
+)
+def test_draft_greets_a_person_only_where_the_address_names_one(contact: str | None, name: str) -> None:
+    assert greeting(make_standing(account_name="Acme", contact_email=contact)) == name
+
+
+@pytest.mark.parametrize(
+    ("period_end", "last_day"),
+    [
+        (datetime(2026, 12, 1, tzinfo=UTC), "30 November"),
+        (datetime(2026, 12, 14, 9, 30, tzinfo=UTC), "14 December"),
+        (datetime(9999, 12, 31, tzinfo=UTC), ""),
+    ],
+)
+def test_period_of_a_draft_ends_on_its_last_day(period_end: datetime, last_day: str) -> None:
+    assert letter_of(period_end=period_end)["period_ends"] == last_day
+
+
+def test_letter_has_nothing_internal_and_stays_on_its_lines() -> None:
+    found = letter_of(mrr=Decimal(7_777), csm="omar", severity="critical", account_name="Acme\nBcc: all@example.com")
+
+    assert not {"mrr", "csm", "severity", "value", "reasons"} & set(found)
+    assert "7777" not in str(found).replace(",", "")
+    assert draft(found, None).splitlines()[1] == "Subject: Acme Bcc: all@example.com: 812,345 of 1,000,000 calls used"
+
+
+def test_letter_says_when_the_cap_is_hit_only_if_it_is_ahead() -> None:
+    assert letter_of()["hits_cap"] == "Friday, 27 November"
+    assert letter_of(used_mtd=1_000_000)["hits_cap"] == ""
+    assert letter_of(hits_cap_in_period=False)["hits_cap"] == ""
+
+
 def test_template_of_the_user_goes_before(tmp_path: Path) -> None:
-    assert draft(context_of(), folder_with(tmp_path, "Dear {{ account }}")) == "Dear Acme & Söhne <R&D>"
-    assert draft(context_of(), tmp_path / "empty").startswith("To: ")
+    assert draft(letter_of(), folder_with(tmp_path, "Dear {{ account }}")) == "Dear Acme & Söhne <R&D>"
+    assert draft(letter_of(), tmp_path / "empty").startswith("To: ")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +176,7 @@ def test_template_of_the_user_goes_before(tmp_path: Path) -> None:
 )
 def test_mistake_in_a_template_is_a_sentence_with_file_and_line(tmp_path: Path, template: str, reason: str) -> None:
     with pytest.raises(DraftError) as refusal:
-        draft(context_of(), folder_with(tmp_path, template))
+        draft(letter_of(), folder_with(tmp_path, template))
 
     assert reason in str(refusal.value)
     assert str(tmp_path) in str(refusal.value)

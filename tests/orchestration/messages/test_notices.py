@@ -22,7 +22,7 @@ NOVEMBER = datetime(2026, 11, 1, tzinfo=UTC)
 def text(message: Message | str) -> dict[str, list[str]]:
     """The lines by heading."""
     assert isinstance(message, Message)
-    return {section.heading: [line.text for line in section.lines] for section in message.sections}
+    return {section.heading: [line.words() for line in section.lines] for section in message.sections}
 
 
 # Weekly
@@ -43,12 +43,14 @@ def test_week_names_who_may_be_leaving_first() -> None:
 
     assert isinstance(message, Message)
     assert (message.key, message.audience) == ("weekly|2026-W46", "cs")
-    assert message.headline == "Week 46: 1 dropping, 1 dormant, 1 growing, 1 new. First to look at: Cedar."
+    assert (
+        message.headline == "Week 46: 1 dropping, 1 dormant, 1 growing, 1 new. First: Cedar, −60 %, 40 calls after 100"
+    )
     assert text(message) == {
-        "Dropping (1)": ["Cedar · 40 calls after 100 (-60.0 %) · dana@example.com"],
-        "Dormant (1)": ["d · last call Sun 01 Nov · nobody looks after it"],
-        "Growing (1)": ["a · 650 calls after 500 (+30.0 %) · MRR 45.50 · dana@example.com"],
-        "New (1)": ["b · 7 calls since Mon 02 Nov · cee@example.com"],
+        "Dropping (1)": ["Cedar · −60 %, 40 calls after 100 · Dana"],
+        "Dormant (1)": ["d · last call Sun 01 Nov · no owner"],
+        "Growing (1)": ["a · +30 %, 650 calls after 500 · MRR 45.50 · Dana"],
+        "New (1)": ["b · 7 calls since Mon 02 Nov · Cee"],
     }
     assert [row["account_id"] for row in message.table] == ["a", "b", "c", "d", "e"]
 
@@ -57,7 +59,7 @@ def test_quiet_week_is_one_line() -> None:
     message = this_week(make_change("a", ""))
 
     assert isinstance(message, Message)
-    assert (message.headline, message.sections, message.table) == ("Week 46: no account changed by much.", [], [])
+    assert (message.headline, message.sections, message.table) == ("Week 46: no account changed much.", [], [])
 
 
 @pytest.mark.parametrize(
@@ -105,20 +107,18 @@ def test_month_says_what_became_of_each_and_what_the_plans_changed_by() -> None:
 
     assert (message.key, message.audience) == ("monthly|2026-10", "sales")
     assert message.headline == (
-        "October 2026: 4 accounts hit the quota: 1 stayed, with calls refused; 1 stopped calling; 1 downgraded;"
-        " 1 upgraded. Plans changed by +1,491.00 a month."
+        "October 2026: 4 accounts hit the quota: 1 stayed, calls were refused, 1 stopped calling, 1 downgraded,"
+        " 1 upgraded. Plan changes: +1,491 MRR."
     )
     assert text(message) == {
-        "Stayed, with calls refused (1)": [
-            "b · 120 / 100, hit Tue 20 Oct · 4 of 90 calls answered with 429 · 20 over · MRR 50.00 · dana@example.com"
+        "Stayed, calls were refused (1)": [
+            "b · 120 / 100, 20 over, hit Tue 20 Oct · 4 of 90 calls refused (429) · MRR 50 · Dana"
         ],
         "Stopped calling (1)": [
-            "d · 120 / 100, hit Tue 20 Oct · 20 over · last call Sat 31 Oct · dana@example.com",
+            "d · 120 / 100, 20 over, hit Tue 20 Oct · last call Sat 31 Oct · Dana",
         ],
-        "Downgraded (1)": ["c · 120 / 100, hit Tue 20 Oct · growth to no plan · 20 over · no owner"],
-        "Upgraded (1)": [
-            "a · 120 / 100, hit Tue 20 Oct · growth to scale · +1,491.00 a month · 20 over · dana@example.com"
-        ],
+        "Downgraded (1)": ["c · 120 / 100, 20 over, hit Tue 20 Oct · growth to no plan · no owner"],
+        "Upgraded (1)": ["a · 120 / 100, 20 over, hit Tue 20 Oct · growth to scale · +1,491 MRR · Dana"],
     }
     assert len(message.table) == 4
 
@@ -183,15 +183,13 @@ def test_critical_message_says_whom_to_call_when_and_why() -> None:
     message = critical.critical_message(rows, datetime(2026, 11, 20, 14, 5, 7, tzinfo=UTC), UTC_ZONE)
 
     assert (message.key, message.audience) == ("critical|2026-11-20T14:05:07Z", "sales")
-    assert message.headline == "Acme and 1 other: its quota is used up, more is refused. Call today."
+    assert message.headline == "Acme: out of quota, calls are refused, and 1 other. Call today"
     first, second = text(message)[""]
     assert first == (
-        "Acme: its quota is used up, more is refused · 100 / 100 calls (100.0 %) · 100 % crossed 20 Nov 14:00"
-        " · Call today · MRR 58.80 · dana@example.com"
+        "Acme · 100 / 100 (100 %), crossed 100 % Fri 14:00 · out of quota, calls are refused · Call today"
+        " · MRR 58.80 · Dana"
     )
-    assert second == (
-        "b: calls will be refused, hits cap today · 96 / 100 calls (96.0 %) · 95 % crossed 20 Nov 14:00 · no owner"
-    )
+    assert second == ("b · 96 / 100 (96 %), crossed 95 % Fri 14:00 · runs out today, then calls are refused · no owner")
     assert [line.owner for line in message.sections[0].lines] == ["dana@example.com", ""]
 
 
@@ -200,11 +198,11 @@ def test_alerted_crossings_are_listed_with_their_time_while_they_hold() -> None:
     at = datetime(2026, 11, 20, 14, 6, tzinfo=UTC)
     gone = ("x", *key_of(row)[1:])
 
-    lines = critical.told([row], [(key_of(row), at), (key_of(row), None), (gone, at)], ZoneInfo("Europe/Berlin"))
+    lines = critical.alerted([row], [(key_of(row), at), (key_of(row), None), (gone, at)], ZoneInfo("Europe/Berlin"))
 
     assert lines == [
-        "Acme, 100 / 100 calls (100.0 %): told 20 Nov 15:06",
-        "Acme, 100 / 100 calls (100.0 %): its message has still to be sent",
+        "Acme 100 %, alerted Fri 15:06",
+        "Acme 100 %, its alert waits to be sent",
     ]
 
 
@@ -241,9 +239,10 @@ def test_alert_names_the_first_steps_and_their_reasons() -> None:
     reasons = {"models": "1 test failed", "b": "x", "c": "y", "d": "z", "e": "z"}
     message = failures.alert(make_failure(reasons=reasons), ())
 
-    assert message.headline == "Headroom's hourly_job failed (run 01234567): models: 1 test failed"
+    assert message.notification == "Headroom: hourly_job failed (run 01234567): models: 1 test failed"
+    assert (message.title, message.headline) == ("hourly_job failed", "Run 01234567")
     assert text(message)[""] == ["models: 1 test failed", "b: x", "c: y", "… and 2 more steps"]
-    assert failures.alert(make_failure("__ASSET_JOB"), ()).title == "run by hand failed"
+    assert failures.alert(make_failure("__ASSET_JOB"), ()).title == "A run by hand failed"
 
 
 @pytest.mark.parametrize(
@@ -259,8 +258,8 @@ def test_morning_says_what_is_still_failing_or_that_nothing_is() -> None:
     quiet = failures.morning({}, 0, on, now, UTC_ZONE)
     failing = failures.morning({"hourly_job": now, "daily_job": now - timedelta(minutes=29)}, 2, on, now, UTC_ZONE)
 
-    assert (quiet.key, quiet.audience, quiet.headline) == ("failing|2026-11-20", "data", "Nothing is left failed.")
+    assert (quiet.key, quiet.audience, quiet.headline) == ("failing|2026-11-20", "data", "All jobs have recovered.")
     assert failing.headline == (
         "Still failing: daily_job (last 20 Nov 08:01), hourly_job (last 20 Nov 08:30)."
-        " 2 messages not sent yet: `headroom deliveries` says why."
+        " 2 messages not sent yet: run `headroom deliveries`."
     )

@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from orchestration.channels.slack import channel as channels
-from orchestration.channels.slack.blocks import chart_file, digest_message
+from orchestration.channels.slack.blocks import digest_message
 from orchestration.channels.slack.channel import SlackChannel
-from orchestration.channels.slack.chart import bars
+from orchestration.channels.slack.chart import picture
+from orchestration.channels.slack.files import chart_file
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.ledger.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
 from tests.fakes.slack import (
@@ -27,7 +28,7 @@ from tests.fakes.slack import (
     rate_limited,
     refused,
 )
-from tests.support.builders import NOW, make_digest
+from tests.support.builders import CHART, NOW, make_digest
 
 KEY = "local|digest|2026-11-20"
 TOKEN = "xoxb-1234-very-secret"
@@ -338,14 +339,16 @@ def test_replies_stand_in_the_thread_once_and_in_order(thread: Desk) -> None:
 
 
 def test_picture_arrives_byte_for_byte_with_a_text_for_screen_readers(desk: Desk) -> None:
-    file = chart_file("acme.png", {"name": "<!channel>", "calls": [1, 2, 1_500]})
+    file = chart_file("acme.png", {**CHART, "name": "<!channel>"})
     desk.prepare(make_message(), "digest", [{"file": file}])
     desk.deliver("digest")
     desk.deliver_parts()
 
     [upload] = desk.slack.uploads.values()
-    assert upload["content"] == bars([1, 2, 1_500])
-    assert upload["alt"] == ("<!channel>: calls by day, at most 1,500. From the first day on: 1, 2, 1,500 so far.")
+    assert upload["content"] == picture(CHART)
+    assert upload["alt"] == (
+        "<!channel>. 40 of 100 used after 3 of 30 days. Projected at the end of the period: 145, between 130 and 160."
+    )
 
 
 REPLY_METHODS = ["chat.postMessage", "files.getUploadURLExternal", UPLOAD, "files.completeUploadExternal"]

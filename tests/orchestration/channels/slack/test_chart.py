@@ -1,13 +1,17 @@
+"""The picture of an account's period: complete days, the quota as a line, the projection with its band."""
+
 import struct
 import zlib
+from typing import Any
 
-from orchestration.channels.slack.chart import BAR, GAP, HEIGHT, INK, MARGIN, PALE, bars
+from orchestration.channels.slack.chart import BAND, HEIGHT, INK, LIMIT, LINE, MARGIN, THICK, WIDTH, picture
+from tests.support.builders import CHART
 
 
-def pixels(picture: bytes) -> list[list[bytes]]:
+def pixels(image: bytes) -> list[list[bytes]]:
     """The lines of a PNG as this module writes it: one chunk of data, no filter."""
-    assert picture.startswith(b"\x89PNG\r\n\x1a\n")
-    chunks, rest = {}, picture[8:]
+    assert image.startswith(b"\x89PNG\r\n\x1a\n")
+    chunks, rest = {}, image[8:]
     while rest:
         length, name = struct.unpack(">I4s", rest[:8])
         assert struct.unpack(">I", rest[8 + length : 12 + length]) == (zlib.crc32(rest[4 : 8 + length]),)
@@ -20,24 +24,42 @@ def pixels(picture: bytes) -> list[list[bytes]]:
     return [[line[at : at + 3] for at in range(0, 3 * width, 3)] for line in lines]
 
 
-def heights(values: list[int]) -> list[tuple[int, int]]:
-    """Of each bar: its pixels in ink and in the colour of a day that still runs."""
-    picture = pixels(bars(values))
-    columns = [MARGIN + n * (BAR + GAP) + BAR // 2 for n in range(len(values))]
-    return [(sum(line[x] == INK for line in picture), sum(line[x] == PALE for line in picture)) for x in columns]
+def columns(**fields: Any) -> list[list[bytes]]:
+    """The columns of the picture without its margin, each from the bottom up."""
+    drawn = [line[MARGIN:-MARGIN] for line in pixels(picture({**CHART, **fields}))[MARGIN:-MARGIN]]
+    return [[line[x] for line in reversed(drawn)] for x in range(WIDTH)]
 
 
-def test_bars_are_as_high_as_their_values_and_the_last_one_is_pale() -> None:
-    assert heights([0, 5, 10, 4]) == [(0, 0), (HEIGHT // 2, 0), (HEIGHT, 0), (0, 48)]
+def test_usage_ends_with_the_last_complete_day_at_its_height() -> None:
+    drawn = columns()
+    today = WIDTH * 3 // 30
+
+    used = [sum(pixel == INK for pixel in column) for column in drawn]
+    assert used[today - 1] == round(40 * (HEIGHT - 1) / 160) + 1
+    assert used[:today] == sorted(used[:today])
+    assert set(used[today:]) == {0}
 
 
-def test_picture_of_one_day_or_of_no_calls_is_drawn() -> None:
-    assert heights([7]) == [(0, HEIGHT)]
-    assert heights([0, 0]) == [(0, 0), (0, 0)]
+def test_quota_is_a_line_over_the_whole_period() -> None:
+    height = round(100 * (HEIGHT - 1) / 160)
+
+    assert all([y for y, pixel in enumerate(column) if pixel == LIMIT] == [height - 1, height] for column in columns())
 
 
-def test_picture_has_a_margin_on_all_sides() -> None:
-    picture = pixels(bars([3, 3]))
+def test_projection_ends_within_its_band() -> None:
+    last = columns()[-1]
+    heights = [round(units * (HEIGHT - 1) / 160) for units in (130, 145, 160)]
+    band = [y for y, pixel in enumerate(last) if pixel in (BAND, LINE)]
 
-    assert len({colour for line in (*picture[:MARGIN], *picture[-MARGIN:]) for colour in line}) == 1
-    assert len({colour for line in picture for colour in (*line[:MARGIN], *line[-MARGIN:])}) == 1
+    assert (min(band), max(band)) == (heights[0], heights[2])
+    line = [y for y, pixel in enumerate(last) if pixel == LINE]
+    assert line == list(range(heights[1] - THICK, heights[1] + THICK + 1))
+
+
+def test_chart_without_a_forecast_or_without_usage_is_drawn() -> None:
+    assert not {BAND, LINE} & {pixel for column in columns(projected=None, low=None, high=None) for pixel in column}
+    assert INK not in {pixel for column in columns(used=[0], projected=0, low=0, high=0) for pixel in column}
+
+
+def test_period_that_is_over_has_no_projection() -> None:
+    assert not {BAND, LINE} & {pixel for column in columns(days=3) for pixel in column}
