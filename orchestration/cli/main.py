@@ -10,13 +10,14 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Annotated
+from zoneinfo import ZoneInfo
 
 import typer
 
 from orchestration import settings
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.standing import standing
-from orchestration.cli import failures, preview_pages, run, tables, ui_server
+from orchestration.cli import failures, preview_pages, run, tables, ui_server, usage_tables
 from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
 from orchestration.cli.db import db_app
 from orchestration.cli.deliveries import deliveries_app
@@ -158,11 +159,13 @@ def usage(
     last: Annotated[
         datetime | None, typer.Option("--to", formats=[_DATE], metavar="DATE", help="last day, included; else today")
     ] = None,
+    utc: Annotated[bool, typer.Option("--utc", help="UTC days, as Stripe bills them")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each day")] = False,
 ) -> None:
-    """How much an account (its id or its name) used, day by day in UTC, from the published copy."""
+    """How much an account (its id or its name) used on each day of the business zone, from the published copy."""
     config = _settings()
-    today = config.now().date()
+    zone = ZoneInfo("UTC") if utc else config.zone
+    today = config.now().astimezone(zone).date()
     flags = {"last week": last_week, "this month": this_month, "last month": last_month}
     asked = [name for name, is_asked in flags.items() if is_asked]
     if len(asked) + bool(first or last) > 1:
@@ -172,20 +175,20 @@ def usage(
     if first:
         name = ""
         try:
-            days = periods.days_between(first.date(), last.date() if last else today, today)
+            days = periods.days_between(first.date(), last.date() if last else today, today, zone)
         except ValueError as error:
             raise typer.BadParameter(str(error)) from error
     else:
         name = asked[0] if asked else "this month"
         days = _PERIODS[name](today)
     try:
-        meters, rows = queries.usage(config.published, account, *days)
+        meters, rows = queries.usage(config.published, account, *days, zone)
     except (published_copy.NothingPublishedError, queries.UnknownAccountError, queries.NotKeptError) as error:
         fail(str(error))
     if as_csv:
         print_rows(queries.USAGE_COLUMNS, [[row[name] for name in queries.USAGE_COLUMNS] for row in rows], as_csv)
     else:
-        tables.print_usage(meters, name, days, rows)
+        usage_tables.print_usage(meters, name, days, rows, zone)
 
 
 @app.command()

@@ -1,7 +1,7 @@
 """What people read in the shell: tables, the summary of a run, error lines. No commands; nothing is decided here."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import MAXYEAR
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -124,7 +124,7 @@ def _standing(config: Settings, row: Mapping[str, Any], calls: Mapping[str, Sequ
         Text(format_pct(row["pct_of_cap"], row["ci95_pct"])),
         Text("" if is_gauge else sparkline(calls.get(row["account_id"], ()))),
         Text(hits_cap({**row, "used": row["used_mtd"]}, row["as_of"].astimezone(config.zone).date())),
-        Text(f"{projected:,}" if projected is not None else "too early"),
+        Text(f"{projected:,}" if projected is not None else "too early" if row["period_end"].year < MAXYEAR else "–"),
     ]
 
 
@@ -149,66 +149,6 @@ def print_columns(
     for row in rows:
         table.add_row(*(row[at] for at in kept))
     console.print(table)
-
-
-def print_usage(
-    meters: Sequence[Mapping[str, Any]], name: str, days: tuple[date, date], rows: Sequence[Mapping[str, Any]]
-) -> None:
-    """The calls of one account, in all and day by day, and its quotas where the last count was made within the days.
-
-    `meters` are its rows of utilization_mtd, calls first, `days` the half open range, `name` what that is called (""
-    for a range of dates), `rows` those of the days that had begun at the last count.
-    """
-    account, (start, end) = meters[0], days
-    week = f" (ISO week {start.isocalendar().week})" if name == "last week" else ""
-    is_running = start <= account["as_of"].date() < end
-    bars = [row["calls"] for row in rows]
-    console.print(
-        Text(f"{_called(account)}, {name + week + ', ' if name else ''}{_span(start, end)}, UTC days", "bold")
-    )
-    if not rows:
-        console.print("No run has counted these days yet: `headroom run` does.")
-    else:
-        console.print(f"{sum(bars):,} calls{' so far' if is_running else ''}  {sparkline(bars)}")
-        table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-        table.add_column("Day")
-        table.add_column("Calls", justify="right")
-        if is_weighted := any(row["units"] != row["calls"] for row in rows):
-            table.add_column("Units", justify="right")
-        table.add_column()
-        for row in rows:
-            note = "" if row["is_complete"] else "so far"
-            units = [f"{row['units']:,}"] if is_weighted else []
-            table.add_row(f"{row['usage_date']:%a %d %b %Y}", f"{row['calls']:,}", *units, Text(note, "dim"))
-        console.print(table)
-    if is_running:
-        for meter in meters:
-            console.print(_of_quota(meter))
-    through = f"Data through {account['data_through']:%d %b %Y %H:%M}" if account["data_through"] else "No usage yet"
-    console.print(Text(f"{through}, counted {account['as_of']:%d %b %Y %H:%M} UTC.", "dim"))
-
-
-def _called(account: Mapping[str, Any]) -> str:
-    name, account_id = account["account_name"], account["account_id"]
-    return f"{name} ({account_id})" if name else str(account_id)
-
-
-def _span(start: date, end: date) -> str:
-    """The days of `[start, end)` in words."""
-    return f"{start:%a %d %b %Y} to {end - timedelta(days=1):%a %d %b %Y}"
-
-
-def _of_quota(account: Mapping[str, Any]) -> str:
-    quota, pct, unit = account["quota"], format_pct(account["pct_of_cap"], account["ci95_pct"]), account["unit"]
-    used = "?" if account["used_mtd"] is None else f"{account['used_mtd']:,}"
-    amount = {
-        "limited": f"{used} of {quota or 0:,} {unit}, {pct}",
-        "unlimited": f"none; {used} {unit}",
-        "blocked": f"0, blocked; {used} {unit}",
-        "unknown": f"not known; {used} {unit}",
-    }[account["quota_state"]]
-    period = _span(account["period_start"].date(), account["period_end"].date())
-    return f"Quota: {amount} (usage period {period})."
 
 
 def print_delivery(delivery: Delivery) -> None:

@@ -6,7 +6,7 @@ is left out. What is ahead of an account is in outlook.py; which accounts a dige
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime, timedelta
+from datetime import MAXYEAR, date, datetime, timedelta
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -70,7 +70,7 @@ def threshold_name(row: Mapping[str, Any]) -> str:
 
 
 def hits_cap(row: Mapping[str, Any], on: date) -> str:
-    """When the quota is used up, in words; `row` needs hits_cap_on, hits_cap_in_period, used and quota.
+    """When the quota is used up, in words; `row` needs hits_cap_on, hits_cap_in_period, period_end, used and quota.
 
     A row of an earlier period says so by is_current_period; there it is too late to use anything up.
     """
@@ -78,8 +78,8 @@ def hits_cap(row: Mapping[str, Any], on: date) -> str:
         return "period ended"
     if row["used"] >= row["quota"]:
         return "over quota"
-    if row["hits_cap_on"] is None:
-        return "no forecast" if row["hits_cap_in_period"] is None else "not this period"
+    if row["hits_cap_in_period"] is None:
+        return "no forecast"
     if not row["hits_cap_in_period"]:
-        return "not this period"
+        return "not this period" if row["period_end"].year < MAXYEAR else "not at this rate"
     return "today" if row["hits_cap_on"] == on else f"{row['hits_cap_on']:%a %d %b}"

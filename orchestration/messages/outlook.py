@@ -40,8 +40,10 @@ def outlook(row: Row, morning: DigestDay) -> str:
     said = when(row, morning.on)
     if said == "not this period":
         return "will not run out this period"
+    if said == "not at this rate":  # of a period without an end
+        return "will not run out at this rate"
     if said == "no forecast":
-        return "too early for a forecast"
+        return "too early for a forecast" if row["meter"] == METER else f"no forecast for {noun}"
     if row["hits_cap_on"] is None or not row["hits_cap_in_period"]:
         return said
     then = {_HARD: f"then {noun} are refused", _SOFT: "then overage"}.get(row["cost_of_waiting"] or "", "")

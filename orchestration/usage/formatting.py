@@ -9,6 +9,11 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or noun + 's'}"
 
 
+def amount(count: int, unit: str) -> str:
+    """So many of a meter's unit, which the seed meters names in the plural: 1 call, 2 calls, 1 GB."""
+    return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"
+
+
 def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None, decimals: int = 1) -> str:
     """A percentage for people, cut off and never rounded up: 79.96 is shown as 79.9 %, never as 80.0 %
     (docs/definitions.md#utilization).
@@ -23,7 +28,7 @@ def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None, decimals: i
 
 
 def sparkline(calls: Sequence[int]) -> str:
-    """The days' calls as bars, the largest day full height; zero is the lowest bar."""
+    """Calls of complete days as bars, the largest day full height; zero is the lowest bar."""
     bars, top = "▁▂▃▄▅▆▇█", max(calls, default=0)
     return "".join(bars[value * 7 // top] if top else bars[0] for value in calls)
 

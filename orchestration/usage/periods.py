@@ -1,8 +1,8 @@
 """Clocks: usage periods, UTC hours, business days. Pure arithmetic on aware datetimes; `now` is a parameter.
 
 Billing buckets and usage periods are UTC (Stripe's hour and day boundaries are); people's days, and 8am, are in
-the business zone. Ranges of dates are UTC days, as in daily_usage. Intervals are half open `[start, end)`. A datetime
-without a zone is refused with ValueError: Python would read it as local time of the machine.
+the business zone. A range of dates has days of the zone that `today` is of. Intervals are half open `[start, end)`. A
+datetime without a zone is refused with ValueError: Python would read it as local time of the machine.
 """
 
 from datetime import UTC, date, datetime, time, timedelta
@@ -39,16 +39,21 @@ def last_calendar_month(today: date) -> tuple[date, date]:
     return calendar_month(today.replace(day=1) - timedelta(days=1))
 
 
-def days_between(first: date, last: date, today: date) -> tuple[date, date]:
-    """From `first` to `last`, both included; it ends with `today` where that is earlier.
+def days_between(first: date, last: date, today: date, zone: ZoneInfo) -> tuple[date, date]:
+    """From `first` to `last`, both included; it ends with `today` where that is earlier. All are days of `zone`.
 
     :raises ValueError: there is no such day: `first` is after today, or after `last`.
     """
     if first > today:
-        raise ValueError(f"{first} is still to come: it is {today} in UTC")
+        raise ValueError(f"{first} is still to come: it is {today} in {zone.key}")
     if first > last:
         raise ValueError(f"{first} is after {last}")
     return first, min(last, today) + timedelta(days=1)
+
+
+def first_utc_day(on: date, zone: ZoneInfo) -> date:
+    """The UTC day on which the day `on` of the zone begins."""
+    return datetime.combine(on, time(), tzinfo=zone).astimezone(UTC).date()
 
 
 def digest_due_at(on: date, zone: ZoneInfo) -> datetime:

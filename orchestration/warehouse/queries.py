@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import duckdb
 
-from orchestration.warehouse.published_copy import connected, query, rows_of
+from orchestration.usage.periods import first_utc_day
+from orchestration.warehouse.published_copy import NothingPublishedError, connected, query, rows_of
 
 
 class UnknownAccountError(LookupError):
@@ -49,21 +51,32 @@ def digest_accounts(published: Path, since: datetime) -> list[dict[str, Any]]:
     return query(published, DIGEST_ACCOUNTS, {"since": since.astimezone(UTC).replace(tzinfo=None)})
 
 
-def usage(published: Path, name: str, start: date, end: date) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows of utilization_mtd of an account, that of its calls first, and its calls on each UTC day in
-    `[start, end)` that had begun when it was built, zeros included.
+def usage(
+    published: Path, name: str, start: date, end: date, zone: ZoneInfo
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """The rows of utilization_mtd of an account, that of its calls first, and its calls on each day in `[start, end)`
+    that had begun when it was built, zeros included.
 
-    `name` is the account's id or, in any case of its letters, its id or name.
+    `name` is the account's id or, in any case of its letters, its id or name. `zone` is the business zone or UTC: the
+    days are those of the one or the other.
 
     :raises UnknownAccountError: there is none, or more than one; the message names the nearest ones.
     :raises NotKeptError: some of the days are not kept any more.
+    :raises NothingPublishedError: an earlier version published the copy, without days of the business zone.
     """
-    must_have(published, start)
+    must_have(published, first_utc_day(start, zone))
+    days = USAGE_BY_DAY.format(table="daily_usage" if zone.key == "UTC" else "daily_usage_business_zone")
     with connected(published) as connection:
         account = _account(connection, name)
-        parameters = {"account_id": account["account_id"], "as_of": account["as_of"].date(), "start": start, "end": end}
+        as_of = account["as_of"].astimezone(zone).date()
+        parameters = {"account_id": account["account_id"], "as_of": as_of, "start": start, "end": end}
         meters = rows_of(connection, METERS, {"account_id": account["account_id"]})
-        return meters, rows_of(connection, USAGE_BY_DAY, parameters)
+        try:
+            return meters, rows_of(connection, days, parameters)
+        except duckdb.CatalogException as error:
+            raise NothingPublishedError(
+                f"{published} has no days of {zone.key} yet: `headroom run` counts them, and `--utc` shows UTC days"
+            ) from error
 
 
 def _account(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]:
@@ -191,7 +204,8 @@ DAILY_CALLS = """
     select daily.account_id, list(daily.calls order by daily.usage_date) as calls
     from daily_usage as daily
     cross join (select cast(as_of as date) as today from data_quality) as quality
-    where daily.usage_date > quality.today - 14 and daily.usage_date <= quality.today
+    -- complete days: a bar of the morning's calls would look like a drop
+    where daily.usage_date >= quality.today - 14 and daily.usage_date < quality.today
     group by daily.account_id
 """
 
@@ -280,7 +294,7 @@ USAGE_BY_DAY = """
     from (
         select cast(unnest(generate_series($start, least($end - 1, $as_of), interval 1 day)) as date) as usage_date
     ) as days
-    left join daily_usage as daily on daily.usage_date = days.usage_date and daily.account_id = $account_id
+    left join {table} as daily on daily.usage_date = days.usage_date and daily.account_id = $account_id
     order by days.usage_date
 """
 

@@ -15,7 +15,11 @@ ACCOUNTS = """
     select account_id, account_name, meter, if(meter = 'seats', 'seats', 'calls') as unit, quota_state,
         quota::bigint as quota, used_mtd::bigint as used_mtd,
         (case when quota > 0 then used_mtd * 100 / quota end)::decimal(24, 6) as pct_of_cap,
-        0::decimal(24, 6) as ci95_pct, timestamp '2026-11-01' as period_start, timestamp '2026-12-01' as period_end,
+        0::decimal(24, 6) as ci95_pct,
+        case account_id when 'single' then timestamp '2026-11-20' when 'mid_day' then timestamp '2026-11-15 10:00:00'
+            else timestamp '2026-11-01' end as period_start,
+        case account_id when 'single' then timestamp '9999-12-31' when 'mid_day' then timestamp '2026-12-15 10:00:00'
+            else timestamp '2026-12-01' end as period_end,
         timestamp '2026-11-20 07:12:34' as data_through, timestamp '2026-11-20 08:00:00' as as_of
     from (values
         ('acme', 'Acme Corp', 'seats', 'limited', 50, 48),
@@ -24,6 +28,8 @@ ACCOUNTS = """
         ('org_17', 'Ärzte & Söhne', 'api-calls', 'unlimited', null, 1234),
         ('org_18', 'Twin', 'api-calls', 'blocked', 0, 3),
         ('org_19', 'twin', 'api-calls', 'unknown', null, 4),
+        ('single', null, 'api-calls', 'limited', 1, 1),
+        ('mid_day', null, 'api-calls', 'unlimited', null, 1),
         ('nameless', null, 'api-calls', 'unknown', null, 0)
     ) as accounts (account_id, account_name, meter, quota_state, quota, used_mtd)
 """
@@ -37,6 +43,12 @@ DAYS = """
     from unnest(generate_series(date '2026-11-01', date '2026-11-20', interval 1 day)) as days (day)
     union all
     select 'ACME', date '2026-11-10', 777, 777, true
+"""
+BUSINESS_DAYS = """
+    create table daily_usage_business_zone as
+    select 'acme' as account_id, day::date as usage_date, if(day = '2026-11-20', 1, 0) as calls,
+        if(day = '2026-11-20', 1, 0) as units, day < '2026-11-20' as is_complete
+    from unnest(generate_series(date '2026-11-01', date '2026-11-20', interval 1 day)) as days (day)
 """
 runner = CliRunner()
 
@@ -82,10 +94,10 @@ def test_usage_shows_the_quota_when_the_period_is_the_current_one(published: Pat
 
     assert printed == usage("acme", "--this-month").stdout
     assert "this month, Sun 01 Nov 2026 to Mon 30 Nov 2026" in printed
-    assert "1,002,034 calls so far" in printed
+    assert "1,002,034 calls so far  ▁▁▁▁▁▁▁█▁▁▁▁▁▁▁▁▁▁▁\n" in printed, "bars are of the 19 complete days"
     assert re.search(r"Fri 20 Nov 2026 +0 +0 +so far", printed)
     assert "Sat 21 Nov 2026" not in printed, "it had not begun when the copy was built"
-    period = "(usage period Sun 01 Nov 2026 to Mon 30 Nov 2026)"
+    period = "(usage period Sun 01 Nov 2026 to Mon 30 Nov 2026 UTC)"
     assert f"Quota: 7,999 of 10,000 calls, 79.9 % {period}." in printed
     assert f"Quota: 48 of 50 seats, 96.0 % {period}." in printed
 
@@ -96,6 +108,8 @@ def test_usage_shows_the_quota_when_the_period_is_the_current_one(published: Pat
         ("org_17", "Quota: none; 1,234 calls (usage"),
         ("org_18", "Quota: 0, blocked; 3 calls (usage"),
         ("org_19", "Quota: not known; 4 calls (usage"),
+        ("single", "Quota: 1 of 1 call, 100.0 % (usage period from Fri 20 Nov 2026 UTC on, without an end)."),
+        ("mid_day", "Quota: none; 1 call (usage period Sun 15 Nov 2026 to Tue 15 Dec 2026 UTC)."),
     ],
 )
 def test_usage_says_which_quota_it_is_when_there_is_no_percentage(published: Path, account: str, words: str) -> None:
@@ -117,6 +131,33 @@ def test_usage_says_so_when_nothing_of_the_period_was_counted(published: Path) -
     assert "Acme Corp (acme), Sat 21 Nov 2026 to Sat 21 Nov 2026, UTC days" in printed
     assert "No run has counted these days yet" in printed
     assert "0 calls" not in printed
+
+
+def test_usage_is_of_days_of_the_business_zone(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_TIMEZONE", "America/New_York")  # where it is still Friday the 20th
+    assert "published.duckdb has no days of America/New_York yet: `headroom run` counts them" in " ".join(
+        usage("acme", status=1).stderr.split()
+    )
+    with duckdb.connect(str(published)) as connection:
+        connection.execute(BUSINESS_DAYS)
+    printed = usage("acme", "--from", "2026-11-20").stdout
+    utc = usage("acme", "--from", "2026-11-20", "--utc").stdout
+
+    assert "Fri 20 Nov 2026 to Fri 20 Nov 2026, America/New_York days\n1 call so far\n" in printed
+    assert "Data through 20 Nov 2026 02:12, counted 20 Nov 2026 03:00 EST." in printed
+    assert csv_days("acme", "--from", "2026-11-20") == ["acme,2026-11-20,1,1,False"]
+    assert "Fri 20 Nov 2026 to Sat 21 Nov 2026, UTC days\n0 calls so far\n" in utc
+    assert "Data through 20 Nov 2026 07:12, counted 20 Nov 2026 08:00 UTC." in utc
+    sentence = "2026-11-21 is still to come: it is 2026-11-20 in America/New_York"
+    assert sentence in " ".join(usage("acme", "--from", "2026-11-21", status=2).stderr.replace("│", " ").split())
+
+
+def test_usage_of_a_day_that_is_only_kept_in_part_is_refused(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_TIMEZONE", "Europe/Berlin")  # where 1 October begins on the UTC day before
+    with duckdb.connect(str(published)) as connection:
+        connection.execute(BUSINESS_DAYS)
+    assert len(csv_days("acme", "--from", "2026-10-02", "--to", "2026-10-03")) == 2
+    assert "calls of before 2026-10-01 are not kept" in usage("acme", "--from", "2026-10-01", status=1).stderr
 
 
 def test_usage_of_days_that_are_not_kept_is_refused(published: Path) -> None:

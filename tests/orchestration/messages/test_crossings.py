@@ -19,6 +19,7 @@ Crossing = dict[str, Any]
 
 BERLIN = ZoneInfo("Europe/Berlin")
 OCTOBER = datetime(2026, 10, 1, tzinfo=UTC)
+LIFETIME_END = datetime(9999, 12, 31, tzinfo=UTC)
 FRIDAY = date(2026, 11, 20)
 DUE = datetime(2026, 11, 20, 7, tzinfo=UTC)  # 8am in Berlin
 THURSDAY = DUE - timedelta(days=1)
@@ -379,6 +380,7 @@ def test_news_of_the_ended_period_is_last_whatever_the_running_forecast() -> Non
         ({"hits_cap_on": FRIDAY, "hits_cap_in_period": False}, "not this period"),
         ({"hits_cap_on": None, "hits_cap_in_period": False}, "not this period"),
         ({"hits_cap_on": None, "hits_cap_in_period": None}, "no forecast"),
+        ({"hits_cap_on": None, "hits_cap_in_period": False, "period_end": LIFETIME_END}, "not at this rate"),
         ({"used": 1_000_000, "is_current_period": False}, "period ended"),
     ],
 )

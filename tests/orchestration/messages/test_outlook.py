@@ -12,6 +12,7 @@ from orchestration.messages.account_wording import DigestDay
 from tests.support.builders import NOVEMBER, make_standing
 
 FRIDAY = date(2026, 11, 20)
+LIFETIME_END = datetime(9999, 12, 31, tzinfo=UTC)
 MORNING = DigestDay(FRIDAY, ZoneInfo("Europe/Berlin"), since=datetime(2026, 11, 19, 7, tzinfo=UTC))
 HARD = {"limit_kind": "hard", "cost_of_waiting": "will be blocked"}
 SOFT = {"limit_kind": "soft", "cost_of_waiting": "overage starts"}
@@ -43,6 +44,8 @@ PRICED = {
         ),
         ({"hits_cap_in_period": False}, "will not run out this period"),
         ({"hits_cap_on": None, "hits_cap_in_period": None}, "too early for a forecast"),
+        ({"meter": "seats", "unit": "seats", "hits_cap_in_period": None}, "no forecast for seats"),
+        ({"period_end": LIFETIME_END, "hits_cap_in_period": False}, "will not run out at this rate"),
         ({}, "runs out Fri 27 Nov"),
         (OVER, "over quota"),
         ({"quota": 0, "used_mtd": 5}, "blocked, quota 0"),

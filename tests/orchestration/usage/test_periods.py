@@ -10,6 +10,7 @@ from orchestration.usage.periods import (
     calendar_month,
     days_between,
     digest_due_at,
+    first_utc_day,
     last_calendar_month,
     last_iso_week,
     latest_digest_date,
@@ -20,6 +21,7 @@ from orchestration.usage.periods import (
 BERLIN = ZoneInfo("Europe/Berlin")
 AUCKLAND = ZoneInfo("Pacific/Auckland")
 KOLKATA = ZoneInfo("Asia/Kolkata")
+UTC_ZONE = ZoneInfo("UTC")
 ZONES = st.sampled_from(sorted(available_timezones())).map(ZoneInfo)
 
 
@@ -158,19 +160,32 @@ def test_calendar_months_touch_when_the_year_or_a_leap_february_ends(
 def test_days_between_has_both_days_and_ends_with_today() -> None:
     first, today = date(2026, 12, 31), date(2027, 1, 2)
 
-    assert days_between(first, first, today) == (first, date(2027, 1, 1))
-    assert days_between(first, today, today) == (first, date(2027, 1, 3))
-    assert days_between(first, date.max, today) == (first, date(2027, 1, 3))
+    assert days_between(first, first, today, UTC_ZONE) == (first, date(2027, 1, 1))
+    assert days_between(first, today, today, UTC_ZONE) == (first, date(2027, 1, 3))
+    assert days_between(first, date.max, today, UTC_ZONE) == (first, date(2027, 1, 3))
 
 
 @pytest.mark.parametrize(
     ("first", "last", "sentence"),
     [
         (date(2026, 11, 19), date(2026, 11, 18), "2026-11-19 is after 2026-11-18"),
-        (date(2026, 11, 21), date(2026, 11, 22), "2026-11-21 is still to come: it is 2026-11-20"),
+        (date(2026, 11, 21), date(2026, 11, 22), "2026-11-21 is still to come: it is 2026-11-20 in Asia/Kolkata"),
     ],
     ids=["turned round", "future"],
 )
 def test_days_between_refuses_when_there_is_no_such_day(first: date, last: date, sentence: str) -> None:
     with pytest.raises(ValueError, match=sentence):
-        days_between(first, last, date(2026, 11, 20))
+        days_between(first, last, date(2026, 11, 20), KOLKATA)
+
+
+@pytest.mark.parametrize(
+    ("on", "zone", "day"),
+    [
+        (date(2026, 11, 20), UTC_ZONE, date(2026, 11, 20)),
+        (date(2026, 11, 20), BERLIN, date(2026, 11, 19)),
+        (date(2026, 11, 20), ZoneInfo("America/New_York"), date(2026, 11, 20)),
+    ],
+    ids=str,
+)
+def test_day_of_a_zone_begins_on_the_utc_day_before_east_of_greenwich(on: date, zone: ZoneInfo, day: date) -> None:
+    assert first_utc_day(on, zone) == day
