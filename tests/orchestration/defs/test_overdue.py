@@ -45,15 +45,15 @@ def test_hourly_runs_are_overdue_when_none_succeeds_for_two_periods(data: Path, 
     add(instance, "part0000", STATUS.SUCCESS, part="stripe_usage")
     assert found(instance, now + timedelta(hours=2)) == []
     start = f"No hourly run has succeeded since {at}: "
-    none = "no run of hourly_job was started: look whether its schedule is on and Dagster's daemon runs."
+    none = "no run of hourly_job was started: check that its schedule is on and Dagster's daemon runs."
     assert found(instance, later) == [start + none]
     add(instance, "waits000", STATUS.NOT_STARTED)
-    waits = f"run waits000 of hourly_job has waited since {at}: look whether Dagster's daemon and code server run."
+    waits = f"run waits000 of hourly_job has waited since {at}: check that Dagster's daemon and code server run."
     assert found(instance, later) == [start + waits]
     add(instance, "failed00", STATUS.FAILURE)
     assert found(instance, later) == [f"{start}run failed00 of hourly_job failed at {at}: Dagster's UI says why."]
     add(instance, "hangs000", STATUS.STARTED, job="refresh_job")
-    hangs = f"refresh_job (run hangs000) has been under way since {at}: end it in Dagster's UI if it hangs."
+    hangs = f"refresh_job (run hangs000) has been running since {at}: end it in Dagster's UI if it hangs."
     assert found(instance, later) == [start + hangs]
 
 
@@ -86,7 +86,7 @@ def digests(data: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
 
 def test_digest_is_overdue_an_hour_after_8am(digests: Project, instance: dg.DagsterInstance) -> None:
     eight, nine = (datetime(2026, 11, 20, hour, tzinfo=UTC) for hour in (8, 9))
-    late = "The digest of 2026-11-20 is not there, an hour after 8am: no run of daily_job was started: look whether"
+    late = "The digest of 2026-11-20 is not there, an hour after 8am: no run of daily_job was started: check that"
     assert found(instance, eight) == []
     assert found(instance, nine) == [f"{late} its schedule is on and Dagster's daemon runs."]
 
