@@ -38,7 +38,10 @@ problems as (
             when coalesce(trim(next_step), '') = '' then 'needs a next_step'
             when
                 next_step like '%{next_plan}%'
-                and situation not in (select listed.situation from permitted as listed where listed.has_next_plan)
+                and situation not in (
+                    select listed.situation from permitted as listed
+                    where listed.has_next_plan
+                )
                 then 'offers {next_plan}, which ' || situation || ' may not have'
             when
                 replace(replace(replace(next_step, '{next_plan}', ''), '{plan}', ''), '{unit}', '')

@@ -11,9 +11,9 @@ reached as (
         thresholds.severity,
         thresholds.is_in_digest,
         max(case when thresholds.is_in_digest then 1 else 0 end)
-            over (partition by thresholds.account_id, thresholds.meter) = 1 as is_at_threshold,
+            over (partition by thresholds.account_id, thresholds.meter) as any_announced,
         max(case when thresholds.is_in_digest and not thresholds.pace_matters then 1 else 0 end)
-            over (partition by thresholds.account_id, thresholds.meter) = 0 as does_pace_matter
+            over (partition by thresholds.account_id, thresholds.meter) as any_at_any_pace
     from {{ ref('period_thresholds') }} as thresholds
     inner join forecasts
         on
@@ -84,8 +84,8 @@ final as (
             when forecasts.days_to_cap < {{ var('high_within_days') }} and reached.severity <> 'critical' then 'high'
             else reached.severity
         end as severity,
-        coalesce(reached.is_at_threshold, false) as is_at_threshold,
-        coalesce(reached.is_at_threshold and reached.does_pace_matter, false) as does_pace_matter,
+        coalesce(reached.any_announced = 1, false) as is_at_threshold,
+        coalesce(reached.any_announced = 1 and reached.any_at_any_pace = 0, false) as does_pace_matter,
         forecasts.late_calls_24h,
         forecasts.last_call_at
     from forecasts
