@@ -143,7 +143,7 @@ def _refusal(report: Report) -> str:
 
 def _mismatch(report: Report) -> str:
     return (
-        f"Stripe shows {counted(report.stripe_units, 'unit')}, but accepted {report.units:,}: another program"
+        f"Stripe shows {counted(report.stripe_units or 0, 'unit')}, but accepted {report.units:,}: another program"
         f" writes to the meter, or an event was canceled. `headroom stripe adopt {report.stripe_customer_id}"
         f" {report.hour_start:%Y-%m-%dT%H}` accepts Stripe's total as reported, and the next run sends the"
         " difference"

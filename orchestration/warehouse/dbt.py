@@ -200,7 +200,11 @@ class _Worker:
 
     def wait_until_ready(self) -> None:
         if not self._is_ready:
-            next(self._answers())
+            try:
+                next(self._answers())
+            except RuntimeError:
+                self.end()
+                raise
             self._is_ready = True
 
     def build(self, request: dict[str, Any]) -> list[dict[str, Any]]:
