@@ -211,16 +211,16 @@ DAILY_CALLS = """
 
 
 PERIOD_DAYS = """
-    select hours.account_id, list(hours.units order by hours.usage_date) as units,
-        list(hours.usage_date order by hours.usage_date) as days
+    select hours.account_id, list(hours.units order by hours.utc_day) as units,
+        list(hours.utc_day order by hours.utc_day) as days
     from (
-        select usage.account_id, usage.usage_date, sum(usage.units)::bigint as units
+        select usage.account_id, cast(usage.hour_start as date) as utc_day, sum(usage.units)::bigint as units
         from hourly_usage as usage
         join utilization_mtd as counted on counted.account_id = usage.account_id and counted.meter = 'api-calls'
         where
             list_contains($accounts, usage.account_id) and usage.hour_start >= counted.period_start
             and usage.hour_start < least(date_trunc('day', counted.as_of), counted.period_end)
-        group by usage.account_id, usage.usage_date
+        group by usage.account_id, utc_day
     ) as hours
     group by hours.account_id
 """
