@@ -3,6 +3,7 @@
     prepared ─┐             ┌─answer, or found──> sent
     previewed ┼─claim──> sending
     failed ───┘             ├─refusal───────────> failed
+                            ├─forbidden─────────> given up
                             └─no answer, or killed: in doubt, stays sending
 
     prepared, failed ──preview──> previewed
@@ -35,6 +36,10 @@ OVER = (State.SENT, State.GIVEN_UP)
 
 class RefusedError(RuntimeError):
     """Nothing was delivered. The message says what to do."""
+
+
+class ForbiddenError(RefusedError):
+    """The channel takes nothing of that kind, now or later. A reply is given up by it, and holds up no other."""
 
 
 class InDoubtError(RuntimeError):
@@ -107,6 +112,9 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
         if _age(claimed, clock) > ATTEMPT_LIMIT / 2:  # the ledger was locked, or the machine asleep
             raise RefusedError(f"{key}: the ledger took too long to record the attempt, nothing was sent; run again")
         receipt = channel.send(claimed)
+    except ForbiddenError as error:
+        ledger.finish(claimed, State.GIVEN_UP, clock(), receipt=None, error=str(error))
+        return _get(ledger, key)
     except RefusedError as error:
         ledger.finish(claimed, State.FAILED, clock(), receipt=None, error=str(error))
         raise
@@ -120,15 +128,16 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
 def deliver_parts(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], datetime]) -> None:
     """Bring the replies to a delivery to their end, one after the other, as soon as it has come to its own.
 
-    The first that is not done stops those after it, so that they arrive in order: a later run goes on there.
+    The first that is not done stops those after it, so that they arrive in order: a later run goes on there. One that
+    the channel forbids, such as a file, stops none.
 
     :raises RefusedError, InDoubtError: see Channel.
     """
-    state = _get(ledger, key).state
+    if _get(ledger, key).state not in DONE:
+        return
     for part in ledger.parts(key):
-        if state not in DONE:  # another process has it
+        if deliver(ledger, part.key, channel, clock).state not in (*DONE, *OVER):  # another process has it
             return
-        state = deliver(ledger, part.key, channel, clock).state
 
 
 def _look_up(ledger: Ledger, delivery: Delivery, channel: Channel) -> str | None:

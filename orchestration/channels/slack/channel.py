@@ -20,7 +20,7 @@ from slack_sdk.http_retry import HttpRequest, HttpResponse, RetryState
 from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
 
 from orchestration.ledger.ledger import Delivery
-from orchestration.ledger.outbox import InDoubtError, RefusedError
+from orchestration.ledger.outbox import ForbiddenError, InDoubtError, RefusedError
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
 
@@ -56,6 +56,11 @@ _REMEDIES = {
     "thread_not_found": "the message that it replies to was deleted",
     "ratelimited": "it takes no more messages for the moment; run again in a minute",
 }
+_NO_FILES = (
+    *("file_uploads_disabled", "file_uploads_except_images_disabled", "file_type_not_allowed"),
+    "file_upload_size_restricted",
+)
+"""What Slack documents of a workspace whose admins forbid this file."""
 _IN_DOUBT = ("fatal_error", "internal_error", "service_unavailable")
 """Slack about the first two: it is possible that some aspect of the operation succeeded."""
 
@@ -265,6 +270,9 @@ class SlackChannel:
             if status != 429 and not is_refusal:
                 reason = code if code in _IN_DOUBT else f"HTTP {status}"
                 raise otherwise(f"Slack failed ({reason}): {doubt}") from None
+            if code in _NO_FILES:
+                remedy = "HEADROOM_SLACK_FILES=off leaves files out"
+                raise ForbiddenError(f"the workspace forbids this file ({code}): {remedy}") from None
             code = "ratelimited" if status == 429 else code
             remedy = _REMEDIES.get(code, "look the code up in Slack's documentation of the method")
             needed = str(error.response.get("needed", "that Slack's documentation of the method names"))

@@ -410,6 +410,24 @@ def test_thread_goes_on_in_the_middle_when_slack_takes_no_more_messages(thread: 
     assert replies(thread) == IN_ORDER
 
 
+def test_file_is_left_out_when_the_workspace_forbids_it(desk: Desk) -> None:
+    parts = [{"file": FILE}, {"message": {"text": "after it"}}]
+    desk.prepare(make_message(), "digest", parts)
+    desk.deliver("digest")
+    desk.slack.then(refused("file_uploads_disabled"), method="files.getUploadURLExternal")
+    desk.deliver_parts()
+
+    assert replies(desk) == ["after it"]
+    file, reply = desk.ledger.parts("digest")
+    assert (file.state, reply.state) == (State.GIVEN_UP, State.SENT)
+    assert file.error == (
+        "the workspace forbids this file (file_uploads_disabled): HEADROOM_SLACK_FILES=off leaves files out"
+    )
+    before = desk.slack.counts()
+    desk.deliver_parts()
+    assert desk.slack.counts() == before
+
+
 def test_thread_is_complete_but_for_the_file_when_the_scope_is_missing(thread: Desk) -> None:
     thread.slack.scopes -= {"files:write"}
     with pytest.raises(RefusedError, match="add the scope files:write"):
