@@ -156,7 +156,6 @@ def compose_digest(
     digest = wording.digest_content(
         news,
         figures.accounts,
-        announced,
         figures.calls,
         {**figures.quality, "bills_sampled": settings.bill_sampled},
         on,

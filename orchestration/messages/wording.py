@@ -32,7 +32,6 @@ KNOWN = 20
 def digest_content(
     news: Sequence[Row],
     accounts: Sequence[Row],
-    announced: Collection[CrossingKey],
     calls: Mapping[str, Sequence[int]],
     quality: Mapping[str, Any],
     on: date,
@@ -45,15 +44,15 @@ def digest_content(
     """The digest as JSON-ready data.
 
     `news` are rows as `judge` returns them, with the account's row of `accounts` in them where the crossing is of the
-    running period; `accounts` are all accounts that may be spoken of, `announced` the crossings that had a verdict
-    before, `links` addresses by their words, `crm_url` the address of an account with {account_id} in it.
+    running period; `accounts` are all accounts that may be spoken of, `links` addresses by their words, `crm_url` the
+    address of an account with {account_id} in it.
     """
     morning = DigestDay(on, zone, news_since(previous_cutoff, on, zone), is_first=previous_cutoff is None)
     grouped = {group.key: [row for row in news if group_of(row) is group] for group in GROUPS}
     ordered = [(key, row) for key, rows in grouped.items() for row in rows]
     spoken_of = {(row["account_id"], row["meter"]) for row in news}
     others = [row for row in accounts if (row["account_id"], row["meter"]) not in spoken_of]
-    resolved = [row for row in others if _is_resolved(row, announced, morning)]
+    resolved = [row for row in others if _is_resolved(row, morning)]
     used_up = sorted((row for row in others if words.is_over(row)), key=urgency)
     named: dict[str, list[tuple[Row, str]]] = {"resolved": [(row, _resolved(row)) for row in resolved]}
     known: list[dict[str, Any]] = []
@@ -190,13 +189,10 @@ def _is_dropping(row: Row) -> bool:
     return bool(row["momentum_word"] == "dropping" or row["advice"] == "csm_check_in")
 
 
-def _is_resolved(row: Row, announced: Collection[CrossingKey], morning: DigestDay) -> bool:
-    """Whether a quota that was raised since then left behind what had been crossed in the period."""
+def _is_resolved(row: Row, morning: DigestDay) -> bool:
+    """Whether a quota was raised since then that leaves behind what had been crossed in the period: the mart's word."""
     is_new = row["quota_since"] is not None and row["quota_since"] >= morning.since
-    if not is_new or row["severity"] not in (None, "ok", "watch"):
-        return False
-    subject = (row["account_id"], row["meter"], row["period_start"])
-    return any(key[:3] == subject and (row["quota"] is None or key[3] < row["quota"]) for key in announced)
+    return bool(is_new and row["situation"] == "resolved")
 
 
 def _revenue(row: Row) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from orchestration.messages.footer import parity
 from orchestration.messages.groups import heading
 from orchestration.messages.wording import HELD, LISTED, digest_content, stale_line
 from orchestration.usage.standing import Standing
-from tests.support.builders import NOVEMBER, NOW, QUALITY, make_crossing, make_standing
+from tests.support.builders import NOW, QUALITY, make_crossing, make_standing
 
 BERLIN = ZoneInfo("Europe/Berlin")
 FRIDAY = date(2026, 11, 20)
@@ -23,7 +23,6 @@ THURSDAY = DUE - timedelta(days=1)
 def digest(
     *news: dict[str, Any],
     accounts: tuple[dict[str, Any], ...] = (),
-    announced: frozenset[Any] = frozenset(),
     previous: datetime | None = THURSDAY,
     links: dict[str, str] | None = None,
     crm_url: str | None = None,
@@ -32,7 +31,6 @@ def digest(
     return digest_content(
         news,
         [*news, *accounts],
-        announced,
         {"acme": [0, 5, 10]},
         {**QUALITY, **quality},
         FRIDAY,
@@ -370,12 +368,9 @@ def test_dropping_accounts_are_listed_for_customer_success() -> None:
     ]
 
 
-def key(account: str, quota: int, period_start: datetime = NOVEMBER) -> tuple[str, str, datetime, int, str]:
-    return (account, "api-calls", period_start, quota, "80%")
-
-
 RAISED = {
     "severity": "ok",
+    "situation": "resolved",
     "previous_quota": 500_000,
     "quota_since": THURSDAY + timedelta(hours=3),
     "used_mtd": 450_000,
@@ -388,15 +383,10 @@ def test_raised_quota_is_reported_once_even_on_a_day_without_news() -> None:
     rows = (
         make_standing("raised", **RAISED, mrr=Decimal(9)),
         make_standing("freed", **{**RAISED, "quota": None, "quota_state": "unlimited", "pct_of_cap": None}),
-        make_standing("announced yesterday", **{**RAISED, "quota_since": THURSDAY - timedelta(seconds=1)}),
-        make_standing("crossed again", **{**RAISED, "severity": "warm"}),
-        make_standing("had not crossed", **RAISED),
-        make_standing("had crossed last month", **RAISED),
-        make_standing("lowered", **{**RAISED, "quota": 400_000}),
+        make_standing("reported yesterday", **{**RAISED, "quota_since": THURSDAY - timedelta(seconds=1)}),
+        make_standing("had not crossed", **{**RAISED, "situation": None}),
     )
-    announced = {key(row["account_id"], 500_000) for row in rows if not row["account_id"].startswith("had")}
-    announced.add(key("had crossed last month", 500_000, NOVEMBER - timedelta(days=31)))
-    shown = digest(accounts=rows, announced=frozenset(announced))
+    shown = digest(accounts=rows)
 
     assert lines(shown) == {
         "Good news (2)": [
