@@ -64,7 +64,7 @@ def morning(
     at = now.astimezone(zone)
     jobs = ", ".join(f"{job} (last {since.astimezone(zone):%d %b %H:%M})" for job, since in sorted(failing.items()))
     lines = [*([f"Still failing: {jobs}."] if jobs else []), *overdue]
-    headline = " ".join(lines) or "All jobs have recovered."
+    headline = " ".join(lines) or "No job is failing."
     if waiting:
         headline += f" {counted(len(waiting), 'message')} not sent yet: run `headroom deliveries`."
     return Message(

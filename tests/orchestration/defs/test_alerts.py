@@ -156,7 +156,7 @@ def test_morning_line_is_sent_once_a_day_from_half_past_eight(
 
     assert sent == [1, 1, 1, 2, 3]
     assert slack.counts() == {f"local|failing|2026-11-{day}": 1 for day in (20, 21, 24)}
-    assert {message["text"] for message in slack.messages} == {"All jobs have recovered."}
+    assert {message["text"] for message in slack.messages} == {"No job is failing."}
 
 
 def test_morning_says_which_jobs_failed_last(slack: FakeSlack, instance: dg.DagsterInstance) -> None:

@@ -271,7 +271,7 @@ def test_morning_says_what_is_still_failing_or_that_nothing_is() -> None:
     jobs = {"hourly_job": now, "daily_job": now - timedelta(minutes=29)}
     failing = failures.morning(jobs, ["a waits", "b waits"], on, now, UTC_ZONE)
 
-    assert (quiet.key, quiet.audience, quiet.headline) == ("failing|2026-11-20", "data", "All jobs have recovered.")
+    assert (quiet.key, quiet.audience, quiet.headline) == ("failing|2026-11-20", "data", "No job is failing.")
     assert failing.headline == (
         "Still failing: daily_job (last 20 Nov 08:01), hourly_job (last 20 Nov 08:30)."
         " 2 messages not sent yet: run `headroom deliveries`."

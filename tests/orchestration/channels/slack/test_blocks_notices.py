@@ -88,11 +88,11 @@ def test_name_of_a_line_is_bold_and_links_to_its_page() -> None:
 
 
 def test_one_line_is_a_title_and_the_sentence_of_the_notification() -> None:
-    recovered = Message("failing|x", "data", "Runs", "All jobs have recovered.")
+    recovered = Message("failing|x", "data", "Runs", "No job is failing.")
     payload, replies = notice_payloads(recovered, "local", {})
 
-    assert message_text(payload["message"]) == "Runs\nAll jobs have recovered."
-    assert (payload["audience"], payload["message"]["text"], replies) == ("data", "All jobs have recovered.", [])
+    assert message_text(payload["message"]) == "Runs\nNo job is failing."
+    assert (payload["audience"], payload["message"]["text"], replies) == ("data", "No job is failing.", [])
 
 
 def test_notification_may_be_another_sentence_than_the_first_line() -> None:
