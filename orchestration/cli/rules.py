@@ -27,8 +27,8 @@ def plan_rules(
 ) -> None:
     """Show what the edited thresholds.csv, plans.csv, plan_tiers.csv and routing.csv would change.
 
-    Who would be announced, who no longer, and whose severity or advice would be another. It builds the models that
-    follow in a copy of the warehouse. Nothing is published, recorded or sent.
+    Who would be announced, who would not be any more, and whose severity or advice would change. The models are built
+    in a copy of the warehouse. Nothing is published, recorded or sent.
     """
     config = settings.load()
     config.export()
