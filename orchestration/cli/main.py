@@ -162,7 +162,7 @@ def usage(
     utc: Annotated[bool, typer.Option("--utc", help="UTC days, as Stripe bills them")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each day")] = False,
 ) -> None:
-    """How much an account (its id or its name) used on each day of the business zone, from the published copy."""
+    """How much an account, by id or name, used on each day of the business zone. Reads the published copy."""
     config = _settings()
     zone = ZoneInfo("UTC") if utc else config.zone
     today = config.now().astimezone(zone).date()

@@ -27,7 +27,7 @@ def plan_rules(
 ) -> None:
     """Show what the edited thresholds.csv, plans.csv, plan_tiers.csv and routing.csv would change.
 
-    Who would be announced, who would not be any more, and whose severity or advice would change. The models are built
+    Who would be announced, who would be silenced, and whose severity or advice would change. The models are built
     in a copy of the warehouse. Nothing is published, recorded or sent.
     """
     config = settings.load()

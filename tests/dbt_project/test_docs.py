@@ -73,7 +73,8 @@ def test_every_macro_is_described_with_its_arguments(manifest: dict[str, Any]) -
         name = macro["name"]
         if macro["package_name"] != "headroom" or "__" in name:  # what an engine needs is described once
             continue
-        [signature] = re.findall(rf"macro {name}\((.*?)\)", macro["macro_sql"])
+        signatures = re.findall(rf"macro {name}\((.*?)\)", macro["macro_sql"])
+        [signature] = [""] if name.startswith("materialization_") else signatures
         assert macro["description"], name
         assert [argument["name"] for argument in macro["arguments"]] == re.findall(r"\w+", signature), name
         assert all(argument["description"] for argument in macro["arguments"]), name

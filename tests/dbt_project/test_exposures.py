@@ -17,7 +17,8 @@ CONSTANTS = vars(queries) | vars(usage_query) | vars(span_query) | vars(meters)
 
 QUERIES = {
     "usage_digest": {
-        *("CROSSINGS", "DIGEST_ACCOUNTS", "USED_BY", "TOP_ENDPOINTS", "DAILY_CALLS", "DATA_QUALITY"),
+        *("CROSSINGS", "DIGEST_ACCOUNTS", "USED_BY", "TOP_ENDPOINTS", "DAILY_CALLS", "PERIOD_DAYS"),
+        "DATA_QUALITY",
         *("THRESHOLD_RULES", "PLAN_RULES", "TIER_RULES", "ROUTING_RULES"),
     },
     "notices": {"CAP_HITS", "CRITICAL_HARD_LIMITS", "CROSSINGS", "DATA_QUALITY", "WEEKLY_CHANGES"},
