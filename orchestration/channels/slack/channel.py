@@ -54,7 +54,7 @@ _REMEDIES = {
     "msg_blocks_too_long": _TOO_LARGE,
     "invalid_blocks": _TOO_LARGE,
     "thread_not_found": "the message that it replies to was deleted",
-    "ratelimited": "it takes no more messages for the moment; run again in a minute",
+    "ratelimited": "it takes no more messages for the moment. Run again in a minute",
 }
 _NO_FILES = (
     *("file_uploads_disabled", "file_uploads_except_images_disabled", "file_type_not_allowed"),
