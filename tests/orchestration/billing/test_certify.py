@@ -312,7 +312,7 @@ PLANS = """
 """
 
 
-@pytest.mark.parametrize(("cents", "said"), [("2", ""), ("3", "charges 0.15 USD for 5 units, but the plan's prices make")])
+@pytest.mark.parametrize(("cents", "said"), [("2", ""), ("3", "charges 0.15 USD for 5 units, but the plan's prices")])
 def test_amount_is_that_of_the_plans_price(bare: Closing, cents: str, said: str) -> None:
     key = "headroom_pro_api-calls"
     bare.stripe.add_price("api-calls", number="price_pro", unit_amount_decimal=cents, lookup_key=key)

@@ -345,7 +345,9 @@ def test_drift_of_the_catalog_is_reported(
     del stripe_with_catalog.products.objects["headroom_scale"]
     product, price = problems(client)
     assert product == "product headroom_scale is missing; run `headroom stripe bootstrap --apply`"
-    assert price.startswith("price headroom_starter_base unit_amount should be 4900 and is 4800. Stripe cannot change a price:")
+    assert price.startswith(
+        "price headroom_starter_base unit_amount should be 4900 and is 4800. Stripe cannot change a price: a new one"
+    )
     assert {finding.subject: finding.is_needed for finding in findings(client)}["plan scale"] is False
 
 
