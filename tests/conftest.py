@@ -46,8 +46,10 @@ def _without_env_file() -> object:
 @pytest.fixture
 def heeded_signals() -> Iterator[None]:
     """SIGINT and SIGTERM end what the test starts, also where the suite runs in the background and ignores them."""
-    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
-    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    }
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
