@@ -3,6 +3,7 @@
 import gc
 import os
 import random
+import signal
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -40,6 +41,18 @@ def _without_env_file() -> object:
     from orchestration.settings import Settings
 
     return {**Settings.model_config, "env_file": None}
+
+
+@pytest.fixture
+def heeded_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM end what the test starts, also where the suite runs in the background and ignores them."""
+    before = {
+        signal.SIGINT: signal.signal(signal.SIGINT, signal.default_int_handler),
+        signal.SIGTERM: signal.signal(signal.SIGTERM, signal.SIG_DFL),
+    }
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture

@@ -171,7 +171,7 @@ def plan(
     """What makes Stripe say what `desired` (customer, hour, units) says, oldest hour first.
 
     Accounts that share a customer are added up. A customer and hour that was reported and is no longer desired is
-    reported with 0. What comes too late, or is no plausible total, is held: recorded with its reason, never sent.
+    reported with 0. What comes too late, or is not plausible, is held: recorded with its reason, never sent.
     """
     totals = dict.fromkeys(recorded, 0)
     for customer, hour, units in desired:
@@ -210,7 +210,7 @@ def _decide(made: DayPlan, customer: str, hour: datetime, units: int, before: Ho
         return
     is_repeated = before is not None and before.units == units
     if not (-MAX_UNITS if terms.is_signed else 0) <= units <= MAX_UNITS:
-        reason = "is not a plausible total"
+        reason = "the total is not plausible"
     if reason and before and before.is_awaited:
         made.is_settled = False  # it is late anyway, and how much is missing shows when Stripe has added up
         return

@@ -89,7 +89,7 @@ def _invoiced(facts: Facts, unreported: str, ask: Callable[[], Shown]) -> tuple[
     elif expected is not None and abs(amount - expected) > rounding(billed):
         currency = billed.lines[0].currency.upper()
         told.append(
-            f"invoice {billed.invoice_ids} charges {money(amount, currency)} for {in_words(units, 'unit')}, the"
+            f"invoice {billed.invoice_ids} charges {money(amount, currency)} for {in_words(units, 'unit')}, but the"
             f" plan's prices make {money(expected, currency)}"
         )
     return Status.OPEN if told else Status.CERTIFIED, "; ".join(told), shown.units

@@ -6,10 +6,10 @@ from typing import Annotated
 
 import typer
 
-from orchestration import settings
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.channels.preview import PreviewChannel
 from orchestration.cli import tables
+from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail
 from orchestration.ledger import exits
 from orchestration.ledger.exits import UndecidableError
@@ -32,7 +32,7 @@ def deliveries(
     """What was sent, what waits, what is in doubt."""
     if context.invoked_subcommand:
         return
-    config = settings.load()
+    config = load_settings()
     ledger = Ledger(config.ledger_url)
     if not show:
         tables.print_deliveries(ledger, meter_ledger(config), config.zone)
@@ -52,7 +52,7 @@ def resend(key: Key, note: Note) -> None:
     """
     from orchestration.channels.slack import channel as slack
 
-    config = settings.load()
+    config = load_settings()
     try:
         channel: Channel = slack.configured(config) or PreviewChannel("Slack")
     except ValueError as error:
@@ -77,7 +77,7 @@ def give_up(key: Key, note: Note) -> None:
 
     `headroom deliveries resend` still sends it.
     """
-    ledger = Ledger(settings.load().ledger_url)
+    ledger = Ledger(load_settings().ledger_url)
     keys = _decided(lambda: exits.give_up(ledger, key, note, _clock()))
     replies = f", with {counted(len(keys) - 1, 'reply', 'replies')}" if len(keys) > 1 else ""
     console.print(f"{key}: given up{replies}. Nothing is sent.", markup=False, soft_wrap=True)
@@ -97,7 +97,7 @@ def settle(
     receipt = slack.receipt_of(link) if link else None
     if link and not receipt:
         raise typer.BadParameter("--link needs an address such as https://example.slack.com/archives/C…/p…")
-    ledger = Ledger(settings.load().ledger_url)
+    ledger = Ledger(load_settings().ledger_url)
     keys = _decided(lambda: exits.settle(ledger, key, note, _clock(), receipt, link))
     dropped = f" {counted(len(keys) - 1, 'reply', 'replies')} given up." if len(keys) > 1 else ""
     console.print(f"{key}: recorded as sent.{dropped}", markup=False, soft_wrap=True)

@@ -18,6 +18,7 @@ from orchestration import settings
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.standing import standing
 from orchestration.cli import failures, preview_pages, run, tables, ui_server, usage_tables
+from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail, print_error, print_findings, print_rows
 from orchestration.cli.db import db_app
 from orchestration.cli.deliveries import deliveries_app
@@ -30,7 +31,6 @@ from orchestration.lake.bucket import LakeBucketError
 from orchestration.lake.lake import Lake
 from orchestration.lake.sources import Folder
 from orchestration.ledger import engines, migrate
-from orchestration.settings import Settings
 from orchestration.usage import periods
 from orchestration.usage.formatting import counted
 from orchestration.warehouse import published_copy, queries
@@ -68,7 +68,7 @@ def headroom(
 @app.command()
 def demo() -> None:
     """Run the whole job once and show the result. Writes demo events first if the landing folder is empty."""
-    config = _settings()
+    config = load_settings()
     if not config.is_production:
         migrate.create(engines.create(config.ledger_url))
     if not config.is_production and not config.landing_url and not Folder(config.landing).scan()[0]:
@@ -83,7 +83,7 @@ def run_job(
     only: Annotated[run.RunStep | None, typer.Option(help="run one part instead of the whole job")] = None,
 ) -> None:
     """Run the whole job once: ingest, marts with their checks, publish, Stripe, digest. Exits 1 on failure."""
-    config = _settings()
+    config = load_settings()
     gc.disable()  # a short-lived process: collecting while Dagster loads costs most of a second
     failures.quiet_retries()
     outcome = run.run(config, only)
@@ -104,7 +104,7 @@ def run_job(
 def ui() -> None:
     """Serve Dagster's UI on 127.0.0.1 and run its schedules and sensors, until Ctrl-C."""
     failures.quiet_retries()
-    status = ui_server.serve(_settings())
+    status = ui_server.serve(load_settings())
     if failures.was_stopped():
         print_error("stopped the UI, the schedules and the sensors")
     raise typer.Exit(status)
@@ -120,7 +120,7 @@ def generate(
     """Write demo events into the landing folder, and an accounts file if there is none."""
     from orchestration import demo as generator
 
-    config = _settings()
+    config = load_settings()
     accounts_csv = config.data / "accounts.csv" if config.accounts is None else config.data / "demo-accounts.csv"
     truth = generator.generate(
         config.landing, accounts_csv, now=config.now(), accounts=accounts, days=days, events=events, seed=seed
@@ -139,7 +139,7 @@ def sql(
     """Query the published copy of the marts. Never waits for a running job."""
     import duckdb
 
-    config = _settings()
+    config = load_settings()
     try:
         answer = published_copy.ask(config.published, config.lake, query)
     except (duckdb.Error, published_copy.NothingPublishedError, published_copy.ForbiddenFileError) as error:
@@ -163,7 +163,7 @@ def usage(
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each day")] = False,
 ) -> None:
     """How much an account, by id or name, used on each day of the business zone. Reads the published copy."""
-    config = _settings()
+    config = load_settings()
     zone = ZoneInfo("UTC") if utc else config.zone
     today = config.now().astimezone(zone).date()
     flags = {"last week": last_week, "this month": this_month, "last month": last_month}
@@ -206,7 +206,7 @@ def digest(
     from orchestration.channels.slack.page import slack_page
     from orchestration.messages.digest import preview_digest
 
-    config = _settings()
+    config = load_settings()
     day = on.date() if on else periods.latest_digest_date(config.now(), config.zone)
     try:
         billed = standing(meter_ledger(config), config.now())
@@ -231,7 +231,7 @@ def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not 
     from orchestration.cli import backup
 
     try:
-        made = backup.make(_settings(), folder.absolute(), lambda: datetime.now(UTC))
+        made = backup.make(load_settings(), folder.absolute(), lambda: datetime.now(UTC))
     except (ValueError, OSError, LakeBucketError) as error:
         fail(failures.sentence_of(error) or str(error))
     console.print(f"{made.folder}: the ledger and {made.batches:,} batches, {made.bytes:,} bytes.", soft_wrap=True)
@@ -249,7 +249,7 @@ def examine(
     """Check everything that a run needs, and say how to repair it. Exits 1 if a run would fail."""
     from orchestration.cli import doctor, doctor_configuration
 
-    config, is_well = _settings(), True
+    config, is_well = load_settings(), True
     failures.quiet_retries()
     if is_configuration:
         tables.print_variables(doctor_configuration.variables(config))
@@ -268,7 +268,7 @@ def rejected(
     replay: Annotated[bool, typer.Option("--replay", help="check the lines again under today's rules")] = False,
 ) -> None:
     """Show rejected lines, the reason, and how to repair them."""
-    config = _settings()
+    config = load_settings()
     if replay:
         lake = Lake(config.lake, config.lake_url)
         try:
@@ -294,7 +294,7 @@ def collect(
     from orchestration.collector.spool import HungWriterError
 
     try:
-        config = _settings()
+        config = load_settings()
         status = serve(config.model_copy(update={"collect_workers": workers}) if workers else config)
     except (ValueError, HungWriterError) as error:
         fail(str(error))
@@ -308,14 +308,6 @@ def main() -> None:
     sys.argv[1:] = failures.without_debug(sys.argv[1:])
     if status := failures.in_sentences(app):
         sys.exit(status)
-
-
-def _settings() -> Settings:
-    config = settings.load()
-    config.export()
-    for variable in settings.unread():
-        print_error(str(variable))
-    return config
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ def find_hint(landed_file: str, line: str | None) -> str:
     if text.startswith("\x1f"):
         return "These are gzip bytes: send them with Content-Encoding: gzip and as a whole, or land them as a file."
     if re.search(r"\}\s*\{", text):
-        return "Several objects are in one line: put a line break behind each."
+        return "Several objects are in one line: put a line break after each."
     if "cut off: the line is too long" in text:
-        return "The line is longer than 8 MiB: put a line break behind each event."
+        return "The line is longer than 8 MiB: put a line break after each event."
     value = _object(text)
     if {"schema", "payload"} <= value.keys():
         return "This is Kafka Connect's envelope: set value.converter.schemas.enable=false to land only the payload."

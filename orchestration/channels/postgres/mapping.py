@@ -62,12 +62,12 @@ class Column:
 def parse(text: str) -> list[Destination]:
     """The tables that the file names.
 
-    :raises ValueError: it is no TOML, or says something that is not understood; the message says where and what.
+    :raises ValueError: it is not TOML, or says something that is not understood; the message says where and what.
     """
     try:
         tables = tomllib.loads(text.removeprefix("\ufeff"))
     except tomllib.TOMLDecodeError as error:
-        raise ValueError(f"is no TOML: {error}") from None
+        raise ValueError(f"is not TOML: {error}") from None
     found = [_destination(name.strip(), _plain(entry)) for name, entry in tables.items()]
     names = [each.table for each in found]
     if twice := sorted({name for name in names if names.count(name) > 1}):

@@ -26,6 +26,7 @@ from orchestration.billing.catalog_rules import (
 )
 from orchestration.channels.stripe.client import explained
 from orchestration.ledger.outbox import RefusedError
+from orchestration.usage.formatting import counted
 
 PAGE = 100
 LOOKUP_KEYS = 10
@@ -150,14 +151,14 @@ def as_price(price: stripe.Price, meters: Mapping[str, stripe.billing.Meter]) ->
             PriceTier(tier.up_to, tier.unit_amount_decimal or Decimal(0), tier.flat_amount_decimal or Decimal(0))
             for tier in getattr(price, "tiers", None) or ()
         ),
-        interval=f"{recurring.interval_count} {recurring.interval}" if recurring else "once",
+        interval=counted(recurring.interval_count, recurring.interval) if recurring else "once",
         is_active=price.active,
         id=price.id,
     )
 
 
 def _price_params(price: Price, meter_id: str, replaces: str) -> dict[str, Any]:
-    count, interval = price.interval.split()
+    count, interval = price.interval.removesuffix("s").split()
     recurring: dict[str, Any] = {"interval": interval, "interval_count": int(count), "usage_type": "licensed"}
     if price.meter:
         recurring |= {"usage_type": "metered", "meter": meter_id}

@@ -312,7 +312,7 @@ PLANS = """
 """
 
 
-@pytest.mark.parametrize(("cents", "said"), [("2", ""), ("3", "charges 0.15 USD for 5 units, the plan's prices make")])
+@pytest.mark.parametrize(("cents", "said"), [("2", ""), ("3", "charges 0.15 USD for 5 units, but the plan's prices")])
 def test_amount_is_that_of_the_plans_price(bare: Closing, cents: str, said: str) -> None:
     key = "headroom_pro_api-calls"
     bare.stripe.add_price("api-calls", number="price_pro", unit_amount_decimal=cents, lookup_key=key)
@@ -327,7 +327,7 @@ def test_amount_is_that_of_the_plans_price(bare: Closing, cents: str, said: str)
     assert (found.expected_amount, found.currency) == (10, "usd")
     if said:
         assert said in str(result.open[0].difference)
-        assert "they are 0.10 USD" in str(result.open[0].difference)
+        assert "the plan's prices make 0.10 USD" in str(result.open[0].difference)
     else:
         assert (found.status, found.invoice_amount) == (Status.CERTIFIED, 10)
 

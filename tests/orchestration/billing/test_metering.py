@@ -184,7 +184,7 @@ def test_hours_are_held_when_their_invoice_is_final_or_they_are_too_old() -> Non
     )
     assert final.corrected == {}
     old = only_report(planned(1_234, None, live, oldest - timedelta(seconds=1)))
-    assert old.error == "+1,234 units are not billed: Stripe takes no usage older than 34 days"
+    assert old.error == "+1,234 units are not billed: Stripe accepts no usage older than 34 days"
     assert only_report(planned(5, None, live, oldest)).state is ReportState.PREPARED
     assert only_report(planned(5, None, replace(live, final_before={"cus_a": HOUR}))).state is ReportState.PREPARED
 
@@ -202,7 +202,7 @@ def test_total_that_is_not_plausible_is_held_and_stops_no_other(units: int) -> N
         (ReportState.HELD, units),
         (ReportState.PREPARED, MAX_UNITS),
     ]
-    assert str(made.reports[0].error).endswith("units are not billed: is no plausible total")
+    assert str(made.reports[0].error).endswith("units are not billed: the total is not plausible")
 
 
 def test_preview_records_each_report_once_and_none_that_is_too_late() -> None:

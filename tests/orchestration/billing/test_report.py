@@ -138,7 +138,7 @@ def test_usage_that_stripe_takes_no_more_is_held(world: World) -> None:
     outcome = world.run()
     assert outcome.planned.change.held == 1
     assert world.totals("cus_b") == {SEVEN: 1}
-    assert world.problems() == {("cus_b", SEVEN): "+3 units are not billed: Stripe takes no usage older than 34 days"}
+    assert world.problems() == {("cus_b", SEVEN): "+3 units are not billed: Stripe accepts no usage older than 34 days"}
 
 
 def test_what_is_held_is_what_stripe_did_not_take(world: World) -> None:
@@ -149,7 +149,7 @@ def test_what_is_held_is_what_stripe_did_not_take(world: World) -> None:
     world.usage["a", "cus_a", SEVEN] = 4
     settle(world, 1, 1, 1, 1, 24, 1, 24, 1)
     assert world.totals("cus_a") == {}
-    assert world.problems()["cus_a", SEVEN] == "+4 units are not billed: Stripe takes no usage older than 34 days"
+    assert world.problems()["cus_a", SEVEN] == "+4 units are not billed: Stripe accepts no usage older than 34 days"
 
 
 def test_usage_that_was_final_before_the_first_report_is_left_alone(world: World) -> None:
@@ -269,8 +269,8 @@ def test_a_correction_that_waits_keeps_no_other_usage_waiting(world: World) -> N
     assert world.totals("cus_a") == {SEVEN: 5_000, SEVEN + HOUR: 2}
     assert world.totals("cus_b") == {SEVEN: 5_001, SEVEN + HOUR: 3}
     assert world.problems() == {
-        ("cus_a", SEVEN): "+4,000 units wait for approval: corrections of more than 10 % of the 14,006 units that can"
-        " still be billed; `headroom stripe plan` shows the code"
+        ("cus_a", SEVEN): "+4,000 units wait for approval: corrections of more than 10 % of the 14,006 units that"
+        " Stripe still accepts; `headroom stripe plan` shows the code"
     }
     [waiting] = world.ledger.problems()
     assert (waiting.state, waiting.created_at) == (ReportState.WAITING, world.now)

@@ -35,6 +35,7 @@ def headroom(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, 
     return int(ended.value.code or 0), printed.out, printed.err
 
 
+@pytest.mark.usefixtures("heeded_signals")
 def test_signal_ends_a_command_with_one_line() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", WAITING], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, process_group=0
@@ -68,6 +69,7 @@ def test_traceback_is_shown_when_asked_for(
     assert "--debug" in headroom(capsys, "--help")[1]
 
 
+@pytest.mark.usefixtures("heeded_signals")
 def test_fault_of_the_program_keeps_its_traceback(data: Path) -> None:
     def broken() -> None:
         raise KeyError("x")

@@ -157,7 +157,7 @@ def test_usage_of_a_day_that_is_only_kept_in_part_is_refused(published: Path, mo
     with duckdb.connect(str(published)) as connection:
         connection.execute(BUSINESS_DAYS)
     assert len(csv_days("acme", "--from", "2026-10-02", "--to", "2026-10-03")) == 2
-    assert "calls of before 2026-10-01 are not kept" in usage("acme", "--from", "2026-10-01", status=1).stderr
+    assert "calls before 2026-10-01 are not kept" in usage("acme", "--from", "2026-10-01", status=1).stderr
 
 
 def test_usage_of_days_that_are_not_kept_is_refused(published: Path) -> None:

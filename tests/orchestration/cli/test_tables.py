@@ -23,9 +23,9 @@ def test_rejected_lines_have_their_loss_and_a_hint_and_are_harmless(data: Path) 
         )
     said = CliRunner().invoke(app, ["rejected"]).stdout
 
-    assert "1 × damaged_file, about 95 events — from here on" in " ".join(said.split())
+    assert "1 × damaged_file, about 95 events — the file cannot be read from here on" in " ".join(said.split())
     assert "1 × invalid_json — " in said
-    assert "Several objects are in one line" in said
+    assert "Several objects are in one line: put a line break after each." in said
     assert "\ufffd]0;file\ufffd:3" in said
     assert not {"\x1b", "\x07"} & set(said)
 

@@ -37,8 +37,8 @@ def test_file_is_understood_in_spite_of_its_mark_blanks_and_case() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("[", "is no TOML"),
-        ('copy = "utilization_mtd"', "'copy' is no table"),
+        ("[", "is not TOML"),
+        ('copy = "utilization_mtd"', "'copy' is not a table: name it in brackets and quotes"),
         ('[a.b]\ncopy = "utilization_mtd"', r'\["a.b"\]'),
         ('["a.b"]', "write deliver ="),
         ('["a.b"]\ncopy = 1', "write deliver ="),

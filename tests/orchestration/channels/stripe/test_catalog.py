@@ -185,7 +185,8 @@ def test_what_people_made_by_hand_stays_and_is_not_taken_for_ours(
     )
     words = actions(client)["price headroom_pro_base"]
     assert words.startswith(
-        "replace: product should be headroom_pro and is prod_1, interval should be 1 month and is 3 month; prices"
+        "replace: product should be headroom_pro and is prod_1, interval should be 1 month and is 3 months."
+        " Stripe cannot change a price: a new one takes the lookup key, and existing subscriptions keep price_"
     )
     apply(client)
     assert object_counts(stripe) == {"meters": 2, "products": 7, "prices": 11}

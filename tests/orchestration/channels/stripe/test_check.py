@@ -77,8 +77,8 @@ def test_subscription_is_billed_in_trial_or_late_but_not_when_canceled(
         stripe_with_catalog.subscribe(f"cus_{number}", *STARTER, status=status)
         add_account(published, status, f"cus_{number}")
     assert [problem.split(":")[0] for problem in problems(client)] == [
-        "customer cus_3 (canceled) has no active item on the meter api-calls",
-        "customer cus_4 (paused) has no active item on the meter api-calls",
+        "customer cus_3 (canceled) has no active item on the meter api-calls, so its usage is not billed",
+        "customer cus_4 (paused) has no active item on the meter api-calls, so its usage is not billed",
     ]
 
 
@@ -143,7 +143,7 @@ def test_only_some_customers_are_asked_for_one_by_one(
         add_account(published, f"acme-{number}", f"cus_unknown{number}")
     assert [problem.split(":")[0] for problem in problems(client)] == [
         "customer cus_unknown1 (acme-1) is deleted or unknown at Stripe, so its usage is not billed",
-        "customer cus_unknown2 (acme-2) has no active item on the meter api-calls",
+        "customer cus_unknown2 (acme-2) has no active item on the meter api-calls, so its usage is not billed",
     ]
 
 
@@ -215,7 +215,7 @@ def test_trials_ends_and_thresholds_are_told(published: Path, clock: CatalogStri
     said = [problem.partition(" sub_")[2].partition(" ")[2] for problem in problems(client)]
     assert sorted(said, reverse=True) == [
         "is in a trial until 2026-11-22 12:00 UTC: Stripe bills none of its usage before then",
-        "ends at 2026-12-01 00:00 UTC: and Stripe bills no later usage: create another subscription that starts then",
+        "ends at 2026-12-01 00:00 UTC, and Stripe bills no later usage: create another subscription that starts then",
     ]
     assert any(finding.subject.startswith("1 subscription with a billing threshold") for finding in findings(client))
 
@@ -345,7 +345,9 @@ def test_drift_of_the_catalog_is_reported(
     del stripe_with_catalog.products.objects["headroom_scale"]
     product, price = problems(client)
     assert product == "product headroom_scale is missing; run `headroom stripe bootstrap --apply`"
-    assert price.startswith("price headroom_starter_base unit_amount should be 4900 and is 4800; prices cannot be")
+    assert price.startswith(
+        "price headroom_starter_base unit_amount should be 4900 and is 4800. Stripe cannot change a price: a new one"
+    )
     assert {finding.subject: finding.is_needed for finding in findings(client)}["plan scale"] is False
 
 

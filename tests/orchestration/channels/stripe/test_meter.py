@@ -97,7 +97,10 @@ def test_meter_is_found_on_a_later_page_among_the_active(stripe: FakeStripe, cli
 @pytest.mark.parametrize(
     ("fields", "sentence"),
     [
-        ({"event_name": "other"}, "no active meter with the event name 'api-calls': `headroom stripe bootstrap"),
+        (
+            {"event_name": "other"},
+            "no active meter with the event name 'api-calls'. Create it with `headroom stripe bootstrap --apply`",
+        ),
         ({"event_name": "api-calls", "status": "inactive"}, "no active meter"),
         (
             {"event_name": "api-calls", "event_time_window": "day"},

@@ -213,6 +213,7 @@ def test_command_prints_the_steps_and_a_verdict(published: Path, stripe: Catalog
     assert ("- by the price the amount is" in result.stdout) is is_wrong
 
 
+@pytest.mark.usefixtures("heeded_signals")
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
 def test_rehearsal_that_is_ended_leaves_nothing_or_is_named(
     published: Path, stripe: CatalogStripe, number: signal.Signals
