@@ -112,7 +112,8 @@ def test_run_prints_what_it_did_and_does_nothing_twice(program: Program, stripe:
     assert "Stripe: nothing new to report (8 billable units, 1 more without" in result.stdout
     assert program.ledger("select * from meter_reports") == reports
     assert len(stripe.events) == 2
-    keys = [f"local|digest|{DAY}{part}" for part in ("", ":1", ":2", ":3")]  # message, notes, picture, table
+    parts = ("", ":1", ":2", ":3", ":4")  # message, details, notes, picture, table
+    keys = [f"local|digest|{DAY}{part}" for part in parts]
     assert program.ledger("select key, state from deliveries order by key") == [(key, "previewed") for key in keys]
     assert not result.stderr
 
@@ -123,8 +124,11 @@ def test_deliveries_lists_and_shows_the_digest(program: Program) -> None:
 
     assert f"local|digest|{DAY}     previewed" in listed
     assert "Stripe api-calls: 2 customer-hours sent of 1 customer," in listed
-    for text in (f"Usage digest {DAY}", "Acme Corp", "8 / 10", "80.0 %", " dana", "2 lines rejected"):
+    for text in ("Usage digest · Wed 20 Nov\n", "Too early to say (1)\n    Acme Corp 80 %\n", "2 lines rejected"):
         assert text in shown
+    details, table = (program.ask("deliveries", "--show", f"local|digest|{DAY}:{n}").stdout for n in (1, 4))
+    assert "8 / 10 calls (80.0 %)" in details
+    assert "dana@example.com" in table
     assert "there is no delivery 'nothing'" in program.ask("deliveries", "--show", "nothing", status=1).stderr
 
 

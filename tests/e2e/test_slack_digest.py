@@ -51,8 +51,9 @@ STALE = "local|stale_data|2024-11-26"
 NINE = "2024-11-26T09:10:00Z"
 
 
-FIRST, SECOND, THIRD = {20: (3, 0)}, {24: (7, 3)}, {26: (3, 1)}
-"""By day, how many replies the thread has and how many pictures: on the first day there is no complete day to draw."""
+FIRST, SECOND, THIRD = {20: (2, 0)}, {24: (7, 3)}, {26: (2, 0)}
+"""By day, how many replies the thread has and how many pictures: of whoever called on no day before, none can be drawn,
+and no draft is written."""
 
 
 def once(days: dict[int, tuple[int, int]]) -> dict[str, int]:
@@ -97,15 +98,16 @@ def test_digest_is_posted_once_when_slack_refuses_first(program: Program, slack:
     link = f"https://example.slack.com/archives/{slack.channel}/p{slack.messages[0]['ts'].replace('.', '')}"
     assert f"UTC ({link})." in sent.stdout.replace("\n", "")
     assert slack.counts() == once(FIRST)
-    assert f"{key(20)}:4   sent" in program.ask("deliveries").stdout
+    assert f"{key(20)}:3   sent" in program.ask("deliveries").stdout
     [file] = slack.uploads.values()
     lines = file["content"].decode().splitlines()
     assert lines[1].startswith("acme,")
-    assert program.ask("deliveries", "--show", f"{key(20)}:4").stdout.splitlines() == lines
-    details, endpoints, draft = (program.ask("deliveries", "--show", f"{key(20)}:{n}").stdout for n in (1, 2, 3))
+    assert program.ask("deliveries", "--show", f"{key(20)}:3").stdout.splitlines() == lines
+    details, endpoints = (program.ask("deliveries", "--show", f"{key(20)}:{n}").stdout for n in (1, 2))
     assert "4 / 5 calls (80.0 %) · crossed 80 % today 05:00 · too early for a forecast" in details
     assert "/v1/search: 4 calls, 100 %" in endpoints
-    assert "Draft, not sent\nTo: " in draft
+    assert "Next: Watch: it is too early for a forecast" in details  # so there is no draft
+    assert "Draft" not in details + endpoints
     assert accounts_in(slack.messages[0]) == ["acme"]
     assert slack.messages[0]["text"] == (
         "Usage Wed 20 Nov: 1 account crossed 80 %. First: acme, too early for a forecast (no owner)"
@@ -162,6 +164,9 @@ def test_reply_that_is_refused_fails_the_run(program: Program, slack: FakeSlack)
     replies, _ = SECOND[24]
     before = [key(24), *(f"{key(24)}:{n}" for n in range(1, replies + 1))]
     assert slack.counts() == once(FIRST) | dict.fromkeys(before, 1)
+    shown = [program.ask("deliveries", "--show", part).stdout for part in before]
+    drafts = [text.partition(" · ")[0] for text in shown if "Draft, not sent\nTo: " in text]
+    assert drafts == ["beta", "gamma"]  # delta is only watched
     slack.scopes |= {"files:write"}
 
 

@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 from typer.testing import CliRunner
 
-from orchestration.channels.slack.blocks import digest_payloads
+from orchestration.channels.slack.blocks import digest_payloads, message_text
 from orchestration.cli.main import app
 from orchestration.defs import digest
 from orchestration.defs.automation import build_schedules
@@ -143,7 +143,10 @@ def test_digest_is_posted_once_after_an_outage_with_the_figures_of_eight(
     assert runs[-1].success
     assert announced(installation) == {"2024-11-20": ["acme"]}
     assert set(installation.slack.counts().values()) == {1}
-    assert "4 / 5" in str(installation.slack.messages[0]["blocks"])
+    [message] = installation.slack.messages
+    details, *_ = installation.slack.threads[message["ts"]]
+    assert "Too early to say (1)  acme 80 %\n" in message_text(message)
+    assert "4 / 5 calls (80.0 %)" in message_text(details)
     assert {delivery.state for delivery in installation.deliveries()} == {State.SENT}
     installation.at("2024-11-21T08:00:00+00:00")
     installation.publish("acme", "beta")
@@ -174,7 +177,7 @@ def test_refused_digest_fails_visibly_and_is_sent_once_after_the_repair(installa
         result = installation.materialize()
         assert not result.success
         assert f"Slack refused with '{code}'" in outcome(result)
-        assert REMEDIES.get(code, "Run again in a minute") in outcome(result)
+        assert REMEDIES.get(code, "run again in a minute") in outcome(result)
         assert not installation.slack.messages
         assert State.SENT not in {delivery.state for delivery in installation.deliveries()}
 
