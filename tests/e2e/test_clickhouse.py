@@ -67,7 +67,7 @@ def test_run_prints_what_it_prints_on_duckdb(on_duckdb: Program, on_clickhouse: 
     results = [finish(process) for process in [program.start("run") for program in programs]]
     found, wanted = map(printed, programs, results)
     assert found == wanted
-    assert "Usage digest 2024-11-20" in found
+    assert "Usage digest · Wed 20 Nov" in found
     assert "Stripe: would send" in found
 
 

@@ -177,7 +177,7 @@ def test_refused_digest_fails_visibly_and_is_sent_once_after_the_repair(installa
         result = installation.materialize()
         assert not result.success
         assert f"Slack refused with '{code}'" in outcome(result)
-        assert REMEDIES.get(code, "run again in a minute") in outcome(result)
+        assert REMEDIES.get(code, "Run again in a minute") in outcome(result)
         assert not installation.slack.messages
         assert State.SENT not in {delivery.state for delivery in installation.deliveries()}
 
