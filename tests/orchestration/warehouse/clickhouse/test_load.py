@@ -307,7 +307,9 @@ def test_load_ends_what_a_killed_build_had_asked_for(nodes: list[Node], server: 
 def test_load_says_so_when_the_server_has_another_lake(server: ClickHouse, data: Path, lake: Lake) -> None:
     shutil.copytree(lake.root, data / "copy")
     add_batch(data, 2)
-    with pytest.raises(ClickHouseError, match=f"it has 42 events and the lake 84. Run again .* is not {lake.root} here"):
+    with pytest.raises(
+        ClickHouseError, match=f"it has 42 events and the lake 84. Run again .* is not {lake.root} here"
+    ):
         clickhouse_load.load(server, lake, str(data / "copy"), data / ".build", print)
     load(server, lake)
     assert_equal(server, lake)
