@@ -2,7 +2,7 @@
 
 Rules are the rows of thresholds.csv, plans.csv, plan_tiers.csv and routing.csv. A digest notes those that it was made
 by. A threshold that is new the next morning was crossed by some accounts days ago. They are recorded, and a line says
-so. Whoever crosses it after the digest before is news as ever.
+so. An account that crosses it after the previous digest is news as always.
 """
 
 import json

@@ -52,8 +52,7 @@ NINE = "2024-11-26T09:10:00Z"
 
 
 FIRST, SECOND, THIRD = {20: (2, 0)}, {24: (7, 3)}, {26: (2, 0)}
-"""By day, how many replies the thread has and how many pictures: of whoever called on no day before, none can be drawn,
-and no draft is written."""
+"""By day, how many replies the thread has and how many pictures: there is none of an account without earlier days."""
 
 
 def once(days: dict[int, tuple[int, int]]) -> dict[str, int]:

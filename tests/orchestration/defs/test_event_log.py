@@ -1,4 +1,4 @@
-"""Dagster's event log in fewer transactions: the same events, whoever reads them, and none lost."""
+"""Dagster's event log in fewer transactions: the same events for every reader, and none lost."""
 
 import os
 import signal
