@@ -94,14 +94,13 @@ def test_events_arrive_when_the_process_just_ends(producer: Producer, collector:
 
 def test_events_are_sent_without_close_when_they_are_old_enough(producer: Producer) -> None:
     options = {"max_age_seconds": 0.05, "is_problem_expected": True}
-    refusals = [(401, {})] * len(CALLS)  # on a busy machine, each event may grow old before the next one is made
+    refusals = [(401, {})] * 100  # what is refused is sent again, how often before the process ends is chance
     with Answering(refusals) as server, producer.started(server.port, CALLS, **options) as process:
         assert process.stdout is not None
         assert "401" in process.stdout.readline()
 
-    sent = [event["uuid"] for body in server.bodies for event in json.loads(body)]
-    assert sent
-    assert len(sent) == len(set(sent)) <= len(CALLS)
+    sent = {event["uuid"] for body in server.bodies for event in json.loads(body)}
+    assert 1 <= len(sent) <= len(CALLS)
 
 
 def test_events_arrive_when_a_batch_is_full(producer: Producer, collector: loopback.Program) -> None:
