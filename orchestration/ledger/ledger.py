@@ -237,13 +237,17 @@ class Ledger:
         with self.transaction() as connection:
             return connection.execute(sa.update(deliveries).where(*unchanged).values(**values)).rowcount == 1
 
+    def last_digest(self, connection: sa.Connection, env: str, but: str = "") -> Delivery | None:
+        """The newest digest `but` that one. It was made at its `created_at`: up to then crossings were looked at."""
+        is_digest = deliveries.c.key.startswith(f"{env}|digest|", autoescape=True) & deliveries.c.parent.is_(None)
+        query = sa.select(deliveries).where(is_digest, deliveries.c.key != but)
+        row = connection.execute(query.order_by(deliveries.c.created_at.desc()).limit(1)).first()
+        return _delivery(row) if row else None
+
     def last_digest_at(self, connection: sa.Connection, env: str, but: str = "") -> datetime | None:
-        """The clock of the newest digest `but` that one: the moment up to which crossings were looked at."""
-        is_digest = deliveries.c.key.startswith(f"{env}|digest|", autoescape=True)
-        others = sa.func.coalesce(deliveries.c.parent, deliveries.c.key) != but  # its replies are not others
-        query = sa.select(sa.func.max(deliveries.c.created_at)).where(is_digest, others)
-        newest: datetime | None = connection.scalar(query)
-        return newest
+        """When `last_digest` was made."""
+        newest = self.last_digest(connection, env, but)
+        return newest.created_at if newest else None
 
     def first_digest_on(self, env: str, since: str) -> str | None:
         """The business day of the oldest digest, ISO 8601; of those before `since` only one that still waits counts."""

@@ -106,9 +106,11 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
     """:raises NothingPublishedError: no run has published anything yet."""
     published = settings.published
     with ledger.transaction() as connection:
-        before = ledger.last_digest_at(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
+        last = ledger.last_digest(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
+    before = last.created_at if last else None
     with published_copy.reading(published):
-        accounts = queries.digest_accounts(published, crossings.news_since(before, on, settings.zone))
+        since = crossings.news_since(before, on, settings.zone)
+        accounts = queries.digest_accounts(published, since, _data_through(last) or before)
         facts = {(row["account_id"], row["meter"]): row for row in accounts}
         return Figures(
             quality=queries.data_quality(published),
@@ -124,6 +126,12 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
             standing=standing,
             rules=rules.read(published),
         )
+
+
+def _data_through(last: Delivery | None) -> datetime | None:
+    """The newest call that the digest before knew: dormant is who did not call for so long before that one."""
+    said = last.payload.get("digest", {}).get("data_through") if last else None
+    return datetime.fromisoformat(said) if said else None
 
 
 def _with_facts(crossing: Mapping[str, Any], facts: Mapping[str, Any]) -> Mapping[str, Any]:

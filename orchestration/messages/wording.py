@@ -75,6 +75,7 @@ def digest_content(
     headline = _headline(news, used_up, morning)
     return {
         "date": on.isoformat(),
+        "data_through": quality["data_through"].isoformat() if quality["data_through"] else None,
         "title": f"Usage digest · {on:%a %d %b}",
         "headline": headline,
         "notification": _notification(headline, held, ordered, on),

@@ -46,9 +46,14 @@ def must_have(published: Path, day: date) -> None:
         )
 
 
-def digest_accounts(published: Path, since: datetime) -> list[dict[str, Any]]:
-    """Rows of STANDING: the accounts that a digest may speak of, with their units since the hour of `since`."""
-    return query(published, DIGEST_ACCOUNTS, {"since": since.astimezone(UTC).replace(tzinfo=None)})
+def digest_accounts(published: Path, since: datetime, dormant_since: datetime | None = None) -> list[dict[str, Any]]:
+    """The accounts that a digest may speak of, with their units since the hour of `since`.
+
+    Of the dormant ones those that became so from `dormant_since` on; None: all.
+    """
+    moments = {"since": since, "dormant_since": dormant_since}
+    naive = {name: at.astimezone(UTC).replace(tzinfo=None) if at else None for name, at in moments.items()}
+    return query(published, DIGEST_ACCOUNTS, naive)
 
 
 def usage(
@@ -157,6 +162,8 @@ DIGEST_ACCOUNTS = """
     left join retry_storms as storms on storms.account_id = utilization.account_id and utilization.meter = 'api-calls'
     left join error_rates as errors on errors.account_id = utilization.account_id and utilization.meter = 'api-calls'
     left join momentum on momentum.account_id = utilization.account_id and utilization.meter = 'api-calls'
+    left join top_accounts_30d as trends
+        on trends.account_id = utilization.account_id and utilization.meter = 'api-calls'
     left join (
         select hours.account_id, sum(hours.units)::bigint as used_since
         from hourly_usage as hours
@@ -170,7 +177,11 @@ DIGEST_ACCOUNTS = """
         not utilization.is_internal and not utilization.is_test
         and (
             utilization.severity <> 'ok' or utilization.hits_cap_in_period or momentum.momentum_word = 'dropping'
-            or quotas.effective_at >= $since or advice.advice = 'csm_check_in'
+            or quotas.effective_at >= $since
+            or (
+                advice.advice = 'csm_check_in'
+                and coalesce(trends.dormant_at >= $dormant_since::timestamp, true)
+            )
         )
     order by utilization.account_id, utilization.meter
 """

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestration import demo
-from orchestration.warehouse import published_copy
+from orchestration.warehouse import published_copy, queries
 from tests.support.pipeline import build_marts
 
 NOW = datetime(2026, 11, 20, 8, 17, 5, tzinfo=UTC)
@@ -129,6 +129,26 @@ def test_top_accounts_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
         assert (row["trend"] == "dormant") == (row["last_call_age_hours"] >= 14 * 24), account.story
         assert row["trend"] == "dormant" or account.story != "dormant"
     assert sum(row["share_pct"] for row in rows) == pytest.approx(Decimal(100), abs=Decimal("0.001"))
+
+
+def test_digest_names_a_dormant_account_once_and_the_first_digest_all(built: tuple[demo.Truth, Path]) -> None:
+    _, published = built
+    rows = published_copy.query(
+        published,
+        """select account_id, dormant_at from top_accounts_30d
+           join account_advice using (account_id) where situation = 'dormant' order by dormant_at""",
+    )
+    assert rows
+    assert all(row["dormant_at"].tzinfo == UTC for row in rows)
+
+    def named(dormant_since: datetime | None) -> set[str]:
+        found = queries.digest_accounts(published, NOW - timedelta(days=1), dormant_since)
+        return {row["account_id"] for row in found if row["situation"] == "dormant"}
+
+    assert named(None) == {row["account_id"] for row in rows}
+    newest = rows[-1]
+    assert named(newest["dormant_at"]) == {newest["account_id"]}
+    assert named(newest["dormant_at"] + timedelta(seconds=1)) == set()
 
 
 def test_every_refused_line_is_in_quarantine_with_its_reason(built: tuple[demo.Truth, Path]) -> None:

@@ -51,7 +51,12 @@ facts as (
 aged as (
     select
         *,
-        cast({{ hours_between('last_call_at', 'data_through') }} as bigint) as last_call_age_hours
+        cast({{ hours_between('last_call_at', 'data_through') }} as bigint) as last_call_age_hours,
+        case
+            when active_days <= {{ var('tried_out_days') }}
+                then least({{ var('tried_out_dormant_after_days') }}, {{ var('dormant_after_days') }})
+            else {{ var('dormant_after_days') }}
+        end as dormant_after_days
     from facts
 ),
 
@@ -69,14 +74,14 @@ final as (
         momentum_7d,
         momentum_30d,
         case
-            when last_call_age_hours >= 24 * {{ var('dormant_after_days') }} then 'dormant'
-            when
-                active_days <= {{ var('tried_out_days') }}
-                and last_call_age_hours >= 24 * {{ var('tried_out_dormant_after_days') }}
-                then 'dormant'
+            when last_call_age_hours >= 24 * dormant_after_days then 'dormant'
             when momentum_word = 'dropping' then 'check in'
             else momentum_word
         end as trend,
+        case
+            when last_call_age_hours >= 24 * dormant_after_days
+                then {{ plus_hours('last_call_at', '24 * dormant_after_days') }}
+        end as dormant_at,
         calls_by_day,
         days_through,
         data_through
