@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from orchestration import settings
 from orchestration.cli import tables
+from orchestration.cli.configuration import load_settings
 from orchestration.ledger import engines, migrate
 
 db_app = typer.Typer(no_args_is_help=True)
@@ -23,7 +23,7 @@ def upgrade(
     ] = False,
 ) -> None:
     """Bring the ledger to this version in one transaction. In a deployment, run it before anything else."""
-    engine = engines.create(settings.load().ledger_url)
+    engine = engines.create(load_settings().ledger_url)
     place = engines.place(engine)
     if not is_check:
         tables.print_migrations(place, migrate.upgrade(engine), "done")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from orchestration import settings
+from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail
 from orchestration.lake import account_copies
 from orchestration.lake.account_files import ACCOUNTS_FILES
@@ -27,7 +27,7 @@ class FileName(StrEnum):
 @lake_app.command("claim")
 def claim_lake() -> None:
     """Make this data folder the only writer of the lake in the bucket. Stop the previous one first."""
-    config = settings.load()
+    config = load_settings()
     lake = Lake(config.lake, config.lake_url)
     if lake.bucket is None:
         fail("HEADROOM_LAKE_URL is not set. The lake is in this data folder, and only this folder writes it")
@@ -46,7 +46,7 @@ def accept_file(
     yes: Annotated[bool, typer.Option("--yes", help="accept without asking")] = False,
 ) -> None:
     """Accept a file that lost rows or columns, as it is now. The next run takes it."""
-    config = settings.load()
+    config = load_settings()
     lake = Lake(config.lake)
     [kind] = [kind for kind in ACCOUNTS_FILES if kind.name == name]
     _, path = config.accounts_file(name)

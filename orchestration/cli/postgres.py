@@ -4,8 +4,8 @@ from typing import Annotated
 
 import typer
 
-from orchestration import settings
 from orchestration.channels.postgres import tables as destination
+from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import fail, print_findings
 from orchestration.warehouse import published_copy
 
@@ -19,7 +19,7 @@ def show(
     """Deliver rows of the marts to your own Postgres. Headroom creates and alters no table there."""
     if not is_ddl:
         return
-    config = settings.load()
+    config = load_settings()
     try:
         tables = destination.destinations(config)
         typer.echo("\n\n".join(destination.statements(config.published, tables)))
@@ -30,7 +30,7 @@ def show(
 @postgres_app.command()
 def check() -> None:
     """Check that the tables exist and accept the rows, and say how to repair them. Writes nothing."""
-    config = settings.load()
+    config = load_settings()
     try:
         tables = destination.configured(config)
         if tables is None:

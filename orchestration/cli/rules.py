@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from orchestration import settings
+from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail
 from orchestration.ledger import rules as known_rules
 from orchestration.ledger.ledger import Ledger
@@ -30,7 +30,7 @@ def plan_rules(
     Who would be announced, who would be silenced, and whose severity or advice would change. The models are built
     in a copy of the warehouse. Nothing is published, recorded or sent.
     """
-    config = settings.load()
+    config = load_settings()
     config.export()
     try:
         now = rules_plan.read(config.published)

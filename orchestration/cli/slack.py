@@ -2,7 +2,7 @@
 
 import typer
 
-from orchestration import settings
+from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import fail, print_findings
 
 slack_app = typer.Typer(help="Check the setup of Slack.", no_args_is_help=True)
@@ -14,7 +14,7 @@ def slack_check() -> None:
     from orchestration.channels.slack import channel as slack_channel
 
     try:
-        channel = slack_channel.configured(settings.load())
+        channel = slack_channel.configured(load_settings())
     except ValueError as error:
         fail(str(error))
     if channel is None:

@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from orchestration import settings
 from orchestration.billing import catalog, event_trail, reconcile, report, statements
 from orchestration.billing.certificate_problems import settle_certificates
 from orchestration.billing.meter import StoppedError
@@ -15,9 +14,11 @@ from orchestration.billing.problems import problems as find_problems
 from orchestration.billing.standing import standing
 from orchestration.channels.stripe import connect_meter, connect_products
 from orchestration.cli import stripe_credit, stripe_events, stripe_problems, stripe_rehearsal, stripe_tables
+from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail, plain_output, print_findings
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
+from orchestration.settings import Settings
 from orchestration.usage.formatting import counted
 from orchestration.usage.spreadsheet import SpreadsheetWriter
 from orchestration.usage.units import METER
@@ -253,10 +254,10 @@ def check() -> None:
 stripe_app.command()(stripe_rehearsal.rehearse)
 
 
-def _config() -> settings.Settings:
+def _config() -> Settings:
     """For the meter that was chosen."""
     try:
-        return settings_of(settings.load(), _chosen["meter"])
+        return settings_of(load_settings(), _chosen["meter"])
     except LookupError as error:
         fail(str(error))
 

@@ -11,10 +11,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from orchestration import settings
 from orchestration.billing import rehearsal
 from orchestration.billing.meter import StoppedError
 from orchestration.channels.stripe import connect_meter, connect_products, connect_sandbox
+from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 from orchestration.warehouse.published_copy import NothingPublishedError
@@ -39,7 +39,7 @@ def rehearse(
     try:
         with _ended_by_signals():
             found = rehearsal.rehearse(
-                settings.load(), _VENDOR, _clock, _print_step, plan_name=plan, deletes_leftovers=deletes_leftovers
+                load_settings(), _VENDOR, _clock, _print_step, plan_name=plan, deletes_leftovers=deletes_leftovers
             )
     except _REFUSALS as error:
         fail(str(error))

@@ -12,8 +12,6 @@ from orchestration.messages.figures import change, money, one_line, percent, sum
 from orchestration.usage.formatting import counted, format_pct
 from orchestration.usage.units import METER
 
-ERROR_RATIO = Decimal("0.2")
-"""Share of failed calls above which more usage says little about demand (docs/definitions.md#the-digest)."""
 OFFERS = ("call_upgrade", "offer_upgrade", "renewal_talk")
 """Advice with which the next plan may be named to the customer as a gain."""
 PLAN_CHARACTERS = 40
@@ -106,7 +104,7 @@ def caveats(row: Row, morning: DigestDay) -> list[str]:
     words = []
     if row["is_retry_storm"]:
         words.append("most of the growth is retries of failed calls")
-    if row["has_enough_calls_7d"] and row["error_ratio_7d"] is not None and row["error_ratio_7d"] > ERROR_RATIO:
+    if "failed_calls" in (row["reasons"] or "").split(","):
         words.append(f"{percent(row['error_ratio_7d'] * 100)} of the last 7 days' calls failed")
     if row["late_calls_24h"] and not morning.is_first:  # on the first day everything before it comes late
         words.append(f"{counted(row['late_calls_24h'], 'call')} arrived a day or more late since yesterday")

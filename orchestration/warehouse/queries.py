@@ -149,7 +149,6 @@ DIGEST_ACCOUNTS = """
         overage.is_refused, overage.is_refused_on_next_plan,
         quotas.previous_quota, quotas.effective_at as quota_since,
         coalesce(storms.is_retry_storm, false) as is_retry_storm,
-        coalesce(errors.has_enough_calls_7d, false) as has_enough_calls_7d,
         momentum.momentum_word,
         advice.advice, advice.situation, advice.reasons, advice.next_step, advice.by_when,
         advice.owner as advice_owner, advice.value, advice.is_announced,
@@ -160,7 +159,6 @@ DIGEST_ACCOUNTS = """
     left join period_quotas as quotas
         on quotas.account_id = utilization.account_id and quotas.meter = utilization.meter and quotas.is_current
     left join retry_storms as storms on storms.account_id = utilization.account_id and utilization.meter = 'api-calls'
-    left join error_rates as errors on errors.account_id = utilization.account_id and utilization.meter = 'api-calls'
     left join momentum on momentum.account_id = utilization.account_id and utilization.meter = 'api-calls'
     left join top_accounts_30d as trends
         on trends.account_id = utilization.account_id and utilization.meter = 'api-calls'

@@ -178,7 +178,6 @@ def make_standing(account: str = "acme", **fields: Any) -> dict[str, Any]:
         "snoozed_until": None,
         "late_calls_24h": 0,
         "error_ratio_7d": None,
-        "has_enough_calls_7d": False,
         "is_retry_storm": False,
         "momentum_7d": None,
         "momentum_word": "steady",

@@ -43,7 +43,7 @@ MONDAY = datetime(2026, 11, 16, 8, 5, tzinfo=UTC)
 ACCOUNT_COLUMNS = ("account_name", "owner", "csm", "mrr", "advice", "recommended_action")
 JOINED = (
     *("previous_quota", "quota_since", "used_since", "cost_of_waiting", "currency", "next_plan_delta"),
-    *("projected_overage_value", "is_refused", "is_refused_on_next_plan", "has_enough_calls_7d", "is_retry_storm"),
+    *("projected_overage_value", "is_refused", "is_refused_on_next_plan", "is_retry_storm"),
     *("momentum_word", "advice", "situation", "reasons", "next_step", "by_when", "advice_owner", "value"),
     "is_announced",
 )
@@ -73,7 +73,7 @@ NOTHING_KNOWN = """
         account_id varchar, meter varchar, is_current boolean, previous_quota bigint, effective_at timestamp
     );
     create table retry_storms (account_id varchar, is_retry_storm boolean);
-    create table error_rates (account_id varchar, has_enough_calls_7d boolean);
+    create table top_accounts_30d (account_id varchar, dormant_at timestamp);
     create table momentum (account_id varchar, momentum_word varchar);
     create table hourly_usage (account_id varchar, usage_date date, hour_start timestamp, units bigint);
     create table daily_usage_by_endpoint (account_id varchar, endpoint varchar, usage_date date, calls bigint);

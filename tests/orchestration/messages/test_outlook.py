@@ -140,7 +140,7 @@ def test_offer_says_what_the_next_plan_does_where_the_advice_lets_it(fields: dic
         ({"late_calls_24h": 1_204}, "1,204 calls arrived a day or more late since yesterday"),
         ({"late_calls_24h": 1}, "1 call arrived a day or more late since yesterday"),
         ({"ci95_pct": Decimal("2.11")}, "estimated from sampled calls"),
-        ({"error_ratio_7d": Decimal("0.200001"), "has_enough_calls_7d": True}, "20 % of the last 7 days' calls failed"),
+        ({"error_ratio_7d": Decimal("0.200001"), "reasons": "failed_calls,trial"}, "20 % of the last 7 days' calls failed"),
         ({"is_trial": True}, "on trial"),
         (
             {"previous_quota": 500_000, "quota_since": datetime(2026, 11, 17, 23, tzinfo=UTC)},
@@ -157,8 +157,7 @@ def test_caveat_is_said_when_it_is_true(fields: dict[str, Any], said: str) -> No
     "fields",
     [
         {},
-        {"error_ratio_7d": Decimal("0.2"), "has_enough_calls_7d": True},
-        {"error_ratio_7d": Decimal("0.9"), "has_enough_calls_7d": False},
+        {"error_ratio_7d": Decimal("0.9"), "reasons": "hard_limit,over_quota"},  # the limit's own refusals
         {"previous_quota": 500_000, "quota_since": NOVEMBER},  # with the period, not within it
         {"snoozed_until": FRIDAY},
     ],
