@@ -10,6 +10,7 @@ from rich.text import Text
 
 from orchestration.ledger.ledger import Delivery
 from orchestration.messages import groups
+from orchestration.messages.figures import short_name
 from orchestration.usage.formatting import printable
 
 SEVERITY_STYLES = {"critical": "bold red", "high": "red", "warm": "yellow", "watch": "cyan"}
@@ -76,13 +77,13 @@ def _digest(digest: Mapping[str, Any]) -> Iterator[Line]:
         items = [item for item in digest["items"] if item["group"] == group["key"]] if group["is_action"] else []
         for item in items:
             number += 1
-            parts = [f"{number:2}. {short_name(item['name'])}", *item["facts"], item["todo"]]
+            parts = [f"{number:2}. {short_name(item['name'], NAME_CHARACTERS)}", *item["facts"], item["todo"]]
             yield "", 4, parts
         if items and (left := group["count"] - len(items)):
             yield "", 4, [f"    … and {left:,} more in the file"]
         if group["briefs"]:
             more = group["count"] - len(group["briefs"])
-            briefs = [f"{short_name(brief['name'])} {brief['text']}" for brief in group["briefs"]]
+            briefs = [f"{short_name(brief['name'], NAME_CHARACTERS)} {brief['text']}" for brief in group["briefs"]]
             yield "", 4, [f"    {briefs[0]}", *briefs[1:], *([f"{more:,} more"] if more > 0 else [])]
     if alerted := digest.get("alerted"):
         yield "", 0, [""]
@@ -106,17 +107,22 @@ def _former(digest: Mapping[str, Any]) -> Iterator[Line]:
         # before thresholds could be a number of units they were a percentage
         threshold = item["threshold"] if "threshold" in item else f"{item['threshold_pct']} %"
         used = f"{item['used']} / {item['quota']} ({item['pct']})"
-        yield "", 4, [short_name(item["name"]), used, f"crossed {threshold} {item['crossed_at']}", item["hits_cap"]]
+        yield (
+            "",
+            4,
+            [
+                short_name(item["name"], NAME_CHARACTERS),
+                used,
+                f"crossed {threshold} {item['crossed_at']}",
+                item["hits_cap"],
+            ],
+        )
     for section in digest.get("sections", ()):
         yield "bold", 0, [section["title"]]
         more = [f"… and {section['more']:,} more"] if section["more"] else []
         yield from (("", 4, [f"  {line}"]) for line in (*section["lines"], *more))
     yield from (("", 0, [line]) for line in digest.get("told", ()))
     yield from _bottom(digest)
-
-
-def short_name(name: str) -> str:
-    return name if len(name) <= NAME_CHARACTERS else f"{name[: NAME_CHARACTERS - 1]}…"
 
 
 def wrapped(parts: Sequence[str], width: int, indent: int = 0) -> list[str]:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestration.billing.meter_ledger import MeterLedger
-from orchestration.channels.preview import COLUMNS, SEVERITY_STYLES, print_digest, short_name, wrapped
+from orchestration.channels.preview import COLUMNS, NAME_CHARACTERS, SEVERITY_STYLES, print_digest, wrapped
 from orchestration.channels.slack.blocks import message_text
 from orchestration.cli.console import console, plain_output, print_error
 from orchestration.cli.doctor_configuration import Variable
@@ -23,6 +23,7 @@ from orchestration.ledger.exits import Decided
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.messages import undelivered
 from orchestration.messages.account_wording import hits_cap, name_of
+from orchestration.messages.figures import short_name
 from orchestration.settings import Settings
 from orchestration.usage.events import Rejection
 from orchestration.usage.formatting import counted, format_pct, printable, sparkline
@@ -117,7 +118,7 @@ def print_utilization(config: Settings, limit: int = 15) -> None:
 def _standing(config: Settings, row: Mapping[str, Any], calls: Mapping[str, Sequence[int]]) -> list[Text]:
     projected, is_gauge = row["projected_eom"], row["meter"] != METER
     return [
-        Text(short_name(name_of(row))),
+        Text(short_name(name_of(row), NAME_CHARACTERS)),
         Text(row["severity"], SEVERITY_STYLES.get(row["severity"], "")),
         Text("" if is_gauge else f"{row['used_today']:,}"),
         Text(f"{row['used_mtd']:,} / {row['quota']:,}"),

@@ -77,7 +77,7 @@ def hits_cap(row: Mapping[str, Any], on: date) -> str:
     if not row.get("is_current_period", True):
         return "period ended"
     if row["used"] >= row["quota"]:
-        return "over quota"
+        return "over quota" if row["used"] > row["quota"] else "quota used up"
     if row["hits_cap_in_period"] is None:
         return "no forecast"
     if not row["hits_cap_in_period"]:

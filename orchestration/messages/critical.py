@@ -79,7 +79,6 @@ def _step(row: Mapping[str, Any]) -> str:
 
 def _state(row: Mapping[str, Any], on: date) -> str:
     noun = "calls" if row["meter"] == METER else row["unit"]
-    when = hits_cap(row, on)
-    if when == "over quota":
+    if row["used"] >= row["quota"]:
         return f"out of quota, {noun} are refused"
-    return f"runs out {when}, then {noun} are refused"
+    return f"runs out {hits_cap(row, on)}, then {noun} are refused"

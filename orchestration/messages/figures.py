@@ -11,6 +11,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 SHORT_FROM = 10_000
 """Below it a figure is short enough as it is."""
 NAME_CHARACTERS = 60
+_METER = re.compile(r" \([^()]{1,30}\)$")
 """Of a name in a message, so that a long one does not push out what follows."""
 SYMBOLS = {"USD": "$", "EUR": "€", "GBP": "£"}
 _TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
@@ -77,6 +78,14 @@ def one_line(text: object, characters: int = NAME_CHARACTERS) -> str:
     if not any(unicodedata.category(sign)[0] not in "CZ" for sign in words):
         return ""
     return words if len(words) <= characters else f"{words[: characters - 1]}…"
+
+
+def short_name(name: str, characters: int) -> str:
+    """The name of an item, no longer than that. Its meter in brackets stays: Acme Tradi… (seats)."""
+    if len(name) <= characters:
+        return name
+    meter = found[0] if (found := _METER.search(name)) else ""
+    return f"{name.removesuffix(meter)[: characters - len(meter) - 1]}…{meter}"
 
 
 def person(address: str | None) -> str:

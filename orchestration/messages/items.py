@@ -100,7 +100,9 @@ def _details(row: Row, morning: DigestDay, crossed: str) -> list[str]:
         return [f"{ended} · {crossed}"]
     account = [f"plan {one_line(row['plan'], words.PLAN_CHARACTERS)}"] if row["plan"] else []
     account += [f"MRR {row['mrr']:,.2f}"] if row["mrr"] is not None else []
-    account += [f"renews {row['renewal_on']:%d %b %Y}"] if row["renewal_on"] else []
+    if row["renewal_on"]:
+        verb = "renews" if row["renewal_on"] >= morning.on else "was to renew"
+        account += [f"{verb} {row['renewal_on']:%d %b %Y}"]
     account += [f"CSM {person(row['csm'])}"] if person(row["csm"]) else []
     by = f", by {row['by_when']:%a %d %b}" if row["by_when"] else ""
     step = one_line(row["next_step"], 200).rstrip(".")

@@ -20,8 +20,8 @@ _HARD, _SOFT = "will be blocked", "overage starts"
 
 
 def is_over(row: Row) -> bool:
-    # a gauge that has a quota may have no reading yet
-    return row["quota"] is not None and row["used_mtd"] is not None and bool(row["used_mtd"] >= row["quota"])
+    """Whether a quota is used up. Who is blocked has none to use up, and a gauge with one may have no reading yet."""
+    return bool(row["quota_state"] == "limited" and row["used_mtd"] is not None and row["used_mtd"] >= row["quota"])
 
 
 def outlook(row: Row, morning: DigestDay) -> str:
@@ -51,13 +51,15 @@ def outlook(row: Row, morning: DigestDay) -> str:
 def _overage(row: Row) -> str:
     if row["overage_units"] and row["overage_value"]:
         return f"over quota, overage {money(row['overage_value'], row['currency'])} so far"
+    if row["used_mtd"] == row["quota"]:
+        return "quota used up, overage starts" if row["cost_of_waiting"] == _SOFT else "quota used up"
     return "over quota, overage has started" if row["cost_of_waiting"] == _SOFT else "over quota"
 
 
 def projection(row: Row) -> str:
     """The expected end of the period with its band: in eight of ten cases it ends within it."""
-    if row["projected_eom"] is None:
-        return ""
+    if row["projected_eom"] is None or (row["meter"] != METER and row["projected_eom"] == row["used_mtd"]):
+        return ""  # of seats nobody knows more than the last reading
     low, high = row["projected_low"], row["projected_high"]
     band = f" ({low:,} to {high:,})" if low is not None and high is not None and low < high else ""
     return f"projected {row['projected_eom']:,}{band}"

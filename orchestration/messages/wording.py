@@ -63,7 +63,7 @@ def digest_content(
         named["csm_check_in"] = [(row, _dropping(row)) for row in dropping]
         before_renewal = sorted((row for row in others if _hits_before_renewal(row)), key=urgency)
         known = [
-            _known("Over quota since an earlier day", used_up, morning),
+            _known("Quota used up on an earlier day", used_up, morning),
             _known("Will run out before the renewal", before_renewal, morning),
         ]
     drawn = [
@@ -122,7 +122,7 @@ def _headline(news: Sequence[Row], used_up: Sequence[Row], morning: DigestDay) -
     since = f"{morning.since.astimezone(morning.zone):%a %d %b %H:%M %Z}"
     if not news:
         verb = "is" if len(used_up) == 1 else "are"
-        still = f" {counted(len(used_up), 'account')} {verb} still over quota." if used_up else ""
+        still = f" {counted(len(used_up), 'account')} {verb} still at or over quota." if used_up else ""
         return f"No account crossed a threshold since {since}.{still}"
     thresholds = {threshold_name(row) for row in news}
     what = thresholds.pop() if len(thresholds) == 1 else "a threshold"

@@ -4,6 +4,7 @@ Advice, money, kind of limit, forecast and words are compared with each other, n
 """
 
 import csv
+import json
 import random
 import re
 from collections import Counter
@@ -16,8 +17,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from orchestration.messages import email_draft, outlook
+from orchestration.channels.slack.blocks import digest_payloads, message_text
+from orchestration.ledger.ledger import Ledger
+from orchestration.messages import email_draft, groups, outlook
 from orchestration.messages.account_wording import DigestDay
+from orchestration.messages.digest import compose_digest, read_figures
+from orchestration.settings import Settings
 from orchestration.warehouse import published_copy, queries
 from tests.support.builders import land
 from tests.support.pipeline import build_marts
@@ -29,6 +34,7 @@ MORNING = DigestDay(NOW.date(), ZoneInfo("UTC"), NOW - timedelta(days=1))
 PLANS = ("free", "free", "free", "starter", "growth", "scale", "enterprise", "unlisted", None)
 SHAPES = ("steady", "growing", "stopped", "new", "today", "storm", "failing", "refused", "sparse", "fading")
 NAMES = (None, "", " ", "Acme <!channel> & *bold*", "\u202eevil", "A" * 300, "a\nb", "O'Neil {next_plan}", "Ünï 🚀")
+BLANK = (None, "", " ")
 PITCHES = ("call_upgrade", "offer_upgrade")
 Row = dict[str, Any]
 
@@ -99,7 +105,7 @@ def generate(landing: Path, accounts_csv: Path) -> None:
         rows.append(
             {
                 "account_id": account,
-                "name": chance.choice(NAMES),
+                "name": name if (name := chance.choice(NAMES)) in BLANK else f"{account} {name}",
                 "owner": chance.choice((None, "sales@example.com")),
                 "csm": chance.choice((None, "csm@example.com")),
                 "contact_email": chance.choice((None, "anna.smith@example.com", "api@example.com")),
@@ -124,7 +130,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generate(data / "landing", data / "accounts.csv")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADROOM_DATA", str(data))
-        return build_marts(data, data / "landing", NOW, "+account_advice", "+utilization_mtd", "+data_quality")
+        return build_marts(data, data / "landing", NOW, "+exposure:usage_digest")
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +154,20 @@ def spoken(published: Path) -> list[Row]:
     """The rows that a digest speaks of, of accounts at a threshold."""
     rows = queries.digest_accounts(published, MORNING.since)
     return [row for row in rows if row["advice"] not in (None, "none", "csm_check_in")]
+
+
+@pytest.fixture(scope="module")
+def digest(published: Path) -> tuple[Row, list[Row]]:
+    """The payloads that Slack would get: of the message, and of the replies in its thread."""
+    config = Settings(HEADROOM_DATA=published.parent)
+    ledger = Ledger(config.ledger_url)
+    figures = read_figures(config, ledger, NOW.date(), standing=None)
+    warned: list[str] = []
+    with ledger.transaction() as connection:
+        content = compose_digest(figures, ledger, connection, config, NOW.date(), warned.append)
+    ledger.close()
+    assert warned == []
+    return digest_payloads(content.digest, content.table, "local", {})
 
 
 def broken(rows: list[Row], rule: Any) -> list[tuple[object, ...]]:
@@ -298,3 +318,79 @@ def test_drafts_agree_with_the_advice(spoken: list[Row]) -> None:
         assert "1 December" not in text
         assert len(text.partition("\n\n")[0].splitlines()) == 2, "the name stays on its line"
         assert Decimal(0) <= row["pct_of_cap"]
+
+
+def parts_of(text: str) -> dict[tuple[str, str], str]:
+    """What is said of each account and meter: its line, and those below it until the next one."""
+    parts: dict[tuple[str, str], str] = {}
+    key = None
+    for line in text.splitlines():
+        if found := re.match(r"(?:\d+\. )?(a\d{3})\b", line):
+            key = (found[1], "seats" if "(seats)" in line else "api-calls")
+            assert key not in parts, "said twice in one message"
+            parts[key] = ""
+        elif not line.startswith("•"):
+            key = None
+        if key:
+            parts[key] += f"{line}\n"
+    return parts
+
+
+def test_message_and_thread_agree_with_the_advice(digest: tuple[Row, list[Row]], spoken: list[Row]) -> None:
+    message, replies = digest
+    facts = {(row["account_id"], row["meter"]): row for row in spoken}
+    texts = [
+        message_text(message["message"]),
+        *(message_text(each["message"]) for each in replies if "message" in each),
+    ]
+    rules: dict[str, Any] = {
+        "do not pitch": lambda row, said: not ("do not pitch" in said.lower() and row["advice"] in PITCHES),
+        "money: what the advice is worth": lambda row, said: (
+            set(re.findall(r"\+\$([\d,]+) MRR", said)) <= ({f"{row['value']:,.0f}"} if row["value"] else set())
+        ),
+        "refused: a hard limit that holds": lambda row, said: (
+            "are refused" not in said
+            or (row["limit_kind"] == "hard" and "served_past_limit" not in row["reasons"].split(","))
+        ),
+        "overage: a soft limit": lambda row, said: "overage" not in said or row["limit_kind"] == "soft",
+        "will not run out: no step before it does": lambda row, said: (
+            "will not run out" not in said or not re.search("before|runs out ", said)
+        ),
+        "over: not ahead": lambda row, said: (
+            not (re.search("over quota|out of quota|used up", said) and "runs out" in said)
+        ),
+        "seats are not calls": lambda row, said: row["meter"] == "api-calls" or not re.search(r"\bcalls? are\b", said),
+        "no holes": lambda row, said: not re.search(r"\{(?!next_plan\})|\bNone\b|\bnan\b", said),
+    }
+    said = [(facts[key], part) for text in texts for key, part in parts_of(text).items() if key in facts]
+    assert len(said) > 60
+    wrong = {name: [part for row, part in said if not rule(row, part)][:3] for name, rule in rules.items()}
+    assert {name: parts for name, parts in wrong.items() if parts} == {}
+
+
+def test_message_has_each_account_once_and_room_for_one_screen(
+    digest: tuple[Row, list[Row]], spoken: list[Row]
+) -> None:
+    message, replies = digest
+    text = message_text(message["message"])
+    assert len(text) <= 2_500
+    facts = {(row["account_id"], row["meter"]): row for row in spoken}
+    listed = parts_of(text)
+    assert listed
+    for group in message["digest"]["groups"]:
+        keys = [
+            (item["account_id"], item["meter"]) for item in message["digest"]["items"] if item["group"] == group["key"]
+        ]
+        values = [facts[key]["value"] for key in keys if key in facts and facts[key]["value"]]
+        assert groups.heading(group) in text
+        assert (f"+${sum(values):,.0f} MRR" == group["worth"]) if values else not group["worth"], group
+    needed = {
+        (item["account_id"], item["meter"])
+        for item in message["digest"]["items"]
+        if groups.BY_KEY[item["group"]].is_action
+    }
+    replied = [key for each in replies if "message" in each for key in parts_of(message_text(each["message"]))]
+    assert listed.keys() <= needed <= set(replied)
+    everything = json.dumps([message["message"], *replies])
+    assert '"broadcast"' not in everything
+    assert '"usergroup"' not in everything

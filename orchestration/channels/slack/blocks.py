@@ -18,6 +18,7 @@ from orchestration.channels.slack.files import chart_file, table_file
 from orchestration.channels.slack.notices import CHARACTERS, context, header, notice_payloads
 from orchestration.channels.slack.rich import message_text
 from orchestration.messages import groups
+from orchestration.messages.figures import short_name
 from orchestration.messages.wording import DETAILED
 
 __all__ = ["digest_message", "digest_payloads", "message_text", "notice_payloads"]
@@ -93,7 +94,8 @@ def _message(digest: Mapping[str, Any], most: int, names: int) -> Blocks:
             drawn = items[: max(most - shown, 0)]
             lines = [rich.listed([_line(item) for item in drawn], shown)] if drawn else []
             left = group["count"] - len(drawn)
-            more = [rich.section(rich.plain(f"… and {left:,} more in the thread"))] if left else []
+            also = f"… and {left:,} more in the thread" if drawn else f"{left:,} in the thread"
+            more = [rich.section(rich.plain(also))] if left else []
             blocks.append(rich.block(rich.section(title), *lines, *more))
             shown += len(drawn)
         else:
@@ -117,7 +119,7 @@ def _names(group: Mapping[str, Any], most: int) -> list[rich.Element]:
     elements: list[rich.Element] = []
     for brief in group["briefs"][:most]:
         elements += [rich.plain(" · ")] if elements else []
-        shown = rich.cut(brief["name"], NAME_CHARACTERS) or rich.NAMELESS
+        shown = rich.cut(short_name(brief["name"], NAME_CHARACTERS)) or rich.NAMELESS
         link = {"type": "link", "url": brief["url"], "text": shown} if brief["url"] else rich.plain(shown)
         elements += [link, rich.plain(rich.whole(f" {rich.cut(brief['text'], 120)}"))]
     left = group["count"] - min(len(group["briefs"]), most)
@@ -161,7 +163,7 @@ def _others(digest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     items = [item for item in digest["items"] if item["group"] not in actions]
     if items:
         title = "No action needed"
-        yield from _replies(title, [rich.bold(title)], [_details(item) for item in items])
+        yield from _replies(title, [rich.bold(title)], [_details(item, item["owner_name"]) for item in items])
     for known in digest.get("known", ()):
         more = [f"… and {known['more']:,} more"] if known["more"] else []
         parts = [rich.block(rich.listed([line])) for line in rich.lines([*known["lines"], *more])]
@@ -171,8 +173,9 @@ def _others(digest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         yield from _replies("Alerted before this digest", [rich.bold("Alerted before this digest")], parts)
 
 
-def _details(item: Mapping[str, Any]) -> dict[str, Any]:
+def _details(item: Mapping[str, Any], owner_name: str = "") -> dict[str, Any]:
     title = [rich.name(item["name"], item["url"])]
+    title += [rich.plain(f" · {rich.cut(owner_name, 60)}")] if owner_name else []
     title += [rich.plain(f"  {item['sparkline']}")] if item["sparkline"] else []
     lines = rich.lines(item["details"])
     return rich.block(rich.section(*title), *([rich.listed(lines)] if lines else []))

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from orchestration.messages.figures import one_line
+from orchestration.messages.figures import one_line, short_name
 
 Element = dict[str, Any]
 NAMELESS = "–"
@@ -50,8 +50,8 @@ def bold(text: str) -> Element:
 
 
 def name(text: str, url: str = "", characters: int = 80) -> Element:
-    """A name in bold, as a link where it has an address."""
-    shown = cut(text, characters) or NAMELESS
+    """A name in bold, as a link where it has an address. A long one keeps the meter in brackets at its end."""
+    shown = cut(short_name(text, characters), characters) or NAMELESS
     return {"type": "link", "url": url, "text": shown, "style": {"bold": True}} if url else bold(shown)
 
 

@@ -373,7 +373,8 @@ def test_news_of_the_ended_period_is_last_whatever_the_running_forecast() -> Non
 @pytest.mark.parametrize(
     ("fields", "words"),
     [
-        ({"used": 1_000_000, "hits_cap_on": None}, "over quota"),
+        ({"used": 1_000_001, "hits_cap_on": None}, "over quota"),
+        ({"used": 1_000_000, "hits_cap_on": None}, "quota used up"),
         ({"used": 999_999, "hits_cap_on": FRIDAY}, "today"),
         ({"hits_cap_on": date(2026, 11, 21)}, "Sat 21 Nov"),
         ({"hits_cap_on": date(2026, 12, 1), "hits_cap_in_period": False}, "not this period"),

@@ -4,7 +4,7 @@ from decimal import Decimal
 
 import pytest
 
-from orchestration.messages.figures import change, money, one_line, percent, person, short, sums
+from orchestration.messages.figures import change, money, one_line, percent, person, short, short_name, sums
 
 
 @pytest.mark.parametrize(
@@ -82,3 +82,15 @@ def test_owner_has_a_name_and_no_address(address: str | None, name: str) -> None
 @pytest.mark.parametrize("text", ["", " ", "\t\n", "\u200b", "\u202e", "\u2066 \u2069", None])
 def test_text_of_which_nothing_can_be_seen_is_empty(text: str | None) -> None:
     assert one_line(text) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("Acme (seats)", "Acme (seats)"),
+        ("Acme Trading (seats)", "Acme T… (seats)"),
+        ("Acme Trading Company", "Acme Trading C…"),
+    ],
+)
+def test_short_name_keeps_the_meter(name: str, shown: str) -> None:
+    assert short_name(name, 15) == shown

@@ -48,6 +48,8 @@ PRICED = {
         ({"period_end": LIFETIME_END, "hits_cap_in_period": False}, "will not run out at this rate"),
         ({}, "runs out Fri 27 Nov"),
         (OVER, "over quota"),
+        ({"used_mtd": 1_000_000, "hits_cap_on": None}, "quota used up"),
+        ({**SOFT, "used_mtd": 1_000_000, "hits_cap_on": None}, "quota used up, overage starts"),
         ({"quota": 0, "used_mtd": 5}, "blocked, quota 0"),
     ],
 )
@@ -140,7 +142,10 @@ def test_offer_says_what_the_next_plan_does_where_the_advice_lets_it(fields: dic
         ({"late_calls_24h": 1_204}, "1,204 calls arrived a day or more late since yesterday"),
         ({"late_calls_24h": 1}, "1 call arrived a day or more late since yesterday"),
         ({"ci95_pct": Decimal("2.11")}, "estimated from sampled calls"),
-        ({"error_ratio_7d": Decimal("0.200001"), "reasons": "failed_calls,trial"}, "20 % of the last 7 days' calls failed"),
+        (
+            {"error_ratio_7d": Decimal("0.200001"), "reasons": "failed_calls,trial"},
+            "20 % of the last 7 days' calls failed",
+        ),
         ({"is_trial": True}, "on trial"),
         (
             {"previous_quota": 500_000, "quota_since": datetime(2026, 11, 17, 23, tzinfo=UTC)},

@@ -92,7 +92,7 @@ LASTS: dict[str, Any] = {
         (
             [make_crossing("full", used=1_000_000, threshold="100%"), make_crossing()],
             "2 accounts crossed a threshold since Thu 19 Nov 08:00 CET",
-            "Usage Fri 20 Nov: 2 accounts crossed a threshold. First: full, over quota (no owner)",
+            "Usage Fri 20 Nov: 2 accounts crossed a threshold. First: full, quota used up (no owner)",
         ),
         (
             # after the period's end its usage begins at 0 again, and it is one account, not two
@@ -126,7 +126,7 @@ def test_quiet_day_is_one_line() -> None:
     quiet = digest(accounts=(over, make_standing("near", renewal_on=date(2027, 1, 1)), make_standing("low", **LISTS)))
 
     assert quiet["headline"] == (
-        "No account crossed a threshold since Thu 19 Nov 08:00 CET. 1 account is still over quota."
+        "No account crossed a threshold since Thu 19 Nov 08:00 CET. 1 account is still at or over quota."
     )
     assert (quiet["items"], quiet["groups"], quiet["known"], quiet["date"]) == ([], [], [], "2026-11-20")
     assert quiet["notification"] == f"Usage Fri 20 Nov: {quiet['headline']}"
@@ -324,7 +324,7 @@ def test_accounts_over_the_quota_are_in_the_thread_unless_they_are_news() -> Non
     shown = digest(news, accounts=(old, unread, endless))
 
     assert known(shown) == {
-        "Over quota since an earlier day (1)": [
+        "Quota used up on an earlier day (1)": [
             "old: 1,500,000 / 1,000,000 calls (81.2 %) · MRR 45.50 · snoozed until 03 Dec"
         ]
     }

@@ -138,7 +138,7 @@ def test_owner_has_one_reply_and_one_ping() -> None:
 def test_thread_has_the_exact_figures_and_what_needs_no_action() -> None:
     digest = mixed(1)
     digest["items"] = [ITEM, {**ITEM, "group": "will_not_run_out", "name": "Slow"}]
-    digest["known"] = [{"title": "Over quota since an earlier day (3)", "lines": ["Beta: 5 / 4"], "more": 2}]
+    digest["known"] = [{"title": "Quota used up on an earlier day (3)", "lines": ["Beta: 5 / 4"], "more": 2}]
     _, [owner, quiet, known] = digest_message(digest, {"dana.reyes@example.com": "U0DANA"})
 
     assert lines_of(owner) == [
@@ -147,9 +147,9 @@ def test_thread_has_the_exact_figures_and_what_needs_no_action() -> None:
         ("• 83,801 / 100,000 calls (83.8 %) · crossed 80 % today 04:12 · runs out Tue 24 Nov, then calls are refused"),
         "• projected 145,000 · +3.2 points since yesterday 08:00",
     ]
-    assert lines_of(quiet)[:2] == ["No action needed", "Slow  ▃▃█████▃▃████▅"]
+    assert lines_of(quiet)[:2] == ["No action needed", "Slow · Dana Reyes  ▃▃█████▃▃████▅"]
     assert elements(quiet["blocks"], "user") == []
-    assert lines_of(known) == ["Over quota since an earlier day (3)", "• Beta: 5 / 4", "• … and 2 more"]
+    assert lines_of(known) == ["Quota used up on an earlier day (3)", "• Beta: 5 / 4", "• … and 2 more"]
 
 
 def test_name_is_bold_text_or_a_link_to_its_page_and_nothing_else() -> None:
