@@ -5,9 +5,11 @@ The rules are those of docs/contributing.md#words. A room that is not in ROOMS y
 
 import re
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from orchestration.settings import Settings
 from tests.support import words
 from tests.support.words import Text
 
@@ -41,9 +43,28 @@ OWN_ADDRESS = re.compile(r"user:password@host")
 ONE_OF_MANY = re.compile(
     r"\b1 (?:account|batch|call|customer|day|event|file|hour|invoice|line|month|period|report|row|unit|week)(?:e?s)\b"
 )
-BARE_COUNT = re.compile(
-    r"\{n\} (?:accounts|batches|calls|customers|days|events|files|hours|lines|minutes|reports|rows|units|weeks)\b"
+NOUNS = (
+    "account batch byte call column customer day delivery event file folder hour invoice item key line message meter"
+    " minute model month period plan point report row run second subscription test threshold time unit value week"
 )
+BARE_COUNT = re.compile(
+    r"\{n?\} (?:[a-z]+ed )?(?:" + "|".join(f"{noun}e?s" for noun in NOUNS.split()) + r"|deliveries)\b"
+)
+"""A count before a plural, put in as it is: of one it would say 1 calls."""
+NEVER_ONE = (
+    "{} times the units",
+    "no usage older than {} days",
+    "has {} items on the meter",
+    "{} items bill the same usage",
+    "is {} seconds {}",
+    "Stripe shows {} units of {}: no whole number",
+    *("more than {} times longer", "longer than {} bytes", "more than {} events", "cut off: {} bytes"),
+    "{n} files are copies of others",
+    "keep at least {} days",
+    "{n} accounts are called {}",
+    "names {} {} times",
+)
+"""Where the count is more than one, by the code above it or as a constant."""
 
 
 def faults(text: Text) -> list[str]:
@@ -72,6 +93,22 @@ def test_sentences_of_the_room_are_plain_english(room: str) -> None:
     found = texts_of(ROOT / "orchestration" / room)
     assert found, "nothing is collected"
     assert [fault for text in found for fault in faults(text)] == []
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_count_of_one_has_no_plural(room: str) -> None:
+    found = [text for text in texts_of(ROOT / "orchestration" / room) if BARE_COUNT.search(text.words)]
+    wrong = [text for text in found if not any(words in text.words for words in NEVER_ONE)]
+    assert [f"{text}: use usage.formatting.counted" for text in wrong] == []
+
+
+def test_number_that_is_set_has_its_unit_in_its_name() -> None:
+    unit = r"_(DAYS|HOURS|SECONDS|MS|PCT|BYTES)$|_PER_(SECOND|DAY)$"
+    plain_count = r"(PORT|WORKERS|EVENTS|CONNECTIONS|CUSTOMERS)$"
+    fields = Settings.model_fields.values()
+    numbers = [each.alias for each in fields if {int, float} & {each.annotation, *get_args(each.annotation)}]
+    assert len(numbers) > 15
+    assert [name for name in numbers if not re.search(f"{unit}|{plain_count}", str(name))] == []
 
 
 def test_descriptions_of_the_dbt_project_are_plain_english() -> None:

@@ -58,7 +58,7 @@ class Waiting:
         named = {*self.customers, *(customer for customer, _ in self.hours)}
         customers = f"{len(named):,} customers" if len(named) > 1 else next(iter(named))
         return (
-            f"{counted(self.units, 'unit')} of {customers} wait for approval: {self.why}. All other usage is sent."
+            f"{counted(self.units, 'unit')} of {customers} waiting for approval: {self.why}. All other usage is sent."
             " `headroom stripe plan` shows what waits. To approve it, run `headroom stripe apply --approve"
             f" {self.code}`, or set approve: {self.code} in the config of stripe_usage"
         )
@@ -138,13 +138,14 @@ class Change:
         if self.leaving:
             reasons.append("usage leaves a customer and moves to no other, so its mapping disappeared")
         if len(rest) > limits.max_customers:
-            reasons.append(f"corrections of more than {limits.max_customers:,} customers at once")
+            reasons.append(f"corrections of more than {counted(limits.max_customers, 'customer')} at once")
             asked |= rest.keys()
         elif over := _over(rest, desired_units, limits.max_pct):
             asked |= over
         if asked - self.leaving and len(rest) <= limits.max_customers:
             reasons.append(
-                f"corrections of more than {limits.max_pct} % of the {desired_units:,} units that Stripe still accepts"
+                f"corrections of more than {limits.max_pct} % of the {counted(desired_units, 'unit')}"
+                " that Stripe still accepts"
             )
         if self.large:
             reasons.append(f"hours with more than {TIMES_LARGER} times the units of any earlier report")

@@ -51,7 +51,7 @@ def settle_late(
             if units == after:
                 seen.append(replace(looked, state=ReportState.SENT, finished_at=report.attempted_at))
             elif units == before:
-                words = f"{after - before:+,} units are not billed: {why[report.identifier]}"
+                words = f"{counted(after - before, 'unit', sign='+')} not billed: {why[report.identifier]}"
                 seen.append(replace(looked, state=ReportState.HELD, error=words))
             else:
                 words = (

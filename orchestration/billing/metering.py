@@ -12,6 +12,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from orchestration.usage.formatting import counted
+
 HORIZON = timedelta(days=34)
 """Stripe takes no usage older than 35 days; one of them is left for sending it."""
 RETRY_REFUSED = timedelta(hours=24)
@@ -217,9 +219,9 @@ def _decide(made: DayPlan, customer: str, hour: datetime, units: int, before: Ho
     if reason:
         is_ours = terms.live_since is not None and hour >= terms.live_since
         if is_ours and not (before and is_repeated and before.state in BY_HAND):
-            error = f"{units - (stands or 0):+,} units are not billed: {reason}"
+            error = f"{counted(units - (stands or 0), 'unit', sign='+')} not billed: {reason}"
             if not is_sure:
-                error = f"Stripe did not show a total, and {units:,} units cannot be sent again: {reason}"
+                error = f"Stripe did not show a total, and {counted(units, 'unit')} cannot be sent again: {reason}"
             made.reports.append(_report(customer, hour, units, before, terms, ReportState.HELD, error))
         return
     if before and is_repeated:

@@ -223,7 +223,7 @@ def _cause(report: Report, is_over: bool = False, is_one: bool = True) -> tuple[
     error, customer = (report.error or "").rstrip("."), report.stripe_customer_id
     settle = f"then `headroom stripe settle {customer} --note …`"
     if report.state is ReportState.HELD:
-        reason = error.partition("units are not billed: ")[2] or error
+        reason = re.sub(r"^.* units? (are )?not billed: ", "", error)
         by_hand = "issue a credit note" if is_over else "add it to the next invoice by hand, or waive it"
         return f"too late: {reason}", f"{by_hand}, {settle}"
     if report.state is ReportState.MISMATCH:
@@ -234,7 +234,7 @@ def _cause(report: Report, is_over: bool = False, is_one: bool = True) -> tuple[
             f"find the cause, then `headroom stripe adopt {customer} {hour}`{each}: the next run sends the difference",
         )
     if report.state is ReportState.WAITING:
-        why = error.partition("wait for approval: ")[2].partition("; `headroom")[0]
+        why = error.partition(" for approval: ")[2].partition("; `headroom")[0]
         return (
             f"waits for approval{f': {why}' if why else ''}",
             "look at `headroom stripe plan`, then run `headroom stripe apply --approve CODE` with its code",

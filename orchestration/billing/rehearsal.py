@@ -205,7 +205,7 @@ class _Month:
     def _send(self, subject: str, words: str) -> None:
         taken, shown = self._reports.send(self._usage, self._subscription)
         units = sum(self._usage.values())
-        said = f"{words}: {counted(taken, 'report')} taken, the meter shows {shown:,} of {units:,} units"
+        said = f"{words}: {counted(taken, 'report')} taken, the meter shows {shown:,} of {counted(units, 'unit')}"
         self._say(RehearsalStep(subject, said, is_problem=shown != units))
 
 

@@ -291,7 +291,8 @@ def _decided(report: MeterReport, made: DayPlan, waiting: Waiting) -> MeterRepor
     return replace(
         report,
         state=ReportState.WAITING,
-        error=f"{units - before:+,} units wait for approval: {waiting.why}; `headroom stripe plan` shows the code",
+        error=f"{counted(units - before, 'unit', sign='+')} waiting for approval: {waiting.why};"
+        " `headroom stripe plan` shows the code",
     )
 
 

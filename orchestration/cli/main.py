@@ -234,7 +234,8 @@ def back_up(folder: Annotated[Path, typer.Argument(help="a folder that does not 
         made = backup.make(load_settings(), folder.absolute(), lambda: datetime.now(UTC))
     except (ValueError, OSError, LakeBucketError) as error:
         fail(failures.sentence_of(error) or str(error))
-    console.print(f"{made.folder}: the ledger and {made.batches:,} batches, {made.bytes:,} bytes.", soft_wrap=True)
+    batches = counted(made.batches, "batch", "batches")
+    console.print(f"{made.folder}: the ledger and {batches}, {counted(made.bytes, 'byte')}.", soft_wrap=True)
 
 
 @app.command("doctor")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from orchestration.lake.account_files import AccountsFile, Reading, Values
 from orchestration.lake.cells import strip
 from orchestration.lake.sheet import Sheet
+from orchestration.usage.formatting import counted
 
 if TYPE_CHECKING:
     from orchestration.lake.account_copies import Copy
@@ -29,7 +30,7 @@ def find_loss(kind: AccountsFile, before: "Copy", found: Sheet, reading: Reading
         return f"The {words[0]} {', '.join(missing)} that it had {words[1]} missing."
     rows, left = before.good.rows, reading.rows
     if rows and not left:
-        return f"All {len(rows):,} rows that it had are missing."
+        return f"All that it had is missing: {counted(len(rows), 'row')}."
     was, keys = list(dict.fromkeys(row[0] for row in rows)), {row[0] for row in left}
     gone = [key for key in was if key not in keys]
     if _is_much(gone, was):
@@ -43,7 +44,7 @@ def find_loss(kind: AccountsFile, before: "Copy", found: Sheet, reading: Reading
     lost = [pair for pair in pairs if pair not in now]
     if pairs and (not now or _is_much(lost, pairs)):
         names = [f"{key} ({owner})" for key, owner in lost]
-        return f"{len(lost):,} of {len(pairs):,} rows lost or changed their {kind.customer}: {_list(names)}."
+        return f"{len(lost):,} of {counted(len(pairs), 'row')} lost or changed their {kind.customer}: {_list(names)}."
     return ""
 
 

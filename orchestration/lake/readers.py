@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 from orchestration.lake.csv_rows import Rows
 from orchestration.lake.damage import CutShortError, DamagedError
 from orchestration.lake.dialects import OUTER_FIELDS
+from orchestration.usage.formatting import counted
 
 STEP_BYTES = 2**20
 """Inflated and handed on at a time."""
@@ -187,7 +188,7 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
     except (pa.ArrowException, duckdb.Error, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise  # Arrow's own have no number
-        lost = f": {rows - given:,} rows are lost" if rows else ""
+        lost = f": {counted(rows - given, 'row')} lost" if rows else ""
         words = f"the Parquet file cannot be read on ({str(error).partition(chr(10))[0]}){lost}"
         raise DamagedError(words, round(size_bytes * (1 - given / rows)) if rows else size_bytes) from error
 

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
 
-def counted(count: int, noun: str, plural: str = "") -> str:
-    return f"{count:,} {noun}" if count == 1 else f"{count:,} {plural or noun + 's'}"
+def counted(count: int, noun: str, plural: str = "", sign: str = "") -> str:
+    """So many of something: 1 call, 2 calls. With `sign` "+" a difference: +1 call, -2 calls."""
+    return f"{count:{sign},} {noun if abs(count) == 1 else plural or noun + 's'}"
 
 
 def amount(count: int, unit: str) -> str:

@@ -9,6 +9,7 @@ from pydantic import SecretStr
 
 from orchestration.lake.lake import Lake
 from orchestration.usage.findings import Finding
+from orchestration.usage.formatting import counted
 from orchestration.warehouse.clickhouse import load, publish
 from orchestration.warehouse.clickhouse.client import ClickHouse, environment
 from orchestration.warehouse.engine import Columns, EngineError
@@ -45,5 +46,6 @@ class ClickHouseEngine:
         except EngineError as error:
             yield Finding("ClickHouse", str(error))
             return
-        words = f"{behind:,} batches of the lake wait for the next run" if behind else "it has the whole lake"
+        waiting = f"{counted(behind, 'batch', 'batches')} of the lake waiting for the next run"
+        words = waiting if behind else "it has the whole lake"
         yield Finding(f"ClickHouse: {words}")

@@ -24,6 +24,7 @@ from orchestration.lake.manifests import Batch
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
 from orchestration.lake.prepaid_credit import PREPAID_CREDIT_COLUMNS
 from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
+from orchestration.usage.formatting import counted
 from orchestration.warehouse.clickhouse.client import ClickHouse, ClickHouseError
 
 CALLS_AT_A_TIME = 10_000_000
@@ -190,8 +191,9 @@ def _add(server: ClickHouse, lake: Lake, seen_at: str, last: int, batches: Seque
     found = _count(server, "raw_events", last) + _count(server, "raw_other_events", last, until)
     if found != wanted:
         raise ClickHouseError(
-            f"{server.place}: of batches {last + 1} to {until} it has {found:,} events and the lake {wanted:,}. Run"
-            f" again to load them again. If the numbers still differ, {seen_at} there is not {lake.root} here"
+            f"{server.place}: of batches {last + 1} to {until} it has {counted(found, 'event')} and the lake"
+            f" {wanted:,}. Run again to load them again. If the numbers still differ, {seen_at} there is not"
+            f" {lake.root} here"
         )
     rows = ", ".join(f"({batch.number}, '{lake.fingerprint(batch.number)}')" for batch in batches)
     server.ask(f"insert into loaded_batches (batch, fingerprint) values {rows}")

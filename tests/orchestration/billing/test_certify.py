@@ -203,7 +203,7 @@ def test_unreported_usage_is_late_for_its_invoice(world: Closing) -> None:
 
     assert found.difference == (
         f"9 units counted, 6 on invoice {found.invoice_ids}: 3 units are late for its invoice: 2026-11-01 10:00"
-        " UTC: 8 counted, 5 reported (+3 units are not billed: its invoice is final)"
+        " UTC: 8 counted, 5 reported (+3 units not billed: its invoice is final)"
     )
     assert world.certify(world.now + HOUR) == CertifyResult(), "said once, until something changes"
 

@@ -170,7 +170,7 @@ def test_report_that_waits_gives_way_when_its_units_change_or_it_is_late() -> No
     assert planned(5, waiting, terms()) == DayPlan(superseded=[KEY])
     late = planned(9, waiting, terms(final_before={"cus_a": NOW}))
     assert (late.superseded, only_report(late).state) == ([KEY], ReportState.HELD)
-    assert only_report(late).error == "+4 units are not billed: its invoice is final"
+    assert only_report(late).error == "+4 units not billed: its invoice is final"
 
 
 def test_hours_are_held_when_their_invoice_is_final_or_they_are_too_old() -> None:
@@ -180,11 +180,11 @@ def test_hours_are_held_when_their_invoice_is_final_or_they_are_too_old() -> Non
     final = planned(7, recorded(ReportState.CONFIRMED, 5, 5), replace(live, final_before={"cus_a": NOW}))
     assert (only_report(final).state, only_report(final).error) == (
         ReportState.HELD,
-        "+2 units are not billed: its invoice is final",
+        "+2 units not billed: its invoice is final",
     )
     assert final.corrected == {}
     old = only_report(planned(1_234, None, live, oldest - timedelta(seconds=1)))
-    assert old.error == "+1,234 units are not billed: Stripe accepts no usage older than 34 days"
+    assert old.error == "+1,234 units not billed: Stripe accepts no usage older than 34 days"
     assert only_report(planned(5, None, live, oldest)).state is ReportState.PREPARED
     assert only_report(planned(5, None, replace(live, final_before={"cus_a": HOUR}))).state is ReportState.PREPARED
 
@@ -202,7 +202,7 @@ def test_total_that_is_not_plausible_is_held_and_stops_no_other(units: int) -> N
         (ReportState.HELD, units),
         (ReportState.PREPARED, MAX_UNITS),
     ]
-    assert str(made.reports[0].error).endswith("units are not billed: the total is not plausible")
+    assert str(made.reports[0].error).endswith("units not billed: the total is not plausible")
 
 
 def test_preview_records_each_report_once_and_none_that_is_too_late() -> None:

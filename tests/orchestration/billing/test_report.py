@@ -127,7 +127,7 @@ def test_late_usage_is_billed_in_grace_and_held_when_the_invoice_is_final(world:
     world.look()
     world.run()
     assert world.totals("cus_a")[last_hour] == 2
-    assert world.problems() == {("cus_a", last_hour): "+3 units are not billed: its invoice is final"}
+    assert world.problems() == {("cus_a", last_hour): "+3 units not billed: its invoice is final"}
 
 
 def test_usage_that_stripe_takes_no_more_is_held(world: World) -> None:
@@ -138,7 +138,7 @@ def test_usage_that_stripe_takes_no_more_is_held(world: World) -> None:
     outcome = world.run()
     assert outcome.planned.change.held == 1
     assert world.totals("cus_b") == {SEVEN: 1}
-    assert world.problems() == {("cus_b", SEVEN): "+3 units are not billed: Stripe accepts no usage older than 34 days"}
+    assert world.problems() == {("cus_b", SEVEN): "+3 units not billed: Stripe accepts no usage older than 34 days"}
 
 
 def test_what_is_held_is_what_stripe_did_not_take(world: World) -> None:
@@ -149,7 +149,7 @@ def test_what_is_held_is_what_stripe_did_not_take(world: World) -> None:
     world.usage["a", "cus_a", SEVEN] = 4
     settle(world, 1, 1, 1, 1, 24, 1, 24, 1)
     assert world.totals("cus_a") == {}
-    assert world.problems()["cus_a", SEVEN] == "+4 units are not billed: Stripe accepts no usage older than 34 days"
+    assert world.problems()["cus_a", SEVEN] == "+4 units not billed: Stripe accepts no usage older than 34 days"
 
 
 def test_usage_that_was_final_before_the_first_report_is_left_alone(world: World) -> None:
@@ -221,8 +221,8 @@ def test_an_account_that_moved_leaves_a_final_invoice_as_it_is(world: World) -> 
     world.run()
     assert (world.totals("cus_a"), world.totals("cus_b")) == ({SEVEN: 7}, {SEVEN: 1})
     assert world.problems() == {
-        ("cus_a", SEVEN): "-7 units are not billed: its invoice is final",
-        ("cus_b", SEVEN): "+7 units are not billed: its invoice is final",
+        ("cus_a", SEVEN): "-7 units not billed: its invoice is final",
+        ("cus_b", SEVEN): "+7 units not billed: its invoice is final",
     }
 
 
@@ -269,7 +269,7 @@ def test_a_correction_that_waits_keeps_no_other_usage_waiting(world: World) -> N
     assert world.totals("cus_a") == {SEVEN: 5_000, SEVEN + HOUR: 2}
     assert world.totals("cus_b") == {SEVEN: 5_001, SEVEN + HOUR: 3}
     assert world.problems() == {
-        ("cus_a", SEVEN): "+4,000 units wait for approval: corrections of more than 10 % of the 14,006 units that"
+        ("cus_a", SEVEN): "+4,000 units waiting for approval: corrections of more than 10 % of the 14,006 units that"
         " Stripe still accepts; `headroom stripe plan` shows the code"
     }
     [waiting] = world.ledger.problems()
@@ -295,7 +295,7 @@ def test_a_correction_that_waits_too_long_says_what_missed_the_invoice(world: Wo
     )
     world.now += HOUR
     assert not world.run().planned.waiting.code
-    assert world.problems() == {("cus_a", SEVEN): "+4,000 units are not billed: its invoice is final"}
+    assert world.problems() == {("cus_a", SEVEN): "+4,000 units not billed: its invoice is final"}
 
 
 def test_first_report_of_a_huge_hour_waits_for_approval(world: World) -> None:
@@ -341,7 +341,7 @@ def test_hours_that_were_held_are_sent_when_the_grace_is_corrected(world: World)
     world.now = last + 5 * HOUR
     world.usage["a", "cus_a", last] = 27
     world.run()
-    assert world.problems() == {("cus_a", last): "+27 units are not billed: its invoice is final"}
+    assert world.problems() == {("cus_a", last): "+27 units not billed: its invoice is final"}
     world.settings["HEADROOM_STRIPE_GRACE_HOURS"] = 72
     world.run()
     assert world.totals("cus_a") == {SEVEN: 7, last: 27}
@@ -881,7 +881,7 @@ def test_what_waited_until_its_invoice_was_final_is_held_and_not_sent(world: Wor
 
     assert world.totals("cus_b") == {}
     [problem] = [each for each in world.ledger.problems() if each.stripe_customer_id == "cus_b"]
-    assert (problem.state, problem.error) == (ReportState.HELD, "+3 units are not billed: its invoice is final")
+    assert (problem.state, problem.error) == (ReportState.HELD, "+3 units not billed: its invoice is final")
 
 
 def test_same_refusal_of_every_report_stops_the_run(world: World) -> None:

@@ -329,7 +329,7 @@ def test_doubt_is_looked_at_and_not_sent_when_its_invoice_is_final(world: World,
     if arrived:
         assert (row.state, row.error) == (S.SENT, None)
     else:
-        assert (row.state, row.error) == (S.HELD, "+5 units are not billed: its invoice is final")
+        assert (row.state, row.error) == (S.HELD, "+5 units not billed: its invoice is final")
 
 
 def test_stop_leaves_what_was_not_sent_as_it_was(world: World) -> None:

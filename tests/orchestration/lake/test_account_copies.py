@@ -143,7 +143,7 @@ def many(count: int, first: int = 0, customer: str = "cus_{}") -> str:
 @pytest.mark.parametrize(
     ("before", "after", "reason"),
     [
-        (many(30), HEADER, "All 30 rows that it had are missing."),
+        (many(30), HEADER, "All that it had is missing: 30 rows."),
         (many(30), many(26), "4 of 30 accounts that it had are missing: a26, a27, a28 and 1 more."),
         (many(30), many(30, first=4), "4 of 30 accounts that it had are missing: a0, a1, a2 and 1 more."),
         (many(30), many(29), "Its last row is missing, as if it were cut: a29."),

@@ -225,7 +225,7 @@ def test_damage_says_about_how_many_bytes_it_cost(world: World, name: str, compr
     world.ingest()
 
     [words] = world.rejected("line")
-    [lost_bytes] = re.findall(r"data is damaged \(.*\): about ([\d,]+) bytes are lost, as they are stored$", words)
+    [lost_bytes] = re.findall(r"data is damaged \(.*\): about ([\d,]+) bytes lost, as stored$", words)
     assert 97_000 < int(lost_bytes.replace(",", "")) < 103_000
 
 
