@@ -33,7 +33,7 @@ GROUPS = (
     Group("csm_check_in", "Usage dropped or stopped: check in", is_action=False),
     Group("do_not_pitch", "Over quota, overage is cheaper: do not pitch", is_action=False),
     Group("will_not_run_out", "Will not run out this period", is_action=False),
-    Group("watch", "Too early to say", is_action=False),
+    Group("watch", "No forecast yet: watch", is_action=False),
     Group("ended", "Crossed in a period that has ended", is_action=False),
     Group("resolved", "Good news", is_action=False),
 )

@@ -124,7 +124,7 @@ def test_deliveries_lists_and_shows_the_digest(program: Program) -> None:
 
     assert f"local|digest|{DAY}     previewed" in listed
     assert "Stripe api-calls: 2 customer-hours sent of 1 customer," in listed
-    for text in ("Usage digest · Wed 20 Nov\n", "Too early to say (1)\n    Acme Corp 80 %\n", "2 lines rejected"):
+    for text in ("Usage digest · Wed 20 Nov\n", "No forecast yet: watch (1)\n    Acme Corp 80 %\n", "2 lines rejected"):
         assert text in shown
     details, table = (program.ask("deliveries", "--show", f"local|digest|{DAY}:{n}").stdout for n in (1, 4))
     assert "8 / 10 calls (80.0 %)" in details

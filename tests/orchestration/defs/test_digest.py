@@ -145,7 +145,7 @@ def test_digest_is_posted_once_after_an_outage_with_the_figures_of_eight(
     assert set(installation.slack.counts().values()) == {1}
     [message] = installation.slack.messages
     details, *_ = installation.slack.threads[message["ts"]]
-    assert "Too early to say (1)  acme 80 %\n" in message_text(message)
+    assert "No forecast yet: watch (1)  acme 80 %\n" in message_text(message)
     assert "4 / 5 calls (80.0 %)" in message_text(details)
     assert {delivery.state for delivery in installation.deliveries()} == {State.SENT}
     installation.at("2024-11-21T08:00:00+00:00")
