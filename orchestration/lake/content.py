@@ -135,7 +135,7 @@ def _decoded(
         if not error.unread_bytes or kind == "parquet":  # which says its rows
             raise
         lost_bytes = file.stored_bytes - taken_bytes + error.unread_bytes
-        words = f"{error}: about {counted(lost_bytes, 'byte')} lost, as stored"
+        words = f"{error}: about {amount(lost_bytes, 'bytes')} lost, as stored"
         raise DamagedError(words, lost_bytes) from error
 
 

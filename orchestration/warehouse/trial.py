@@ -1,5 +1,7 @@
 """A copy of the warehouse in which changed seeds are tried: the models that follow from them are built there as a run
 would build them, with the clock of the published figures, and nobody else sees it.
+
+It is a DuckDB file, also where ClickHouse builds the marts: the published copy is one, and both engines give the same.
 """
 
 import csv
@@ -17,6 +19,7 @@ from filelock import FileLock
 from orchestration.settings import Settings
 from orchestration.warehouse import seeds
 from orchestration.warehouse.dbt import DbtProject
+from orchestration.warehouse.duckdb import DuckDbEngine
 from orchestration.warehouse.engines import engine_of
 from orchestration.warehouse.published_copy import rows_of
 
@@ -30,7 +33,7 @@ def seed_rows(config: Settings, names: Collection[str]) -> dict[str, list[dict[s
 
     :raises TrialError: a file cannot be read.
     """
-    nodes = DbtProject.of(config).manifest()["nodes"]
+    nodes = _project(config).manifest()["nodes"]
     wanted = [name for name, node in nodes.items() if node["resource_type"] == "seed" and node["name"] in names]
     files = seeds.types_of(nodes, wanted)
     if problems := seeds.examine(config.dbt_project, files).problems:
@@ -49,28 +52,35 @@ def seed_rows(config: Settings, names: Collection[str]) -> dict[str, list[dict[s
 def tried(config: Settings, changed: Collection[str], outputs: Collection[str], now: datetime) -> Iterator[Path]:
     """A warehouse file in which `outputs`, models that follow from the `changed` seeds, are as these would make them.
 
-    :raises TrialError: the marts are on another engine, or a check of the seeds fails.
+    :raises TrialError: nothing was built yet, or a check of the seeds fails.
     """
-    dbt = DbtProject.of(config)
-    if engine_of(config).dbt_folder != "dbt":
-        raise TrialError("rules can only be tried where DuckDB builds the marts: here ClickHouse does")
-    if not config.warehouse.exists():
+    is_duckdb = isinstance(engine_of(config), DuckDbEngine)
+    built = config.warehouse if is_duckdb else config.published
+    if not built.exists():
         raise TrialError("there is no warehouse yet: the first `headroom run` makes it")
+    dbt = _project(config)
     manifest = dbt.manifest()
-    nodes = [manifest["nodes"][node]["name"] for node in _between(manifest, changed, outputs)]
-    config.data.mkdir(parents=True, exist_ok=True)
+    wanted = _between(manifest, changed, outputs)
     with tempfile.TemporaryDirectory(dir=config.data, prefix=".rules-") as folder:
         scratch = Path(folder, config.warehouse.name)
         Path(folder, "lake").symlink_to(config.lake)
         with FileLock(config.build_lock):
-            duckdb.connect(str(config.warehouse)).close()  # what a killed build had committed is in the file then
-            shutil.copyfile(config.warehouse, scratch)
+            if is_duckdb:
+                duckdb.connect(str(built)).close()  # what a killed build had committed is in the file then
+            shutil.copyfile(built, scratch)
+        nodes = [manifest["nodes"][node]["name"] for node in _with_missing_parents(manifest, wanted, scratch)]
         results = DbtProject(dbt.folder, dbt.target, scratch, dbt.engine).build(
             now, config.timezone, nodes, config.bill_sampled
         )
         if bad := [each for each in results if each.status in ("error", "fail", "runtime error")]:
             raise TrialError("; ".join(f"{each.unique_id.split('.')[2]}: {each.message}" for each in bad))
         yield scratch
+
+
+def _project(config: Settings) -> DbtProject:
+    """As DuckDB builds it, whatever builds the marts."""
+    engine = DuckDbEngine(config.warehouse, config.published)
+    return DbtProject(config.dbt_project, config.data / engine.dbt_folder, config.warehouse, engine)
 
 
 def _between(manifest: Mapping[str, Any], changed: Collection[str], outputs: Collection[str]) -> list[str]:
@@ -87,6 +97,19 @@ def _between(manifest: Mapping[str, Any], changed: Collection[str], outputs: Col
         if name.startswith("test.") and _seeds_alone(parents[name], nodes)
     }
     return sorted(built | tests)
+
+
+def _with_missing_parents(manifest: Mapping[str, Any], wanted: Collection[str], file: Path) -> list[str]:
+    """With the models that these read and that the file lacks: a published copy has no views of the lake."""
+    with duckdb.connect(str(file), read_only=True) as connection:
+        there = {name for (name,) in connection.execute("select table_name from information_schema.tables").fetchall()}
+    found, waiting = set(wanted), list(wanted)
+    while waiting:
+        parents = {name for name in manifest["parent_map"][waiting.pop()] if name.startswith(("model.", "seed."))}
+        missing = {name for name in parents - found if manifest["nodes"][name]["name"] not in there}
+        found |= missing
+        waiting += missing
+    return sorted(found)
 
 
 def _seeds_alone(names: Collection[str], nodes: Mapping[str, Any]) -> bool:

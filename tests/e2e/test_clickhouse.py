@@ -97,5 +97,17 @@ def test_doctor_says_how_the_server_is(on_clickhouse: Program) -> None:
     assert "ClickHouse: it has the whole lake" in said
 
 
+def test_rules_are_tried_as_they_are_on_duckdb(on_duckdb: Program, on_clickhouse: Program) -> None:
+    """The published rules are made older than the files: as if these had been edited since."""
+    said = []
+    for program in (on_duckdb, on_clickhouse):
+        with duckdb.connect(str(program.data / "published.duckdb")) as connection:
+            connection.execute("update thresholds set threshold_pct = 85 where threshold_pct = 80")
+        said.append(program.run("rules", "plan").stdout)
+    assert said[0] == said[1]
+    for line in ("thresholds.csv: 80 % (new)", "thresholds.csv: 85 % (gone)"):
+        assert line in said[0]
+
+
 def test_password_is_left_nowhere(on_clickhouse: Program) -> None:
     assert not [path for path in on_clickhouse.files() if PASSWORD.encode() in path.read_bytes()]

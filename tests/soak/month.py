@@ -6,8 +6,9 @@ Each hour has random numbers of its own, so that a seed is the same month howeve
 out, fewer hours are visited, and the others are as they would have been.
 
 Invariants. I1: the published counts of each account and hour are those of what was sent, once for each id, counted
-here. I2: Stripe has exactly these for each customer and closed hour, none doubled. I3: no message was posted twice, and
-each visited morning has its digest. And no run, delivery or report is left that waits for a hand.
+here. I2: Stripe has exactly these for each customer and closed hour, none doubled. I3: no message was posted twice,
+each crossing was judged by a digest, and each morning that was visited by today's code has its digest. What an older
+version failed at, the next digest announces. And no run, delivery or report is left that waits for a hand.
 """
 
 import os
@@ -23,7 +24,9 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from orchestration.ledger.ledger import Ledger, State
+from orchestration.messages.crossings import crossing_key
 from orchestration.warehouse import published_copy
+from orchestration.warehouse.queries import CROSSINGS
 from tests.e2e.program import INHERITED, SLACK_TOKEN, STRIPE_KEY
 from tests.fakes.postgres import Postgres
 from tests.fakes.slack import CUT_OFF_AFTER, ERROR_AFTER, ERROR_BEFORE, LOST_AFTER, LOST_BEFORE, FakeSlack, rate_limited
@@ -99,8 +102,8 @@ class Month:
         self.sent: dict[str, tuple[str, datetime]] = {}
         """Account and hour of what a producer has been given a receipt for, by id."""
         self.produced = START
-        self.mornings: set[str] = set()
-        """Keys of the digests that have to be posted."""
+        self.mornings: dict[str, bool] = {}
+        """Keys of the digests that have to be posted, and whether by an older version."""
         self.refused: list[dict[str, Any]] = []
         """Events that the collector did not take: sent again, with their ids."""
         self.full_disks = frozenset[datetime]()
@@ -266,7 +269,7 @@ class Month:
         self.slack.is_down = self.stripe.is_down = False
         local = at.astimezone(ZoneInfo(ZONE))
         if local.hour == 8:
-            self.mornings.add(digest_of(local))
+            self.mornings[digest_of(local)] = is_old
         if not (calmly or kinds):
             self.vendors(chance)
         if trouble == "clock":
@@ -384,17 +387,29 @@ class Month:
         self.tally["I2: hours of customers compared"] = len(billed)
         posted = self.slack.counts()
         found += [f"I3 {key}: posted {times} times" for key, times in sorted(posted.items()) if times > 1]
-        found += [f"I3 {key}: never posted" for key in sorted(self.mornings) if not posted[key]]
+        missing = {key: is_old for key, is_old in sorted(self.mornings.items()) if not posted[key]}
+        found += [f"I3 {key}: never posted" for key, is_old in missing.items() if not is_old]
         self.tally["I3: messages, replies and files"] = len(posted)
-        self.tally["I3: mornings with a digest"] = len(self.mornings)
+        self.tally["I3: mornings with a digest"] = len(self.mornings) - len(missing)
+        self.tally["I3: mornings that an older version left without one"] = sum(missing.values())
         said = self.machine.look()
         found += [f"run {run} of {job} is still {status}" for run, job, status in said["in_progress"]]
         ledger = Ledger(self._environment.get("HEADROOM_LEDGER_URL") or f"sqlite:///{self.data / 'ledger.sqlite'}")
         found += [
             f"delivery {each.key} is {each.state}" for each in ledger.deliveries() if each.state is not State.SENT
         ]
+        found += self._not_judged(ledger)
         ledger.close()
         return found
+
+    def _not_judged(self, ledger: Ledger) -> list[str]:
+        """Crossings from before the last digest on which none has a verdict: nobody would ever hear of them."""
+        with ledger.transaction() as connection:
+            last, verdicts = ledger.last_digest_at(connection, "production"), ledger.verdicts(connection, "production")
+        rows = published_copy.query(self.data / "published.duckdb", CROSSINGS)
+        judged = [row for row in rows if last and row["crossed_at"] <= last]
+        self.tally["I3: crossings compared"] = len(judged)
+        return [f"I3 {key}: not judged" for key in map(crossing_key, judged) if key not in verdicts]
 
 
 def digest_of(morning: datetime) -> str:

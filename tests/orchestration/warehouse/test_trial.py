@@ -1,4 +1,4 @@
-"""A trial of changed seeds: which nodes it builds. That it builds them is in tests/orchestration/cli/test_rules.py."""
+"""A trial of changed seeds: which nodes it builds. That it builds them is in tests/.../defs/test_digest.py."""
 
 from orchestration.warehouse.trial import _between
 
