@@ -15,6 +15,7 @@ from typing import BinaryIO
 from orchestration.lake import dialects, formats, json_items, readers
 from orchestration.lake.damage import CutShortError, DamagedError
 from orchestration.lake.sources import CHANGED, Source, SourceFile
+from orchestration.usage.formatting import amount
 
 CHUNK_BYTES = 2**20
 """Read at a time. Below, the calls cost more than the bytes; above, only memory grows."""
