@@ -55,6 +55,7 @@ from orchestration.channels.stripe import connect_invoices, connect_meter
 from orchestration.channels.stripe import meter as stripe_channel
 from orchestration.ledger import ledger as ledger_module
 from orchestration.ledger.engines import BusyError
+from orchestration.usage.formatting import counted
 from orchestration.usage.periods import month_start, utc_hour
 from tests.fakes.slack import (
     CUT_OFF_AFTER,
@@ -454,7 +455,7 @@ class Weeks(QuickWorld):
         if not self.stripe.has_customer(row.stripe_customer_id):
             return True
         if row.state is ReportState.HELD and row.stripe_units is None:
-            return wanted != found and row.error.startswith(f"{wanted - found:+,} units ")
+            return wanted != found and row.error.startswith(f"{counted(wanted - found, 'unit', sign='+')} not billed: ")
         return wanted != found and row.stripe_units in (None, found)
 
 

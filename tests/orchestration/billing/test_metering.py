@@ -202,7 +202,7 @@ def test_total_that_is_not_plausible_is_held_and_stops_no_other(units: int) -> N
         (ReportState.HELD, units),
         (ReportState.PREPARED, MAX_UNITS),
     ]
-    assert str(made.reports[0].error).endswith("units not billed: the total is not plausible")
+    assert str(made.reports[0].error).endswith(" not billed: the total is not plausible")
 
 
 def test_preview_records_each_report_once_and_none_that_is_too_late() -> None:
