@@ -92,8 +92,9 @@ def malformed_lines(history: History, account: Account, rejected: Counter[str]) 
 
 def limit_reached(history: History, account: Account) -> tuple[int, str]:
     """The day on which the quota was used up, and the sender's own notice from the moment at which it was."""
-    quota, month = account.quota or 0, enumerate(accumulate(account.calls[history.month :]), history.month)
-    day, used = next((day, used) for day, used in month if used >= quota)
+    quota, first = account.quota or 0, account.first_day(history)
+    period = enumerate(accumulate(account.calls[first:]), first)
+    day, used = next((day, used) for day, used in period if used >= quota)
     # the times of that day are fixed here, for write_usage to write the same
     account.seconds[day] = sorted(account.seconds.get(day) or sampled_seconds(history, account, day))
     before = used - account.calls[day]
@@ -186,19 +187,19 @@ def write_accounts(history: History, path: Path, plan: list[Account]) -> None:
         rows.writerow(
             (
                 *("account_id", "name", "owner", "plan", "mrr", "stripe_customer_id"),
-                *("csm", "contact_email", "segment", "renewal_on", "is_trial"),
+                *("csm", "contact_email", "segment", "renewal_on", "is_trial", "period_kind", "period_anchor"),
             )
         )
         for a in plan:
             name, customer = a.account_id.replace("-", " ").title(), a.stripe_customer_id or ""
-            is_trial = a.story == "trial"
+            is_trial, anchor = a.story == "trial", a.period_anchor(history)
             owner = "" if a.number % 40 == 7 else f"{history.rng.choice(_OWNERS)}@example.com"
             rows.writerow(
                 (
                     *(a.account_id, name, owner, a.plan, f"{0 if is_trial else _PRICES[a.plan]}.00", customer),
                     *(f"{_CSMS[a.number % len(_CSMS)]}@example.com", f"api@{a.account_id}.example"),
                     *(_SEGMENTS.get(a.plan, "enterprise"), history.now.date() + timedelta(days=a.renewal_days)),
-                    "true" if is_trial else "",
+                    *("true" if is_trial else "", "cycle" if anchor else "", anchor or ""),
                 )
             )
 

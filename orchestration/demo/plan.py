@@ -22,11 +22,15 @@ STORIES = (
 _IN_DIGEST = {"crossing_80", "over_120", "crossing_95", "upgraded", "crossing_100"}
 _IN_DIGEST |= {"dormant", "retry_storm", "trial", "dropping"}
 """Once in a demo of any size: a morning with one of each is a morning that one can read."""
+_CYCLED = _IN_DIGEST - {"dormant", "dropping"}
+_CYCLE_DAYS = 19
+"""Days of the running period that are over for them: enough for a forecast, and ten are ahead. So the stories are the
+same on each day of a month."""
 _ORDINARY = ("flat", "flat", "growing", "flat", "bursting", "flat", "flat", "flat")
-# Calls that a story needs in the month of `now`, even five minutes after its start. 40 for the crossings:
+# Calls that a story needs in the period of `now`, even five minutes after its start. 40 for the crossings:
 # below a quota of 20 the same call reaches 95 % and 100 %.
-_MONTH_MINIMUM = {"over_120": 12, "blocked": 3, "unlimited": 3, "unknown": 3, "invalid_quota": 3}
-_MONTH_MINIMUM |= {"crossing_80": 40, "crossing_95": 40, "crossing_100": 40, "trial": 40, "retry_storm": 40}
+_PERIOD_MINIMUM = {"over_120": 12, "blocked": 3, "unlimited": 3, "unknown": 3, "invalid_quota": 3}
+_PERIOD_MINIMUM |= {"crossing_80": 40, "crossing_95": 40, "crossing_100": 40, "trial": 40, "retry_storm": 40}
 _NEXT_THRESHOLD = dict(pairwise(THRESHOLDS))
 _STATE_WITHOUT_QUOTA = {"unlimited": "unlimited", "unknown": "unknown", "invalid_quota": "unknown"}
 _QUOTA_PER_BUSIEST_MONTH = {"growing": 1.3, "bursting": 1.6, "upgraded": 3.0}
@@ -58,8 +62,9 @@ class AccountTruth:
     quota: int | None  # in force at now; None where unlimited or unknown, 0 where blocked
     quota_state: str  # "limited" | "unlimited" | "blocked" | "unknown"
     calls_by_date: Mapping[date, int]  # UTC day -> distinct valid calls up to now; no zeros
-    used_mtd: int  # calls in the UTC calendar month of now, up to now
-    crossed: tuple[int, ...]  # of THRESHOLDS, those reached in the month under `quota`; limited accounts only
+    period_anchor: date | None  # first UTC day of the account's own period; None where it is the calendar month
+    used_mtd: int  # calls in the period of now, up to now
+    crossed: tuple[int, ...]  # of THRESHOLDS, those reached in the period under `quota`; limited accounts only
     stripe_customer_id: str | None
     seats: tuple[int, int] | None  # used and limit, where seats are reported; used up since today
 
@@ -89,8 +94,10 @@ class History:
         self.month = max(0, days - now.day)  # the first day in the month of now
         month_start = midnight.replace(day=1)
         self.half_month = month_start + (now - month_start) / 2
-        self.upgraded_at = max(month_start, now - timedelta(hours=5))
-        self.opening = min(self.start, month_start)  # quotas are set before it
+        self.upgraded_at = now - timedelta(hours=5)
+        self.cycle_on = now.date() - timedelta(days=_CYCLE_DAYS)
+        self.cycle = max(0, self.last - _CYCLE_DAYS)  # its first day, or that of the history
+        self.opening = min(self.start, month_start, midnight - timedelta(days=_CYCLE_DAYS))  # quotas are set before it
         self.last_second = int((now - midnight).total_seconds())
 
 
@@ -116,6 +123,14 @@ class Account:
         if self.quota is None:
             return "enterprise" if self.story == "unlimited" else "growth"
         return _PLAN.get(self.story) or plan_for(self.quota)
+
+    def first_day(self, history: History) -> int:
+        """Of the running period."""
+        return history.cycle if self.story in _CYCLED else history.month
+
+    def period_anchor(self, history: History) -> date | None:
+        """First UTC day of a period of its own; None where it is the calendar month."""
+        return history.cycle_on if self.story in _CYCLED else None
 
     @property
     def renewal_days(self) -> int:
@@ -155,9 +170,10 @@ def _plan_calls(history: History, account: Account, total: float) -> None:
         shape = [part * (1 + 1.5 * day / days) for day, part in enumerate(shape)]
     elif story == "bursting":
         shape = [part * (4 if day % 5 == account.number % 5 else 1) for day, part in enumerate(shape)]
-    elif story == "crossing_80":  # a job in the first days of the month used most of it; the rest lasts
-        first = history.month + (days - history.month) // 3
-        shape = [part * (10 if history.month <= day < first else 0.3) for day, part in enumerate(shape)]
+    elif story == "crossing_80":  # a job in the first days of the period used most of it; the rest lasts
+        start = account.first_day(history)
+        end = start + (days - start) // 3
+        shape = [part * (10 if start <= day < end else 0.3) for day, part in enumerate(shape)]
     scale = total / (sum(shape[:active]) or 1)
     account.calls = [int(part * scale + history.rng.random()) for part in shape[:active]]
     account.calls += [0] * (days - active)
@@ -167,7 +183,7 @@ def _plan_calls(history: History, account: Account, total: float) -> None:
         _drop(account)
     if active and not any(account.calls):
         account.calls[0] = 3
-    account.calls[-1] += max(0, _MONTH_MINIMUM.get(story, 0) - sum(account.calls[history.month :]))
+    account.calls[-1] += max(0, _PERIOD_MINIMUM.get(story, 0) - sum(account.calls[account.first_day(history) :]))
 
 
 def _add_retries(history: History, account: Account) -> None:
@@ -190,7 +206,7 @@ def has_retries(history: History, account: Account, day: int) -> bool:
 
 def former_quota(history: History, account: Account) -> int:
     """What an upgraded account had before: nearly used up yesterday."""
-    used = sum(account.calls[history.month : history.last])
+    used = sum(account.calls[account.first_day(history) : history.last])
     return max(1, min(used * 100 // 97, (account.quota or 0) - 1)) if used else max(1, (account.quota or 0) // 5)
 
 
@@ -200,7 +216,7 @@ def _quota_of(history: History, account: Account) -> int | None:
     if account.story == "blocked":
         return 0
     if account.story == "over_120":
-        return sum(account.calls[history.month :]) * 100 // 121
+        return sum(account.calls[account.first_day(history) :]) * 100 // 121
     if account.story in _THRESHOLD:
         return _crossing_quota(history, account)
     months: Counter[date] = Counter()
@@ -221,9 +237,9 @@ def _crossing_quota(history: History, account: Account) -> int:
     for _ in range(8 - in_window):
         account.seconds[last].append(history.rng.randint(max(0, opens), history.last_second))
         account.calls[last] += 1
-    used = sum(account.calls[history.month :])
-    # The largest quota that the n-th call of the month is the first to reach: n * 100 >= quota * threshold.
-    first = max(1, used - max(8, in_window) + 1)  # on the 1st the window reaches back into another month
+    used = sum(account.calls[account.first_day(history) :])
+    # The largest quota that the n-th call of the period is the first to reach: n * 100 >= quota * threshold.
+    first = max(1, used - max(8, in_window) + 1)
     quotas = [nth * 100 // threshold for nth in range(first, used + 1)]
     below_next = [quota for quota in quotas if used * 100 < quota * _NEXT_THRESHOLD[threshold]]
     if account.story == "crossing_100":  # what is above the quota is refused
@@ -233,12 +249,13 @@ def _crossing_quota(history: History, account: Account) -> int:
 
 def truth_of(history: History, account: Account) -> AccountTruth:
     """What the plan of one account amounts to."""
-    used, quota = sum(account.calls[history.month :]), account.quota
+    used, quota = sum(account.calls[account.first_day(history) :]), account.quota
     state = _STATE_WITHOUT_QUOTA.get(account.story) or ("limited" if quota else "blocked")
     by_date = {day: calls for day, calls in zip(history.dates, account.calls, strict=True) if calls}
     crossed = tuple(threshold for threshold in THRESHOLDS if quota and used * 100 >= quota * threshold)
-    customer, seats = account.stripe_customer_id, (account.seats, account.seats) if account.seats else None
-    return AccountTruth(account.account_id, account.story, quota, state, by_date, used, crossed, customer, seats)
+    seats = (account.seats, account.seats) if account.seats else None
+    facts = (by_date, account.period_anchor(history), used, crossed, account.stripe_customer_id, seats)
+    return AccountTruth(account.account_id, account.story, quota, state, *facts)
 
 
 def sampled_seconds(history: History, account: Account, day: int) -> list[int]:

@@ -131,6 +131,28 @@ def test_top_accounts_are_the_truth(built: tuple[demo.Truth, Path]) -> None:
     assert sum(row["share_pct"] for row in rows) == pytest.approx(Decimal(100), abs=Decimal("0.001"))
 
 
+@pytest.mark.parametrize("on", ["2026-11-01", "2026-11-29", "2027-03-05"])
+def test_stories_have_their_advice_on_any_day_of_a_month(data: Path, on: str) -> None:
+    now = datetime.fromisoformat(f"{on}T09:00:00+00:00")
+    truth = demo.generate(data / "landing", data / "accounts.csv", now=now, accounts=20, events=9_000)
+    published = build_marts(data, data / "landing", now, "+account_advice")
+    rows = published_copy.query(published, "select account_id, situation, advice from account_advice")
+    advised = {row["account_id"]: (row["situation"], row["advice"]) for row in rows}
+    found = {account.story: advised.get(account.account_id) for account in truth.accounts}
+    wanted = {
+        "crossing_100": ("refused_now", "call_upgrade"),
+        "crossing_95": ("staying_cheaper", "tell_overage"),
+        "trial": ("trial", "call_help"),
+        "retry_storm": ("help_needed", "help_first"),
+        "over_120": ("staying_cheaper", "do_not_pitch"),
+        "crossing_80": ("will_not_run_out", "watch"),
+        "upgraded": ("resolved", "none"),
+        "dropping": ("dropping", "csm_check_in"),
+        "dormant": ("dormant", "csm_check_in"),
+    }
+    assert {story: found[story] for story in wanted} == wanted
+
+
 def test_digest_names_a_dormant_account_once_and_the_first_digest_all(built: tuple[demo.Truth, Path]) -> None:
     _, published = built
     rows = published_copy.query(

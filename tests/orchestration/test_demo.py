@@ -12,7 +12,7 @@ from uuid import UUID
 
 import pytest
 
-from orchestration.demo import STORIES, THRESHOLDS, Truth, generate
+from orchestration.demo import STORIES, THRESHOLDS, AccountTruth, Truth, generate
 from orchestration.lake.account_files import ACCOUNT_COLUMNS
 
 NOWS = [
@@ -107,7 +107,10 @@ def make_demo(folder: Path, now: datetime, **sizes: int) -> tuple[Truth, Recount
     return truth, recount(folder / "landing")
 
 
-def month_start(now: datetime) -> datetime:
+def period_start(account: AccountTruth, now: datetime) -> datetime:
+    """Of the account's own period, or the calendar month."""
+    if account.period_anchor:
+        return datetime(*account.period_anchor.timetuple()[:3], tzinfo=UTC)
     return now.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
 
 
@@ -135,7 +138,7 @@ def test_truth_equals_recount(tmp_path: Path, now: datetime, days: int) -> None:
     assert by_date.keys() <= {account.account_id for account in truth.accounts}
     for account in truth.accounts:
         assert account.calls_by_date == by_date[account.account_id]
-        used = len(found.times_of(account.account_id, month_start(now), now))
+        used = len(found.times_of(account.account_id, period_start(account, now), now))
         assert account.used_mtd == used
         in_force = sorted(found.quotas.get(account.account_id, []), key=lambda version: version[0])
         assert all(at <= now for at, _ in in_force)
@@ -151,18 +154,16 @@ def test_truth_equals_recount(tmp_path: Path, now: datetime, days: int) -> None:
 
 @pytest.mark.parametrize("now", NOWS, ids=str)
 @pytest.mark.parametrize(("days", "accounts"), [(45, 120), (1, 120), (20, 1_200)])
-def test_crossing_happens_in_the_last_twenty_hours_of_the_month(
-    tmp_path: Path, now: datetime, days: int, accounts: int
-) -> None:
+def test_crossing_happens_in_the_last_twenty_hours(tmp_path: Path, now: datetime, days: int, accounts: int) -> None:
     truth, found = make_demo(tmp_path, now, accounts=accounts, days=days)
 
     crossing = [account for account in truth.accounts if account.story in CROSSED]
     assert {account.story for account in crossing} == set(CROSSED)
     assert len(crossing) == len(CROSSED)  # once in a demo of any size
-    opens = max(month_start(now), now.replace(microsecond=0) - timedelta(hours=20))
+    opens = now.replace(microsecond=0) - timedelta(hours=20)
     for account in crossing:
         threshold = CROSSED[account.story]
-        times = found.times_of(account.account_id, month_start(now), now)
+        times = found.times_of(account.account_id, period_start(account, now), now)
         assert account.quota is not None
         needed = -(-account.quota * threshold // 100)
         assert opens <= times[needed - 1] <= now
@@ -184,7 +185,7 @@ def test_stories_show_what_they_are_named_after(tmp_path: Path, now: datetime) -
         assert smaller is not None
         assert larger is not None
         assert smaller < larger
-        assert month_start(now) <= upgraded_at <= now
+        assert now - timedelta(days=1) <= upgraded_at <= now
     assert all(account.crossed == THRESHOLDS for account in by_story["over_120"])
     assert all(not account.calls_by_date and account.quota for account in by_story["idle"])
     for story in ("blocked", "unlimited", "unknown", "invalid_quota"):
@@ -291,13 +292,13 @@ def _call_lines(found: Recount) -> list[str]:
 def test_limit_reached_says_what_was_used_by_then(tmp_path: Path, now: datetime) -> None:
     truth, found = make_demo(tmp_path, now)
 
-    quotas = {account.account_id: account.quota for account in truth.accounts if 100 in account.crossed}
-    assert {notice["customer_id"] for notice in found.limit_reached} == set(quotas)
+    accounts = {account.account_id: account for account in truth.accounts if 100 in account.crossed}
+    assert {notice["customer_id"] for notice in found.limit_reached} == set(accounts)
     for notice in found.limit_reached:
-        account_id = notice["customer_id"]
+        account = accounts[notice["customer_id"]]
         assert notice["metric"] == "api-calls"
-        assert notice["limit"] == quotas[account_id]
-        assert notice["used"] == len(found.times_of(account_id, month_start(now), notice["at"]))
+        assert notice["limit"] == account.quota
+        assert notice["used"] == len(found.times_of(account.account_id, period_start(account, now), notice["at"]))
         assert notice["limit"] <= notice["used"]
         assert notice["at"] <= now
 
