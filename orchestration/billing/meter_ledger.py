@@ -22,6 +22,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, time, timedelta
 from hashlib import sha256
+from operator import attrgetter
 from typing import Any
 
 import sqlalchemy as sa
@@ -50,6 +51,8 @@ UNSETTLED = "unsettled"
 """In place of a day's fingerprint: it is planned again, even if no usage is left of it."""
 UNSENT = (ReportState.WAITING, ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
 """What a plan may take back."""
+LIVE = tuple(state for state in ReportState if state is not ReportState.PREVIEWED)
+NO_ATTEMPTS = {"attempts": 0, "answered_errors": 0, "checks": 0}
 
 
 class MeterLedger:
@@ -64,6 +67,12 @@ class MeterLedger:
         """:raises BusyError: another process plans or sends reports."""
         with self.ledger.alone("stripe"):
             yield
+
+    def _of_day(self, day: date) -> tuple[sa.ColumnElement[bool], ...]:
+        # In any state: the index begins with it, and without it the whole history would be read for each day.
+        start = datetime.combine(day, time(), tzinfo=UTC)
+        hours = (TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
+        return *self._ours, TABLE.state.in_(ReportState), *hours
 
     # What is remembered
 
@@ -87,10 +96,10 @@ class MeterLedger:
 
     def live_since(self) -> datetime | None:
         """The first hour that was reported, or was to be."""
-        query = sa.select(sa.func.min(TABLE.hour_start)).where(*self._ours, TABLE.state != ReportState.PREVIEWED)
-        with self.ledger.reading() as connection:
-            first: datetime | None = connection.scalar(query)
-        return first
+        first = sa.select(sa.func.min(TABLE.hour_start)).where(*self._ours, TABLE.state == sa.bindparam("of"))
+        with self.ledger.reading() as connection:  # the index has the first hour of each state
+            firsts = [connection.scalar(first, {"of": state}) for state in LIVE]
+        return min((hour for hour in firsts if hour), default=None)
 
     def open_days(self) -> set[date]:
         """UTC days with hours that are planned again though their usage stays the same: what waited may be too late by
@@ -109,19 +118,16 @@ class MeterLedger:
         prefix = self._named(name)
         query = sa.select(marks.c.name, marks.c.value).where(marks.c.name.startswith(prefix, autoescape=True))
         with self.ledger.reading() as connection:
-            rows = connection.execute(query).all()
-        return {date.fromisoformat(name.removeprefix(prefix)): value for name, value in rows}
+            return {date.fromisoformat(name.removeprefix(prefix)): value for name, value in connection.execute(query)}
 
     def recorded(self, connection: sa.Connection, day: date, mode: Mode) -> dict[CustomerHour, HourRecord]:
-        start = datetime.combine(day, time(), tzinfo=UTC)
         columns = (TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision, TABLE.units, TABLE.value, TABLE.state)
         query = (
             sa.select(*columns, sa.func.coalesce(TABLE.finished_at, TABLE.created_at, type_=TABLE.created_at.type))
-            .where(*self._ours, TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
+            .where(*self._of_day(day))
             .order_by(TABLE.revision)
         )
-        rows = connection.execute(query)
-        return record(((*row[:5], ReportState(row[5]), row[6]) for row in rows), mode)
+        return record(((*row[:5], ReportState(row[5]), row[6]) for row in connection.execute(query)), mode)
 
     def commit(self, connection: sa.Connection, day: date, fingerprint: str, plan: DayPlan, at: datetime) -> None:
         """Write a day's plan, decided at `at`, and that it was made from usage with that fingerprint."""
@@ -134,7 +140,7 @@ class MeterLedger:
                 [{"customer": customer, "hour": hour} for customer, hour in plan.superseded],
             )
         if plan.reports:
-            connection.execute(sa.insert(meter_reports), [self._row(report, at) for report in plan.reports])
+            connection.execute(sa.insert(meter_reports), self._rows(plan.reports, at))
         approved = [report.identifier for report in plan.waiting if report.state is ReportState.PREPARED]
         if approved:
             connection.execute(
@@ -147,9 +153,10 @@ class MeterLedger:
             self._note_changed(connection, {day})
         self._set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else UNSETTLED)
 
-    def _row(self, report: MeterReport, at: datetime) -> dict[str, Any]:
-        counts = {"attempts": 0, "answered_errors": 0, "checks": 0}
-        return {**asdict(report), "env": self.env, "meter": self.event_name, "created_at": at, **counts}
+    def _rows(self, reports: Iterable[MeterReport], at: datetime) -> list[dict[str, Any]]:
+        """In the order of the primary key, so that the database fills its pages one after the other."""
+        others = {"env": self.env, "meter": self.event_name, "created_at": at, **NO_ATTEMPTS}
+        return [{**vars(report), **others} for report in sorted(reports, key=attrgetter("key"))]
 
     # Sending
 
@@ -298,11 +305,10 @@ class MeterLedger:
 
     def rows_of(self, day: date, columns: Sequence[str]) -> Iterator[Sequence[Sequence[Any]]]:
         """Those columns of all revisions of a day's hours in order, so many at a time that memory is bounded."""
-        start = datetime.combine(day, time(), tzinfo=UTC)
         query = (
             sa.select(*(TABLE[name] for name in columns))
-            .where(*self._ours, TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
-            .order_by(TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision)
+            .where(*self._of_day(day))
+            .order_by(TABLE.hour_start, TABLE.stripe_customer_id, TABLE.revision)
         )
         with self.ledger.reading() as connection:
             yield from connection.execution_options(yield_per=ROWS).execute(query).partitions()

@@ -245,11 +245,12 @@ def _report(
     error: str | None = None,
 ) -> MeterReport:
     revision = before.revision + 1 if before else 1
-    parts: list[object] = [terms.env, terms.event_name, customer, hour.isoformat(), revision]
+    name = f"{terms.env}|{terms.event_name}|{customer}|{hour.isoformat()}|{revision}"
     # A ledger that was restored from a backup counts its revisions again. A total must not pass for another one that
     # was sent before; a difference must, for else both would be added.
-    parts += [units] if terms.mode is Mode.TOTAL else []
-    identifier = hashlib.sha256("|".join(map(str, parts)).encode()).hexdigest()[:40]
+    if terms.mode is Mode.TOTAL:
+        name += f"|{units}"
+    identifier = hashlib.sha256(name.encode()).hexdigest()[:40]
     return MeterReport(customer, hour, revision, units, _value(units, before, terms), identifier, state, error)
 
 

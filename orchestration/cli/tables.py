@@ -107,7 +107,7 @@ def stripe_sentence(figures: Mapping[str, Any]) -> str:
 def print_utilization(config: Settings, limit: int = 15) -> None:
     """The accounts that have reached a threshold, soonest cap first, in at most 100 columns."""
     rows = published_copy.query(config.published, queries.UTILIZATION)
-    calls = {row["account_id"]: row["calls"] for row in published_copy.query(config.published, queries.DAILY_CALLS)}
+    calls = queries.daily_calls(config.published, (row["account_id"] for row in rows[:limit]))
     console.print(Text(f"Utilization: {counted(len(rows), 'account')} at a threshold of their quota", "bold"))
     shown = [_standing(config, row, calls) for row in rows[:limit]]
     print_columns(_ACCOUNT_COLUMNS, shown, _FIGURES, _LEFT_OUT)

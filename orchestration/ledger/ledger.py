@@ -98,9 +98,9 @@ class Ledger:
 
     @contextmanager
     def reading(self) -> Iterator[sa.Connection]:
-        """Reads one after the other; writers do not wait."""
+        """Reads one after the other, of one moment on SQLite; writers do not wait."""
         with self._engine.connect() as connection:
-            yield connection
+            yield connection.execution_options(**{engines.ONLY_READS: True})
 
     @contextmanager
     def alone(self, name: str) -> Iterator[None]:

@@ -110,17 +110,18 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
     before = last.created_at if last else None
     with published_copy.reading(published):
         since = crossings.news_since(before, on, settings.zone)
-        accounts = queries.digest_accounts(published, since, _data_through(last) or before)
+        accounts = queries.digest_accounts(published, since, _data_through(last) or before, wording.LISTED)
         facts = {(row["account_id"], row["meter"]): row for row in accounts}
+        crossed = [
+            _with_facts(row, facts[row["account_id"], row["meter"]]) if row["is_current_period"] else row
+            for row in published_copy.query(published, queries.CROSSINGS)
+        ]
         return Figures(
             quality=queries.data_quality(published),
-            crossings=[
-                _with_facts(row, facts[row["account_id"], row["meter"]]) if row["is_current_period"] else row
-                for row in published_copy.query(published, queries.CROSSINGS)
-            ],
+            crossings=crossed,
             accounts=accounts,
             endpoints=published_copy.query(published, queries.TOP_ENDPOINTS),
-            calls={row["account_id"]: row["calls"] for row in published_copy.query(published, queries.DAILY_CALLS)},
+            calls=queries.daily_calls(published, (row["account_id"] for row in crossed)),
             utilization=published_copy.query(published, queries.UTILIZATION),
             before=before,
             standing=standing,

@@ -51,11 +51,12 @@ def group_of(row: Row) -> Group:
 
 
 def drawn(
-    group: Group, rows: Sequence[Row], briefs: Sequence[Mapping[str, str]], count: int, listed: int
+    group: Group, rows: Sequence[Row], briefs: Sequence[Mapping[str, str]], count: int, listed: int, left_out: int = 0
 ) -> dict[str, Any]:
     """A group as JSON-ready data: its heading, and its names where it is a line of names.
 
     `rows` are its crossings, whose value is summed: the mart leaves it empty for those who should not be pitched.
+    `left_out` accounts have no brief, and are counted.
     """
     return {
         "key": group.key,
@@ -64,7 +65,7 @@ def drawn(
         "count": count,
         "worth": worth(rows),
         "briefs": list(briefs[:listed]),
-        "more": max(len(briefs) - listed, 0),
+        "more": max(len(briefs) + left_out - listed, 0),
     }
 
 

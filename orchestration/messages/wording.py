@@ -44,7 +44,8 @@ def digest_content(
     """The digest as JSON-ready data.
 
     `news` are rows as `judge` returns them, with the account's row of `accounts` in them where the crossing is of the
-    running period; `accounts` are all accounts that may be spoken of, `links` addresses by their words, `crm_url` the
+    running period; `accounts` are all accounts that may be spoken of, but for those that are `left_out` because others
+    are named before them (see `queries.digest_accounts`), `links` addresses by their words, `crm_url` the
     address of an account with {account_id} in it.
     """
     morning = DigestDay(on, zone, news_since(previous_cutoff, on, zone), is_first=previous_cutoff is None)
@@ -54,6 +55,7 @@ def digest_content(
     others = [row for row in accounts if (row["account_id"], row["meter"]) not in spoken_of]
     resolved = [row for row in others if _is_resolved(row, morning)]
     used_up = sorted((row for row in others if words.is_over(row)), key=urgency)
+    left_out = {"csm_check_in": accounts[0].get("left_out", 0) if accounts else 0}
     named: dict[str, list[tuple[Row, str]]] = {"resolved": [(row, _resolved(row)) for row in resolved]}
     known: list[dict[str, Any]] = []
     # A quiet day is one line: what was true yesterday is no reason to read on.
@@ -67,7 +69,7 @@ def digest_content(
             _known("Will run out before the renewal", before_renewal, morning),
         ]
     drawn = [
-        _group(group.key, grouped[group.key], named.get(group.key, []), crm_url)
+        _group(group.key, grouped[group.key], named.get(group.key, []), left_out.get(group.key, 0), crm_url)
         for group in GROUPS
         if grouped[group.key] or named.get(group.key)
     ]
@@ -144,10 +146,12 @@ def _notification(
     return f"{day}: {crossed}. {verb}: {said} ({first['owner_name']})"
 
 
-def _group(key: str, rows: Sequence[Row], named: Sequence[tuple[Row, str]], crm_url: str | None) -> dict[str, Any]:
+def _group(
+    key: str, rows: Sequence[Row], named: Sequence[tuple[Row, str]], left_out: int, crm_url: str | None
+) -> dict[str, Any]:
     briefs = [] if BY_KEY[key].is_action else [items.brief(row, items.percent_of(row), crm_url) for row in rows]
     briefs += [items.brief(row, text, crm_url) for row, text in named]
-    return groups.drawn(BY_KEY[key], rows, briefs, len(rows) + len(named), LISTED)
+    return groups.drawn(BY_KEY[key], rows, briefs, len(rows) + len(named) + left_out, LISTED, left_out)
 
 
 def _known(title: str, rows: Sequence[Row], morning: DigestDay) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 computes a figure. What Stripe is billed by is asked in `billing/usage_query.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from zoneinfo import ZoneInfo
 import duckdb
 
 from orchestration.usage.periods import first_utc_day
+from orchestration.warehouse.digest_query import DIGEST_ACCOUNTS
 from orchestration.warehouse.published_copy import NothingPublishedError, connected, query, rows_of
 
 
@@ -46,14 +47,23 @@ def must_have(published: Path, day: date) -> None:
         )
 
 
-def digest_accounts(published: Path, since: datetime, dormant_since: datetime | None = None) -> list[dict[str, Any]]:
+def digest_accounts(
+    published: Path, since: datetime, dormant_since: datetime | None = None, named: int | None = None
+) -> list[dict[str, Any]]:
     """The accounts that a digest may speak of, with their units since the hour of `since`.
 
-    Of the dormant ones those that became so from `dormant_since` on; None: all.
+    Of the dormant ones those that became so from `dormant_since` on; None: all. Of those of which only a decline is
+    said so many as are `named`, the largest revenue first; None: all. Each row says how many are `left_out`.
     """
     moments = {"since": since, "dormant_since": dormant_since}
     naive = {name: at.astimezone(UTC).replace(tzinfo=None) if at else None for name, at in moments.items()}
-    return query(published, DIGEST_ACCOUNTS, naive)
+    return query(published, DIGEST_ACCOUNTS, {**naive, "named": named})
+
+
+def daily_calls(published: Path, accounts: Iterable[str]) -> dict[str, list[int]]:
+    """Calls on each of the last 14 complete UTC days, by account, of those of these accounts that had any."""
+    rows = query(published, DAILY_CALLS, {"accounts": sorted(set(accounts))})
+    return {row["account_id"]: row["calls"] for row in rows}
 
 
 def usage(
@@ -142,49 +152,6 @@ CROSSINGS = """
 """
 
 
-DIGEST_ACCOUNTS = """
-    select
-        utilization.*,
-        overage.currency, overage.cost_of_waiting, overage.projected_overage_value, overage.next_plan_delta,
-        overage.is_refused, overage.is_refused_on_next_plan,
-        quotas.previous_quota, quotas.effective_at as quota_since,
-        coalesce(storms.is_retry_storm, false) as is_retry_storm,
-        momentum.momentum_word,
-        advice.advice, advice.situation, advice.reasons, advice.next_step, advice.by_when,
-        advice.owner as advice_owner, advice.value, advice.is_announced,
-        case when utilization.meter = 'api-calls' then coalesce(since_then.used_since, 0) end as used_since
-    from utilization_mtd as utilization
-    left join overage using (account_id, meter)
-    left join account_advice as advice using (account_id, meter)
-    left join period_quotas as quotas
-        on quotas.account_id = utilization.account_id and quotas.meter = utilization.meter and quotas.is_current
-    left join retry_storms as storms on storms.account_id = utilization.account_id and utilization.meter = 'api-calls'
-    left join momentum on momentum.account_id = utilization.account_id and utilization.meter = 'api-calls'
-    left join top_accounts_30d as trends
-        on trends.account_id = utilization.account_id and utilization.meter = 'api-calls'
-    left join (
-        select hours.account_id, sum(hours.units)::bigint as used_since
-        from hourly_usage as hours
-        join utilization_mtd as counted on counted.account_id = hours.account_id and counted.meter = 'api-calls'
-        where
-            hours.hour_start >= date_trunc('hour', $since::timestamp) and hours.hour_start >= counted.period_start
-            and hours.hour_start < counted.period_end
-        group by hours.account_id
-    ) as since_then on since_then.account_id = utilization.account_id
-    where
-        not utilization.is_internal and not utilization.is_test
-        and (
-            utilization.severity <> 'ok' or utilization.hits_cap_in_period or momentum.momentum_word = 'dropping'
-            or quotas.effective_at >= $since
-            or (
-                advice.advice = 'csm_check_in'
-                and coalesce(trends.dormant_at >= $dormant_since::timestamp, true)
-            )
-        )
-    order by utilization.account_id, utilization.meter
-"""
-
-
 TOP_ENDPOINTS = """
     select account_id, endpoint, sum(calls)::bigint as calls,
         sum(sum(calls)) over (partition by account_id)::bigint as all_calls
@@ -204,7 +171,7 @@ TOP_ENDPOINTS = """
 USED_BY = """
     select account_id, account_name, meter, period_start, quota, used_mtd as used, pct_of_cap
     from utilization_mtd
-    where list_contains($accounts, account_id) and not is_internal and not is_test
+    where account_id in (select unnest($accounts::varchar[])) and not is_internal and not is_test
     order by account_id, meter
 """
 
@@ -214,7 +181,9 @@ DAILY_CALLS = """
     from daily_usage as daily
     cross join (select cast(as_of as date) as today from data_quality) as quality
     -- complete days: a bar of the morning's calls would look like a drop
-    where daily.usage_date >= quality.today - 14 and daily.usage_date < quality.today
+    where
+        daily.usage_date >= quality.today - 14 and daily.usage_date < quality.today
+        and daily.account_id in (select unnest($accounts::varchar[]))
     group by daily.account_id
 """
 

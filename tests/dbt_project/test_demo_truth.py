@@ -5,10 +5,13 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from orchestration import demo
+from orchestration.messages import wording
 from orchestration.warehouse import published_copy, queries
 from tests.support.pipeline import build_marts
 
@@ -171,6 +174,26 @@ def test_digest_names_a_dormant_account_once_and_the_first_digest_all(built: tup
     newest = rows[-1]
     assert named(newest["dormant_at"]) == {newest["account_id"]}
     assert named(newest["dormant_at"] + timedelta(seconds=1)) == set()
+
+
+def test_digest_is_the_same_when_only_the_first_decliners_are_read(
+    built: tuple[demo.Truth, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, published = built
+    monkeypatch.setattr(wording, "LISTED", 1)
+    since = NOW - timedelta(days=30)
+    whole, few = (queries.digest_accounts(published, since, named=named) for named in (None, 1))
+    quality = queries.data_quality(published)
+
+    def content(accounts: list[dict[str, Any]]) -> dict[str, Any]:
+        zone = ZoneInfo("UTC")
+        return wording.digest_content([], accounts, {}, quality, NOW.date(), NOW, zone, since, {})
+
+    assert content(few) == content(whole)
+    assert [group["key"] for group in content(few)["groups"] if group["more"]] == ["csm_check_in"]
+    left_out = len(whole) - len(few)
+    assert left_out
+    assert {row["left_out"] for row in few} == {left_out}
 
 
 def test_every_refused_line_is_in_quarantine_with_its_reason(built: tuple[demo.Truth, Path]) -> None:

@@ -208,9 +208,10 @@ def test_days_of_a_sparkline_are_complete_when_a_call_is_ahead(data: Path) -> No
     )
     published = build_marts(data, data / "landing", end - MINUTE)
 
-    charts = {row["account_id"]: row["calls"] for row in published_copy.query(published, queries.DAILY_CALLS)}
+    charts = queries.daily_calls(published, ["steady", "ahead"])
     # of the 14 complete days the first had no call; the day that runs is left out, for its bar would look like a drop
     assert charts["steady"] == [0] + [1] * 13
     assert "ahead" not in charts
+    assert queries.daily_calls(published, ["ahead"]) == queries.daily_calls(published, []) == {}
     endpoints = published_copy.query(published, queries.TOP_ENDPOINTS)
     assert {row["all_calls"] for row in endpoints} == {7}

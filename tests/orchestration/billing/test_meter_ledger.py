@@ -14,8 +14,9 @@ from orchestration.billing import due
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import DayPlan, HourRecord, MeterReport, Mode, ReportState
 from orchestration.billing.revisions import Report, reports_at_stripe
-from orchestration.ledger.engines import BusyError
+from orchestration.ledger.engines import BusyError, is_sqlite
 from orchestration.ledger.ledger import Ledger
+from orchestration.ledger.tables import marks
 from tests.support.waiting import wait_until
 
 NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
@@ -163,6 +164,42 @@ def test_live_since_is_the_first_hour_that_was_not_a_preview(reports: MeterLedge
     assert reports.live_since() == SEVEN - HOUR
 
 
+def test_day_is_read_by_the_index_of_its_hours(reports: MeterLedger) -> None:
+    commit(reports, report())
+    asked: list[tuple[str, Any]] = []
+    engine = reports.ledger._engine  # what is asked of it is what the test is about
+    if not is_sqlite(engine):
+        pytest.skip("a server plans by its statistics, and has none of a table that small")
+
+    @sa.event.listens_for(engine, "before_cursor_execute")
+    def note(connection: Any, cursor: Any, statement: str, parameters: Any, *_: Any) -> None:
+        asked.extend([(statement, parameters)] if statement.startswith("SELECT") else [])
+
+    with reports.ledger.reading() as connection:
+        assert len(reports.recorded(connection, TODAY, Mode.TOTAL)) == 1
+    assert [len(chunk) for chunk in reports.rows_of(TODAY, ["units"])] == [1]
+    assert reports.live_since() == SEVEN
+    sa.event.remove(engine, "before_cursor_execute", note)
+    with reports.ledger.reading() as connection:
+        plans = [str(connection.exec_driver_sql(f"explain query plan {sql}", given).all()) for sql, given in asked]
+    of_day, first = plans[:2], plans[2:]
+    assert all("state=? AND hour_start>? AND hour_start<?" in plan for plan in of_day)
+    assert all("COVERING INDEX meter_reports_by_state (env=? AND meter=? AND state=?)" in plan for plan in first)
+
+
+def test_what_is_written_while_somebody_reads_waits_for_nobody(reports: MeterLedger, ledger_url: str) -> None:
+    other = MeterLedger(Ledger(ledger_url), "local", "api-calls")
+    reports.remember("seen", "before")
+    with reports.ledger.reading() as connection:
+        value = sa.select(marks.c.value).where(marks.c.name.endswith("|seen"))
+        assert connection.scalar(value) == "before"
+        with other.ledger.transaction() as writing:
+            writing.execute(sa.update(marks).where(marks.c.name.endswith("|seen")).values(value="after"))
+        assert connection.scalar(value) == ("before" if is_sqlite(reports.ledger._engine) else "after")
+    assert reports.mark("seen") == "after"
+    other.ledger.close()
+
+
 def test_marks_are_remembered_for_each_meter(reports: MeterLedger) -> None:
     other = MeterLedger(reports.ledger, "local", "other")
     reports.remember("meter", "mtr_1")
@@ -296,6 +333,7 @@ def test_reports_at_stripe_are_the_newest_revisions_that_it_may_have(reports: Me
 HOLDER = """
 import sys
 from orchestration.ledger.ledger import Ledger
+from orchestration.ledger.tables import marks
 from orchestration.billing import due
 from orchestration.billing.meter_ledger import MeterLedger
 with MeterLedger(Ledger(sys.argv[1]), "local", "api-calls").alone():

@@ -243,6 +243,15 @@ def test_query_gives_aware_utc_timestamps(built: Path, published: Path, monkeypa
     assert (row["day"].isoformat(), row["never"]) == ("2026-11-20", None)
 
 
+def test_query_has_all_rows_when_they_are_more_than_are_read_at_once(
+    built: Path, published: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    publish(built, published)
+    monkeypatch.setattr(published_copy, "ROWS", 2)
+
+    assert [row["n"] for row in query(published, "select unnest([1, 2, 3, 4, 5]) as n")] == [1, 2, 3, 4, 5]
+
+
 USAGE = """
     create table billable_usage_hourly as
     select *, sampled_calls * 5 as sampled_units from (values
