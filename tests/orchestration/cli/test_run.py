@@ -1,7 +1,9 @@
 """Dagster's home: whose configuration stands there, and where its storage is."""
 
+import gc
 import os
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -84,3 +86,18 @@ def test_storage_of_another_dagster_is_a_sentence(data: Path, monkeypatch: pytes
     assert words
     assert words.startswith(f"Dagster's storage in {config.dagster_home} is of another version of Dagster. Stop the")
     assert f"`DAGSTER_HOME={config.dagster_home} .venv/bin/dagster instance migrate`" in words
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_garbage_is_not_collected_while_dagster_loads(is_loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_loaded:
+        monkeypatch.delitem(sys.modules, "dagster")
+    frozen = gc.get_freeze_count()
+    try:
+        with pytest.raises(RuntimeError, match="broken"), job._without_collecting():
+            assert gc.isenabled() is is_loaded
+            raise RuntimeError("broken")
+        assert gc.isenabled()
+        assert (gc.get_freeze_count() > frozen) is not is_loaded
+    finally:
+        gc.unfreeze()
