@@ -221,12 +221,10 @@ def _asset_selection(only: RunStep | None) -> "list[dg.AssetKey] | None":
 
 def _instance(config: Settings) -> "dg.DagsterInstance":
     """Dagster's instance; runs that were killed are closed, so that the UI does not show them alive."""
-    import dagster as dg
-
     from orchestration.defs import interrupted
 
     make_dagster_home(config)
-    instance = _without_output(dg.DagsterInstance.get())
+    instance = _without_output()
     interrupted.close(config.runs, instance, datetime.now(UTC))
     _close_runs_of_earlier_versions(config, instance)
     return instance
@@ -246,14 +244,15 @@ def _close_runs_of_earlier_versions(config: Settings, instance: "dg.DagsterInsta
             instance.report_run_failed(dagster_run, f"process {pid} was killed")
 
 
-def _without_output(instance: "dg.DagsterInstance") -> "dg.DagsterInstance":
-    """The same, which does not copy what steps print into files: it goes to this terminal.
+def _without_output() -> "dg.DagsterInstance":
+    """Dagster's instance of this environment, but that what steps print goes to this terminal alone, not into files.
 
     Dagster starts three processes a step for that, and each prints a traceback at Ctrl-C.
     """
     import dagster as dg
+    from dagster._core.instance.ref import InstanceRef
 
-    ref = instance.get_ref()
+    ref = InstanceRef.from_dir(os.environ["DAGSTER_HOME"])
     copies = ref.compute_logs_data._replace(
         module_name="dagster._core.storage.noop_compute_log_manager",
         class_name="NoOpComputeLogManager",

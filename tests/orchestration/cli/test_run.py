@@ -6,6 +6,7 @@ import sqlite3
 import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -14,6 +15,7 @@ from orchestration import settings
 from orchestration.cli import failures
 from orchestration.cli import run as job
 from orchestration.defs import interrupted
+from orchestration.defs.event_log import EventLog
 from tests.fakes.postgres import Postgres
 
 
@@ -101,3 +103,20 @@ def test_garbage_is_not_collected_while_dagster_loads(is_loaded: bool, monkeypat
         assert (gc.get_freeze_count() > frozen) is not is_loaded
     finally:
         gc.unfreeze()
+
+
+def test_storage_of_a_run_is_opened_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings.load()
+    config.export()
+    opened: list[str] = []
+    make = EventLog.__init__
+
+    def counting(storage: EventLog, base_dir: str, *rest: Any) -> None:
+        opened.append(base_dir)
+        make(storage, base_dir, *rest)
+
+    monkeypatch.setattr(EventLog, "__init__", counting)
+    with job._instance(config) as instance:
+        assert type(instance.compute_log_manager).__name__ == "NoOpComputeLogManager"
+        assert instance.root_directory == str(data / "dagster")
+    assert opened == [str(data / "dagster" / "history" / "runs")]
