@@ -72,7 +72,7 @@ def keep(folders: Sequence[Path]) -> None:
     if not _new:
         return
     names = _used if len(_known) > MOST_KEPT else _known
-    kept = marshal.dumps({name: _known[name] for name in names})
+    kept = marshal.dumps({name: _known[name] for name in names if _can_be_kept(_known[name])})
     for folder in folders:
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
@@ -81,6 +81,15 @@ def keep(folders: Sequence[Path]) -> None:
                 file.write(hashlib.sha256(kept).digest() + kept)
             Path(path).replace(folder / _file_name())
     _new.clear()
+
+
+def _can_be_kept(value: Any) -> bool:
+    """Not the few schemas that have enumerations of dbt's in them: only a parse of changed files needs those."""
+    try:
+        marshal.dumps(value)
+    except ValueError:
+        return False
+    return True
 
 
 @cache

@@ -94,6 +94,19 @@ for package in ("small", "dbt_duckdb", "dbt"):
     assert described(ours, package) == described(theirs, package), package
 print(json.dumps(described(ours, "small")[2]))
 """
+ENUMERATION = """
+import json, marshal, sys
+from enum import StrEnum
+from pathlib import Path
+from orchestration.warehouse import dbt_shortcuts
+
+Kind = StrEnum("Kind", ["A"])
+dbt_shortcuts._once("plain", lambda: {"enum": ["a"]})
+dbt_shortcuts._once("not plain", lambda: {"enum": [Kind.A]})
+dbt_shortcuts.keep([Path(sys.argv[1]), Path(sys.argv[1]) / "kept"])
+[path] = (Path(sys.argv[1]) / "kept").iterdir()
+print(json.dumps(marshal.loads(path.read_bytes()[32:])))
+"""
 
 
 def run(script: str, *arguments: str) -> Any:
@@ -156,3 +169,7 @@ def test_macros_have_the_names_that_dbt_gives_them(folder: Path) -> None:  # noq
     (folder / "macros" / "clock.sql").write_text("{% macro current_timestamp() %} now() {% endmacro %}")
     ours = "macro.small.current_timestamp"
     assert run(NAMESPACES, str(folder)) == [ours, ours, "macro.dbt.current_timestamp"]
+
+
+def test_what_cannot_be_kept_is_left_out(tmp_path: Path) -> None:
+    assert run(ENUMERATION, str(tmp_path)) == {"plain": {"enum": ["a"]}}
