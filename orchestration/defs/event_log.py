@@ -36,6 +36,7 @@ class EventLog(SqliteEventLogStorage):
         self._batch: ExitStack | None = None
         self._in_batch: dict[str, sa.Connection] = {}
         self._writer = 0
+        self._tables: set[str] = set()
         super().__init__(base_dir, inst_data)
 
     @classmethod
@@ -56,6 +57,12 @@ class EventLog(SqliteEventLogStorage):
             finally:
                 self._batch = None
                 self._in_batch.clear()
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the index has it. Dagster asks for each asset's event; a table that is there stays."""
+        if table_name not in self._tables and super().has_table(table_name):
+            self._tables.add(table_name)
+        return table_name in self._tables
 
     def dispose(self) -> None:
         with self._db_lock:

@@ -32,7 +32,17 @@ SOURCES_OF_ONE_ASSET = DagsterDbtTranslatorSettings(enable_duplicate_source_asse
 class Translator(DagsterDbtTranslator):
     """The dbt project says which group a model is in; its description is its page, without the SQL."""
 
+    def __init__(self, settings: DagsterDbtTranslatorSettings) -> None:
+        super().__init__(settings)
+        self._specs: dict[str, dg.AssetSpec] = {}
+
     def get_asset_spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
+        """Of one manifest. Dagster asks for a node's once for each test, and once for what reads it."""
+        if unique_id not in self._specs:
+            self._specs[unique_id] = self._spec(manifest, unique_id, project)
+        return self._specs[unique_id]
+
+    def _spec(self, manifest: Mapping[str, Any], unique_id: str, project: Any) -> dg.AssetSpec:
         node = self.get_resource_props(manifest, unique_id)
         spec = super().get_asset_spec(manifest, unique_id, project)
         if node["resource_type"] == "source":

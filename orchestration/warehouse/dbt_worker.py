@@ -16,12 +16,16 @@ import traceback
 from pathlib import Path
 from typing import Any
 
+from orchestration.warehouse import dbt_shortcuts  # isort: skip - before dbt
+
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from dbt_common.exceptions import DbtBaseException
 from filelock import FileLock
 from jinja2 import Template
 
 from orchestration.warehouse.dbt import DbtProject
+
+dbt_shortcuts.take()
 
 
 def main() -> None:
@@ -52,6 +56,7 @@ def parse(project: DbtProject) -> dbtRunnerResult:
     set_aside = {name: os.environ.pop(name) for name in names if name in os.environ}
     with project.parse_lock:
         is_fresh = project.find_parse()
+        dbt_shortcuts.read_kept(project.shortcut_folders)
         parsed = dbtRunner().invoke(["parse", *_arguments(project), *(["--no-write-json"] if is_fresh else [])])
         if parsed.success and not is_fresh:
             project.keep_parse()
@@ -78,6 +83,7 @@ def build(project: DbtProject, manifest: Any, request: dict[str, Any], *options:
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
         DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
+    dbt_shortcuts.keep(project.shortcut_folders)
     if built.exception or built.result is None:
         return _failure(built.exception)
     return {"results": results}

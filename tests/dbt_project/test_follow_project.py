@@ -2,9 +2,11 @@
 
 import csv
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
+from orchestration.lake.lake import Lake
 from tests.dbt_project.builder import PROJECT, Builder
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -58,3 +60,19 @@ def test_what_the_project_does_not_have_is_gone(followed: Builder) -> None:
     kept = ["recount_progress", *SEEDS]
     assert [name for (name,) in names] == sorted([*(f"main.{name}" for name in kept), "mine.notes"])
     assert views == []
+
+
+def test_view_and_table_take_each_others_place(tmp_path: Path) -> None:
+    with Lake(tmp_path / "lake").locked():
+        pass  # an empty one
+    builder = Builder(tmp_path)
+    builder.query("create table stg_limits_reached as select 1 as x")
+    builder.query("create view stg_subjects as select 1 as x")
+    for _ in range(2):
+        results = builder.build(NOW, "stg_limits_reached", "stg_subjects")
+        assert set(results.values()) == {"success"}
+        assert builder.query("select table_name, table_type from information_schema.tables order by 1") == [
+            ("stg_limits_reached", "VIEW"),
+            ("stg_subjects", "BASE TABLE"),
+        ]
+    assert builder.query("from stg_limits_reached") == builder.query("from stg_subjects") == []

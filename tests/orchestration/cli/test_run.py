@@ -1,9 +1,12 @@
 """Dagster's home: whose configuration stands there, and where its storage is."""
 
+import gc
 import os
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import pytest
@@ -12,6 +15,7 @@ from orchestration import settings
 from orchestration.cli import failures
 from orchestration.cli import run as job
 from orchestration.defs import interrupted
+from orchestration.defs.event_log import EventLog
 from tests.fakes.postgres import Postgres
 
 
@@ -84,3 +88,35 @@ def test_storage_of_another_dagster_is_a_sentence(data: Path, monkeypatch: pytes
     assert words
     assert words.startswith(f"Dagster's storage in {config.dagster_home} is of another version of Dagster. Stop the")
     assert f"`DAGSTER_HOME={config.dagster_home} .venv/bin/dagster instance migrate`" in words
+
+
+@pytest.mark.parametrize("is_loaded", [False, True])
+def test_garbage_is_not_collected_while_dagster_loads(is_loaded: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not is_loaded:
+        monkeypatch.delitem(sys.modules, "dagster")
+    frozen = gc.get_freeze_count()
+    try:
+        with pytest.raises(RuntimeError, match="broken"), job._without_collecting():
+            assert gc.isenabled() is is_loaded
+            raise RuntimeError("broken")
+        assert gc.isenabled()
+        assert (gc.get_freeze_count() > frozen) is not is_loaded
+    finally:
+        gc.unfreeze()
+
+
+def test_storage_of_a_run_is_opened_once(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = settings.load()
+    config.export()
+    opened: list[str] = []
+    make = EventLog.__init__
+
+    def counting(storage: EventLog, base_dir: str, *rest: Any) -> None:
+        opened.append(base_dir)
+        make(storage, base_dir, *rest)
+
+    monkeypatch.setattr(EventLog, "__init__", counting)
+    with job._instance(config) as instance:
+        assert type(instance.compute_log_manager).__name__ == "NoOpComputeLogManager"
+        assert instance.root_directory == str(data / "dagster")
+    assert opened == [str(data / "dagster" / "history" / "runs")]

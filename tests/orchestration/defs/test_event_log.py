@@ -156,3 +156,19 @@ def test_commits_do_not_wait_for_the_disk_and_connections_stay(tmp_path: Path, m
         assert connection.exec_driver_sql("pragma synchronous").scalar() == 1
         assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
     storage.dispose()
+
+
+def test_table_is_looked_for_until_it_is_there(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    has_table = SqliteEventLogStorage.has_table
+
+    def asking(storage: SqliteEventLogStorage, table_name: str) -> bool:
+        asked.append(table_name)
+        return has_table(storage, table_name)
+
+    monkeypatch.setattr(SqliteEventLogStorage, "has_table", asking)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        storage = instance.event_log_storage
+        assert [storage.has_table("later") for _ in range(2)] == [False, False]
+        assert [storage.has_table("event_logs") for _ in range(2)] == [True, True]
+    assert asked == ["later", "later", "event_logs"]

@@ -7,7 +7,8 @@ import dagster as dg
 import pytest
 
 from orchestration import settings
-from orchestration.defs.transform import _require_readable_seeds, why
+from orchestration.defs.resources import Project
+from orchestration.defs.transform import SOURCES_OF_ONE_ASSET, Translator, _require_readable_seeds, why
 from orchestration.warehouse.dbt import NodeResult
 
 TYPES = {"seeds/meters.csv": {"meter": "varchar", "unit": "varchar"}}
@@ -50,3 +51,10 @@ def test_full_disk_under_dbt_is_a_sentence_of_its_own(data: Path) -> None:
     said = why([model, replace(model, unique_id="model.headroom.calls")], settings.load()).splitlines()
     assert said[0] == "2 models could not be built; nothing was published or sent:"
     assert said[-1].startswith(f"The disk is full: {data} could not be written. Free some space there")
+
+
+def test_asset_of_a_node_is_described_once(data: Path) -> None:
+    manifest, translator = Project().dbt().manifest(), Translator(SOURCES_OF_ONE_ASSET)
+    specs = [translator.get_asset_spec(manifest, "model.headroom.daily_usage", None) for _ in range(2)]
+    assert specs[0] is specs[1]
+    assert specs[0].group_name == "usage"
