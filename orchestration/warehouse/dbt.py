@@ -107,11 +107,6 @@ class DbtProject:
         for folder in older:
             shutil.rmtree(folder, ignore_errors=True)
 
-    @property
-    def shortcut_folders(self) -> tuple[Path, Path]:
-        """Where dbt's process keeps what it made, for its next one: of this data folder, and of others."""
-        return self.target, self._kept
-
     def manifest(self) -> dict[str, Any]:
         """The parsed project, parsed first where a file of it changed since the last time.
 

@@ -56,7 +56,6 @@ def parse(project: DbtProject) -> dbtRunnerResult:
     set_aside = {name: os.environ.pop(name) for name in names if name in os.environ}
     with project.parse_lock:
         is_fresh = project.find_parse()
-        dbt_shortcuts.read_kept(project.shortcut_folders)
         parsed = dbtRunner().invoke(["parse", *_arguments(project), *(["--no-write-json"] if is_fresh else [])])
         if parsed.success and not is_fresh:
             project.keep_parse()
@@ -83,7 +82,6 @@ def build(project: DbtProject, manifest: Any, request: dict[str, Any], *options:
         from dbt.adapters.duckdb.connections import DuckDBConnectionManager
 
         DuckDBConnectionManager.close_all_connections()  # type: ignore[no-untyped-call]
-    dbt_shortcuts.keep(project.shortcut_folders)
     if built.exception or built.result is None:
         return _failure(built.exception)
     return {"results": results}
