@@ -19,7 +19,6 @@ from orchestration.lake.formats import UnknownFormatError
 from orchestration.lake.identity import COPY_BYTES
 from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.lookup import HEAD_BYTES, Lookup, heads_of
-from orchestration.lake.odd_lines import mended
 from orchestration.lake.remembered import Known
 from orchestration.lake.sources import CHANGED, Skipped, Source, SourceFile, unreadable_now
 
@@ -230,7 +229,6 @@ def _pieces(first_line: int, count: int, lines: bytes) -> list[Piece]:
     """The lines, `count` of them, without the blank ones, in as few pieces as that takes."""
     if not lines.strip(b" \t\r\f\v\n"):
         return []
-    lines = mended(lines)
     pieces: list[Piece] = []
     begin, number = 0, first_line
     while True:

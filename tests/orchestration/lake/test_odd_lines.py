@@ -93,5 +93,5 @@ def test_blank_lines_of_a_csv_are_not_given_one_by_one() -> None:
 
 
 def test_blank_lines_of_a_chunk_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landing, "mended", None)
+    monkeypatch.setattr(landing, "_BLANK_LINE", None)
     assert _pieces(1, 2**20, b" \n" * 2**20) == []
