@@ -76,7 +76,10 @@ class BatchLines:
                     lines = _picked(stream.read(block.size_bytes), [seq - first for seq in picked])
                     # here, and not where lines are staged: DuckDB's reader vouches for no line that is mended
                     lines = mended(b"".join(line + b"\n" for line in lines)).removesuffix(b"\n").split(b"\n")
-                    yield self._piece(list(zip(picked, map(bytes.strip, lines), strict=True)), starts)
+                    # nothing but a byte order mark is a blank line
+                    found = [(seq, line.strip()) for seq, line in zip(picked, lines, strict=True) if line.strip()]
+                    if found:
+                        yield self._piece(found, starts)
 
     def _piece(self, lines: list[tuple[int, bytes]], starts: list[int]) -> pa.RecordBatch:
         parts = [self.parts[bisect_right(starts, seq) - 1] for seq, _ in lines]

@@ -35,6 +35,16 @@ def test_byte_order_mark_inside_costs_nothing(world: World) -> None:
     assert world.rejected() == []
 
 
+@pytest.mark.parametrize("blank", [b"", b" ", b"\r"])
+def test_line_of_a_byte_order_mark_alone_is_blank(world: World, blank: bytes) -> None:
+    mark = b"\xef\xbb\xbf" + blank + b"\n"
+    land_bytes(world, "a.ndjson", mark + ONE + b"\n" + mark + TWO + b"\n" + mark)
+    world.ingest()
+
+    assert world.events("event_id, line_number") == [("one", 2), ("two", 4)]
+    assert world.rejected() == []
+
+
 @pytest.mark.parametrize(
     "line", [b'{"a": "}{"}', b'{"a": 1}{"b": ', b'{"a": 1}{b}', b"}{", b'{"a": "} {"}', b'"}{"', b"[{}]{}x"]
 )
