@@ -103,6 +103,12 @@ def calls(found: list[pa.RecordBatch], schema: pa.Schema, constant: Mapping[str,
         yield pa.record_batch(columns, schema=schema)
 
 
+def give_back() -> None:
+    """To the system, the memory of a batch that is written: the next one takes as much again."""
+    for pool in (_POOL, pa.default_memory_pool()):
+        pool.release_unused()
+
+
 def _unpacked(connection: duckdb.DuckDBPyConnection, lines: pa.Table) -> pa.Table:
     """The lines, properties that came as a text being the object that it says."""
     if not pc.any(pc.starts_with(lines["properties"], '"')).as_py():
