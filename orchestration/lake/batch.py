@@ -246,7 +246,6 @@ def write(
         write_day(day, connection.sql(f"select {selected(columns)} from {rows}").to_arrow_reader(parquet.VECTOR_ROWS))
     with ThreadPoolExecutor(WRITERS) as pool:
         list(pool.map(write_day, sorted(found)))
-    parsed_lines.give_back()
     [[others]] = connection.execute(f"select count(*) from {accepted} where not {is_call}").fetchall()
     if others:
         copy({**OTHER_COLUMNS, **RECEIVED_COLUMNS}, f"{accepted} where not {is_call}", folder / "others.parquet")

@@ -49,7 +49,7 @@ from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, Again, literal
 from orchestration.lake.bucket import LakeBucket
 from orchestration.lake.manifests import Batch
-from orchestration.lake.parsed_lines import ParsedLines
+from orchestration.lake.parsed_lines import ParsedLines, system_memory
 from orchestration.lake.remembered import Known
 from orchestration.lake.sources import Skipped, Source, SourceFile
 from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
@@ -179,7 +179,7 @@ class Lake:
         if not staged.files:
             return None, skipped + staged.skipped
         number, generation = self._next()
-        with self._connect() as connection:
+        with system_memory(), self._connect() as connection:
             parsed = making.judge(connection, staged, now, self.kept_from())
             deduplication.find_repeated(connection, self._batches)
             making.refuse(connection, staged, now)
