@@ -5,23 +5,23 @@ Before that its lines are staged (`batch_lines.py`), in between events that were
 rules are in `event_sql.py`; what makes a batch whole, and when it counts, in `lake.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import date, datetime
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pyarrow as pa
 
-from orchestration.lake import landing
+from orchestration.lake import parquet, parsed_lines
 from orchestration.lake.batch_lines import BatchLines
-from orchestration.lake.event_sql import JUDGE_LINES, READ_LINES, UNPACK_PROPERTIES
+from orchestration.lake.event_sql import JUDGE_LINES
 from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.parsed_lines import ParsedLines
 from orchestration.usage.events import API_CALL, TYPICAL_EVENT_BYTES, Rejection
-
-ROW_GROUP_BYTES = 32 * 2**20
-"""Held in memory while a file is written. Counted in rows, as by default, it could be the whole batch."""
 
 CALL_COLUMNS = {
     "source": "varchar",
@@ -67,6 +67,10 @@ REJECTED_COLUMNS = {
     "lost_events": "bigint",
     "batch": "bigint",
 }
+_DISTINCT = ("event_id", "event_at", "properties", "line_number")
+"""Columns with many values."""
+WRITERS = 2
+"""Days that are written at once: most of that is done in C++, outside of Python's lock."""
 Again = Sequence[tuple[str, str, int]]
 """Contents that are read again: path, origin and the first of the lines."""
 REFUSED_ROW_COLUMNS = {
@@ -80,34 +84,30 @@ QUARANTINE_COLUMNS = {**REJECTED_COLUMNS, **REFUSED_ROW_COLUMNS}
 """Of all quarantine; a file has its part of them."""
 
 
-def judge(connection: duckdb.DuckDBPyConnection, staged: BatchLines, ingested_at: datetime, kept_from: date) -> None:
-    """Make the table `judged` of lines that were looked at one by one, and the view `candidate` of all good events."""
-    longest = landing.MAX_LINE_BYTES + 2**20
-    terms = {"ingested_at": ingested_at, "kept_from": kept_from}
-    connection.execute(READ_LINES, {"staged": str(staged.path), "longest": longest, **terms}).fetchall()
-    connection.execute(UNPACK_PROPERTIES).fetchall()
-    [[read]] = connection.execute("select count(*) from parsed").fetchall()
-    unvouched: list[int] | None = None
-    if read == staged.lines:
-        unvouched = column_of(connection, "select rowid from parsed where not is_judged order by rowid")
-    else:  # the reader has another notion of a line: nothing that it says can be placed
-        connection.execute("update parsed set is_judged = false").fetchall()
+def judge(
+    connection: duckdb.DuckDBPyConnection, staged: BatchLines, ingested_at: datetime, kept_from: date
+) -> ParsedLines:
+    """Make the table `judged` of lines that were looked at one by one, and the view `candidate` of all good events.
+
+    Good calls that were not looked at one by one are returned: `write` wants them.
+    """
+    parsed, unvouched = parsed_lines.parse(connection, staged, ingested_at, kept_from)
     connection.execute("set preserve_insertion_order = false")  # costs memory, and from here on nothing has an order
     connection.register("lines", staged.raw(unvouched))
-    connection.execute(JUDGE_LINES, terms).fetchall()
+    connection.execute(JUDGE_LINES, {"ingested_at": ingested_at, "kept_from": kept_from}).fetchall()
     connection.unregister("lines")
-    parts = pa.table(
-        {
-            "first_seq": pa.array([part.first_seq for part in staged.parts], pa.int64()),
-            "landed_file": pa.array([part.file.path for part in staged.parts], pa.string()),
-            "origin": pa.array([part.file.origin for part in staged.parts], pa.string()),
-            "first_line": pa.array([part.first_line for part in staged.parts], pa.int64()),
-        }
-    )
-    connection.register("parts", parts)
-    connection.execute("create temp table part as from parts").fetchall()
-    connection.unregister("parts")
-    _candidates(connection, is_one_part=len(staged.parts) == 1)
+    _candidates(connection)
+    parsed.register(connection)
+    connection.execute(f"""
+        create temp view candidate as
+        select {_CANDIDATE} from (
+            select *, 0 as item, cast(null as bigint) as quota, cast(null as varchar) as received_key from parsed
+        )
+        where is_judged
+        union all
+        from judged_candidate
+    """).fetchall()
+    return parsed
 
 
 def judge_again(connection: duckdb.DuckDBPyConnection, rejected: str, ingested_at: datetime, kept_from: date) -> None:
@@ -119,37 +119,27 @@ def judge_again(connection: duckdb.DuckDBPyConnection, rejected: str, ingested_a
         from ({rejected})
     """).fetchall()
     connection.execute(JUDGE_LINES, {"ingested_at": ingested_at, "kept_from": kept_from}).fetchall()
-    connection.execute("create temp table parsed as select *, true as is_judged from judged where false").fetchall()
-    connection.execute(
-        "create temp table part as select 0 as first_seq, '' as landed_file, '' as origin, 0 as first_line"
-    ).fetchall()
-    _candidates(connection, is_one_part=True)
+    _candidates(connection)
+    connection.execute("create temp view candidate as from judged_candidate").fetchall()
 
 
-def _candidates(connection: duckdb.DuckDBPyConnection, is_one_part: bool) -> None:
+_CANDIDATE = """
+    seq, item, source, event_id, has_time, event_name, account_id, event_at, sample_weight, quota, endpoint, status,
+    properties, landed_file, line_number, received_key
+"""
+
+
+def _candidates(connection: duckdb.DuckDBPyConnection) -> None:
     # The id of an event that has none is its place: where its file was first seen, and its line.
-    found = "cross join part" if is_one_part else "asof join part on parsed.rowid >= part.first_seq"
     connection.execute(f"""
-        create temp view candidate as
-        select
-            parsed.rowid as seq, 0 as item,
-            coalesce(case when own_id is null then part.origin else own_source end, '') as source,
-            coalesce(own_id, cast(parsed.rowid - first_seq + first_line as varchar)) as event_id,
-            has_time,
-            event_name, account_id, event_at, sample_weight, cast(null as bigint) as quota, endpoint, status,
-            properties, part.landed_file, parsed.rowid - first_seq + first_line as line_number,
-            cast(null as varchar) as received_key
-        from parsed {found}
-        where is_judged
-        union all
-        select
-            seq, item,
-            coalesce(case when own_id is null then origin else own_source end, ''),
-            coalesce(own_id, line_number || case when item > 0 then '.' || item else '' end),
-            has_time,
-            event_name, account_id, event_at, sample_weight, quota, endpoint, status,
-            properties, landed_file, line_number, received_key
-        from judged where reason is null
+        create temp view judged_candidate as
+        select {_CANDIDATE} from (
+            select
+                *,
+                coalesce(case when own_id is null then origin else own_source end, '') as source,
+                coalesce(own_id, line_number || case when item > 0 then '.' || item else '' end) as event_id
+            from judged where reason is null
+        )
     """).fetchall()
 
 
@@ -210,6 +200,7 @@ def estimate_loss(file: LandedFile, unread_bytes: int | None) -> tuple[int | Non
 
 def write(
     connection: duckdb.DuckDBPyConnection,
+    parsed: ParsedLines | None,
     folder: Path,
     number: int,
     generation: int,
@@ -221,36 +212,43 @@ def write(
 
     A replay that refuses nothing leaves a row without a reason, so that readers see that a generation began. So does
     each content that was read again, with its first line, so that what was refused of it before is forgotten.
+
+    The lines are not there any more afterwards: count them before.
     """
     moment = f"timestamptz '{ingested_at.isoformat()}'"
     constant = {"ingested_at": moment, "batch": str(number), "rejected_at": moment, "generation": str(generation)}
 
+    def selected(columns: Mapping[str, str]) -> str:
+        return ", ".join(f"cast({constant.get(name, name)} as {kind}) as {name}" for name, kind in columns.items())
+
     def copy(columns: Mapping[str, str], rows: str, target: Path) -> None:
-        selected = ", ".join(f"cast({constant.get(name, name)} as {kind}) as {name}" for name, kind in columns.items())
         target.parent.mkdir(parents=True, exist_ok=True)
         connection.execute(
-            f"copy (select {selected} from {rows}) to {literal(str(target))}"
+            f"copy (select {selected(columns)} from {rows}) to {literal(str(target))}"
             # a level more costs a sixth more time and saves nothing on such columns
-            f" (format parquet, compression zstd, compression_level 1, row_group_size_bytes {ROW_GROUP_BYTES})"
+            f" (format parquet, compression zstd, compression_level 1, row_group_size_bytes {parquet.ROW_GROUP_BYTES})"
         ).fetchall()
 
-    calls = ", ".join(literal(name) for name in API_CALL)
-    accepted = "candidate anti join repeated using (seq, item)"
-    days = f"select distinct cast(event_at as date) as day from {accepted} where event_name in ({calls}) order by day"
-    for day in column_of(connection, days):
-        copy(
-            {**CALL_COLUMNS, **RECEIVED_COLUMNS},
-            f"{accepted} where event_name in ({calls})"
-            f" and event_at >= timestamptz '{day}' and event_at < timestamptz '{day}' + interval 1 day",
-            folder / "calls" / f"event_date={day}" / "calls.parquet",
-        )
-    [[others]] = connection.execute(f"select count(*) from {accepted} where event_name not in ({calls})").fetchall()
+    is_call = f"event_name in ({', '.join(literal(name) for name in API_CALL)})"
+    accepted = "judged_candidate anti join repeated using (seq, item)"
+    columns = {**CALL_COLUMNS, **RECEIVED_COLUMNS}
+    schema = parquet.schema_of(columns)
+    found = parsed.taken_by_day(connection) if parsed else {}
+    days = column_of(connection, f"select distinct cast(event_at as date) as day from {accepted} where {is_call}")
+
+    def write_day(day: date, judged: Iterable[pa.RecordBatch] = ()) -> None:
+        batches = parsed_lines.calls(found.pop(day, []), schema, {"ingested_at": ingested_at, "batch": number})
+        target = folder / "calls" / f"event_date={day}" / "calls.parquet"
+        parquet.write_batches(target, schema, chain(batches, judged), _DISTINCT)
+
+    for day in days:
+        rows = f"{accepted} where {is_call} and cast(event_at as date) = date '{day}'"
+        write_day(day, connection.sql(f"select {selected(columns)} from {rows}").to_arrow_reader(parquet.VECTOR_ROWS))
+    with ThreadPoolExecutor(WRITERS) as pool:
+        list(pool.map(write_day, sorted(found)))
+    [[others]] = connection.execute(f"select count(*) from {accepted} where not {is_call}").fetchall()
     if others:
-        copy(
-            {**OTHER_COLUMNS, **RECEIVED_COLUMNS},
-            f"{accepted} where event_name not in ({calls})",
-            folder / "others.parquet",
-        )
+        copy({**OTHER_COLUMNS, **RECEIVED_COLUMNS}, f"{accepted} where not {is_call}", folder / "others.parquet")
     [[refused]] = connection.execute("select count(*) from refused").fetchall()
     if refused or is_replay or read_again:
         connection.execute("create temp table forgotten as from refused limit 0").fetchall()

@@ -24,7 +24,8 @@ from uuid import uuid4
 
 import duckdb
 
-from orchestration.lake.batch import ROW_GROUP_BYTES, literal
+from orchestration.lake.batch import literal
+from orchestration.lake.parquet import ROW_GROUP_BYTES
 
 FILES = 24
 """Small files of a day, or of another kind, that are left as they are: those of a day of hourly runs."""

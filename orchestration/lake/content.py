@@ -105,13 +105,13 @@ def _decoded(
     kind = formats.kind_of(file_format)
     taken_bytes = 0
 
-    def counted(stored_pieces: Iterator[bytes]) -> Iterator[bytes]:
+    def metered(stored_pieces: Iterator[bytes]) -> Iterator[bytes]:
         nonlocal taken_bytes
         for piece in stored_pieces:
             taken_bytes += len(piece)
             yield piece
 
-    pieces = counted(pieces)
+    pieces = metered(pieces)
     try:
         if formats.compression_of(file_format) == "gz":
             pieces = readers.gunzip(pieces)

@@ -23,6 +23,8 @@ _CONTENT = "source, event_id, event_name, account_id, event_at"
 _NEARNESS = f"cast(event_at as date) as event_on, event_name in ({', '.join(map(literal, API_CALL))}) as is_call"
 _KEY = "source, event_id, event_on, has_time, is_call"
 """What two events with the same id are near to is the same where these are: the first of them decides for all."""
+_ID_HASH = "hash(source, event_id)"
+"""Grouped and looked up in a third of the time. Ids that share one by chance are told apart afterwards."""
 _IS_NEAR = f"""
     earlier.source = later.source and earlier.event_id = later.event_id and (
         earlier.event_on - later.event_on
@@ -42,10 +44,12 @@ def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
     # Properties are compared by their hashes: they may have megabytes.
     connection.execute(f"""
         create temp table suspicious as
-        with suspect as (select source, event_id from candidate group by source, event_id having count(*) > 1)
+        with suspect as (
+            select {_ID_HASH} as id_hash from candidate group by id_hash having count(*) > 1
+        )
         select seq, item, {_CONTENT}, md5(properties) as properties, has_time, {_NEARNESS}
         from candidate
-        where (source, event_id) in (from suspect) or (source, event_id) in (select (source, event_id) from stored)
+        where {_ID_HASH} in (from suspect) or (source, event_id) in (select (source, event_id) from stored)
     """).fetchall()
     connection.execute(f"""
         create temp table kept as
@@ -100,7 +104,8 @@ def _find_stored(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
         connection.execute(f"""
             create or replace temp table known as
             select distinct source, event_id, filename
-            from {_reader(files)} semi join candidate using (source, event_id)
+            from {_reader(files)}
+            where {_ID_HASH} in (select {_ID_HASH} from candidate)
         """).fetchall()
         found = column_of(connection, "select distinct filename from known")
         if found:
@@ -125,7 +130,7 @@ def _stored_near(connection: duckdb.DuckDBPyConnection, batches: Path) -> list[l
     names = {f"event_date={day}" for day in days}
     calls: list[str] = []
     others: list[str] = []
-    for batch in sorted(path for path in batches.glob("[0-9]*")):
+    for batch in sorted(path for path in batches.glob("[0-9]*") if int(path.name)):  # the first one is empty
         for folder in (batch / "calls").glob("event_date=*"):
             if folder.name in names:
                 calls += sorted(str(path) for path in folder.iterdir())

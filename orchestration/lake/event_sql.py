@@ -87,7 +87,6 @@ _INSIDE = "{" + ", ".join(f'"{name}": "VARCHAR"' for name in _READ_INNER) + "}"
 _NO_PROPERTIES = json.dumps(dict.fromkeys(sorted({*events.FIELDS, *events.PROPERTIES_FIELDS})))
 
 READ_LINES = rf"""
-create temp table parsed as
 with line as (
     select *, cast(coalesce({", ".join(events.PROPERTIES_FIELDS)}) as varchar) as properties_text
     from read_json(
@@ -157,11 +156,6 @@ vouched as (
 -- what the others hold is read again
 select * replace (case when is_judged then properties end as properties) from vouched
 """
-UNPACK_PROPERTIES = """
--- a statement of its own: within the other it would cost memory for properties of megabytes that are no text
-update parsed set properties = json(json_extract_string(properties, '$')) where starts_with(properties, '"')
-"""
-
 JUDGE_LINES = rf"""
 create temp table judged as
 with line as (

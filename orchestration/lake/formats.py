@@ -172,7 +172,7 @@ def _is_over_lines(sample: bytes, is_whole: bool) -> bool:
         more = first[end:].lstrip(" \t,")
         if more.startswith("\r") and more.strip():
             return True  # line ends of old Macs
-        # in a line of its own, also beside others, a value is read as what it is: see `landing.py`
+        # in a line of its own, also beside others, a value is read as what it is: see `odd_lines.py`
         return more.startswith(("{", "[")) and not line_break
     if (whole := _end_of_value(text)) is not None:
         return whole > len(first)

@@ -49,6 +49,7 @@ from orchestration.lake.account_files import ACCOUNTS_FILES, AccountsFile
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, REJECTED_COLUMNS, Again, literal
 from orchestration.lake.bucket import LakeBucket
 from orchestration.lake.manifests import Batch
+from orchestration.lake.parsed_lines import ParsedLines, system_memory
 from orchestration.lake.remembered import Known
 from orchestration.lake.sources import Skipped, Source, SourceFile
 from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
@@ -178,13 +179,14 @@ class Lake:
         if not staged.files:
             return None, skipped + staged.skipped
         number, generation = self._next()
-        with self._connect() as connection:
-            making.judge(connection, staged, now, self.kept_from())
+        with system_memory(), self._connect() as connection:
+            parsed = making.judge(connection, staged, now, self.kept_from())
             deduplication.find_repeated(connection, self._batches)
             making.refuse(connection, staged, now)
             files = list(staged.files.values())
             again = quarantine.read_again(staged.begun, files, known)
-            batch = self._commit(connection, Batch(number, now.isoformat(), files, generation=generation), now, again)
+            batch = Batch(number, now.isoformat(), files, generation=generation)
+            self._commit(connection, batch, now, parsed, again)
         return batch, skipped + staged.skipped
 
     def replay(self, now: datetime) -> Batch | None:
@@ -206,7 +208,9 @@ class Lake:
             connection.execute(
                 f"insert into refused_besides select {making.REFUSED} {rejected} where reason in ({kept})"
             ).fetchall()
-            return self._commit(connection, Batch(number, now.isoformat(), generation=generation + 1), now)
+            batch = Batch(number, now.isoformat(), generation=generation + 1)
+            self._commit(connection, batch, now)
+        return batch
 
     def kept_from(self) -> date:
         """The first UTC day that the lake keeps calls of."""
@@ -282,16 +286,22 @@ class Lake:
         last = max(self._batches.glob("[0-9]*"), key=lambda path: int(path.name))
         return int(last.name) + 1, Batch.from_json((last / "manifest.json").read_text()).generation
 
-    def _commit(self, connection: duckdb.DuckDBPyConnection, batch: Batch, now: datetime, again: Again = ()) -> Batch:
+    def _commit(
+        self,
+        connection: duckdb.DuckDBPyConnection,
+        batch: Batch,
+        now: datetime,
+        parsed: ParsedLines | None = None,
+        again: Again = (),
+    ) -> None:
         with self._committed(self._batches / f"{batch.number:06d}") as folder:
-            making.write(connection, folder, batch.number, batch.generation, now, not batch.files, again)
             counts = making.count(connection)
+            making.write(connection, parsed, folder, batch.number, batch.generation, now, not batch.files, again)
             batch.accepted, batch.duplicates, batch.rejected = counts.accepted, counts.duplicates, counts.rejected
             batch.lines = batch.accepted + batch.duplicates + sum(batch.rejected.values())
             (folder / "manifest.json").write_text(json.dumps(asdict(batch)))
         if self.bucket:
             self.bucket.add(batch.number)  # before the ledger takes its files for read: this disk may be lost
-        return batch
 
     def _write_kept_from(self, day: date) -> None:
         staged = self.root / f".{KEPT_FROM}"

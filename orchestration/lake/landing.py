@@ -19,7 +19,6 @@ from orchestration.lake.formats import UnknownFormatError
 from orchestration.lake.identity import COPY_BYTES
 from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.lookup import HEAD_BYTES, Lookup, heads_of
-from orchestration.lake.odd_lines import mended
 from orchestration.lake.remembered import Known
 from orchestration.lake.sources import CHANGED, Skipped, Source, SourceFile, unreadable_now
 
@@ -175,7 +174,7 @@ def read(
                 start_bytes += len(chunk)
                 continue
             first = chunk.index(b"\n") + 1
-            whole = b"".join(start) + chunk[:behind]
+            whole = b"".join((*start, memoryview(chunk)[:behind]))
             if start_bytes + first - 1 > MAX_LINE_BYTES:
                 whole = b"".join((*start, chunk[: first - 1]))[:MAX_LINE_BYTES] + CUT_OFF + chunk[first - 1 : behind]
             first_line = file.read_lines + 1
@@ -228,9 +227,8 @@ def _begins_with(source: Source, file: SourceFile, known: LandedFile) -> bool:
 
 def _pieces(first_line: int, count: int, lines: bytes) -> list[Piece]:
     """The lines, `count` of them, without the blank ones, in as few pieces as that takes."""
-    if not lines.strip(b" \t\r\f\v\n"):
+    if lines.isspace():  # stops at the first letter
         return []
-    lines = mended(lines)
     pieces: list[Piece] = []
     begin, number = 0, first_line
     while True:

@@ -1,4 +1,4 @@
-"""Lines that are nearly NDJSON, repaired before anything reads them; a line stays a line, with its number.
+"""Lines that are nearly NDJSON, repaired when they are read one by one; a line stays a line, with its number.
 
 Found with searches of bytes, so that a million good lines cost nothing in Python.
 """

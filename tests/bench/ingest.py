@@ -35,7 +35,7 @@ def bench(folder: Path) -> list[Row]:
                 f"{statistics.median(ours):.2f} s",
                 f"{statistics.median(parse):.2f} s",
                 f"{ratio:.2f} ({1 / ratio:.2f} of its speed)",
-                "DuckDB's typed parse of five fields of the same file",
+                "DuckDB's typed parse of the same file: four fields, properties as text",
             )
         )
     return [*rows, idle(folder)]
@@ -113,7 +113,7 @@ def typed_parse(landing: Path, lake: Path) -> None:
             create temp table parsed as select * from read_json(
                 '{landing}/*.ndjson', format = 'newline_delimited', ignore_errors = true,
                 columns = {{event: 'VARCHAR', uuid: 'VARCHAR', distinct_id: 'VARCHAR', timestamp: 'TIMESTAMPTZ',
-                            properties: 'STRUCT(account_id VARCHAR, endpoint VARCHAR, status INTEGER)'}})
+                            properties: 'VARCHAR'}})
         """).fetchall()
 
 

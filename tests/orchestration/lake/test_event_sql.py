@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orchestration.lake import batch as making
-from orchestration.lake import landing
+from orchestration.lake import landing, parsed_lines
 from orchestration.lake.batch import CALL_COLUMNS
 from orchestration.usage import events
 from orchestration.usage.events import MAX_ACCOUNT_ID_BYTES, Rejection
@@ -447,14 +446,14 @@ def test_both_ways_of_reading_give_the_same_events(
     fast.ingest()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(
-            making,
+            parsed_lines,
             "READ_LINES",
-            making.READ_LINES.replace("from vouched", "from unvouched").replace(
+            parsed_lines.READ_LINES.replace("from vouched", "from unvouched").replace(
                 "select * replace",
                 ", unvouched as (select * replace (false as is_judged) from vouched) select * replace",
             ),
         )
-        assert "from unvouched" in making.READ_LINES
+        assert "from unvouched" in parsed_lines.READ_LINES
         exact.ingest()
 
     columns = ", ".join(CALL_COLUMNS)

@@ -489,7 +489,7 @@ def test_every_line_is_read_once_whatever_the_sizes(
         patch.setattr(landing, "CHUNK_BYTES", chunk_bytes)
         read = reader.read(limit_bytes)
     assert sorted(read) == [
-        (f"{number}.ndjson", place, line.removeprefix(b"\xef\xbb\xbf"))  # as each part has of files put together
+        (f"{number}.ndjson", place, line)
         for number in range(files)
         for place, line in enumerate([f"file {number}.".encode(), *lines], 1)
     ]

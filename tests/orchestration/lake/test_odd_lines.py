@@ -35,6 +35,16 @@ def test_byte_order_mark_inside_costs_nothing(world: World) -> None:
     assert world.rejected() == []
 
 
+@pytest.mark.parametrize("blank", [b"", b" ", b"\r"])
+def test_line_of_a_byte_order_mark_alone_is_blank(world: World, blank: bytes) -> None:
+    mark = b"\xef\xbb\xbf" + blank + b"\n"
+    land_bytes(world, "a.ndjson", mark + ONE + b"\n" + mark + TWO + b"\n" + mark)
+    world.ingest()
+
+    assert world.events("event_id, line_number") == [("one", 2), ("two", 4)]
+    assert world.rejected() == []
+
+
 @pytest.mark.parametrize(
     "line", [b'{"a": "}{"}', b'{"a": 1}{"b": ', b'{"a": 1}{b}', b"}{", b'{"a": "} {"}', b'"}{"', b"[{}]{}x"]
 )
@@ -93,5 +103,5 @@ def test_blank_lines_of_a_csv_are_not_given_one_by_one() -> None:
 
 
 def test_blank_lines_of_a_chunk_are_not_looked_at_one_by_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(landing, "mended", None)
+    monkeypatch.setattr(landing, "_BLANK_LINE", None)
     assert _pieces(1, 2**20, b" \n" * 2**20) == []
