@@ -54,6 +54,7 @@ def _planned(config: Settings, now: rules_plan.Marts, then: rules_plan.Marts) ->
         verdicts = list(ledger.verdicts(connection, config.env))
         known = known_rules.known(connection, config.env)
         before = ledger.last_digest_at(connection, config.env)
+    ledger.close()
     on = latest_digest_date(config.now(), config.zone) + timedelta(days=1)
     return rules_plan.plan(now, then, verdicts, known, before, on, config.zone)
 
