@@ -14,6 +14,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.client import HTTPConnection
@@ -275,10 +276,10 @@ def killed_before(statement: str, engines: Engines, now: datetime) -> int:
             if statement in " ".join(body.decode().split()).lower():
                 os.killpg(dbt.pid, signal.SIGKILL)
                 return
-            connection = HTTPConnection(address.host, address.port)
-            connection.request("POST", self.path, body, dict(self.headers))
-            answer = connection.getresponse()
-            content = answer.read()
+            with closing(HTTPConnection(address.host, address.port)) as connection:
+                connection.request("POST", self.path, body, dict(self.headers))
+                answer = connection.getresponse()
+                content = answer.read()
             self.send_response(answer.status)
             for name, value in answer.getheaders():
                 if name.lower() not in ("transfer-encoding", "connection", "content-length", "keep-alive"):
@@ -286,7 +287,6 @@ def killed_before(statement: str, engines: Engines, now: datetime) -> int:
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
             self.wfile.write(content)
-            connection.close()
 
         do_GET = do_POST  # noqa: N815
 
