@@ -24,7 +24,7 @@ _NEARNESS = f"cast(event_at as date) as event_on, event_name in ({', '.join(map(
 _KEY = "source, event_id, event_on, has_time, is_call"
 """What two events with the same id are near to is the same where these are: the first of them decides for all."""
 _ID_HASH = "hash(source, event_id)"
-"""Grouped and looked up in a third of the time. Ids that share one by chance are told apart afterwards."""
+"""Grouped and looked up in a third of the time. Ids that share one by chance are separated afterwards."""
 _IS_NEAR = f"""
     earlier.source = later.source and earlier.event_id = later.event_id and (
         earlier.event_on - later.event_on
