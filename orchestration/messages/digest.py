@@ -43,6 +43,8 @@ class Figures:
     endpoints: Sequence[Mapping[str, Any]]
     utilization: Sequence[Mapping[str, Any]]
     before: datetime | None
+    dormant_through: datetime | None
+    """Accounts that were dormant by the calls up to then have been named; None: none has."""
     standing: Standing | None
     """How far what was counted is at Stripe; None: nothing was ever sent there."""
     rules: Mapping[str, str]
@@ -110,7 +112,8 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
     before = last.created_at if last else None
     with published_copy.reading(published):
         since = crossings.news_since(before, on, settings.zone)
-        accounts = queries.digest_accounts(published, since, _data_through(last) or before, wording.LISTED)
+        dormant_through = _dormant_through(last)
+        accounts = queries.digest_accounts(published, since, dormant_through, wording.LISTED)
         facts = {(row["account_id"], row["meter"]): row for row in accounts}
         crossed = [
             _with_facts(row, facts[row["account_id"], row["meter"]]) if row["is_current_period"] else row
@@ -124,15 +127,20 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
             calls=queries.daily_calls(published, (row["account_id"] for row in crossed)),
             utilization=published_copy.query(published, queries.UTILIZATION),
             before=before,
+            dormant_through=dormant_through,
             standing=standing,
             rules=rules.read(published),
         )
 
 
-def _data_through(last: Delivery | None) -> datetime | None:
-    """The newest call that the digest before knew: dormant is who did not call for so long before that one."""
-    said = last.payload.get("digest", {}).get("data_through") if last else None
-    return datetime.fromisoformat(said) if said else None
+def _dormant_through(last: Delivery | None) -> datetime | None:
+    """Up to which call the digests before have named who is dormant; None: all are still to be named."""
+    if last is None:
+        return None
+    digest = last.payload.get("digest", {})
+    if "dormant_through" not in digest:  # of an earlier version, which named them each day
+        return last.created_at
+    return datetime.fromisoformat(digest["dormant_through"]) if digest["dormant_through"] else None
 
 
 def _with_facts(crossing: Mapping[str, Any], facts: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -173,6 +181,7 @@ def compose_digest(
         figures.before,
         _links(settings.ui_url, run_id),
         settings.crm_url,
+        figures.dormant_through,
     )
     announced_then = [crossing for crossing in withdrawn if former[crossing] == crossings.Outcome.ANNOUNCED]
     if line := footer.parity(figures.standing, settings.zone):

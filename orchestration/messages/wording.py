@@ -40,13 +40,15 @@ def digest_content(
     previous_cutoff: datetime | None,
     links: Mapping[str, str],
     crm_url: str | None = None,
+    dormant_through: datetime | None = None,
 ) -> dict[str, Any]:
     """The digest as JSON-ready data.
 
     `news` are rows as `judge` returns them, with the account's row of `accounts` in them where the crossing is of the
     running period; `accounts` are all accounts that may be spoken of, but for those that are `left_out` because others
     are named before them (see `queries.digest_accounts`), `links` addresses by their words, `crm_url` the
-    address of an account with {account_id} in it.
+    address of an account with {account_id} in it. `dormant_through` is up to where dormant accounts were named before:
+    a quiet day names none, and leaves them to the next digest.
     """
     morning = DigestDay(on, zone, news_since(previous_cutoff, on, zone), is_first=previous_cutoff is None)
     grouped = {group.key: [row for row in news if group_of(row) is group] for group in GROUPS}
@@ -77,7 +79,7 @@ def digest_content(
     headline = _headline(news, used_up, morning)
     return {
         "date": on.isoformat(),
-        "data_through": quality["data_through"].isoformat() if quality["data_through"] else None,
+        "dormant_through": _iso(quality["data_through"] if news or resolved else dormant_through),
         "title": f"Usage digest · {on:%a %d %b}",
         "headline": headline,
         "notification": _notification(headline, held, ordered, on),
@@ -88,6 +90,10 @@ def digest_content(
         "footer": footer(quality, zone),
         "links": [{"text": text, "url": url} for text, url in links.items()],
     }
+
+
+def _iso(at: datetime | None) -> str | None:
+    return at.isoformat() if at else None
 
 
 def is_stale(quality: Mapping[str, Any], stale_after_hours: int) -> bool:

@@ -490,3 +490,17 @@ def test_stale_data_is_reported_with_its_age() -> None:
         "No usage digest for 2026-11-20 yet: the newest call is from Thu 19 Nov 06:00 CET, 26 hours old (stale from"
     )
     assert "no call has arrived yet" in str(stale_line({**old, "hours_since_call": None}, 26, FRIDAY, BERLIN))
+
+
+def test_quiet_day_leaves_dormant_accounts_to_the_next_digest() -> None:
+    """What it does not name is not taken for named."""
+
+    def through(*news: dict[str, Any], before: datetime | None) -> str | None:
+        found = digest_content(news, news, {}, QUALITY, FRIDAY, DUE, BERLIN, None, {}, None, before)
+        said: str | None = found["dormant_through"]
+        return said
+
+    earlier = QUALITY["data_through"] - timedelta(days=1)
+    assert through(before=earlier) == earlier.isoformat()
+    assert through(before=None) is None
+    assert through(make_crossing(), before=earlier) == QUALITY["data_through"].isoformat()
