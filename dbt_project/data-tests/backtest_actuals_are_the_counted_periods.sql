@@ -3,6 +3,7 @@
 with periods as (
     select
         periods.account_id,
+        daily.meter,
         periods.period_start,
         sum(daily.units) as units
     from {{ ref('daily_usage') }} as daily
@@ -12,11 +13,12 @@ with periods as (
             and daily.usage_date >= cast(periods.period_start as date)
             and daily.usage_date < cast(periods.period_end as date)
     where not periods.is_current
-    group by periods.account_id, periods.period_start
+    group by periods.account_id, daily.meter, periods.period_start
 )
 
 select
     backtest.account_id,
+    backtest.meter,
     backtest.period_start,
     backtest.forecast_day,
     backtest.actual_units,
@@ -25,6 +27,13 @@ from {{ ref('forecast_backtest') }} as backtest
 left join periods
     on
         backtest.account_id = periods.account_id
+        and backtest.meter = periods.meter
         and backtest.period_start = periods.period_start
-group by backtest.account_id, backtest.period_start, backtest.forecast_day, backtest.actual_units, periods.units
+group by
+    backtest.account_id,
+    backtest.meter,
+    backtest.period_start,
+    backtest.forecast_day,
+    backtest.actual_units,
+    periods.units
 having coalesce(periods.units, 0) <> backtest.actual_units or count(*) <> 3

@@ -1,8 +1,9 @@
 -- The lake holds each (source, event_id) once; hours are summed from it without looking at ids again.
 select
+    meter,
     source,
     event_id
-from {{ ref('stg_api_calls') }}
+from {{ ref('stg_meter_values') }}
 where {{ is_tested('event_date') }}
-group by source, event_id
+group by meter, source, event_id
 having count(*) > 1

@@ -4,9 +4,15 @@ select
     crossings.account_id,
     crossings.used
 from {{ ref('threshold_crossings') }} as crossings
-left join {{ ref('cap_hit_outcomes') }} as outcomes on crossings.account_id = outcomes.account_id
+left join {{ ref('cap_hit_outcomes') }} as outcomes
+    on
+        crossings.account_id = outcomes.account_id
+        and crossings.meter = outcomes.meter
 where
     crossings.period_end <= {{ utc_literal(as_of()) }}
-    and crossings.meter = 'api-calls'
+    and crossings.meter in (
+        select known.meter from {{ ref('meters') }} as known
+        where {{ adds_up('known.aggregation') }}
+    )
     and crossings.threshold_pct = 100
     and (outcomes.account_id is null or outcomes.used <> crossings.used)

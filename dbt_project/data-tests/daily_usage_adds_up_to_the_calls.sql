@@ -9,6 +9,7 @@ with calls as (
     from {{ ref('stg_api_calls') }}
     where
         {{ is_tested('event_date') }}
+        and {{ is_counted_from_calls('event_date') }}
         -- what a concurrent run has ingested since is counted next time
         and batch <= {{ recount_plan().last_batch or 0 }}
     group by event_date
@@ -20,6 +21,7 @@ hours as (
         sum(calls) as calls,
         sum(units) as units
     from {{ ref('hourly_usage') }}
+    where {{ is_of_calls('meter') }}
     group by usage_date
 ),
 
@@ -29,6 +31,7 @@ days as (
         sum(calls) as calls,
         sum(units) as units
     from {{ ref('daily_usage') }}
+    where {{ is_of_calls('meter') }}
     group by usage_date
 )
 

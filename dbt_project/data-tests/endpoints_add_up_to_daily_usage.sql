@@ -17,7 +17,9 @@ days as (
         usage_date,
         calls
     from {{ ref('daily_usage') }}
-    where {{ is_tested('usage_date') }}
+    where
+        {{ is_tested('usage_date') }}
+        and {{ is_of_calls('meter') }}
 )
 
 select
@@ -30,4 +32,6 @@ full outer join endpoints
     on
         days.account_id = endpoints.account_id
         and days.usage_date = endpoints.usage_date
-where coalesce(days.calls, 0) <> coalesce(endpoints.calls, 0)
+where
+    {{ is_counted_from_calls('coalesce(days.usage_date, endpoints.usage_date)') }}
+    and coalesce(days.calls, 0) <> coalesce(endpoints.calls, 0)

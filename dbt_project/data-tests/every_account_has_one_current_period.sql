@@ -7,6 +7,6 @@ left join {{ ref('account_periods') }} as periods
     on
         quotas.account_id = periods.account_id
         and periods.is_current
-where quotas.meter = 'api-calls'
+where {{ is_main('quotas.meter') }}
 group by quotas.account_id
 having count(periods.period_start) <> 1

@@ -1,4 +1,4 @@
-{{ config(meta={"dagster": {"ref": {"name": "billable_gauges_hourly"}}}) }}
+{{ config(meta={"dagster": {"ref": {"name": "billable_meters_hourly"}}}) }}
 -- Of the billing periods that run: what was said of a period so far is the latest reading, counted without the model.
 with customers as (
     select * from {{ ref('account_customers') }}
@@ -13,8 +13,7 @@ latest as (
         readings.meter as meter,
         max_by(readings.used, readings.reading_number) as used
     from {{ ref('gauge_readings') }} as readings
-    inner join {{ ref('meters') }} as meters on readings.meter = meters.meter
-    where meters.stripe_meter <> ''
+    where {{ is_billed_by('readings.meter', ['latest']) }}
     group by readings.account_id, readings.meter
 ),
 
@@ -79,7 +78,7 @@ added_up as (
         running.used as latest_reading,
         coalesce(sum(hours.billable_units), 0) as billed
     from running
-    left join {{ ref('billable_gauges_hourly') }} as hours
+    left join {{ ref('billable_meters_hourly') }} as hours
         on
             running.account_id = hours.account_id
             and running.meter = hours.meter

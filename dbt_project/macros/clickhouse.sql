@@ -31,12 +31,32 @@ arrayJoin(
 {%- endmacro %}
 
 {% macro clickhouse__json_text(column, field) -%}
-case JSONType({{ column }}, '{{ field }}')
+{%- set path = "'" ~ field.split(".") | join("', '") ~ "'" -%}
+case JSONType({{ column }}, {{ path }})
     when 'Null' then null
-    when 'String' then JSONExtractString({{ column }}, '{{ field }}')
-    else JSONExtractRaw({{ column }}, '{{ field }}')
+    when 'String' then JSONExtractString({{ column }}, {{ path }})
+    else JSONExtractRaw({{ column }}, {{ path }})
 end
 {%- endmacro %}
+
+{% macro clickhouse__json_scalar(column, field) -%}
+{%- set path = "'" ~ field.split(".") | join("', '") ~ "'" -%}
+case
+    when JSONType({{ column }}, {{ path }}) in ('Null', 'Array', 'Object') then null
+    when JSONType({{ column }}, {{ path }}) = 'String' then JSONExtractString({{ column }}, {{ path }})
+    else JSONExtractRaw({{ column }}, {{ path }})
+end
+{%- endmacro %}
+
+{% macro clickhouse__json_has_one(column, field) -%}
+coalesce(JSONHas({{ column }}, '{{ field.split(".") | join("', '") }}'), 0)
+{%- endmacro %}
+
+{% macro clickhouse__text_literal(text) %}'{{ text | replace("\\", "\\\\") | replace("'", "\\'") }}'{% endmacro %}
+
+{% macro clickhouse__is_number(text) %}match({{ text }}, '^-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?$'){% endmacro %}
+
+{% macro clickhouse__decimal_of(text) %}toDecimal256OrNull({{ text }}, 18){% endmacro %}
 
 {% macro clickhouse__meter_of(metric) %}lowerUTF8(replace({{ metric }}, '_', '-')){% endmacro %}
 

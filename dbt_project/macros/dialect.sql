@@ -46,6 +46,33 @@ cast(unnest(generate_series({{ first_date }}, {{ last_date }}, interval 1 day)) 
 {% macro json_text(column, field) %}{{ return(adapter.dispatch('json_text')(column, field)) }}{% endmacro %}
 {% macro default__json_text(column, field) %}json_extract_string({{ column }}, '$.{{ field }}'){% endmacro %}
 
+{% macro json_scalar(column, field) %}{{ return(adapter.dispatch('json_scalar')(column, field)) }}{% endmacro %}
+{# The same of a text, a number or a boolean; null for a list and an object. #}
+{% macro default__json_scalar(column, field) -%}
+case
+    when json_type({{ column }}, '$.{{ field }}') in ('ARRAY', 'OBJECT') then null
+    else json_extract_string({{ column }}, '$.{{ field }}')
+end
+{%- endmacro %}
+
+{% macro json_has(column, fields) -%}
+({%- for field in fields %}{{ adapter.dispatch('json_has_one')(column, field) }}{{ " or " if not loop.last }}{% else %}false{% endfor -%})
+{%- endmacro %}
+{% macro default__json_has_one(column, field) %}coalesce(json_exists({{ column }}, '$.{{ field }}'), false){% endmacro %}
+
+{% macro text_literal(text) %}{{ return(adapter.dispatch('text_literal')(text)) }}{% endmacro %}
+{% macro default__text_literal(text) %}'{{ text | replace("'", "''") }}'{% endmacro %}
+
+{% macro is_number(text) %}{{ return(adapter.dispatch('is_number')(text)) }}{% endmacro %}
+{# Whether the text is a decimal number, with an exponent or without. #}
+{% macro default__is_number(text) -%}
+regexp_full_match({{ text }}, '-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?')
+{%- endmacro %}
+
+{% macro decimal_of(text) %}{{ return(adapter.dispatch('decimal_of')(text)) }}{% endmacro %}
+{# The text as a decimal with 18 places, exactly; null where it has more than 20 digits before the point. #}
+{% macro default__decimal_of(text) %}try_cast({{ text }} as decimal(38, 18)){% endmacro %}
+
 {% macro meter_of(metric) %}{{ return(adapter.dispatch('meter_of')(metric)) }}{% endmacro %}
 {# The name of the meter that a sender's metric is of. #}
 {% macro default__meter_of(metric) %}lower(replace({{ metric }}, '_', '-')){% endmacro %}

@@ -9,8 +9,9 @@
         cast(0 as bigint) as units_before,
         cast(9223372036854775807 as bigint) as last_unit,
         cast(0 as decimal(38, 12)) as value_before,
-        cast(case when pricing = 'flat' then unit_price else 0 end as decimal(18, 12)) as unit_price,
-        case when pricing = 'package' then package_units else 1 end as package_units,
+        {{ step_price("case when pricing = 'flat' then unit_price else 0 end", "meter") }} as unit_price,
+        case when pricing = 'package' then cast(package_units * {{ scale_of("meter") }} as bigint) else 1 end
+            as package_units,
         cast(case when pricing = 'package' then package_price else 0 end as decimal(18, 12)) as package_price
     from {{ ref('plans') }}
     where pricing in ('none', 'flat', 'package')
@@ -41,9 +42,13 @@
             plan,
             meter,
             tier_number,
-            coalesce(lag(up_to_units) over (partition by plan, meter order by tier_number), 0) as units_before,
-            up_to_units,
-            unit_price,
+            coalesce(
+                lag(cast(up_to_units * {{ scale_of("meter") }} as bigint))
+                    over (partition by plan, meter order by tier_number),
+                0
+            ) as units_before,
+            cast(up_to_units * {{ scale_of("meter") }} as bigint) as up_to_units,
+            {{ step_price("unit_price", "meter") }} as unit_price,
             coalesce(flat_price, 0) as flat_price
         from {{ ref('plan_tiers') }}
     ) as tiers
@@ -72,3 +77,17 @@
 
 {# SQL: units * price; 19 + 18 digits, which is what a decimal holds. #}
 {% macro price_of(units, price) %}cast({{ units }} as decimal(19, 0)) * {{ price }}{% endmacro %}
+
+{# SQL: the price of one step of the meter, exactly: a meter with three decimals leaves nine to its prices. #}
+{% macro step_price(unit_price, meter) -%}
+    {%- set scaled = [] -%}
+    {%- for each in meters() if each.decimals -%}{%- do scaled.append(each) -%}{%- endfor -%}
+    cast(
+        {{ unit_price }}
+        {%- if scaled %} * case {{ meter }}
+            {%- for each in scaled %} when {{ text_literal(each.meter) }} then cast(0.{{ "0" * ((each.decimals | int) - 1) }}1 as decimal(7, 6)){% endfor %}
+            else cast(1 as decimal(7, 6))
+        end
+        {%- endif %} as decimal(18, 12)
+    )
+{%- endmacro %}

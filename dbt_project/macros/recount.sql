@@ -5,7 +5,7 @@
 
 {# The models that are counted by touched day. Each depends on the one before, by `depends_on` where it does not read
    it: two at once would change recount_progress at once, and hold the groups of two counts in memory. #}
-{% macro recounted_models() %}{{ return(["hourly_usage", "daily_usage_by_endpoint"]) }}{% endmacro %}
+{% macro recounted_models() %}{{ return(["hourly_usage", "daily_usage_by_endpoint", "daily_usage_by_property", "event_values"]) }}{% endmacro %}
 
 {# What has to pass for a build to be remembered. #}
 {% macro recount_tests() %}
@@ -24,13 +24,14 @@
 {% macro make_recount_plan() %}
     {%- set checksums, missing = [], [] -%}
     {%- do checksums.append(graph.nodes["model.headroom.threshold_crossings"].checksum.checksum) -%}
-    {%- for name in ["stg_api_calls"] + recounted_models() -%}
+    {%- for name in ["stg_api_calls", "stg_meter_values"] + recounted_models() -%}
         {%- do checksums.append(graph.nodes["model.headroom." ~ name].checksum.checksum) -%}
         {%- if not adapter.get_relation(target.database, target.schema, name) -%}
             {%- do missing.append(name) -%}
         {%- endif -%}
     {%- endfor -%}
     {%- do checksums.append(graph.nodes["seed.headroom.endpoint_weights"].checksum.checksum) -%}
+    {%- do checksums.append(meters_fingerprint()) -%}
     {%- do checksums.append(subjects_fingerprint()) -%}
     {#- hourly_usage has the calls of an hour that are of the next business day -#}
     {%- do checksums.append(business_zone() if business_days_split_hours() else "") -%}
@@ -163,6 +164,7 @@
     {%- if moments and mark %}
     select
         account_id,
+        meter,
         hour_start,
         unit_of_hour,
         reached_at
@@ -173,6 +175,7 @@
     {%- else %}
     select
         '' as account_id,
+        '' as meter,
         {{ utc_literal(as_of()) }} as hour_start,
         0 as unit_of_hour,
         {{ utc_literal(as_of()) }} as reached_at
@@ -186,6 +189,7 @@
     {{ replaced_table(target.schema ~ ".crossing_moments") }}
     select distinct
         account_id,
+        meter,
         hour_start,
         unit_of_hour,
         reached_at,

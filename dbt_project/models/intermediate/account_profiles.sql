@@ -1,10 +1,6 @@
--- An account's attributes and trends in one row, so that the marts join them once.
+-- An account's attributes and errors in one row, so that the marts join them once.
 with accounts as (
     select * from {{ ref('stg_accounts') }}
-),
-
-momentum as (
-    select * from {{ ref('momentum') }}
 ),
 
 error_rates as (
@@ -17,8 +13,6 @@ retry_storms as (
 
 known as (
     select account_id from accounts
-    union distinct
-    select account_id from momentum
     union distinct
     select account_id from error_rates
 ),
@@ -38,18 +32,12 @@ final as (
         accounts.snoozed_until,
         accounts.mrr,
         accounts.stripe_customer_id,
-        momentum.last_call_at,
-        momentum.days_through,
-        momentum.momentum_7d,
-        momentum.momentum_30d,
-        momentum.momentum_word,
         error_rates.error_ratio_7d,
         error_rates.throttled_ratio_7d,
         coalesce(error_rates.has_enough_calls_7d, false) as has_enough_calls_7d,
         coalesce(retry_storms.is_retry_storm, false) as is_retry_storm
     from known
     left join accounts on known.account_id = accounts.account_id
-    left join momentum on known.account_id = momentum.account_id
     left join error_rates on known.account_id = error_rates.account_id
     left join retry_storms on known.account_id = retry_storms.account_id
 )

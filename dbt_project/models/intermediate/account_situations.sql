@@ -37,17 +37,20 @@ facts as (
         coalesce(standings.hits_cap_in_period, false) as is_running_out,
         standings.hits_cap_in_period is null as is_unforeseen,
         not standings.does_pace_matter or coalesce(standings.hits_cap_in_period, true) as is_pace_news,
-        standings.meter <> 'api-calls' as is_gauge,
+        not {{ adds_up('standings.aggregation') }} as is_gauge,
         coalesce(overage.limit_kind = 'hard', false) as is_hard,
         coalesce(overage.limit_kind = 'hard', false)
         and case
-            when standings.meter <> 'api-calls' then coalesce(standings.used_mtd > standings.quota, false)
+            when not {{ adds_up('standings.aggregation') }} then coalesce(standings.used_mtd > standings.quota, false)
             else
                 coalesce(
                     standings.used_mtd * 100 > standings.quota * (100 + {{ var('hard_limit_tolerance_pct') }}), false
                 )
                 -- refused calls are counted as well
-                and coalesce(profiles.throttled_ratio_7d * 100, 0) < {{ var('hard_limit_tolerance_pct') }}
+                and (
+                    not {{ is_of_calls('standings.meter') }}
+                    or coalesce(profiles.throttled_ratio_7d * 100, 0) < {{ var('hard_limit_tolerance_pct') }}
+                )
         end as is_served_past_limit,
         coalesce(overage.is_staying_cheaper, false) as is_staying_cheaper,
         coalesce(not overage.is_staying_cheaper and overage.next_plan_delta < 0, false) as is_upgrade_cheaper,
@@ -61,9 +64,9 @@ facts as (
             between 0 and {{ var('renewal_within_days') }},
             false
         ) as is_renewal_soon,
-        standings.meter = 'api-calls' and coalesce(profiles.is_retry_storm, false) as is_retry_storm,
+        {{ is_of_calls('standings.meter') }} and coalesce(profiles.is_retry_storm, false) as is_retry_storm,
         -- Past a hard limit 429 is the limit's own answer: only other errors ask for help.
-        standings.meter = 'api-calls'
+        {{ is_of_calls('standings.meter') }}
         and coalesce(profiles.has_enough_calls_7d, false)
         and coalesce(
             (
@@ -76,8 +79,8 @@ facts as (
             ) * 100 > {{ var('help_first_above_error_pct') }},
             false
         ) as is_failing,
-        standings.meter = 'api-calls' and coalesce(trends.trend = 'check in', false) as is_dropping,
-        standings.meter = 'api-calls' and coalesce(trends.trend = 'dormant', false) as is_dormant
+        {{ is_main('standings.meter') }} and coalesce(trends.trend = 'check in', false) as is_dropping,
+        {{ is_main('standings.meter') }} and coalesce(trends.trend = 'dormant', false) as is_dormant
     from standings
     left join overage
         on
@@ -88,7 +91,10 @@ facts as (
         on
             standings.account_id = raises.account_id
             and standings.meter = raises.meter
-    left join {{ ref('top_accounts_30d') }} as trends on standings.account_id = trends.account_id
+    left join {{ ref('top_accounts_30d') }} as trends
+        on
+            standings.account_id = trends.account_id
+            and standings.meter = trends.meter
 ),
 
 asked as (

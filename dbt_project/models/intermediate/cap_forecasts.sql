@@ -40,6 +40,7 @@ usage as (
 expected as (
     select
         weekdays.account_id,
+        weekdays.meter,
         weekdays.iso_weekday,
         weekdays.forecast_method,
         weekdays.level_7d,
@@ -55,20 +56,21 @@ expected as (
     inner join quotas
         on
             weekdays.account_id = quotas.account_id
-            and quotas.meter = 'api-calls'
+            and weekdays.meter = quotas.meter
 ),
 
 expected_week as (
     select
         *,
-        cast(sum(expected_units) over (partition by account_id) as double) as weekly_units,
-        cast(sum(expected_units) over (partition by account_id order by days_ahead) as double) as units_by_day_end
+        cast(sum(expected_units) over (partition by account_id, meter) as double) as weekly_units,
+        cast(sum(expected_units) over (partition by account_id, meter order by days_ahead) as double) as units_by_day_end
     from expected
 ),
 
 forecasts as (
     select
         account_id,
+        meter,
         max(forecast_method) as forecast_method,
         max(level_7d) as level_7d,
         cast(max(case when iso_weekday = {{ as_of_weekday() }} then expected_units end) as double)
@@ -77,7 +79,7 @@ forecasts as (
             as expected_later_units,
         max(weekly_units) as weekly_units
     from expected_week
-    group by account_id
+    group by account_id, meter
 ),
 
 facts as (
@@ -94,15 +96,20 @@ facts as (
         quotas.quota_version,
         quotas.quota_policy,
         quotas.unit,
+        quotas.aggregation,
         usage.used_today,
         usage.used_same_point_last_period,
         usage.sample_ratio,
         usage.ci95_pct,
         usage.late_calls_24h,
         usage.last_call_at,
-        quotas.aggregation = 'latest' as is_gauge,
-        case when quotas.aggregation = 'sum' then coalesce(usage.used_mtd, 0) else usage.used_mtd end as used_mtd,
-        coalesce(forecasts.forecast_method, 'too early') as forecast_method,
+        not coalesce({{ adds_up('quotas.aggregation') }}, false) as is_gauge,
+        -- what was never read of a gauge is unknown; all others start at nothing
+        case when quotas.aggregation <> 'latest' then coalesce(usage.used_mtd, 0) else usage.used_mtd end as used_mtd,
+        case
+            when {{ adds_up('quotas.aggregation') }} and not {{ is_forecast('quotas.meter') }} then 'none'
+            else coalesce(forecasts.forecast_method, 'too early')
+        end as forecast_method,
         forecasts.level_7d,
         quotas.today_left_days,
         coalesce(usage.used_complete, 0) as used_complete,
@@ -127,7 +134,7 @@ facts as (
     left join forecasts
         on
             quotas.account_id = forecasts.account_id
-            and quotas.aggregation = 'sum'
+            and quotas.meter = forecasts.meter
 ),
 
 remainders as (
@@ -143,6 +150,7 @@ remainders as (
 weeks_to_cap as (
     select
         account_id,
+        meter,
         remaining - today_left_units as later_units,
         weekly_units,
         ceil((remaining - today_left_units - 0.001) / weekly_units) - 1 as whole_weeks
@@ -160,6 +168,7 @@ rests as (
 days_to_cap as (
     select
         rests.account_id,
+        rests.meter,
         min(
             rests.whole_weeks * 7 + expected_week.days_ahead
             -- not below 0: the rest is used up before a later day begins, which must not win
@@ -173,14 +182,17 @@ days_to_cap as (
             )
         ) as days_after_today
     from rests
-    inner join expected_week on rests.account_id = expected_week.account_id
+    inner join expected_week
+        on
+            rests.account_id = expected_week.account_id
+            and rests.meter = expected_week.meter
     where
         expected_week.expected_units > 0
         and expected_week.units_by_day_end >= rests.rest - 0.001
-    group by rests.account_id
+    group by rests.account_id, rests.meter
 ),
 
--- A gauge moves by decisions, not by days: what it shows is all that can be said (docs/definitions.md#projection).
+-- What does not add up moves by decisions, not by days: what it shows is all that can be said (docs/definitions.md#projection).
 timed as (
     select
         remainders.*,
@@ -196,7 +208,10 @@ timed as (
                 + days_to_cap.days_after_today
         end as days_left
     from remainders
-    left join days_to_cap on remainders.account_id = days_to_cap.account_id
+    left join days_to_cap
+        on
+            remainders.account_id = days_to_cap.account_id
+            and remainders.meter = days_to_cap.meter
 ),
 
 projected as (
@@ -220,7 +235,7 @@ projected as (
     left join {{ ref('forecast_choice') }} as choices
         on
             timed.account_id = choices.account_id
-            and not timed.is_gauge
+            and timed.meter = choices.meter
 ),
 
 -- The projection decides whether the cap is hit in the period. It is of whole units: where half a unit makes it reach
@@ -285,6 +300,7 @@ final as (
         end as hits_cap_on,
         hits_cap_in_period,
         unit,
+        aggregation,
         period_source,
         quota_version,
         quota_policy,

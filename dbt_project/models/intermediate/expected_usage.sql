@@ -16,23 +16,27 @@ periods as (
 days as (
     select
         account_id,
+        meter,
         usage_date,
         units,
         {{ iso_weekday('usage_date') }} as iso_weekday,
         cast({{ utc_literal(as_of()) }} as date) - usage_date as days_ago
     from {{ ref('daily_usage') }}
-    where is_complete
+    where
+        is_complete
+        and {{ is_forecast('meter') }}
 ),
 
 levels as (
     select
         days.account_id,
+        days.meter,
         max(days.days_ago) as history_days,
         avg(case when days.days_ago <= 7 then days.units end) as level_7d,
         avg(case when days.usage_date >= periods.start_date then days.units end) as period_mean
     from days
     left join periods on days.account_id = periods.account_id
-    group by days.account_id
+    group by days.account_id, days.meter
 ),
 
 methods as (
@@ -44,32 +48,38 @@ methods as (
             else coalesce(choices.forecast_method, 'level and weekday shape')
         end as forecast_method
     from levels
-    left join choices on levels.account_id = choices.account_id
+    left join choices
+        on
+            levels.account_id = choices.account_id
+            and levels.meter = choices.meter
 ),
 
 weekdays as (
     select
         account_id,
+        meter,
         iso_weekday,
         -- decimals, so that sums do not depend on the order in which threads add up
         {{ rounded('avg(units)') }} as weekday_mean
     from days
     where days_ago <= 28
-    group by account_id, iso_weekday
+    group by account_id, meter, iso_weekday
 ),
 
 shapes as (
     select
         account_id,
+        meter,
         iso_weekday,
         cast(weekday_mean as double)
-        / nullif(cast(avg(weekday_mean) over (partition by account_id) as double), 0) as shape_ratio
+        / nullif(cast(avg(weekday_mean) over (partition by account_id, meter) as double), 0) as shape_ratio
     from weekdays
 ),
 
 final as (
     select
         methods.account_id as account_id,
+        methods.meter as meter,
         cast(all_weekdays.iso_weekday as integer) as iso_weekday,
         cast(methods.history_days as integer) as history_days,
         methods.forecast_method,
@@ -84,6 +94,7 @@ final as (
     left join shapes
         on
             methods.account_id = shapes.account_id
+            and methods.meter = shapes.meter
             and all_weekdays.iso_weekday = shapes.iso_weekday
 )
 

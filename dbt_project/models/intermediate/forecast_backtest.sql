@@ -26,17 +26,21 @@ points as (
 days as (
     select
         account_id,
+        meter,
         usage_date,
         units,
         {{ iso_weekday('usage_date') }} as iso_weekday
     from {{ ref('daily_usage') }}
-    where is_complete
+    where
+        is_complete
+        and {{ is_forecast('meter') }}
 ),
 
 -- A day before the forecast is history, back to 28 days; one from then to the end of the period was still to come.
 weekdays as (
     select
         days.account_id,
+        days.meter,
         days.iso_weekday,
         points.forecast_on,
         {{ rounded('avg(case when days.usage_date < points.forecast_on then days.units end)') }} as weekday_mean,
@@ -64,13 +68,14 @@ weekdays as (
             days.account_id = points.account_id
             and days.usage_date >= points.forecast_on - 28
             and days.usage_date < points.end_date
-    group by days.account_id, days.iso_weekday, points.forecast_on
+    group by days.account_id, days.meter, days.iso_weekday, points.forecast_on
 ),
 
 -- Below 3 days of history there is no forecast, as in expected_usage.
 known as (
     select
         weekdays.account_id,
+        weekdays.meter,
         weekdays.forecast_on,
         sum(weekdays.history_days) as history_days,
         cast(sum(weekdays.used) as bigint) as used,
@@ -82,7 +87,7 @@ known as (
         cast(sum(weekdays.weekday_mean * weekdays.later_days) as double)
         / nullif(cast(avg(weekdays.weekday_mean) as double), 0) as shaped_days
     from weekdays
-    group by weekdays.account_id, weekdays.forecast_on
+    group by weekdays.account_id, weekdays.meter, weekdays.forecast_on
     having sum(weekdays.history_days) >= 3 and sum(weekdays.used) + sum(weekdays.later_units) > 0
 ),
 
@@ -110,6 +115,7 @@ forecasts as (
 final as (
     select
         forecasts.account_id,
+        forecasts.meter,
         points.period_start,
         cast(points.forecast_day as integer) as forecast_day,
         forecasts.forecast_method,

@@ -5,11 +5,15 @@
 -- two months: 1.6 % less, at most 9 % more; without the margin 0.4 % and 21 %. Below six forecasts there is one month.
 with accounts as (
     select
-        account_id,
+        known.account_id as account_id,
+        known.meter as meter,
         -- before, the mean of the period is of fewer days than were ever tried
-        {{ days_between('period_start', date_literal(as_of())) }} >= 7 as has_period_mean
-    from {{ ref('account_periods') }}
-    where is_current
+        {{ days_between('periods.period_start', date_literal(as_of())) }} >= 7 as has_period_mean
+    from {{ ref('quota_current') }} as known
+    inner join {{ ref('account_periods') }} as periods on known.account_id = periods.account_id
+    where
+        periods.is_current
+        and {{ is_forecast('known.meter') }}
 ),
 
 backtest as (
@@ -23,13 +27,14 @@ backtest as (
 errors as (
     select
         account_id,
+        meter,
         forecast_method,
         method_order,
         is_default,
         count(*) as forecasts,
         sum(abs(error_pct)) as abs_error_pct
     from backtest
-    group by account_id, forecast_method, method_order, is_default
+    group by account_id, meter, forecast_method, method_order, is_default
 ),
 
 -- Each method has made the same forecasts of an account, so that the sums compare as the means do.
@@ -37,14 +42,17 @@ ranked as (
     select
         errors.*,
         row_number() over (
-            partition by errors.account_id
+            partition by errors.account_id, errors.meter
             order by
                 errors.abs_error_pct * cast(case when errors.is_default then 0.8 else 1 end as decimal(2, 1)),
                 not errors.is_default,
                 errors.method_order
         ) as place
     from errors
-    inner join accounts on errors.account_id = accounts.account_id
+    inner join accounts
+        on
+            errors.account_id = accounts.account_id
+            and errors.meter = accounts.meter
     where
         errors.is_default
         or (
@@ -62,6 +70,7 @@ chosen as (
 rests as (
     select
         chosen.account_id,
+        chosen.meter,
         chosen.forecasts,
         backtest.period_start,
         backtest.rest_ratio,
@@ -70,6 +79,7 @@ rests as (
     inner join backtest
         on
             chosen.account_id = backtest.account_id
+            and chosen.meter = backtest.meter
             and chosen.forecast_method = backtest.forecast_method
     where backtest.rest_ratio is not null
 ),
@@ -77,10 +87,10 @@ rests as (
 misses as (
     select
         *,
-        sum(miss) over (partition by account_id) as account_misses,
-        count(*) over (partition by account_id) as account_rests,
-        sum(miss) over (partition by account_id, period_start) as period_misses,
-        count(*) over (partition by account_id, period_start) as period_rests
+        sum(miss) over (partition by account_id, meter) as account_misses,
+        count(*) over (partition by account_id, meter) as account_rests,
+        sum(miss) over (partition by account_id, meter, period_start) as period_misses,
+        count(*) over (partition by account_id, meter, period_start) as period_rests
     from rests
 ),
 
@@ -106,38 +116,49 @@ scaled as (
 own as (
     select
         account_id,
+        meter,
         max(mean_miss) as mean_miss
     from scaled
     where forecasts >= 6
-    group by account_id
+    group by account_id, meter
 ),
 
 everybody as (
     select
+        meter,
         {{ quantile('rest_ratio', 0.1) }} as p10_ratio,
         {{ quantile('rest_ratio', 0.9) }} as p90_ratio,
         {{ quantile('scaled_miss', 0.1) }} as p10_misses,
         {{ quantile('scaled_miss', 0.9) }} as p90_misses
     from scaled
+    group by meter
 ),
 
 bands as (
     select
         accounts.account_id as account_id,
+        accounts.meter as meter,
         coalesce(chosen.forecast_method, 'level and weekday shape') as forecast_method,
         chosen.abs_error_pct,
         coalesce(chosen.forecasts, 0) as forecasts,
         coalesce(1 + own.mean_miss * everybody.p10_misses, everybody.p10_ratio) as p10_ratio,
         coalesce(1 + own.mean_miss * everybody.p90_misses, everybody.p90_ratio) as p90_ratio
     from accounts
-    left join chosen on accounts.account_id = chosen.account_id
-    left join own on accounts.account_id = own.account_id
-    cross join everybody
+    left join chosen
+        on
+            accounts.account_id = chosen.account_id
+            and accounts.meter = chosen.meter
+    left join own
+        on
+            accounts.account_id = own.account_id
+            and accounts.meter = own.meter
+    left join everybody on accounts.meter = everybody.meter
 ),
 
 final as (
     select
         account_id,
+        meter,
         forecast_method,
         {{ rounded('cast(abs_error_pct as double) / forecasts') }} as mean_abs_error_pct,
         cast(forecasts as integer) as forecasts,

@@ -52,6 +52,8 @@ final as (
         events.quota,
         events.sent_limit,
         events.sent_used,
+        {{ steps('events.sent_limit', scale_of('events.meter')) }} as limit_units,
+        {{ steps('events.sent_used', scale_of('events.meter')) }} as used_units,
         events.plan
     from events
     left join meters on events.meter = meters.meter

@@ -12,6 +12,7 @@ matching as (
         quotas.quota,
         thresholds.threshold_pct,
         thresholds.threshold_units,
+        thresholds.threshold_units * {{ scale_of('quotas.meter') }} as threshold_steps,
         thresholds.severity,
         thresholds.is_in_digest,
         coalesce(thresholds.pace_matters, false) as pace_matters,
@@ -43,7 +44,7 @@ final as (
             else cast(threshold_units as varchar)
         end as threshold,
         threshold_pct,
-        cast(coalesce({{ ceiling_division('quota * threshold_pct', '100') }}, threshold_units) as bigint)
+        cast(coalesce({{ ceiling_division('quota * threshold_pct', '100') }}, threshold_steps) as bigint)
             as reached_at_units,
         severity,
         is_in_digest,

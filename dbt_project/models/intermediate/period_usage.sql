@@ -24,6 +24,7 @@ current_periods as (
 counted as (
     select
         hourly.account_id,
+        hourly.meter,
         sum(case when hourly.hour_start >= periods.period_start then hourly.units else 0 end) as used_mtd,
         sum(
             case
@@ -43,7 +44,13 @@ counted as (
         ) as used_same_point,
         max(periods.previous_start) as previous_start,
         sum(case when hourly.hour_start >= periods.period_start then hourly.events else 0 end) as events,
-        sum(case when hourly.hour_start >= periods.period_start then hourly.calls else 0 end) as calls,
+        -- what the events stand for: each for itself, but for those that were sampled
+        sum(
+            case
+                when hourly.hour_start >= periods.period_start then coalesce(hourly.calls, hourly.events)
+                else 0
+            end
+        ) as calls,
         sum(case when hourly.hour_start >= periods.period_start then hourly.sampling_variance else 0 end) as variance,
         sum(
             case
@@ -60,20 +67,17 @@ counted as (
         on
             hourly.account_id = periods.account_id
             and hourly.hour_start < periods.period_end
-    group by hourly.account_id
+    group by hourly.account_id, hourly.meter
 ),
 
--- Usage of the business day: the one that people mean by today. It may begin within an hour.
+-- Usage of the business day: the one that people mean by today.
 today as (
     select
         account_id,
-        sum(units) as used_today
-    from {{ ref('stg_api_calls') }}
-    where
-        event_date >= {{ date_literal(business_day_start()) }}
-        and event_at >= {{ utc_literal(business_day_start()) }}
-        and event_at < {{ utc_literal(business_day_end()) }}
-    group by account_id
+        meter,
+        units as used_today
+    from {{ ref('daily_usage_business_zone') }}
+    where usage_date = {{ business_date(utc_literal(as_of())) }}
 ),
 
 last_readings as (
@@ -87,13 +91,15 @@ last_readings as (
         on
             readings.account_id = periods.account_id
             and readings.read_at < periods.period_end
+    -- what starts anew with each period has readings of this one alone
+    where readings.period_start is null or readings.period_start = periods.period_start
     group by readings.account_id, readings.meter
 ),
 
 final as (
     select
-        counted.account_id,
-        'api-calls' as meter,
+        counted.account_id as account_id,
+        counted.meter as meter,
         cast(coalesce(today.used_today, 0) as bigint) as used_today,
         cast(counted.used_mtd as bigint) as used_mtd,
         cast(counted.used_complete as bigint) as used_complete,
@@ -112,7 +118,10 @@ final as (
         cast(counted.late_calls_24h as bigint) as late_calls_24h,
         counted.last_call_at
     from counted
-    left join today on counted.account_id = today.account_id
+    left join today
+        on
+            counted.account_id = today.account_id
+            and counted.meter = today.meter
 
     union all
 

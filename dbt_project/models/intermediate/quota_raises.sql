@@ -35,7 +35,8 @@ thresholds as (
         before.meter as meter,
         before.quota_version as quota_version,
         coalesce(
-            {{ ceiling_division('before.quota * thresholds.threshold_pct', '100') }}, thresholds.threshold_units
+            {{ ceiling_division('before.quota * thresholds.threshold_pct', '100') }},
+            thresholds.threshold_units * {{ scale_of('before.meter') }}
         ) as reached_at_units,
         thresholds.is_in_digest as is_in_digest,
         case when thresholds.plan is null then 0 else 2 end + case when thresholds.meter is null then 0 else 1 end
@@ -65,7 +66,7 @@ lowest as (
     group by account_id, meter, quota_version
 ),
 
--- Calls by whole hours: those of the hour of the change came before it.
+-- What adds up by whole hours: that of the hour of the change came before it.
 used as (
     select
         before.account_id as account_id,
@@ -74,10 +75,11 @@ used as (
         cast(sum(hours.units) as bigint) as used
     from before
     inner join {{ ref('hourly_usage') }} as hours
-        on before.account_id = hours.account_id
+        on
+            before.account_id = hours.account_id
+            and before.meter = hours.meter
     where
-        before.meter = 'api-calls'
-        and hours.hour_start >= before.period_start
+        hours.hour_start >= before.period_start
         and hours.hour_start < before.raised_at
     group by before.account_id, before.meter, before.quota_version
     union all
@@ -91,7 +93,9 @@ used as (
         on
             before.account_id = readings.account_id
             and before.meter = readings.meter
-    where readings.read_at < before.raised_at
+    where
+        readings.read_at < before.raised_at
+        and (readings.period_start is null or readings.period_start = before.period_start)
     group by before.account_id, before.meter, before.quota_version
 ),
 

@@ -44,6 +44,7 @@ final as (
         forecasts.account_id as account_id,
         forecasts.meter as meter,
         forecasts.unit,
+        forecasts.aggregation,
         forecasts.period_start as period_start,
         forecasts.period_end,
         forecasts.period_source,

@@ -11,7 +11,7 @@ with items as (
         coalesce(ends_at, {{ utc_literal(for_ever()) }}) as ends_at
     from {{ ref('stg_subscription_periods') }}
     where
-        meter = 'api-calls'
+        {{ is_main('meter') }}
         and status not in ('incomplete', 'incomplete_expired')
 ),
 

@@ -2,7 +2,7 @@
 {%- set is_cut = "false" if keeps_all else "(start_at < " ~ midnight(kept_from()) ~ ")" -%}
 with known_accounts as (
     select * from {{ ref('quota_current') }}
-    where meter = 'api-calls'
+    where {{ is_main('meter') }}
 ),
 
 first_seen as (
@@ -231,7 +231,7 @@ resets as (
             and date_trunc('hour', history.effective_at) > periods.period_start
             and date_trunc('hour', history.effective_at) < periods.period_end
     where
-        history.meter = 'api-calls'
+        {{ is_main('history.meter') }}
         and history.quota_version > 1
         and known_accounts.quota_policy = 'reset'
 ),

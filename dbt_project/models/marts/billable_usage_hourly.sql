@@ -2,6 +2,7 @@
 
 with hourly as (
     select * from {{ ref('hourly_usage') }}
+    where {{ is_main('meter') }}
 ),
 
 customers as (
@@ -13,7 +14,7 @@ final as (
         hourly.account_id,
         customers.stripe_customer_id,
         hourly.hour_start,
-        hourly.calls,
+        coalesce(hourly.calls, hourly.events) as calls,
         hourly.billable_units,
         hourly.sampled_calls,
         hourly.sampled_units,

@@ -1,6 +1,5 @@
 with history as (
     select * from {{ ref('quota_history') }}
-    where meter = 'api-calls'
 ),
 
 -- The last period of each account that has ended.
@@ -25,6 +24,7 @@ current_periods as (
 hourly as (
     select
         all_hours.account_id,
+        all_hours.meter,
         all_hours.hour_start,
         all_hours.units,
         periods.period_start,
@@ -40,17 +40,19 @@ hourly as (
 used as (
     select
         account_id,
+        meter,
         period_start,
         period_end,
         sum(units) as used
     from hourly
-    group by account_id, period_start, period_end
+    group by account_id, meter, period_start, period_end
 ),
 
 -- Limited quotas that were in force in the period and are not above its usage: few, and only they are looked into.
 reachable as (
     select
         history.account_id as account_id,
+        history.meter as meter,
         history.quota_version,
         history.quota,
         history.plan,
@@ -61,7 +63,10 @@ reachable as (
         used.period_end,
         used.used
     from used
-    inner join history on used.account_id = history.account_id
+    inner join history
+        on
+            used.account_id = history.account_id
+            and used.meter = history.meter
     where
         history.quota > 0
         and used.used >= history.quota
@@ -72,8 +77,9 @@ reachable as (
 cumulated as (
     select
         account_id,
+        meter,
         hour_start,
-        sum(units) over (partition by account_id order by hour_start) as units_by_hour_end
+        sum(units) over (partition by account_id, meter order by hour_start) as units_by_hour_end
     from hourly
     where account_id in (select reachable.account_id from reachable)
 ),
@@ -81,14 +87,16 @@ cumulated as (
 reached as (
     select
         reachable.account_id as account_id,
+        reachable.meter as meter,
         reachable.quota_version,
         greatest(min(cumulated.hour_start), max(reachable.effective_at)) as hit_from
     from cumulated
     inner join reachable
         on
             cumulated.account_id = reachable.account_id
+            and cumulated.meter = reachable.meter
             and cumulated.units_by_hour_end >= reachable.quota
-    group by reachable.account_id, reachable.quota_version
+    group by reachable.account_id, reachable.meter, reachable.quota_version
     -- a quota that was replaced before the count came to it was not reached
     having greatest(min(cumulated.hour_start), max(reachable.effective_at)) < max(reachable.effective_until)
 ),
@@ -97,6 +105,7 @@ reached as (
 hits as (
     select
         reachable.account_id as account_id,
+        reachable.meter as meter,
         reachable.quota_version as quota_version,
         reachable.quota as quota,
         reachable.plan,
@@ -110,17 +119,18 @@ hits as (
     inner join reached
         on
             reachable.account_id = reached.account_id
+            and reachable.meter = reached.meter
             and reachable.quota_version = reached.quota_version
     left join {{ ref('threshold_crossings') }} as crossings
         on
             reachable.account_id = crossings.account_id
+            and reachable.meter = crossings.meter
             and reachable.quota_version = crossings.quota_version
             and reachable.period_start = crossings.period_start
-            and crossings.meter = 'api-calls'
             and crossings.threshold_pct = 100
     qualify
         row_number() over (
-            partition by reachable.account_id order by reached.hit_from, reachable.quota_version
+            partition by reachable.account_id, reachable.meter order by reached.hit_from, reachable.quota_version
         ) = 1
 ),
 
@@ -128,21 +138,29 @@ hits as (
 later_quotas as (
     select
         hits.account_id as account_id,
+        hits.meter as meter,
         min(case when coalesce(history.quota, hits.quota + 1) > hits.quota then history.effective_at end) as raised_at,
         min(case when history.quota < hits.quota then history.effective_at end) as lowered_at,
         max(case when history.effective_until is null and history.quota < hits.quota then 1 else 0 end) as is_lower_now
     from history
-    inner join hits on history.account_id = hits.account_id
+    inner join hits
+        on
+            history.account_id = hits.account_id
+            and history.meter = hits.meter
     where history.quota_version > hits.quota_version
-    group by hits.account_id
+    group by hits.account_id, hits.meter
 ),
 
 quotas_at_end as (
     select
         history.account_id,
+        history.meter,
         history.quota
     from history
-    inner join hits on history.account_id = hits.account_id
+    inner join hits
+        on
+            history.account_id = hits.account_id
+            and history.meter = hits.meter
     where
         history.effective_at < hits.period_end
         and coalesce(history.effective_until, hits.period_end) >= hits.period_end
@@ -151,6 +169,7 @@ quotas_at_end as (
 quotas_now as (
     select
         account_id,
+        meter,
         quota,
         plan,
         base_price
@@ -161,8 +180,9 @@ quotas_now as (
 activity as (
     select
         all_hours.account_id as account_id,
+        all_hours.meter as meter,
         max(all_hours.last_call_at) as last_call_at,
-        max(max(all_hours.last_call_at)) over () as data_through,
+        max(max(all_hours.last_call_at)) over (partition by all_hours.meter) as data_through,
         sum(
             case
                 when
@@ -173,9 +193,12 @@ activity as (
             end
         ) as used_this_period
     from {{ ref('hourly_usage') }} as all_hours
-    left join hits on all_hours.account_id = hits.account_id
+    left join hits
+        on
+            all_hours.account_id = hits.account_id
+            and all_hours.meter = hits.meter
     left join current_periods on all_hours.account_id = current_periods.account_id
-    group by all_hours.account_id
+    group by all_hours.account_id, all_hours.meter
 ),
 
 -- Days are counted as a whole: a 429 before the hit on its day counts as well.
@@ -191,12 +214,14 @@ answers as (
             endpoints.account_id = hits.account_id
             and endpoints.usage_date >= cast(hits.hit_at as date)
             and endpoints.usage_date < cast(hits.period_end as date)
+    where {{ is_of_calls('hits.meter') }}
     group by endpoints.account_id
 ),
 
 facts as (
     select
         hits.account_id as account_id,
+        hits.meter as meter,
         hits.quota_version,
         hits.quota as quota,
         hits.plan as plan,
@@ -212,22 +237,38 @@ facts as (
         later_quotas.raised_at,
         later_quotas.lowered_at,
         coalesce(later_quotas.is_lower_now, 0) = 1 as is_lower_now,
-        coalesce(answers.calls_from_hit_day, 0) as calls_from_hit_day,
+        case when {{ is_of_calls('hits.meter') }} then coalesce(answers.calls_from_hit_day, 0) end as calls_from_hit_day,
         case when answers.calls_with_status > 0 then answers.throttled_calls end as throttled_calls,
         activity.used_this_period,
         activity.last_call_at,
         activity.last_call_at < {{ plus_days('activity.data_through', -14) }} as is_silent
     from hits
-    inner join activity on hits.account_id = activity.account_id
-    left join quotas_at_end on hits.account_id = quotas_at_end.account_id
-    left join quotas_now on hits.account_id = quotas_now.account_id
-    left join later_quotas on hits.account_id = later_quotas.account_id
-    left join answers on hits.account_id = answers.account_id
+    inner join activity
+        on
+            hits.account_id = activity.account_id
+            and hits.meter = activity.meter
+    left join quotas_at_end
+        on
+            hits.account_id = quotas_at_end.account_id
+            and hits.meter = quotas_at_end.meter
+    left join quotas_now
+        on
+            hits.account_id = quotas_now.account_id
+            and hits.meter = quotas_now.meter
+    left join later_quotas
+        on
+            hits.account_id = later_quotas.account_id
+            and hits.meter = later_quotas.meter
+    left join answers
+        on
+            hits.account_id = answers.account_id
+            and {{ is_of_calls('hits.meter') }}
 ),
 
 final as (
     select
         account_id,
+        meter,
         period_start,
         period_end,
         quota_version,

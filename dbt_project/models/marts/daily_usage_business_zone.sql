@@ -16,6 +16,7 @@ hours as (
 parts as (
     select
         hourly.account_id as account_id,
+        hourly.meter as meter,
         hours.begins_on as usage_date,
         hourly.calls - hourly.next_day_calls as calls,
         hourly.units - hourly.next_day_units as units
@@ -26,53 +27,59 @@ parts as (
 
     select
         hourly.account_id as account_id,
+        hourly.meter as meter,
         hours.ends_on as usage_date,
         hourly.next_day_calls as calls,
         hourly.next_day_units as units
     from hourly
     inner join hours on hourly.hour_start = hours.hour_start
-    where hourly.next_day_calls > 0
+    where hourly.next_day_calls > 0 or hourly.next_day_units > 0
 ),
 
 -- The part of an hour before a day begins may have no call.
 daily as (
     select
         account_id,
+        meter,
         usage_date,
         cast(sum(calls) as bigint) as calls,
         cast(sum(units) as bigint) as units
     from parts
-    where calls > 0
-    group by account_id, usage_date
+    where calls > 0 or units > 0
+    group by account_id, meter, usage_date
 ),
 
 lifetimes as (
     select
         account_id,
+        meter,
         min(usage_date) as first_date,
         greatest(max(usage_date), {{ business_date(utc_literal(as_of())) }}) as last_date
     from daily
-    group by account_id
+    group by account_id, meter
 ),
 
 account_days as (
     select
         account_id,
+        meter,
         {{ days_from('first_date', 'last_date') }} as usage_date
     from lifetimes
 ),
 
 final as (
     select
-        account_days.account_id,
-        account_days.usage_date,
-        coalesce(daily.calls, 0) as calls,
+        account_days.account_id as account_id,
+        account_days.meter as meter,
+        account_days.usage_date as usage_date,
+        case when {{ is_of_calls('account_days.meter') }} then coalesce(daily.calls, 0) end as calls,
         coalesce(daily.units, 0) as units,
         account_days.usage_date < {{ business_date(utc_literal(as_of())) }} as is_complete
     from account_days
     left join daily
         on
             account_days.account_id = daily.account_id
+            and account_days.meter = daily.meter
             and account_days.usage_date = daily.usage_date
 )
 

@@ -1,6 +1,6 @@
 with utilization as (
     select * from {{ ref('utilization_mtd') }}
-    where meter = 'api-calls'
+    where {{ is_main('meter') }}
 ),
 
 -- Of any meter: what the digest announces is not of calls alone.
@@ -15,7 +15,7 @@ at_threshold as (
 arrivals as (
     select
         max(last_arrived_at) as last_arrived_at,
-        coalesce(sum(events), 0) as call_count
+        coalesce(sum(case when {{ is_of_calls('meter') }} then events end), 0) as call_count
     from {{ ref('hourly_usage') }}
 ),
 

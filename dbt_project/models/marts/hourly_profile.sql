@@ -6,7 +6,8 @@ with hours as (
         calls
     from {{ ref('hourly_usage') }}
     where
-        usage_date >= {{ date_literal(days_ago(28)) }}
+        {{ is_of_calls('meter') }}
+        and usage_date >= {{ date_literal(days_ago(28)) }}
         and usage_date < {{ date_literal(days_ago(0)) }}
 ),
 
@@ -17,7 +18,8 @@ lifetimes as (
         count(*) as days -- noqa: RF04
     from {{ ref('daily_usage') }}
     where
-        usage_date >= {{ date_literal(days_ago(28)) }}
+        {{ is_of_calls('meter') }}
+        and usage_date >= {{ date_literal(days_ago(28)) }}
         and usage_date < {{ date_literal(days_ago(0)) }}
     group by account_id
 ),

@@ -47,7 +47,7 @@ terms as (
         next_plans.plan as next_plan,
         next_plans.base_price as next_plan_base_price,
         next_plans.limit_kind as next_plan_limit_kind,
-        next_plans.included_units as next_plan_included_units
+        cast(next_plans.included_units * {{ scale_of('forecasts.meter') }} as bigint) as next_plan_included_units
     from forecasts
     left join plans on forecasts.plan = plans.plan and forecasts.meter = plans.meter
     left join plans as next_plans on plans.next_plan = next_plans.plan and plans.meter = next_plans.meter
@@ -141,7 +141,7 @@ credited as (
         on
             costs.account_id = credit.account_id
             and lower(costs.currency) = credit.currency
-            and costs.meter = 'api-calls'
+            and {{ is_main('costs.meter') }}
 ),
 
 final as (

@@ -2,10 +2,6 @@ with history as (
     select * from {{ ref('quota_history') }}
 ),
 
-events as (
-    select * from {{ ref('meter_events') }}
-),
-
 accounts as (
     select * from {{ ref('stg_accounts') }}
 ),
@@ -14,39 +10,8 @@ meters as (
     select * from {{ ref('meters') }}
 ),
 
--- Calls are counted of everybody, a gauge where it was ever heard of.
 known as (
-    select
-        account_id,
-        'api-calls' as meter
-    from {{ ref('hourly_usage') }}
-    union distinct
-    select
-        account_id,
-        'api-calls' as meter
-    from accounts
-    union distinct
-    select
-        account_id,
-        'api-calls' as meter
-    from events
-    where event_name = 'usage.limit_reached'
-    union distinct
-    select
-        account_id,
-        'api-calls' as meter
-    from history
-    union distinct
-    select
-        account_id,
-        meter
-    from history
-    union distinct
-    select
-        account_id,
-        meter
-    from events
-    where aggregation = 'latest' and {{ whole_number('sent_used') }} is not null
+    select * from {{ ref('account_meters') }}
 ),
 
 in_force as (
@@ -69,7 +34,7 @@ final as (
         in_force.quota_version,
         in_force.effective_at,
         meters.aggregation,
-        meters.unit,
+        {{ step_of('meters.unit', 'meters.decimals') }} as unit,
         meters.quota_policy,
         accounts.account_id is not null as is_listed,
         accounts.plan as listed_plan,

@@ -11,7 +11,7 @@ quota_sets as (
     select
         account_id,
         meter,
-        case when event_name = 'quota_set' then quota else {{ whole_number('sent_limit') }} end as quota,
+        case when event_name = 'quota_set' then quota else limit_units end as quota,
         plan,
         event_at as effective_at,
         ingested_at,
@@ -20,7 +20,7 @@ quota_sets as (
     from {{ ref('meter_events') }}
     where
         (event_name = 'quota_set' and aggregation is not null)
-        or (aggregation = 'latest' and {{ whole_number('sent_limit') }} is not null)
+        or (aggregation = 'latest' and limit_units is not null)
 ),
 
 numbered as (

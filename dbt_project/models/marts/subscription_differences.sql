@@ -32,7 +32,7 @@ billing as (
         count(distinct subscription_item_id) as item_count
     from {{ ref('stg_subscription_periods') }}
     where
-        meter = 'api-calls'
+        {{ is_main('meter') }}
         and status not in ('incomplete', 'incomplete_expired')
         and period_start <= {{ utc_literal(as_of()) }}
         and least(period_end, coalesce(ends_at, period_end)) > {{ utc_literal(as_of()) }}

@@ -13,6 +13,7 @@ thresholds as (
 hourly as (
     select
         hours.account_id,
+        hours.meter,
         hours.usage_date,
         hours.hour_start,
         hours.units,
@@ -21,26 +22,27 @@ hourly as (
     inner join quotas
         on
             hours.account_id = quotas.account_id
+            and hours.meter = quotas.meter
             and hours.hour_start >= quotas.period_start
             and hours.hour_start < quotas.period_end
-    where quotas.meter = 'api-calls'
 ),
 
 days as (
     select
         account_id,
+        meter,
         period_start,
         usage_date,
         sum(units) as units
     from hourly
-    group by account_id, period_start, usage_date
+    group by account_id, meter, period_start, usage_date
 ),
 
 cumulated as (
     select
         *,
-        sum(units) over (partition by account_id, period_start order by usage_date) as units_by_day_end,
-        sum(units) over (partition by account_id, period_start) as used
+        sum(units) over (partition by account_id, meter, period_start order by usage_date) as units_by_day_end,
+        sum(units) over (partition by account_id, meter, period_start) as used
     from days
 ),
 
@@ -49,6 +51,7 @@ cumulated as (
 crossing_days as (
     select
         cumulated.account_id,
+        cumulated.meter,
         cumulated.period_start,
         cumulated.usage_date,
         cumulated.used,
@@ -58,8 +61,8 @@ crossing_days as (
     inner join thresholds
         on
             cumulated.account_id = thresholds.account_id
+            and cumulated.meter = thresholds.meter
             and cumulated.period_start = thresholds.period_start
-            and thresholds.meter = 'api-calls'
             and cumulated.units_by_day_end >= thresholds.reached_at_units
             and cumulated.units_by_day_end - cumulated.units < thresholds.reached_at_units
 ),
@@ -67,18 +70,20 @@ crossing_days as (
 hours as (
     select
         account_id,
+        meter,
         period_start,
         usage_date,
         hour_start,
         units,
         sum(units) over (
-            partition by account_id, period_start, usage_date order by hour_start
+            partition by account_id, meter, period_start, usage_date order by hour_start
         ) as last_unit_of_day
     from hourly
     where
-        (account_id, usage_date) in (
+        (account_id, meter, usage_date) in (
             select
                 crossed.account_id,
+                crossed.meter,
                 crossed.usage_date
             from crossing_days as crossed
         )
@@ -93,6 +98,7 @@ crossing_hours as (
     inner join hours
         on
             crossing_days.account_id = hours.account_id
+            and crossing_days.meter = hours.meter
             and crossing_days.period_start = hours.period_start
             and crossing_days.usage_date = hours.usage_date
             and crossing_days.unit_of_day <= hours.last_unit_of_day
@@ -103,7 +109,7 @@ remembered as (
     {{ remembered_moments() }}
 ),
 
--- Which call that was takes reading the hour's calls, unless the last build has.
+-- Which event that was takes reading the hour's events, unless the last build has.
 known as (
     select
         crossing_hours.*,
@@ -112,6 +118,7 @@ known as (
     left join remembered
         on
             crossing_hours.account_id = remembered.account_id
+            and crossing_hours.meter = remembered.meter
             and crossing_hours.hour_start = remembered.hour_start
             and crossing_hours.unit_of_hour = remembered.unit_of_hour
 ),
@@ -119,37 +126,48 @@ known as (
 hours_to_read as (
     select distinct
         account_id,
+        meter,
         usage_date,
         hour_start
     from known
     where remembered_at is null
 ),
 
--- Which of the hour's units those of a moment are: up to last_unit_of_hour. The join on event_date adds nothing to the
--- result, but by it only the files of days with a crossing are opened.
-moments as (
+-- The join on event_date adds nothing to the result, but by it only the files of days with a crossing are opened.
+events as (
     select
-        calls.account_id,
-        calls.hour_start,
-        calls.event_at,
-        sum(calls.units) as units,
-        sum(sum(calls.units)) over (
-            partition by calls.account_id, calls.hour_start
-            order by calls.event_at
-        ) as last_unit_of_hour
-    from {{ ref('stg_api_calls') }} as calls
+        recorded.account_id,
+        recorded.meter,
+        recorded.hour_start,
+        recorded.event_at,
+        recorded.units
+    from {{ ref('stg_meter_values') }} as recorded
     inner join hours_to_read
         on
-            calls.event_date = hours_to_read.usage_date
-            and calls.account_id = hours_to_read.account_id
-            and calls.hour_start = hours_to_read.hour_start
-    group by calls.account_id, calls.hour_start, calls.event_at
+            recorded.event_date = hours_to_read.usage_date
+            and recorded.account_id = hours_to_read.account_id
+            and recorded.meter = hours_to_read.meter
+            and recorded.hour_start = hours_to_read.hour_start
+    where recorded.problem is null
+),
+
+-- Which of the hour's units those of a moment are: up to last_unit_of_hour.
+moments as (
+    select
+        account_id,
+        meter,
+        hour_start,
+        event_at,
+        sum(units) as units,
+        sum(sum(units)) over (partition by account_id, meter, hour_start order by event_at) as last_unit_of_hour
+    from events
+    group by account_id, meter, hour_start, event_at
 ),
 
 crossing_calls as (
     select
         known.account_id,
-        'api-calls' as meter,
+        known.meter,
         known.period_start,
         known.threshold,
         known.used,
@@ -160,6 +178,7 @@ crossing_calls as (
     left join moments
         on
             known.account_id = moments.account_id
+            and known.meter = moments.meter
             and known.hour_start = moments.hour_start
             and known.unit_of_hour <= moments.last_unit_of_hour
             and known.unit_of_hour > moments.last_unit_of_hour - moments.units
@@ -199,6 +218,7 @@ crossing_readings as (
             quotas.account_id = readings.account_id
             and quotas.meter = readings.meter
             and quotas.period_end > readings.read_at
+    where readings.period_start is null or readings.period_start = quotas.period_start
     group by quotas.account_id, quotas.meter, quotas.period_start, thresholds.threshold
 ),
 

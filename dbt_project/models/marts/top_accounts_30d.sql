@@ -1,51 +1,60 @@
-with profiles as (
-    select * from {{ ref('account_profiles') }}
-    -- of those that ever called
-    where momentum_word is not null
+with moved as (
+    select * from {{ ref('momentum') }}
 ),
 
 -- A row for each day since the account's first call, days without one included: daily_usage has no holes.
 days as (
     select
         daily.account_id,
+        daily.meter,
         daily.usage_date,
-        daily.calls
+        -- whatever a call is worth, a customer is there who calls
+        coalesce(daily.calls, daily.units) as used
     from {{ ref('daily_usage') }} as daily
-    inner join profiles on daily.account_id = profiles.account_id
-    where daily.usage_date between profiles.days_through - 29 and profiles.days_through
+    inner join moved
+        on
+            daily.account_id = moved.account_id
+            and daily.meter = moved.meter
+    where daily.usage_date between moved.days_through - 29 and moved.days_through
 ),
 
-used as (
+counted as (
     select
         account_id,
-        cast(sum(calls) as bigint) as calls,
+        meter,
+        cast(sum(used) as bigint) as used,
         count(*) as days_listed,
-        count(case when calls > 0 then 1 end) as active_days,
-        {{ joined_text("',' || cast(calls as varchar)", 'usage_date') }} as calls_listed
+        count(case when used > 0 then 1 end) as active_days,
+        {{ joined_text("',' || cast(used as varchar)", 'usage_date') }} as used_listed
     from days
-    group by account_id
+    group by account_id, meter
 ),
 
 facts as (
     select
-        profiles.account_id as account_id,
+        moved.account_id as account_id,
+        moved.meter as meter,
         profiles.account_name,
         profiles.owner,
-        profiles.days_through,
-        coalesce(used.calls, 0) as calls,
-        cast(sum(coalesce(used.calls, 0)) over () as bigint) as all_calls,
-        cast(coalesce(used.active_days, 0) as integer) as active_days,
-        profiles.last_call_at,
-        max(profiles.last_call_at) over () as data_through,
-        profiles.momentum_7d,
-        profiles.momentum_30d,
-        profiles.momentum_word,
-        -- each count has its comma before it; the days before the first call are zeros
+        moved.days_through,
+        coalesce(counted.used, 0) as used,
+        cast(sum(coalesce(counted.used, 0)) over (partition by moved.meter) as bigint) as all_used,
+        cast(coalesce(counted.active_days, 0) as integer) as active_days,
+        moved.last_call_at,
+        max(moved.last_call_at) over (partition by moved.meter) as data_through,
+        moved.momentum_7d,
+        moved.momentum_30d,
+        moved.momentum_word,
+        -- each figure has its comma before it; the days before the first one are zeros
         substr(
-            repeat(',0', cast(30 - coalesce(used.days_listed, 0) as integer)) || coalesce(used.calls_listed, ''), 2
-        ) as calls_by_day
-    from profiles
-    left join used on profiles.account_id = used.account_id
+            repeat(',0', cast(30 - coalesce(counted.days_listed, 0) as integer)) || coalesce(counted.used_listed, ''), 2
+        ) as used_by_day
+    from moved
+    left join counted
+        on
+            moved.account_id = counted.account_id
+            and moved.meter = counted.meter
+    left join {{ ref('account_profiles') }} as profiles on moved.account_id = profiles.account_id
 ),
 
 aged as (
@@ -62,12 +71,14 @@ aged as (
 
 final as (
     select
-        cast(row_number() over (order by calls desc, account_id asc) as integer) as volume_rank,
+        cast(row_number() over (partition by meter order by used desc, account_id asc) as integer) as volume_rank,
         account_id,
+        meter,
         account_name,
         owner,
-        calls,
-        cast({{ percentage('calls', 'nullif(all_calls, 0)') }} as decimal(24, 6)) as share_pct,
+        case when {{ is_of_calls('meter') }} then used end as calls,
+        used,
+        cast({{ percentage('used', 'nullif(all_used, 0)') }} as decimal(24, 6)) as share_pct,
         active_days,
         last_call_at,
         last_call_age_hours,
@@ -82,7 +93,7 @@ final as (
             when last_call_age_hours >= 24 * dormant_after_days
                 then {{ plus_hours('last_call_at', '24 * dormant_after_days') }}
         end as dormant_at,
-        calls_by_day,
+        used_by_day,
         days_through,
         data_through
     from aged

@@ -13,9 +13,15 @@ final as (
     select
         hourly.account_id as subject,
         hourly.account_id in (select subjects.subject from subjects) as is_mapped_at_other_times,
-        cast(sum(hourly.calls) as bigint) as calls,
+        cast(sum(coalesce(hourly.calls, hourly.events)) as bigint) as calls,
         cast(
-            sum(case when hourly.usage_date >= {{ date_literal(days_ago(30)) }} then hourly.calls else 0 end) as bigint
+            sum(
+                case
+                    when hourly.usage_date >= {{ date_literal(days_ago(30)) }}
+                        then coalesce(hourly.calls, hourly.events)
+                    else 0
+                end
+            ) as bigint
         ) as calls_30d,
         min(hourly.hour_start) as first_hour_start,
         max(hourly.last_call_at) as last_call_at

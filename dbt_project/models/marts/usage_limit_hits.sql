@@ -9,8 +9,8 @@ with reported as (
         date_trunc('hour', event_at) as reached_hour,
         sent_limit as sent_limit_text,
         sent_used as sent_used_text,
-        {{ whole_number('sent_limit') }} as sent_limit,
-        {{ whole_number('sent_used') }} as sent_used,
+        limit_units as sent_limit,
+        used_units as sent_used,
         plan,
         meter,
         aggregation
@@ -33,7 +33,7 @@ hits as (
 
 counted_hits as (
     select * from hits
-    where meter = 'api-calls'
+    where {{ adds_up('aggregation') }}
 ),
 
 known_accounts as (
@@ -54,16 +54,19 @@ quotas as (
         history.quota,
         history.effective_at
     from {{ ref('quota_history') }} as history
-    inner join counted_hits on history.account_id = counted_hits.account_id
+    inner join counted_hits
+        on
+            history.account_id = counted_hits.account_id
+            and history.meter = counted_hits.meter
     where
-        history.meter = 'api-calls'
-        and history.effective_at <= counted_hits.reached_at
+        history.effective_at <= counted_hits.reached_at
         and (history.effective_until is null or history.effective_until > counted_hits.reached_at)
 ),
 
 periods_to_count as (
     select distinct
         account_id,
+        meter,
         period_start,
         period_end
     from counted_hits
@@ -72,16 +75,18 @@ periods_to_count as (
 cumulated as (
     select
         hourly.account_id,
+        hourly.meter,
         periods.period_start,
         hourly.hour_start,
         hourly.units,
         sum(hourly.units) over (
-            partition by hourly.account_id, periods.period_start order by hourly.hour_start
+            partition by hourly.account_id, hourly.meter, periods.period_start order by hourly.hour_start
         ) as units_by_hour_end
     from {{ ref('hourly_usage') }} as hourly
     inner join periods_to_count as periods
         on
             hourly.account_id = periods.account_id
+            and hourly.meter = periods.meter
             and hourly.hour_start >= periods.period_start
             and hourly.hour_start < periods.period_end
 ),
@@ -101,6 +106,7 @@ counted as (
     inner join counted_hits
         on
             cumulated.account_id = counted_hits.account_id
+            and cumulated.meter = counted_hits.meter
             and cumulated.period_start = counted_hits.period_start
     left join quotas
         on
@@ -125,8 +131,8 @@ compared as (
         hits.plan,
         hits.period_start as period_start,
         hits.period_end as period_end,
-        hits.meter = 'api-calls' as is_counted_here,
-        hits.aggregation = 'latest' as is_gauge,
+        coalesce({{ adds_up('hits.aggregation') }}, false) as is_counted_here,
+        coalesce(hits.aggregation in ('latest', 'max', 'unique'), false) as is_gauge,
         known_accounts.account_id is not null as is_known,
         quotas.quota_version as quota_version,
         quotas.quota as quota,
@@ -140,7 +146,7 @@ compared as (
             quotas.quota_version is not null
             or hits.reached_at < {{ plus_days(midnight(kept_from()), 31) }}
         ) as is_not_kept,
-        hits.meter = 'api-calls' and not is_not_kept and not is_not_begun as is_compared,
+        is_counted_here and not is_not_kept and not is_not_begun as is_compared,
         case when is_compared then coalesce(counted.used_from, 0) end as used_from,
         case when is_compared then coalesce(counted.used_to, 0) end as used_to,
         case
@@ -166,7 +172,7 @@ compared as (
             hits.account_id = crossings.account_id
             and hits.period_start = crossings.period_start
             and quotas.quota_version = crossings.quota_version
-            and crossings.meter = 'api-calls'
+            and hits.meter = crossings.meter
             and crossings.threshold_pct = 100
     left join known_accounts on hits.account_id = known_accounts.account_id
 ),

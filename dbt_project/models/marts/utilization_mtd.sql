@@ -31,6 +31,8 @@ final as (
         profiles.mrr,
         profiles.stripe_customer_id,
         standings.meter as meter,
+        {{ is_main('standings.meter') }} as is_main,
+        standings.aggregation,
         standings.unit,
         standings.period_start as period_start,
         standings.period_end as period_end,
@@ -41,7 +43,7 @@ final as (
         standings.quota_version,
         standings.quota_policy,
         overage.limit_kind,
-        case when standings.meter = 'api-calls' then coalesce(standings.used_today, 0) end as used_today,
+        case when {{ adds_up('standings.aggregation') }} then coalesce(standings.used_today, 0) end as used_today,
         standings.used_mtd as used_mtd,
         standings.used_same_point_last_period,
         cast(coalesce(standings.sample_ratio, 1) as decimal(7, 6)) as sample_ratio,
@@ -68,12 +70,12 @@ final as (
         overage.next_plan_delta_mrr,
         overage.is_staying_cheaper,
         advice.next_step as recommended_action,
-        case when standings.meter = 'api-calls' then profiles.error_ratio_7d end as error_ratio_7d,
-        case when standings.meter = 'api-calls' then profiles.momentum_7d end as momentum_7d,
-        case when standings.meter = 'api-calls' then profiles.momentum_30d end as momentum_30d,
+        case when {{ is_of_calls('standings.meter') }} then profiles.error_ratio_7d end as error_ratio_7d,
+        momentum.momentum_7d as momentum_7d,
+        momentum.momentum_30d as momentum_30d,
         coalesce(standings.late_calls_24h, 0) as late_calls_24h,
         standings.last_call_at as last_call_at,
-        max(case when standings.meter = 'api-calls' then standings.last_call_at end) over () as data_through,
+        max(case when {{ adds_up('standings.aggregation') }} then standings.last_call_at end) over () as data_through,
         {{ utc_literal(as_of()) }} as as_of,
         '{{ model_version() }}' as model_version
     from standings
@@ -82,6 +84,10 @@ final as (
             standings.account_id = overage.account_id
             and standings.meter = overage.meter
     left join profiles on standings.account_id = profiles.account_id
+    left join {{ ref('momentum') }} as momentum
+        on
+            standings.account_id = momentum.account_id
+            and standings.meter = momentum.meter
     left join advice
         on
             standings.account_id = advice.account_id

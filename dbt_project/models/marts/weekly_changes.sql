@@ -6,9 +6,12 @@ with days as (
     -- from the account's first call on, so the first day is that of the first call
     select
         account_id,
+        meter,
         usage_date,
-        calls,
-        max(case when calls > 0 then usage_date end) over (partition by account_id) as last_call_on
+        -- whatever a call is worth, a customer is there who calls
+        coalesce(calls, units) as used,
+        max(case when coalesce(calls, units) > 0 then usage_date end) over (partition by account_id, meter)
+            as last_call_on
     from {{ ref('daily_usage') }}
     where usage_date < {{ date_literal(week_end) }}
 ),
@@ -16,19 +19,20 @@ with days as (
 weeks as (
     select
         account_id,
+        meter,
         min(usage_date) as first_call_on,
         max(last_call_on) as last_call_on,
-        sum(case when usage_date >= {{ date_literal(week_start) }} then calls else 0 end) as calls,
+        sum(case when usage_date >= {{ date_literal(week_start) }} then used else 0 end) as used,
         sum(
             case
                 when usage_date >= {{ date_literal(week_before) }} and usage_date < {{ date_literal(week_start) }}
-                    then calls
+                    then used
                 else 0
             end
-        ) as calls_week_before,
-        count(case when calls > 0 and usage_date > last_call_on - 30 then 1 end) as active_days
+        ) as used_week_before,
+        count(case when used > 0 and usage_date > last_call_on - 30 then 1 end) as active_days
     from days
-    group by account_id
+    group by account_id, meter
 ),
 
 facts as (
@@ -45,13 +49,14 @@ facts as (
 final as (
     select
         account_id,
+        meter,
         {{ date_literal(week_start) }} as week_start,
         first_call_on,
         last_call_on,
-        cast(calls as bigint) as calls,
-        cast(calls_week_before as bigint) as calls_week_before,
+        cast(used as bigint) as used,
+        cast(used_week_before as bigint) as used_week_before,
         cast(
-            case when is_comparable then {{ percentage('calls', 'nullif(calls_week_before, 0)') }} - 100 end
+            case when is_comparable then {{ percentage('used', 'nullif(used_week_before, 0)') }} - 100 end
             as decimal(24, 6)
         ) as change_pct,
         case
@@ -60,13 +65,13 @@ final as (
                 then 'dormant'
             when
                 is_comparable
-                and calls_week_before >= {{ var('momentum_min_weekly_calls') }}
-                and calls * 100 < calls_week_before * (100 + {{ var('dropping_below_pct') }})
+                and used_week_before >= {{ var('momentum_min_weekly_calls') }}
+                and used * 100 < used_week_before * (100 + {{ var('dropping_below_pct') }})
                 then 'dropping'
             when
                 is_comparable
-                and calls >= 4 * {{ var('momentum_min_weekly_calls') }}
-                and calls * 100 > calls_week_before * (100 + {{ var('growing_above_pct') }})
+                and used >= 4 * {{ var('momentum_min_weekly_calls') }}
+                and used * 100 > used_week_before * (100 + {{ var('growing_above_pct') }})
                 then 'growing'
             else ''
         end as change_word

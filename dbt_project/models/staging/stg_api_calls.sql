@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('meters') }}
 with source as (
     select * from {{ source('lake', 'raw_events') }}
 ),
@@ -7,15 +8,7 @@ subjects as (
 ),
 
 weights as (
-    select
-        endpoint,
-        effective_from,
-        coalesce(
-            lead({{ nullable('effective_from') }}) over (partition by endpoint order by effective_from),
-            {{ date_literal(for_ever()) }}
-        ) as effective_until,
-        weight
-    from {{ ref('endpoint_weights') }}
+    {{ weight_ranges() }}
 )
 
 select
@@ -47,7 +40,8 @@ left join weights
         and source.event_date >= weights.effective_from
         and source.event_date < weights.effective_until
 where
-    source.event_at <= {{ lake_timestamp(utc_literal(counted_until())) }}
+    source.event_name in ({{ text_list(call_names()) }})
+    and source.event_at <= {{ lake_timestamp(utc_literal(counted_until())) }}
     -- says no more than the line before, but by it the files of later days are not even opened
     and source.event_date <= {{ date_literal(counted_until()) }}
     and source.event_date >= {{ kept_from() }}

@@ -1,13 +1,5 @@
 -- The hours of a billing period add up to a gauge's latest reading: the first one has all of it, the others changes.
-with gauges as (
-    select
-        meter,
-        stripe_meter
-    from {{ ref('meters') }}
-    where aggregation = 'latest' and stripe_meter is not null and stripe_meter <> ''
-),
-
-readings as (
+with readings as (
     select
         readings.account_id as account_id,
         readings.meter as meter,
@@ -15,7 +7,7 @@ readings as (
         max_by(readings.used, readings.reading_number) as used,
         max(readings.read_at) as last_call_at
     from {{ ref('gauge_readings') }} as readings
-    inner join gauges on readings.meter = gauges.meter
+    where {{ is_billed_by('readings.meter', ['latest']) }}
     group by readings.account_id, readings.meter, date_trunc('hour', readings.read_at)
 ),
 
@@ -229,21 +221,95 @@ standing as (
             and numbered.reading_hours = standing_readings.reading_hours
 ),
 
+gauges as (
+    select
+        account_id,
+        stripe_customer_id,
+        meter,
+        hour_start,
+        cast(used - coalesce(used_before, 0) as bigint) as billable_units,
+        cast(0 as bigint) as sampled_units,
+        last_call_at
+    from standing
+),
+
+-- What starts anew with the account's own usage period, and grows in it.
+grown as (
+    select
+        account_id,
+        meter,
+        period_start,
+        date_trunc('hour', read_at) as hour_start,
+        max(used) as used,
+        max(read_at) as last_call_at
+    from {{ ref('gauge_readings') }}
+    where {{ is_billed_by('meter', ['max', 'unique']) }}
+    group by account_id, meter, period_start, date_trunc('hour', read_at)
+),
+
+-- What adds up, and the growth of what does not, by hour.
+counted as (
+    select
+        account_id,
+        meter,
+        hour_start,
+        cast(
+            used - coalesce(
+                lag({{ nullable('used') }}) over (partition by account_id, meter, period_start order by hour_start), 0
+            ) as bigint
+        ) as billable_units,
+        cast(0 as bigint) as sampled_units,
+        last_call_at
+    from grown
+
+    union all
+
+    select
+        account_id,
+        meter,
+        hour_start,
+        billable_units,
+        sampled_units,
+        last_call_at
+    from {{ ref('hourly_usage') }}
+    where {{ is_billed_by('meter', ['count', 'sum']) }}
+),
+
+all_hours as (
+    select * from gauges
+
+    union all
+
+    select
+        counted.account_id as account_id,
+        customers.stripe_customer_id as stripe_customer_id,
+        counted.meter as meter,
+        counted.hour_start as hour_start,
+        counted.billable_units as billable_units,
+        counted.sampled_units as sampled_units,
+        counted.last_call_at as last_call_at
+    from counted
+    left join customers
+        on
+            counted.account_id = customers.account_id
+            and counted.hour_start >= customers.valid_from
+            and counted.hour_start < customers.valid_until
+),
+
 final as (
     select
-        standing.account_id as account_id,
-        standing.stripe_customer_id as stripe_customer_id,
-        standing.meter as meter,
-        gauges.stripe_meter as stripe_meter,
-        standing.hour_start as hour_start,
+        account_id,
+        stripe_customer_id,
+        meter,
+        {{ stripe_meter_of('meter') }} as stripe_meter,
+        hour_start,
         cast(0 as bigint) as calls,
-        cast(standing.used - coalesce(standing.used_before, 0) as bigint) as billable_units,
+        billable_units,
         cast(0 as bigint) as sampled_calls,
-        cast(0 as bigint) as sampled_units,
-        standing.last_call_at as last_call_at
-    from standing
-    inner join gauges on standing.meter = gauges.meter
+        sampled_units,
+        last_call_at
+    from all_hours
 )
 
 select * from final
-where billable_units <> 0
+where billable_units <> 0 or sampled_units <> 0

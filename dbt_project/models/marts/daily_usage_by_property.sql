@@ -1,0 +1,58 @@
+-- Counted like hourly_usage, and after it: macros/recount.sql.
+-- depends_on: {{ ref('daily_usage_by_endpoint') }}
+{{ config(
+    materialized="incremental",
+    incremental_strategy="append",
+    on_schema_change="fail",
+    pre_hook=["{{ mark_recount() }}", "{{ delete_recounted_days() }}"],
+) }}
+
+with events as (
+    select * from {{ ref('stg_meter_values') }}
+    where
+        {{ is_recounted('event_date') }}
+        -- what a concurrent run ingests meanwhile is counted next time, with all of its days
+        and batch <= {{ recount_plan().last_batch or 0 }}
+        and {{ adds_up('aggregation') }}
+        and problem is null
+),
+
+split as (
+    {%- for meter in metered() %}{% for property in names_of(meter.group_by) %}
+    select
+        account_id,
+        meter,
+        event_date,
+        {{ text_literal(property) }} as property,
+        coalesce({{ json_text('properties', property) }}, '') as property_value,
+        sample_weight * endpoint_weight * steps as units
+    from events
+    where meter = {{ text_literal(meter.meter) }}
+
+    union all
+    {% endfor %}{% endfor %}
+    select
+        account_id,
+        meter,
+        event_date,
+        '' as property,
+        '' as property_value,
+        cast(0 as bigint) as units
+    from events
+    where false
+),
+
+final as (
+    select
+        account_id,
+        meter,
+        event_date as usage_date,
+        property,
+        property_value as value, -- noqa: RF04
+        cast(count(*) as bigint) as events,
+        cast(sum(units) as bigint) as units
+    from split
+    group by account_id, meter, event_date, property, property_value
+)
+
+select * from final
