@@ -133,7 +133,7 @@
 {% endmacro %}
 
 {# SQL: whether usage of this aggregation adds up, hour by hour. What does not is a figure that is read: gauge_readings. #}
-{% macro adds_up(aggregation) %}{{ aggregation }} in ('count', 'sum'){% endmacro %}
+{% macro adds_up(aggregation) %}coalesce({{ aggregation }}, '') in ('count', 'sum'){% endmacro %}
 
 {# SQL: whether that is the meter of calls, and so what is known of calls is known of it. #}
 {% macro is_of_calls(meter) %}{{ meter }} = {{ text_literal(calls_meter()) }}{% endmacro %}
@@ -169,5 +169,5 @@
 {% macro is_counted_from_calls(date_column) -%}
     {%- set days = [] -%}
     {%- for each in meters() if each.meter == calls_meter() and each.counts_from -%}{%- do days.append(each.counts_from) -%}{%- endfor -%}
-    {{ date_column ~ " >= " ~ date_literal(days[0]) if days else "true" }}
+    {{ date_column ~ " >= date '" ~ days[0] ~ "'" if days else "true" }}
 {%- endmacro %}

@@ -103,7 +103,7 @@ facts as (
         usage.ci95_pct,
         usage.late_calls_24h,
         usage.last_call_at,
-        not coalesce({{ adds_up('quotas.aggregation') }}, false) as is_gauge,
+        not {{ adds_up('quotas.aggregation') }} as is_gauge,
         -- what was never read of a gauge is unknown; all others start at nothing
         case when quotas.aggregation <> 'latest' then coalesce(usage.used_mtd, 0) else usage.used_mtd end as used_mtd,
         case
