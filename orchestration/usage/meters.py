@@ -15,7 +15,6 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -118,9 +117,9 @@ class Meter:
         return tuple(dict.fromkeys(path for path in (self.value, *filtered, *split) if path))
 
     def exact(self, steps: int) -> str:
-        """So many smallest steps, exactly, in whole units: 3412 is 3.412 where decimals is 3."""
-        number = Decimal(steps).scaleb(-self.decimals)
-        return f"{number:,f}".rstrip("0").rstrip(".") if self.decimals else f"{number:,f}"
+        """So many smallest steps, 0 or more, in whole units: 3412 is 3.412 where decimals is 3."""
+        whole, rest = divmod(steps, 10**self.decimals)
+        return f"{whole:,}.{rest:0{self.decimals}}".rstrip("0") if rest else f"{whole:,}"
 
     def amount(self, steps: int) -> str:
         """The same with its unit: 3.412 GB."""
