@@ -119,4 +119,6 @@ def main(target: Path, folder: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        main(Path(folder) / DuckDbEngine.dbt_folder, Path(sys.argv[1]))  # what was parsed is kept under that name, for all that build
+        main(
+            Path(folder) / DuckDbEngine.dbt_folder, Path(sys.argv[1])
+        )  # what was parsed is kept under that name, for all that build

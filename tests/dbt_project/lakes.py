@@ -59,7 +59,9 @@ def add(lake: Path, calls: Iterable[Call], number: int | None = None) -> Path:
     return folder
 
 
-def add_quota(lake: Path, account_id: str, effective_at: datetime, quota: int | None) -> None:
+def add_quota(
+    lake: Path, account_id: str, effective_at: datetime, quota: int | None, properties: str | None = None
+) -> None:
     """Commit a batch with one quota_set."""
     folder = add(lake, [])
     values = {
@@ -70,6 +72,7 @@ def add_quota(lake: Path, account_id: str, effective_at: datetime, quota: int | 
         "event_at": effective_at,
         "ingested_at": effective_at,
         "quota": quota,
+        "properties": properties,
         "batch": int(folder.name),
     }
     columns = [f"cast(? as {kind}) as {name}" for name, kind in OTHER_COLUMNS.items()]
