@@ -63,7 +63,8 @@ expected_week as (
     select
         *,
         cast(sum(expected_units) over (partition by account_id, meter) as double) as weekly_units,
-        cast(sum(expected_units) over (partition by account_id, meter order by days_ahead) as double) as units_by_day_end
+        cast(sum(expected_units) over (partition by account_id, meter order by days_ahead) as double)
+            as units_by_day_end
     from expected
 ),
 
@@ -192,7 +193,8 @@ days_to_cap as (
     group by rests.account_id, rests.meter
 ),
 
--- What does not add up moves by decisions, not by days: what it shows is all that can be said (docs/definitions.md#projection).
+-- What does not add up moves by decisions, not by days: what it shows is all that can be said
+-- (docs/definitions.md#projection).
 timed as (
     select
         remainders.*,
