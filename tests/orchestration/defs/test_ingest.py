@@ -331,7 +331,9 @@ def test_nothing_is_read_while_the_meters_have_a_mistake(data: Path, monkeypatch
     assert "nothing was read or counted" in str(failed.value.description)
     doctor = CliRunner().invoke(app, ["doctor"])
     assert doctor.exit_code == 1
-    assert "FAILS meters: seeds/meters.csv: tokens: value is empty. Name the property that sum reads." in " ".join(doctor.stdout.split())
+    assert "FAILS meters: seeds/meters.csv: tokens: value is empty. Name the property that sum reads." in " ".join(
+        doctor.stdout.split()
+    )
 
     seed.write_text(good)
     assert ingested() == 1
