@@ -81,6 +81,7 @@ def test_flat_event_keeps_its_properties(world: World) -> None:
         {"aggregation": "sum", "value": "size.bytes"},
         {"filter": "endpoint=/v1"},
         {"group_by": "endpoint|region"},
+        {"aggregation": "unique", "value": "user", "event_names": "api_call|api_request"},
     ],
 )
 def test_flat_call_keeps_its_properties_where_a_meter_reads_one(world: World, cells: dict[str, str]) -> None:
@@ -90,7 +91,7 @@ def test_flat_call_keeps_its_properties_where_a_meter_reads_one(world: World, ce
     world.ingest()
     assert properties(world) == [None]
 
-    world.meters = [MAIN, make_meter(event_names="api_call", **cells)]
+    world.meters = [MAIN, make_meter(**{"event_names": "api_call", **cells})]
     world.land({**call, "uuid": "y"}, [{**call, "uuid": "z"}], name="b.ndjson")
     world.ingest()
     kept = {"account_id": "acme", "endpoint": "/v1", "size": {"bytes": 5}}
