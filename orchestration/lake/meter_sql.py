@@ -59,8 +59,8 @@ def _is_quota(text: str, decimals: str) -> str:
     return f"({text} is null or coalesce({steps(text, decimals)} <= {events.MAX_QUOTA}, false))"
 
 
-HAS_QUOTAS = f"""case
+HAS_QUOTAS = f"""(case
             when quota_type is null or (metric is not null and len(own_quotas) > 0) then len(own_quotas) > 0
             else {_is_quota("quota_text", _DECIMALS)}
-        end and len(list_filter(own_quotas, lambda each: not {_is_quota("each.text", "each.decimals")})) = 0"""
+        end and len(list_filter(own_quotas, lambda each: not {_is_quota("each.text", "each.decimals")})) = 0)"""
 """Whether an event sets a quota, and each that it sets is one."""

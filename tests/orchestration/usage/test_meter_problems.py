@@ -116,8 +116,8 @@ def test_one_meter_is_main() -> None:
 @pytest.mark.parametrize(
     ("cells", "said"),
     [
-        ({"quota_property": "q"}, "2 meters have quota_property 'q'. Name it in one row."),
-        ({"stripe_meter": "s", "is_billed": "true"}, "2 meters have stripe_meter 's'. Name it in one row."),
+        ({"quota_property": "q"}, "quota_property is 'q' in 2 rows. Name it in one."),
+        ({"stripe_meter": "s", "is_billed": "true"}, "stripe_meter is 's' in 2 rows. Name it in one."),
     ],
 )
 def test_quota_and_meter_at_stripe_are_of_one_meter(cells: dict[str, str], said: str) -> None:
@@ -125,4 +125,4 @@ def test_quota_and_meter_at_stripe_are_of_one_meter(cells: dict[str, str], said:
 
 
 def test_name_is_of_one_meter() -> None:
-    assert problems([MAIN, make_meter(), make_meter()]) == ["2 meters have meter 'page-views'. Name it in one row."]
+    assert problems([MAIN, make_meter(), make_meter()]) == ["meter is 'page-views' in 2 rows. Name it in one."]
