@@ -250,7 +250,9 @@ def test_usage_finds_the_account_when_the_case_of_its_letters_differs(published:
 
 
 def test_usage_takes_the_exact_id_first_when_others_differ_in_case(published: Path) -> None:
-    assert csv_days("ACME", "--from", "2026-11-10", "--to", "2026-11-10") == ["ACME,api-calls,2026-11-10,777,777,calls,True"]
+    assert csv_days("ACME", "--from", "2026-11-10", "--to", "2026-11-10") == [
+        "ACME,api-calls,2026-11-10,777,777,calls,True"
+    ]
     assert "nameless, this month" in usage("nameless").stdout
 
 
