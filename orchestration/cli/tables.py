@@ -23,8 +23,9 @@ from orchestration.ledger.exits import Decided
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.messages import undelivered
 from orchestration.messages.account_wording import hits_cap, is_forecast, name_of
-from orchestration.messages.figures import short_name
+from orchestration.messages.figures import short, short_name
 from orchestration.settings import Settings
+from orchestration.usage import units
 from orchestration.usage.events import Rejection
 from orchestration.usage.formatting import counted, figure, format_pct, printable, sparkline
 from orchestration.usage.hints import find_hint
@@ -34,6 +35,7 @@ _ACCOUNT_COLUMNS = ("Account", "Severity", "Used today", "Used / quota", "Of cap
 _FIGURES = ("Used today", "Used / quota", "Of cap", "Projected")
 _LEFT_OUT = ("Used today", "14 days", "Projected", "Severity")
 """Where there is no room, in this order."""
+_MILLIONS = 1_000_000
 
 
 def print_run(config: Settings, outcome: RunResult) -> None:
@@ -120,13 +122,18 @@ def _standing(config: Settings, row: Mapping[str, Any], days: Mapping[tuple[str,
     return [
         Text(short_name(name_of(row), NAME_CHARACTERS)),
         Text(row["severity"], SEVERITY_STYLES.get(row["severity"], "")),
-        Text("" if today is None else figure(today, unit)),
-        Text(f"{figure(row['used_mtd'], unit)} / {figure(row['quota'], unit)}"),
+        Text("" if today is None else _narrow(today, unit)),
+        Text(f"{_narrow(row['used_mtd'], unit)} / {_narrow(row['quota'], unit)}"),
         Text(format_pct(row["pct_of_cap"], row["ci95_pct"])),
         Text(sparkline(days.get((row["account_id"], row["meter"]), ()))),
         Text(hits_cap({**row, "used": row["used_mtd"]}, row["as_of"].astimezone(config.zone).date())),
-        Text(unknown if projected is None else figure(projected, unit)),
+        Text(unknown if projected is None else _narrow(projected, unit)),
     ]
+
+
+def _narrow(count: int, unit: str) -> str:
+    """A figure to its last step, but millions cut off as in the digest: they would push out another column."""
+    return figure(count, unit) if count < _MILLIONS * units.steps_of_one(unit) else short(count, unit)
 
 
 def print_columns(

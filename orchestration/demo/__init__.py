@@ -45,6 +45,9 @@ def generate(
         day, notice = files.limit_reached(history, account)
         extra[day].append(notice)
     extra[history.last] += [files.seats_reached(history, account) for account in plan if account.seats]
+    for account in plan:
+        for day, line in files.token_requests(history, account):
+            extra[day].append(line)
     in_two_days = history.now + timedelta(days=2)
     future = [files.event(history, "api_call", in_two_days, plan[0].account_id) for _ in range(2)]
     extra[history.last] += future
