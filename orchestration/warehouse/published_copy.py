@@ -33,7 +33,7 @@ class NothingPublishedError(RuntimeError):
     """There is no published copy yet."""
 
 
-class OutdatedCopyError(RuntimeError):
+class OutdatedCopyError(duckdb.Error):
     """The published copy lacks a table or a column: an earlier version built it. The message says what to do."""
 
 
