@@ -118,15 +118,6 @@ def seats_reached(history: History, account: Account) -> str:
     return event(history, "usage.limit_reached", at, None, {"customer_id": account.account_id, **facts})
 
 
-def token_requests(history: History, account: Account) -> Iterator[tuple[int, str]]:
-    """Each request of an account to a language model, with the day in whose file it stands."""
-    for day, requests in account.requests.items():
-        for second, tokens in requests:
-            at = history.start + timedelta(days=day, seconds=second)
-            facts = {"model": "large" if tokens % 3 else "small", "total_tokens": tokens}
-            yield day, event(history, "llm_request", at, account.account_id, facts, history.token_rng)
-
-
 def write_usage(
     history: History, landing: Path, plan: list[Account], extra: Mapping[int, list[str]]
 ) -> tuple[int, int]:

@@ -48,11 +48,8 @@ _DROP_DAYS, _DROP_MIN_CALLS = 7, 30
 _SEATED = 1  # of a demo the one account whose seats are reported
 _TOKEN_USERS = (0, 33, 66)
 """Of every hundred accounts those that use language models as well."""
-_TOKEN_QUOTA, _TOKENS_USED = 2_000_000, 1_604_000
-"""A month; and what the first account has used with its latest request, which crosses 80 %."""
+_TOKEN_QUOTA = 2_000_000  # a month
 _TOKEN_RENEWAL_DAYS = 120  # too far away to wait for
-_TOKENS_OF_REQUEST = (2_000, 8_000)
-_REQUESTS_OF_DAY, _REQUESTS_OF_WEEKEND_DAY = 6, 2
 
 _FIRST_WORDS = """amber atlas beacon birch cedar cobalt copper coral delta ember falcon fjord granite harbor
     hazel indigo juniper kestrel lumen maple meadow nimbus north onyx orchid pioneer quartz raven tidal"""
@@ -151,6 +148,10 @@ class Account:
     def has_own_period(self) -> bool:
         return self.story in _CYCLED or self.crosses_tokens
 
+    def tokens_between(self, first: int, last: int) -> int:
+        """Tokens used on the days from `first` to `last`, both included."""
+        return sum(tokens for day in range(first, last + 1) for _, tokens in self.requests.get(day, ()))
+
     def first_day(self, history: History) -> int:
         """Of the running period."""
         return history.cycle if self.has_own_period else history.month
@@ -185,8 +186,6 @@ def planned_accounts(history: History, count: int, events: int) -> list[Account]
     for account in plan:
         _plan_calls(history, account, max(3.0, weights.get(account.number, 0.0) * calls_per_weight))
         account.quota = _quota_of(history, account)
-        if account.token_quota:
-            _plan_requests(history, account)
     return plan
 
 
@@ -214,37 +213,6 @@ def _plan_calls(history: History, account: Account, total: float) -> None:
     if active and not any(account.calls):
         account.calls[0] = 3
     account.calls[-1] += max(0, _PERIOD_MINIMUM.get(story, 0) - sum(account.calls[account.first_day(history) :]))
-
-
-def _plan_requests(history: History, account: Account) -> None:
-    """Requests to language models on every day, fewer of them at weekends, up to some hours before now."""
-    rng, latest = history.token_rng, history.last_second * 3 // 4
-    for day, on in enumerate(history.dates):
-        count = _REQUESTS_OF_WEEKEND_DAY if on.weekday() >= 5 else _REQUESTS_OF_DAY
-        end = 86_399 if day < history.last else latest
-        seconds = sorted(rng.randint(0, end) for _ in range(count))
-        account.requests[day] = [(second, rng.randint(*_TOKENS_OF_REQUEST)) for second in seconds]
-    if account.crosses_tokens:
-        _cross_tokens(history, account, latest)
-
-
-def _cross_tokens(history: History, account: Account, latest: int) -> None:
-    """Make the requests of the period so large that one more, on the last day, is the one that crosses 80 %. Those
-    before it are half as large, so that the period before stayed within the quota.
-    """
-    opens = account.first_day(history)
-    planned = tokens_between(account, opens, history.last)
-    before = _TOKEN_QUOTA * 4 // 5 - _TOKENS_OF_REQUEST[0]
-    for day, requests in account.requests.items():
-        parts = planned if day >= opens else 2 * planned
-        account.requests[day] = [(second, max(1, tokens * before // parts)) for second, tokens in requests]
-    used = tokens_between(account, opens, history.last)
-    account.requests[history.last].append((latest, _TOKENS_USED - used))
-
-
-def tokens_between(account: Account, first: int, last: int) -> int:
-    """Tokens used on the days from `first` to `last`, both included."""
-    return sum(tokens for day in range(first, last + 1) for _, tokens in account.requests.get(day, ()))
 
 
 def _add_retries(history: History, account: Account) -> None:
@@ -317,9 +285,9 @@ def truth_of(history: History, account: Account) -> AccountTruth:
     seats = (account.seats, account.seats) if account.seats else None
     facts = (by_date, account.period_anchor(history), used, crossed, account.stripe_customer_id, seats)
     tokens_by_date = {
-        day: used for number, day in enumerate(history.dates) if (used := tokens_between(account, number, number))
+        day: used for number, day in enumerate(history.dates) if (used := account.tokens_between(number, number))
     }
-    tokens_used = tokens_between(account, account.first_day(history), history.last)
+    tokens_used = account.tokens_between(account.first_day(history), history.last)
     tokens = (tokens_used, account.token_quota) if account.token_quota else None
     return AccountTruth(account.account_id, account.story, quota, state, *facts, tokens, tokens_by_date)
 
