@@ -25,7 +25,7 @@ a thousand and ten in one country, and a little more than one in another."""
 
 def strip(text: str | None) -> str:
     """The text without blanks around it, those that nobody sees included."""
-    if not text or text.isascii():  # nearly all of them, and a sixth of the time
+    if not text or text.isascii():  # nearly all are, and take a sixth of the time
         return (text or "").strip()
     return _AROUND.sub("", text)
 

@@ -165,8 +165,7 @@ def _attached(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
     # Attached, not opened: opened, it would be shared with every reader in this process that still holds an older copy.
     # in memory, it would spill into the folder that this process happens to run in
-    config = {"memory_limit": MEMORY_LIMIT, "temp_directory": f"{published}.tmp"}
-    with duckdb.connect(config=config) as connection:
+    with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": f"{published}.tmp"}) as connection:
         try:
             connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
         except duckdb.IOException as error:
