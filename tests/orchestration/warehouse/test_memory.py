@@ -17,7 +17,7 @@ from orchestration.warehouse.duckdb import DuckDbEngine
 PROFILES = Path("dbt_project/profiles.yml")
 ONE_BIG_VALUE = "select len(list(md5(i::varchar)))::integer as many from range(4_000_000) as numbers (i)"
 """200 MB that cannot be written to a disk while they are made."""
-SORTED = "select md5(i::varchar) as id from range(1_000_000) as numbers (i) order by id limit 1 offset 999_999"
+SORTED = "select md5(i::varchar) as id from range(4_000_000) as numbers (i) order by id limit 1 offset 3_999_999"
 
 
 def configured() -> dict[str, str]:
@@ -50,6 +50,8 @@ def test_dbt_and_readers_take_half_of_the_memory_at_most(published: Path) -> Non
         assert limit_of(connection) == pytest.approx(whole / 2, rel=0.01)
     with published_copy.connected(published) as connection:
         assert limit_of(connection) == pytest.approx(whole / 2, rel=0.01)
+        [[folder]] = connection.execute("select current_setting('temp_directory')").fetchall()
+        assert folder == f"{published}.tmp", "not the folder that the program was started in"
 
 
 def test_build_says_that_the_memory_is_not_enough(tmp_path: Path, data: Path) -> None:
@@ -93,6 +95,6 @@ def test_question_that_needs_more_than_the_memory_goes_to_the_disk(
     published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Although it may write no file."""
-    monkeypatch.setattr(published_copy, "MEMORY_LIMIT", "30MB")
+    monkeypatch.setattr(published_copy, "MEMORY_LIMIT", "100MB")
     assert len(published_copy.ask(published, tmp_path / "lake", SORTED).rows) == 1
     assert not list(tmp_path.glob("*.tmp/*"))
