@@ -47,9 +47,9 @@ def _lines() -> Iterator[str]:
     yield "names them, `headroom rejected --replay` takes them from there. What the lake has of a removed name stays."
     yield ""
     yield "Values are judged when they are counted: `headroom meters check` shows what each meter counts of the last"
-    yield f"day. A value is a number, or its text, such as `12.5` (`{meters.NUMBER}`). It has at most the places"
-    yield "of the meter's `decimals`, and is at most 10^15 of the smallest step. Other values do not count, for one of"
-    yield f"these reasons: {', '.join(meters.Refusal)}."
+    yield 'day. A value is a number or its text: `12`, `"12.50"`, `1e3`. It has at most the places of the meter\'s'
+    yield "`decimals`, and is at most 10^15 of the smallest step. Other values do not count, for one of these reasons:"
+    yield f"{', '.join(meters.Refusal)}."
     yield ""
     yield "A `quota_set` event with a `metric` sets the quota of that meter: by its `quota_property`, else by the"
     yield "fields above. Without one it sets the quota of each meter whose `quota_property` is there, and by those"

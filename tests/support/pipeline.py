@@ -26,9 +26,10 @@ def build_marts(data: Path, landing: Path, now: datetime, *nodes: str, timezone:
     return config.published
 
 
-def ingest(data: Path, landing: Path, now: datetime) -> None:
+def ingest(data: Path, landing: Path, now: datetime, project: Path | None = None) -> None:
+    """Of the events that the meters of that dbt project count; None: of the one that is set."""
     lake, known = Lake(data / "lake"), dict[str, LandedFile]()
-    meters = seeds.read_meters(settings.load().dbt_project)
+    meters = seeds.read_meters(project or settings.load().dbt_project)
     with lake.writing():
         while (outcome := lake.ingest(Folder(landing), known, now, meters=meters))[0]:
             known.update({file.path: file for file in outcome[0].files})

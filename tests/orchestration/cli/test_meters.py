@@ -40,7 +40,7 @@ def upload(number: int, gb: object, account: str = "acme", day: int = 19) -> dic
 @pytest.fixture
 def uploads(data: Path, project: Path) -> Path:
     """A lake of uploads."""
-    values = [1.5, "0.25", "12.3456", "1e3", -4]
+    values = [1.5, "0.25", "12.3456", "1.000,5", -4]
     land(data / "landing", "a.ndjson", *(upload(number, gb) for number, gb in enumerate(values)))
     land(data / "landing", "b.ndjson", upload(9, 2, "[bold]x\x1b[2J" + "y" * 60), upload(10, 7, day=18))
     ingest(data, data / "landing", NOW)
@@ -61,7 +61,7 @@ def test_check_shows_what_each_row_counts_of_the_last_day(uploads: Path) -> None
     assert "gb: the sum of gb of upload events, in GB with 3 places; quota from gb_quota; not billed." in lines
     assert "  2026-11-19 (UTC): 3 events of 2 accounts, 3.75 GB." in lines
     assert "  Refused: 1 value, negative, such as '-4'." in lines
-    assert "  Refused: 1 value, not a number, such as '1e3'." in lines
+    assert "  Refused: 1 value, not a number, such as '1.000,5'." in lines
     assert "  Refused: 1 value, too many places, such as '12.3456'." in lines
     assert " 12:00:00     acme                upload   0.25  " in lines
     assert "users: the different values of user of upload or login events, in users; not billed." in lines
