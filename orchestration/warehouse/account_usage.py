@@ -8,6 +8,7 @@ from zoneinfo import ZoneInfo
 
 import duckdb
 
+from orchestration.usage.meters import meter_name
 from orchestration.usage.periods import first_utc_day
 from orchestration.usage.units import adds_up
 from orchestration.warehouse import queries
@@ -68,7 +69,7 @@ def _meters(
     rows = rows_of(connection, METERS, {"account_id": account["account_id"]})
     if meter is None:
         return rows
-    if found := [row for row in rows if row["meter"] == meter.lower().replace("_", "-")]:
+    if found := [row for row in rows if row["meter"] == meter_name(meter)]:
         return found
     known = ", ".join(row["meter"] for row in rows)
     raise UnknownMeterError(f"account {queries.listed([account])} has no meter {meter!r}, only {known}")

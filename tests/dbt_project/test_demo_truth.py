@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 import pytest
 
 from orchestration import demo
-from orchestration.messages import wording
+from orchestration.messages import weekly, wording
 from orchestration.warehouse import published_copy, queries
 from tests.support.pipeline import build_marts
 
@@ -135,6 +135,49 @@ def test_tokens_by_model_add_up_to_their_days(built: tuple[demo.Truth, Path]) ->
     assert all(row["properties"] == ["model"] for row in rows)
 
 
+def test_digest_of_tokens_has_what_came_since_their_days_and_their_models(built: tuple[demo.Truth, Path]) -> None:
+    truth, published = built
+    [account] = [each for each in truth.accounts if each.tokens and each.tokens[0] > 1_500_000]
+    since = NOW - timedelta(days=1)
+    rows = [row for row in queries.digest_accounts(published, since) if row["account_id"] == account.account_id]
+    [row] = [row for row in rows if row["meter"] == "tokens"]
+    assert (row["is_calls"], row["is_main"], row["momentum_word"]) == (False, False, None)
+    yesterday, today = (account.tokens_by_date[NOW.date() - timedelta(days=ago)] for ago in (1, 0))
+    assert today < row["used_since"] < today + yesterday, "since 8:00 of yesterday"
+    sparks = queries.daily_usage(published, [account.account_id])
+    complete = [NOW.date() - timedelta(days=ago) for ago in range(14, 0, -1)]
+    assert sparks[account.account_id, "tokens"] == [account.tokens_by_date[day] for day in complete]
+    assert sparks[account.account_id, "api-calls"] == [account.calls_by_date.get(day, 0) for day in complete]
+    period = published_copy.query(published, queries.PERIOD_DAYS, {"accounts": [account.account_id]})
+    assert {each["meter"]: sum(each["units"]) for each in period}["tokens"] == row["used_mtd"] - today
+    top = [
+        each for each in published_copy.query(published, queries.TOP_VALUES) if each["account_id"] == row["account_id"]
+    ]
+    assert {(each["meter"], each["property"], each["value"]) for each in top} >= {
+        ("tokens", "model", "large"),
+        ("tokens", "model", "small"),
+    }
+    last_week = sum(account.tokens_by_date[NOW.date() - timedelta(days=ago)] for ago in range(7))
+    assert {each["all_used"] for each in top if each["meter"] == "tokens"} == {last_week}
+
+
+def test_weekly_and_monthly_message_name_an_account_once(built: tuple[demo.Truth, Path]) -> None:
+    _, published = built
+    changes = published_copy.query(published, queries.WEEKLY_CHANGES)
+    assert {(row["meter"], row["unit"], row["is_main"]) for row in changes} == {
+        ("api-calls", "calls", True),
+        ("tokens", "tokens", False),
+    }
+    for row in changes:
+        row["change_word"] = row["change_word"] or "growing"  # as if everything had changed
+    message = weekly.weekly_message(changes, NOW, NOW, ZoneInfo("UTC"))
+    assert not isinstance(message, str)
+    names = [line.name for section in message.sections for line in section.lines]
+    assert len(names) == len(set(names)) == len({row["account_id"] for row in changes}) < len(changes)
+    hits = published_copy.query(published, queries.CAP_HITS)
+    assert {(row["meter"], row["unit"]) for row in hits} == {("api-calls", "calls")}
+
+
 def test_momentum_is_the_truth(built: tuple[demo.Truth, Path]) -> None:
     truth, published = built
     asked = "select * from momentum where meter = 'api-calls'"
@@ -187,9 +230,11 @@ def test_stories_have_their_advice_on_any_day_of_a_month(data: Path, on: str) ->
     now = datetime.fromisoformat(f"{on}T09:00:00+00:00")
     truth = demo.generate(data / "landing", data / "accounts.csv", now=now, accounts=20, events=9_000)
     published = build_marts(data, data / "landing", now, "+account_advice")
-    rows = published_copy.query(published, "select account_id, situation, advice from account_advice")
-    advised = {row["account_id"]: (row["situation"], row["advice"]) for row in rows}
-    found = {account.story: advised.get(account.account_id) for account in truth.accounts}
+    rows = published_copy.query(published, "select * from account_advice")
+    advised = {(row["account_id"], row["meter"]): (row["situation"], row["advice"]) for row in rows}
+    found = {account.story: advised.get((account.account_id, "api-calls")) for account in truth.accounts}
+    [tokens] = [account for account in truth.accounts if account.tokens]
+    assert advised[tokens.account_id, "tokens"] == ("staying_cheaper", "tell_overage")
     wanted = {
         "crossing_100": ("refused_now", "call_upgrade"),
         "crossing_95": ("staying_cheaper", "tell_overage"),
