@@ -112,6 +112,15 @@ toDecimal128(sum(toInt128({{ weight }}) * ({{ weight }} - 1) * {{ units }} * {{ 
     {{ return(run_query("select kept_from from " ~ loaded).rows[0][0] if loaded else none) }}
 {% endmacro %}
 
+{% macro clickhouse__touched_hours(batch) %}
+    select distinct
+        toString(event_date) as day,
+        date_trunc('hour', event_at) as touched_hour
+    from {{ source('lake', 'raw_events') }}
+    where batch > {{ batch }}
+    order by touched_hour
+{% endmacro %}
+
 {# With the lake's first batch, which has no call: there is always a day. #}
 {% macro clickhouse__lake_days() %}
     select * from (

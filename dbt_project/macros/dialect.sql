@@ -147,6 +147,18 @@ cast(sum(cast({{ weight }} as hugeint) * ({{ weight }} - 1) * {{ units }} * {{ u
     order by day
 {% endmacro %}
 
+{% macro touched_hours(batch) %}{{ return(adapter.dispatch('touched_hours')(batch)) }}{% endmacro %}
+{# The UTC hours with events of later batches than that one, and the day of each as text. #}
+{% macro default__touched_hours(batch) %}
+    {%- set files = run_query("select file from glob('" ~ lake_folder() ~ "/batches/*/calls/*/*.parquet') where cast(string_split(file, '/')[-4] as bigint) > " ~ batch).rows -%}
+    select distinct
+        cast(event_date as varchar) as day,
+        date_trunc('hour', {{ utc_timestamp('event_at') }}) as touched_hour
+    from read_parquet([{% for row in files %}{{ text_literal(row.file) }}{{ ", " if not loop.last }}{% endfor %}], hive_partitioning = true)
+    where batch > {{ batch }}
+    order by touched_hour
+{% endmacro %}
+
 {% macro lake_kept_from() %}{{ return(adapter.dispatch('lake_kept_from')()) }}{% endmacro %}
 {# The date in the source kept_from; none in a lake that an earlier version has made. #}
 {% macro default__lake_kept_from() %}
