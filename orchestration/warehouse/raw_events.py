@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.lake.lake import MEMORY_LIMIT
+from orchestration.usage.events import API_CALL
 from orchestration.warehouse.published_copy import aware, connected
 
 ROWS = 10_000
@@ -58,7 +59,13 @@ def raw_events(
     with connected(published) as connection:
         connection.execute(f"set memory_limit = '{MEMORY_LIMIT}'")
         window = {"start": _naive(start), "end": _naive(end)}
-        parameters = {"files": files, "customer": customer, "sampled": int(bills_sampled), **window}
+        parameters = {
+            "files": files,
+            "names": list(API_CALL),
+            "customer": customer,
+            "sampled": int(bills_sampled),
+            **window,
+        }
         connection.execute(EVENTS, parameters)
         while rows := connection.fetchmany(ROWS):
             for row in rows:
@@ -97,6 +104,7 @@ EVENTS = """
     calls as (
         select *, cast(event_at at time zone 'UTC' as timestamp) as happened_at
         from read_parquet($files, hive_partitioning = false)
+        where list_contains($names, event_name)  -- those of other meters lie beside them
     )
 
     select
