@@ -25,7 +25,7 @@ split as (
         event_date,
         hour_start,
         {{ text_literal(split.property) }} as property,
-        coalesce({{ json_text('properties', split.property) }}, '') as property_value,
+        coalesce({{ property_of(split.property) }}, '') as property_value,
         units
     from events
     where meter = {{ text_literal(split.meter) }}

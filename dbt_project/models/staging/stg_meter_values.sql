@@ -79,6 +79,7 @@ select
     metered.steps as steps,
     metered.sample_weight * case when metered.is_weighted then coalesce(weights.weight, 1) else 1 end * metered.steps
         as units,
+    metered.endpoint as endpoint,
     metered.properties as properties,
     metered.batch as batch
 from metered
