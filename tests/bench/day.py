@@ -7,7 +7,6 @@ import statistics
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from orchestration.lake.lake import Lake
 from tests.bench.history import write_batch
 from tests.bench.measure import BIN, Row, run
 
