@@ -10,6 +10,7 @@ import pytest
 from orchestration.messages import rules, rules_plan
 from orchestration.messages.crossings import Outcome
 from orchestration.messages.rules import was_announced
+from tests.support.builders import meter_facts
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 YESTERDAY = NOW - timedelta(days=1)
@@ -29,7 +30,7 @@ def make_crossing(account: str = "acme", threshold: str = "80%", at: datetime = 
     start, end = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
     return {
         "account_id": account,
-        "meter": "api-calls",
+        **meter_facts(),
         "plan": "growth",
         "threshold": threshold,
         "crossed_at": at,
@@ -151,9 +152,9 @@ def planned(now: rules_plan.Marts, then: rules_plan.Marts, known: Mapping[str, s
 
 @pytest.mark.parametrize("is_noted", [True, False])
 def test_plan_tells_new_crossings_from_those_of_before(is_noted: bool) -> None:
-    seen = make_crossing("seen", "95%", at=TODAY, account_name="Seen", unit="calls")
-    fresh = make_crossing("fresh", at=TODAY, account_name="Fresh", unit="calls")
-    old = make_crossing("old", account_name="Old", unit="calls")
+    seen = make_crossing("seen", "95%", at=TODAY, account_name="Seen")
+    fresh = make_crossing("fresh", at=TODAY, account_name="Fresh")
+    old = make_crossing("old", account_name="Old")
     now = make_marts(make_threshold(95), crossings=[seen])
     then = make_marts(make_threshold(80), crossings=[fresh, old])
 
@@ -166,7 +167,7 @@ def test_plan_tells_new_crossings_from_those_of_before(is_noted: bool) -> None:
 
 
 def test_plan_shows_whose_severity_or_advice_would_be_another() -> None:
-    row = {"account_id": "acme", "account_name": "Acme", "meter": "api-calls", "severity": "warm"}
+    row = {"account_id": "acme", "account_name": "Acme", **meter_facts(), "severity": "warm"}
     was, stays = {**row, "advice": "watch", "next_step": "Watch."}, {**row, "account_id": "b", "advice": "watch"}
     becomes = {**was, "severity": "high", "next_step": None}
     now = make_marts(advised=[was, {**stays, "next_step": "x"}])
