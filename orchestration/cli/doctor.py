@@ -36,7 +36,7 @@ from orchestration.messages.environment import Cause
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
 from orchestration.usage.formatting import counted
-from orchestration.warehouse import published_copy, queries
+from orchestration.warehouse import published_copy, queries, seeds
 from orchestration.warehouse.engines import engine_of
 
 BATCH_BYTES = 2**30
@@ -58,6 +58,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield ledger
     yield from _landing(config, is_ledger_usable=not ledger.problem)
     yield from leftovers.examine(config.landing)
+    yield from _meters(config)
     yield _newest_call(config)
     yield from _accounts_files(config)
     yield from engine_of(config).examine(Lake(config.lake))
@@ -128,6 +129,14 @@ def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
     waiting = sum(1 for file in found if file.stored_bytes)
     if waiting or not skipped:
         yield Finding(f"landing: {counted(waiting, 'file')} to read" if waiting else "landing: all files are read")
+
+
+def _meters(config: Settings) -> Iterator[Finding]:
+    subject = "meters.csv"
+    try:
+        yield Finding(f"{subject}: {counted(len(seeds.read_meters(config.dbt_project)), 'meter')}")
+    except seeds.MetersError as error:
+        yield from (Finding(subject, problem) for problem in error.problems)
 
 
 def _newest_call(config: Settings) -> Finding:

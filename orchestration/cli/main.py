@@ -23,6 +23,7 @@ from orchestration.cli.console import console, fail, print_error, print_findings
 from orchestration.cli.db import db_app
 from orchestration.cli.deliveries import deliveries_app
 from orchestration.cli.lake import lake_app
+from orchestration.cli.meters import meters_app
 from orchestration.cli.postgres import postgres_app
 from orchestration.cli.rules import rules_app
 from orchestration.cli.slack import slack_app
@@ -33,7 +34,7 @@ from orchestration.lake.sources import Folder
 from orchestration.ledger import engines, migrate
 from orchestration.usage import periods
 from orchestration.usage.formatting import counted
-from orchestration.warehouse import published_copy, queries
+from orchestration.warehouse import published_copy, queries, seeds
 
 app = typer.Typer(
     help="Quota alerts and Stripe billing from one count.",
@@ -47,6 +48,7 @@ app.add_typer(rules_app, name="rules")
 app.add_typer(slack_app, name="slack")
 app.add_typer(stripe_app, name="stripe")
 app.add_typer(lake_app, name="lake")
+app.add_typer(meters_app, name="meters")
 app.add_typer(db_app, name="db")
 app.add_typer(postgres_app, name="postgres")
 
@@ -273,9 +275,10 @@ def rejected(
     if replay:
         lake = Lake(config.lake, config.lake_url)
         try:
+            meters = seeds.read_meters(config.dbt_project)
             with lake.writing():
-                tables.print_replay(lake.replay(config.now()))
-        except LakeBucketError as error:
+                tables.print_replay(lake.replay(config.now(), meters))
+        except (LakeBucketError, seeds.MetersError) as error:
             fail(str(error))
         return
     try:

@@ -36,7 +36,8 @@ def _spec(name: str, description: str) -> dg.AssetSpec:
 SPECS = [
     _spec(
         "raw_events",
-        "Every accepted API call once, as Parquet by UTC day under `lake/batches/`. One row per (source, id).\n\n"
+        "Every accepted event that a meter counts, once, as Parquet by UTC day under `lake/batches/`. One row per"
+        " (source, id). The event_names of `meters.csv` say which events these are; API calls always are.\n\n"
         "Source: files in HEADROOM_LANDING and in the bucket HEADROOM_LANDING_URL, including the HTTP collector's"
         " segments. Headroom reads each file once, and what is appended later. Cadence: hourly, and when files"
         " land.\n\n"
@@ -47,8 +48,8 @@ SPECS = [
     ),
     _spec(
         "raw_other_events",
-        "Every accepted event that is not a call, once: changed quotas and reached limits. They are stored apart from"
-        " the calls, so that reading them is fast.",
+        "Every accepted event that is not counted, once: changed quotas and reached limits. They are stored apart from"
+        " the counted ones, so that reading them is fast.",
     ),
     _spec(
         "rejected_lines",
@@ -116,7 +117,7 @@ FILES_ARE_TAKEN = [
 def ingest(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
-    settings, lake = project.settings, project.lake()
+    settings, lake, meters = project.settings, project.lake(), project.meters()
     now, ledger = settings.now(), project.ledger()
     batches: list[Batch] = []
     settings.landing.mkdir(parents=True, exist_ok=True)
@@ -131,7 +132,7 @@ def ingest(
         begun = known.incomplete()
         while True:
             counts_copies = settings.landing_copies == "count"
-            new_batch, skipped = lake.ingest(place, known, now, counts_copies=counts_copies)
+            new_batch, skipped = lake.ingest(place, known, now, counts_copies=counts_copies, meters=meters)
             if new_batch is None:
                 break
             _record(project, new_batch)

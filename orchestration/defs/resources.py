@@ -18,6 +18,8 @@ from orchestration.lake.sources import Sources
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import Channel
 from orchestration.settings import Settings
+from orchestration.usage.meters import Meter
+from orchestration.warehouse import seeds
 from orchestration.warehouse.dbt import DbtProject
 from orchestration.warehouse.engine import Engine, EngineError
 from orchestration.warehouse.engines import engine_of
@@ -42,6 +44,16 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     def lake(self) -> Lake:
         config = self.settings
         return Lake(config.lake, config.lake_url)
+
+    def meters(self) -> list[Meter]:
+        """What is counted: the rows of meters.csv, the main one first.
+
+        :raises dg.Failure: the file has mistakes, each in a sentence.
+        """
+        try:
+            return seeds.read_meters(self.settings.dbt_project)
+        except seeds.MetersError as error:
+            raise dg.Failure(str(error), allow_retries=False) from None
 
     def landing(self) -> Sources:
         """Where events arrive: the landing folder, and a bucket where one is set."""

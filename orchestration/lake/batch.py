@@ -20,8 +20,10 @@ from orchestration.lake import parquet, parsed_lines
 from orchestration.lake.batch_lines import BatchLines
 from orchestration.lake.event_sql import JUDGE_LINES
 from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.meter_sql import judge_terms
 from orchestration.lake.parsed_lines import ParsedLines
-from orchestration.usage.events import API_CALL, TYPICAL_EVENT_BYTES, Rejection
+from orchestration.usage.events import OTHER_EVENTS, TYPICAL_EVENT_BYTES, Rejection
+from orchestration.usage.meters import Meter
 
 CALL_COLUMNS = {
     "source": "varchar",
@@ -85,16 +87,21 @@ QUARANTINE_COLUMNS = {**REJECTED_COLUMNS, **REFUSED_ROW_COLUMNS}
 
 
 def judge(
-    connection: duckdb.DuckDBPyConnection, staged: BatchLines, ingested_at: datetime, kept_from: date
+    connection: duckdb.DuckDBPyConnection,
+    staged: BatchLines,
+    ingested_at: datetime,
+    kept_from: date,
+    meters: Sequence[Meter],
 ) -> ParsedLines:
     """Make the table `judged` of lines that were looked at one by one, and the view `candidate` of all good events.
 
     Good calls that were not looked at one by one are returned: `write` wants them.
     """
-    parsed, unvouched = parsed_lines.parse(connection, staged, ingested_at, kept_from)
+    parsed, unvouched = parsed_lines.parse(connection, staged, ingested_at, kept_from, meters)
     connection.execute("set preserve_insertion_order = false")  # costs memory, and from here on nothing has an order
     connection.register("lines", staged.raw(unvouched))
-    connection.execute(JUDGE_LINES, {"ingested_at": ingested_at, "kept_from": kept_from}).fetchall()
+    terms = {"ingested_at": ingested_at, "kept_from": kept_from, **judge_terms(meters)}
+    connection.execute(JUDGE_LINES, terms).fetchall()
     connection.unregister("lines")
     _candidates(connection)
     parsed.register(connection)
@@ -110,7 +117,13 @@ def judge(
     return parsed
 
 
-def judge_again(connection: duckdb.DuckDBPyConnection, rejected: str, ingested_at: datetime, kept_from: date) -> None:
+def judge_again(
+    connection: duckdb.DuckDBPyConnection,
+    rejected: str,
+    ingested_at: datetime,
+    kept_from: date,
+    meters: Sequence[Meter],
+) -> None:
     """The same for lines in quarantine, `rejected` being a query for them: other rules may be in force by now."""
     connection.execute(f"""
         create temp table lines as
@@ -118,7 +131,8 @@ def judge_again(connection: duckdb.DuckDBPyConnection, rejected: str, ingested_a
             cast(null as varchar) as undecoded, landed_file, origin, line_number, arrived_at
         from ({rejected})
     """).fetchall()
-    connection.execute(JUDGE_LINES, {"ingested_at": ingested_at, "kept_from": kept_from}).fetchall()
+    terms = {"ingested_at": ingested_at, "kept_from": kept_from, **judge_terms(meters)}
+    connection.execute(JUDGE_LINES, terms).fetchall()
     _candidates(connection)
     connection.execute("create temp view candidate as from judged_candidate").fetchall()
 
@@ -229,7 +243,7 @@ def write(
             f" (format parquet, compression zstd, compression_level 1, row_group_size_bytes {parquet.ROW_GROUP_BYTES})"
         ).fetchall()
 
-    is_call = f"event_name in ({', '.join(literal(name) for name in API_CALL)})"
+    is_call = f"event_name not in ({', '.join(map(literal, OTHER_EVENTS))})"
     accepted = "judged_candidate anti join repeated using (seq, item)"
     columns = {**CALL_COLUMNS, **RECEIVED_COLUMNS}
     schema = parquet.schema_of(columns)

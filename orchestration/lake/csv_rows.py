@@ -92,15 +92,20 @@ class Rows:
         """Whether a quote was not closed, so that rows of their own are cells of this one."""
         if self._header is None:
             return False
-        return len(row) != len(self._header) or any(map(self._is_row, self._text.taken[1:-1]))
+        return len(row) != len(self._header) or any(self._is_row(line, row) for line in self._text.taken[1:-1])
 
-    def _is_row(self, line: bytes) -> bool:
+    def _is_row(self, line: bytes, around: list[str]) -> bool:
+        """Whether the line, which is in a cell of the row `around`, is a row of its own: an event of a known name, or
+        of the name that this row has, for a meter may count any.
+        """
         try:
             [row] = csv.reader([line.decode("utf-8", "surrogateescape")], strict=True, delimiter=self._separator)
         except (csv.Error, ValueError):
             return False
         at, header = self._event_column, self._header
-        return at is not None and header is not None and len(row) == len(header) and row[at] in events.EVENT_NAMES
+        if at is None or header is None or len(row) != len(header):
+            return False
+        return row[at] in (*events.EVENT_NAMES, around[at])
 
 
 class _Text:

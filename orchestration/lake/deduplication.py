@@ -11,7 +11,7 @@ import duckdb
 
 from orchestration.lake import received_sources
 from orchestration.lake.batch import column_of, literal
-from orchestration.usage.events import API_CALL
+from orchestration.usage.events import OTHER_EVENTS
 
 RETRY_DAYS = 1
 """A known id is looked for on the event's UTC day and so many days before and after it. A retry that keeps its time is
@@ -20,7 +20,9 @@ UNTIMED_RETRY_DAYS = 7
 """The same for events that carry an id and no time, in days before their arrival: each arrival has another time."""
 
 _CONTENT = "source, event_id, event_name, account_id, event_at"
-_NEARNESS = f"cast(event_at as date) as event_on, event_name in ({', '.join(map(literal, API_CALL))}) as is_call"
+_NEARNESS = (
+    f"cast(event_at as date) as event_on, event_name not in ({', '.join(map(literal, OTHER_EVENTS))}) as is_call"
+)
 _KEY = "source, event_id, event_on, has_time, is_call"
 """What two events with the same id are near to is the same where these are: the first of them decides for all."""
 _ID_HASH = "hash(source, event_id)"

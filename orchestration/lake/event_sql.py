@@ -5,10 +5,17 @@ There are two ways through. `READ_LINES` lets DuckDB's JSON reader take the fiel
 times as fast as the other, and good for the calls that most lines are. Whatever it cannot vouch for (`is_judged` is
 false: other events, lists, anything odd, everything wrong) goes through `JUDGE_LINES`, which sees the JSON types: there
 the string "1" and the number 1, or null and nothing, can be told apart. Both give the same event for the same line.
+
+Which events are counted, and what sets a quota, is data: both have parameters that the meters decide (`meter_sql.py`).
+
+A flat event, which has no properties, keeps its other fields as properties. The JSON reader gives only fields that it
+is asked for, so it vouches for no flat event, but for one of a name in `bare_names`: a flat call of which no meter
+reads a property keeps none, so that most of them are read fast, and are what they were before there were meters.
 """
 
 import json
 
+from orchestration.lake.meter_sql import HAS_QUOTAS, OWN_QUOTAS
 from orchestration.lake.time_sql import EARLIEST, EVENT_AT, LATEST
 from orchestration.usage import events
 from orchestration.usage.events import Rejection
@@ -75,9 +82,7 @@ def _whole_number(name: str) -> str:
 
 
 _DROPPED = "json_extract_string(properties, '$.dropped')"
-_CALLS = ", ".join(f"'{name}'" for name in events.API_CALL)
-_NAMES = ", ".join(f"'{name}'" for name in events.EVENT_NAMES)
-_SAID_NAMES = "|".join(rf"\b{name.replace('.', '[.]')}\b" for name in events.EVENT_NAMES)
+_IS_COUNTED = "list_contains($counted, event_name)"
 _COLUMNS = ", ".join(f"{name}: 'VARCHAR'" for name in _OUTER) + "".join(
     f", {name}: 'JSON'" for name in events.PROPERTIES_FIELDS
 )
@@ -132,7 +137,8 @@ vouched as (
     case when weight_text is null then 1 else try_cast(weight_text as bigint) end as sample_weight,
     endpoint, status, properties,
     coalesce(
-        event_name in ({_CALLS})
+        {_IS_COUNTED}
+        and (properties is not null or list_contains($bare, event_name))
         and (own_id is null or own_id <> '')
         and strlen(account_id) between 1 and {events.MAX_ACCOUNT_ID_BYTES}
         -- not what may have been a list, an object, a boolean or no whole number before it became text
@@ -240,9 +246,8 @@ inner_fields as (
                 when json_type(sent_properties) = 'VARCHAR'
                     and json_type(try_cast(sent_properties ->> '$' as json)) = 'OBJECT'
                     then json(sent_properties ->> '$')
-                -- A flat event. Not of a call: the JSON reader, which reads most of them, gives only fields that it
-                -- is asked for.
-                when sent_properties is null and is_object and ({_text(*events.NAME_FIELDS)}) not in ({_CALLS})
+                when sent_properties is null and is_object
+                    and not list_contains($bare, {_text(*events.NAME_FIELDS)})
                     then nullif(json_merge_patch(raw, '{_NO_PROPERTIES}'), '{{}}')
                 else sent_properties
             end as properties
@@ -263,6 +268,7 @@ named as (
         json_type({_json(*events.WEIGHT_FIELDS)}) as weight_type,
         {_text(*events.QUOTA_FIELDS)} as quota_text,
         json_type({_json(*events.QUOTA_FIELDS, null_counts=True)}) as quota_type,
+        lower(replace(json_extract_string(properties, '$.metric'), '_', '-')) as metric,
         cast(properties as varchar) as properties,
         {_text(*events.ENDPOINT_FIELDS)} as endpoint,
         try_cast({_text(*events.STATUS_FIELDS)} as integer) as status
@@ -273,7 +279,8 @@ valued as (
         *,
         {EVENT_AT} as event_at,
         {_whole_number("quota")} as quota,
-        case when weight_type is null then 1 else {_whole_number("weight")} end as sample_weight
+        case when weight_type is null then 1 else {_whole_number("weight")} end as sample_weight,
+        case when event_name = '{events.QUOTA_SET}' then {OWN_QUOTAS} end as own_quotas
     from (
         select * replace (
             -- a whole number that was written as a fraction, where a double is still exact
@@ -300,25 +307,24 @@ select
             regexp_matches(raw, '\x{{FFFD}}[^"]*"\s*:')
             or contains(concat(event_name, own_id, own_source, account_id, time_text), chr(65533))
         ) then '{Rejection.INVALID_UTF8}'
-        when event_name is null or event_name not in ({_NAMES}) then '{Rejection.UNKNOWN_EVENT}'
+        when not coalesce(list_contains($known, event_name), false) then '{Rejection.UNKNOWN_EVENT}'
         when account_id is null or account_id = '' then '{Rejection.MISSING_ACCOUNT}'
         -- a whole number beyond 64 bits has the type DOUBLE
         when (account_type not in ('VARCHAR', {_INTEGER_TYPES}) and not regexp_full_match(account_id, '-?\d+'))
             or strlen(account_id) > {events.MAX_ACCOUNT_ID_BYTES} then '{Rejection.INVALID_ACCOUNT}'
         when event_at is null or event_at < {EARLIEST} or event_at >= {LATEST} then '{Rejection.INVALID_TIME}'
-        when event_name = '{events.QUOTA_SET}' and coalesce(quota_type, '') <> 'NULL'
-            and (quota is null or quota not between 0 and {events.MAX_QUOTA}) then '{Rejection.INVALID_QUOTA}'
-        when event_name in ({_CALLS})
+        when event_name = '{events.QUOTA_SET}' and not {HAS_QUOTAS} then '{Rejection.INVALID_QUOTA}'
+        when {_IS_COUNTED}
             and (sample_weight is null or sample_weight not between 1 and {events.MAX_SAMPLE_WEIGHT})
             then '{Rejection.INVALID_WEIGHT}'
-        when event_name in ({_CALLS}) and event_at < $kept_from then '{Rejection.TOO_OLD}'
+        when {_IS_COUNTED} and event_at < $kept_from then '{Rejection.TOO_OLD}'
     end as reason
 from valued
 )
 select
     seq, item, own_source, own_id, event_name, account_id, event_at, time_text is not null as has_time,
-    case when event_name in ({_CALLS}) then sample_weight end as sample_weight,
-    case when event_name = '{events.QUOTA_SET}' then quota end as quota,
+    case when {_IS_COUNTED} then sample_weight end as sample_weight,
+    case when event_name = '{events.QUOTA_SET}' and quota between 0 and {events.MAX_QUOTA} then quota end as quota,
     endpoint, status, properties, landed_file, origin, line_number, arrived_at, reason,
     received_key, is_source_received,
     -- of an event that has a line for itself it can be looked up there
@@ -335,7 +341,7 @@ select
         when reason = '{Rejection.NOT_TEXT}' then greatest(1, strlen(raw) // {events.TYPICAL_EVENT_BYTES})
         -- what names no event may hold several: objects without a line break, an envelope
         when reason is not null and (not is_json or not is_object or event_name is null)
-            then greatest(1, len(regexp_extract_all(raw, '{_SAID_NAMES}')))
+            then greatest(1, len(regexp_extract_all(raw, $said)))
         when reason is not null then 1
     end as lost_events
 from reasoned

@@ -17,9 +17,8 @@ accounts.
 
 import hashlib
 import json
-import os
 import shutil
-from collections.abc import Iterator, Set
+from collections.abc import Iterator, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
@@ -53,6 +52,7 @@ from orchestration.lake.parsed_lines import ParsedLines, system_memory
 from orchestration.lake.remembered import Known
 from orchestration.lake.sources import Skipped, Source, SourceFile
 from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
+from orchestration.usage.meters import Meter
 
 BATCH_BYTES = 256 * 2**20
 """Landing bytes in one batch: 1M typical events. Bounds memory for any backlog."""
@@ -163,11 +163,19 @@ class Lake:
             )
 
     def ingest(
-        self, place: Source, known: Known, now: datetime, batch_bytes: int = BATCH_BYTES, counts_copies: bool = False
+        self,
+        place: Source,
+        known: Known,
+        now: datetime,
+        batch_bytes: int = BATCH_BYTES,
+        counts_copies: bool = False,
+        meters: Sequence[Meter] = (),
     ) -> tuple[Batch | None, list[Skipped]]:
         """Commit the next batch of what landed in `place` since `known`; None where nothing new is there.
 
         Call inside `writing()`, and again until it returns None: only then is the list of what was skipped whole.
+        Of events, calls, quotas and reached limits are taken, and those that one of the meters counts.
+
         The place is looked at in the first call, so that a file that never stops growing does not hold the others.
         """
         if self.scanned is None:
@@ -180,7 +188,7 @@ class Lake:
             return None, skipped + staged.skipped
         number, generation = self._next()
         with system_memory(), self._connect() as connection:
-            parsed = making.judge(connection, staged, now, self.kept_from())
+            parsed = making.judge(connection, staged, now, self.kept_from(), meters)
             deduplication.find_repeated(connection, self._batches)
             making.refuse(connection, staged, now)
             files = list(staged.files.values())
@@ -189,7 +197,7 @@ class Lake:
             self._commit(connection, batch, now, parsed, again)
         return batch, skipped + staged.skipped
 
-    def replay(self, now: datetime) -> Batch | None:
+    def replay(self, now: datetime, meters: Sequence[Meter] = ()) -> Batch | None:
         """Judge the quarantine again, under the rules of today; None where it is empty. Call inside `writing()`.
 
         Lines that are good now count as if they had been good when they came, those that are not stay in quarantine.
@@ -202,7 +210,7 @@ class Lake:
             [[count]] = connection.execute(f"select count(*) from ({again})").fetchall()
             if not count:
                 return None
-            making.judge_again(connection, again, now, self.kept_from())
+            making.judge_again(connection, again, now, self.kept_from(), meters)
             deduplication.find_repeated(connection, self._batches)
             making.refuse(connection, None, now)
             connection.execute(
@@ -306,7 +314,7 @@ class Lake:
     def _write_kept_from(self, day: date) -> None:
         staged = self.root / f".{KEPT_FROM}"
         parquet.write(staged, {"kept_from": "date"}, [[(day,)]])
-        _sync(staged)
+        parquet.sync(staged)
         staged.replace(self.root / KEPT_FROM)
 
     def _connect(self) -> duckdb.DuckDBPyConnection:
@@ -336,14 +344,6 @@ class Lake:
         folder.parent.mkdir(parents=True, exist_ok=True)
         yield staged
         for path in [*staged.rglob("*"), staged]:
-            _sync(path)
+            parquet.sync(path)
         staged.rename(folder)
-        _sync(folder.parent)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        parquet.sync(folder.parent)

@@ -5,7 +5,6 @@ A copy, not the truth: it may be deleted. Days are replaced one by one, whicheve
 too, says that the other days are as in that ledger. What is in the reports, and which days changed, the ledger says.
 """
 
-import os
 import shutil
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -45,11 +44,7 @@ def write(lake: Path, day: date, chunks: Iterable[Sequence[Sequence[Any]]]) -> i
     target, staged = _file(lake, day), lake / ".meter_reports.parquet"
     target.parent.mkdir(parents=True, exist_ok=True)
     count = parquet.write(staged, METER_REPORT_COLUMNS, chunks)
-    descriptor = os.open(staged, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    parquet.sync(staged)
     staged.replace(target)
     return count
 

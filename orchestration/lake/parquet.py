@@ -81,10 +81,15 @@ def replace(path: Path, columns: Mapping[str, str], rows: Sequence[Sequence[Any]
     staged = path.parent.parent / f".{path.parent.name}.parquet"
     path.parent.mkdir(parents=True, exist_ok=True)
     count = write(staged, columns, [rows])
-    descriptor = os.open(staged, os.O_RDONLY)
+    sync(staged)
+    staged.replace(path)
+    return count
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or which entries a folder has, is on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-    staged.replace(path)
-    return count

@@ -17,6 +17,8 @@ import pyarrow.compute as pc
 from orchestration.lake import landing
 from orchestration.lake.batch_lines import BatchLines, LineRun
 from orchestration.lake.event_sql import READ_LINES
+from orchestration.lake.meter_sql import read_terms
+from orchestration.usage.meters import Meter
 
 _UNPACK_PROPERTIES = """
     -- a statement of its own: within the other it would cost memory for properties of megabytes that are no text
@@ -82,12 +84,16 @@ def _split(lines: pa.RecordBatch, repeated: pa.Array) -> list[tuple[date, Calls]
 
 
 def parse(
-    connection: duckdb.DuckDBPyConnection, staged: BatchLines, ingested_at: datetime, kept_from: date
+    connection: duckdb.DuckDBPyConnection,
+    staged: BatchLines,
+    ingested_at: datetime,
+    kept_from: date,
+    meters: Sequence[Meter],
 ) -> tuple[ParsedLines, list[int] | None]:
     """The lines, and the numbers of those that have to be looked at one by one; None is all."""
     longest = landing.MAX_LINE_BYTES + 2**20
     terms = {"staged": str(staged.path), "longest": longest, "ingested_at": ingested_at, "kept_from": kept_from}
-    lines = connection.sql(READ_LINES, params=terms).to_arrow_table()
+    lines = connection.sql(READ_LINES, params={**terms, **read_terms(meters)}).to_arrow_table()
     if lines.num_rows != staged.lines:  # the reader has another notion of a line: nothing that it says can be placed
         return ParsedLines(_placed(connection, lines.slice(0, 0), [])), None
     lines = _unpacked(connection, lines)

@@ -15,7 +15,10 @@ LIMIT_REACHED = "usage.limit_reached"
 EVENTS_DROPPED = "events_dropped"
 """Not counted, and never lost: our snippets report by it how many events (`properties.dropped`) they had to give up."""
 MAX_EVENTS_DROPPED = 10**9
-EVENT_NAMES = (*API_CALL, QUOTA_SET, LIMIT_REACHED)
+OTHER_EVENTS = (QUOTA_SET, LIMIT_REACHED)
+"""Those that are not counted themselves. All others that are accepted are, by meters of `meters.csv`."""
+EVENT_NAMES = (*API_CALL, *OTHER_EVENTS)
+"""Always accepted, whichever meters there are."""
 
 # Field aliases, in the order in which they are tried: the first that is there, and not null, wins.
 NAME_FIELDS = ("event", "type")
@@ -40,8 +43,8 @@ FIELDS = (
 """Of the event itself. In a row of CSV or Parquet and in a flat event all others are its properties."""
 
 MAX_QUOTA = 10**15
-"""Largest quota accepted, in calls a period (docs/definitions.md#quota-values). It is also the largest exact value that
-Stripe takes."""
+"""Largest quota accepted, in smallest steps of its meter a period (docs/definitions.md#quota-values). It is also the
+largest exact value that Stripe takes."""
 MAX_ACCOUNT_ID_BYTES = 1024
 TYPICAL_EVENT_BYTES = 260
 """As JSON, by which it is estimated what is lost of a file where nothing was read before."""
@@ -108,7 +111,10 @@ _EXPLANATIONS = {
         "a producer dropped as many events as `dropped` says, for the reason in `problem`; they never arrived"
     ),
     Rejection.EMPTY_LIST: "the line is a list without an event; nothing is missing",
-    Rejection.UNKNOWN_EVENT: f"`event` is none of {', '.join(EVENT_NAMES)}; rename it at the producer",
+    Rejection.UNKNOWN_EVENT: (
+        f"`event` is none of {', '.join(EVENT_NAMES)} and of the event_names in meters.csv. Rename it at the producer,"
+        " or add a meter and count such lines with `headroom rejected --replay`"
+    ),
     Rejection.MISSING_ACCOUNT: f"none of {', '.join(ACCOUNT_FIELDS)} has a value",
     Rejection.INVALID_ACCOUNT: (
         f"the account is not text or a whole number, or is longer than {MAX_ACCOUNT_ID_BYTES} bytes"
@@ -117,7 +123,10 @@ _EXPLANATIONS = {
         "the time is unreadable, or before the year 2000 or more than a year ahead. Causes are a date without"
         " separators, an abbreviated zone, the wrong unit or a wrong clock. Send ISO 8601 with an offset"
     ),
-    Rejection.INVALID_QUOTA: "the quota is not null, 0 or a whole number up to 10^15; the previous one stays in force",
+    Rejection.INVALID_QUOTA: (
+        "a quota is not null, 0 or a number up to 10^15 with at most its meter's decimals. The previous one stays in"
+        " force"
+    ),
     Rejection.INVALID_WEIGHT: f"sample_weight is not a whole number from 1 to {MAX_SAMPLE_WEIGHT}",
     Rejection.TOO_OLD: (
         "the call is from a day that the lake no longer keeps (HEADROOM_LAKE_KEEP_DAYS), so it may have been"

@@ -1,6 +1,7 @@
 """The seeds of the dbt project (CSV) as people edit them: sentences for what dbt would stumble over, before it does.
 
-What the rows mean, and whether they fit together, is tested by the project's own data tests.
+What the rows mean, and whether they fit together, is tested by the project's own data tests. Only the meters are judged
+here: the ingest needs them before any build.
 """
 
 import csv
@@ -14,7 +15,10 @@ from typing import Any
 import duckdb
 
 from orchestration.lake import cells
+from orchestration.usage import meter_problems, meters
+from orchestration.usage.meters import Meter
 
+METERS = "seeds/meters.csv"
 SENTENCES = ("recommended_action",)
 """Columns in which a blank more or less is nothing."""
 LISTED = 5
@@ -44,7 +48,33 @@ def examine(folder: Path, seeds: Mapping[str, Mapping[str, str]]) -> Examined:
     with duckdb.connect() as connection:
         for name, types in seeds.items():
             _examine(connection, folder / name, name, types, found)
+    if METERS in seeds and not found.problems:
+        found.problems += [f"{METERS}: {problem}" for problem in meter_problems.problems(_meters(folder))]
     return found
+
+
+class MetersError(ValueError):
+    """The file of meters has mistakes: a sentence for each, and what to do."""
+
+    def __init__(self, file: Path, problems: Sequence[str]) -> None:
+        lines = "\n".join(f"- {problem}" for problem in problems)
+        super().__init__(f"{file} has errors; nothing was read or counted:\n{lines}\nRepair, and run again.")
+        self.problems = problems
+
+
+def read_meters(folder: Path) -> list[Meter]:
+    """The meters of the dbt project in `folder`, the main one first.
+
+    :raises MetersError: the file has mistakes.
+    """
+    if problems := examine(folder, {METERS: meters.COLUMNS}).problems:
+        raise MetersError(folder / METERS, problems)
+    return _meters(folder)
+
+
+def _meters(folder: Path) -> list[Meter]:
+    with (folder / METERS).open(encoding="utf-8-sig", newline="") as stream:
+        return meters.meters_of(csv.DictReader(stream))
 
 
 def _examine(
@@ -54,6 +84,9 @@ def _examine(
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         found.problems.append(f"{name} is not UTF-8 text: export it as UTF-8.")
+        return
+    except OSError as error:
+        found.problems.append(f"{name} cannot be read ({error.strerror}).")
         return
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     try:
