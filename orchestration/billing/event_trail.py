@@ -7,6 +7,7 @@ from datetime import datetime
 from orchestration.billing.statements import Explanation
 from orchestration.settings import Settings
 from orchestration.usage.formatting import counted
+from orchestration.usage.meters import Meter
 from orchestration.warehouse.raw_events import RawEvent, raw_events
 
 COLUMNS = (
@@ -21,6 +22,8 @@ class EventTrail:
 
     explanation: Explanation
     config: Settings
+    meter: Meter
+    """That adds up."""
     events: int = field(default=0, init=False)
     units: int = field(default=0, init=False)
 
@@ -28,7 +31,8 @@ class EventTrail:
         """One after the other, in the order of their times; memory does not grow with them."""
         told, config = self.explanation, self.config
         found = raw_events(
-            config.published, config.lake, told.stripe_customer_id, told.start, told.end, config.bill_sampled
+            *(config.published, config.lake, told.stripe_customer_id, told.start, told.end, config.bill_sampled),
+            meter=self.meter,
         )
         for event in found:
             self.events += 1

@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from orchestration.billing import usage_query
-from orchestration.billing.catalog import plans
+from orchestration.billing.catalog import plans_by_name
 from orchestration.billing.catalog_rules import in_major
 from orchestration.billing.certificate import Certificate
 from orchestration.billing.certificate_store import Certificates
@@ -108,7 +108,7 @@ class _Terms:
         billed: dict[str, list[Mapping[str, Any]]] = {}
         catalogued: dict[str, Plan] = {}
         with suppress(NothingPublishedError):
-            catalogued = {plan.name: plan for plan in plans(config) if plan.meter == config.billed_meter}
+            catalogued = plans_by_name(config)
             as_of = queries.data_quality(config.published)["as_of"]
             with usage_query.billable_usage(
                 config.published, EVER, as_of, config.bill_sampled, config.billed_meter

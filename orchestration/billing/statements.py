@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from orchestration.billing import usage_query
-from orchestration.billing.catalog import plans
+from orchestration.billing import meters, usage_query
+from orchestration.billing.catalog import plans_by_name
 from orchestration.billing.catalog_rules import in_major
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.invoicing import InvoiceLine, Invoicing, SubscriptionPeriod
@@ -24,7 +24,6 @@ from orchestration.billing.usage_query import BillableUsage
 from orchestration.settings import Settings
 from orchestration.usage.periods import calendar_month, utc_hour
 from orchestration.usage.spreadsheet import SpreadsheetWriter
-from orchestration.usage.units import METER
 from orchestration.warehouse import queries
 
 AT_A_TIME = 50
@@ -60,7 +59,7 @@ def explain(config: Settings, name: str, start: datetime, end: datetime) -> list
     """
     queries.must_have(config.published, start.date())
     ledger = meter_ledger(config)
-    explained = []
+    explained, has_endpoints = [], meters.is_of_calls(config)
     with _usage(config) as (usage, as_of):
         for customer in _customers(config, ledger, name):
             accounts = usage.accounts(customer, start, end)
@@ -70,7 +69,7 @@ def explain(config: Settings, name: str, start: datetime, end: datetime) -> list
             if not hours and end - start == timedelta(hours=1):
                 hours = [_billed_hour(start, 0, [], Mode.TOTAL, as_of)]
             names = [account["account_id"] for account in accounts]
-            endpoints = usage.endpoints(names, start.date()) if config.billed_meter == METER else []
+            endpoints = usage.endpoints(names, start.date()) if has_endpoints else []
             explained.append(Explanation(customer, start, end, as_of, accounts, endpoints, hours, revisions))
     return [each for each in explained if each.accounts or each.revisions] or explained[:1]
 
@@ -273,10 +272,7 @@ def _statements(
         return
     mode, since = _mode(ledger), min(each["period_start"] for each in periods)
     certificates = Certificates(ledger).since(min(each["period_end"] for each in periods) - timedelta(days=1))
-    invoicing, catalogued = (
-        Invoicing(ledger),
-        {plan.name: plan for plan in plans(config) if plan.meter == config.billed_meter},
-    )
+    invoicing, catalogued = Invoicing(ledger), plans_by_name(config)
     subscribed, lines = _by_customer(invoicing.periods(since)), _by_customer(invoicing.lines(since))
     for first in range(0, len(periods), AT_A_TIME):
         some = periods[first : first + AT_A_TIME]

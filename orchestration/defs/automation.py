@@ -13,7 +13,7 @@ import dagster as dg
 from orchestration.billing import needs, reconcile, report
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
-from orchestration.billing.meters import gauges
+from orchestration.billing.meters import each_meter
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs import interrupted
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails, tell_what_is_overdue
@@ -281,11 +281,10 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         if not settings.stripe_api_key:
             return dg.SkipReason("STRIPE_API_KEY is not set")
         try:
-            told = reconcile.note_rejections(settings, connect_meter, clock)
-            for each in gauges(settings):
-                told += reconcile.note_rejections(each, connect_meter, clock)
+            each_told = [reconcile.note_rejections(each, connect_meter, clock) for each in each_meter(settings)]
         except (BusyError, StoppedError) as error:
             return dg.SkipReason(f"not checked: {error}")
+        told = [sentence for each in each_told for sentence in each]
         for sentence in told:
             context.log.error(sentence)
         return dg.SkipReason(f"{counted(len(told), 'rejection')} since the last check")

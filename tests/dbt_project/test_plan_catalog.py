@@ -19,6 +19,7 @@ import pytest
 from orchestration import settings
 from orchestration.lake.lake import Lake
 from orchestration.usage import pricing
+from orchestration.usage.meters import meters_of
 from orchestration.usage.pricing import price, with_quota
 from orchestration.warehouse.dbt import DbtProject
 from tests.dbt_project.builder import PROJECT
@@ -26,7 +27,8 @@ from tests.dbt_project.builder import PROJECT
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 TESTS = ("plans_can_be_priced", "plan_tiers_have_no_gaps")
 TYPES = {
-    **dict.fromkeys(("included_units", "package_units", "rate_limit_per_second", "up_to_units"), "bigint"),
+    **dict.fromkeys(("included_units", "package_units", "up_to_units"), "decimal(24,6)"),
+    "rate_limit_per_second": "bigint",
     **dict.fromkeys(("unit_price", "package_price", "flat_price"), "decimal(18,12)"),
     "base_price": "decimal(18,2)",
     "tier_number": "integer",
@@ -55,6 +57,9 @@ def problems(plans: dict[str, Row], tiers: dict[str, Row]) -> list[str]:
             for row in rows.values():
                 values = [row[column] for column in columns]
                 connection.execute(f"insert into {name} values ({', '.join('?' * len(columns))})", values)
+        connection.execute(
+            "create table meters as from (values ('api-calls', 0), ('seats', null), ('storage', 3)) as meters (meter, decimals)"
+        )
         found: list[str] = []
         for test in TESTS:
             template = jinja2.Template((PROJECT / "data-tests" / f"{test}.sql").read_text())
@@ -89,6 +94,10 @@ NEEDED = "needs a meter, a base_price and a currency"
 NEXT = "has a next_plan that is not in plans.csv with the same meter"
 BACK = "leads back to itself by next_plan; the dearest plan has none"
 CURRENCY = "has another currency than other plans; there can be only one"
+METER = "is of a meter that is not in meters.csv"
+UNITS = "has included_units or package_units with more places than its meter has decimals"
+PRICE = "has a unit_price with more places than 12 less the decimals of its meter"
+END_PLACES = "has up_to_units with more places than its meter has decimals"
 BASE = "has another base_price for another meter; it belongs to the whole plan"
 TIER_PRICE = "needs a unit_price, and no price may be negative"
 ENDS = "ends at or before the end of the tier before it"
@@ -117,6 +126,12 @@ CLOSED = "is the last one and ends: up_to_units must be empty, or units above it
         (change("starter", pricing="tiered", unit_price=None), "The plan starter", PRICING),
         (change("free", pricing=None, limit_kind="soft"), "The plan free", PRICING),
         (change("starter", limit_kind="firm"), "The plan starter", "has a limit_kind that is neither hard nor soft"),
+        (change("free", meter="gold", next_plan=None), "The plan free", METER),
+        (change("starter", included_units="0.5"), "The plan starter", UNITS),
+        (change("enterprise", package_units="0.5"), "The plan enterprise", UNITS),
+        (copy("starter", meter="storage", next_plan=None, included_units="0.0005"), "The plan starter", UNITS),
+        (copy("starter", meter="storage", next_plan=None, unit_price="0.0000000001"), "The plan starter", PRICE),
+        (change("growth 1", up_to_units="0.5"), "Tier 1 of the plan growth", END_PLACES),
         (change("starter", limit_kind="hard"), "The plan starter", HARD),
         (change("starter", unit_price=None), "The plan starter", UNIT_PRICE),
         (change("growth", unit_price="1"), "The plan growth", UNIT_PRICE),
@@ -211,13 +226,16 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
             "insert into cap_forecasts (account_id, plan, quota, used_mtd, projected_eom) values (?, ?, ?, ?, ?)",
             accounts,
         )
-    results = project.build(NOW, "UTC", ["plans", "plan_tiers", *TESTS, "overage"])
+    results = project.build(NOW, "UTC", ["meters", "plans", "plan_tiers", *TESTS, "overage"])
     assert [result.message for result in results if result.status not in ("success", "pass")] == []
     with duckdb.connect(str(project.warehouse)) as connection:
         costs = connection.execute("select account_id, overage_value, projected_cost, next_plan_cost from overage")
         found = {account: tuple(amounts) for account, *amounts in costs.fetchall()}
         priced = {
-            plan.name: plan for plan in pricing.plans(*(rows(connection, name) for name in ("plans", "plan_tiers")))
+            plan.name: plan
+            for plan in pricing.plans(
+                *(rows(connection, name) for name in ("plans", "plan_tiers")), meters_of(rows(connection, "meters"))
+            )
         }
 
     by_name = {plan["plan"]: plan for plan in plans}

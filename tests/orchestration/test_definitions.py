@@ -57,7 +57,7 @@ GRAPH = {
     "quotas": {"gauge_readings", "meter_events", "meters", "plans", "quota_current", "quota_history"},
     "periods": {
         "account_periods",
-        "billable_gauges_hourly",
+        "billable_meters_hourly",
         "period_quotas",
         "period_thresholds",
         "period_usage",

@@ -40,20 +40,37 @@ EMPTY = """
         account_id varchar, stripe_customer_id varchar, hour_start timestamp, billable_units bigint,
         sampled_calls bigint, sampled_units bigint
     );
-    create or replace table billable_gauges_hourly (
+    create or replace table billable_meters_hourly (
         account_id varchar, stripe_customer_id varchar, meter varchar, stripe_meter varchar, hour_start timestamp,
         calls bigint, billable_units bigint, sampled_calls bigint, sampled_units bigint, last_call_at timestamp
     );
-    create or replace table meters (meter varchar, stripe_meter varchar);
+    create or replace table meters (
+        meter varchar, is_main boolean, event_names varchar, aggregation varchar, decimals integer, unit varchar,
+        unit_singular varchar, is_billed boolean, stripe_meter varchar
+    );
     create or replace table stg_accounts (
         account_id varchar, account_name varchar, stripe_customer_id varchar, plan varchar
     );
-    create or replace table utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar);
+    create or replace table utilization_mtd (
+        account_id varchar, account_name varchar, plan varchar, meter varchar, is_main boolean
+    );
     create table if not exists plans (
         plan varchar, meter varchar, base_price decimal(18, 2), currency varchar
     );
     create table if not exists plan_tiers (plan varchar, meter varchar, tier_number integer);
 """
+
+COUNTED = """
+    insert into meters values
+    ('api-calls', true, 'api_call|api_request', 'count', 0, 'calls', 'call', true, null),
+    ('data', false, 'upload', 'sum', 3, 'GB', 'GB', true, 'data-at-stripe'),
+    ('peak', false, 'connections', 'max', 0, 'connections', 'connection', true, 'peak-at-stripe'),
+    ('seats', false, null, 'latest', 0, 'seats', 'seat', true, 'seats-at-stripe'),
+    ('storage', false, null, 'latest', 0, 'GB', 'GB', false, null),
+    ('users', false, 'login', 'unique', 0, 'users', 'user', true, 'users-at-stripe')
+"""
+METERS = {name: f"{name}-at-stripe" for name in ("data", "peak", "seats", "users")}
+"""The event names at Stripe of the meters that are billed beside the main one."""
 
 
 class World:
@@ -67,8 +84,8 @@ class World:
         """Units by account, its customer and hour."""
         self.sampled: dict[tuple[str, str | None, datetime], int] = {}
         """Sampled calls beside them, of five units each."""
-        self.seats: dict[tuple[str, str | None, datetime], int] = {}
-        """By how many seats an account's changed, by account, customer and hour."""
+        self.metered: dict[str, dict[tuple[str, str | None, datetime], int]] = {name: {} for name in METERS}
+        """The same of each other meter, in its steps; of a reading, by how much it changed."""
         self.kept_from = date(1970, 1, 1)
         self.slept: list[float] = []
         """Seconds that were waited for Stripe, where nobody really does."""
@@ -106,12 +123,13 @@ class World:
         """The marts that billing reads, as of now; accounts have calendar months."""
         connection.execute(EMPTY)
         connection.execute("insert into data_quality values (?, ?)", [naive(self.clock()), self.kept_from])
-        connection.execute("insert into meters values ('api-calls', ''), ('seats', 'seats-at-stripe'), ('storage', '')")
-        for (account, customer, hour), change in self.seats.items():
-            connection.execute(
-                "insert into billable_gauges_hourly values (?, ?, 'seats', 'seats-at-stripe', ?, 0, ?, 0, 0, ?)",
-                [account, customer, naive(hour), change, naive(hour)],
-            )
+        connection.execute(COUNTED)
+        for name, hours in self.metered.items():
+            for (account, customer, hour), change in hours.items():
+                connection.execute(
+                    "insert into billable_meters_hourly values (?, ?, ?, ?, ?, 0, ?, 0, 0, ?)",
+                    [account, customer, name, METERS[name], naive(hour), change, naive(hour)],
+                )
         keys = self.usage.keys() | self.sampled.keys()
         if not keys:
             return

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestration.billing.event_trail import EventTrail
+from orchestration.billing.meters import reported
 from orchestration.billing.statements import explain
 from orchestration.cli.main import app
 from orchestration.lake.lake import Lake
@@ -140,7 +141,7 @@ def test_hour_with_many_events_is_streamed(world: EventWorld) -> None:
     world.usage = {("a1", "cus_a", SEVEN): count}
     world.publish()
     [told] = explain(world.config, "cus_a", SEVEN, SEVEN + HOUR)
-    trail = EventTrail(told, world.config)
+    trail = EventTrail(told, world.config, reported(world.config))
     tracemalloc.start()
     last = datetime.min.replace(tzinfo=NOW.tzinfo)
     for event in trail:

@@ -10,15 +10,14 @@ import pytest
 from stripe import StripeClient
 from typer.testing import CliRunner, Result
 
-from orchestration.billing import span_query, usage_query
-from orchestration.billing.catalog import wanted
+from orchestration.billing.catalog import billed_catalog, wanted
+from orchestration.billing.meters import each_meter
 from orchestration.channels.stripe import catalog as stripe_catalog
 from orchestration.channels.stripe import check as stripe_check
 from orchestration.channels.stripe.check import catalogue_findings
 from orchestration.cli.main import app
 from orchestration.settings import load
 from orchestration.usage.findings import Finding
-from orchestration.warehouse import published_copy
 from tests.fakes.slack import Fault
 from tests.fakes.stripe_catalog import CatalogStripe
 
@@ -48,10 +47,7 @@ def add_account(published: Path, account: str, customer: str | None = "cus_1", *
 
 def findings(client: StripeClient) -> list[Finding]:
     config = load()
-    accounts = published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS, {"meter": "api-calls"})
-    running = span_query.running_periods(config.published, config.now())
-    accounts = [{**row, **running.get(row["account_id"], {})} for row in accounts]
-    return catalogue_findings(client, wanted(config), accounts, config.now())
+    return catalogue_findings(client, [billed_catalog(each) for each in each_meter(config)], config.now())
 
 
 def problems(client: StripeClient) -> list[str]:
