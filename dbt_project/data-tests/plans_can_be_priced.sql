@@ -7,7 +7,7 @@
         "has another base_price for another meter; it belongs to the whole plan"),
     ("currency <> first_currency", "has another currency than other plans; there can be only one"),
     ("next_plan is not null and not has_next_plan", "has a next_plan that is not in plans.csv with the same meter"),
-    ("not has_meter", "is of a meter that is not in meters.csv"),
+    ("meter is not null and not has_meter", "is of a meter that is not in meters.csv"),
     ("included_steps <> floor(included_steps) or package_steps <> floor(package_steps)",
         "has included_units or package_units with more places than its meter has decimals"),
     ("price_in_last_places <> floor(price_in_last_places)",

@@ -15,7 +15,7 @@ from orchestration.warehouse.published_copy import NothingPublishedError
 from orchestration.warehouse.seeds import read_meters
 
 KNOWN_METERS = "select * from meters"
-COUNTS = "counts"
+_COUNTS = "counts"
 """Name of a mark: which of our meters was reported to Stripe's, and with how many decimals."""
 
 
@@ -97,7 +97,7 @@ def stay_with(meter: Meter, ledger: MeterLedger) -> None:
 
     :raises StoppedError: it has the usage of another one, or in other steps.
     """
-    before, now = ledger.mark(COUNTS), f"{meter.name}, {counted(meter.decimals, 'decimal')}"
+    before, now = ledger.mark(_COUNTS), f"{meter.name}, {counted(meter.decimals, 'decimal')}"
     if before and before != now:
         raise StoppedError(
             f"Stripe's meter {ledger.event_name} has the usage of {before}. By meters.csv it would get that of {now}."
@@ -105,7 +105,7 @@ def stay_with(meter: Meter, ledger: MeterLedger) -> None:
             " meters.csv, HEADROOM_STRIPE_METER for the main meter"
         )
     if not before:
-        ledger.remember(COUNTS, now)
+        ledger.remember(_COUNTS, now)
 
 
 def _is_reported(meter: Meter) -> bool:

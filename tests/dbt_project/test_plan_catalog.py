@@ -57,9 +57,8 @@ def problems(plans: dict[str, Row], tiers: dict[str, Row]) -> list[str]:
             for row in rows.values():
                 values = [row[column] for column in columns]
                 connection.execute(f"insert into {name} values ({', '.join('?' * len(columns))})", values)
-        connection.execute(
-            "create table meters as from (values ('api-calls', 0), ('seats', null), ('storage', 3)) as meters (meter, decimals)"
-        )
+        connection.execute("create table meters (meter varchar, decimals integer)")
+        connection.execute("insert into meters values ('api-calls', 0), ('seats', null), ('storage', 3)")
         found: list[str] = []
         for test in TESTS:
             template = jinja2.Template((PROJECT / "data-tests" / f"{test}.sql").read_text())

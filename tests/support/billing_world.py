@@ -75,17 +75,18 @@ METERS = {name: f"{name}-at-stripe" for name in ("data", "peak", "seats", "users
 
 class World:
     """One installation: its usage, its settings, its data folder. Everybody's clock is `now`. An SQLite ledger is there
-    already.
+    already. It is about the usage of one meter, the main one unless `meter` names another.
     """
 
-    def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
+    def __init__(self, folder: Path, stripe: FakeStripe, *, meter: str = "", **settings: Any) -> None:
         self.folder, self.stripe, self.now, self.settings = folder, stripe, NOW, settings
+        self.meter, self.event_name = meter, METERS.get(meter, "api-calls")
         self.usage: dict[tuple[str, str | None, datetime], int] = {}
-        """Units by account, its customer and hour."""
+        """Units of the meter by account, its customer and hour; of a reading, by how much it changed."""
         self.sampled: dict[tuple[str, str | None, datetime], int] = {}
         """Sampled calls beside them, of five units each."""
         self.metered: dict[str, dict[tuple[str, str | None, datetime], int]] = {name: {} for name in METERS}
-        """The same of each other meter, in its steps; of a reading, by how much it changed."""
+        """The same of other meters than that."""
         self.kept_from = date(1970, 1, 1)
         self.slept: list[float] = []
         """Seconds that were waited for Stripe, where nobody really does."""
@@ -107,7 +108,8 @@ class World:
         wanted = {**defaults, **self.settings}
         if self._made is None or self._made[0] != wanted:
             self._made = wanted, Settings(**wanted, _env_file=None)
-        return self._made[1].model_copy(update={"fixed_now": self.clock()})
+        config = self._made[1].model_copy(update={"fixed_now": self.clock()})
+        return config.for_meter(self.meter, self.event_name) if self.meter else config
 
     @property
     def ledger(self) -> MeterLedger:
@@ -124,7 +126,8 @@ class World:
         connection.execute(EMPTY)
         connection.execute("insert into data_quality values (?, ?)", [naive(self.clock()), self.kept_from])
         connection.execute(COUNTED)
-        for name, hours in self.metered.items():
+        others = {**self.metered, self.meter: self.usage} if self.meter else self.metered
+        for name, hours in others.items():
             for (account, customer, hour), change in hours.items():
                 connection.execute(
                     "insert into billable_meters_hourly values (?, ?, ?, ?, ?, 0, ?, 0, 0, ?)",
@@ -134,20 +137,21 @@ class World:
         if not keys:
             return
         rows = [(key[0], key[1], naive(key[2]), self.usage.get(key, 0), self.sampled.get(key, 0)) for key in keys]
-        connection.execute(
-            "insert into billable_usage_hourly"
-            " select *, sampled * 5 from ("
-            "select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5) as sampled)",
-            [list(column) for column in zip(*rows, strict=True)],
-        )
+        if not self.meter:
+            connection.execute(
+                "insert into billable_usage_hourly"
+                " select *, sampled * 5 from ("
+                "select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5) as sampled)",
+                [list(column) for column in zip(*rows, strict=True)],
+            )
         month, last, months = month_start(min(key[2] for key in keys)), month_start(self.clock()), []
         while month <= last:
             months.append((naive(month), naive(month := month_start(month + 32 * DAY))))
         connection.execute(
             "insert into account_periods select account_id, starts, ends, 'calendar month'"
-            " from (select distinct account_id from billable_usage_hourly)"
-            " cross join (select unnest($1) as starts, unnest($2) as ends)",
-            [list(column) for column in zip(*months, strict=True)],
+            " from (select distinct unnest($1) as account_id)"
+            " cross join (select unnest($2) as starts, unnest($3) as ends)",
+            [[key[0] for key in keys], *(list(column) for column in zip(*months, strict=True))],
         )
 
     def run(self, **options: Any) -> report.ReportResult:
@@ -168,7 +172,7 @@ class World:
 
     def totals(self, customer: str) -> dict[datetime, int]:
         """What Stripe bills, by hour."""
-        found = self.stripe.totals(customer, "api-calls", at_once=True)
+        found = self.stripe.totals(customer, self.event_name, at_once=True)
         return {datetime.fromtimestamp(hour, UTC): int(units) for hour, units in found.items()}
 
     def subscribe(self, customer: str, anchor: datetime | None = None, **options: Any) -> dict[str, Any]:
@@ -178,7 +182,7 @@ class World:
         """
         prices: Any = self.stripe.resources["/v1/prices"]
         if "price" not in options and "price_unit" not in prices.objects:
-            self.stripe.add_price("api-calls", number="price_unit")
+            self.stripe.add_price(self.event_name, number="price_unit")
         price = options.pop("price", "price_unit")
         return self.stripe.subscribe(customer, price, anchor=int(anchor.timestamp()) if anchor else 0, **options)
 
@@ -204,8 +208,8 @@ class QuickWorld(World):
     `connected` takes the place of the published copy's, `open_ledger` that of the meter ledger's Ledger.
     """
 
-    def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
-        super().__init__(folder, stripe, **settings)
+    def __init__(self, folder: Path, stripe: FakeStripe, *, meter: str = "", **settings: Any) -> None:
+        super().__init__(folder, stripe, meter=meter, **settings)
         self._memory = duckdb.connect()
         self._opened: Ledger | None = None
 
