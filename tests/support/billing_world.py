@@ -134,16 +134,17 @@ class World:
                     [account, customer, name, METERS[name], naive(hour), change, naive(hour)],
                 )
         keys = self.usage.keys() | self.sampled.keys()
-        if not keys:
-            return
         rows = [(key[0], key[1], naive(key[2]), self.usage.get(key, 0), self.sampled.get(key, 0)) for key in keys]
-        if not self.meter:
+        if rows and not self.meter:
             connection.execute(
                 "insert into billable_usage_hourly"
                 " select *, sampled * 5 from ("
                 "select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5) as sampled)",
                 [list(column) for column in zip(*rows, strict=True)],
             )
+        keys = keys.union(*self.metered.values())
+        if not keys:
+            return
         month, last, months = month_start(min(key[2] for key in keys)), month_start(self.clock()), []
         while month <= last:
             months.append((naive(month), naive(month := month_start(month + 32 * DAY))))
