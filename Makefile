@@ -68,8 +68,8 @@ docs: .venv/ready ## every table and column, and where it comes from, in one fil
 picture: .venv/ready ## the README's picture of the digest, from the demo on a fixed morning; needs Chromium
 	$(BIN)/python -m tests.e2e.picture .readme/digest.png
 
-bench: .venv/ready
-	$(BIN)/python -m tests.bench $(WHAT)
+bench: .venv/ready ## beside the recorded ratios; RECORD=1 records these in tests/bench/recorded.json
+	$(BIN)/python -m tests.bench $(WHAT) $(if $(RECORD),--record)
 
 # Versions and hashes of everything, without the address of any index.
 lock: .venv/ready

@@ -25,6 +25,8 @@ NOT_SAID = {
     "orchestration/messages/environment.py": "(?P<",  # a pattern
     "orchestration/lake/deduplication.py": "earlier.source",  # SQL, and so are the next ones
     "orchestration/lake/event_sql.py": "try_cast",
+    "orchestration/lake/meter_sql.py": "own_quotas",
+    "orchestration/lake/number_sql.py": "regexp_full_match",
     "orchestration/lake/time_sql.py": "try_cast",
     "orchestration/warehouse/clickhouse/load.py": "create table",
 }
@@ -63,6 +65,8 @@ NEVER_ONE = (
     "keep at least {} days",
     "{n} accounts are called {}",
     "names {} {} times",
+    "{} is {} in {} rows",
+    *("the number of {} events", "of {} of {} events"),  # names of events
 )
 """Where the count is more than one, by the code above it or as a constant."""
 

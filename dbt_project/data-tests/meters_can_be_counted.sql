@@ -1,21 +1,6 @@
 {{ config(meta={"dagster": {"ref": {"name": "meters"}}}) }}
 -- A sentence for each thing in meters.csv that cannot be counted as it says; `headroom meters check` knows more.
-with meters as (
-    select
-        *,
-        count(*) over (partition by quota_property) as same_quota_property,
-        count(*) over (partition by stripe_meter) as same_stripe_meter
-    from {{ ref('meters') }}
-)
-
-select 'meters.csv needs is_main = true in one row, not in ' || cast(row_count as varchar) || '.' as problem
-from (
-    select count(*) as row_count
-    from meters
-    where is_main
-) as counted
-where row_count <> 1
-{%- for condition, sentence in [
+{%- set problems = [
     ("is_main and not " ~ adds_up("aggregation"), "is the main one, which adds up: its aggregation must be count or sum."),
     ("unit is null or unit_singular is null", "needs a unit and a unit_singular."),
     ("meter <> " ~ meter_of("meter"), "must be written in small letters, with - for _."),
@@ -34,10 +19,41 @@ where row_count <> 1
     ("quota_property is not null and same_quota_property > 1", "has a quota_property that another meter has."),
     ("stripe_meter is not null and same_stripe_meter > 1", "has a stripe_meter that another meter has."),
 ] %}
+with meters as (
+    select
+        *,
+        count(*) over (partition by quota_property) as same_quota_property,
+        count(*) over (partition by stripe_meter) as same_stripe_meter
+    from {{ ref('meters') }}
+),
+
+main_meters as (
+    select count(*) as row_count
+    from meters
+    where is_main
+),
+
+problems as (
+    {% for condition, problem in problems %}
+        select
+            {{ loop.index }} as number,
+            '{{ problem }}' as problem
+        {% if not loop.last %}union all{% endif %}
+    {% endfor %}
+)
+
+select 'meters.csv needs is_main = true in one row, not in ' || cast(row_count as varchar) || '.' as problem
+from main_meters
+where row_count <> 1
 
 union all
 
-select 'The meter ' || meter || ' {{ sentence }}' as problem
+select 'The meter ' || meters.meter || ' ' || problems.problem as problem
 from meters
-where {{ condition }}
-{%- endfor %}
+cross join problems
+where
+    case problems.number
+        {% for condition, problem in problems %}
+            when {{ loop.index }} then {{ condition }}
+        {% endfor %}
+    end

@@ -14,7 +14,8 @@ days as (
         count(distinct daily.account_id) as account_count,
         sum(
             case
-                when daily.usage_date between last_days.days_through - 29 and last_days.days_through then coalesce(daily.calls, daily.units)
+                when daily.usage_date between last_days.days_through - 29 and last_days.days_through
+                    then coalesce(daily.calls, daily.units)
             end
         ) as used
     from {{ ref('daily_usage') }} as daily

@@ -54,7 +54,7 @@ coalesce(JSONHas({{ column }}, '{{ field.split(".") | join("', '") }}'), 0)
 
 {% macro clickhouse__text_literal(text) %}'{{ text | replace("\\", "\\\\") | replace("'", "\\'") }}'{% endmacro %}
 
-{% macro clickhouse__is_number(text) %}match({{ text }}, '^-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?$'){% endmacro %}
+{% macro clickhouse__is_number(text) %}match({{ text }}, '^-?[0-9]+([.][0-9]+)?$'){% endmacro %}
 
 {% macro clickhouse__decimal_of(text) %}toDecimal256OrNull({{ text }}, 18){% endmacro %}
 

@@ -64,9 +64,9 @@ end
 {% macro default__text_literal(text) %}'{{ text | replace("'", "''") }}'{% endmacro %}
 
 {% macro is_number(text) %}{{ return(adapter.dispatch('is_number')(text)) }}{% endmacro %}
-{# Whether the text is a decimal number, with an exponent or without. #}
+{# Whether the text is a decimal number: digits with at most one point between them. #}
 {% macro default__is_number(text) -%}
-regexp_full_match({{ text }}, '-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?')
+regexp_full_match({{ text }}, '-?[0-9]+([.][0-9]+)?')
 {%- endmacro %}
 
 {% macro decimal_of(text) %}{{ return(adapter.dispatch('decimal_of')(text)) }}{% endmacro %}

@@ -35,6 +35,17 @@
     {{ return(found) }}
 {% endmacro %}
 
+{# By which property usage of which meter is split: their names, in pairs. #}
+{% macro grouped() %}
+    {%- set found = [] -%}
+    {%- for meter in metered() -%}
+        {%- for property in names_of(meter.group_by) if not (meter.meter == calls_meter() and property == "endpoint") -%}
+            {%- do found.append({"meter": meter.meter, "property": property}) -%}
+        {%- endfor -%}
+    {%- endfor -%}
+    {{ return(found) }}
+{% endmacro %}
+
 {# The names in a cell, which have | between them. #}
 {% macro names_of(cell) %}
     {%- set names = [] -%}
@@ -133,7 +144,7 @@
 {% endmacro %}
 
 {# SQL: whether usage of this aggregation adds up, hour by hour. What does not is a figure that is read: gauge_readings. #}
-{% macro adds_up(aggregation) %}{{ aggregation }} in ('count', 'sum'){% endmacro %}
+{% macro adds_up(aggregation) %}coalesce({{ aggregation }}, '') in ('count', 'sum'){% endmacro %}
 
 {# SQL: whether that is the meter of calls, and so what is known of calls is known of it. #}
 {% macro is_of_calls(meter) %}{{ meter }} = {{ text_literal(calls_meter()) }}{% endmacro %}
@@ -169,5 +180,14 @@
 {% macro is_counted_from_calls(date_column) -%}
     {%- set days = [] -%}
     {%- for each in meters() if each.meter == calls_meter() and each.counts_from -%}{%- do days.append(each.counts_from) -%}{%- endfor -%}
-    {{ date_column ~ " >= " ~ date_literal(days[0]) if days else "true" }}
+    {{ date_column ~ " >= date '" ~ days[0] ~ "'" if days else "true" }}
+{%- endmacro %}
+
+{# SQL: whether the properties have a quota of the meter by the name that it has for it. #}
+{% macro has_quota_by_property(meter, properties) -%}
+    (
+        {%- for each in meters() if each.quota_property %}
+        ({{ meter }} = {{ text_literal(each.meter) }} and {{ json_has(properties, [each.quota_property]) }}) or
+        {%- endfor %} false
+    )
 {%- endmacro %}

@@ -133,11 +133,10 @@ def _landing(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
 
 
 def _meters(config: Settings) -> Iterator[Finding]:
-    subject = "meters.csv"
     try:
-        yield Finding(f"{subject}: {counted(len(seeds.read_meters(config.dbt_project)), 'meter')}")
+        yield Finding(f"meters: {counted(len(seeds.read_meters(config.dbt_project)), 'row')} in meters.csv")
     except seeds.MetersError as error:
-        yield from (Finding(subject, problem) for problem in error.problems)
+        yield from (Finding("meters", problem) for problem in error.problems)
 
 
 def _newest_call(config: Settings) -> Finding:

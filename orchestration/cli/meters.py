@@ -102,7 +102,7 @@ def _print_check(meter: Meter, count: DayCount) -> None:
     for path, values in count.values.items():
         if values > MANY_VALUES:
             console.print(
-                Text(f"  {path} has {values:,} values that day. Split by a property with fewer.", "yellow"),
+                Text(f"  {path} has {counted(values, 'value')} that day. Split by a property with fewer.", "yellow"),
                 soft_wrap=True,
             )
 

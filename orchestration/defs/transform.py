@@ -53,7 +53,8 @@ class Translator(DagsterDbtTranslator):
 
 def rule(test: Mapping[str, Any]) -> str | None:
     """What a test of dbt's own kinds asks for, and what to do when it fails; None of the others."""
-    kind, column = test.get("test_metadata", {}).get("name"), test.get("column_name")
+    terms = test.get("test_metadata", {})
+    kind, column = terms.get("name"), str(terms.get("kwargs", {}).get("column_name")).replace(" || ' ' || ", " and ")
     of, _, name = str(test.get("attached_node")).partition(".headroom.")
     rules = {
         "unique": f"No two rows of {name} have the same {column}.",

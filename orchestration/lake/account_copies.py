@@ -4,25 +4,30 @@ A copy is `NAME.parquet`, with `NAME_rejected.parquet` for what does not count o
 beside its rows (when it was read, which columns it had, what is held) is in the copy's own metadata: one rename
 replaces both, so a kill at any moment leaves a copy that fits its note.
 
+A file that is as it was at the last reading is not read again: only when it was read is noted, in the quarantine, which
+is small. Its content decides, by a hash: size and time are the same when somebody writes twice within a clock's tick.
+
 A file is held where it cannot be read, or where it lost so much that a person should say so first. The copy before
 then stays in use. Who calls these holds the lake's lock. How a file is read is in `account_files.py`.
 """
 
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 
-from orchestration.lake import parquet, sheet
-from orchestration.lake.account_files import AccountsFile, Good, Reading, Values
+from orchestration.lake import account_files, cells, losses, sheet, typed_rows
+from orchestration.lake.account_files import AccountsFile, Good, Reading
 from orchestration.lake.batch import REFUSED_ROW_COLUMNS
-from orchestration.lake.losses import find_loss
+from orchestration.lake.typed_rows import TypedRows
 from orchestration.usage.events import Rejection
 
 NOTE = "headroom"
@@ -45,7 +50,7 @@ class Held:
 class Copy:
     """What is in use."""
 
-    good: Good = field(default_factory=Good)
+    good: Good
     columns: Sequence[str] = ()
     """Those of its file that are known."""
     unknown: Sequence[str] = ()
@@ -53,6 +58,10 @@ class Copy:
     held: Held | None = None
     accepted: str = ""
     """Fingerprint of what a person said may be taken."""
+    judged: str = ""
+    """Which content was read last, and by which rules; empty where it could not be read."""
+    is_settled: bool = False
+    """Whether to read that again would change nothing but times."""
 
     @property
     def kept_since(self) -> datetime | None:
@@ -76,22 +85,22 @@ class Taken:
 
 def create(root: Path, kind: AccountsFile) -> None:
     """A copy without rows of a file that nobody has read yet."""
-    _write(root, kind, Copy(), [])
+    _write(root, kind, Copy(Good(TypedRows(kind.columns))), TypedRows(REFUSED_ROW_COLUMNS))
 
 
 def load(root: Path, kind: AccountsFile) -> Copy:
     """The copy in use; an empty one where there is none."""
     path = root / f"{kind.name}.parquet"
     if not path.exists():
-        return Copy()
-    table = pq.read_table(path)
-    columns = [table[name].to_pylist() if name in table.schema.names else [None] * len(table) for name in kind.columns]
-    rows = list(zip(*columns, strict=True))
-    note = (table.schema.metadata or {}).get(NOTE.encode())
-    if note is not None:
-        return _from_note(rows, json.loads(note))
+        return Copy(Good(TypedRows(kind.columns)))
+    rows = TypedRows(kind.columns, path)
+    if note := _note_in(path):
+        copy, seen = _from_note(rows, note), _note_in(_quarantine(root, kind))
+        if seen.get("judged") != copy.judged:
+            return replace(copy, judged="", is_settled=False)  # the quarantine is that of a reading that was killed
+        return replace(copy, good=replace(copy.good, read_at=_moment(seen["read_at"])))
     # one of an earlier Headroom: it says nothing of its file
-    had = [name for name, column in zip(kind.columns, columns, strict=True) if any(cell is not None for cell in column)]
+    had = [name for place, name in enumerate(kind.columns) if rows.column(place).null_count < len(rows)]
     return Copy(Good(rows, datetime.fromtimestamp(path.stat().st_mtime, UTC) if rows else None), had)
 
 
@@ -101,6 +110,8 @@ def take(root: Path, kind: AccountsFile, source: Path | None, now: datetime) -> 
     :raises ValueError: it cannot be read, and the lake has never read one, so that nothing can stay in use.
     """
     before = load(root, kind)
+    if before.is_settled and before.judged == _now_judged(source):
+        return _seen_again(root, kind, before, now)
     reading, after = judge(kind, before, source, now)
     if reading is None:
         refused = _refused(root, kind)
@@ -110,10 +121,12 @@ def take(root: Path, kind: AccountsFile, source: Path | None, now: datetime) -> 
         refused.append((name, 1, str(Rejection.HELD_FILE), "", after.held.since, None, None, told))
     else:
         name = source.name if source else ""
-        refused = [
-            (name, each.line_number, str(each.reason), each.line, now, each.column, each.value, each.problem)
-            for each in reading.refused
-        ]
+        refused = TypedRows(REFUSED_ROW_COLUMNS)
+        for each in reading.refused:
+            where = (name, each.line_number, str(each.reason), each.line)
+            refused.append((*where, now, each.column, each.value, each.problem))
+        if after.judged == before.judged and not after.is_settled:
+            after = replace(after, is_settled=_is_same(before, after, _refused(root, kind), refused))
     _write(root, kind, after, refused)
     new = [name for name in after.unknown if name not in before.unknown]
     return Taken(after, len(refused), new)
@@ -124,37 +137,41 @@ def judge(kind: AccountsFile, before: Copy, source: Path | None, now: datetime) 
 
     :raises ValueError: as `take`.
     """
-    fingerprint, is_accepted = ABSENT, False
+    fingerprint, judged, is_accepted = ABSENT, "", False
     try:
         content = _bytes(source)
         found = sheet.Sheet((), (), (), ends_a_line=False)
         if content is not None:
             fingerprint = fingerprint_of(content)
+        judged = _judged(source, fingerprint)
+        if content is not None:
             found = sheet.read(str(source), content, kind.columns, kind.needed)
         is_accepted = fingerprint == before.accepted
         reading = kind.read(found, before.good, is_accepted)
     except ValueError as error:
         if before.good.read_at is None:
             raise
-        return None, _holding(before, now, f"{error}.", fingerprint, is_acceptable=False)
+        return None, _holding(before, now, judged, f"{error}.", fingerprint, is_acceptable=False)
     if not is_accepted:
         if content is None and before.good.rows:
-            return None, _holding(before, now, "The file has disappeared.", fingerprint)
-        if loss := find_loss(kind, before, found, reading):
-            return None, _holding(before, now, loss, fingerprint)
+            return None, _holding(before, now, judged, "The file has disappeared.", fingerprint)
+        if loss := losses.find_loss(kind, before, found, reading):
+            return None, _holding(before, now, judged, loss, fingerprint)
     good = Good(reading.rows, now, reading.kept)
-    return reading, Copy(good, found.columns, found.unknown, found.ends_a_line)
+    return reading, Copy(
+        good, found.columns, found.unknown, found.ends_a_line, judged=judged, is_settled=not reading.refused
+    )
 
 
 def count_rows(kind: AccountsFile, source: Path) -> int:
     """How many rows a file has that can be read as a table; 0 where it is not there."""
     content = _bytes(source)
-    return 0 if content is None else len(sheet.read(str(source), content, kind.columns, kind.needed).rows)
+    return 0 if content is None else sum(1 for _ in sheet.read(str(source), content, kind.columns, kind.needed).rows)
 
 
 def accept(root: Path, kind: AccountsFile, fingerprint: str) -> None:
     """Have the next ingestion take a file of this content, whatever it lost."""
-    _write(root, kind, replace(load(root, kind), accepted=fingerprint), _refused(root, kind))
+    _write(root, kind, replace(load(root, kind), accepted=fingerprint, is_settled=False), _refused(root, kind))
 
 
 def fingerprint_of(content: bytes) -> str:
@@ -174,6 +191,49 @@ def stays(kind: AccountsFile, copy: Copy) -> str:
     return f"Headroom goes on with the {rows} that it read {at}. {do}."
 
 
+def _seen_again(root: Path, kind: AccountsFile, copy: Copy, now: datetime) -> Taken:
+    """What the file that `copy` is settled of would give if it were read again."""
+    path = _quarantine(root, kind)
+    if not copy.held:
+        at = list(REFUSED_ROW_COLUMNS).index("rejected_at")
+        refused = TypedRows(REFUSED_ROW_COLUMNS)
+        refused.extend((*row[:at], now, *row[at + 1 :]) for row in _refused(root, kind))
+        copy = replace(copy, good=replace(copy.good, read_at=now))
+        _replace(path, refused, _seen(copy))
+    return Taken(copy, pq.read_metadata(path).num_rows)
+
+
+def _is_same(before: Copy, after: Copy, *refused: TypedRows) -> bool:
+    """Whether a second reading came to the same, its time apart: a third one would, too. The first one, of what cannot
+    be read, may say that nothing good was known, and the second one what is kept since.
+    """
+    first, second = (rows.table().drop_columns(["rejected_at"]) for rows in refused)
+    is_kept = (before.held, before.good.kept) == (None, after.good.kept)
+    return bool(is_kept and first.equals(second) and before.good.rows.table().equals(after.good.rows.table()))
+
+
+def _judged(source: Path | None, fingerprint: str) -> str:
+    """Which content is judged, by which name and rules. Other code may judge it otherwise."""
+    return hashlib.sha256(f"{_rules()} {source} {fingerprint}".encode()).hexdigest()
+
+
+@cache
+def _rules() -> str:
+    code = [Path(str(module.__file__)).read_bytes() for module in (account_files, cells, losses, sheet, typed_rows)]
+    return hashlib.sha256(b"".join([*code, Path(__file__).read_bytes()])).hexdigest()
+
+
+def _now_judged(source: Path | None) -> str:
+    """As `_judged`, of the file as it is; empty where it cannot be read."""
+    try:
+        with source.open("rb") if source else io.BytesIO() as content:
+            return _judged(source, hashlib.file_digest(content, "sha256").hexdigest() if source else ABSENT)
+    except FileNotFoundError:
+        return _judged(source, ABSENT)
+    except OSError:
+        return ""
+
+
 def _bytes(source: Path | None) -> bytes | None:
     try:
         return source.read_bytes() if source else None
@@ -183,40 +243,55 @@ def _bytes(source: Path | None) -> bytes | None:
         raise ValueError(f"{source} cannot be read ({error.strerror})") from error
 
 
-def _holding(before: Copy, now: datetime, reason: str, fingerprint: str, *, is_acceptable: bool = True) -> Copy:
+def _holding(
+    before: Copy, now: datetime, judged: str, reason: str, fingerprint: str, *, is_acceptable: bool = True
+) -> Copy:
     since = before.held.since if before.held else now
-    return replace(before, held=Held(since, reason, fingerprint, is_acceptable), accepted="")
+    held = Held(since, reason, fingerprint, is_acceptable)
+    return replace(before, held=held, accepted="", judged=judged, is_settled=bool(judged))
 
 
-def _refused(root: Path, kind: AccountsFile) -> list[Values]:
+def _quarantine(root: Path, kind: AccountsFile) -> Path:
+    return root / f"{kind.name}_rejected.parquet"
+
+
+def _refused(root: Path, kind: AccountsFile) -> TypedRows:
     """The quarantine of the copy in use."""
-    path = root / f"{kind.name}_rejected.parquet"
-    if not path.exists():
-        return []
-    names = pq.read_schema(path).names
-    rows = pq.read_table(path).to_pylist()
-    return [
-        tuple(row[name] if name in names else None for name in REFUSED_ROW_COLUMNS)
-        for row in rows
-        if row["reason"] != Rejection.HELD_FILE
-    ]
+    refused, path = TypedRows(REFUSED_ROW_COLUMNS), _quarantine(root, kind)
+    reason = list(REFUSED_ROW_COLUMNS).index("reason")
+    if path.exists():
+        refused.extend(row for row in TypedRows(REFUSED_ROW_COLUMNS, path) if row[reason] != Rejection.HELD_FILE)
+    return refused
 
 
-def _write(root: Path, kind: AccountsFile, copy: Copy, refused: Sequence[Values]) -> None:
+def _write(root: Path, kind: AccountsFile, copy: Copy, refused: TypedRows) -> None:
     """The quarantine first: nothing counts, or stays, whose reason cannot be looked up."""
-    for name, columns, rows, note in (
-        (f"{kind.name}_rejected.parquet", REFUSED_ROW_COLUMNS, refused, None),
-        (f"{kind.name}.parquet", kind.columns, copy.good.rows, {NOTE: json.dumps(_note(copy))}),
-    ):
-        staged = root / f".{name}"
-        parquet.write(staged, columns, [rows], note)
-        _sync(staged)
-        staged.replace(root / name)
+    _replace(_quarantine(root, kind), refused, _seen(copy))
+    _replace(root / f"{kind.name}.parquet", copy.good.rows, _note(copy))
+
+
+def _replace(path: Path, rows: TypedRows, note: Mapping[str, Any]) -> None:
+    staged = path.with_name(f".{path.name}")
+    table = rows.table().replace_schema_metadata({NOTE: json.dumps(note)})
+    pq.write_table(table, staged, compression="zstd")
+    _sync(staged)
+    staged.replace(path)
 
 
 def _sync(path: Path) -> None:
     with path.open("rb") as written:
         os.fsync(written.fileno())
+
+
+def _note_in(path: Path) -> dict[str, Any]:
+    note = (pq.read_schema(path).metadata or {}).get(NOTE.encode()) if path.exists() else None
+    found: dict[str, Any] = json.loads(note) if note else {}
+    return found
+
+
+def _seen(copy: Copy) -> dict[str, Any]:
+    """What the quarantine says of the copy: it is written again whenever the same file is found."""
+    return {"judged": copy.judged, "read_at": copy.good.read_at.isoformat() if copy.good.read_at else None}
 
 
 def _note(copy: Copy) -> dict[str, Any]:
@@ -229,17 +304,24 @@ def _note(copy: Copy) -> dict[str, Any]:
         "ends_a_line": copy.ends_a_line,
         "held": {**vars(held), "since": held.since.isoformat()} if held else None,
         "accepted": copy.accepted,
+        "judged": copy.judged,
+        "is_settled": copy.is_settled,
     }
 
 
-def _from_note(rows: Sequence[Values], note: Mapping[str, Any]) -> Copy:
+def _from_note(rows: TypedRows, note: Mapping[str, Any]) -> Copy:
     kept: Iterable[tuple[str, Mapping[str, str]]] = note["kept"].items()
     good = Good(
         rows,
-        datetime.fromisoformat(note["read_at"]) if note["read_at"] else None,
+        _moment(note["read_at"]),
         {key: {name: datetime.fromisoformat(at) for name, at in columns.items()} for key, columns in kept},
     )
     held = note["held"]
     if held:
         held = Held(**{**held, "since": datetime.fromisoformat(held["since"])})
-    return Copy(good, note["columns"], note["unknown"], note["ends_a_line"], held, note["accepted"])
+    settled = (note.get("judged", ""), note.get("is_settled", False))  # a Headroom of before did not say
+    return Copy(good, note["columns"], note["unknown"], note["ends_a_line"], held, note["accepted"], *settled)
+
+
+def _moment(text: str | None) -> datetime | None:
+    return datetime.fromisoformat(text) if text else None

@@ -14,6 +14,7 @@ from datetime import UTC, date, datetime
 
 from orchestration.lake import cells
 from orchestration.lake.sheet import Row, Sheet
+from orchestration.lake.typed_rows import TypedRows, Values
 from orchestration.usage.events import Rejection
 
 ACCOUNT_COLUMNS = {
@@ -57,7 +58,6 @@ WHOLE = "*"
 NOBODY_UNTIL = datetime(1970, 1, 1, 1, tzinfo=UTC)
 """End of the hour that a customer has whose row could never be read: long before any usage."""
 _EARLIEST, _LATEST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC)
-Values = tuple[object, ...]
 
 
 @dataclass(frozen=True)
@@ -77,14 +77,11 @@ class Refusal:
 class Good:
     """What was last good: the rows in use, and since when they are no more what the file says."""
 
-    rows: Sequence[Values] = ()
+    rows: TypedRows
     read_at: datetime | None = None
     """When they were read. None: the lake has read no such file yet."""
     kept: Mapping[str, Mapping[str, datetime]] = field(default_factory=dict)
     """By key and column, or `WHOLE`: when what is kept of it was read."""
-
-    def of(self, key: str) -> list[Values]:
-        return [row for row in self.rows if row[0] == key]
 
     def read(self, key: str, column: str) -> datetime | None:
         """When the value in use was in the file."""
@@ -96,7 +93,7 @@ class Good:
 class Reading:
     """What counts of a file."""
 
-    rows: list[Values] = field(default_factory=list)
+    rows: TypedRows
     refused: list[Refusal] = field(default_factory=list)
     kept: dict[str, dict[str, datetime]] = field(default_factory=dict)
     """As in `Good`: what is not what the file says."""
@@ -127,25 +124,25 @@ class AccountsFile:
 
 
 def read_accounts(sheet: Sheet, good: Good, may_lose: bool) -> Reading:
-    reading, rows, last = Reading(), dict[str, Values](), {str(row[0]): row for row in good.rows}
+    reading, seen = Reading(TypedRows(ACCOUNT_COLUMNS)), set[str]()
     broken: dict[str, Row] = {}
     for row in sheet.rows:
-        account = _key(row, "account_id", Rejection.INVALID_ROW, reading, bool(last) and not may_lose)
+        account = _key(row, "account_id", Rejection.INVALID_ROW, reading, bool(good.rows) and not may_lose)
         if account is None:
             continue
         if row.has_more_cells_than_names:
             broken.setdefault(account, row)
             problem = f"The row has more cells than the first line has names. {_rows_count(account, good)}."
             reading.refuse(row, Rejection.INVALID_ROW, problem)
-        elif account in rows:
+        elif account in seen:
             reading.refuse(row, Rejection.INVALID_ROW, f"{account} is there twice: the first row counts.", "account_id")
         else:
-            rows[account] = _typed(account, row, good, last, reading)
+            seen.add(account)
+            reading.rows.append(_typed(account, row, good, reading))
     for account in broken:
-        if account not in rows and account in last:
-            rows[account] = last[account]
+        if account not in seen and (last := good.rows.of(account)):
+            reading.rows.extend(last)
             reading.keep(account, [WHOLE], good)
-    reading.rows = list(rows.values())
     return _without_loss(reading, good, may_lose)
 
 
@@ -163,7 +160,7 @@ CUSTOMERS = AccountsFile("customers", CUSTOMER_COLUMNS, list(CUSTOMER_COLUMNS), 
 ACCOUNTS_FILES = (ACCOUNTS, SUBJECTS, CUSTOMERS)
 
 
-def _typed(account: str, row: Row, good: Good, last: Mapping[str, Values], reading: Reading) -> Values:
+def _typed(account: str, row: Row, good: Good, reading: Reading) -> Values:
     """The row's values in the order of `ACCOUNT_COLUMNS`, those that cannot be read as they were."""
     values: dict[str, object] = {}
     bad: dict[str, str] = {}
@@ -176,16 +173,16 @@ def _typed(account: str, row: Row, good: Good, last: Mapping[str, Values], readi
             bad[name] = str(error)
     if not bad.keys() & set(PERIOD) and (problem := _period_problem(*(values[name] for name in PERIOD))):
         bad["period_kind"] = problem
-    names = list(ACCOUNT_COLUMNS)
-    before = dict(zip(names, last.get(account, [None] * len(names)), strict=True))
+    last = good.rows.of(account) if bad else []
+    before = dict(zip(ACCOUNT_COLUMNS, last[0], strict=True)) if last else dict.fromkeys(ACCOUNT_COLUMNS)
     for name, problem in bad.items():
         group = PERIOD if name in PERIOD else (name,)
         values |= {each: before[each] for each in group}
-        reading.keep(account, group if account in last else (), good)
-        at = good.read(account, name) if account in last else None
+        reading.keep(account, group if last else (), good)
+        at = good.read(account, name) if last else None
         words = f"{name} {row.cells.get(name, '')!r} {problem}. {_value_counts(group, before, at)}"
         reading.refuse(row, Rejection.INVALID_CELL, words, name)
-    return tuple(values[name] for name in names)
+    return tuple(values[name] for name in ACCOUNT_COLUMNS)
 
 
 def _period_problem(kind: object, anchor: object, end: object) -> str:
@@ -206,7 +203,7 @@ def _read_ranges(
     A key of which a row cannot be read has the rows that were last good, and none of this file.
     """
     owned, owner = list(columns)[:2]
-    reading = Reading()
+    reading = Reading(TypedRows(columns))
     usable: list[tuple[Row, str, str, datetime | None, datetime | None]] = []
     broken: dict[str, Row] = {}
     for row in sheet.rows:
@@ -235,8 +232,8 @@ def _read_ranges(
         taken.append((first, behind))
         reading.rows.append((key, value, start, end))
     for key, row in broken.items():
-        if has_good and good.of(key):
-            reading.rows += good.of(key)
+        if has_good and (last := good.rows.of(key)):
+            reading.rows.extend(last)
             reading.keep(key, [WHOLE], good)
         elif not has_good and is_billing and key not in ranges:
             # named, so that the accounts file's customer does not get what may be another's
@@ -281,7 +278,7 @@ def _key(row: Row, column: str, reason: str, reading: Reading, is_all_kept: bool
 def _without_loss(reading: Reading, good: Good, may_lose: bool) -> Reading:
     """Where the key of a row cannot be read, all keys stay that were there: the row may be of any of them."""
     if reading.has_row_of_anybody and not may_lose:
-        present = {row[0] for row in reading.rows}
+        present = set(reading.rows.column(0).to_pylist())
         for row in good.rows:
             if row[0] not in present:
                 reading.rows.append(row)
@@ -291,7 +288,7 @@ def _without_loss(reading: Reading, good: Good, may_lose: bool) -> Reading:
 
 def _rows_count(key: str, good: Good) -> str:
     """What counts in place of a row that cannot be read."""
-    count = len(good.of(key))
+    count = len(good.rows.of(key))
     if not good.read_at:
         return "The row does not count"
     if not count:

@@ -25,7 +25,9 @@ a thousand and ten in one country, and a little more than one in another."""
 
 def strip(text: str | None) -> str:
     """The text without blanks around it, those that nobody sees included."""
-    return _AROUND.sub("", text or "")
+    if not text or text.isascii():  # nearly all are, and take a sixth of the time
+        return (text or "").strip()
+    return _AROUND.sub("", text)
 
 
 def identifier(text: str | None, *, has_blanks: bool = True) -> str:
@@ -36,7 +38,8 @@ def identifier(text: str | None, *, has_blanks: bool = True) -> str:
     found = strip(text)
     if not found:
         raise ValueError("is empty")
-    if any(unicodedata.category(letter) == "Cc" or letter in _INVISIBLE for letter in found):
+    is_plain = found.isascii() and found.isprintable()
+    if not is_plain and any(unicodedata.category(letter) == "Cc" or letter in _INVISIBLE for letter in found):
         raise ValueError("has an invisible character inside")
     if not has_blanks and re.search(r"\s", found):
         raise ValueError("has a blank inside")

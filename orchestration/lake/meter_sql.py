@@ -8,7 +8,7 @@ each meter whose property is there, and by QUOTA_FIELDS that of the main meter.
 import re
 from collections.abc import Sequence
 
-from orchestration.lake.number_sql import steps
+from orchestration.lake.number_sql import refusal
 from orchestration.usage import events, meters
 from orchestration.usage.meters import Meter
 
@@ -31,7 +31,7 @@ def judge_terms(of: Sequence[Meter]) -> dict[str, object]:
         {
             "name": meter.name,
             "is_main": meter.is_main,
-            "decimals": meter.decimals,
+            "scale": meter.scale,
             "quota_path": f"$.{meter.quota_property}" if meter.quota_property else None,
         }
         for meter in of
@@ -40,27 +40,27 @@ def judge_terms(of: Sequence[Meter]) -> dict[str, object]:
     return {**read_terms(of), "known": known, "said": said, "meters": quotas}
 
 
-_METERS = "cast($meters as struct(name varchar, is_main boolean, decimals integer, quota_path varchar)[])"
+_METERS = "cast($meters as struct(name varchar, is_main boolean, scale bigint, quota_path varchar)[])"
 OWN_QUOTAS = f"""list_transform(
             list_filter({_METERS}, lambda meter: coalesce(metric, meter.name) = meter.name
                 and json_exists(properties, meter.quota_path)),
             lambda meter: {{
-                'text': json_extract_string(properties, meter.quota_path), 'decimals': meter.decimals
+                'text': json_extract_string(properties, meter.quota_path), 'scale': meter.scale
             }}
         )"""
 """The quotas that an event sets by properties that meters name: as text, null for no limit."""
-_DECIMALS = f"""coalesce(list_filter(
+_SCALE = f"""coalesce(list_filter(
             {_METERS}, lambda meter: case when metric is null then meter.is_main else meter.name = metric end
-        )[1].decimals, 0)"""
-"""Of the meter whose quota is in QUOTA_FIELDS. That of an unknown one is a whole number."""
+        )[1].scale, 1)"""
+"""Of the meter whose quota is in QUOTA_FIELDS: how many steps a unit has. That of an unknown one is a whole number."""
 
 
-def _is_quota(text: str, decimals: str) -> str:
-    return f"({text} is null or coalesce({steps(text, decimals)} <= {events.MAX_QUOTA}, false))"
+def _is_quota(text: str, scale: str) -> str:
+    return f"({text} is null or {refusal(text, scale)} is null)"
 
 
-HAS_QUOTAS = f"""case
+HAS_QUOTAS = f"""(case
             when quota_type is null or (metric is not null and len(own_quotas) > 0) then len(own_quotas) > 0
-            else {_is_quota("quota_text", _DECIMALS)}
-        end and len(list_filter(own_quotas, lambda each: not {_is_quota("each.text", "each.decimals")})) = 0"""
+            else {_is_quota("quota_text", _SCALE)}
+        end and len(list_filter(own_quotas, lambda each: not {_is_quota("each.text", "each.scale")})) = 0)"""
 """Whether an event sets a quota, and each that it sets is one."""

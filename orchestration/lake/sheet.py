@@ -3,8 +3,8 @@
 import csv
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orchestration.lake.cells import strip
@@ -14,17 +14,31 @@ MAX_CELL = 131_072
 the whole process, which the reader of events raises."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
     """One row."""
 
     line_number: int
     cells: Mapping[str, str]
     """Text by known column."""
-    has_more_cells_than_names: bool
-    has_fewer_cells_than_names: bool
-    text: str
-    """All of it, as JSON, under the names of the header."""
+    _header: Sequence[str]
+    _row: Sequence[str]
+
+    @property
+    def has_more_cells_than_names(self) -> bool:
+        return len(self._row) > len(self._header)
+
+    @property
+    def has_fewer_cells_than_names(self) -> bool:
+        return len(self._row) < len(self._header)
+
+    @property
+    def text(self) -> str:
+        """All of it, as JSON, under the names of the header."""
+        header, row = self._header, self._row
+        named: dict[str, object] = {name: row[i] if i < len(row) else None for i, name in enumerate(header)}
+        more = list(row[len(header) :])
+        return json.dumps({**named, "": more} if more else named)
 
     @property
     def is_blank(self) -> bool:
@@ -38,9 +52,32 @@ class Sheet:
     columns: Sequence[str]
     """Those that are known, as the code calls them."""
     unknown: Sequence[str]
-    rows: Sequence[Row]
+    rows: Iterable[Row]
+    """Parsed anew each time that somebody goes through them: as objects, all of them take ten times the file.
+
+    :raises ValueError: a quote in them cannot be right.
+    """
     ends_a_line: bool
     """Whether its last line does: a file that is cut hardly ends there."""
+
+    @property
+    def last_row(self) -> Row | None:
+        return next(iter(deque(self.rows, maxlen=1)), None)
+
+
+@dataclass(frozen=True)
+class _Rows:
+    name: str
+    content: bytes
+    columns: Mapping[str, int]
+    """Where each known column is."""
+
+    def __iter__(self) -> Iterator[Row]:
+        parsed = _parsed(self.name, self.content)
+        _, header = next(parsed)
+        for line_number, row in parsed:
+            cells = {name: row[i] if i < len(row) else "" for name, i in self.columns.items()}
+            yield Row(line_number, cells, header, row)
 
 
 def read(name: str, content: bytes, known: Iterable[str], needed: Sequence[str]) -> Sheet:
@@ -49,7 +86,7 @@ def read(name: str, content: bytes, known: Iterable[str], needed: Sequence[str])
     :raises ValueError: it is not a table with the columns that are needed; says where, why and what to do.
     """
     try:
-        text = content.decode("utf-8-sig")
+        content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         start = content.rfind(b"\n", 0, error.start) + 1
         line_number = content.count(b"\n", 0, error.start) + 1
@@ -57,16 +94,21 @@ def read(name: str, content: bytes, known: Iterable[str], needed: Sequence[str])
         raise ValueError(
             f"{name} is not UTF-8 text: line {line_number} has {shown!r} if it is Latin-1; export it as UTF-8"
         ) from error
+    _, header = next(_parsed(name, content), (0, []))
+    columns = _columns(name, header, list(known), needed)
+    unknown = [strip(column) for column in header if strip(column) and strip(column).lower() not in columns]
+    return Sheet(list(columns), unknown, _Rows(name, content, columns), content.endswith((b"\n", b"\r")))
+
+
+def _parsed(name: str, content: bytes) -> Iterator[tuple[int, list[str]]]:
+    """Each row that is not empty, the header too, with the number of its last line."""
     # strict: without it a quote that is never closed swallows the rows behind it
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.TextIOWrapper(io.BytesIO(content), "utf-8-sig", newline=""), strict=True)
     try:
-        header = next(filter(None, reader), [])
-        columns = _columns(name, header, list(known), needed)
-        rows = [_row(reader.line_num, header, columns, _bounded(row)) for row in reader if row]
+        for row in filter(None, reader):
+            yield reader.line_num, _bounded(row)
     except csv.Error as error:
         raise ValueError(f"{name}, line {reader.line_num}: {error}; look at its quotes") from error
-    unknown = [strip(column) for column in header if strip(column) and strip(column).lower() not in columns]
-    return Sheet(list(columns), unknown, rows, text.endswith(("\n", "\r")))
 
 
 def _bounded(row: list[str]) -> list[str]:
@@ -88,12 +130,3 @@ def _columns(name: str, header: Sequence[str], known: Sequence[str], needed: Seq
     if twice := [column for column, count in Counter(found).items() if count > 1 and column in known]:
         raise ValueError(f"{name}: the first line names {', '.join(twice)} more than once; name each column once")
     return {column: found.index(column) for column in found if column in known}
-
-
-def _row(line_number: int, header: Sequence[str], columns: Mapping[str, int], row: Sequence[str]) -> Row:
-    named: dict[str, object] = {name: row[i] if i < len(row) else None for i, name in enumerate(header)}
-    more = list(row[len(header) :])
-    cells = {name: row[i] if i < len(row) else "" for name, i in columns.items()}
-    return Row(
-        line_number, cells, bool(more), len(row) < len(header), json.dumps({**named, "": more} if more else named)
-    )

@@ -29,7 +29,7 @@ def problems(meters: Sequence[Meter]) -> list[str]:
         ("stripe_meter", [meter.stripe_meter for meter in meters]),
     ):
         found += [
-            f"{count} meters have {column} {cell!r}. Name it in one row."
+            f"{column} is {cell!r} in {count} rows. Name it in one."
             for cell, count in Counter(filter(None, cells)).items()
             if count > 1
         ]

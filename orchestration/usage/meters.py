@@ -4,18 +4,17 @@ The columns are explained in `dbt_project/seeds/meters.yml`. Reading the file is
 counting that of the dbt models and, for a look before a build, of `warehouse/meter_counts.py`.
 
 The value of an event, which every engine judges alike: it is the JSON number or text at the meter's path, as text, as
-the lake has it (the JSON number 1e3 is 1000.0 there). It counts if it is NUMBER, has no more significant places than
-the meter's `decimals` and is at most MAX_STEPS of the smallest step (value × 10^decimals); zeros at its end do not
-matter, so 1.500 is 1.5. Everything else is refused with the first `Refusal` that holds. For `unique` the value is a
-JSON text, number or boolean as text, of 1 to MAX_TEXT characters. A filter compares the same text. An event counts as
-often as its sample_weight says and, with `weights`, for the weight of its endpoint.
+the lake has it (the JSON number 1.500 is 1.5 there). It counts if it is NUMBER, not negative, has no more significant
+places than the meter's `decimals` and is at most MAX_STEPS of the smallest step (value × 10^decimals). Everything else
+is refused with the first `Refusal` that holds. For `unique` the value is a JSON text, number or boolean as text, of 1
+to MAX_TEXT characters. A filter compares the same text. An event counts as often as its sample_weight says and, with
+`weights`, for the weight of its endpoint.
 """
 
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import date
-from decimal import Decimal
 from enum import StrEnum
 from typing import Any
 
@@ -47,23 +46,21 @@ ENDPOINT = "endpoint"
 MAX_STEPS = 10**15
 """Largest value of one event and largest quota, in smallest steps: the largest exact value that Stripe takes."""
 MAX_TEXT = 256
-NUMBER = r"[0-9]{1,15}(\.[0-9]+)?"
+NUMBER = "-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?"
 
 PATH = re.compile(r"[A-Za-z_][A-Za-z0-9_]*(\.[A-Za-z_][A-Za-z0-9_]*)*")
 """Of a property: names with points between them."""
 
 
 class Refusal(StrEnum):
-    """Why the value of an event is not counted; the first that holds."""
+    """Why the value of an event is not counted."""
 
     NO_VALUE = "no value"
-    """Missing, null or an empty text; of unique also a list or an object."""
-    NEGATIVE = "negative"
+    """Missing or null; of unique also an empty text, a list or an object."""
     NOT_A_NUMBER = "not a number"
-    """Whatever is not digits with at most one point between them: 1e3 as text, a list, true."""
+    NEGATIVE = "negative"
     TOO_LARGE = "too large"
-    """More than 15 digits before the point, or MAX_STEPS, places that are too many left out. Of unique, more
-    than MAX_TEXT characters."""
+    """More than MAX_STEPS; of unique, more than MAX_TEXT characters."""
     TOO_MANY_PLACES = "too many places"
 
 
@@ -106,6 +103,11 @@ class Meter:
         return self.aggregation in ADDITIVE
 
     @property
+    def scale(self) -> int:
+        """Smallest steps of one unit."""
+        return int(10**self.decimals)
+
+    @property
     def conditions(self) -> tuple[Condition, ...]:
         """:raises ValueError: the filter cannot be read."""
         return tuple(map(_condition, self.filter.split(";"))) if self.filter else ()
@@ -118,9 +120,9 @@ class Meter:
         return tuple(dict.fromkeys(path for path in (self.value, *filtered, *split) if path))
 
     def exact(self, steps: int) -> str:
-        """So many smallest steps, exactly, in whole units: 3412 is 3.412 where decimals is 3."""
-        number = Decimal(steps).scaleb(-self.decimals)
-        return f"{number:,f}".rstrip("0").rstrip(".") if self.decimals else f"{number:,f}"
+        """So many smallest steps, 0 or more, in whole units: 3412 is 3.412 where decimals is 3."""
+        whole, rest = divmod(steps, self.scale)
+        return f"{whole:,}.{rest:0{self.decimals}}".rstrip("0") if rest else f"{whole:,}"
 
     def amount(self, steps: int) -> str:
         """The same with its unit: 3.412 GB."""

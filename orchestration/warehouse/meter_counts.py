@@ -174,8 +174,8 @@ class MeterCounts:
         if meter.aggregation == "unique":
             reason = number_sql.text_refusal("value_text", "kind")
         elif meter.aggregation != "count":
-            reason = number_sql.refusal("value_text", str(meter.decimals))
-            steps = number_sql.steps("value_text", str(meter.decimals))
+            reason = number_sql.refusal("value_text", str(meter.scale))
+            steps = number_sql.steps("value_text", str(meter.scale))
         filtered = [
             f"and coalesce({_text(part.path)} in ({', '.join(map(literal, part.values))}), false)"
             for part in meter.conditions

@@ -17,6 +17,8 @@ from typing import Any
 import duckdb
 
 Parameters = Sequence[object] | Mapping[str, object]
+MEMORY_LIMIT = "50%"
+"""Of the machine's memory, or of what its cgroup may have. What is more goes to a folder beside the copy."""
 ROWS = 10_000
 """Read at a time."""
 
@@ -162,7 +164,8 @@ def _attached(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if not published.exists():
         raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
     # Attached, not opened: opened, it would be shared with every reader in this process that still holds an older copy.
-    with duckdb.connect() as connection:
+    # in memory, it would spill into the folder that this process happens to run in
+    with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": f"{published}.tmp"}) as connection:
         try:
             connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
         except duckdb.IOException as error:

@@ -61,7 +61,6 @@ def raw_events(
         return
     with connected(published) as connection:
         connection.execute(f"set memory_limit = '{MEMORY_LIMIT}'")
-        connection.execute("set temp_directory = ?", [str(lake / ".explained")])
         window = {"start": _naive(start), "end": _naive(end)}
         parameters = {"files": files, "customer": customer, "sampled": int(bills_sampled), **window}
         connection.execute(_events(meter), {**parameters, "names": list(meter.event_names)})

@@ -3,10 +3,9 @@
 Seconds differ from machine to machine and from hour to hour; the ratios are what to compare. Each figure is the
 median of several runs, ours and the baseline's in turn. Name what to run: jobs, ingest, history, marts, clickhouse,
 collector, bucket, stripe, others (the last installs other tools into a folder of its own first); without a name, the
-first two and the collector.
+first two and the collector. Beside each ratio stands the recorded one; `--record` takes those of this run in its place.
 """
 
-import os
 import sys
 import tempfile
 from collections.abc import Callable
@@ -16,7 +15,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import clickhouse, collector, history, ingest, jobs, marts, others, stripe
+from tests.bench import clickhouse, collector, history, ingest, jobs, marts, others, recorded, stripe
 from tests.bench.measure import ROUNDS, Row
 
 BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
@@ -34,17 +33,24 @@ BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
 
 def main() -> None:
     console = Console(width=150)
-    wanted = sys.argv[1:] or ["jobs", "ingest", "collector"]
+    wanted = [name for name in sys.argv[1:] if name != "--record"] or ["jobs", "ingest", "collector"]
     if unknown := set(wanted) - set(BENCHMARKS):
         raise SystemExit(f"unknown: {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    table = Table("What", "Headroom", "Baseline", "Ratio", "Against")
+    known, rows = recorded.load(), list[Row]()
+    table = Table("What", "Headroom", "Baseline", "Ratio", "Against", "Recorded time ratio")
     for name in wanted:
         with tempfile.TemporaryDirectory(prefix="headroom-bench-") as folder:
             for row in BENCHMARKS[name](Path(folder)):
-                table.add_row(row.what, row.ours, row.baseline, row.ratio, row.against)
+                rows.append(row)
+                table.add_row(row.what, row.ours, row.baseline, row.ratio, row.against, recorded.compare(row, known))
                 console.print(row)
-    console.print(f"{datetime.now(UTC):%Y-%m-%d}, {os.cpu_count()} cores, medians of {ROUNDS} where not said otherwise")
+    on, machine = f"{datetime.now(UTC):%Y-%m-%d}", recorded.machine()
+    console.print(f"{on}, {machine}, medians of {ROUNDS} where not said otherwise")
     console.print(table)
+    if slower := [row.what for row in rows if recorded.is_slower(row, known)]:
+        console.print(f"Slower than recorded by more than a tenth: {'; '.join(slower)}.")
+    if "--record" in sys.argv:
+        recorded.save({**known, **recorded.figures(rows, on, machine)})
 
 
 if __name__ == "__main__":

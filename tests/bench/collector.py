@@ -62,6 +62,7 @@ def bench(folder: Path) -> list[Row]:
                     f"{statistics.median(per_second[kind]):,.0f} events/s",
                     f"{ratio:.2f} of its speed",
                     against,
+                    1 / ratio,
                 )
             )
     return rows

@@ -52,6 +52,7 @@ def bench(folder: Path) -> list[Row]:
                 f"{short:.2f} s",
                 f"{long / short:.2f}",
                 f"the same on {SHORT_DAYS * DAY_EVENTS:,}",
+                long / short,
             )
         )
     return rows

@@ -75,6 +75,7 @@ def bench_reading(folder: Path, built: Path) -> list[Row]:
             f"{medians[least]:.1f} ms",
             f"{value / medians[least]:.1f}",
             f"the same of {least:,}",
+            value / medians[least],
         )
         for what, medians in zip(("a page", "all columns, soonest cap first"), milliseconds.values(), strict=True)
         for accounts, value in medians.items()

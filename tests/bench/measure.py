@@ -27,6 +27,13 @@ class Row:
     baseline: str
     ratio: str
     against: str
+    time_ratio: float | None = None
+    """Its time as a multiple of the baseline's, which recorded.py compares. None: there is no baseline."""
+
+    @property
+    def name(self) -> str:
+        """The same in every run: what varies is in the other columns."""
+        return f"{self.what} / {self.against}"
 
 
 @dataclass(frozen=True)
@@ -40,9 +47,8 @@ class Run:
 def row(what: str, ours: Sequence[float], baseline: Sequence[float], against: str) -> Row:
     """Medians, and the median of the ratios of neighbours."""
     ratio = statistics.median(mine / theirs for mine, theirs in zip(ours, baseline, strict=True))
-    return Row(
-        what, f"{statistics.median(ours):.2f} s", f"{statistics.median(baseline):.2f} s", f"{ratio:.2f}", against
-    )
+    mine, theirs = (f"{statistics.median(seconds):.2f} s" for seconds in (ours, baseline))
+    return Row(what, mine, theirs, f"{ratio:.2f}", against, ratio)
 
 
 def run(

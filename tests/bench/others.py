@@ -119,18 +119,18 @@ def _compare(folder: Path, contender: Contender, landings: dict[int, Landing]) -
         theirs.append(measured)
     pairs = [(mine.seconds, other.seconds) for mine, other in zip(ours, theirs, strict=True)]
     ratio = statistics.median(mine / other for mine, other in pairs)
-    times = f"{1 / ratio:.1f}" if ratio > 0.01 else f"{1 / ratio:.0f}"
     counted = _counted(folder, contender, landings[SOME_EVENTS] if contender.is_scaled else landing, answer)
     peak = f"peak {_megabytes(theirs)}"
     if contender.is_scaled:
         peak += f" at {SOME_EVENTS:,} events; seconds scaled from {FEW_EVENTS:,} and {SOME_EVENTS:,}"
     rounds = f"median of {contender.rounds}" if contender.rounds > 1 else "once"
     return Row(
-        f"{EVENTS:,} events to calls per account and day ({rounds}), peak {_megabytes(ours)}",
-        f"{statistics.median(mine for mine, _ in pairs):.2f} s",
-        f"{statistics.median(other for _, other in pairs):.2f} s",
+        f"{EVENTS:,} events to calls per account and day ({rounds})",
+        f"{statistics.median(mine for mine, _ in pairs):.2f} s, peak {_megabytes(ours)}",
+        f"{statistics.median(other for _, other in pairs):.2f} s, {peak}; {counted} ({answer.versions})",
         f"{ratio:.2f}" if ratio > 0.1 else f"{ratio:.2g}",
-        f"{contender.name}: {times} times as long, {peak}; {counted} ({answer.versions})",
+        contender.name,
+        ratio,
     )
 
 

@@ -92,7 +92,7 @@ def stripe(customers: int) -> Iterator[str]:
 
 
 def against(what: str, ours: float, baseline: float, name: str) -> Row:
-    return Row(what, f"{ours:.2f} s", f"{baseline:.2f} s", f"{ours / baseline:.2f}", name)
+    return Row(what, f"{ours:.2f} s", f"{baseline:.2f} s", f"{ours / baseline:.2f}", name, ours / baseline)
 
 
 def rate(count: int, seconds: float) -> str:

@@ -8,6 +8,7 @@ Run as a program it is that process; `Builder` asks it. What it builds is the re
 import atexit
 import gc
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -24,7 +25,8 @@ from orchestration.warehouse.duckdb import DuckDbEngine
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 COUNTED = (
-    *("+stg_api_calls", "hourly_usage", "daily_usage_by_endpoint", "daily_usage"),
+    *("+stg_api_calls", "+stg_meter_values", "hourly_usage", "daily_usage_by_endpoint", "daily_usage"),
+    *("daily_usage_by_property", "event_values"),
     *("calls_are_distinct", "daily_usage_adds_up_to_the_calls", "endpoints_add_up_to_daily_usage"),
 )
 """What takes part in counting, and its tests."""
@@ -33,9 +35,9 @@ COUNTED = (
 class Builder:
     """Builds into `data`/warehouse.duckdb from `data`/lake; both may be replaced between two builds."""
 
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, project: Path = PROJECT) -> None:
         self.warehouse = data / "warehouse.duckdb"
-        self._data = data
+        self._data, self._project = data, project
 
     def build(self, now: datetime, *nodes: str, full_refresh: bool = False) -> dict[str, str]:
         """Status by name of the built models and tests: `nodes`, or those that take part in counting."""
@@ -60,7 +62,7 @@ class Builder:
             "vars": {"now": now.isoformat(), "timezone": timezone, "bill_sampled": bill_sampled},
             "options": ["--full-refresh"] * full_refresh,
         }
-        process = _process()
+        process = _process(self._project)
         assert process.stdin
         assert process.stdout
         process.stdin.write(json.dumps(request) + "\n")
@@ -75,10 +77,19 @@ class Builder:
             return connection.execute(sql).fetchall()
 
 
+def project_with(folder: Path, **seeds: str) -> Path:
+    """A copy of the project in the folder, with these seeds in the place of its own."""
+    project = folder / "dbt_project"
+    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs", "__pycache__"))
+    for name, rows in seeds.items():
+        (project / "seeds" / f"{name}.csv").write_text(rows)
+    return project
+
+
 @cache
-def _process() -> "subprocess.Popen[str]":
+def _process(project: Path) -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.dbt_project.builder"],
+        [sys.executable, "-m", "tests.dbt_project.builder", str(project)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -88,11 +99,11 @@ def _process() -> "subprocess.Popen[str]":
     return process
 
 
-def main(target: Path) -> None:
+def main(target: Path, folder: Path) -> None:
     from orchestration.warehouse import dbt_worker
 
     answers, sys.stdout = sys.stdout, sys.stderr
-    parsed = dbt_worker.parse(DbtProject(PROJECT, target, target / "warehouse.duckdb"))
+    parsed = dbt_worker.parse(DbtProject(folder, target, target / "warehouse.duckdb"))
     assert parsed.success, parsed.exception
     manifest: Any = parsed.result
     gc.freeze()
@@ -100,7 +111,7 @@ def main(target: Path) -> None:
     for line in sys.stdin:
         request = json.loads(line)
         data = Path(request["data"])
-        project = DbtProject(PROJECT, target, data / "warehouse.duckdb")
+        project = DbtProject(folder, target, data / "warehouse.duckdb")
         answer = dbt_worker.build(project, manifest, request, *request["options"])
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
@@ -108,4 +119,6 @@ def main(target: Path) -> None:
 
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as folder:
-        main(Path(folder) / DuckDbEngine.dbt_folder)  # what was parsed is kept under that name, for all that build
+        main(
+            Path(folder) / DuckDbEngine.dbt_folder, Path(sys.argv[1])
+        )  # what was parsed is kept under that name, for all that build

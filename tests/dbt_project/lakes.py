@@ -22,6 +22,8 @@ class Call:
     sample_weight: int = 1
     endpoint: str | None = None
     status: int | None = None
+    event_name: str = "api_call"
+    properties: str | None = None
 
 
 def create(lake: Path) -> None:
@@ -40,7 +42,7 @@ def add(lake: Path, calls: Iterable[Call], number: int | None = None) -> Path:
     (folder / "calls").mkdir(parents=True)
     columns = [field.name for field in fields(Call)]
     given = pa.table({name: [getattr(row, name) for row in rows] for name in columns})
-    constants = {"source": "''", "event_name": "'api_call'", "ingested_at": "now()", "batch": str(number)}
+    constants = {"source": "''", "ingested_at": "now()", "batch": str(number)}
     values = [
         f"cast({name if name in columns else constants.get(name, 'null')} as {kind}) as {name}"
         for name, kind in CALL_COLUMNS.items()
@@ -57,7 +59,9 @@ def add(lake: Path, calls: Iterable[Call], number: int | None = None) -> Path:
     return folder
 
 
-def add_quota(lake: Path, account_id: str, effective_at: datetime, quota: int | None) -> None:
+def add_quota(
+    lake: Path, account_id: str, effective_at: datetime, quota: int | None, properties: str | None = None
+) -> None:
     """Commit a batch with one quota_set."""
     folder = add(lake, [])
     values = {
@@ -68,6 +72,7 @@ def add_quota(lake: Path, account_id: str, effective_at: datetime, quota: int | 
         "event_at": effective_at,
         "ingested_at": effective_at,
         "quota": quota,
+        "properties": properties,
         "batch": int(folder.name),
     }
     columns = [f"cast(? as {kind}) as {name}" for name, kind in OTHER_COLUMNS.items()]

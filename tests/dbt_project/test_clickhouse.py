@@ -34,7 +34,7 @@ from orchestration.warehouse.clickhouse import publish
 from orchestration.warehouse.clickhouse.client import ClickHouse
 from orchestration.warehouse.clickhouse.engine import ClickHouseEngine
 from orchestration.warehouse.dbt import DbtProject
-from tests.dbt_project.builder import COUNTED
+from tests.dbt_project.builder import COUNTED, project_with
 from tests.fakes.clickhouse import NoClickHouseError, running
 from tests.support.builders import land, make_event, make_quota
 from tests.support.pipeline import assert_built, ingest
@@ -100,28 +100,46 @@ class Engines:
         return found
 
 
-def billing_seats(folder: Path) -> Path:
-    """The dbt project, with seats that are reported to Stripe."""
-    ignored = shutil.ignore_patterns("target", "logs", "dbt_packages")
-    shutil.copytree(PROJECT_ROOT / "dbt_project", folder, ignore=ignored)
-    meters = folder / "seeds" / "meters.csv"
-    meters.write_text(
-        meters.read_text().replace("seats,latest,seats,carry,", "seats,latest,seats,carry,seats-at-stripe")
-    )
-    return folder
+METERS = """\
+people,false,login,unique,user,,,people,person,0,people_quota,carry,,true,people,,
+peak,false,ping,max,open,,,connections,connection,0,peak_quota,carry,,true,peak,,
+egress,false,llm_request,sum,out.gb,region=eu|us,,GB,GB,3,egress_quota,carry,true,true,egress,,
+"""
+"""Beside those of the project: with them there is one of each kind."""
+
+
+def with_meters(folder: Path) -> Path:
+    """The dbt project with meters of each kind, all of which are reported to Stripe."""
+    meters = (PROJECT_ROOT / "dbt_project" / "seeds" / "meters.csv").read_text()
+    meters = meters.replace("seats,seat,0,,carry,,false,,", "seats,seat,0,,carry,,true,seats-at-stripe,")
+    return project_with(folder, meters=meters + METERS)
+
+
+def used(account: str, at: datetime, number: int) -> Iterator[dict[str, object]]:
+    """What is counted of an account in an hour: tokens with GB, users, connections; one value each cannot be."""
+    value: object = f"0.{number % 10}25" if number % 7 else "lots"
+    said = {
+        "llm_request": {"total_tokens": number * 100, "model": "large", "out": {"gb": value}, "region": "eu"},
+        "login": {"user": f"user {number % 9}"},
+        "ping": {"open": number % 13},
+    }
+    for index, (name, properties) in enumerate(said.items()):
+        moment = (at + timedelta(minutes=number % 50, microseconds=index)).isoformat()
+        yield make_event(account, moment, event=name, properties={"account_id": account, **properties})
 
 
 @pytest.fixture(scope="module")
 def engines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engines]:
     data = tmp_path_factory.mktemp("engines")
-    generated(data)
+    project = with_meters(data / "project")
+    generated(data, project)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HEADROOM_DATA", str(data))
         try:
             with running(2, user_files=data) as nodes:
                 url = nodes[0].url("marts")
                 engine = ClickHouseEngine(url, str(data / "lake"), data / ".build", data / "published.duckdb")
-                project, other = billing_seats(data / "project"), data / "clickhouse"
+                other = data / "clickhouse"
                 engines = Engines(
                     data,
                     ClickHouse(url),
@@ -140,7 +158,7 @@ def place(clean_environment: None, engines: Engines, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HEADROOM_DATA", str(engines.data))
 
 
-def generated(data: Path) -> None:
+def generated(data: Path, project: Path) -> None:
     """A lake with something of everything."""
     landing, accounts = data / "landing", data / "accounts.csv"
     demo.generate(landing, accounts, now=NOW, accounts=60, days=60, events=20_000)
@@ -181,7 +199,13 @@ def generated(data: Path) -> None:
             "properties": {"account_id": "reset", "metric": "API_Calls", "limit": 251, "used": "250"},
         },
     )
-    ingest(data, landing, NOW)
+    usage = [(name, NOW - timedelta(hours=number * 9), number) for name in NOT_IN_THE_DEMO for number in range(120)]
+    land(landing, "meters.ndjson", *(event for place in usage for event in used(*place)))
+    of_meters = {"token_quota_monthly": 30_000, "people_quota": 8, "peak_quota": 10, "egress_quota": 5.5}
+    for name in NOT_IN_THE_DEMO:
+        said = {"account_id": name, "plan": "growth", **of_meters}
+        land(landing, f"quotas of {name}.ndjson", make_quota(name, at="2026-09-15T00:00:00Z", properties=said))
+    ingest(data, landing, NOW, project)
     hour = datetime(2026, 11, 10, 12, tzinfo=UTC)
     states = [("confirmed", 3, None), ("failed", 4, "it was refused: look"), ("sent", 5, None)]
     reports = [
@@ -217,7 +241,7 @@ def call(account: str, at: datetime, minute: int) -> dict[str, object]:
 
 def arrive(engines: Engines, name: str, *events: object, now: datetime) -> None:
     land(engines.data / "landing", name, *events)
-    ingest(engines.data, engines.data / "landing", now)
+    ingest(engines.data, engines.data / "landing", now, engines.on_duckdb.folder)
 
 
 def test_marts_are_row_by_row_the_same_on_both_engines(engines: Engines) -> None:

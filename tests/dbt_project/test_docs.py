@@ -16,7 +16,7 @@ from orchestration.warehouse.dbt import DbtProject
 
 UNITS = re.compile(
     r"(?i)\b(accounts?|calls?|currency|days?|events?|forecasts?|hours?|integer|lines?|monday|order|quota|rank|ratio|share|"
-    r"times|units?|version)\b|pct|percent|%|1 for"
+    r"steps?|times|units?|version)\b|pct|percent|%|1 for"
 )
 LAKE = {
     "raw_events": [*CALL_COLUMNS, "event_date"],

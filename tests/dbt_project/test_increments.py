@@ -21,12 +21,19 @@ from tests.support.pipeline import ingest
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 CALLS = """(
     select *, event_at at time zone 'UTC' as utc_at from read_parquet('{lake}/batches/*/calls/*/*.parquet')
-    where event_at <= timestamptz '{until}'
+    where event_at <= timestamptz '{until}' and event_name = 'api_call'
+)"""
+TOKENS = """(
+    select *, event_at at time zone 'UTC' as utc_at, properties ->> 'total_tokens' as sent,
+        case when sent not in ('lots', '-1') then sent::double::bigint end as tokens
+    from read_parquet('{lake}/batches/*/calls/*/*.parquet')
+    where event_at <= timestamptz '{until}' and event_name = 'llm_request'
 )"""
 COUNTS = {
     "hourly_usage": """
         select
-            account_id, cast(utc_at as date) as usage_date, date_trunc('hour', utc_at) as hour_start,
+            account_id, 'api-calls' as meter, cast(utc_at as date) as usage_date,
+            date_trunc('hour', utc_at) as hour_start,
             count(*) as events, sum(sample_weight)::bigint as calls, sum(sample_weight)::bigint as units,
             count(*) filter (sample_weight = 1) as billable_units,
             coalesce(sum(sample_weight) filter (sample_weight > 1), 0)::bigint as sampled_calls,
@@ -37,6 +44,17 @@ COUNTS = {
             0 as next_day_calls, 0 as next_day_units,
             max(utc_at) as last_call_at, max(ingested_at at time zone 'UTC') as last_arrived_at
         from {calls} group by all
+        union all
+        select
+            account_id, 'tokens', cast(utc_at as date), date_trunc('hour', utc_at), count(*), null,
+            sum(tokens * sample_weight)::bigint, coalesce(sum(tokens) filter (sample_weight = 1), 0)::bigint,
+            coalesce(sum(sample_weight) filter (sample_weight > 1), 0)::bigint,
+            coalesce(sum(tokens * sample_weight) filter (sample_weight > 1), 0)::bigint,
+            sum(sample_weight * (sample_weight - 1) * tokens * tokens)::decimal(38, 0),
+            coalesce(sum(sample_weight) filter (ingested_at >= event_at + interval 24 hours), 0)::bigint,
+            (max(ingested_at) filter (ingested_at >= event_at + interval 24 hours)) at time zone 'UTC',
+            0, 0, max(utc_at), max(ingested_at at time zone 'UTC')
+        from {tokens} where tokens is not null group by all
     """,
     "daily_usage_by_endpoint": """
         select
@@ -48,8 +66,25 @@ COUNTS = {
             coalesce(sum(sample_weight) filter (status // 100 = 5), 0)::bigint as server_error_calls
         from {calls} group by all
     """,
+    "daily_usage_by_property": """
+        select
+            account_id, 'tokens' as meter, cast(utc_at as date) as usage_date, 'model' as property,
+            ifnull(properties ->> 'model', '') as value, count(*) as events,
+            sum(tokens * sample_weight)::bigint as units
+        from {tokens} where tokens is not null group by all
+    """,
+    "event_values": """
+        select
+            account_id, 'tokens' as meter, 'sum' as aggregation, cast(utc_at as date) as usage_date,
+            date_trunc('hour', utc_at) as hour_start, utc_at as event_at, ingested_at at time zone 'UTC' as ingested_at,
+            source, event_id, null as used, sent as sent_value,
+            case when sent is null then 'no value' when sent = 'lots' then 'not a number' else 'negative' end as problem
+        from {tokens} where tokens is null
+    """,
 }
 """The oracle for each recounted model: one plain query over all files."""
+CALLED = ("hourly_usage", "daily_usage_by_endpoint")
+"""Those of them that have every call."""
 
 
 @pytest.fixture
@@ -72,8 +107,9 @@ def built(builder: Builder, table: str = "hourly_usage") -> set[tuple[Any, ...]]
 def counted(lake: Path, now: datetime, table: str = "hourly_usage") -> set[tuple[Any, ...]]:
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
-        calls = CALLS.format(lake=lake, until=now + timedelta(minutes=5))
-        return set(connection.execute(COUNTS[table].format(calls=calls)).fetchall())
+        until = now + timedelta(minutes=5)
+        calls, tokens = (events.format(lake=lake, until=until) for events in (CALLS, TOKENS))
+        return set(connection.execute(COUNTS[table].format(calls=calls, tokens=tokens)).fetchall())
 
 
 def assert_counted(builder: Builder, lake: Path, now: datetime, *tables: str) -> None:
@@ -87,14 +123,14 @@ def make_calls(count: int, at: datetime, account: str = "acme", name: str = "a")
 
 def tamper(builder: Builder, day: date) -> None:
     """Make the rows of a day unmistakable, to see later whether they were counted again."""
-    for table in COUNTS:
+    for table in CALLED:
         builder.query(f"update {table} set calls = calls + 1000 where usage_date = date '{day}'")
 
 
 def is_tampered(builder: Builder, day: date) -> bool:
     seen = {
         bool(builder.query(f"select 1 from {table} where usage_date = date '{day}' and calls > 1000"))
-        for table in COUNTS
+        for table in CALLED
     }
     assert len(seen) == 1, "one plan for all models"
     return seen.pop()
@@ -121,6 +157,11 @@ class History:
         endpoint = self.random.choice([None, "", "/v1/search", "/v1/items"])
         status = self.random.choice([None, 0, 14, 99, 200, 304, 404, 429, 500, 599, 600])
         account = self.random.choice(["acme", "globex", "Ä'"])
+        if self.random.random() < 0.3:
+            tokens = self.random.choice(["0", "7", '"12.0"', "1e3", "null", '"lots"', "-1"])
+            model = self.random.choice(["", ', "model": "large"', ', "model": "it\'s"'])
+            said = f'{{"total_tokens": {tokens}{model}}}'
+            return Call(account, at, str(self.events), weight, event_name="llm_request", properties=said)
         return Call(account, at, str(self.events), weight, endpoint, status)
 
     def step(self) -> tuple[str, ...]:
@@ -134,7 +175,7 @@ class History:
         self.now += timedelta(minutes=minutes)
         if self.random.random() < 0.3:  # nothing is tested, so nothing is remembered
             models = self.random.choice([tuple(COUNTS), *((table,) for table in COUNTS)])
-            assert is_well(self.builder.build(self.now, "+stg_api_calls", *models))
+            assert is_well(self.builder.build(self.now, "+stg_api_calls", "+stg_meter_values", *models))
             return models
         crossings = self.random.choice([[], ["+threshold_crossings"]])  # what it remembers may be older than the counts
         assert is_well(self.builder.build(self.now, *COUNTED, *crossings))
@@ -164,7 +205,7 @@ def test_only_days_with_new_calls_are_counted_again(lake: Path, builder: Builder
     for day in days:
         tamper(builder, day.date())
     lakes.add(lake, make_calls(2, days[1], name="late"))
-    builder.build(NOW + timedelta(hours=1), "+stg_api_calls", *COUNTS)
+    builder.build(NOW + timedelta(hours=1), "+stg_api_calls", "+stg_meter_values", *COUNTS)
     assert [is_tampered(builder, day.date()) for day in days] == [True, False, True, False]
 
 
@@ -195,13 +236,13 @@ def test_build_that_was_not_tested_is_counted_again(lake: Path, builder: Builder
     assert is_well(builder.build(NOW))
     lakes.add(lake, make_calls(3, late))
     for _ in range(2):
-        builder.build(NOW + timedelta(hours=1), "+stg_api_calls", *COUNTS)
+        builder.build(NOW + timedelta(hours=1), "+stg_api_calls", "+stg_meter_values", *COUNTS)
         tamper(builder, late.date())
     assert is_well(builder.build(NOW + timedelta(hours=2)))
     assert not is_tampered(builder, late.date())
 
 
-@pytest.mark.parametrize("only", COUNTS)
+@pytest.mark.parametrize("only", CALLED)
 def test_build_of_one_model_is_not_remembered_for_the_other(lake: Path, builder: Builder, only: str) -> None:
     """With all of its own tests passed."""
     tests = {
@@ -210,17 +251,17 @@ def test_build_of_one_model_is_not_remembered_for_the_other(lake: Path, builder:
     }
     assert is_well(builder.build(NOW))
     lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
-    assert is_well(builder.build(NOW + timedelta(hours=1), "+stg_api_calls", only, *tests[only]))
+    assert is_well(builder.build(NOW + timedelta(hours=1), "+stg_api_calls", "+stg_meter_values", only, *tests[only]))
     assert is_well(builder.build(NOW + timedelta(hours=2)))
     assert_counted(builder, lake, NOW + timedelta(hours=2))
 
 
-@pytest.mark.parametrize("only", COUNTS)
+@pytest.mark.parametrize("only", CALLED)
 def test_build_that_ended_between_two_models_is_made_good_by_the_next(lake: Path, builder: Builder, only: str) -> None:
     """Even where the lake loses the batch that only one of them has seen, and another one comes in its place."""
     assert is_well(builder.build(NOW))
     folder = lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
-    builder.build(NOW + timedelta(hours=1), "+stg_api_calls", only)
+    builder.build(NOW + timedelta(hours=1), "+stg_api_calls", "+stg_meter_values", only)
     shutil.rmtree(folder)
     lakes.add(lake, make_calls(2, NOW - timedelta(days=5), name="b"))
     assert is_well(builder.build(NOW + timedelta(hours=2)))
@@ -231,7 +272,7 @@ def test_full_count_that_ended_between_two_models_is_made_again(lake: Path, buil
     lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
     assert is_well(builder.build(NOW))
     tamper(builder, (NOW - timedelta(days=9)).date())
-    builder.build(NOW, "+stg_api_calls", "hourly_usage", full_refresh=True)
+    builder.build(NOW, "+stg_api_calls", "+stg_meter_values", "hourly_usage", full_refresh=True)
     assert is_well(builder.build(NOW))
     assert_counted(builder, lake, NOW)
 
@@ -240,7 +281,7 @@ def test_days_that_a_clock_set_back_took_away_come_back_with_it(lake: Path, buil
     """Also where the build with the wrong clock is not remembered."""
     lakes.add(lake, make_calls(3, NOW - timedelta(days=3)))
     assert is_well(builder.build(NOW))
-    builder.build(NOW - timedelta(days=5), "+stg_api_calls", *COUNTS)
+    builder.build(NOW - timedelta(days=5), "+stg_api_calls", "+stg_meter_values", *COUNTS)
     assert_counted(builder, lake, NOW - timedelta(days=5))
     assert is_well(builder.build(NOW + timedelta(hours=1)))
     assert_counted(builder, lake, NOW + timedelta(hours=1))
@@ -317,7 +358,7 @@ def test_lake_is_counted_again_when_it_returns_after_another_one(lake: Path, bui
     lake.rename(tmp_path / "first")
     lakes.create(lake)
     lakes.add(lake, make_calls(2, NOW - timedelta(days=7), name="b"))
-    builder.build(NOW, "+stg_api_calls", "hourly_usage")
+    builder.build(NOW, "+stg_api_calls", "+stg_meter_values", "hourly_usage")
     shutil.rmtree(lake)
     (tmp_path / "first").rename(lake)
     assert is_well(builder.build(NOW))

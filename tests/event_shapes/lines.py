@@ -42,6 +42,32 @@ EVENTS = [
         ("quota_set of globex, 2026-11-19 12:00:00, unlimited",),
     ),
     Case(
+        "Quotas of several meters",
+        line(
+            event="quota_set",
+            timestamp=AT,
+            properties={"account_id": "acme", "api_quota_monthly": 100_000, "token_quota_monthly": 5_000_000},
+        ),
+        ("quota_set of acme, 2026-11-19 12:00:00, quota 100000",),
+        note="`quota_property` in `meters.csv` names the second",
+    ),
+    Case(
+        "A quota of a meter",
+        line(event="quota_set", timestamp=AT, properties={"account_id": "acme", "metric": "seats", "quota": 25}),
+        ("quota_set of acme, 2026-11-19 12:00:00, quota 25",),
+    ),
+    Case(
+        "An event of another meter",
+        line(
+            event="llm_request",
+            uuid="7d21",
+            timestamp=AT,
+            properties={"account_id": "acme", "model": "large", "total_tokens": 1834},
+        ),
+        ("llm_request of acme, 2026-11-19 12:00:00, id 7d21",),
+        note="`event_names` in `meters.csv` has its name, and `value` its property",
+    ),
+    Case(
         "A refusal by the product",
         line(event="usage.limit_reached", timestamp=AT, properties={"account_id": "acme"}),
         ("usage.limit_reached of acme, 2026-11-19 12:00:00",),

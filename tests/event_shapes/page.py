@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from orchestration.settings import PROJECT_ROOT
-from orchestration.usage import events
+from orchestration.usage import events, meters
 from orchestration.usage.events import Rejection
 from tests.event_shapes import files, lines, requests
 from tests.event_shapes.case import Case, FileCase, RequestCase
@@ -40,6 +40,20 @@ def _lines() -> Iterator[str]:
         yield f"- {what}: {', '.join(f'`{field}`' for field in fields)}"
     yield ""
     yield "`data` stands for `properties`. An event with neither is flat: its other fields are its properties."
+    yield ""
+    names = ", ".join(f"`{name}`" for name in events.EVENT_NAMES)
+    yield f"Headroom takes events of these names: {names}. It also takes those of the"
+    yield "`event_names` in [`meters.csv`](../dbt_project/seeds/meters.csv). All others go to quarantine. Once a meter"
+    yield "names them, `headroom rejected --replay` takes them from there. What the lake has of a removed name stays."
+    yield ""
+    yield "Values are judged when they are counted: `headroom meters check` shows what each meter counts of the last"
+    yield 'day. A value is a number or its text: `12`, `"12.50"`, `1e3`. It has at most the places of the meter\'s'
+    yield "`decimals`, and is at most 10^15 of the smallest step. Other values do not count, for one of these reasons:"
+    yield f"{', '.join(meters.Refusal)}."
+    yield ""
+    yield "A `quota_set` event with a `metric` sets the quota of that meter: by its `quota_property`, else by the"
+    yield "fields above. Without one it sets the quota of each meter whose `quota_property` is there, and by those"
+    yield "fields that of the main meter. If one of these is wrong, the whole event goes to quarantine."
     for case in lines.EVENTS:
         yield from _example(case, "json")
     yield from _heading("Times")

@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from orchestration.settings import Settings
+from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.warehouse.seeds import read_meters
 from tests.event_shapes import files, lines, page, requests
 from tests.event_shapes.case import NOW, Case, FileCase, RequestCase, call, said
 from tests.orchestration.collector import loopback
@@ -67,6 +68,7 @@ def named(cases: list[Any]) -> Any:
 def of_line(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Case], tuple[list[str], list[str]]]:
     """The outcome of a case of `lines.py`: all are in one file."""
     world = World(tmp_path_factory.mktemp("lines"))
+    world.meters = read_meters(PROJECT_ROOT / "dbt_project")
     texts, numbers = list[str](), dict[str, range]()
     for case in (*lines.EVENTS, *lines.TIMES, *lines.REFUSED):
         text = call(timestamp=case.example) if case in lines.TIMES else str(case.example)

@@ -28,19 +28,21 @@ GRAPH = {
     },
     "staging": {
         "endpoint_weights",
+        "meters",
         "stg_accounts",
         "stg_api_calls",
         "stg_customers",
         "stg_limits_reached",
-        "stg_meter_reports",
+        "stg_meter_values",
         "stg_quota_sets",
-        "stg_rejected_lines",
         "stg_subjects",
     },
     "usage": {
         "daily_usage",
         "daily_usage_business_zone",
         "daily_usage_by_endpoint",
+        "daily_usage_by_property",
+        "event_values",
         "hourly_profile",
         "hourly_usage",
     },
@@ -49,15 +51,17 @@ GRAPH = {
         "billable_usage_hourly",
         "billed_usage_hourly",
         "billing_reconciliation_hourly",
+        "stg_meter_reports",
         "stg_prepaid_credit",
         "stg_subscription_periods",
         "subscription_periods",
     },
     "trends": {"account_profiles", "error_rates", "momentum", "retry_storms", "top_accounts_30d", "weekly_changes"},
-    "quotas": {"gauge_readings", "meter_events", "meters", "plans", "quota_current", "quota_history"},
+    "quotas": {"account_meters", "meter_events", "plans", "quota_current", "quota_history"},
     "periods": {
         "account_periods",
         "billable_meters_hourly",
+        "gauge_readings",
         "period_quotas",
         "period_thresholds",
         "period_usage",
@@ -76,7 +80,10 @@ GRAPH = {
         "usage_limit_hits",
         "utilization_mtd",
     },
-    "quality": {"data_quality", "events_ahead", "events_not_counted", "events_rejected", "unmapped_usage"},
+    "quality": {
+        *("data_quality", "events_ahead", "events_not_counted", "events_rejected", "refused_values"),
+        *("stg_rejected_lines", "unmapped_usage"),
+    },
     "publish": {"postgres_tables", "published_copy"},
     "messages": {"critical_alert", "monthly_digest", "usage_digest", "weekly_digest"},
     "billing": {
@@ -193,7 +200,9 @@ def test_every_check_says_what_it_asks_for(definitions: dg.Definitions) -> None:
         "Each row of plans has a value in plan. If the check fails, nothing is"
     )
     assert "repair the file plans.csv in dbt_project/seeds, and run again" in said["not_null_plans_plan"]
-    assert said["unique_momentum_account_id"].startswith("No two rows of momentum have the same account_id. If")
+    assert said["unique_error_rates_account_id"].startswith("No two rows of error_rates have the same account_id. If")
+    of_two = said["momentum_has_one_row_per_meter"]
+    assert of_two.startswith("No two rows of momentum have the same account_id and meter.")
     assert "cost_of_waiting of overage is one of: will be blocked, overage starts, nothing." in " ".join(said.values())
 
 

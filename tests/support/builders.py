@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestration.messages.groups import BY_KEY
+from orchestration.usage.meters import Meter, meters_of
 
 NOW = datetime(2026, 11, 20, 8, 0, tzinfo=UTC)
 ITEM = {
@@ -66,6 +67,14 @@ def make_quota(
         "properties": {"account_id": account, "api_quota_monthly": quota, "plan": "growth"},
         **fields,
     }
+
+
+def make_meter(**cells: str) -> Meter:
+    """A row of meters.csv: page views, counted; `cells` replace, as text."""
+    row = {"meter": "page-views", "is_main": "false", "event_names": "page_view", "aggregation": "count"}
+    row |= {"unit": "page views", "unit_singular": "page view", "decimals": "0", "quota_policy": "carry"}
+    [meter] = meters_of([{**row, **cells}])
+    return meter
 
 
 def make_digest(items: int = 1, headline: str = "1 account crossed a threshold.", **fields: Any) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from orchestration.lake.account_files import ACCOUNTS_FILES
 from orchestration.lake.lake import Lake
 from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.sources import Folder
-from orchestration.warehouse import duckdb
+from orchestration.warehouse import duckdb, seeds
 from orchestration.warehouse.dbt import NodeResult
 from tests.dbt_project.builder import Builder
 
@@ -26,10 +26,12 @@ def build_marts(data: Path, landing: Path, now: datetime, *nodes: str, timezone:
     return config.published
 
 
-def ingest(data: Path, landing: Path, now: datetime) -> None:
+def ingest(data: Path, landing: Path, now: datetime, project: Path | None = None) -> None:
+    """Of the events that the meters of that dbt project count; None: of the one that is set."""
     lake, known = Lake(data / "lake"), dict[str, LandedFile]()
+    meters = seeds.read_meters(project or settings.load().dbt_project)
     with lake.writing():
-        while (outcome := lake.ingest(Folder(landing), known, now))[0]:
+        while (outcome := lake.ingest(Folder(landing), known, now, meters=meters))[0]:
             known.update({file.path: file for file in outcome[0].files})
         for kind in ACCOUNTS_FILES:
             path = data / f"{kind.name}.csv"

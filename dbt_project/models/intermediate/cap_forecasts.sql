@@ -63,7 +63,8 @@ expected_week as (
     select
         *,
         cast(sum(expected_units) over (partition by account_id, meter) as double) as weekly_units,
-        cast(sum(expected_units) over (partition by account_id, meter order by days_ahead) as double) as units_by_day_end
+        cast(sum(expected_units) over (partition by account_id, meter order by days_ahead) as double)
+            as units_by_day_end
     from expected
 ),
 
@@ -103,7 +104,7 @@ facts as (
         usage.ci95_pct,
         usage.late_calls_24h,
         usage.last_call_at,
-        not coalesce({{ adds_up('quotas.aggregation') }}, false) as is_gauge,
+        not {{ adds_up('quotas.aggregation') }} as is_gauge,
         -- what was never read of a gauge is unknown; all others start at nothing
         case when quotas.aggregation <> 'latest' then coalesce(usage.used_mtd, 0) else usage.used_mtd end as used_mtd,
         case
@@ -192,7 +193,8 @@ days_to_cap as (
     group by rests.account_id, rests.meter
 ),
 
--- What does not add up moves by decisions, not by days: what it shows is all that can be said (docs/definitions.md#projection).
+-- What does not add up moves by decisions, not by days: what it shows is all that can be said
+-- (docs/definitions.md#projection).
 timed as (
     select
         remainders.*,

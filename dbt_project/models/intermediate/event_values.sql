@@ -27,7 +27,8 @@ readings as (
             rows between unbounded preceding and 1 preceding
         ) as highest_before,
         row_number() over (
-            partition by account_id, meter, hour_start order by event_at desc, ingested_at desc, event_id desc, source desc
+            partition by account_id, meter, hour_start
+            order by event_at desc, ingested_at desc, event_id desc, source desc
         ) as place_from_end,
         row_number() over (
             partition by account_id, meter, hour_start order by event_at, ingested_at, event_id, source

@@ -237,7 +237,8 @@ facts as (
         later_quotas.raised_at,
         later_quotas.lowered_at,
         coalesce(later_quotas.is_lower_now, 0) = 1 as is_lower_now,
-        case when {{ is_of_calls('hits.meter') }} then coalesce(answers.calls_from_hit_day, 0) end as calls_from_hit_day,
+        case when {{ is_of_calls('hits.meter') }} then coalesce(answers.calls_from_hit_day, 0) end
+            as calls_from_hit_day,
         case when answers.calls_with_status > 0 then answers.throttled_calls end as throttled_calls,
         activity.used_this_period,
         activity.last_call_at,

@@ -18,28 +18,28 @@ with events as (
 ),
 
 split as (
-    {%- for meter in metered() %}{% for property in names_of(meter.group_by) %}
+    {%- for split in grouped() %}
     select
         account_id,
         meter,
         event_date,
-        {{ text_literal(property) }} as property,
-        coalesce({{ json_text('properties', property) }}, '') as property_value,
-        sample_weight * endpoint_weight * steps as units
+        {{ text_literal(split.property) }} as property,
+        coalesce({{ json_text('properties', split.property) }}, '') as property_value,
+        units
     from events
-    where meter = {{ text_literal(meter.meter) }}
-
-    union all
-    {% endfor %}{% endfor %}
+    where meter = {{ text_literal(split.meter) }}
+    {{ "union all" if not loop.last }}
+    {%- else %}
     select
         account_id,
         meter,
         event_date,
         '' as property,
         '' as property_value,
-        cast(0 as bigint) as units
+        units
     from events
     where false
+    {%- endfor %}
 ),
 
 final as (

@@ -30,6 +30,14 @@ rejected as (
     where uncounted.kind = 'rejected'
 ),
 
+refused as (
+    select count(*) as value_count
+    from {{ ref('events_not_counted') }} as uncounted
+    where
+        uncounted.kind = 'refused'
+        and uncounted.known_at >= {{ utc_literal(days_ago(30)) }}
+),
+
 unmapped as (
     select count(*) as subject_count from {{ ref('unmapped_usage') }}
     where calls_30d > 0
@@ -95,6 +103,7 @@ final as (
             as decimal(24, 6)
         ) as complete_pct,
         cast(max(others.unknown_meter_count) as bigint) as events_of_unknown_meter,
+        cast(max(refused.value_count) as bigint) as values_refused,
         cast(max(ahead.event_count) as bigint) as events_ahead,
         cast(max(ahead.hours_ahead) as bigint) as hours_ahead,
         max(furthest.producer) as furthest_ahead_producer
@@ -106,6 +115,7 @@ final as (
     cross join at_threshold
     cross join ahead
     cross join furthest
+    cross join refused
     left join utilization on true
 )
 

@@ -131,7 +131,7 @@ compared as (
         hits.plan,
         hits.period_start as period_start,
         hits.period_end as period_end,
-        coalesce({{ adds_up('hits.aggregation') }}, false) as is_counted_here,
+        {{ adds_up('hits.aggregation') }} as is_counted_here,
         coalesce(hits.aggregation in ('latest', 'max', 'unique'), false) as is_gauge,
         known_accounts.account_id is not null as is_known,
         quotas.quota_version as quota_version,

@@ -42,7 +42,7 @@ metered as (
     where
         source.event_name in ({{ text_list(names_of(meter.event_names)) }})
         {%- if meter.counts_from %}
-        and source.event_date >= {{ date_literal(meter.counts_from) }}
+        and source.event_date >= date '{{ meter.counts_from }}'
         {%- endif %}
         {{- is_in_filter('source.properties', meter.filter) }}
     {{ "union all" if not loop.last }}

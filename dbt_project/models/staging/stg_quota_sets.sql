@@ -38,24 +38,19 @@ sets as (
     from named
     where
         (metric is not null or has_quota or not has_quota_of_a_meter)
-        {%- for meter in meters() if meter.quota_property %}
-        and not (
-            coalesce(metric, {{ text_literal(main_meter()) }}) = {{ text_literal(meter.meter) }}
+        and not {{ has_quota_by_property('coalesce(metric, ' ~ text_literal(main_meter()) ~ ')', 'properties') }}
+
+    {% for meter in meters() if meter.quota_property %}
+        union all
+
+        select
+            * replace ({{ json_text('properties', meter.quota_property) }} as sent_quota),
+            {{ text_literal(meter.meter) }} as meter
+        from named
+        where
+            coalesce(metric, {{ text_literal(meter.meter) }}) = {{ text_literal(meter.meter) }}
             and {{ json_has('properties', [meter.quota_property]) }}
-        )
-        {%- endfor %}
-    {%- for meter in meters() if meter.quota_property %}
-
-    union all
-
-    select
-        * replace ({{ json_text('properties', meter.quota_property) }} as sent_quota),
-        {{ text_literal(meter.meter) }} as meter
-    from named
-    where
-        coalesce(metric, {{ text_literal(meter.meter) }}) = {{ text_literal(meter.meter) }}
-        and {{ json_has('properties', [meter.quota_property]) }}
-    {%- endfor %}
+    {% endfor %}
 )
 
 select

@@ -30,7 +30,8 @@ def test_schema_is_valid_and_is_served(collector: Collecting) -> None:
 
 
 def test_names_are_those_of_the_vocabulary() -> None:
-    assert tuple(DEFINITIONS["name"]["enum"]) == events.EVENT_NAMES
+    assert tuple(DEFINITIONS["name"]["examples"]) == events.EVENT_NAMES
+    assert DEFINITIONS["meteredName"]["not"]["enum"] == [*events.OTHER_EVENTS, events.EVENTS_DROPPED]
     assert tuple(DEFINITIONS["apiCall"]["anyOf"][0]["properties"]["event"]["enum"]) == events.API_CALL
     for name in events.EVENT_NAMES:
         for field in events.NAME_FIELDS:
@@ -95,6 +96,12 @@ def test_bounds_are_those_of_the_vocabulary() -> None:
         call(properties={"sample_weight": 1_000_000, "anything": [1]}),
         call(sample_weight=10),
         call(distinct_id=None, properties={"account_id": 42}),
+        # whether a meter counts it is data
+        {"event": "page_view", "distinct_id": "acme"},
+        {"type": "llm_request", "subject": "acme", "data": {"total_tokens": 5}},
+        make_quota(properties={"account_id": "acme", "token_quota_monthly": 5}),
+        make_quota(properties={"account_id": "acme", "metric": "storage", "quota": 10.5}),
+        {"event": "quota_set", "account_id": "acme", "token_quota_monthly": 5},
     ],
 )
 def test_good_event_is_valid(event: object) -> None:
@@ -108,8 +115,12 @@ def test_good_event_is_valid(event: object) -> None:
         [],
         {},
         {"event": "api_call"},
-        {"event": "page_view", "distinct_id": "acme"},
-        {"event": "page_view", "type": "api_call", "distinct_id": "acme"},
+        {"event": "page_view"},
+        {"event": "", "distinct_id": "acme"},
+        {"event": "events_dropped", "distinct_id": "acme"},
+        {"event": "quota_set", "type": "api_call", "distinct_id": "acme"},
+        make_quota(properties={"account_id": "acme", "metric": "storage", "quota": -10.5}),
+        make_quota(properties={"account_id": "acme", "metric": "storage"}),
         {"distinct_id": "acme"},
         call(distinct_id=None),
         call(distinct_id=""),

@@ -311,3 +311,30 @@ def test_files_of_a_day_stay_few_however_often_it_is_ingested(data: Path, monkey
         for kind in (*(f"calls/event_date={day}/*.parquet" for day in days), "others*.parquet", "rejected*.parquet"):
             assert len(list(world.lake.root.glob(f"batches/*/{kind}"))) <= 2 * 2 + 1, (number, kind)
     assert len(world.calls()) == 9 * 9
+
+
+def test_events_of_each_meter_of_the_file_are_taken(data: Path) -> None:
+    land(data / "landing", "a.ndjson", make_event(event="llm_request"), make_event(event="page_view"))
+    assert ingested() == 1
+
+
+def test_nothing_is_read_while_the_meters_have_a_mistake(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = data.parent / "project"
+    shutil.copytree(settings.PROJECT_ROOT / "dbt_project" / "seeds", folder / "seeds")
+    seed = folder / "seeds" / "meters.csv"
+    good = seed.read_text()
+    seed.write_text(good.replace("sum,total_tokens", "sum,"))
+    monkeypatch.setattr(settings.Settings, "dbt_project", property(lambda _: folder))
+    land(data / "landing", "a.ndjson", make_event(event="llm_request"))
+    with pytest.raises(dg.Failure, match="tokens: value is empty") as failed:
+        ingested()
+    assert "nothing was read or counted" in str(failed.value.description)
+    doctor = CliRunner().invoke(app, ["doctor"])
+    assert doctor.exit_code == 1
+    assert "FAILS meters: seeds/meters.csv: tokens: value is empty. Name the property that sum reads." in " ".join(
+        doctor.stdout.split()
+    )
+
+    seed.write_text(good)
+    assert ingested() == 1
+    assert "ok meters: 4 rows in meters.csv" in " ".join(CliRunner().invoke(app, ["doctor"]).stdout.split())

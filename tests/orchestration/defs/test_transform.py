@@ -11,17 +11,17 @@ from orchestration.defs.resources import Project
 from orchestration.defs.transform import SOURCES_OF_ONE_ASSET, Translator, _require_readable_seeds, why
 from orchestration.warehouse.dbt import NodeResult
 
-TYPES = {"seeds/meters.csv": {"meter": "varchar", "unit": "varchar"}}
+TYPES = {"seeds/plans.csv": {"meter": "varchar", "unit": "varchar"}}
 
 
 def test_seed_that_dbt_would_stumble_over_fails_in_a_sentence(tmp_path: Path) -> None:
-    seed = tmp_path / "seeds" / "meters.csv"
+    seed = tmp_path / "seeds" / "plans.csv"
     seed.parent.mkdir()
     seed.write_text("meter,unit,note\napi-calls,calls,\n")
     _require_readable_seeds(dg.build_asset_context(), tmp_path, TYPES)
 
     seed.write_text("meter, unit\napi-calls,calls\n")
-    with pytest.raises(dg.Failure, match=r"meters.csv: the first line names ' unit'. Write unit.") as failed:
+    with pytest.raises(dg.Failure, match=r"plans.csv: the first line names ' unit'. Write unit.") as failed:
         _require_readable_seeds(dg.build_asset_context(), tmp_path, TYPES)
     assert "nothing was published or sent" in str(failed.value.description)
 

@@ -13,8 +13,9 @@ from orchestration.lake import landing, parsed_lines
 from orchestration.lake.batch import CALL_COLUMNS
 from orchestration.usage import events
 from orchestration.usage.events import MAX_ACCOUNT_ID_BYTES, Rejection
+from orchestration.usage.meters import Meter
 from tests.orchestration.lake.world import World
-from tests.support.builders import NOW, make_event, make_quota
+from tests.support.builders import NOW, make_event, make_meter, make_quota
 
 # Rejections
 
@@ -424,9 +425,10 @@ ODD_PROPERTIES = st.dictionaries(
     ODD_VALUES,
     max_size=4,
 )
+TOKENS = make_meter(event_names="llm_request", aggregation="sum", value="n")
 ODD_EVENTS = st.builds(
     lambda event, outer, inner, name: {"event": event, "uuid": "u", **outer, name: inner},
-    st.sampled_from(["api_call", "api_request"]),
+    st.sampled_from(["api_call", "api_request", "llm_request"]),
     st.dictionaries(st.sampled_from([*NAMES, "sample_weight"]), ODD_VALUES, max_size=4),
     ODD_PROPERTIES | ODD_PROPERTIES.map(json.dumps) | ODD_VALUES,
     st.sampled_from(events.PROPERTIES_FIELDS),
@@ -434,13 +436,17 @@ ODD_EVENTS = st.builds(
 
 
 @settings(max_examples=25, deadline=None)
-@given(lines=st.lists(ODD_EVENTS, min_size=20, max_size=40))
+@given(
+    lines=st.lists(ODD_EVENTS, min_size=20, max_size=40),
+    meters=st.sampled_from([[], [TOKENS], [TOKENS, make_meter(event_names="api_request", filter="other=1")]]),
+)
 def test_both_ways_of_reading_give_the_same_events(
-    tmp_path_factory: pytest.TempPathFactory, lines: list[dict[str, Any]]
+    tmp_path_factory: pytest.TempPathFactory, lines: list[dict[str, Any]], meters: list[Meter]
 ) -> None:
     """The fast one, and the exact one on every line."""
     fast, exact = World(tmp_path_factory.mktemp("fast")), World(tmp_path_factory.mktemp("exact"))
     for world in (fast, exact):
+        world.meters = meters
         # an id for each, so that none hides another
         world.land(*({**line, "uuid": f"{line['uuid']}-{number}"} for number, line in enumerate(lines)))
     fast.ingest()

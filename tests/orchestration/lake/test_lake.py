@@ -203,8 +203,8 @@ def test_batch_is_synced_as_a_whole_before_it_is_committed(world: World, monkeyp
         done.append(f"commit {target.name}")
         return rename(path, target)
 
-    for owner in (lake_module, account_copies):
-        monkeypatch.setattr(owner, "_sync", lambda path: done.append(path.name))
+    for owner, name in ((lake_module.parquet, "sync"), (account_copies, "_sync")):
+        monkeypatch.setattr(owner, name, lambda path: done.append(path.name))
     monkeypatch.setattr(Path, "rename", renamed)
     world.ingest()
 
@@ -219,7 +219,7 @@ def test_lake_can_be_queried_when_its_creation_was_killed(world: World, monkeypa
     def die(path: Path) -> None:
         raise KeyboardInterrupt
 
-    for owner, name in ((lake_module, "_sync"), (lake_module.parquet, "write")):
+    for owner, name in ((lake_module.parquet, "sync"), (lake_module.parquet, "write")):
         with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
             patch.setattr(owner, name, lambda *_: die(Path()))
             with world.lake.writing():

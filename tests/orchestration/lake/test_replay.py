@@ -9,23 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.lake import batch as making
 from orchestration.usage.events import Rejection
 from tests.orchestration.lake.world import World
-from tests.support.builders import NOW, make_event
+from tests.support.builders import NOW, make_event, make_meter
 
 LATER = NOW + timedelta(days=3)
 
 
-@pytest.fixture
-def allow_page_views(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A changed rule."""
-    monkeypatch.setattr(making, "JUDGE_LINES", with_page_views(making.JUDGE_LINES))
-
-
-def with_page_views(sql: str) -> str:
-    assert sql.count("event_name not in (") == 1
-    return sql.replace("event_name not in (", "event_name not in ('page_view', ")
+PAGE_VIEWS = [make_meter()]
+"""A row that is added to meters.csv: what was refused without it counts."""
 
 
 def ingest_refused_lines(world: World) -> None:
@@ -40,10 +32,9 @@ def ingest_refused_lines(world: World) -> None:
     world.ingest()
 
 
-def test_lines_that_are_good_now_count_as_if_they_had_been_then(world: World, allow_page_views: None) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(making, "JUDGE_LINES", making.JUDGE_LINES.replace("'page_view', ", ""))
-        ingest_refused_lines(world)
+def test_lines_that_are_good_now_count_as_if_they_had_been_then(world: World) -> None:
+    ingest_refused_lines(world)
+    world.meters = PAGE_VIEWS
     world.ingest()
     assert len(world.rejected()) == 6
     batch = world.replay(LATER)
@@ -63,14 +54,13 @@ def test_lines_that_are_good_now_count_as_if_they_had_been_then(world: World, al
     assert world.ingest() == []
 
 
-def test_quarantine_is_empty_when_a_replay_accepts_everything(world: World, allow_page_views: None) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(making, "JUDGE_LINES", making.JUDGE_LINES.replace("'page_view', ", ""))
-        world.land(make_event(event="page_view", uuid="one"))
-        world.ingest()
+def test_quarantine_is_empty_when_a_replay_accepts_everything(world: World) -> None:
+    world.land(make_event(event="page_view", uuid="one"))
+    world.ingest()
+    world.meters = PAGE_VIEWS
     world.replay()
 
-    assert world.events() == ["one"]
+    assert world.calls() == world.events() == ["one"]
     assert world.rejected() == []
     assert world.replay() is None
     world.land("bad", name="b.ndjson")
@@ -98,11 +88,10 @@ def test_conflict_stays_a_conflict_when_it_is_replayed(world: World) -> None:
     assert world.rejected() == [(2, Rejection.ID_CONFLICT)]
 
 
-def test_good_line_that_came_again_meanwhile_counts_once(world: World, allow_page_views: None) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(making, "JUDGE_LINES", making.JUDGE_LINES.replace("'page_view', ", ""))
-        world.land(make_event(event="page_view", uuid="x"))
-        world.ingest()
+def test_good_line_that_came_again_meanwhile_counts_once(world: World) -> None:
+    world.land(make_event(event="page_view", uuid="x"))
+    world.ingest()
+    world.meters = PAGE_VIEWS
     world.land(make_event(event="page_view", uuid="x"), "", name="corrected.ndjson")
     world.ingest()
     batch = world.replay()
@@ -116,10 +105,8 @@ def test_good_line_that_came_again_meanwhile_counts_once(world: World, allow_pag
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from orchestration.lake import batch as making
-from tests.orchestration.lake.test_replay import with_page_views
+from tests.orchestration.lake.test_replay import PAGE_VIEWS
 from tests.orchestration.lake.world import World
-making.JUDGE_LINES = with_page_views(making.JUDGE_LINES)
 left = int(sys.argv[2])
 def trace(frame, event, argument):
     global left
@@ -129,7 +116,9 @@ def trace(frame, event, argument):
             os.kill(os.getpid(), signal.SIGKILL)
     return trace
 sys.settrace(trace)
-World(Path(sys.argv[1])).replay()
+world = World(Path(sys.argv[1]))
+world.meters = PAGE_VIEWS
+world.replay()
 """
 
 

@@ -1,6 +1,6 @@
 """A landing folder and a lake for tests."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ from orchestration.lake.lake import BATCH_BYTES, Lake
 from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.manifests import Batch
 from orchestration.lake.sources import Folder, Skipped, Source
+from orchestration.usage.meters import Meter
 from tests.support.builders import NOW, land
 
 
@@ -24,6 +25,8 @@ class World:
         self.landing = root / "landing"
         self.place = place or Folder(self.landing)
         self.lake = Lake(root / "lake", lake_url)
+        self.meters: Sequence[Meter] = ()
+        """Whose events the lake takes, beside calls."""
         self.skipped: list[Skipped] = []
         self.landing.mkdir(parents=True, exist_ok=True)
 
@@ -34,7 +37,7 @@ class World:
         batches: list[Batch] = []
         with self.lake.writing():
             for _ in range(1000):
-                batch, self.skipped = self.lake.ingest(self.place, self.known(), now, batch_bytes)
+                batch, self.skipped = self.lake.ingest(self.place, self.known(), now, batch_bytes, meters=self.meters)
                 if batch is None:
                     return batches
                 batches.append(batch)
@@ -42,7 +45,7 @@ class World:
 
     def replay(self, now: datetime = NOW) -> Batch | None:
         with self.lake.writing():
-            return self.lake.replay(now)
+            return self.lake.replay(now, self.meters)
 
     def known(self) -> Mapping[str, LandedFile]:
         return {file.path: file for batch in self.lake.batches() for file in batch.files}

@@ -6,6 +6,7 @@ import pytest
 import yaml
 
 from orchestration.settings import PROJECT_ROOT
+from orchestration.usage import meters
 from orchestration.warehouse import seeds
 
 TYPES = {"plan": "varchar", "included_units": "bigint", "base_price": "decimal(18,2)", "since": "date"}
@@ -65,3 +66,42 @@ def test_bad_seed_is_a_sentence_with_its_place(tmp_path: Path, content: str | by
 def test_column_of_a_seed_that_means_nothing_is_named_and_harms_nothing(tmp_path: Path) -> None:
     found = examined(tmp_path, "plan,included_units,base_price,since,note\ngrowth,1,1,,x\n")
     assert found == seeds.Examined(unknown=["seeds/plans.csv: note"])
+
+
+def meters_file(folder: Path, content: str | None) -> Path:
+    """The project's meters, one of them written otherwise; None is no file."""
+    path = folder / "seeds" / "meters.csv"
+    path.parent.mkdir()
+    if content is not None:
+        path.write_text(content)
+    return folder
+
+
+METERS_OF_PROJECT = (PROJECT_ROOT / "dbt_project" / "seeds" / "meters.csv").read_text()
+
+
+def test_meters_are_read_with_the_main_one_first(tmp_path: Path) -> None:
+    last_row_first = "\ufeff" + "\r\n".join([(rows := METERS_OF_PROJECT.splitlines())[0], *rows[:0:-1]])
+    found = seeds.read_meters(meters_file(tmp_path, last_row_first))
+    assert [meter.name for meter in found] == ["api-calls", "seats", "storage", "tokens"]
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        (METERS_OF_PROJECT.replace("sum,total_tokens", "sum,"), "seeds/meters.csv: tokens: value is empty."),
+        (METERS_OF_PROJECT.replace("tokens,false", "tokens,true"), "seeds/meters.csv: api-calls, tokens are main."),
+        (METERS_OF_PROJECT.replace("tokens,false", "tokens,perhaps"), "is_main is 'perhaps', which is not a boolean"),
+        (METERS_OF_PROJECT.replace(",decimals", ""), "It lacks decimals"),
+        (METERS_OF_PROJECT.replace("tokens,false", " tokens,false"), "with a blank around it. Write 'tokens'."),
+        ("", "the first line must name meter, is_main"),
+        (None, "seeds/meters.csv cannot be read (No such file or directory)."),
+    ],
+)
+def test_mistake_in_the_meters_stops_ingest_and_build(tmp_path: Path, content: str | None, problem: str) -> None:
+    folder = meters_file(tmp_path, content)
+    with pytest.raises(seeds.MetersError, match=r"meters.csv has errors; nothing was read or counted:\n- ") as failed:
+        seeds.read_meters(folder)
+    assert problem in failed.value.problems[0]
+    assert f"- {failed.value.problems[0]}\nRepair, and run again." in str(failed.value)
+    assert seeds.examine(folder, {"seeds/meters.csv": meters.COLUMNS}).problems == failed.value.problems
