@@ -108,6 +108,18 @@ def stay_with(meter: Meter, ledger: MeterLedger) -> None:
         ledger.remember(_COUNTS, now)
 
 
+def in_units(meter: Meter, steps: int, sign: str = "") -> str:
+    """So many steps for people: 3.412 GB. Where a step is a whole unit: 1 unit, 2 units. `sign` "+": a difference."""
+    if not meter.decimals:
+        return counted(steps, "unit", sign=sign)
+    return f"{sign if steps > 0 else ''}{meter.amount(steps)}"
+
+
+def step_of(meter: Meter) -> str:
+    """What the ledger's and Stripe's sentences call a unit, where that is not a whole one of the meter; else empty."""
+    return f"A unit here, and at Stripe, is {meter.amount(1)}." if meter.decimals else ""
+
+
 def _is_reported(meter: Meter) -> bool:
     return meter.is_billed and (meter.is_main or bool(meter.stripe_meter))
 

@@ -61,10 +61,12 @@ def plan(
 ) -> None:
     """Show what the next run would report: customers, units, money. Changes nothing."""
     try:
-        planned, changes = report.look_ahead(of_chosen_meter(), connect_meter)
+        config = of_chosen_meter()
+        planned, changes = report.look_ahead(config, connect_meter)
+        meter = meters.reported(config)
     except REFUSALS as error:
         fail(str(error))
-    stripe_tables.print_plan(planned, changes, None if is_all else stripe_tables.LISTED)
+    stripe_tables.print_plan(planned, changes, None if is_all else stripe_tables.LISTED, meter)
 
 
 @stripe_app.command()
@@ -105,7 +107,7 @@ def problems(
     if as_csv:
         stripe_problems.write_problems(found)
     else:
-        stripe_problems.print_problems(found, standing(ledger))
+        stripe_problems.print_problems(found, standing(ledger), meters.reported(config))
 
 
 @stripe_app.command()
@@ -242,6 +244,7 @@ def bootstrap(
             for step in catalog.make(each_meter, connect_products):
                 stripe_tables.print_made(step)
         stripe_tables.print_steps(catalog.catalog_steps(each_meter, connect_products))
+        stripe_tables.print_scales([meters.reported(config) for config in each_meter])
     except REFUSALS as error:
         fail(str(error))
 

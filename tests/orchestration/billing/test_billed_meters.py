@@ -2,6 +2,7 @@
 published marts to Stripe's meter, its invoice and the certificate, against amounts that were worked out by hand.
 """
 
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
@@ -18,6 +19,7 @@ from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.problems import problems
 from orchestration.billing.read_invoices import read_invoices
 from orchestration.channels.stripe import connect_invoices, connect_meter, connect_products
+from orchestration.cli import stripe_tables
 from orchestration.settings import Settings
 from tests.fakes.stripe_catalog import CatalogStripe
 from tests.support.billing_world import HOUR, METERS, SEVEN, QuickWorld, quick
@@ -171,3 +173,26 @@ def test_copy_of_an_older_version_is_named_and_what_to_do(world: Plans) -> None:
     assert meters.is_main_billed(world.config)
     with pytest.raises(meters.NothingPublishedError, match="without the main meter: `headroom run` builds it"):
         meters.reported(world.config)
+
+
+def test_figures_of_a_meter_with_decimals_are_in_its_units(world: Plans, capsys: pytest.CaptureFixture[str]) -> None:
+    data = meters.reported(world.of("data"))
+    assert meters.in_units(data, 3_412) == "3.412 GB"
+    assert meters.in_units(data, 3_000, sign="+") == "+3 GB"
+    assert meters.in_units(data, -1, sign="+") == "-0.001 GB"
+    assert meters.in_units(meters.reported(world.of("users")), 1_200, sign="+") == "+1,200 units"
+
+    planned, changes = report.look_ahead(world.of("data"), connect_meter)
+    stripe_tables.print_plan(planned, changes, None, data)
+    stripe_tables.print_scales([data, meters.reported(world.of("users"))])
+    world.report("data")
+    [told] = statements.statements(world.of("data"), "cus_a", datetime(2026, 11, 1, tzinfo=UTC))
+    stripe_tables.print_statement(told)
+    said = re.sub(r" +", " ", capsys.readouterr().out)
+    assert "0 → 1,000,100.623" in said
+    assert "A unit here, and at Stripe, is 0.001 GB." in said
+    assert "Stripe counts data by 0.001 GB: a price of 1 for each GB is 0.001 there." in said
+    assert "Usage on plan pro (100.5 GB included), without the base price: 100.01 USD" in said
+    assert "Total 1,000,100.623 1,000,100.623" in said
+    rows = list(statements.table(told))
+    assert rows[-1][:3] == ("total", "1000100.623", "1000100.623")
