@@ -18,6 +18,7 @@ from datetime import date
 from enum import StrEnum
 from typing import Any
 
+from orchestration.usage import formatting
 from orchestration.usage.events import API_CALL
 
 COLUMNS = {
@@ -180,7 +181,7 @@ def describe(meter: Meter) -> str:
         "latest": f"the latest {meter.value or 'used'} of {names} events",
     }.get(meter.aggregation, f"{meter.aggregation} of {names} events")
     of = f" with {meter.filter}" if meter.filter else ""
-    places = f" with {meter.decimals} places" if meter.decimals else ""
+    places = f" with {formatting.counted(meter.decimals, 'place')}" if meter.decimals else ""
     parts = [f"{meter.name}: {counted}{of}{by}, in {meter.unit}{places}"]
     if meter.is_main:
         parts.append("main meter")

@@ -22,7 +22,7 @@ from orchestration.lake.sources import Folder
 from tests.dbt_project import lakes
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import HOUR, NOW, SEVEN
-from tests.support.builders import land, make_event
+from tests.support.builders import land, make_event, make_meter
 from tests.support.statement_world import StatementWorld
 
 runner = CliRunner()
@@ -46,7 +46,7 @@ class EventWorld(StatementWorld):
     def ingest(self) -> None:
         lake = Lake(self.config.lake)
         with lake.writing():
-            lake.ingest(Folder(self.folder / "landing"), {}, NOW)
+            lake.ingest(Folder(self.folder / "landing"), {}, NOW, meters=[make_meter()])
 
 
 @pytest.fixture
@@ -72,11 +72,12 @@ def explained(world: EventWorld, *arguments: str, status: int = 0) -> str:
 
 
 def used(world: EventWorld) -> None:
-    """Three events of cus_a in the hour, from two files, and two that are not its: 7 units, as counted."""
+    """Three events of cus_a in the hour, from two files, and three that are not its: 7 units, as counted."""
     world.land("calls/one.ndjson", call("b", 1), "{broken", call("a1", 5, "/search", uuid="e-5"))
     world.land(
         "two.ndjson", call("key-1", 3, uuid=None), call("a2", 9, uuid="e-9"), make_event("a1", "2026-11-20T06:59:59Z")
     )
+    world.land("views.ndjson", call("a1", 4, event="page_view", uuid="e-4"))  # of another meter
     world.ingest()
     world.usage = {("a1", "cus_a", SEVEN): 6, ("a2", "cus_a", SEVEN): 1, ("b", "cus_b", SEVEN): 1}
     world.run()
