@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from orchestration.billing.meters import in_csv, in_units
 from orchestration.billing.statements import Explanation
 from orchestration.settings import Settings
 from orchestration.usage.formatting import counted
@@ -47,21 +48,21 @@ class EventTrail:
     @property
     def sentence(self) -> str:
         """Whether the events are the units that were counted."""
-        events, units = counted(self.events, "event"), counted(self.units, "unit")
+        events, units = counted(self.events, "event"), in_units(self.meter, self.units)
         if self.units == self.counted_units:
             return f"{events}, {units}: as many as counted"
-        more = self.units - self.counted_units
+        more, then = self.units - self.counted_units, self.meter.exact(self.counted_units)
         return (
-            f"{events}, {units}, but {self.counted_units:,} counted at {self.explanation.as_of:%Y-%m-%d %H:%M} UTC:"
-            f" {more:+,} since then. The next run counts again"
+            f"{events}, {units}, but {then} counted at {self.explanation.as_of:%Y-%m-%d %H:%M} UTC:"
+            f" {'+' if more > 0 else ''}{self.meter.exact(more)} since then. The next run counts again"
         )
 
 
-def row(customer: str, event: RawEvent) -> Sequence[object]:
+def row(customer: str, event: RawEvent, meter: Meter) -> Sequence[object]:
     """The values of COLUMNS."""
     return (
-        *(customer, _moment(event.event_at), event.account_id, event.endpoint or "", event.units, event.event_id),
-        *(event.landed_file, event.line_number, event.subject, event.source),
+        *(customer, _moment(event.event_at), event.account_id, event.endpoint or "", in_csv(meter, event.units)),
+        *(event.event_id, event.landed_file, event.line_number, event.subject, event.source),
         *("" if event.status is None else event.status, event.sample_weight, event.batch, _moment(event.ingested_at)),
     )
 

@@ -115,6 +115,11 @@ def in_units(meter: Meter, steps: int, sign: str = "") -> str:
     return f"{sign if steps > 0 else ''}{meter.amount(steps)}"
 
 
+def in_csv(meter: Meter, steps: int | None) -> object:
+    """The same for a program: 3.412, without the unit."""
+    return steps if steps is None or not meter.decimals else meter.exact(steps).replace(",", "")
+
+
 def step_of(meter: Meter) -> str:
     """What the ledger's and Stripe's sentences call a unit, where that is not a whole one of the meter; else empty."""
     return f"A unit here, and at Stripe, is {meter.amount(1)}." if meter.decimals else ""

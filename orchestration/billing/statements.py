@@ -149,7 +149,7 @@ INDEX_COLUMNS = (
 def table(statement: Statement) -> Iterator[Sequence[object]]:
     """The statement as rows of a CSV: names, hours, and the total. Units are whole ones of the meter: 3.412 GB."""
     yield COLUMNS
-    whole = partial(_whole, statement.meter)
+    whole = partial(meters.in_csv, statement.meter)
     for hour, amount in zip(statement.hours, statement.hourly_amounts, strict=True):
         moments = (hour.first_attempt_at, hour.sent_at, hour.confirmed_at)
         yield (
@@ -177,13 +177,9 @@ def _invoiced(statement: Statement) -> list[object]:
         " ".join(dict.fromkeys(each.subscription_id for each in subscriptions)),
         " ".join(dict.fromkeys(line.invoice_id for line in lines)),
         " ".join(line.line_id for line in lines),
-        _whole(statement.meter, sum(line.quantity for line in lines)) if lines else "",
+        meters.in_csv(statement.meter, sum(line.quantity for line in lines)) if lines else "",
         _money(in_major(sum(line.amount for line in lines), lines[0].currency)) if lines else "",
     ]
-
-
-def _whole(meter: Meter, units: int | None) -> object:
-    return units if units is None or not meter.decimals else f"{Decimal(units).scaleb(-meter.decimals):f}"
 
 
 def _money(amount: Decimal | None) -> str:
@@ -194,8 +190,8 @@ def _index_row(statement: Statement, file: str) -> list[object]:
     return [
         statement.stripe_customer_id,
         *(_moment(statement.period_start), _moment(statement.period_end), len(statement.hours)),
-        *(_whole(statement.meter, each) for each in (statement.counted_units, statement.reported_units)),
-        _whole(statement.meter, statement.stripe_units),
+        *(meters.in_csv(statement.meter, each) for each in (statement.counted_units, statement.reported_units)),
+        meters.in_csv(statement.meter, statement.stripe_units),
         *(statement.status, len(statement.unsettled)),
         *(statement.certificate.sentence if statement.certificate else "", file),
         *(_money(statement.amount), statement.currency, _money(statement.reported_amount), *_invoiced(statement)),

@@ -103,11 +103,15 @@ def problems(
     """
     config = of_chosen_meter()
     ledger = meter_ledger(config)
-    found = find_problems(config, ledger, config.now(), by_hour)
+    try:
+        meter = meters.reported(config)
+        found = find_problems(config, ledger, config.now(), by_hour)
+    except UNKNOWN as error:
+        fail(str(error))
     if as_csv:
-        stripe_problems.write_problems(found)
+        stripe_problems.write_problems(found, meter)
     else:
-        stripe_problems.print_problems(found, standing(ledger), meters.reported(config))
+        stripe_problems.print_problems(found, standing(ledger), meter)
 
 
 @stripe_app.command()

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from orchestration.billing.certificate import Certificate
-from orchestration.billing.meters import in_units, step_of
+from orchestration.billing.meters import in_csv, in_units, step_of
 from orchestration.billing.problems import Problem, total
 from orchestration.billing.revisions import Report
 from orchestration.cli.console import console, plain_output
@@ -60,18 +60,18 @@ def print_settled(reports: Sequence[Report], certificates: Sequence[Certificate]
         _say(f"{counted(hours, 'hour')} settled and no longer listed as {'a problem' if hours == 1 else 'problems'}.")
 
 
-def write_problems(problems: Sequence[Problem]) -> None:
+def write_problems(problems: Sequence[Problem], meter: Meter) -> None:
     """The same as CSV on stdout, one row for each."""
-    SpreadsheetWriter(plain_output(), "\n").write(_rows(problems))
+    SpreadsheetWriter(plain_output(), "\n").write(_rows(problems, meter))
 
 
-def _rows(problems: Sequence[Problem]) -> Iterator[Sequence[object]]:
+def _rows(problems: Sequence[Problem], meter: Meter) -> Iterator[Sequence[object]]:
     yield COLUMNS
     for each in problems:
         moments = (each.first_hour, each.last_hour, each.since, each.until)
         first, last, since, until = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else "" for moment in moments)
         yield (
-            *(each.stripe_customer_id, each.kind, each.cause, first, last, each.hours, each.units),
+            *(each.stripe_customer_id, each.kind, each.cause, first, last, each.hours, in_csv(meter, each.units)),
             *("" if each.amount is None else f"{each.amount:f}", each.currency, since, until, each.advice),
             " ".join(each.identifiers),
         )

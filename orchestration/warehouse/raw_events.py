@@ -89,11 +89,9 @@ def _events(meter: Meter) -> str:
         "billable_usage_hourly" if meter.is_main
         else f"(select * from billable_meters_hourly where meter = {literal(meter.name)})"
     )  # fmt: skip
-    steps = number_sql.steps(_text(meter.value), str(meter.decimals)) if meter.value else "1"
+    steps = number_sql.steps(_text(meter.value), str(meter.scale)) if meter.value else "1"
     counted = [f"coalesce({_text(each.path)} in ({', '.join(map(literal, each.values))}), false)" for each in
                meter.conditions]  # fmt: skip
-    if meter.value:
-        counted.append(f"{number_sql.refusal(_text(meter.value), str(meter.decimals))} is null")
     if meter.counts_from:
         counted.append(f"event_at >= timestamptz '{meter.counts_from}'")
     weight = "coalesce(weights.weight, 1)" if meter.weights else "1"
@@ -155,6 +153,6 @@ EVENTS = """
             events.endpoint = weights.endpoint
             and cast(events.happened_at as date) >= weights.effective_from
             and cast(events.happened_at as date) < weights.effective_until
-    where events.happened_at >= $start and events.happened_at < $end
+    where events.happened_at >= $start and events.happened_at < $end and events.steps is not null
     order by events.happened_at, events.source, events.event_id
 """
