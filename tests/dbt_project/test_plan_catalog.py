@@ -206,21 +206,7 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
         for used, projected in zip(edges, rng.sample(edges, len(edges)), strict=True)
     ]
     with duckdb.connect(str(project.warehouse)) as connection:
-        connection.execute(
-            """create table cap_forecasts (
-                account_id varchar, meter varchar default 'api-calls', plan varchar,
-                quota bigint, used_mtd bigint, projected_eom bigint,
-                quota_state varchar default 'limited', hits_cap_in_period boolean,
-                period_start timestamp, period_end timestamp)"""
-        )
-        connection.execute(
-            "create table stg_prepaid_credit"
-            " (stripe_customer_id varchar, currency varchar, remaining decimal(18, 2), burns_down_at timestamp)"
-        )
-        connection.execute(
-            "create table account_customers"
-            " (account_id varchar, stripe_customer_id varchar, valid_from timestamp, valid_until timestamp)"
-        )
+        connection.execute(FORECASTS)
         connection.executemany(
             "insert into cap_forecasts (account_id, plan, quota, used_mtd, projected_eom) values (?, ?, ?, ?, ?)",
             accounts,
@@ -247,6 +233,58 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
         on_next = upper and cost_on_paper(upper, tiers[upper["plan"]], upper["included_units"], projected)
         assert found[account] == (so_far, at_end, on_next), (plan, tiers[name])
         assert price(with_quota(priced[name], quota), used) == so_far, (plan, tiers[name])
+
+
+def test_usage_of_a_meter_with_decimals_costs_what_its_units_do(project: DbtProject) -> None:
+    """Figures are steps of 0.001 GB, the price list is in GB."""
+    for name, lines in {
+        "meters": [],
+        "plans": [
+            "gb,storage,0.5,0,graduated,,,,soft,,pack,USD",
+            "pack,storage,1.25,0,package,,2.5,3.00,soft,,,USD",
+        ],
+        "plan_tiers": ["gb,storage,1,1.5,0.10,2", "gb,storage,2,,0.000000007,0"],
+    }.items():
+        path = project.folder / "seeds" / f"{name}.csv"
+        text = path.read_text().replace("storage,false,,latest,,,,GB,GB,0", "storage,false,,latest,,,,GB,GB,3")
+        path.write_text("\n".join([*(text.splitlines()[:1] if lines else text.splitlines()), *lines, ""]))
+    used = [0, 1, 500, 501, 2_000, 2_001, 1_000_000_000_000]
+    with duckdb.connect(str(project.warehouse)) as connection:
+        connection.execute(FORECASTS)
+        connection.executemany(
+            "insert into cap_forecasts (account_id, meter, plan, quota, used_mtd, projected_eom)"
+            " values (?, 'storage', ?, ?, ?, ?)",
+            [(f"{plan} {units}", plan, quota, units, units) for units in used for plan, quota in QUOTAS.items()],
+        )
+    results = project.build(NOW, "UTC", ["meters", "plans", "plan_tiers", *TESTS, "overage"])
+    assert [result.message for result in results if result.status not in ("success", "pass")] == []
+    with duckdb.connect(str(project.warehouse)) as connection:
+        amounts = "account_id, overage_value, next_plan_cost"
+        found = {name: values for name, *values in connection.execute(f"select {amounts} from overage").fetchall()}
+        tables = (rows(connection, name) for name in ("plans", "plan_tiers"))
+        priced = {plan.name: plan for plan in pricing.plans(*tables, meters_of(rows(connection, "meters")))}
+    on_paper = {0: 0, 1: 0, 500: 0, 501: "2.0001", 2_000: "2.15", 2_001: "2.150000000007", 10**12: "9.149999986"}
+    for units, amount in on_paper.items():
+        cents = Decimal(amount).quantize(Decimal("0.01"), ROUND_HALF_UP)
+        packages = max(0, math.ceil(Fraction(units - 1_250, 2_500)))
+        assert found[f"gb {units}"] == [cents, 3 * packages], units
+        assert price(priced["gb"], units) == cents
+        assert price(priced["pack"], units) == found[f"pack {units}"][0] == 3 * packages
+
+
+QUOTAS = {"gb": 500, "pack": 1_250}
+"""By plan, of its accounts, in steps: what it includes."""
+FORECASTS = """
+    create table cap_forecasts (
+        account_id varchar, meter varchar default 'api-calls', plan varchar,
+        quota bigint, used_mtd bigint, projected_eom bigint,
+        quota_state varchar default 'limited', hits_cap_in_period boolean,
+        period_start timestamp, period_end timestamp);
+    create table stg_prepaid_credit
+        (stripe_customer_id varchar, currency varchar, remaining decimal(18, 2), burns_down_at timestamp);
+    create table account_customers
+        (account_id varchar, stripe_customer_id varchar, valid_from timestamp, valid_until timestamp);
+"""
 
 
 def rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[Row]:
