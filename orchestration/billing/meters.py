@@ -5,6 +5,8 @@ up is reported by hour. A reading (latest, max, unique) is reported as changes o
 the reading. Figures are whole numbers of the meter's smallest step, here and at Stripe.
 """
 
+import duckdb
+
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.settings import Settings
@@ -29,6 +31,8 @@ def known(config: Settings) -> list[Meter]:
         found = meters_of(published_copy.query(config.published, KNOWN_METERS))
     except NothingPublishedError:
         return read_meters(config.dbt_project)
+    except duckdb.CatalogException:
+        found = []
     if not any(meter.is_main for meter in found):
         raise NothingPublishedError(
             f"an older version published {config.published}, without the main meter: `headroom run` builds it again"
