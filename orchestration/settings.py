@@ -245,7 +245,7 @@ class Settings(BaseSettings):
         alias="HEADROOM_STRIPE_METER",
         min_length=1,
         max_length=100,
-        description="event name of the meter at Stripe",
+        description="event name of the main meter at Stripe",
     )
     # Stripe's own default; longer is a setting of the invoices there, which the API does not show.
     stripe_grace_hours: int = Field(

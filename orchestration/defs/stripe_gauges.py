@@ -45,8 +45,8 @@ class GaugeRun(dg.Config):
     ],
     description=(
         "Reports every meter but the main one that is billed in meters.csv. Compares each with Stripe's meter and with"
-        " the invoices. What adds up (count, sum) is reported by hour. Of a reading (latest, max, unique) each hour"
-        " reports the change, so that a meter that sums arrives at the reading.\n\n"
+        " the invoices. What adds up (count, sum) is reported by hour. A reading (latest, max, unique) is"
+        " reported as hourly changes, which add up to it.\n\n"
         "Meters are independent: one that fails does not delay the others. For the plan, problems and statements of"
         " one: `headroom stripe --meter seats plan`, and so on."
     ),
