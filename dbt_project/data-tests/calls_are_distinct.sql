@@ -4,6 +4,6 @@ select
     source,
     event_id
 from {{ ref('stg_meter_values') }}
-where {{ is_tested('event_date') }}
+where {{ is_tested('event_date', 'lake_at', in_lake=true) }}
 group by meter, source, event_id
 having count(*) > 1

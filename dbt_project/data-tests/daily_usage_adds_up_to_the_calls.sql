@@ -1,58 +1,89 @@
 {{ config(meta={"dagster": {"ref": {"name": "daily_usage"}}}) }}
--- No call is lost or doubled on the way from the lake: the days that were counted again, and an old one with each
--- hour, add up to the distinct accepted calls; all others to the hours.
-with calls as (
+-- Nothing is lost or doubled on the way from the lake: the hours that were counted again, and an old day with each
+-- hour, are the sums of the accepted events; the hours of every day add up to it.
+with events as (
     select
-        event_date as usage_date,
-        sum(sample_weight) as calls,
+        meter,
+        hour_start,
+        sum(sample_weight) as weight,
         sum(units) as units
-    from {{ ref('stg_api_calls') }}
+    from {{ ref('stg_meter_values') }}
     where
-        {{ is_tested('event_date') }}
-        and {{ is_counted_from_calls('event_date') }}
+        {{ is_tested('event_date', 'lake_at', in_lake=true) }}
+        and {{ adds_up('aggregation') }}
+        and problem is null
         -- what a concurrent run has ingested since is counted next time
         and batch <= {{ recount_plan().last_batch or 0 }}
-    group by event_date
+    group by meter, hour_start
 ),
 
 hours as (
     select
+        meter,
         usage_date,
+        hour_start,
         sum(calls) as calls,
         sum(units) as units
     from {{ ref('hourly_usage') }}
-    where {{ is_of_calls('meter') }}
-    group by usage_date
+    group by meter, usage_date, hour_start
+),
+
+days_of_hours as (
+    select
+        meter,
+        usage_date,
+        sum(calls) as calls,
+        sum(units) as units
+    from hours
+    group by meter, usage_date
 ),
 
 days as (
     select
+        meter,
         usage_date,
         sum(calls) as calls,
         sum(units) as units
     from {{ ref('daily_usage') }}
-    where {{ is_of_calls('meter') }}
-    group by usage_date
+    group by meter, usage_date
 )
 
 select
-    coalesce(calls.usage_date, hours.usage_date, days.usage_date) as usage_date,
-    calls.calls as calls_in_lake,
-    hours.calls as calls_in_hourly_usage,
-    days.calls as calls_in_daily_usage,
-    calls.units as units_in_lake,
-    hours.units as units_in_hourly_usage,
-    days.units as units_in_daily_usage
+    coalesce(events.meter, hours.meter) as meter,
+    coalesce(events.hour_start, hours.hour_start) as hour_start,
+    events.weight as calls_before,
+    hours.calls as calls_after,
+    events.units as units_before,
+    hours.units as units_after
+from hours
+full outer join events
+    on
+        hours.meter = events.meter
+        and hours.hour_start = events.hour_start
+where
+    {{ is_tested(
+        'coalesce(hours.usage_date, cast(events.hour_start as date))', 'coalesce(hours.hour_start, events.hour_start)'
+    ) }}
+    and (
+        coalesce(hours.units, 0) <> coalesce(events.units, 0)
+        or hours.calls <> events.weight
+        or (hours.meter is null) <> (events.meter is null)
+    )
+
+union all
+
+select
+    coalesce(days.meter, hours.meter) as meter,
+    {{ midnight('coalesce(days.usage_date, hours.usage_date)') }} as hour_start,
+    hours.calls as calls_before,
+    days.calls as calls_after,
+    hours.units as units_before,
+    days.units as units_after
 from days
-full outer join hours on days.usage_date = hours.usage_date
-full outer join calls on coalesce(days.usage_date, hours.usage_date) = calls.usage_date
+full outer join days_of_hours as hours
+    on
+        days.meter = hours.meter
+        and days.usage_date = hours.usage_date
 where
     coalesce(days.calls, 0) <> coalesce(hours.calls, 0)
     or coalesce(days.units, 0) <> coalesce(hours.units, 0)
-    or (
-        {{ is_tested('coalesce(calls.usage_date, hours.usage_date, days.usage_date)') }}
-        and (
-            coalesce(days.calls, 0) <> coalesce(calls.calls, 0)
-            or coalesce(days.units, 0) <> coalesce(calls.units, 0)
-        )
-    )

@@ -7,7 +7,7 @@ with endpoints as (
         usage_date,
         sum(calls) as calls
     from {{ ref('daily_usage_by_endpoint') }}
-    where {{ is_tested('usage_date') }}
+    where {{ is_tested_day('usage_date') }}
     group by account_id, usage_date
 ),
 
@@ -18,7 +18,7 @@ days as (
         calls
     from {{ ref('daily_usage') }}
     where
-        {{ is_tested('usage_date') }}
+        {{ is_tested_day('usage_date') }}
         and {{ is_of_calls('meter') }}
 )
 

@@ -54,7 +54,7 @@ coalesce(JSONHas({{ column }}, '{{ field.split(".") | join("', '") }}'), 0)
 
 {% macro clickhouse__text_literal(text) %}'{{ text | replace("\\", "\\\\") | replace("'", "\\'") }}'{% endmacro %}
 
-{% macro clickhouse__is_number(text) %}match({{ text }}, '^-?[0-9]+([.][0-9]+)?$'){% endmacro %}
+{% macro clickhouse__is_number(text) %}match({{ text }}, '^-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?$'){% endmacro %}
 
 {% macro clickhouse__decimal_of(text) %}toDecimal256OrNull({{ text }}, 18){% endmacro %}
 
@@ -110,6 +110,15 @@ toDecimal128(sum(toInt128({{ weight }}) * ({{ weight }} - 1) * {{ units }} * {{ 
 {% macro clickhouse__lake_kept_from() %}
     {%- set loaded = adapter.get_relation(none, target.schema, "kept_from") -%}
     {{ return(run_query("select kept_from from " ~ loaded).rows[0][0] if loaded else none) }}
+{% endmacro %}
+
+{% macro clickhouse__touched_hours(batch) %}
+    select distinct
+        toString(event_date) as day,
+        date_trunc('hour', event_at) as touched_hour
+    from {{ source('lake', 'raw_events') }}
+    where batch > {{ batch }}
+    order by touched_hour
 {% endmacro %}
 
 {# With the lake's first batch, which has no call: there is always a day. #}

@@ -64,9 +64,9 @@ end
 {% macro default__text_literal(text) %}'{{ text | replace("'", "''") }}'{% endmacro %}
 
 {% macro is_number(text) %}{{ return(adapter.dispatch('is_number')(text)) }}{% endmacro %}
-{# Whether the text is a decimal number: digits with at most one point between them. #}
+{# Whether the text is a decimal number, with an exponent or without. #}
 {% macro default__is_number(text) -%}
-regexp_full_match({{ text }}, '-?[0-9]+([.][0-9]+)?')
+regexp_full_match({{ text }}, '-?[0-9]+([.][0-9]+)?([eE][+-]?[0-9]+)?')
 {%- endmacro %}
 
 {% macro decimal_of(text) %}{{ return(adapter.dispatch('decimal_of')(text)) }}{% endmacro %}
@@ -145,6 +145,18 @@ cast(sum(cast({{ weight }} as hugeint) * ({{ weight }} - 1) * {{ units }} * {{ u
     from glob('{{ lake_folder() }}/batches/*/calls/*/*.parquet')
     group by day
     order by day
+{% endmacro %}
+
+{% macro touched_hours(batch) %}{{ return(adapter.dispatch('touched_hours')(batch)) }}{% endmacro %}
+{# The UTC hours with events of later batches than that one, and the day of each as text. #}
+{% macro default__touched_hours(batch) %}
+    {%- set files = run_query("select file from glob('" ~ lake_folder() ~ "/batches/*/calls/*/*.parquet') where cast(string_split(file, '/')[-4] as bigint) > " ~ batch).rows -%}
+    select distinct
+        cast(event_date as varchar) as day,
+        date_trunc('hour', {{ utc_timestamp('event_at') }}) as touched_hour
+    from read_parquet([{% for row in files %}{{ text_literal(row.file) }}{{ ", " if not loop.last }}{% endfor %}], hive_partitioning = true)
+    where batch > {{ batch }}
+    order by touched_hour
 {% endmacro %}
 
 {% macro lake_kept_from() %}{{ return(adapter.dispatch('lake_kept_from')()) }}{% endmacro %}

@@ -191,3 +191,8 @@
         {%- endfor %} false
     )
 {%- endmacro %}
+
+{# SQL: an event's property as text. The endpoint has a column: a flat call has no properties. #}
+{% macro property_of(property) -%}
+    {{ "endpoint" if property == "endpoint" else json_text("properties", property) }}
+{%- endmacro %}

@@ -1,11 +1,11 @@
-{# Which days are counted again, and what is remembered of a build. One plan serves all recounted models. It is made
+{# Which hours are counted again, and what is remembered of a build. One plan serves all recounted models. It is made
    once in an invocation, from the one row of recount_progress: what the last build that counted and tested all of them
    had counted. A build that was killed, whose tests failed or that counted only some of them is not remembered, and
-   the next one counts and tests its days again: a day counted twice is the same day. #}
+   the next one counts and tests its hours again: an hour counted twice is the same hour. #}
 
-{# The models that are counted by touched day. Each depends on the one before, by `depends_on` where it does not read
+{# The models that are counted by touched hour. Each depends on the one before, by `depends_on` where it does not read
    it: two at once would change recount_progress at once, and hold the groups of two counts in memory. #}
-{% macro recounted_models() %}{{ return(["hourly_usage", "daily_usage_by_endpoint", "daily_usage_by_property", "event_values"]) }}{% endmacro %}
+{% macro recounted_models() %}{{ return(["hourly_usage", "hourly_usage_by_endpoint", "hourly_usage_by_property", "event_values"]) }}{% endmacro %}
 
 {# What has to pass for a build to be remembered. #}
 {% macro recount_tests() %}
@@ -46,6 +46,7 @@
         "is_full": true,
         "since": none,
         "days": [],
+        "hours": [],
         "extra_day": days[hour_number % (days | length)].day,
         "previous_mark": "",
     } -%}
@@ -61,12 +62,13 @@
             {%- set since = [last[0].counted_until.replace(tzinfo=none), counted_until()] | min -%}
             {%- do plan.update({
                 "is_full": false,
-                "since": since.date().isoformat(),
+                "since": since.replace(minute=0, second=0, microsecond=0),
                 "previous_mark": recount_mark(version, last[0].lake, last[0].counted_until),
             }) -%}
-            {%- for row in days if row.last_batch > last[0].last_batch -%}
-                {%- do plan.days.append(row.day) -%}
-            {%- endfor -%}
+            {%- set newest = days | map(attribute="last_batch") | max -%}
+            {%- if newest > last[0].last_batch -%}
+                {%- do add_touched(plan, run_query(touched_hours(last[0].last_batch)).rows) -%}
+            {%- endif -%}
         {%- endif -%}
     {%- endif -%}
     {{ return(plan) }}
@@ -78,30 +80,76 @@
     {{ return(run_query("select " ~ rows_fingerprint("subjects") ~ " from " ~ subjects ~ " as subjects").rows[0][0] if subjects else "") }}
 {% endmacro %}
 
-{# SQL: whether the date is on a day that this build counts again. Since the clock of the last build: events that were
-   ahead of it may count now, or, where the clock was set back, count no longer. Days that the lake does not keep any
-   more: nothing is found of them, so they go. #}
-{% macro is_recounted(date_column) %}
+{# A day of which many hours were touched is counted as a whole: a condition for each hour would cost more. #}
+{% macro add_touched(plan, hours) %}
+    {%- for day in hours | groupby("day") -%}
+        {%- if day.list | length > 6 -%}
+            {%- do plan.days.append(day.grouper) -%}
+        {%- else -%}
+            {%- for row in day.list -%}{%- do plan.hours.append(row.touched_hour) -%}{%- endfor -%}
+        {%- endif -%}
+    {%- endfor -%}
+{% endmacro %}
+
+{# SQL: whether the moment, of that UTC day, is in an hour that this build counts again. Since the clock of the last
+   build: events that were ahead of it may count now, or, where the clock was set back, count no longer. Days that the
+   lake does not keep any more: nothing is found of them, so they go. `in_lake` says that the moment has a time zone: by
+   literals the engine decides before reading what it needs, so the days are named apart. #}
+{% macro is_recounted(date_column, at_column, in_lake=false) %}
     {%- set plan = recount_plan() -%}
     {%- if plan.get("is_full", true) -%} true
     {%- else -%}
+        {%- set dates = plan.days + (plan.hours | map("string") | map("truncate", 10, true, "", 0) | list) -%}
         (
-            {{ date_column }} >= date '{{ plan.since }}'
-            or {{ date_column }} < {{ kept_from() }}
-            {%- if plan.days %} or {{ date_column }} in (date '{{ plan.days | join("', date '") }}'){% endif %}
+            (
+                {{ date_column }} >= {{ date_literal(plan.since) }}
+                or {{ date_column }} < {{ kept_from() }}
+                {%- if dates %} or {{ date_column }} in (date '{{ dates | unique | join("', date '") }}'){% endif %}
+            )
+            and (
+                {{ at_column }} >= {{ moment_literal(plan.since, in_lake) }}
+                or {{ date_column }} < {{ kept_from() }}
+                {%- if plan.days %} or {{ date_column }} in (date '{{ plan.days | join("', date '") }}'){% endif %}
+                {%- for hour in plan.hours %}
+                or (
+                    {{ at_column }} >= {{ moment_literal(hour, in_lake) }}
+                    and {{ at_column }} < {{ moment_literal(hour + modules.datetime.timedelta(hours=1), in_lake) }}
+                )
+                {%- endfor %}
+            )
         )
     {%- endif -%}
 {%- endmacro %}
 
-{# SQL: whether the tests look at the date: what was counted again, and another day of the lake with each hour, so that
-   a difference in an old day is found within as many hours as there are days. #}
-{% macro is_tested(date_column) -%}
-    ({{ is_recounted(date_column) }} or {{ date_column }} = date '{{ recount_plan().get("extra_day", "1970-01-01") }}')
+{% macro moment_literal(moment, in_lake) -%}
+    {{ lake_timestamp(utc_literal(moment)) if in_lake else utc_literal(moment) }}
+{%- endmacro %}
+
+{# SQL: whether the tests look at the moment: at what was counted again, and at another day of the lake with each hour, so
+   that a difference in an old day is found within as many hours as there are days. #}
+{% macro is_tested(date_column, at_column, in_lake=false) -%}
+    (
+        {{ is_recounted(date_column, at_column, in_lake) }}
+        or {{ date_column }} = date '{{ recount_plan().get("extra_day", "1970-01-01") }}'
+    )
+{%- endmacro %}
+
+{# SQL: whether the tests look at the day as a whole, for it has an hour that was counted again. #}
+{% macro is_tested_day(date_column) -%}
+    {%- set plan = recount_plan() -%}
+    {%- if plan.get("is_full", true) -%} true
+    {%- else -%}
+        {%- set dates = plan.days + (plan.hours | map("string") | map("truncate", 10, true, "", 0) | list) + [plan.extra_day] -%}
+        (
+            {{ date_column }} >= {{ date_literal(plan.since) }}
+            or {{ date_column }} in (date '{{ dates | unique | join("', date '") }}')
+        )
+    {%- endif -%}
 {%- endmacro %}
 
 {# Before a recounted model is written, in the same transaction: whatever becomes of this build, what is remembered must
    still hold for the table. After a full count it holds no longer. A count by increments has seen another lake: should
-   that lose the batch again, nobody would know which days it was in. And where the clock was set back, the days since
+   that lose the batch again, nobody would know which hours it was in. And where the clock was set back, the hours since
    then lost calls that only a count from there on brings back. #}
 {% macro mark_recount() %}
     {%- if execute and recount_progress() -%}
@@ -121,14 +169,14 @@
 {% endmacro %}
 
 {# After that, in the same transaction too. A full count replaces the table. #}
-{% macro delete_recounted_days() %}
+{% macro delete_recounted() %}
     {%- if execute and not recount_plan().is_full -%}
-        delete from {{ this }} where {{ is_recounted("usage_date") }}
+        delete from {{ this }} where {{ is_recounted("usage_date", "hour_start") }}
     {%- endif -%}
 {% endmacro %}
 
 {# At the end of an invocation: remember it if it counted every recounted model, and the tests of what it counted
-   passed. If one failed, forget everything: the next build counts and tests all days, and goes on failing until the
+   passed. If one failed, forget everything: the next build counts and tests all hours, and goes on failing until the
    cause is gone. #}
 {% macro remember_recount(results) %}
     {%- set needed = recount_tests() + recounted_models() -%}
@@ -157,7 +205,7 @@
 {% endmacro %}
 
 {# SQL: which call of an hour reached a threshold, as threshold_crossings has found for the last count that was
-   remembered, on days that this build does not count again: it still holds, and the hour's calls need not be read. #}
+   remembered, in hours that this build does not count again: it still holds, and the hour's calls need not be read. #}
 {% macro remembered_moments() %}
     {%- set moments = adapter.get_relation(target.database, target.schema, "crossing_moments") if execute -%}
     {%- set mark = recount_plan().get("previous_mark") -%}
@@ -171,7 +219,7 @@
     from {{ moments }}
     where
         counted_by = '{{ mark }}'
-        and not {{ is_recounted("cast(hour_start as date)") }}
+        and not {{ is_recounted("cast(hour_start as date)", "hour_start") }}
     {%- else %}
     select
         '' as account_id,

@@ -262,7 +262,7 @@ def test_marts_are_row_by_row_the_same_on_both_engines(engines: Engines) -> None
     "statement",
     [
         "delete from `marts`.`hourly_usage`",
-        *("insert into `marts`.`hourly_usage`", "insert into `marts`.`daily_usage_by_endpoint`"),
+        *("insert into `marts`.`hourly_usage`", "insert into `marts`.`hourly_usage_by_endpoint`"),
         "create or replace table marts.recount_progress",
     ],
 )
@@ -283,7 +283,7 @@ def test_late_data_and_changed_quota_count_by_increments_after_kills(engines: En
     engines.build(LATER + timedelta(hours=1))
 
     assert {name: rows for name, (_, rows) in engines.differences().items() if rows} == {}
-    for table in ("hourly_usage", "daily_usage_by_endpoint"):  # counted as a whole, it would be another table
+    for table in ("hourly_usage", "hourly_usage_by_endpoint"):  # counted as a whole, it would be another table
         [kept] = engines.server.ask(f"select uuid from system.tables where name = '{table}'")
         assert kept["uuid"] == uuids[table]
 

@@ -56,9 +56,9 @@ COUNTS = {
             0, 0, max(utc_at), max(ingested_at at time zone 'UTC')
         from {tokens} where tokens is not null group by all
     """,
-    "daily_usage_by_endpoint": """
+    "hourly_usage_by_endpoint": """
         select
-            account_id, cast(utc_at as date) as usage_date, ifnull(endpoint, '') as endpoint,
+            account_id, cast(utc_at as date) as usage_date, date_trunc('hour', utc_at) as hour_start, ifnull(endpoint, '') as endpoint,
             sum(sample_weight)::bigint as calls,
             coalesce(sum(sample_weight) filter (status // 100 in (1, 2, 3, 4, 5)), 0)::bigint as calls_with_status,
             coalesce(sum(sample_weight) filter (status = 429), 0)::bigint as throttled_calls,
@@ -66,9 +66,10 @@ COUNTS = {
             coalesce(sum(sample_weight) filter (status // 100 = 5), 0)::bigint as server_error_calls
         from {calls} group by all
     """,
-    "daily_usage_by_property": """
+    "hourly_usage_by_property": """
         select
-            account_id, 'tokens' as meter, cast(utc_at as date) as usage_date, 'model' as property,
+            account_id, 'tokens' as meter, cast(utc_at as date) as usage_date,
+            date_trunc('hour', utc_at) as hour_start, 'model' as property,
             ifnull(properties ->> 'model', '') as value, count(*) as events,
             sum(tokens * sample_weight)::bigint as units
         from {tokens} where tokens is not null group by all
@@ -83,7 +84,7 @@ COUNTS = {
     """,
 }
 """The oracle for each recounted model: one plain query over all files."""
-CALLED = ("hourly_usage", "daily_usage_by_endpoint")
+CALLED = ("hourly_usage", "hourly_usage_by_endpoint")
 """Those of them that have every call."""
 
 
@@ -209,6 +210,21 @@ def test_only_days_with_new_calls_are_counted_again(lake: Path, builder: Builder
     assert [is_tampered(builder, day.date()) for day in days] == [True, False, True, False]
 
 
+def test_only_hours_with_new_calls_are_counted_again(lake: Path, builder: Builder) -> None:
+    """Also of the day that runs, and where many hours of a day are touched at once."""
+    hours = [NOW.replace(hour=hour) - timedelta(days=ago) for ago in (9, 5, 0) for hour in range(8)]
+    lakes.add(lake, [call for hour in hours for call in make_calls(3, hour, name=str(hour))])
+    assert is_well(builder.build(NOW))
+    for table in CALLED:
+        builder.query(f"update {table} set calls = calls + 1000")
+    late = [hours[3], *hours[8:16], hours[17], hours[23]]
+    lakes.add(lake, [call for hour in late for call in make_calls(1, hour, name=f"late {hour}")])
+    builder.build(NOW, "+stg_api_calls", "+stg_meter_values", *COUNTS)
+    for table in CALLED:
+        again = {row[0] for row in builder.query(f"select hour_start from {table} where calls < 1000")}
+        assert again == {hour.replace(tzinfo=None) for hour in late}, table
+
+
 def test_moment_of_a_crossing_is_looked_for_again_where_calls_came(lake: Path, builder: Builder) -> None:
     early, late = NOW - timedelta(days=9), NOW - timedelta(days=2)
     lakes.add_quota(lake, "acme", NOW - timedelta(days=40), 4)
@@ -220,7 +236,7 @@ def test_moment_of_a_crossing_is_looked_for_again_where_calls_came(lake: Path, b
     assert [threshold for threshold, _ in found] == [f"{pct}%" for pct in THRESHOLDS if pct <= 100]
     wrong = datetime(2026, 11, 1)  # noqa: DTZ001
     builder.query(f"update crossing_moments set reached_at = timestamp '{wrong}'")
-    after = late + timedelta(hours=5)
+    after = late + timedelta(minutes=5)
     lakes.add(lake, make_calls(1, after, name="c"))
     assert is_well(builder.build(NOW + timedelta(hours=1), *nodes))
     assert builder.query(moments) == [
@@ -247,7 +263,7 @@ def test_build_of_one_model_is_not_remembered_for_the_other(lake: Path, builder:
     """With all of its own tests passed."""
     tests = {
         "hourly_usage": ("daily_usage", "calls_are_distinct", "daily_usage_adds_up_to_the_calls"),
-        "daily_usage_by_endpoint": ("calls_are_distinct",),
+        "hourly_usage_by_endpoint": ("calls_are_distinct",),
     }
     assert is_well(builder.build(NOW))
     lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
@@ -315,7 +331,7 @@ def test_failed_test_names_the_first_of_its_rows_in_order(lake: Path, builder: B
     ("table", "test"),
     [
         ("hourly_usage", "daily_usage_adds_up_to_the_calls"),
-        ("daily_usage_by_endpoint", "endpoints_add_up_to_daily_usage"),
+        ("hourly_usage_by_endpoint", "endpoints_add_up_to_daily_usage"),
     ],
 )
 def test_difference_in_an_old_day_is_found_and_repaired(lake: Path, builder: Builder, table: str, test: str) -> None:
@@ -344,7 +360,7 @@ def test_everything_is_counted_again_where_nothing_can_be_relied_on(lake: Path, 
         for name in "cde":
             lakes.add(lake, make_calls(2, old, name=name))
     elif change == "lost table":
-        builder.query("drop table daily_usage_by_endpoint")
+        builder.query("drop table hourly_usage_by_endpoint cascade")
     else:
         builder.query("update recount_progress set version = 'of the models before'")
     assert is_well(builder.build(NOW + timedelta(hours=1)))

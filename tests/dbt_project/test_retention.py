@@ -66,7 +66,7 @@ def test_marts_of_a_pruned_lake_equal_marts_without_the_old_calls(
     with lake.writing():
         lake.compact(nullcontext())
     pruned = build(builder)
-    for table in ("hourly_usage", "daily_usage_by_endpoint", "daily_usage"):
+    for table in ("hourly_usage", "hourly_usage_by_endpoint", "daily_usage"):
         assert before[table] != hidden[table] == pruned[table]
 
     duckdb.publish(config.warehouse, config.published)

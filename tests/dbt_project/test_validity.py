@@ -55,7 +55,7 @@ def test_everything_is_counted_again_when_a_mapping_changed_and_only_then(data: 
     assert counted(builder) == {"key-2": 1, "acme": 2}
 
     builder.query(f"update hourly_usage set calls = 1002 where usage_date = date '{OLD}' and account_id = 'acme'")
-    builder.query(f"update daily_usage_by_endpoint set calls = 1002 where usage_date = date '{OLD}' and calls = 2")
+    builder.query(f"update hourly_usage_by_endpoint set calls = 1002 where usage_date = date '{OLD}' and calls = 2")
     map_subjects(data, "key-2,acme,2026-10-05T14:00:01+02:00,", "key-1,acme,,")
     statuses = builder.build(NOW.replace(hour=3), "stg_subjects", "stg_api_calls", "hourly_usage")
     assert statuses["hourly_usage"] == "success"

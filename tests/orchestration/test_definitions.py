@@ -45,6 +45,8 @@ GRAPH = {
         "event_values",
         "hourly_profile",
         "hourly_usage",
+        "hourly_usage_by_endpoint",
+        "hourly_usage_by_property",
     },
     "billable": {
         "account_customers",

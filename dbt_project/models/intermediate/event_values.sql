@@ -1,17 +1,17 @@
 -- Counted like hourly_usage, and after it: macros/recount.sql.
--- depends_on: {{ ref('daily_usage_by_property') }}
+-- depends_on: {{ ref('hourly_usage_by_property') }}
 {{ config(
     materialized="incremental",
     incremental_strategy="append",
     on_schema_change="fail",
-    pre_hook=["{{ mark_recount() }}", "{{ delete_recounted_days() }}"],
+    pre_hook=["{{ mark_recount() }}", "{{ delete_recounted() }}"],
 ) }}
 
 with events as (
     select * from {{ ref('stg_meter_values') }}
     where
-        {{ is_recounted('event_date') }}
-        -- what a concurrent run ingests meanwhile is counted next time, with all of its days
+        {{ is_recounted('event_date', 'lake_at', in_lake=true) }}
+        -- what a concurrent run ingests meanwhile is counted next time, with all of its hours
         and batch <= {{ recount_plan().last_batch or 0 }}
 ),
 

@@ -1,41 +1,13 @@
--- Counted like hourly_usage, and after it: macros/recount.sql.
--- depends_on: {{ ref('hourly_usage') }}
-{{ config(
-    materialized="incremental",
-    incremental_strategy="append",
-    on_schema_change="fail",
-    pre_hook=["{{ mark_recount() }}", "{{ delete_recounted_days() }}"],
-) }}
+{{ config(materialized="view") }} -- the days of a table that is counted by hours
 
-with calls as (
-    select
-        account_id,
-        event_date,
-        coalesce(endpoint, '') as endpoint,
-        -- gRPC codes and a client's 0 or 999 are sent as well; they say nothing here
-        case when status between 100 and 599 then status end as status,
-        sample_weight
-    from {{ ref('stg_api_calls') }}
-    where
-        {{ is_recounted('event_date') }}
-        -- what a concurrent run ingests meanwhile is counted next time, with all of its days
-        and batch <= {{ recount_plan().last_batch or 0 }}
-),
-
-final as (
-    select
-        account_id,
-        event_date as usage_date,
-        endpoint,
-        cast(sum(sample_weight) as bigint) as calls,
-        cast(sum(case when status is not null then sample_weight else 0 end) as bigint) as calls_with_status,
-        cast(sum(case when status = 429 then sample_weight else 0 end) as bigint) as throttled_calls,
-        cast(
-            sum(case when status between 400 and 499 and status <> 429 then sample_weight else 0 end) as bigint
-        ) as client_error_calls,
-        cast(sum(case when status >= 500 then sample_weight else 0 end) as bigint) as server_error_calls
-    from calls
-    group by account_id, event_date, endpoint
-)
-
-select * from final
+select
+    account_id,
+    usage_date,
+    endpoint,
+    cast(sum(calls) as bigint) as calls,
+    cast(sum(calls_with_status) as bigint) as calls_with_status,
+    cast(sum(throttled_calls) as bigint) as throttled_calls,
+    cast(sum(client_error_calls) as bigint) as client_error_calls,
+    cast(sum(server_error_calls) as bigint) as server_error_calls
+from {{ ref('hourly_usage_by_endpoint') }}
+group by account_id, usage_date, endpoint

@@ -1,4 +1,4 @@
--- Only days that a build has to count again are read, and each is replaced as a whole: macros/recount.sql.
+-- Only hours that a build has to count again are read, and each is replaced as a whole: macros/recount.sql.
 {% set is_next_day = "false" -%}
 {% if business_days_split_hours() -%}
     {% set is_next_day = business_date("event_at") ~ " > " ~ business_date("hour_start") -%}
@@ -7,14 +7,14 @@
     materialized="incremental",
     incremental_strategy="append",
     on_schema_change="fail",
-    pre_hook=["{{ mark_recount() }}", "{{ delete_recounted_days() }}"],
+    pre_hook=["{{ mark_recount() }}", "{{ delete_recounted() }}"],
 ) }}
 
 with events as (
     select * from {{ ref('stg_meter_values') }}
     where
-        {{ is_recounted('event_date') }}
-        -- what a concurrent run ingests meanwhile is counted next time, with all of its days
+        {{ is_recounted('event_date', 'lake_at', in_lake=true) }}
+        -- what a concurrent run ingests meanwhile is counted next time, with all of its hours
         and batch <= {{ recount_plan().last_batch or 0 }}
         and {{ adds_up('aggregation') }}
         and problem is null

@@ -17,6 +17,7 @@ select
     source.source,
     source.event_id,
     {{ utc_timestamp('source.event_at') }} as event_at,
+    source.event_at as lake_at,
     source.event_date,
     date_trunc('hour', {{ utc_timestamp('source.event_at') }}) as hour_start,
     {{ utc_timestamp('source.ingested_at') }} as ingested_at,

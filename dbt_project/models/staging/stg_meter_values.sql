@@ -68,6 +68,7 @@ select
     metered.source as source, -- noqa: RF04
     metered.event_id,
     {{ utc_timestamp('metered.event_at') }} as event_at,
+    metered.event_at as lake_at,
     metered.event_date as event_date,
     date_trunc('hour', {{ utc_timestamp('metered.event_at') }}) as hour_start,
     {{ utc_timestamp('metered.ingested_at') }} as ingested_at,
@@ -78,6 +79,7 @@ select
     metered.steps as steps,
     metered.sample_weight * case when metered.is_weighted then coalesce(weights.weight, 1) else 1 end * metered.steps
         as units,
+    metered.endpoint as endpoint,
     metered.properties as properties,
     metered.batch as batch
 from metered

@@ -19,11 +19,11 @@ named as (
         {{ json_text('source.properties', 'used') }} as sent_used,
         case
             when source.quota is not null then cast(source.quota as varchar)
-            else coalesce(
-                {{ json_text('source.properties', 'api_quota_monthly') }},
-                {{ json_text('source.properties', 'quota') }},
-                {{ json_text('source.properties', 'limit') }}
-            )
+            -- the first that is there, null included
+            when {{ json_has('source.properties', ['api_quota_monthly']) }}
+                then {{ json_text('source.properties', 'api_quota_monthly') }}
+            when {{ json_has('source.properties', ['quota']) }} then {{ json_text('source.properties', 'quota') }}
+            else {{ json_text('source.properties', 'limit') }}
         end as sent_quota,
         {{ json_has('source.properties', ['api_quota_monthly', 'quota', 'limit']) }} as has_quota,
         {{ json_has('source.properties', quota_properties()) }} as has_quota_of_a_meter

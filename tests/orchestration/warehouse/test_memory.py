@@ -56,7 +56,7 @@ def test_dbt_and_readers_take_half_of_the_memory_at_most(published: Path) -> Non
 
 def test_build_says_that_the_memory_is_not_enough(tmp_path: Path, data: Path) -> None:
     folder = tmp_path / "project"
-    output = {"type": "duckdb", "path": "{{ env_var('HEADROOM_DATA', '../data') }}/warehouse.duckdb", "threads": 2}
+    output = {"type": "duckdb", "path": "{{ env_var('HEADROOM_DATA', '../data') }}/warehouse.duckdb", "threads": 1}
     output["config_options"] = {**configured(), "memory_limit": "100MB"}
     profile = {"small": {"target": "duckdb", "outputs": {"duckdb": output}}}
     quiet = {"send_anonymous_usage_stats": False}
