@@ -245,7 +245,7 @@ class Settings(BaseSettings):
         alias="HEADROOM_STRIPE_METER",
         min_length=1,
         max_length=100,
-        description="event name of the meter at Stripe",
+        description="event name of the main meter at Stripe",
     )
     # Stripe's own default; longer is a setting of the invoices there, which the API does not show.
     stripe_grace_hours: int = Field(
@@ -501,7 +501,7 @@ class Settings(BaseSettings):
             )
         return self
 
-    _billed_meter: str = PrivateAttr("api-calls")
+    _billed_meter: str = PrivateAttr("")
     _sources: dict[str, str] = PrivateAttr(default_factory=dict)
 
     @property
@@ -511,7 +511,7 @@ class Settings(BaseSettings):
 
     @property
     def billed_meter(self) -> str:
-        """Which of our meters these settings report to Stripe, to its meter `stripe_meter`."""
+        """Which of our meters these settings report to Stripe, to its meter `stripe_meter`; empty is the main one."""
         return self._billed_meter
 
     def for_meter(self, meter: str, event_name: str) -> Self:

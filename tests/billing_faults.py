@@ -128,8 +128,8 @@ class Inline:
 class Weeks(QuickWorld):
     """The schedule of one seed."""
 
-    def __init__(self, seed: int, folder: Path, stripe: FakeStripe, mode: str) -> None:
-        super().__init__(folder, stripe)
+    def __init__(self, seed: int, folder: Path, stripe: FakeStripe, mode: str, meter: str = "") -> None:
+        super().__init__(folder, stripe, meter=meter)
         self.random, self.mode, self.tally = random.Random(f"{seed} {mode}"), mode, Counter[str]()
         self.now = self.random.choice(STARTS)
         self.began = self.now - DAY
@@ -140,7 +140,7 @@ class Weeks(QuickWorld):
         """Of each account, with the hour from which on."""
         self.rebuilt: dict[tuple[str, datetime], int] = {}
         """What the warehouse said before it was rebuilt wrongly."""
-        stripe.add_meter("api-calls", MODES[mode])
+        stripe.add_meter(self.event_name, MODES[mode])
         for account, customer in {"a1": "cus_a", "a2": "cus_a", "b": "cus_b", "c": "cus_c"}.items():
             self.customers[account] = [(self.now - 400 * DAY, customer)]
             self.calls[account, utc_hour(self.now) - HOUR] = self.random.randint(1, 9)
@@ -506,14 +506,14 @@ def note(weeks: Weeks) -> None:
         )
 
 
-def go_through(seed: int, mode: str, folder: Path) -> Counter[str]:
-    """One schedule.
+def go_through(seed: int, mode: str, folder: Path, meter: str = "") -> Counter[str]:
+    """One schedule, of the main meter's usage or of another's.
 
     :raises AssertionError: an hour is billed wrongly, and nothing says so; the seed is in a note.
     """
     pool = ThreadPoolExecutor if seed % 5 == 0 else Inline
     with FakeStripe() as stripe, mock.patch.object(reporter, "ThreadPoolExecutor", pool):
-        weeks = Weeks(seed, folder, stripe, mode)
+        weeks = Weeks(seed, folder, stripe, mode, meter)
         try:
             with quick(weeks):
                 weeks.disturb()
@@ -529,12 +529,12 @@ def go_through(seed: int, mode: str, folder: Path) -> Counter[str]:
     return weeks.tally
 
 
-def report_of(task: tuple[int, str]) -> tuple[Counter[str], str]:
+def report_of(task: tuple[int, str], meter: str = "") -> tuple[Counter[str], str]:
     """What happened in one schedule, and what is wrong with it."""
     seed, mode = task
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return go_through(seed, mode, Path(folder)), ""
+            return go_through(seed, mode, Path(folder), meter), ""
         except AssertionError as error:
             return Counter({"hours: unexplained": 1}), f"seed {seed}, {mode}: {error}"
 
@@ -558,9 +558,9 @@ def main(seeds: int) -> int:
     return 1 if wrong else 0
 
 
-def run_until_killed(folder: str, url: str, key: str, now: str, line: str) -> None:
+def run_until_killed(folder: str, url: str, key: str, now: str, line: str, meter: str = "") -> None:
     """A process that ends with SIGKILL before that many lines were run."""
-    world = World(Path(folder), SimpleNamespace(url=url, key=key))  # type: ignore[arg-type]
+    world = World(Path(folder), SimpleNamespace(url=url, key=key), meter=meter)  # type: ignore[arg-type]
     world.now = datetime.fromisoformat(now)
     trace = at_line(int(line), {*FILES, ledger_module.__file__}, lambda: os.kill(os.getpid(), signal.SIGKILL))
     sys.settrace(trace)

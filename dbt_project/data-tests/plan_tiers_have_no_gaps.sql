@@ -7,9 +7,28 @@
         "is the last one and ends: up_to_units must be empty, or units above it have no price"),
     ("up_to_units <= units_before", "ends at or before the end of the tier before it"),
     ("unit_price is null or unit_price < 0 or flat_price < 0", "needs a unit_price, and no price may be negative"),
+    ("steps <> floor(steps)", "has up_to_units with more places than its meter has decimals"),
+    ("price_in_last_places <> floor(price_in_last_places)",
+        "has a unit_price with more places than 12 less the decimals of its meter"),
     ("not has_plan", "is of a plan that is not in plans.csv with this meter"),
 ] %}
-with known_plans as (
+with known_meters as (
+    select
+        meter,
+        case coalesce(decimals, 0)
+            {% for places in range(7) %}
+                when {{ places }} then cast({{ 10 ** places }} as decimal(13, 0))
+            {% endfor %}
+        end as steps,
+        case coalesce(decimals, 0)
+            {% for places in range(7) %}
+                when {{ places }} then cast({{ 10 ** (12 - places) }} as decimal(13, 0))
+            {% endfor %}
+        end as last_places
+    from {{ ref('meters') }}
+),
+
+known_plans as (
     select distinct
         plan,
         meter
@@ -22,9 +41,12 @@ facts as (
         row_number() over tiers_of_plan as tier_position,
         lead(tiers.tier_number) over tiers_of_plan is null as is_last,
         coalesce(lag(tiers.up_to_units) over tiers_of_plan, 0) as units_before,
+        tiers.up_to_units * known_meters.steps as steps,
+        cast(tiers.unit_price as decimal(38, 12)) * known_meters.last_places as price_in_last_places,
         known_plans.plan is not null as has_plan
     from {{ ref('plan_tiers') }} as tiers
     left join known_plans on tiers.plan = known_plans.plan and tiers.meter = known_plans.meter
+    left join known_meters on tiers.meter = known_meters.meter
     window tiers_of_plan as (partition by tiers.plan, tiers.meter order by tiers.tier_number)
 )
 

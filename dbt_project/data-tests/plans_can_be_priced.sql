@@ -7,6 +7,11 @@
         "has another base_price for another meter; it belongs to the whole plan"),
     ("currency <> first_currency", "has another currency than other plans; there can be only one"),
     ("next_plan is not null and not has_next_plan", "has a next_plan that is not in plans.csv with the same meter"),
+    ("meter is not null and not has_meter", "is of a meter that is not in meters.csv"),
+    ("included_steps <> floor(included_steps) or package_steps <> floor(package_steps)",
+        "has included_units or package_units with more places than its meter has decimals"),
+    ("price_in_last_places <> floor(price_in_last_places)",
+        "has a unit_price with more places than 12 less the decimals of its meter"),
     ("leads_back", "leads back to itself by next_plan; the dearest plan has none"),
     ("base_price < 0 or unit_price < 0 or package_price < 0 or included_units < 0 or rate_limit_per_second < 0",
         "has a negative number"),
@@ -24,6 +29,22 @@
 ] %}
 with recursive catalogue as (
     select * from {{ ref('plans') }}
+),
+
+known_meters as (
+    select
+        meter,
+        case coalesce(decimals, 0)
+            {% for places in range(7) %}
+                when {{ places }} then cast({{ 10 ** places }} as decimal(13, 0))
+            {% endfor %}
+        end as steps,
+        case coalesce(decimals, 0)
+            {% for places in range(7) %}
+                when {{ places }} then cast({{ 10 ** (12 - places) }} as decimal(13, 0))
+            {% endfor %}
+        end as last_places
+    from {{ ref('meters') }}
 ),
 
 tiered as (
@@ -90,10 +111,15 @@ facts as (
         min(catalogue.base_price) over (partition by catalogue.plan) as lowest_base_price,
         max(catalogue.base_price) over (partition by catalogue.plan) as highest_base_price,
         min(catalogue.currency) over () as first_currency,
+        known_meters.meter is not null as has_meter,
+        catalogue.included_units * known_meters.steps as included_steps,
+        catalogue.package_units * known_meters.steps as package_steps,
+        cast(catalogue.unit_price as decimal(38, 12)) * known_meters.last_places as price_in_last_places,
         higher.plan is not null as has_next_plan,
         cycles.plan is not null as leads_back,
         tiered.plan is not null as has_tiers
     from catalogue
+    left join known_meters on catalogue.meter = known_meters.meter
     left join one_way_up as higher on catalogue.next_plan = higher.plan and catalogue.meter = higher.meter
     left join cycles on catalogue.plan = cycles.plan and catalogue.meter = cycles.meter
     left join tiered on catalogue.plan = tiered.plan and catalogue.meter = tiered.meter

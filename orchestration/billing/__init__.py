@@ -1,4 +1,4 @@
-"""What is reported to Stripe, of calls and of gauges (meters): planned and recorded (report), what people approve of it
+"""What is reported to Stripe, of each billed meter (meters): planned and recorded (report), what people approve of it
 (approval), sent (reporter, doubt), confirmed (confirm), repaired (reconcile), read back from subscriptions and invoices
 (read_invoices, invoicing, finality), certified (certify, verdict), and shown to finance (statements, problems).
 

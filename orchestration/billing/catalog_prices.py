@@ -5,7 +5,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from functools import cached_property
 
 from orchestration.billing.billed_periods import BilledPeriod
-from orchestration.billing.catalog import plans
+from orchestration.billing.catalog import plans_by_name
 from orchestration.billing.catalog_rules import catalog_of, minor_digits
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.settings import Settings
@@ -43,8 +43,8 @@ class ExpectedAmounts:
     def _plans(self) -> dict[str, Plan]:
         """By the lookup key of the metered price; without those of a currency that Stripe's prices are not made in."""
         found: dict[str, Plan] = {}
-        for plan in plans(self._config):
+        for plan in plans_by_name(self._config).values():
             with suppress(ValueError):
-                prices = catalog_of([plan], self._config.stripe_meter, self._config.billed_meter).prices
+                prices = catalog_of([plan], self._config.stripe_meter, plan.meter).prices
                 found |= {price.lookup_key: plan for price in prices if price.meter}
         return found

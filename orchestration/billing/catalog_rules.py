@@ -7,14 +7,13 @@ no price for is said in a sentence, never approximated. Pure: amounts are exact,
 import hashlib
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from decimal import Decimal
 from enum import StrEnum
 
 from orchestration.usage.findings import Finding
 from orchestration.usage.pricing import Plan, Tier
-from orchestration.usage.units import METER
 
 _WHOLE = "BIF CLP DJF GNF JPY KMF KRW MGA PYG RWF VND VUV XAF XOF XPF"
 """Currencies without a minor unit, at Stripe."""
@@ -82,7 +81,7 @@ class Catalog:
     """Units that the metered price counts at 0 before it charges, by name of the plan; only of those that charge."""
     inexpressible: Mapping[str, str]
     """What Stripe has no price for, and what comes of it, by name of the plan."""
-    our_meter: str = METER
+    our_meter: str
     """What of ours the metered prices charge for."""
 
 
@@ -121,8 +120,9 @@ class Step:
         return Finding(self.subject, f"{self.words}{advice}" if self.words else "", is_needed=self.part is not None)
 
 
-def catalog_of(plans: Iterable[Plan], event_name: str, meter: str = METER) -> Catalog:
-    """What should stand at Stripe for these plans, and that one of our meters.
+def catalog_of(plans: Iterable[Plan], event_name: str, meter: str, unreported: Collection[str] = ()) -> Catalog:
+    """What should stand at Stripe for these plans, and that one of our meters. Of those in `unreported`, which have no
+    meter at Stripe, it says so.
 
     :raises ValueError: a currency whose minor unit is not known for certain.
     """
@@ -142,7 +142,7 @@ def catalog_of(plans: Iterable[Plan], event_name: str, meter: str = METER) -> Ca
                 )
             else:
                 prices.append(Price(f"{key}_base", key, plan.currency.lower(), unit_amount=base))
-        problem = _problem(plan, digits, meter)
+        problem = _problem(plan, digits, meter, unreported)
         if problem:
             problems[plan.name].append(problem)
         elif plan.meter == meter:
@@ -218,13 +218,12 @@ def _sells_overage(plan: Plan) -> bool:
     return plan.pricing != "none" and plan.limit_kind != "hard" and plan.included_units is not None
 
 
-def _problem(plan: Plan, digits: int, meter: str) -> str:
+def _problem(plan: Plan, digits: int, meter: str, unreported: Collection[str]) -> str:
     """Why Stripe cannot bill the overage of the plan; empty where it can."""
     if not _sells_overage(plan):
         return ""
     if plan.meter != meter:
-        # of a gauge's catalog, the calls' own says what is to be said of calls
-        return f"usage of {plan.meter} is not reported to Stripe: bill it by hand" if meter == METER else ""
+        return f"usage of {plan.meter} is not reported to Stripe: bill it by hand" if plan.meter in unreported else ""
     by_hand = f"bill its overage by hand, use a price of yours on the meter, or let {plan.name} include 0 units"
     if plan.included_units and plan.pricing == "volume" and len(plan.tiers) > 1:
         return (

@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Protocol
 
+from orchestration.billing import meters
 from orchestration.settings import Settings
-from orchestration.usage.units import METER
 from orchestration.warehouse import published_copy
 
 FOREVER = datetime.max.replace(tzinfo=UTC)
@@ -28,7 +28,7 @@ SPENDING = """
         overage.projected_overage_value
     from overage
     inner join stg_accounts as accounts on overage.account_id = accounts.account_id
-    where overage.meter = $meter and accounts.stripe_customer_id = $customer
+    where overage.meter in (select unnest($meters)) and accounts.stripe_customer_id = $customer
 """
 
 
@@ -115,7 +115,8 @@ def remaining_credit(config: Settings, connect: ConnectCredits, customer: str, n
     grants = connect(config).grants(customer)
     if not grants:
         return []
-    found = published_copy.query(config.published, SPENDING, {"meter": METER, "customer": customer})
+    asked = {"meters": meters.names(config), "customer": customer}
+    found = published_copy.query(config.published, SPENDING, asked)
     spending: dict[str, list[Spending]] = {}
     for row in found:
         spent = spending_of(

@@ -4,9 +4,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from orchestration.billing.meters import in_csv, in_units
 from orchestration.billing.statements import Explanation
 from orchestration.settings import Settings
 from orchestration.usage.formatting import counted
+from orchestration.usage.meters import Meter
 from orchestration.warehouse.raw_events import RawEvent, raw_events
 
 COLUMNS = (
@@ -21,6 +23,8 @@ class EventTrail:
 
     explanation: Explanation
     config: Settings
+    meter: Meter
+    """That adds up."""
     events: int = field(default=0, init=False)
     units: int = field(default=0, init=False)
 
@@ -28,7 +32,8 @@ class EventTrail:
         """One after the other, in the order of their times; memory does not grow with them."""
         told, config = self.explanation, self.config
         found = raw_events(
-            config.published, config.lake, told.stripe_customer_id, told.start, told.end, config.bill_sampled
+            *(config.published, config.lake, told.stripe_customer_id, told.start, told.end, config.bill_sampled),
+            meter=self.meter,
         )
         for event in found:
             self.events += 1
@@ -43,21 +48,21 @@ class EventTrail:
     @property
     def sentence(self) -> str:
         """Whether the events are the units that were counted."""
-        events, units = counted(self.events, "event"), counted(self.units, "unit")
+        events, units = counted(self.events, "event"), in_units(self.meter, self.units)
         if self.units == self.counted_units:
             return f"{events}, {units}: as many as counted"
-        more = self.units - self.counted_units
+        more, then = self.units - self.counted_units, self.meter.exact(self.counted_units)
         return (
-            f"{events}, {units}, but {self.counted_units:,} counted at {self.explanation.as_of:%Y-%m-%d %H:%M} UTC:"
-            f" {more:+,} since then. The next run counts again"
+            f"{events}, {units}, but {then} counted at {self.explanation.as_of:%Y-%m-%d %H:%M} UTC:"
+            f" {'+' if more > 0 else ''}{self.meter.exact(more)} since then. The next run counts again"
         )
 
 
-def row(customer: str, event: RawEvent) -> Sequence[object]:
+def row(customer: str, event: RawEvent, meter: Meter) -> Sequence[object]:
     """The values of COLUMNS."""
     return (
-        *(customer, _moment(event.event_at), event.account_id, event.endpoint or "", event.units, event.event_id),
-        *(event.landed_file, event.line_number, event.subject, event.source),
+        *(customer, _moment(event.event_at), event.account_id, event.endpoint or "", in_csv(meter, event.units)),
+        *(event.event_id, event.landed_file, event.line_number, event.subject, event.source),
         *("" if event.status is None else event.status, event.sample_weight, event.batch, _moment(event.ingested_at)),
     )
 

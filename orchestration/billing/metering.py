@@ -110,7 +110,7 @@ class Terms:
     now: datetime
     is_preview: bool = False
     is_signed: bool = False
-    """Whether an hour's units may be less than 0: those of a gauge are changes of it."""
+    """Whether an hour's units may be less than 0: those of a latest reading are changes of it."""
     live_since: datetime | None = None
     """The first hour that was ever reported for billing: what was final before is not Headroom's to bill."""
     final_before: Mapping[str, datetime] = field(default_factory=dict)

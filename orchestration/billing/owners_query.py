@@ -1,7 +1,7 @@
 """Whose usage it is, asked of the published copy: SQL for usage_query.py."""
 
-GAUGE_USAGE = """
-    select * from billable_gauges_hourly where meter = '{meter}'
+METER_USAGE = """
+    select * from billable_meters_hourly where meter = '{meter}'
 """
 
 
@@ -41,5 +41,10 @@ BILLABLE_ACCOUNTS = """
     where
         accounts.stripe_customer_id is not null
         and not coalesce(accounts.is_internal, false) and not coalesce(accounts.is_test, false)
+        and (
+            $is_main
+            or coalesce(overage.plan, accounts.plan) in (select plan from plans where meter = $meter)
+            or accounts.account_id in (select account_id from billable_meters_hourly where meter = $meter)
+        )
     order by accounts.stripe_customer_id, accounts.account_id
 """

@@ -13,17 +13,19 @@ from decimal import Decimal
 from typing import Any
 
 from orchestration.billing import usage_query
-from orchestration.billing.catalog import plans
+from orchestration.billing.catalog import plans_by_name
 from orchestration.billing.catalog_rules import in_major
 from orchestration.billing.certificate import Certificate
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.invoicing import Invoicing, SubscriptionPeriod
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import HORIZON, HOUR, Mode, ReportState
+from orchestration.billing.meters import in_units
 from orchestration.billing.revisions import Report, units_at_stripe
 from orchestration.billing.usage_query import LOOK_BACK
 from orchestration.settings import Settings
 from orchestration.usage import pricing
+from orchestration.usage.meters import Meter
 from orchestration.usage.pricing import Plan
 from orchestration.warehouse import queries
 from orchestration.warehouse.published_copy import NothingPublishedError
@@ -80,7 +82,7 @@ def problems(config: Settings, ledger: MeterLedger, now: datetime, by_hour: bool
     return sorted(found, key=lambda each: (-abs(each.amount or Decimal(0)), -abs(each.units), each.first_hour))
 
 
-def total(found: Iterable[Problem]) -> list[str]:
+def total(found: Iterable[Problem], meter: Meter) -> list[str]:
     """What they come to, over-billed and under-billed apart, in words."""
     sums: dict[tuple[str, str], list[Any]] = {}
     for each in found:
@@ -88,7 +90,7 @@ def total(found: Iterable[Problem]) -> list[str]:
         entry[0] += abs(each.units)
         entry[1] += abs(each.amount or Decimal(0))
     return [
-        f"{units:,} units {kind}" + (f", {amount:,.2f} {currency}" if currency else ", price unknown")
+        f"{in_units(meter, units)} {kind}" + (f", {amount:,.2f} {currency}" if currency else ", price unknown")
         for (kind, currency), (units, amount) in sorted(sums.items())
     ]
 
@@ -108,7 +110,7 @@ class _Terms:
         billed: dict[str, list[Mapping[str, Any]]] = {}
         catalogued: dict[str, Plan] = {}
         with suppress(NothingPublishedError):
-            catalogued = {plan.name: plan for plan in plans(config) if plan.meter == config.billed_meter}
+            catalogued = plans_by_name(config)
             as_of = queries.data_quality(config.published)["as_of"]
             with usage_query.billable_usage(
                 config.published, EVER, as_of, config.bill_sampled, config.billed_meter

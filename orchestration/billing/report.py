@@ -14,9 +14,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from orchestration.billing import due, reporter, usage_query
+from orchestration.billing import due, meters, reporter, usage_query
 from orchestration.billing.approval import Change, Limits, Waiting
-from orchestration.billing.catalog import plans
+from orchestration.billing.catalog import plans_by_name
 from orchestration.billing.forgotten import forgotten
 from orchestration.billing.meter import ADOPT, Connect, Meter, StoppedError, connected
 from orchestration.billing.meter_ledger import MeterLedger, meter_ledger
@@ -31,7 +31,6 @@ from orchestration.settings import Settings
 from orchestration.usage import pricing
 from orchestration.usage.formatting import counted
 from orchestration.usage.periods import month_start, utc_hour
-from orchestration.usage.units import METER
 from orchestration.warehouse import queries
 
 SENT_THROUGH = "sent through"
@@ -211,7 +210,7 @@ class _Planning:
 
     def in_money(self, planned: ReportPlan) -> list[CustomerChange]:
         """A row for each customer and period whose units change: together they are the plan's units."""
-        catalogued = {plan.name: plan for plan in plans(self._config) if plan.meter == self._config.billed_meter}
+        catalogued = plans_by_name(self._config)
         waiting = planned.waiting.customers | {customer for customer, _ in planned.waiting.hours}
         added: dict[str, dict[date, int]] = {}
         for (customer, day), units in planned.change.units.items():
@@ -311,6 +310,9 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
     # to be too much.
     first = max((now - LOOK_BACK).date(), queries.kept_from(config.published))
     start = datetime.combine(first, time(), UTC)
+    ours = meters.reported(config)
+    if mode:
+        meters.stay_with(ours, ledger)
     still_open, closing = known_finality(ledger, now, timedelta(hours=config.stripe_grace_hours))
     with usage_query.billable_usage(config.published, start, end, config.bill_sampled, config.billed_meter) as usage:
         terms = Terms(
@@ -319,7 +321,7 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
             mode=mode or Mode.TOTAL,
             now=now,
             is_preview=mode is None,
-            is_signed=config.billed_meter != METER,
+            is_signed=ours.aggregation == "latest",
             live_since=ledger.live_since(),
             final_before={**usage.open_since(final_until), **still_open},
             others_final_before=month_start(final_until),

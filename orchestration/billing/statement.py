@@ -11,6 +11,7 @@ from orchestration.billing.invoicing import InvoiceLine, SubscriptionPeriod
 from orchestration.billing.metering import ReportState
 from orchestration.usage import pricing
 from orchestration.usage.formatting import counted as in_words
+from orchestration.usage.meters import Meter
 from orchestration.usage.pricing import Plan
 
 TROUBLED = (ReportState.REFUSED, ReportState.LOST, ReportState.HELD, ReportState.SETTLED, ReportState.MISMATCH)
@@ -88,6 +89,8 @@ class Statement:
     stripe_customer_id: str
     period_start: datetime
     period_end: datetime
+    meter: Meter
+    """Whose steps the units are."""
     as_of: datetime
     """When the usage was counted; the reports are as they are now."""
     hours: Sequence[BilledHour]

@@ -7,12 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, time, timedelta
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
 
-from orchestration.billing import usage_query
-from orchestration.billing.catalog import plans
+from orchestration.billing import meters, usage_query
+from orchestration.billing.catalog import plans_by_name
 from orchestration.billing.catalog_rules import in_major
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.invoicing import InvoiceLine, Invoicing, SubscriptionPeriod
@@ -22,9 +23,9 @@ from orchestration.billing.revisions import Report, reports_at_stripe, units_at_
 from orchestration.billing.statement import BilledHour, Statement
 from orchestration.billing.usage_query import BillableUsage
 from orchestration.settings import Settings
+from orchestration.usage.meters import Meter
 from orchestration.usage.periods import calendar_month, utc_hour
 from orchestration.usage.spreadsheet import SpreadsheetWriter
-from orchestration.usage.units import METER
 from orchestration.warehouse import queries
 
 AT_A_TIME = 50
@@ -40,11 +41,13 @@ class Explanation:
     stripe_customer_id: str
     start: datetime
     end: datetime
+    meter: Meter
+    """Whose steps the units are."""
     as_of: datetime
     accounts: list[dict[str, Any]]
     """What each used in these hours: calls, billable_units, sampled_calls, sampled_units, last_call_at."""
     endpoints: list[dict[str, Any]]
-    """What they called on the whole UTC day, and the weight of a call."""
+    """What they called on the whole UTC day, and the weight of a call; empty unless calls are counted."""
     hours: list[BilledHour]
     revisions: list[Report]
 
@@ -60,7 +63,7 @@ def explain(config: Settings, name: str, start: datetime, end: datetime) -> list
     """
     queries.must_have(config.published, start.date())
     ledger = meter_ledger(config)
-    explained = []
+    explained, meter, has_endpoints = [], meters.reported(config), meters.is_of_calls(config)
     with _usage(config) as (usage, as_of):
         for customer in _customers(config, ledger, name):
             accounts = usage.accounts(customer, start, end)
@@ -70,8 +73,8 @@ def explain(config: Settings, name: str, start: datetime, end: datetime) -> list
             if not hours and end - start == timedelta(hours=1):
                 hours = [_billed_hour(start, 0, [], Mode.TOTAL, as_of)]
             names = [account["account_id"] for account in accounts]
-            endpoints = usage.endpoints(names, start.date()) if config.billed_meter == METER else []
-            explained.append(Explanation(customer, start, end, as_of, accounts, endpoints, hours, revisions))
+            endpoints = usage.endpoints(names, start.date()) if has_endpoints else []
+            explained.append(Explanation(customer, start, end, meter, as_of, accounts, endpoints, hours, revisions))
     return [each for each in explained if each.accounts or each.revisions] or explained[:1]
 
 
@@ -144,19 +147,20 @@ INDEX_COLUMNS = (
 
 
 def table(statement: Statement) -> Iterator[Sequence[object]]:
-    """The statement as rows of a CSV: names, hours, and the total."""
+    """The statement as rows of a CSV: names, hours, and the total. Units are whole ones of the meter: 3.412 GB."""
     yield COLUMNS
+    whole = partial(meters.in_csv, statement.meter)
     for hour, amount in zip(statement.hours, statement.hourly_amounts, strict=True):
         moments = (hour.first_attempt_at, hour.sent_at, hour.confirmed_at)
         yield (
             _moment(hour.hour_start),
-            *(hour.counted_units, hour.reported_units, hour.stripe_units),
+            *map(whole, (hour.counted_units, hour.reported_units, hour.stripe_units)),
             *(hour.state or "unreported", hour.revisions, hour.identifier),
             *(_moment(each) for each in moments),
             "" if hour.is_settled else hour.verdict,
             *(_money(amount), statement.currency, *[""] * 7),
         )
-    total = (statement.counted_units, statement.reported_units, statement.stripe_units)
+    total = map(whole, (statement.counted_units, statement.reported_units, statement.stripe_units))
     note = statement.certificate.sentence if statement.certificate else ""
     revisions = sum(hour.revisions for hour in statement.hours)
     period = (_moment(statement.period_start), _moment(statement.period_end))
@@ -173,7 +177,7 @@ def _invoiced(statement: Statement) -> list[object]:
         " ".join(dict.fromkeys(each.subscription_id for each in subscriptions)),
         " ".join(dict.fromkeys(line.invoice_id for line in lines)),
         " ".join(line.line_id for line in lines),
-        sum(line.quantity for line in lines) if lines else "",
+        meters.in_csv(statement.meter, sum(line.quantity for line in lines)) if lines else "",
         _money(in_major(sum(line.amount for line in lines), lines[0].currency)) if lines else "",
     ]
 
@@ -186,7 +190,8 @@ def _index_row(statement: Statement, file: str) -> list[object]:
     return [
         statement.stripe_customer_id,
         *(_moment(statement.period_start), _moment(statement.period_end), len(statement.hours)),
-        *(statement.counted_units, statement.reported_units, statement.stripe_units),
+        *(meters.in_csv(statement.meter, each) for each in (statement.counted_units, statement.reported_units)),
+        meters.in_csv(statement.meter, statement.stripe_units),
         *(statement.status, len(statement.unsettled)),
         *(statement.certificate.sentence if statement.certificate else "", file),
         *(_money(statement.amount), statement.currency, _money(statement.reported_amount), *_invoiced(statement)),
@@ -273,10 +278,7 @@ def _statements(
         return
     mode, since = _mode(ledger), min(each["period_start"] for each in periods)
     certificates = Certificates(ledger).since(min(each["period_end"] for each in periods) - timedelta(days=1))
-    invoicing, catalogued = (
-        Invoicing(ledger),
-        {plan.name: plan for plan in plans(config) if plan.meter == config.billed_meter},
-    )
+    invoicing, catalogued, meter = Invoicing(ledger), plans_by_name(config), meters.reported(config)
     subscribed, lines = _by_customer(invoicing.periods(since)), _by_customer(invoicing.lines(since))
     for first in range(0, len(periods), AT_A_TIME):
         some = periods[first : first + AT_A_TIME]
@@ -291,6 +293,7 @@ def _statements(
                 customer,
                 start,
                 end,
+                meter,
                 as_of,
                 hours=billed_hours(units, ledger.of_customer(customer, start, end), mode, as_of),
                 certificate=certificates.get((customer, start)),

@@ -94,7 +94,7 @@ def _metering_problems(name: str, prices: Iterable[Price], metered: Sequence[tup
     if metered:
         return []
     others = [str(price.meter) for price in prices if price.meter]
-    found = f"an item only on another meter ({others[0]})" if others else f"no active item on the meter {name}"
+    found = f"no active item on the meter {name}" + (f", only on {others[0]}" if others else "")
     return [f"has {found}, so its usage is not billed: add the metered price of its plan to its subscription"]
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import duckdb
 
 from orchestration.billing.owners_query import BILLABLE_ACCOUNTS as BILLABLE_ACCOUNTS
-from orchestration.billing.owners_query import CUSTOMERS, GAUGE_USAGE, OWNERS, UNMAPPED
+from orchestration.billing.owners_query import CUSTOMERS, METER_USAGE, OWNERS, UNMAPPED
 from orchestration.billing.span_query import Span, units_within
-from orchestration.usage.units import METER
 from orchestration.warehouse.published_copy import NothingPublishedError, connected, query, rows_of
 
 LOOK_BACK_DAYS = 92
@@ -151,7 +150,7 @@ BILLED_ACCOUNTS = """
         max(hours.last_call_at) as last_call_at
     from billable_usage_hourly as hours
     left join utilization_mtd as utilization
-        on hours.account_id = utilization.account_id and utilization.meter = 'api-calls'
+        on hours.account_id = utilization.account_id and utilization.is_main
     where hours.stripe_customer_id = $customer and hours.hour_start >= $start and hours.hour_start < $end
     group by hours.account_id order by billable_units desc, hours.account_id
 """
@@ -315,7 +314,7 @@ BILLED_PERIODS = f"""
             and hours.hour_start >= periods.period_start
             and hours.hour_start < periods.period_end
     left join utilization_mtd as utilization
-        on hours.account_id = utilization.account_id and utilization.meter = 'api-calls'
+        on hours.account_id = utilization.account_id and utilization.is_main
     where hours.stripe_customer_id in (select unnest($customers)) and hours.hour_start < $end
     group by hours.stripe_customer_id, periods.billed_from
     order by hours.stripe_customer_id, periods.billed_from
@@ -324,15 +323,18 @@ BILLED_PERIODS = f"""
 
 @contextmanager
 def billable_usage(
-    published: Path, start: datetime, end: datetime, bills_sampled: bool = False, meter: str = METER
+    published: Path, start: datetime, end: datetime, bills_sampled: bool = False, meter: str = ""
 ) -> Iterator[BillableUsage]:
-    """:raises NothingPublishedError: nothing was built yet."""
+    """Of the meter; without one, of the main meter.
+
+    :raises NothingPublishedError: nothing was built yet.
+    """
     with connected(published) as connection:
-        if meter == METER:
+        if not meter:
             yield BillableUsage(connection, start, end, bills_sampled)
             return
-        # Gauges have a table with the same columns: every query asks it in the place of the one of calls.
-        usage = GAUGE_USAGE.format(meter=meter.replace("'", "''"))
+        # The others have a table with the same columns: every query asks it in the place of the main meter's.
+        usage = METER_USAGE.format(meter=meter.replace("'", "''"))
         connection.execute(f"create or replace temp view billable_usage_hourly as {usage}")
         try:
             yield BillableUsage(connection, start, end, bills_sampled)

@@ -15,6 +15,7 @@ import duckdb
 
 from orchestration.billing import catalog, needs, usage_query
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.meters import each_meter
 from orchestration.channels.stripe import connect_products
 from orchestration.cli import doctor_configuration, doctor_deliveries, doctor_growth, doctor_runs, failures, run
 from orchestration.collector import leftovers
@@ -289,7 +290,7 @@ def _stripe(config: Settings) -> Iterator[Finding]:
         yield _preview("Stripe", "STRIPE_API_KEY", config)
         return
     try:
-        yield from _of("Stripe", catalog.check(config, connect_products))
+        yield from _of("Stripe", catalog.check(each_meter(config), connect_products))
     except (ValueError, RefusedError, published_copy.NothingPublishedError, duckdb.Error, UnusableLedgerError) as error:
         yield Finding("Stripe", str(error))
     if check.exists(config.ledger_url):

@@ -5,23 +5,27 @@ from typing import Annotated
 
 import typer
 
-from orchestration.billing import catalog, event_trail, reconcile, report, statements
+from orchestration.billing import catalog, event_trail, meters, reconcile, report, statements
 from orchestration.billing.certificate_problems import settle_certificates
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
-from orchestration.billing.meters import settings_of
 from orchestration.billing.problems import problems as find_problems
 from orchestration.billing.standing import standing
 from orchestration.channels.stripe import connect_meter, connect_products
-from orchestration.cli import stripe_credit, stripe_events, stripe_problems, stripe_rehearsal, stripe_tables
-from orchestration.cli.configuration import load_settings
+from orchestration.cli import (
+    stripe_credit,
+    stripe_events,
+    stripe_meter,
+    stripe_problems,
+    stripe_rehearsal,
+    stripe_tables,
+)
 from orchestration.cli.console import console, fail, plain_output, print_findings
+from orchestration.cli.stripe_meter import of_chosen_meter, of_each_meter
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.outbox import InDoubtError, RefusedError
-from orchestration.settings import Settings
 from orchestration.usage.formatting import counted
 from orchestration.usage.spreadsheet import SpreadsheetWriter
-from orchestration.usage.units import METER
 from orchestration.warehouse import published_copy, queries
 
 stripe_app = typer.Typer(help="Report usage to Stripe and check its setup.", no_args_is_help=True)
@@ -40,15 +44,15 @@ Month = typer.Option(
     "--period", formats=["%Y-%m"], metavar="MONTH", help="month in which the period began, such as 2026-11"
 )
 
-_chosen = {"meter": METER}
-
 
 @stripe_app.callback()
 def choose(
-    meter: Annotated[str, typer.Option(help="calls, or a gauge that has a stripe_meter in meters.csv")] = METER,
+    meter: Annotated[
+        str, typer.Option(help="a billed meter of meters.csv (default: the main one; bootstrap and check: all)")
+    ] = "",
 ) -> None:
     """Report usage to Stripe and check its setup."""
-    _chosen["meter"] = meter
+    stripe_meter.choose(meter)
 
 
 @stripe_app.command()
@@ -57,10 +61,12 @@ def plan(
 ) -> None:
     """Show what the next run would report: customers, units, money. Changes nothing."""
     try:
-        planned, changes = report.look_ahead(_config(), connect_meter)
+        config = of_chosen_meter()
+        planned, changes = report.look_ahead(config, connect_meter)
+        meter = meters.reported(config)
     except REFUSALS as error:
         fail(str(error))
-    stripe_tables.print_plan(planned, changes, None if is_all else stripe_tables.LISTED)
+    stripe_tables.print_plan(planned, changes, None if is_all else stripe_tables.LISTED, meter)
 
 
 @stripe_app.command()
@@ -73,7 +79,7 @@ def apply(
     ] = False,
 ) -> None:
     """Record new usage and report it to Stripe, as the hourly job does."""
-    config = _config()
+    config = of_chosen_meter()
     try:
         with stripe_tables.progress() as progress:
             outcome = report.report_usage(config, connect_meter, _clock, approve, is_retried, progress)
@@ -95,13 +101,17 @@ def problems(
 
     Units and money are counted minus billed: + is under-billed, - is over-billed.
     """
-    config = _config()
+    config = of_chosen_meter()
     ledger = meter_ledger(config)
-    found = find_problems(config, ledger, config.now(), by_hour)
+    try:
+        meter = meters.reported(config)
+        found = find_problems(config, ledger, config.now(), by_hour)
+    except UNKNOWN as error:
+        fail(str(error))
     if as_csv:
-        stripe_problems.write_problems(found)
+        stripe_problems.write_problems(found, meter)
     else:
-        stripe_problems.print_problems(found, standing(ledger))
+        stripe_problems.print_problems(found, standing(ledger), meter)
 
 
 @stripe_app.command()
@@ -113,7 +123,7 @@ def settle(
     note: Annotated[str, typer.Option(help="how you resolved it, such as: credit note CN-17")],
 ) -> None:
     """Mark held or refused usage, or an invoice that differs, as resolved."""
-    config, reports = _config(), []
+    config, reports = of_chosen_meter(), []
     certificates = settle_certificates(config, _clock, name, note)
     try:
         reports = reconcile.settle(config, _clock, name, note)
@@ -138,7 +148,7 @@ def adopt(
     """Accept Stripe's total as reported. The next run sends the difference to what was counted."""
     if is_all == bool(customer and hour) or bool(customer) != bool(hour):
         raise typer.BadParameter("name a customer and an hour, or --all")
-    config = _config()
+    config = of_chosen_meter()
     try:
         if customer and hour:
             adopted = [reconcile.adopt(config, connect_meter, _clock, customer, hour.replace(tzinfo=UTC))]
@@ -168,12 +178,15 @@ def explain(
         raise typer.BadParameter(f"{when!r} is not a UTC hour (2026-11-20T14) or a date (2026-11-20)") from None
     if as_csv and not has_events:
         raise typer.BadParameter("--csv needs --events. For hours, use `headroom stripe statement --csv`")
-    end, config = start + (timedelta(hours=1) if "T" in when else timedelta(days=1)), _config()
+    end, config = start + (timedelta(hours=1) if "T" in when else timedelta(days=1)), of_chosen_meter()
     try:
-        if has_events and config.billed_meter != METER:
-            fail(f"--events lists calls, and {config.billed_meter} is a gauge")
+        meter = meters.reported(config)
+        if has_events and not meter.is_additive:
+            fail(
+                f"--events is for meters that add up (count, sum), and {meter.name} is a reading ({meter.aggregation})"
+            )
         explained = statements.explain(config, name, start, end)
-        trails = [event_trail.EventTrail(each, config) for each in explained] if has_events else []
+        trails = [event_trail.EventTrail(each, config, meter) for each in explained] if has_events else []
         if as_csv:
             stripe_events.write_events(trails)
         elif has_events:
@@ -193,7 +206,7 @@ def statement(
     as_csv: Annotated[bool, typer.Option("--csv", help="print CSV: one row for each hour, and the total")] = False,
 ) -> None:
     """Show each billed hour of a customer's billing period, by default the current one, and its certificate."""
-    config = _config()
+    config = of_chosen_meter()
     try:
         found = statements.statements(config, name, month.replace(tzinfo=UTC) if month else None)
     except UNKNOWN as error:
@@ -211,7 +224,7 @@ def statement(
 def write_statements(month: Annotated[datetime, Month]) -> None:
     """Write a CSV for each customer and billing period that began in a month, and an index with totals."""
     try:
-        folder, count = statements.write_statements(_config(), month.replace(tzinfo=UTC))
+        folder, count = statements.write_statements(of_chosen_meter(), month.replace(tzinfo=UTC))
     except UNKNOWN as error:
         fail(str(error))
     console.print(f"Wrote {counted(count, 'statement')} and index.csv into {folder}", soft_wrap=True)
@@ -227,14 +240,15 @@ def bootstrap(
 
     Also works before the first run, with the plans of the seeds.
     """
-    config = _config()
-    if not config.published.exists():
+    each_meter = of_each_meter()
+    if not all(config.published.exists() for config in each_meter):
         console.print(f"No run has published yet: {catalog.PLANS_OF_FILES}.", soft_wrap=True)
     try:
         if is_applied:
-            for step in catalog.make(config, connect_products):
+            for step in catalog.make(each_meter, connect_products):
                 stripe_tables.print_made(step)
-        stripe_tables.print_steps(catalog.catalog_steps(config, connect_products))
+        stripe_tables.print_steps(catalog.catalog_steps(each_meter, connect_products))
+        stripe_tables.print_scales([meters.reported(config) for config in each_meter])
     except REFUSALS as error:
         fail(str(error))
 
@@ -243,7 +257,7 @@ def bootstrap(
 def check() -> None:
     """Check key, permissions, meter, clock, prices and subscriptions at Stripe. Changes nothing."""
     try:
-        findings = catalog.check(_config(), connect_products)
+        findings = catalog.check(of_each_meter(), connect_products)
     except REFUSALS as error:
         fail(str(error))
     print_findings(findings)
@@ -252,14 +266,6 @@ def check() -> None:
 
 
 stripe_app.command()(stripe_rehearsal.rehearse)
-
-
-def _config() -> Settings:
-    """For the meter that was chosen."""
-    try:
-        return settings_of(load_settings(), _chosen["meter"])
-    except LookupError as error:
-        fail(str(error))
 
 
 def _clock() -> datetime:

@@ -7,7 +7,7 @@ from rich.text import Text
 
 from orchestration.billing.event_trail import COLUMNS, EventTrail, row
 from orchestration.cli.console import console, plain_output
-from orchestration.usage.formatting import printable
+from orchestration.usage.formatting import counted, printable
 from orchestration.usage.spreadsheet import SpreadsheetWriter
 
 
@@ -17,13 +17,16 @@ def print_events(trails: Iterable[EventTrail]) -> None:
         start, end = trail.explanation.start, trail.explanation.end
         customer = trail.explanation.stripe_customer_id
         _say(f"{customer}, events of {start:%Y-%m-%d %H:%M} to {end:%Y-%m-%d %H:%M} UTC", "bold")
-        _say("time (UTC)  units  account  endpoint  event id  landed file:line", "dim")
+        noun = "call" if trail.meter.is_main else "event"
+        head = trail.meter.unit if trail.meter.decimals else "units"
+        _say(f"time (UTC)  {head}  account  endpoint  event id  landed file:line", "dim")
         for event in trail:
             places = f"{event.landed_file}:{event.line_number}"
             names = (event.account_id, event.endpoint or "(none named)", event.event_id, places)
-            sampled = f" (sampled: counts as {event.sample_weight:,} calls)" if event.sample_weight > 1 else ""
+            sampled = f" (sampled: counts as {counted(event.sample_weight, noun)})" if event.sample_weight > 1 else ""
             # past the console, which takes five times as long for a line
-            line = f"{event.event_at:%Y-%m-%d %H:%M:%S.%f}  {event.units:,}  {'  '.join(names)}{sampled}"
+            units = trail.meter.exact(event.units)
+            line = f"{event.event_at:%Y-%m-%d %H:%M:%S.%f}  {units}  {'  '.join(names)}{sampled}"
             sys.stdout.write(f"{printable(line)}\n")
         _say(f"{trail.sentence}.", "green" if trail.units == trail.counted_units else "yellow")
 
@@ -33,7 +36,7 @@ def write_events(trails: Iterable[EventTrail]) -> None:
     rows = SpreadsheetWriter(plain_output(), "\n")
     rows.write([COLUMNS])
     for trail in trails:
-        rows.write(row(trail.explanation.stripe_customer_id, event) for event in trail)
+        rows.write(row(trail.explanation.stripe_customer_id, event, trail.meter) for event in trail)
 
 
 def _say(sentence: str, style: str = "") -> None:

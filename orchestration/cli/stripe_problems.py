@@ -5,10 +5,12 @@ from collections.abc import Iterator, Sequence
 from rich.text import Text
 
 from orchestration.billing.certificate import Certificate
+from orchestration.billing.meters import in_csv, in_units, step_of
 from orchestration.billing.problems import Problem, total
 from orchestration.billing.revisions import Report
 from orchestration.cli.console import console, plain_output
 from orchestration.usage.formatting import counted
+from orchestration.usage.meters import Meter
 from orchestration.usage.spreadsheet import SpreadsheetWriter
 from orchestration.usage.standing import Standing
 
@@ -19,12 +21,14 @@ COLUMNS = (
 NOTHING_SENT = "No report sent to Stripe yet. `headroom stripe plan` shows what the next run would report."
 
 
-def print_problems(problems: Sequence[Problem], standing: Standing | None) -> None:
+def print_problems(problems: Sequence[Problem], standing: Standing | None, meter: Meter) -> None:
     """A block for each, the most expensive first; below them what waits and what is not confirmed yet."""
     for problem in problems:
-        _print(problem)
+        _print(problem, meter)
+    if problems and (words := step_of(meter)):
+        _say(words, "dim")
     if problems:
-        _say(f"Total: {'; '.join(total(problems))}. Amounts use the catalog's prices, without base prices.")
+        _say(f"Total: {'; '.join(total(problems, meter))}. Amounts use the catalog's prices, without base prices.")
     if standing is None:
         _say(NOTHING_SENT)
         return
@@ -56,25 +60,25 @@ def print_settled(reports: Sequence[Report], certificates: Sequence[Certificate]
         _say(f"{counted(hours, 'hour')} settled and no longer listed as {'a problem' if hours == 1 else 'problems'}.")
 
 
-def write_problems(problems: Sequence[Problem]) -> None:
+def write_problems(problems: Sequence[Problem], meter: Meter) -> None:
     """The same as CSV on stdout, one row for each."""
-    SpreadsheetWriter(plain_output(), "\n").write(_rows(problems))
+    SpreadsheetWriter(plain_output(), "\n").write(_rows(problems, meter))
 
 
-def _rows(problems: Sequence[Problem]) -> Iterator[Sequence[object]]:
+def _rows(problems: Sequence[Problem], meter: Meter) -> Iterator[Sequence[object]]:
     yield COLUMNS
     for each in problems:
         moments = (each.first_hour, each.last_hour, each.since, each.until)
         first, last, since, until = (f"{moment:%Y-%m-%dT%H:%M:%SZ}" if moment else "" for moment in moments)
         yield (
-            *(each.stripe_customer_id, each.kind, each.cause, first, last, each.hours, each.units),
+            *(each.stripe_customer_id, each.kind, each.cause, first, last, each.hours, in_csv(meter, each.units)),
             *("" if each.amount is None else f"{each.amount:f}", each.currency, since, until, each.advice),
             " ".join(each.identifiers),
         )
 
 
-def _print(problem: Problem) -> None:
-    units = f"{problem.units:+,} {'unit' if abs(problem.units) == 1 else 'units'}" if problem.units else "same units"
+def _print(problem: Problem, meter: Meter) -> None:
+    units = in_units(meter, problem.units, sign="+") if problem.units else "same units"
     amount = "–" if problem.amount is None else f"{problem.amount:+,.2f} {problem.currency}"
     hours = f"{problem.first_hour:%Y-%m-%d %H:%M}"
     if problem.last_hour != problem.first_hour:

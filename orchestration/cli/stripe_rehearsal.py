@@ -14,8 +14,8 @@ from rich.text import Text
 from orchestration.billing import rehearsal
 from orchestration.billing.meter import StoppedError
 from orchestration.channels.stripe import connect_meter, connect_products, connect_sandbox
-from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail
+from orchestration.cli.stripe_meter import of_chosen_meter
 from orchestration.ledger.outbox import InDoubtError, RefusedError
 from orchestration.warehouse.published_copy import NothingPublishedError
 
@@ -39,7 +39,7 @@ def rehearse(
     try:
         with _ended_by_signals():
             found = rehearsal.rehearse(
-                load_settings(), _VENDOR, _clock, _print_step, plan_name=plan, deletes_leftovers=deletes_leftovers
+                of_chosen_meter(), _VENDOR, _clock, _print_step, plan_name=plan, deletes_leftovers=deletes_leftovers
             )
     except _REFUSALS as error:
         fail(str(error))

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from orchestration.billing.catalog_rules import Action, Step, in_major
+from orchestration.billing.meters import in_units, step_of
 from orchestration.billing.report import CustomerChange, ReportPlan, ReportResult
 from orchestration.billing.reporter import SendResult
 from orchestration.billing.revisions import Report
@@ -21,6 +22,7 @@ from orchestration.billing.statement import BilledHour, Statement
 from orchestration.billing.statements import Explanation
 from orchestration.cli.console import PrintableConsole, console
 from orchestration.usage.formatting import counted, printable
+from orchestration.usage.meters import Meter
 
 LISTED = 20
 """Customers of a plan, and refusals of a run."""
@@ -30,7 +32,7 @@ VERDICTS = 10
 """Listed below a statement."""
 
 
-def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: int | None) -> None:
+def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: int | None, meter: Meter) -> None:
     """A line for each customer and period, and what it comes to."""
     change, (start, end) = planned.change, planned.window
     if not change.reports:
@@ -43,7 +45,7 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
         # What waits for approval is shown whole: its code approves just that.
         waiting = [each for each in changes if each.is_waiting]
         shown = changes if limit is None else waiting or changes[:limit]
-        table = Table("Customer", "From", "Units", "Overage", "Account")
+        table = Table("Customer", "From", _units_of(meter), "Overage", "Account")
         table.box = box.SIMPLE_HEAD
         for column in table.columns[:4]:
             column.no_wrap = True
@@ -55,7 +57,7 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
             table.add_row(
                 Text(each.stripe_customer_id),
                 f"{each.period_start:%Y-%m-%d}",
-                f"{each.units_before:,} → {each.units:,}",
+                f"{meter.exact(each.units_before)} → {meter.exact(each.units)}",
                 added,
                 Text(f"{name} (waits)" if each.is_waiting else name, "yellow" if each.is_waiting else ""),
             )
@@ -69,17 +71,18 @@ def print_plan(planned: ReportPlan, changes: Sequence[CustomerChange], limit: in
             console.print(f"{counted(unpriced, 'row')} without a known price, not in the amounts.")
     if change.corrected_units:
         console.print(
-            f"Corrections of earlier reports: {counted(change.corrected_units, 'unit')} of"
+            f"Corrections of earlier reports: {in_units(meter, change.corrected_units)} of"
             f" {counted(len(change.corrected_customers), 'customer')}."
         )
     if change.held:
         held = counted(change.held, "customer-hour")
         console.print(f"Too late to bill: {held}. See `headroom stripe problems`.")
     if planned.unbilled_units:
-        unbilled = counted(planned.unbilled_units, "unit")
+        unbilled = in_units(meter, planned.unbilled_units)
         console.print(f"Not billed: {unbilled} of accounts without a Stripe customer.")
     if planned.waiting.question:
         console.print(Text(f"{planned.waiting.question}.", "bold yellow"))
+        _print_step(meter)
 
 
 def print_outcome(outcome: ReportResult) -> None:
@@ -123,12 +126,13 @@ def print_explanation(explanation: Explanation) -> None:
     """What was used, what was reported, and for each hour that is not as it should be, why."""
     start, end, hours = explanation.start, explanation.end, explanation.hours
     _say(f"{explanation.stripe_customer_id}, {start:%a %d %b %Y %H:%M} to {end:%H:%M} UTC", "bold")
-    _print_accounts(explanation.accounts)
+    meter = explanation.meter
+    _print_accounts(explanation.accounts, meter)
     _print_endpoints(explanation.endpoints, start)
     _print_revisions(explanation.revisions)
     for hour in hours:
         if hour.stripe_units is not None:
-            shown = counted(hour.stripe_units, "unit")
+            shown = in_units(meter, hour.stripe_units)
             _say(f"Stripe showed {shown} for {hour.hour_start:%H:%M} UTC at the last check.")
     unsettled = [hour for hour in hours if not hour.is_settled]
     if unsettled or len(hours) == 1:
@@ -137,7 +141,8 @@ def print_explanation(explanation: Explanation) -> None:
     else:
         units = sum(hour.counted_units for hour in hours)
         place = f"Stripe in {counted(len(hours), 'hour')}"
-        _say(f"{counted(units, 'unit')} counted, reported and confirmed by {place}", "bold green")
+        _say(f"{in_units(meter, units)} counted, reported and confirmed by {place}", "bold green")
+    _print_step(meter)
     _say(f"Usage counted at {explanation.as_of:%Y-%m-%d %H:%M} UTC, reports as of now.", "dim")
 
 
@@ -145,19 +150,23 @@ def print_statement(statement: Statement) -> None:
     """A line for each hour with usage or a report, the totals in units and money, the invoice, and the certificate."""
     start, end = statement.period_start, statement.period_end
     _say(f"{statement.stripe_customer_id}, billing period {start:%d %b %Y %H:%M} to {end:%d %b %Y %H:%M} UTC", "bold")
-    table = _table("Hour (UTC)", "Units", "Reported", "Stripe", "Rev.", "State", "Sent", "Confirmed", "Identifier")
+    meter = statement.meter
+    table = _table(
+        "Hour (UTC)", _units_of(meter), "Reported", "Stripe", "Rev.", "State", "Sent", "Confirmed", "Identifier"
+    )
     for column in table.columns[1:5]:
         column.justify = "right"
     for hour in statement.hours:
         table.add_row(
             f"{hour.hour_start:%Y-%m-%d %H:%M}",
-            *(f"{hour.counted_units:,}", f"{hour.reported_units:,}", _number(hour.stripe_units), str(hour.revisions)),
+            *(_number(units, meter) for units in (hour.counted_units, hour.reported_units, hour.stripe_units)),
+            str(hour.revisions),
             *(hour.state or "unreported", _moment(hour.sent_at), _moment(hour.confirmed_at), hour.identifier or ""),
         )
     table.add_section()
     is_seen = any(hour.stripe_units is not None for hour in statement.hours) or not statement.hours
     totals = (statement.counted_units, statement.reported_units, statement.stripe_units if is_seen else None)
-    table.add_row("Total", *(_number(units) for units in totals), style="bold")
+    table.add_row("Total", *(_number(units, meter) for units in totals), style="bold")
     _print_whole(table)
     for hour in statement.unsettled[:VERDICTS]:
         _print_verdict(hour)
@@ -170,6 +179,7 @@ def print_statement(statement: Statement) -> None:
     else:
         _say(f"No certificate: {statement.status}.")
     as_of = f"{statement.as_of:%Y-%m-%d %H:%M} UTC"
+    _print_step(meter)
     _say(f"Leaves out hours without usage and reports. Usage counted at {as_of}.", "dim")
 
 
@@ -178,7 +188,7 @@ def _print_money(statement: Statement) -> None:
         _say("Amount unknown: the customer's accounts have no plan of the catalog, or more than one.")
         return
     plan, included = statement.plan, statement.plan.included_units
-    terms = "all units included" if included is None else f"{included:,} units included"
+    terms = "all units included" if included is None else f"{in_units(statement.meter, included)} included"
     _say(
         f"Usage on plan {plan.name} ({terms}), without the base price:"
         f" {_amount(statement.amount, plan.currency)} for what was counted,"
@@ -197,27 +207,32 @@ def _print_invoices(statement: Statement) -> None:
         _say(
             f"Invoice {line.invoice_id} ({line.invoice_status}, {final}), line {line.line_id}: period"
             f" {line.period_start:%Y-%m-%d %H:%M:%S} to {line.period_end:%Y-%m-%d %H:%M:%S} UTC,"
-            f" {counted(line.quantity, 'unit')},"
+            f" {in_units(statement.meter, line.quantity)},"
             f" {_amount(in_major(line.amount, line.currency), line.currency.upper())}"
         )
     if len(statement.lines) > 1:
         units, amount = (sum(values) for values in zip(*((x.quantity, x.amount) for x in statement.lines), strict=True))
         currency = statement.lines[0].currency
-        _say(f"Total invoiced: {counted(units, 'unit')}, {_amount(in_major(amount, currency), currency.upper())}")
+        money = _amount(in_major(amount, currency), currency.upper())
+        _say(f"Total invoiced: {in_units(statement.meter, units)}, {money}")
     if not statement.lines:
         _say("No invoice yet: a run after the period's end reads it.")
 
 
-def _print_accounts(accounts: Sequence[Mapping[str, Any]]) -> None:
+def _print_accounts(accounts: Sequence[Mapping[str, Any]], meter: Meter) -> None:
     if not accounts:
         _say("The customer's accounts have no usage here.")
         return
-    table = _table("Account", "Calls", "Units", "Sampled calls", "Their units", "Last call (UTC)")
-    for column in table.columns[1:5]:
+    # of the main meter events are counted as well, which are its calls
+    events, sampled = (("Calls",), ("Sampled calls", "Their units")) if meter.is_main else ((), ("Sampled",))
+    table = _table("Account", *events, _units_of(meter), *sampled, "Last call (UTC)" if events else "Last event (UTC)")
+    for column in table.columns[1:-1]:
         column.justify = "right"
     for row in accounts:
         name = f"{row['account_name']} ({row['account_id']})" if row["account_name"] else row["account_id"]
-        figures = (f"{row[column]:,}" for column in ("calls", "billable_units", "sampled_calls", "sampled_units"))
+        figures = [_number(row["billable_units"], meter), _number(row["sampled_units"], meter)]
+        if events:
+            figures = [f"{row['calls']:,}", figures[0], f"{row['sampled_calls']:,}", figures[1]]
         table.add_row(Text(printable(name)), *figures, f"{row['last_call_at']:%H:%M:%S}")
     _print_whole(table)
 
@@ -277,8 +292,28 @@ def _print_whole(table: Table) -> None:
     wide.print(table, highlight=False)
 
 
-def _number(units: int | None) -> str:
-    return "" if units is None else f"{units:,}"
+def _number(units: int | None, meter: Meter) -> str:
+    return "" if units is None else meter.exact(units)
+
+
+def _units_of(meter: Meter) -> str:
+    """The head of a column of its figures."""
+    return meter.unit if meter.decimals else "Units"
+
+
+def _print_step(meter: Meter) -> None:
+    """What the sentences around the figures call a unit, where it is not a whole one."""
+    if words := step_of(meter):
+        _say(words, "dim")
+
+
+def print_scales(meters: Sequence[Meter]) -> None:
+    """Of what the prices at Stripe are, where it is not a whole unit."""
+    for meter in meters:
+        if meter.decimals:
+            one = Decimal(1).scaleb(-meter.decimals)
+            price = f"a price of 1 for each {meter.unit_singular} is {one} there"
+            _say(f"Stripe counts {meter.name} by {meter.amount(1)}: {price}.")
 
 
 def _moment(moment: datetime | None) -> str:

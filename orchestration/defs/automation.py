@@ -13,7 +13,7 @@ import dagster as dg
 from orchestration.billing import needs, reconcile, report
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
-from orchestration.billing.meters import gauges
+from orchestration.billing.meters import each_meter, is_main_billed, others
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs import interrupted
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails, tell_what_is_overdue
@@ -30,6 +30,7 @@ from orchestration.ledger.engines import BusyError
 from orchestration.ledger.landed import LandedFiles
 from orchestration.messages.digest import digest_key
 from orchestration.messages.wording import is_stale
+from orchestration.settings import Settings
 from orchestration.usage.formatting import counted
 from orchestration.usage.periods import DIGEST_HOUR, digest_due_at, latest_digest_date
 from orchestration.warehouse import queries
@@ -79,6 +80,11 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     settings = project.settings
     status = dg.DefaultScheduleStatus.RUNNING if settings.is_production else dg.DefaultScheduleStatus.STOPPED
     first = first_day(project)
+
+    def reporters() -> dict[str, list[Settings]]:
+        """By asset, the settings of the meters that it reports."""
+        main = [settings] if is_main_billed(settings) else []
+        return {"stripe_usage": main, "stripe_gauges": others(settings)}
 
     @dg.schedule(
         job=daily_job,
@@ -152,16 +158,17 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         if not settings.stripe_api_key:
             return dg.SkipReason("STRIPE_API_KEY is not set")
         try:
-            as_of, is_behind = queries.data_quality(settings.published)["as_of"], report.is_behind(settings)
+            as_of = queries.data_quality(settings.published)["as_of"]
+            behind = [name for name, of in reporters().items() if any(map(report.is_behind, of))]
         except NothingPublishedError:
             return dg.SkipReason("nothing is published yet")
         retry = retries_due(as_of, settings.now())
-        if not (is_behind and retry):
+        if not (behind and retry):
             return dg.SkipReason("all usage is at Stripe")
         if interrupted.is_under_way(context.instance, hourly_job.name, clock()):
             return dg.SkipReason("a run is under way")
         return dg.RunRequest(
-            run_key=f"usage|{as_of.isoformat()}|{retry}", asset_selection=[dg.AssetKey("stripe_usage")]
+            run_key=f"usage|{as_of.isoformat()}|{retry}", asset_selection=[dg.AssetKey(name) for name in behind]
         )
 
     @dg.schedule(
@@ -177,9 +184,12 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     def closing_invoices_schedule() -> list[dg.RunRequest] | dg.SkipReason:
         if not settings.stripe_api_key:
             return dg.SkipReason("STRIPE_API_KEY is not set")
-        looks = needs.closing_looks(settings, meter_ledger(settings), settings.now())
-        keys = [dg.AssetKey(name) for name in CLOSING]
-        requests = [dg.RunRequest(run_key=f"closing|{look}", asset_selection=keys) for look in looks]
+        requests = []
+        for name, of in reporters().items():
+            looks = {look for each in of for look in needs.closing_looks(each, meter_ledger(each), settings.now())}
+            kind, assets = ("closing", CLOSING) if name == "stripe_usage" else (f"closing {name}", {name})
+            keys = [dg.AssetKey(asset) for asset in assets]
+            requests += [dg.RunRequest(run_key=f"{kind}|{look}", asset_selection=keys) for look in sorted(looks)]
         return requests or dg.SkipReason("no invoice is about to become final")
 
     return [
@@ -281,11 +291,10 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         if not settings.stripe_api_key:
             return dg.SkipReason("STRIPE_API_KEY is not set")
         try:
-            told = reconcile.note_rejections(settings, connect_meter, clock)
-            for each in gauges(settings):
-                told += reconcile.note_rejections(each, connect_meter, clock)
+            each_told = [reconcile.note_rejections(each, connect_meter, clock) for each in each_meter(settings)]
         except (BusyError, StoppedError) as error:
             return dg.SkipReason(f"not checked: {error}")
+        told = [sentence for each in each_told for sentence in each]
         for sentence in told:
             context.log.error(sentence)
         return dg.SkipReason(f"{counted(len(told), 'rejection')} since the last check")

@@ -8,6 +8,7 @@ from orchestration.billing import catalog, certify, reconcile, report
 from orchestration.billing.certificate_problems import CertificateProblem, certificate_problems
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.meters import each_meter, is_main_billed
 from orchestration.billing.read_credit import read_credit
 from orchestration.billing.read_invoices import read_invoices
 from orchestration.billing.report import ReportResult
@@ -23,6 +24,7 @@ from orchestration.warehouse.published_copy import NothingPublishedError
 
 LISTED = 50
 """Hours that are listed one by one; `headroom stripe problems` has all."""
+NOT_BILLED = "nothing to do: meters.csv does not bill the main meter"
 AS_EVER = "1"
 """Their data is not versioned, as that of published_copy is not: a run of some of them leaves the rest in sync."""
 
@@ -59,6 +61,8 @@ def stripe_usage(context: dg.AssetExecutionContext, config: StripeRun, project: 
     def progress(sent: SendResult) -> None:
         context.log.info(f"{sent.taken:,} reports taken, {sent.refused:,} refused, {sent.in_doubt:,} in doubt")
 
+    if not is_main_billed(project.settings):
+        return dg.MaterializeResult(metadata={"outcome": NOT_BILLED})
     try:
         outcome = report.report_usage(
             project.settings, connect_meter, clock, config.approve, config.retry_refused, progress
@@ -136,7 +140,8 @@ def stripe_parity(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     try:
-        looked = reconcile.look_back(project.settings, connect_meter, clock)
+        is_billed = is_main_billed(project.settings)
+        looked = reconcile.look_back(project.settings, connect_meter, clock) if is_billed else None
     except BusyError as error:
         context.log.info(f"not compared: {error}")
         looked = None
@@ -179,6 +184,8 @@ def stripe_parity(
     ),
 )
 def stripe_invoices(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
+    if not is_main_billed(project.settings):
+        return dg.MaterializeResult(metadata={"outcome": NOT_BILLED})
     try:
         look = read_invoices(project.settings, connect_meter, connect_invoices, clock)
     except BusyError as error:
@@ -226,9 +233,12 @@ def stripe_certificates(
     context: dg.AssetExecutionContext, project: Project
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     settings = project.settings
+    is_billed = is_main_billed(settings)
     try:
-        compared = certify.certify(settings, connect_meter, clock)
-        outcome = "compared" if compared else "previewed: set STRIPE_API_KEY to compare"
+        compared = certify.certify(settings, connect_meter, clock) if is_billed else None
+        outcome = (
+            NOT_BILLED if not is_billed else "compared" if compared else "previewed: set STRIPE_API_KEY to compare"
+        )
     except BusyError as error:
         compared, outcome = None, f"not compared: {error}"
     except (StoppedError, ValueError) as error:
@@ -314,7 +324,7 @@ def catalogue_at_stripe(project: Project) -> dg.AssetCheckResult:
     if settings.stripe_api_key is None:
         return dg.AssetCheckResult(passed=True, metadata={"outcome": "not asked: STRIPE_API_KEY is not set"})
     try:
-        findings = [finding for finding in catalog.check(settings, connect_products) if finding.problem]
+        findings = [finding for finding in catalog.check(each_meter(settings), connect_products) if finding.problem]
     except (StoppedError, RefusedError, ValueError) as error:
         return dg.AssetCheckResult(passed=False, metadata={"outcome": str(error)})
     needed = any(finding.is_needed for finding in findings)

@@ -1,4 +1,7 @@
-"""Gauges to Stripe: those that meters.csv names a Stripe meter for, each reported, compared and certified by itself."""
+"""The billed meters but the main one to Stripe, each reported, compared and certified by itself.
+
+The asset is called stripe_gauges since it had gauges alone; another key would begin another history.
+"""
 
 from collections.abc import Iterator
 
@@ -8,7 +11,7 @@ from orchestration.billing import certify, reconcile, report
 from orchestration.billing.certificate_problems import certificate_problems
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import meter_ledger
-from orchestration.billing.meters import gauges
+from orchestration.billing.meters import others
 from orchestration.billing.read_invoices import read_invoices
 from orchestration.channels.stripe import connect_invoices, connect_meter
 from orchestration.defs.resources import OWNERS, Project, clock
@@ -35,16 +38,16 @@ class GaugeRun(dg.Config):
             "gauges_billed_as_counted",
             asset="stripe_gauges",
             description=(
-                "Stripe has every gauge as it was read, by hour and on the invoices. `headroom stripe --meter NAME"
+                "Stripe has every meter as it was counted, by hour and on the invoices. `headroom stripe --meter NAME"
                 " problems` says why not and what to do."
             ),
         )
     ],
     description=(
-        "Reports seats, storage and other gauges whose row in meters.csv has a stripe_meter. Compares them with"
-        " Stripe's meter and with the invoices. Stripe bills the latest reading of a billing period. Each hour reports"
-        " the change, so that a meter that sums arrives at that reading.\n\n"
-        "Gauges are independent: one that fails does not delay the others. For the plan, problems and statements of"
+        "Reports every meter but the main one that is billed in meters.csv. Compares each with Stripe's meter and with"
+        " the invoices. What adds up (count, sum) is reported by hour. A reading (latest, max, unique) is"
+        " reported as hourly changes, which add up to it.\n\n"
+        "Meters are independent: one that fails does not delay the others. For the plan, problems and statements of"
         " one: `headroom stripe --meter seats plan`, and so on."
     ),
 )
@@ -53,12 +56,12 @@ def stripe_gauges(
 ) -> Iterator[dg.MaterializeResult[None] | dg.AssetCheckResult]:
     figures: dict[str, str] = {}
     failed, problems = [], []
-    for each in gauges(project.settings):
+    for each in others(project.settings):
         try:
             figures[each.billed_meter] = _brought_to_stripe(each, config.approve, context.log)
         except BusyError as error:
             figures[each.billed_meter] = f"nothing sent: {error}, and sends what is new"
-        except (StoppedError, RefusedError, ValueError) as error:
+        except (StoppedError, RefusedError, ValueError, LookupError) as error:
             failed.append(f"{each.billed_meter}: {error}")
         ledger = meter_ledger(each)
         problems += [f"{each.billed_meter}, {row.place}: {row.error}" for row in ledger.problems(50)]
@@ -66,7 +69,7 @@ def stripe_gauges(
                      certificate_problems(ledger, clock())]  # fmt: skip
     if failed:
         raise dg.Failure("; ".join(failed), metadata=dict(figures), allow_retries=False)
-    yield dg.MaterializeResult(metadata=figures or {"outcome": "no gauge has a stripe_meter in meters.csv"})
+    yield dg.MaterializeResult(metadata=figures or {"outcome": "meters.csv bills no other meter"})
     yield dg.AssetCheckResult(
         passed=not problems,
         severity=dg.AssetCheckSeverity.ERROR,

@@ -121,9 +121,10 @@ class Meter:
         return tuple(dict.fromkeys(path for path in (self.value, *filtered, *split) if path))
 
     def exact(self, steps: int) -> str:
-        """So many smallest steps, 0 or more, in whole units: 3412 is 3.412 where decimals is 3."""
-        whole, rest = divmod(steps, self.scale)
-        return f"{whole:,}.{rest:0{self.decimals}}".rstrip("0") if rest else f"{whole:,}"
+        """So many smallest steps in whole units: 3412 is 3.412 where decimals is 3."""
+        whole, rest = divmod(abs(steps), self.scale)
+        shown = f"{whole:,}.{rest:0{self.decimals}}".rstrip("0") if rest else f"{whole:,}"
+        return f"-{shown}" if steps < 0 else shown
 
     def amount(self, steps: int) -> str:
         """The same with its unit: 3.412 GB."""

@@ -1,4 +1,7 @@
-"""What units cost on a plan: the seeds plans and plan_tiers, and the same rules as the mart overage has.
+"""What usage costs on a plan: the seeds plans and plan_tiers, and the same rules as the mart overage has.
+
+The seeds are in whole units (0.5 GB). Here units and prices are of one step of the meter, as its figures are (0.001
+GB): the product is the same, and exact.
 
 Marts are for what an account costs. This is for a total that is in no mart, such as one that Stripe was told before.
 """
@@ -7,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from typing import Any
+
+from orchestration.usage.meters import Meter
 
 DIGITS = 60
 """19 of units and 18 of a price, and what they add up to; Python's own 28 would round."""
@@ -23,7 +28,7 @@ class Tier:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a plan costs a month, what it includes of one meter, and what units above that cost. See seeds/plans.yml."""
+    """What a plan costs a month, what it includes of one meter, and what steps above that cost. See seeds/plans.yml."""
 
     name: str
     meter: str
@@ -39,29 +44,44 @@ class Plan:
     tiers: tuple[Tier, ...] = ()
 
 
-def plans(rows: Iterable[Mapping[str, Any]], tier_rows: Iterable[Mapping[str, Any]]) -> list[Plan]:
-    """From the rows of the seeds; the build has refused those that make no sense."""
+def plans(
+    rows: Iterable[Mapping[str, Any]], tier_rows: Iterable[Mapping[str, Any]], meters: Iterable[Meter]
+) -> list[Plan]:
+    """From the rows of the seeds, by the decimals of their meters; the build has refused those that make no sense."""
     tiers = sorted(tier_rows, key=lambda tier: tier["tier_number"])
+    decimals = {meter.name: meter.decimals for meter in meters}
     return [
         Plan(
             name=row["plan"],
             meter=row["meter"],
             currency=row["currency"],
             base_price=row["base_price"],
-            included_units=row["included_units"],
+            included_units=_steps(row["included_units"], decimals.get(row["meter"], 0)),
             limit_kind=row["limit_kind"],
             pricing=row["pricing"],
-            unit_price=row["unit_price"] or Decimal(0),
-            package_units=row["package_units"] or 1,
+            unit_price=_of_a_step(row["unit_price"], decimals.get(row["meter"], 0)),
+            package_units=_steps(row["package_units"], decimals.get(row["meter"], 0)) or 1,
             package_price=row["package_price"] or Decimal(0),
             tiers=tuple(
-                Tier(tier["up_to_units"], tier["unit_price"], tier["flat_price"] or Decimal(0))
+                Tier(
+                    _steps(tier["up_to_units"], decimals.get(row["meter"], 0)),
+                    _of_a_step(tier["unit_price"], decimals.get(row["meter"], 0)),
+                    tier["flat_price"] or Decimal(0),
+                )
                 for tier in tiers
                 if (tier["plan"], tier["meter"]) == (row["plan"], row["meter"])
             ),
         )
         for row in rows
     ]
+
+
+def _steps(units: Decimal | int | None, decimals: int) -> int | None:
+    return None if units is None else int(Decimal(units).scaleb(decimals))
+
+
+def _of_a_step(unit_price: Decimal | None, decimals: int) -> Decimal:
+    return (unit_price or Decimal(0)).scaleb(-decimals)
 
 
 def with_quota(plan: Plan, quota: int | None) -> Plan:

@@ -8,17 +8,19 @@ from typing import Any
 import duckdb
 import jinja2
 
+from orchestration.usage.meters import COLUMNS
 from orchestration.warehouse.published_copy import rows_of
 
 SEEDS = {
+    "meters": COLUMNS,
     "plans": {
         "plan": "varchar",
         "meter": "varchar",
-        "included_units": "bigint",
+        "included_units": "decimal(24,6)",
         "base_price": "decimal(18,2)",
         "pricing": "varchar",
         "unit_price": "decimal(18,12)",
-        "package_units": "bigint",
+        "package_units": "decimal(24,6)",
         "package_price": "decimal(18,12)",
         "limit_kind": "varchar",
         "rate_limit_per_second": "bigint",
@@ -29,7 +31,7 @@ SEEDS = {
         "plan": "varchar",
         "meter": "varchar",
         "tier_number": "integer",
-        "up_to_units": "bigint",
+        "up_to_units": "decimal(24,6)",
         "unit_price": "decimal(18,12)",
         "flat_price": "decimal(18,12)",
     },
@@ -40,7 +42,7 @@ DATA_TESTS = ("plans_can_be_priced", "plan_tiers_have_no_gaps")
 
 
 def price_list(project: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows of plans.csv and of plan_tiers.csv in dbt's project.
+    """The rows of plans.csv and of plan_tiers.csv in dbt's project, in whole units of their meters.
 
     :raises ValueError: a file cannot be read, or a build would refuse it; the message says why.
     """
@@ -62,7 +64,7 @@ def price_list(project: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]
         ]
         if problems:
             raise ValueError(f"{project / 'seeds'}: {' '.join(sorted(problems))} Correct the file, then repeat this.")
-        plans, tiers = (rows_of(connection, f"from {seed}") for seed in SEEDS)
+        plans, tiers = (rows_of(connection, f"from {seed}") for seed in ("plans", "plan_tiers"))
     return plans, tiers
 
 

@@ -1,5 +1,5 @@
-"""The calls behind an hour's units, one by one: from the lake, by the accounts, customers and weights of the published
-copy. Memory is bounded, however many they are.
+"""The events behind an hour's units of a meter that adds up, one by one: from the lake, by the accounts, customers and
+weights of the published copy. Memory is bounded, however many they are.
 """
 
 from collections.abc import Iterator
@@ -8,8 +8,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from orchestration.lake import number_sql
+from orchestration.lake.batch import literal
 from orchestration.lake.lake import MEMORY_LIMIT
-from orchestration.usage.events import API_CALL
+from orchestration.usage.meters import Meter
 from orchestration.warehouse.published_copy import aware, connected
 
 ROWS = 10_000
@@ -18,7 +20,7 @@ ROWS = 10_000
 
 @dataclass(frozen=True)
 class RawEvent:
-    """One accepted call, and where it came from."""
+    """One counted event, and where it came from."""
 
     event_id: str
     """The event's own id; where it has none, its line in the file that `source` names."""
@@ -31,9 +33,9 @@ class RawEvent:
     endpoint: str | None
     status: int | None
     sample_weight: int
-    """Calls that it stands for."""
+    """Events that it stands for."""
     units: int
-    """That are billed for it."""
+    """Steps of the meter that are billed for it."""
     landed_file: str
     """As it was called when it was read, relative to the landing folder, or its address in the bucket. The file may be
     gone since: the lake keeps the event.
@@ -46,9 +48,10 @@ class RawEvent:
 
 
 def raw_events(
-    published: Path, lake: Path, customer: str, start: datetime, end: datetime, bills_sampled: bool
+    published: Path, lake: Path, customer: str, start: datetime, end: datetime, bills_sampled: bool, meter: Meter
 ) -> Iterator[RawEvent]:
-    """The calls of the customer's accounts in `[start, end)`, whole UTC hours, in the order of their times.
+    """What the meter, which adds up, counts of the customer's accounts in `[start, end)`, whole UTC hours, in the order
+    of the times.
 
     :raises NothingPublishedError: no run has published anything yet.
     :raises duckdb.Error: a file of the lake was made one with others meanwhile; ask again.
@@ -59,14 +62,8 @@ def raw_events(
     with connected(published) as connection:
         connection.execute(f"set memory_limit = '{MEMORY_LIMIT}'")
         window = {"start": _naive(start), "end": _naive(end)}
-        parameters = {
-            "files": files,
-            "names": list(API_CALL),
-            "customer": customer,
-            "sampled": int(bills_sampled),
-            **window,
-        }
-        connection.execute(EVENTS, parameters)
+        parameters = {"files": files, "customer": customer, "sampled": int(bills_sampled), **window}
+        connection.execute(_events(meter), {**parameters, "names": list(meter.event_names)})
         while rows := connection.fetchmany(ROWS):
             for row in rows:
                 values: list[Any] = list(map(aware, row))
@@ -74,7 +71,7 @@ def raw_events(
 
 
 def _files(lake: Path, start: datetime, end: datetime) -> list[str]:
-    """The lake's files of calls of these UTC days."""
+    """The lake's files of counted events of these UTC days."""
     day, last, found = start.date(), (end - timedelta(microseconds=1)).date(), []
     while day <= last:
         found += sorted((lake / "batches").glob(f"[0-9]*/calls/event_date={day}/*.parquet"))
@@ -86,10 +83,28 @@ def _naive(moment: datetime) -> datetime:
     return moment.astimezone(UTC).replace(tzinfo=None)
 
 
-# As stg_api_calls and billable_usage_hourly count, whose sums they are.
+def _events(meter: Meter) -> str:
+    """As stg_meter_values and the billable marts count, whose sums they are."""
+    owned = (
+        "billable_usage_hourly" if meter.is_main
+        else f"(select * from billable_meters_hourly where meter = {literal(meter.name)})"
+    )  # fmt: skip
+    steps = number_sql.steps(_text(meter.value), str(meter.scale)) if meter.value else "1"
+    counted = [f"coalesce({_text(each.path)} in ({', '.join(map(literal, each.values))}), false)" for each in
+               meter.conditions]  # fmt: skip
+    if meter.counts_from:
+        counted.append(f"event_at >= timestamptz '{meter.counts_from}'")
+    weight = "coalesce(weights.weight, 1)" if meter.weights else "1"
+    return EVENTS.format(owned=owned, steps=steps, counted=" and ".join(["true", *counted]), weight=weight)
+
+
+def _text(path: str) -> str:
+    return f"json_extract_string(properties, '$.{path}')"
+
+
 EVENTS = """
     with owned as (
-        select distinct account_id, hour_start from billable_usage_hourly
+        select distinct account_id, hour_start from {owned} as hours
         where stripe_customer_id = $customer and hour_start >= $start and hour_start < $end
     ),
 
@@ -101,41 +116,43 @@ EVENTS = """
         from endpoint_weights
     ),
 
-    calls as (
-        select *, cast(event_at at time zone 'UTC' as timestamp) as happened_at
+    events as (
+        select *, {steps} as steps, cast(event_at at time zone 'UTC' as timestamp) as happened_at
         from read_parquet($files, hive_partitioning = false)
-        where list_contains($names, event_name)  -- those of other meters lie beside them
+        where list_contains($names, event_name) and {counted}
     )
 
     select
-        calls.event_id,
-        calls.source,
-        calls.happened_at,
+        events.event_id,
+        events.source,
+        events.happened_at,
         owned.account_id,
-        calls.account_id as subject,
-        calls.endpoint,
-        calls.status,
-        calls.sample_weight,
-        case when calls.sample_weight = 1 then 1 else $sampled * calls.sample_weight end * coalesce(weights.weight, 1)
-            as units,
-        calls.landed_file,
-        calls.line_number,
-        calls.batch,
-        cast(calls.ingested_at at time zone 'UTC' as timestamp)
-    from calls
+        events.account_id as subject,
+        events.endpoint,
+        events.status,
+        events.sample_weight,
+        cast(
+            case when events.sample_weight = 1 then 1 else $sampled * events.sample_weight end
+            * {weight} * events.steps as bigint
+        ) as units,
+        events.landed_file,
+        events.line_number,
+        events.batch,
+        cast(events.ingested_at at time zone 'UTC' as timestamp)
+    from events
     left join stg_subjects as subjects
         on
-            calls.account_id = subjects.subject
-            and calls.happened_at >= subjects.valid_from and calls.happened_at < subjects.valid_until
+            events.account_id = subjects.subject
+            and events.happened_at >= subjects.valid_from and events.happened_at < subjects.valid_until
     inner join owned
         on
-            owned.account_id = coalesce(subjects.account_id, calls.account_id)
-            and owned.hour_start = date_trunc('hour', calls.happened_at)
+            owned.account_id = coalesce(subjects.account_id, events.account_id)
+            and owned.hour_start = date_trunc('hour', events.happened_at)
     left join weights
         on
-            calls.endpoint = weights.endpoint
-            and cast(calls.happened_at as date) >= weights.effective_from
-            and cast(calls.happened_at as date) < weights.effective_until
-    where calls.happened_at >= $start and calls.happened_at < $end
-    order by calls.happened_at, calls.source, calls.event_id
+            events.endpoint = weights.endpoint
+            and cast(events.happened_at as date) >= weights.effective_from
+            and cast(events.happened_at as date) < weights.effective_until
+    where events.happened_at >= $start and events.happened_at < $end and events.steps is not null
+    order by events.happened_at, events.source, events.event_id
 """

@@ -17,7 +17,7 @@ from tests.support.pipeline import build_marts
 NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
 ACCOUNTS = "account_id,mrr,stripe_customer_id\n" + "".join(f"a{i},1,cus_{i}\n" for i in range(5))
 CUSTOMERS = "account_id,stripe_customer_id,valid_from,valid_until\na0,cus_new,2026-11-01,\n"
-BILLED = ("+billing_reconciliation_hourly", "+billable_gauges_hourly", "+events_rejected", "+data_quality")
+BILLED = ("+billing_reconciliation_hourly", "+billable_meters_hourly", "+events_rejected", "+data_quality")
 """What billing reads."""
 
 

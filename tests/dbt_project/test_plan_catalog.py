@@ -19,6 +19,7 @@ import pytest
 from orchestration import settings
 from orchestration.lake.lake import Lake
 from orchestration.usage import pricing
+from orchestration.usage.meters import meters_of
 from orchestration.usage.pricing import price, with_quota
 from orchestration.warehouse.dbt import DbtProject
 from tests.dbt_project.builder import PROJECT
@@ -26,7 +27,8 @@ from tests.dbt_project.builder import PROJECT
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 TESTS = ("plans_can_be_priced", "plan_tiers_have_no_gaps")
 TYPES = {
-    **dict.fromkeys(("included_units", "package_units", "rate_limit_per_second", "up_to_units"), "bigint"),
+    **dict.fromkeys(("included_units", "package_units", "up_to_units"), "decimal(24,6)"),
+    "rate_limit_per_second": "bigint",
     **dict.fromkeys(("unit_price", "package_price", "flat_price"), "decimal(18,12)"),
     "base_price": "decimal(18,2)",
     "tier_number": "integer",
@@ -56,6 +58,8 @@ def problems(plans: dict[str, Row], tiers: dict[str, Row]) -> list[str]:
             for row in rows.values():
                 values = [row[column] for column in columns]
                 connection.execute(f"insert into {name} values ({', '.join('?' * len(columns))})", values)
+        connection.execute("create table meters (meter varchar, decimals integer)")
+        connection.execute("insert into meters values ('api-calls', 0), ('seats', null), ('storage', 3)")
         found: list[str] = []
         for test in TESTS:
             template = jinja2.Template((PROJECT / "data-tests" / f"{test}.sql").read_text())
@@ -90,6 +94,10 @@ NEEDED = "needs a meter, a base_price and a currency"
 NEXT = "has a next_plan that is not in plans.csv with the same meter"
 BACK = "leads back to itself by next_plan; the dearest plan has none"
 CURRENCY = "has another currency than other plans; there can be only one"
+METER = "is of a meter that is not in meters.csv"
+UNITS = "has included_units or package_units with more places than its meter has decimals"
+PRICE = "has a unit_price with more places than 12 less the decimals of its meter"
+END_PLACES = "has up_to_units with more places than its meter has decimals"
 BASE = "has another base_price for another meter; it belongs to the whole plan"
 TIER_PRICE = "needs a unit_price, and no price may be negative"
 ENDS = "ends at or before the end of the tier before it"
@@ -118,6 +126,12 @@ CLOSED = "is the last one and ends: up_to_units must be empty, or units above it
         (change("starter", pricing="tiered", unit_price=None), "The plan starter", PRICING),
         (change("free", pricing=None, limit_kind="soft"), "The plan free", PRICING),
         (change("starter", limit_kind="firm"), "The plan starter", "has a limit_kind that is neither hard nor soft"),
+        (change("free", meter="gold", next_plan=None), "The plan free", METER),
+        (change("starter", included_units="0.5"), "The plan starter", UNITS),
+        (change("enterprise", package_units="0.5"), "The plan enterprise", UNITS),
+        (copy("starter", meter="storage", next_plan=None, included_units="0.0005"), "The plan starter", UNITS),
+        (copy("starter", meter="storage", next_plan=None, unit_price="0.0000000001"), "The plan starter", PRICE),
+        (change("growth 1", up_to_units="0.5"), "Tier 1 of the plan growth", END_PLACES),
         (change("starter", limit_kind="hard"), "The plan starter", HARD),
         (change("starter", unit_price=None), "The plan starter", UNIT_PRICE),
         (change("growth", unit_price="1"), "The plan growth", UNIT_PRICE),
@@ -193,32 +207,21 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
         for used, projected in zip(edges, rng.sample(edges, len(edges)), strict=True)
     ]
     with duckdb.connect(str(project.warehouse)) as connection:
-        connection.execute(
-            """create table cap_forecasts (
-                account_id varchar, meter varchar default 'api-calls', plan varchar,
-                quota bigint, used_mtd bigint, projected_eom bigint,
-                quota_state varchar default 'limited', hits_cap_in_period boolean,
-                period_start timestamp, period_end timestamp)"""
-        )
-        connection.execute(
-            "create table stg_prepaid_credit"
-            " (stripe_customer_id varchar, currency varchar, remaining decimal(18, 2), burns_down_at timestamp)"
-        )
-        connection.execute(
-            "create table account_customers"
-            " (account_id varchar, stripe_customer_id varchar, valid_from timestamp, valid_until timestamp)"
-        )
+        connection.execute(FORECASTS)
         connection.executemany(
             "insert into cap_forecasts (account_id, plan, quota, used_mtd, projected_eom) values (?, ?, ?, ?, ?)",
             accounts,
         )
-    results = project.build(NOW, "UTC", ["plans", "plan_tiers", *TESTS, "overage"])
+    results = project.build(NOW, "UTC", ["meters", "plans", "plan_tiers", *TESTS, "overage"])
     assert [result.message for result in results if result.status not in ("success", "pass")] == []
     with duckdb.connect(str(project.warehouse)) as connection:
         costs = connection.execute("select account_id, overage_value, projected_cost, next_plan_cost from overage")
         found = {account: tuple(amounts) for account, *amounts in costs.fetchall()}
         priced = {
-            plan.name: plan for plan in pricing.plans(*(rows(connection, name) for name in ("plans", "plan_tiers")))
+            plan.name: plan
+            for plan in pricing.plans(
+                *(rows(connection, name) for name in ("plans", "plan_tiers")), meters_of(rows(connection, "meters"))
+            )
         }
 
     by_name = {plan["plan"]: plan for plan in plans}
@@ -231,6 +234,58 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
         on_next = upper and cost_on_paper(upper, tiers[upper["plan"]], upper["included_units"], projected)
         assert found[account] == (so_far, at_end, on_next), (plan, tiers[name])
         assert price(with_quota(priced[name], quota), used) == so_far, (plan, tiers[name])
+
+
+def test_usage_of_a_meter_with_decimals_costs_what_its_units_do(project: DbtProject) -> None:
+    """Figures are steps of 0.001 GB, the price list is in GB."""
+    for name, lines in {
+        "meters": [],
+        "plans": [
+            "gb,storage,0.5,0,graduated,,,,soft,,pack,USD",
+            "pack,storage,1.25,0,package,,2.5,3.00,soft,,,USD",
+        ],
+        "plan_tiers": ["gb,storage,1,1.5,0.10,2", "gb,storage,2,,0.000000007,0"],
+    }.items():
+        path = project.folder / "seeds" / f"{name}.csv"
+        text = path.read_text().replace("storage,false,,latest,,,,GB,GB,0", "storage,false,,latest,,,,GB,GB,3")
+        path.write_text("\n".join([*(text.splitlines()[:1] if lines else text.splitlines()), *lines, ""]))
+    used = [0, 1, 500, 501, 2_000, 2_001, 1_000_000_000_000]
+    with duckdb.connect(str(project.warehouse)) as connection:
+        connection.execute(FORECASTS)
+        connection.executemany(
+            "insert into cap_forecasts (account_id, meter, plan, quota, used_mtd, projected_eom)"
+            " values (?, 'storage', ?, ?, ?, ?)",
+            [(f"{plan} {units}", plan, quota, units, units) for units in used for plan, quota in QUOTAS.items()],
+        )
+    results = project.build(NOW, "UTC", ["meters", "plans", "plan_tiers", *TESTS, "overage"])
+    assert [result.message for result in results if result.status not in ("success", "pass")] == []
+    with duckdb.connect(str(project.warehouse)) as connection:
+        amounts = "account_id, overage_value, next_plan_cost"
+        found = {name: values for name, *values in connection.execute(f"select {amounts} from overage").fetchall()}
+        tables = (rows(connection, name) for name in ("plans", "plan_tiers"))
+        priced = {plan.name: plan for plan in pricing.plans(*tables, meters_of(rows(connection, "meters")))}
+    on_paper = {0: 0, 1: 0, 500: 0, 501: "2.0001", 2_000: "2.15", 2_001: "2.150000000007", 10**12: "9.149999986"}
+    for units, amount in on_paper.items():
+        cents = Decimal(amount).quantize(Decimal("0.01"), ROUND_HALF_UP)
+        packages = max(0, math.ceil(Fraction(units - 1_250, 2_500)))
+        assert found[f"gb {units}"] == [cents, 3 * packages], units
+        assert price(priced["gb"], units) == cents
+        assert price(priced["pack"], units) == found[f"pack {units}"][0] == 3 * packages
+
+
+QUOTAS = {"gb": 500, "pack": 1_250}
+"""By plan, of its accounts, in steps: what it includes."""
+FORECASTS = """
+    create table cap_forecasts (
+        account_id varchar, meter varchar default 'api-calls', plan varchar,
+        quota bigint, used_mtd bigint, projected_eom bigint,
+        quota_state varchar default 'limited', hits_cap_in_period boolean,
+        period_start timestamp, period_end timestamp);
+    create table stg_prepaid_credit
+        (stripe_customer_id varchar, currency varchar, remaining decimal(18, 2), burns_down_at timestamp);
+    create table account_customers
+        (account_id varchar, stripe_customer_id varchar, valid_from timestamp, valid_until timestamp);
+"""
 
 
 def rows(connection: duckdb.DuckDBPyConnection, table: str) -> list[Row]:

@@ -40,35 +40,53 @@ EMPTY = """
         account_id varchar, stripe_customer_id varchar, hour_start timestamp, billable_units bigint,
         sampled_calls bigint, sampled_units bigint
     );
-    create or replace table billable_gauges_hourly (
+    create or replace table billable_meters_hourly (
         account_id varchar, stripe_customer_id varchar, meter varchar, stripe_meter varchar, hour_start timestamp,
         calls bigint, billable_units bigint, sampled_calls bigint, sampled_units bigint, last_call_at timestamp
     );
-    create or replace table meters (meter varchar, stripe_meter varchar);
+    create or replace table meters (
+        meter varchar, is_main boolean, event_names varchar, aggregation varchar, decimals integer, unit varchar,
+        unit_singular varchar, is_billed boolean, stripe_meter varchar
+    );
     create or replace table stg_accounts (
         account_id varchar, account_name varchar, stripe_customer_id varchar, plan varchar
     );
-    create or replace table utilization_mtd (account_id varchar, account_name varchar, plan varchar, meter varchar);
+    create or replace table utilization_mtd (
+        account_id varchar, account_name varchar, plan varchar, meter varchar, is_main boolean
+    );
     create table if not exists plans (
         plan varchar, meter varchar, base_price decimal(18, 2), currency varchar
     );
     create table if not exists plan_tiers (plan varchar, meter varchar, tier_number integer);
 """
 
+COUNTED = """
+    insert into meters values
+    ('api-calls', true, 'api_call|api_request', 'count', 0, 'calls', 'call', true, null),
+    ('data', false, 'upload', 'sum', 3, 'GB', 'GB', true, 'data-at-stripe'),
+    ('peak', false, 'connections', 'max', 0, 'connections', 'connection', true, 'peak-at-stripe'),
+    ('seats', false, null, 'latest', 0, 'seats', 'seat', true, 'seats-at-stripe'),
+    ('storage', false, null, 'latest', 0, 'GB', 'GB', false, null),
+    ('users', false, 'login', 'unique', 0, 'users', 'user', true, 'users-at-stripe')
+"""
+METERS = {name: f"{name}-at-stripe" for name in ("data", "peak", "seats", "users")}
+"""The event names at Stripe of the meters that are billed beside the main one."""
+
 
 class World:
     """One installation: its usage, its settings, its data folder. Everybody's clock is `now`. An SQLite ledger is there
-    already.
+    already. It is about the usage of one meter, the main one unless `meter` names another.
     """
 
-    def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
+    def __init__(self, folder: Path, stripe: FakeStripe, *, meter: str = "", **settings: Any) -> None:
         self.folder, self.stripe, self.now, self.settings = folder, stripe, NOW, settings
+        self.meter, self.event_name = meter, METERS.get(meter, "api-calls")
         self.usage: dict[tuple[str, str | None, datetime], int] = {}
-        """Units by account, its customer and hour."""
+        """Units of the meter by account, its customer and hour; of a reading, by how much it changed."""
         self.sampled: dict[tuple[str, str | None, datetime], int] = {}
         """Sampled calls beside them, of five units each."""
-        self.seats: dict[tuple[str, str | None, datetime], int] = {}
-        """By how many seats an account's changed, by account, customer and hour."""
+        self.metered: dict[str, dict[tuple[str, str | None, datetime], int]] = {name: {} for name in METERS}
+        """The same of other meters than that."""
         self.kept_from = date(1970, 1, 1)
         self.slept: list[float] = []
         """Seconds that were waited for Stripe, where nobody really does."""
@@ -90,7 +108,8 @@ class World:
         wanted = {**defaults, **self.settings}
         if self._made is None or self._made[0] != wanted:
             self._made = wanted, Settings(**wanted, _env_file=None)
-        return self._made[1].model_copy(update={"fixed_now": self.clock()})
+        config = self._made[1].model_copy(update={"fixed_now": self.clock()})
+        return config.for_meter(self.meter, self.event_name) if self.meter else config
 
     @property
     def ledger(self) -> MeterLedger:
@@ -106,30 +125,34 @@ class World:
         """The marts that billing reads, as of now; accounts have calendar months."""
         connection.execute(EMPTY)
         connection.execute("insert into data_quality values (?, ?)", [naive(self.clock()), self.kept_from])
-        connection.execute("insert into meters values ('api-calls', ''), ('seats', 'seats-at-stripe'), ('storage', '')")
-        for (account, customer, hour), change in self.seats.items():
-            connection.execute(
-                "insert into billable_gauges_hourly values (?, ?, 'seats', 'seats-at-stripe', ?, 0, ?, 0, 0, ?)",
-                [account, customer, naive(hour), change, naive(hour)],
-            )
+        connection.execute(COUNTED)
+        others = {**self.metered, self.meter: self.usage} if self.meter else self.metered
+        for name, hours in others.items():
+            for (account, customer, hour), change in hours.items():
+                connection.execute(
+                    "insert into billable_meters_hourly values (?, ?, ?, ?, ?, 0, ?, 0, 0, ?)",
+                    [account, customer, name, METERS[name], naive(hour), change, naive(hour)],
+                )
         keys = self.usage.keys() | self.sampled.keys()
+        rows = [(key[0], key[1], naive(key[2]), self.usage.get(key, 0), self.sampled.get(key, 0)) for key in keys]
+        if rows and not self.meter:
+            connection.execute(
+                "insert into billable_usage_hourly"
+                " select *, sampled * 5 from ("
+                "select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5) as sampled)",
+                [list(column) for column in zip(*rows, strict=True)],
+            )
+        keys = keys.union(*self.metered.values())
         if not keys:
             return
-        rows = [(key[0], key[1], naive(key[2]), self.usage.get(key, 0), self.sampled.get(key, 0)) for key in keys]
-        connection.execute(
-            "insert into billable_usage_hourly"
-            " select *, sampled * 5 from ("
-            "select unnest($1), unnest($2), unnest($3), unnest($4), unnest($5) as sampled)",
-            [list(column) for column in zip(*rows, strict=True)],
-        )
         month, last, months = month_start(min(key[2] for key in keys)), month_start(self.clock()), []
         while month <= last:
             months.append((naive(month), naive(month := month_start(month + 32 * DAY))))
         connection.execute(
             "insert into account_periods select account_id, starts, ends, 'calendar month'"
-            " from (select distinct account_id from billable_usage_hourly)"
-            " cross join (select unnest($1) as starts, unnest($2) as ends)",
-            [list(column) for column in zip(*months, strict=True)],
+            " from (select distinct unnest($1) as account_id)"
+            " cross join (select unnest($2) as starts, unnest($3) as ends)",
+            [[key[0] for key in keys], *(list(column) for column in zip(*months, strict=True))],
         )
 
     def run(self, **options: Any) -> report.ReportResult:
@@ -150,7 +173,7 @@ class World:
 
     def totals(self, customer: str) -> dict[datetime, int]:
         """What Stripe bills, by hour."""
-        found = self.stripe.totals(customer, "api-calls", at_once=True)
+        found = self.stripe.totals(customer, self.event_name, at_once=True)
         return {datetime.fromtimestamp(hour, UTC): int(units) for hour, units in found.items()}
 
     def subscribe(self, customer: str, anchor: datetime | None = None, **options: Any) -> dict[str, Any]:
@@ -160,7 +183,7 @@ class World:
         """
         prices: Any = self.stripe.resources["/v1/prices"]
         if "price" not in options and "price_unit" not in prices.objects:
-            self.stripe.add_price("api-calls", number="price_unit")
+            self.stripe.add_price(self.event_name, number="price_unit")
         price = options.pop("price", "price_unit")
         return self.stripe.subscribe(customer, price, anchor=int(anchor.timestamp()) if anchor else 0, **options)
 
@@ -186,8 +209,8 @@ class QuickWorld(World):
     `connected` takes the place of the published copy's, `open_ledger` that of the meter ledger's Ledger.
     """
 
-    def __init__(self, folder: Path, stripe: FakeStripe, **settings: Any) -> None:
-        super().__init__(folder, stripe, **settings)
+    def __init__(self, folder: Path, stripe: FakeStripe, *, meter: str = "", **settings: Any) -> None:
+        super().__init__(folder, stripe, meter=meter, **settings)
         self._memory = duckdb.connect()
         self._opened: Ledger | None = None
 

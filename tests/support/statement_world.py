@@ -27,7 +27,7 @@ class StatementWorld(World):
             for row in rows:
                 connection.execute("insert into stg_accounts values (?, ?, ?, ?)", row)
             rows = [(account, name, PLANS.get(account)) for account, name in NAMES.items()]
-            connection.executemany("insert into utilization_mtd values (?, ?, ?, 'api-calls')", rows)
+            connection.executemany("insert into utilization_mtd values (?, ?, ?, 'api-calls', true)", rows)
             for seed, columns in SEEDS.items():
                 connection.execute(f"drop table if exists {seed}")
                 types = ", ".join(f"'{name}': '{kind}'" for name, kind in columns.items())

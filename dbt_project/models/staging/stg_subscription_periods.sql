@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('meters') }}
 with source as (
     select * from {{ source('lake', 'raw_subscription_periods') }}
 )
@@ -6,7 +7,8 @@ select
     stripe_customer_id,
     subscription_id,
     subscription_item_id,
-    meter,
+    -- empty is the main one, whatever meters.csv calls it
+    case when meter = '' then {{ text_literal(main_meter()) }} else meter end as meter,
     {{ utc_timestamp('period_start') }} as period_start,
     {{ utc_timestamp('period_end') }} as period_end,
     status,

@@ -1,12 +1,13 @@
 """Whether what Headroom does at Stripe would succeed and be billed. Changes nothing there."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import stripe
 
+from orchestration.billing.catalog import BilledCatalog
 from orchestration.billing.catalog_rules import Catalog, CatalogState, Price, Step, compare
 from orchestration.billing.item_prices import other_prices, price_findings
 from orchestration.billing.subscription_terms import term_findings
@@ -31,24 +32,31 @@ CLOCK_SECONDS, MAX_CLOCK_SECONDS = 60, 300
 """By how much the clocks may differ: Stripe refuses reports from more than five minutes ahead."""
 
 
-def catalogue_findings(
-    client: stripe.StripeClient, wanted: Catalog, accounts: Iterable[Mapping[str, Any]], now: datetime
-) -> list[Finding]:
-    """Where the catalogue and Stripe differ, and how the customers of the accounts are billed.
-
-    `accounts` are rows of warehouse.BILLABLE_ACCOUNTS.
-    """
-    by_customer = customers(accounts)
+def catalogue_findings(client: stripe.StripeClient, catalogs: Iterable[BilledCatalog], now: datetime) -> list[Finding]:
+    """Where the catalogue and Stripe differ, and how customers are billed, meter by meter; once, what they share."""
     try:
-        state = catalog_state(client, wanted)
-        findings = [step.finding for step in compare(wanted, state)]
         with explained("the subscriptions", NOTHING_CHANGED, RefusedError):
             subscriptions = list(_subscriptions(client))
-        served = {subscription.customer for subscription in subscriptions if subscription.status in LIVE}
-        gone = _gone(client, [customer for customer in by_customer if customer not in served][:LOOKED_UP])
-        others = _prices(client, other_prices(wanted, state.prices, by_customer, subscriptions))
+        found = [_meter_findings(client, wanted, accounts, subscriptions, now) for wanted, accounts in catalogs]
     except RefusedError as error:
         return [Finding("catalogue at Stripe", str(error))]
+    return list(dict.fromkeys(finding for each in found for finding in each))
+
+
+def _meter_findings(
+    client: stripe.StripeClient,
+    wanted: Catalog,
+    accounts: Iterable[Mapping[str, Any]],
+    subscriptions: Sequence[Subscription],
+    now: datetime,
+) -> list[Finding]:
+    """:raises RefusedError: Stripe did not say; the message says what to do."""
+    by_customer = customers(accounts)
+    state = catalog_state(client, wanted)
+    findings = [step.finding for step in compare(wanted, state)]
+    served = {subscription.customer for subscription in subscriptions if subscription.status in LIVE}
+    gone = _gone(client, [customer for customer in by_customer if customer not in served][:LOOKED_UP])
+    others = _prices(client, other_prices(wanted, state.prices, by_customer, subscriptions))
     findings += price_findings(wanted, state.prices, by_customer, subscriptions, others)
     findings += subscription_findings(wanted, by_customer, subscriptions, gone)
     return findings + term_findings(wanted.meter.event_name, by_customer, subscriptions, now)
@@ -57,8 +65,7 @@ def catalogue_findings(
 def check(
     client: stripe.StripeClient,
     config: Settings,
-    wanted: Catalog,
-    accounts: Iterable[Mapping[str, Any]],
+    catalogs: Sequence[BilledCatalog],
     now: datetime,
 ) -> list[Finding]:
     """Whether all that Headroom does at Stripe would succeed and be billed: key, permissions, clock, catalogue,
@@ -94,7 +101,7 @@ def check(
     )
     if any(finding.problem for finding in findings if finding.subject.startswith("reading")):
         return findings
-    return findings + catalogue_findings(client, wanted, accounts, now)
+    return findings + catalogue_findings(client, catalogs, now)
 
 
 def _key_finding(config: Settings) -> Finding:
@@ -184,10 +191,8 @@ class StripeProducts:
     def apply(self, wanted: Catalog) -> Iterator[Step]:
         return apply(self._client, wanted)
 
-    def check(
-        self, config: Settings, wanted: Catalog, accounts: Iterable[Mapping[str, Any]], now: datetime
-    ) -> list[Finding]:
-        return check(self._client, config, wanted, accounts, now)
+    def check(self, config: Settings, wanted: Sequence[BilledCatalog], now: datetime) -> list[Finding]:
+        return check(self._client, config, wanted, now)
 
 
 def configured(config: Settings) -> StripeProducts:

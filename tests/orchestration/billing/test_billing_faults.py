@@ -9,7 +9,7 @@ import pytest
 
 from tests.billing_faults import LINES, MODES, report_of
 from tests.fakes.stripe import FakeStripe
-from tests.support.billing_world import HOUR, SEVEN, World
+from tests.support.billing_world import HOUR, METERS, SEVEN, World
 from tests.support.waiting import RUN_SECONDS
 
 BLOCKS, SEEDS = 3, 7
@@ -24,17 +24,34 @@ def test_every_hour_is_billed_as_it_was_used_or_is_listed_as_a_problem(mode: str
         assert tally["hours: compared"]
 
 
-@pytest.mark.parametrize(("mode", "line"), [*zip(MODES, [LINES // 3, LINES], strict=True)])
-def test_usage_is_billed_once_when_processes_were_killed(tmp_path: Path, mode: str, line: int) -> None:
+@pytest.mark.parametrize("meter", METERS)
+@pytest.mark.parametrize("mode", MODES)
+def test_every_hour_of_another_meter_is_billed_or_listed(mode: str, meter: str) -> None:
+    tally, wrong = report_of((SEEDS * BLOCKS + [*METERS].index(meter), mode), meter)
+    assert not wrong
+    assert tally["hours: compared"]
+
+
+@pytest.mark.parametrize(
+    ("mode", "line", "meter"),
+    [
+        ("totals", LINES // 3, ""),
+        ("differences", LINES, ""),
+        ("differences", LINES // 2, "data"),
+        ("totals", LINES // 2, "users"),
+        ("differences", LINES // 3, "peak"),
+    ],
+)
+def test_usage_is_billed_once_when_processes_were_killed(tmp_path: Path, mode: str, line: int, meter: str) -> None:
     with FakeStripe() as stripe:
-        stripe.add_meter("api-calls", MODES[mode])
-        world = World(tmp_path, stripe)
+        world = World(tmp_path, stripe, meter=meter)
+        stripe.add_meter(world.event_name, MODES[mode])
         ends = []
         for number, customer in enumerate(("cus_a", "cus_b", "cus_c")):
             stripe.add_customer(customer)
             world.usage |= {("a", "cus_a", SEVEN): 5 + number, (customer, customer, SEVEN - HOUR): 3}
             world.publish()
-            arguments = (tmp_path, stripe.url, stripe.key, world.now.isoformat(), line + 50 * number)
+            arguments = (tmp_path, stripe.url, stripe.key, world.now.isoformat(), line + 50 * number, meter)
             command = [sys.executable, "-m", "tests.billing_faults", *map(str, arguments)]
             ends.append(subprocess.run(command, timeout=RUN_SECONDS, check=False).returncode)
             world.now += HOUR

@@ -1,5 +1,6 @@
 """What should stand at Stripe for a plan: prices that charge what the plan does, or a sentence."""
 
+from collections.abc import Collection
 from decimal import Decimal
 from itertools import product
 from typing import Any
@@ -15,6 +16,10 @@ TIERS = (Tier(10, Decimal("0.5")), Tier(20, Decimal("0.25"), Decimal(3)), Tier(N
 def make_plan(**fields: Any) -> Plan:
     given = {"name": "pro", "meter": "api-calls", "currency": "USD", "base_price": Decimal("49.90")}
     return Plan(**{**given, "included_units": 100, "limit_kind": "soft", "pricing": "none", **fields})
+
+
+def wanted_of(*plans: Plan, unreported: Collection[str] = ()) -> Catalog:
+    return catalog_of(plans, "calls", "api-calls", unreported)
 
 
 def metered(wanted: Catalog) -> Price:
@@ -53,7 +58,7 @@ def test_stripe_charges_what_the_plan_does_unless_it_is_inexpressible(
     fields: dict[str, Any], included: int | None
 ) -> None:
     plan = make_plan(**fields, included_units=included)
-    wanted = catalog_of([plan], "calls")
+    wanted = wanted_of(plan)
     if wanted.inexpressible:
         assert included and (fields["pricing"] == "package" or len(fields["tiers"]) == 2)
         assert [each.lookup_key for each in wanted.prices] == ["headroom_pro_base"]
@@ -85,7 +90,7 @@ def test_stripe_charges_what_the_plan_does_unless_it_is_inexpressible(
     ],
 )
 def test_what_stripe_has_no_price_for_is_said_and_not_approximated(fields: dict[str, Any], said: str) -> None:
-    wanted = catalog_of([make_plan(**fields)], "calls")
+    wanted = wanted_of(make_plan(**fields), unreported={"seats"})
     assert wanted.inexpressible["pro"].startswith(said)
     assert [each.lookup_key for each in wanted.prices] == ["headroom_pro_base"]
 
@@ -95,29 +100,29 @@ def test_what_stripe_has_no_price_for_is_said_and_not_approximated(fields: dict[
 )
 def test_amounts_are_in_the_minor_unit(currency: str, base: str, unit: str) -> None:
     plan = make_plan(currency=currency, pricing="flat", unit_price=Decimal("0.000000000001"))
-    fixed, counted = catalog_of([plan], "calls").prices
+    fixed, counted = wanted_of(plan).prices
     assert fixed == Price("headroom_pro_base", "headroom_pro", currency.lower(), unit_amount=Decimal(base))
     assert counted.tiers == (PriceTier(100, Decimal(0)), PriceTier(None, Decimal(unit)))
 
 
 def test_yen_have_no_minor_unit() -> None:
     plan = make_plan(currency="JPY", base_price=Decimal("500.00"), pricing="flat", unit_price=Decimal("0.25"))
-    fixed, counted = catalog_of([plan], "calls").prices
+    fixed, counted = wanted_of(plan).prices
     assert (fixed.unit_amount, counted.tiers[1].unit_amount) == (Decimal(500), Decimal("0.25"))
-    half = catalog_of([make_plan(currency="JPY", base_price=Decimal("499.50"))], "calls")
+    half = wanted_of(make_plan(currency="JPY", base_price=Decimal("499.50")))
     assert half.inexpressible == {"pro": "its base price 499.50 is not a whole number of JPY's smallest unit"}
     with pytest.raises(ValueError, match="UGX"):
-        catalog_of([make_plan(currency="UGX")], "calls")
+        wanted_of(make_plan(currency="UGX"))
 
 
 def test_plan_of_two_meters_is_one_product_with_one_base_price() -> None:
-    wanted = catalog_of([make_plan(), make_plan(meter="seats")], "calls")
+    wanted = wanted_of(make_plan(), make_plan(meter="seats"))
     assert [each.lookup_key for each in wanted.prices] == ["headroom_pro_base", "headroom_pro_api-calls"]
     assert [each.id for each in wanted.products.values()] == ["headroom_pro"]
 
 
 def test_plan_ids_are_distinct_whatever_the_names_of_the_plans() -> None:
     names = ["pro", "Pro", "pro plus", "pro-plus", "pro/plus", "Größe", "x" * 300]
-    ids = [each.id for each in catalog_of([make_plan(name=name) for name in names], "calls").products.values()]
+    ids = [each.id for each in wanted_of(*(make_plan(name=name) for name in names)).products.values()]
     assert len(set(ids)) == len(names)
     assert all(len(each) < 70 and each.isascii() and " " not in each for each in ids)

@@ -14,6 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from orchestration.billing.event_trail import EventTrail
+from orchestration.billing.meters import reported
 from orchestration.billing.statements import explain
 from orchestration.cli.main import app
 from orchestration.lake.lake import Lake
@@ -105,6 +106,63 @@ def test_events_that_came_after_the_count_are_told(world: EventWorld) -> None:
     assert "3 events, 7 units, but 6 counted at 2026-11-20 08:05 UTC: +1 since then. The next run counts again." in text
 
 
+STORED = {"event_names": "upload", "value": "size.gb", "filter": "region=eu|us", "decimals": "3", "aggregation": "sum"}
+METER = {"meter": "tokens", "is_main": "false", "stripe_meter": "gb-at-stripe", "unit": "GB", "unit_singular": "GB"}
+
+
+@pytest.fixture
+def uploads(world: EventWorld) -> EventWorld:
+    """Two uploads of an account that count, one elsewhere and one that has more places than the meter."""
+    world.stripe.add_meter("gb-at-stripe", "hour")
+    sizes = [("eu", 1.5), ("us", "0.412"), ("asia", 7), ("eu", 0.0001)]
+    for number, (region, size) in enumerate(sizes):
+        properties = {"account_id": "a1", "region": region, "size": {"gb": size}}
+        event = make_event("a1", f"2026-11-20T07:0{number}:00Z", event="upload", properties=properties)
+        world.land(f"{number}.ndjson", {**event, "uuid": f"u-{number}"})
+    lake = Lake(world.config.lake)
+    with lake.writing():
+        lake.ingest(Folder(world.folder / "landing"), {}, NOW, meters=[make_meter(), make_meter(**STORED, **METER)])
+    world.usage = {("a1", "cus_a", SEVEN): 1}
+    world.metered["data"] = {("a1", "cus_a", SEVEN): 1_912}
+    world.publish()
+    with duckdb.connect(str(world.config.published)) as connection:
+        connection.execute("update billable_meters_hourly set meter = 'tokens', stripe_meter = 'gb-at-stripe'")
+        values = {**STORED, "stripe_meter": "gb-at-stripe", "unit": "GB", "is_billed": "true"}
+        changes = ", ".join(f"{name} = '{value}'" for name, value in values.items())
+        connection.execute(f"update meters set {changes} where meter = 'tokens'")
+    return world
+
+
+def test_events_of_a_summed_meter_have_their_value(uploads: EventWorld) -> None:
+    result = runner.invoke(app, ["stripe", "--meter", "tokens", "explain", "cus_a", "2026-11-20T07", "--events"])
+    text = re.sub(r" +", " ", result.output)
+    assert result.exit_code == 0, text
+    assert "07:00:00.000000 1.5 a1 (none named) u-0 0.ndjson:1\n" in text
+    assert "07:01:00.000000 0.412 a1 (none named) u-1 1.ndjson:1\n" in text
+    assert "2 events, 1.912 GB: as many as counted." in text
+
+
+def test_events_of_a_reading_are_refused_in_a_sentence(uploads: EventWorld) -> None:
+    with duckdb.connect(str(uploads.config.published)) as connection:
+        connection.execute("update meters set aggregation = 'max' where meter = 'tokens'")
+    result = runner.invoke(app, ["stripe", "--meter", "tokens", "explain", "cus_a", "2026-11-20T07", "--events"])
+    assert result.exit_code == 1
+    assert "--events is for meters that add up (count, sum), and tokens is a reading (max)" in result.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["plan"], ["apply"], ["explain", "cus_a", "2026-11-20T07"], ["statement", "a1"], ["statement", "a1", "--csv"],
+     ["problems"], ["problems", "--csv"]],
+)  # fmt: skip
+def test_command_is_about_the_meter_that_was_chosen(uploads: EventWorld, arguments: list[str]) -> None:
+    runner.invoke(app, ["stripe", "--meter", "tokens", "apply"])
+    result = runner.invoke(app, ["stripe", "--meter", "tokens", *arguments])
+    assert result.exit_code == 0, result.output
+    assert ("1.912" in result.output) is (arguments[0] in ("explain", "statement"))
+    assert "Calls" not in result.output
+
+
 @pytest.mark.parametrize(("is_billed", "units"), [(False, "0"), (True, "50")])
 def test_sampled_events_are_shown_with_what_they_bill(
     world: EventWorld, monkeypatch: pytest.MonkeyPatch, is_billed: bool, units: str
@@ -141,7 +199,7 @@ def test_hour_with_many_events_is_streamed(world: EventWorld) -> None:
     world.usage = {("a1", "cus_a", SEVEN): count}
     world.publish()
     [told] = explain(world.config, "cus_a", SEVEN, SEVEN + HOUR)
-    trail = EventTrail(told, world.config)
+    trail = EventTrail(told, world.config, reported(world.config))
     tracemalloc.start()
     last = datetime.min.replace(tzinfo=NOW.tzinfo)
     for event in trail:

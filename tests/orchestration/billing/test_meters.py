@@ -15,7 +15,7 @@ from orchestration.billing.read_invoices import read_invoices
 from orchestration.channels.stripe import connect_invoices, connect_meter
 from orchestration.settings import Settings
 from tests.fakes.stripe import FakeStripe
-from tests.support.billing_world import HOUR, SEVEN, QuickWorld, World, quick
+from tests.support.billing_world import HOUR, METERS, SEVEN, QuickWorld, World, quick
 
 NAME = "seats-at-stripe"
 FIRST = datetime(2026, 11, 1, tzinfo=UTC)
@@ -29,7 +29,7 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         stripe.add_meter("api-calls", request.param)
         world = QuickWorld(tmp_path, stripe)
         world.usage = {("a", "cus_a", SEVEN): 7}
-        world.seats = {("a", "cus_a", SEVEN - 2 * HOUR): 10, ("a", "cus_a", SEVEN - HOUR): -2}
+        world.metered["seats"] = {("a", "cus_a", SEVEN - 2 * HOUR): 10, ("a", "cus_a", SEVEN - HOUR): -2}
         with quick(world):
             world.publish()
             yield world
@@ -45,9 +45,9 @@ def shown(world: World) -> int:
 
 def test_meters_are_calls_and_gauges_with_a_name_at_stripe(world: World) -> None:
     found = [(each.billed_meter, each.stripe_meter) for each in meters.each_meter(world.config)]
-    assert found == [("api-calls", "api-calls"), ("seats", NAME)]
+    assert found == [("", "api-calls"), *METERS.items()]
     assert meters.settings_of(world.config, "api-calls").stripe_meter == "api-calls"
-    with pytest.raises(LookupError, match="'storage' has no meter at Stripe, only api-calls, seats"):
+    with pytest.raises(LookupError, match="'storage' has no meter at Stripe, only api-calls, data, peak, seats, users"):
         meters.settings_of(world.config, "storage")
 
 
@@ -59,8 +59,8 @@ def test_gauge_is_reported_as_changes_that_add_up_to_its_reading(world: World, w
     assert (shown(world), sum(world.totals("cus_a").values())) == (8, 7)
 
     world.now += HOUR
-    world.seats["a", "cus_a", SEVEN] = 3
-    world.seats["a", "cus_a", SEVEN - HOUR] = -1  # a reading that came late
+    world.metered["seats"]["a", "cus_a", SEVEN] = 3
+    world.metered["seats"]["a", "cus_a", SEVEN - HOUR] = -1  # a reading that came late
     world.publish()
     report.report_usage(seats(world), connect_meter, world.clock)
     report.report_usage(seats(world), connect_meter, world.clock)
@@ -87,7 +87,9 @@ def test_invoice_has_the_latest_reading_of_the_period(world: World) -> None:
     world.subscribe("cus_a", price="price_seat")
     report.report_usage(seats(world), connect_meter, world.clock)
     world.now = datetime(2026, 12, 1, 3, 5, tzinfo=UTC)
-    world.seats["a", "cus_a", datetime(2026, 12, 1, tzinfo=UTC)] = 8  # what stands when the next period begins
+    world.metered["seats"]["a", "cus_a", datetime(2026, 12, 1, tzinfo=UTC)] = (
+        8  # what stands when the next period begins
+    )
     world.publish()
     report.report_usage(seats(world), connect_meter, world.clock)
     read_invoices(seats(world), connect_meter, connect_invoices, world.clock)

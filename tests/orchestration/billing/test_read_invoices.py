@@ -242,4 +242,4 @@ def test_models_get_the_periods_with_the_copy_of_the_ledger(world: World) -> Non
         connection.execute("set TimeZone = 'UTC'")
         rows = connection.execute(f"select * from '{copied}'").fetchall()
     item = made["items"][0]["id"]
-    assert rows == [("cus_a", made["id"], item, "api-calls", START, END, "active", False, None)]
+    assert rows == [("cus_a", made["id"], item, "", START, END, "active", False, None)]

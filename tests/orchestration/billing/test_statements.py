@@ -166,7 +166,7 @@ def test_subscription_periods_of_the_ledger_are_copied(world: World) -> None:
         connection.execute("set TimeZone = 'UTC'")
         file = world.config.lake / "subscription_periods" / "periods.parquet"
         assert connection.execute(f"from '{file}'").fetchall() == [
-            ("cus_a", "sub_a", "si_a", "api-calls", start, end, "active", False, end)
+            ("cus_a", "sub_a", "si_a", "", start, end, "active", False, end)
         ]
 
 

@@ -9,6 +9,7 @@ from stripe import StripeClient
 
 from orchestration.channels.stripe import client as stripe_client
 from orchestration.settings import PROJECT_ROOT, load
+from orchestration.warehouse.price_list import SEEDS
 from tests.fakes.stripe_catalog import CatalogStripe
 
 TABLES = """
@@ -16,6 +17,7 @@ TABLES = """
         account_id varchar, account_name varchar, stripe_customer_id varchar, plan varchar, is_internal boolean,
         is_test boolean
     );
+    create table billable_meters_hourly (account_id varchar, meter varchar);
     create table overage (account_id varchar, meter varchar, plan varchar, included_units bigint, missing varchar);
     create table account_periods (
         account_id varchar, period_start timestamp, period_end timestamp, source varchar
@@ -46,9 +48,7 @@ def published(data: Path) -> Path:
     path = data / "published.duckdb"
     seeds = PROJECT_ROOT / "dbt_project" / "seeds"
     with duckdb.connect(str(path)) as connection:
-        for seed, places in (("plans", {"unit_price", "package_price"}), ("plan_tiers", {"unit_price", "flat_price"})):
-            types = dict.fromkeys(places, "decimal(18, 12)")
+        for seed, types in SEEDS.items():
             connection.execute(f"create table {seed} as from read_csv('{seeds / seed}.csv', types = {types})")
-        connection.execute("alter table plans alter base_price type decimal(18, 2)")
         connection.execute(TABLES)
     return path

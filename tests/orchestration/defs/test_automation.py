@@ -1,7 +1,7 @@
 """The landing sensor: one run for what landed, nothing opened, nothing asked for twice. What waits is tried again."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -12,9 +12,11 @@ import pytest
 from orchestration.billing import report
 from orchestration.billing.invoicing import Invoicing, SubscriptionPeriod
 from orchestration.billing.meter_ledger import meter_ledger
+from orchestration.billing.meters import others
 from orchestration.defs.automation import build_schedules, landing_sensor
 from orchestration.defs.ingest import ingest
 from orchestration.defs.resources import Project
+from orchestration.defs.stripe import stripe_certificates, stripe_invoices, stripe_parity, stripe_usage
 from orchestration.ledger.ledger import State
 from tests.orchestration.defs.installation import schedule_context
 from tests.support.builders import NOW, land, make_event
@@ -167,7 +169,9 @@ def test_digest_whose_run_failed_is_tried_again_with_the_next_figures(
     assert isinstance(schedule(context), dg.SkipReason), "it is under way"
 
 
-def usage_retries(minutes: int, monkeypatch: pytest.MonkeyPatch) -> str | None:
+def usage_retries(
+    minutes: int, monkeypatch: pytest.MonkeyPatch, assets: Sequence[str] = ("stripe_usage",)
+) -> str | None:
     """The run key of what the schedule asks for so long after figures were published; None where it does not."""
     monkeypatch.setenv("HEADROOM_NOW", (PUBLISHED + timedelta(minutes=minutes)).isoformat())
     [schedule] = [each for each in build_schedules(Project()) if each.name == "waiting_usage_schedule"]
@@ -175,7 +179,7 @@ def usage_retries(minutes: int, monkeypatch: pytest.MonkeyPatch) -> str | None:
         outcome = schedule(schedule_context(instance))
     if isinstance(outcome, dg.SkipReason):
         return None
-    assert outcome.asset_selection == [dg.AssetKey("stripe_usage")]
+    assert outcome.asset_selection == [dg.AssetKey(name) for name in assets]
     return outcome.run_key
 
 
@@ -194,14 +198,62 @@ def test_unsent_usage_is_tried_again_within_minutes(data: Path, monkeypatch: pyt
     assert usage_retries(5, monkeypatch) is None, "all of it is at Stripe"
 
 
-def closing_runs(at: datetime, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+METERS = """
+    create or replace table meters as
+    from (values ('api-calls', true, {}, null), ('seats', false, true, 'seats-at-stripe'))
+    as meters (meter, is_main, is_billed, stripe_meter)
+"""
+
+
+@pytest.mark.parametrize("is_main_billed", [True, False])
+def test_unsent_usage_of_each_billed_meter_is_tried_again(
+    data: Path, monkeypatch: pytest.MonkeyPatch, is_main_billed: bool
+) -> None:
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_x")
+    publish_quality(data, hours_since_call=0)
+    with duckdb.connect(str(data / "published.duckdb")) as connection:
+        connection.execute(METERS.format(is_main_billed))
+    main = ["stripe_usage"] if is_main_billed else []
+    assert usage_retries(5, monkeypatch, [*main, "stripe_gauges"])
+
+    [seats] = others(Project().settings)
+    meter_ledger(seats).remember(report.SENT_THROUGH, PUBLISHED.isoformat())
+    assert bool(usage_retries(5, monkeypatch, main)) is is_main_billed
+
+    end = datetime(2026, 11, 20, 14, tzinfo=UTC)
+    period = SubscriptionPeriod(
+        *("cus_a", "sub_1", "si_1", "price_1", "usd", end - timedelta(days=30), end, "active", False, False, None, end)
+    )
+    Invoicing(meter_ledger(seats)).save([period], [])
+    asked = closing_runs(end + timedelta(minutes=30), monkeypatch, "stripe_gauges")
+    assert asked == [f"closing stripe_gauges|2026-11-20T15|{look}" for look in ("first", "last")]
+
+
+def test_main_meter_that_is_not_billed_asks_nothing_of_stripe(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("STRIPE_API_KEY", "sk_test_x")
+    monkeypatch.setenv("STRIPE_API_BASE", "http://127.0.0.1:9")
+    with duckdb.connect(str(data / "published.duckdb")) as connection:
+        connection.execute(METERS.format(False))
+    assets = [stripe_usage, stripe_invoices, stripe_parity, stripe_certificates]
+    with dg.DagsterInstance.ephemeral() as instance:
+        result = dg.materialize(assets, instance=instance, resources={"project": Project()})
+    said = {
+        event.asset_key.to_user_string(): event.step_materialization_data.materialization.metadata
+        for event in result.all_events
+        if event.is_step_materialization and event.asset_key
+    }
+    for name in ("stripe_usage", "stripe_invoices", "stripe_certificates"):
+        assert said[name]["outcome"].value == "nothing to do: meters.csv does not bill the main meter"
+
+
+def closing_runs(at: datetime, monkeypatch: pytest.MonkeyPatch, asset: str = "stripe_certificates") -> list[str]:
     """The run keys that the schedule asks for at that moment."""
     monkeypatch.setenv("HEADROOM_NOW", at.isoformat())
     [schedule] = [each for each in build_schedules(Project()) if each.name == "closing_invoices_schedule"]
     outcome = schedule()
     if isinstance(outcome, dg.SkipReason):
         return []
-    assert all(dg.AssetKey("stripe_certificates") in request.asset_selection for request in outcome)
+    assert all(dg.AssetKey(asset) in request.asset_selection for request in outcome)
     return [str(request.run_key) for request in outcome]
 
 

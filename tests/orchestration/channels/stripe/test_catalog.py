@@ -39,7 +39,7 @@ PLANS = [
     Plan("use", "api-calls", "USD", Decimal(5), 0, "soft", "package", package_units=1_000, package_price=Decimal(2)),
     Plan("large", "api-calls", "USD", Decimal(5), 10**6, "soft", "package", package_units=10, package_price=Decimal(1)),
 ]
-WANTED = catalog_of(PLANS, "api-calls")
+WANTED = catalog_of(PLANS, "api-calls", "api-calls")
 PRICES = "/v1/prices"
 runner = CliRunner()
 
@@ -105,7 +105,9 @@ def test_no_telemetry_is_sent_and_nothing_is_repeated(stripe: CatalogStripe, cli
 
 
 def changed(**fields: Any) -> Catalog:
-    return catalog_of([replace(plan, **fields) if plan.name == "pro" else plan for plan in PLANS], "api-calls")
+    return catalog_of(
+        [replace(plan, **fields) if plan.name == "pro" else plan for plan in PLANS], "api-calls", "api-calls"
+    )
 
 
 def test_changed_price_is_a_new_one_and_the_old_one_stays(stripe: CatalogStripe, client: sdk.StripeClient) -> None:
@@ -161,7 +163,7 @@ def test_prices_are_found_when_there_are_more_than_a_request_may_name(
     stripe: CatalogStripe, client: sdk.StripeClient
 ) -> None:
     plans = [replace(PLANS[1], name=f"plan-{number}") for number in range(8)]
-    wanted = catalog_of(plans, "api-calls")
+    wanted = catalog_of(plans, "api-calls", "api-calls")
     assert len(apply(client, wanted)) == 25
     assert actions(client, wanted) == {}
 

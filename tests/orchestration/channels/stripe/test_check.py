@@ -10,15 +10,14 @@ import pytest
 from stripe import StripeClient
 from typer.testing import CliRunner, Result
 
-from orchestration.billing import span_query, usage_query
-from orchestration.billing.catalog import wanted
+from orchestration.billing.catalog import billed_catalog, wanted
+from orchestration.billing.meters import each_meter
 from orchestration.channels.stripe import catalog as stripe_catalog
 from orchestration.channels.stripe import check as stripe_check
 from orchestration.channels.stripe.check import catalogue_findings
 from orchestration.cli.main import app
 from orchestration.settings import load
 from orchestration.usage.findings import Finding
-from orchestration.warehouse import published_copy
 from tests.fakes.slack import Fault
 from tests.fakes.stripe_catalog import CatalogStripe
 
@@ -48,10 +47,7 @@ def add_account(published: Path, account: str, customer: str | None = "cus_1", *
 
 def findings(client: StripeClient) -> list[Finding]:
     config = load()
-    accounts = published_copy.query(config.published, usage_query.BILLABLE_ACCOUNTS, {"meter": "api-calls"})
-    running = span_query.running_periods(config.published, config.now())
-    accounts = [{**row, **running.get(row["account_id"], {})} for row in accounts]
-    return catalogue_findings(client, wanted(config), accounts, config.now())
+    return catalogue_findings(client, [billed_catalog(each) for each in each_meter(config)], config.now())
 
 
 def problems(client: StripeClient) -> list[str]:
@@ -104,7 +100,46 @@ def test_item_on_another_meter_is_a_problem(
     add_account(published, "acme")
     stripe_with_catalog.subscribe("cus_1", STARTER[0], "price_old")
     [problem] = problems(client)
-    assert f"has an item only on another meter ({other['id']}), so its usage is not billed" in problem
+    assert f"has no active item on the meter api-calls, only on {other['id']}, so its usage is not billed" in problem
+
+
+def test_each_billed_meter_of_a_plan_needs_one_item(
+    published: Path, stripe_with_catalog: CatalogStripe, client: StripeClient
+) -> None:
+    sell_storage(published)
+    for each in each_meter(load()):
+        for _ in stripe_catalog.apply(client, wanted(each)):
+            pass
+    storage = stripe_with_catalog.price("headroom_starter_storage")
+    assert [(tier["up_to"], tier["unit_amount_decimal"]) for tier in storage["tiers"]] == [(500, "0"), (None, "0.002")]
+    add_account(published, "acme")
+    add_account(published, "other", "cus_2", plan="growth", included_units=10_000)
+    stripe_with_catalog.add_customer("cus_2")
+    stripe_with_catalog.subscribe("cus_1", *STARTER)
+    stripe_with_catalog.subscribe("cus_2", "headroom_growth_base", "headroom_growth_api-calls")
+    [problem] = problems(client)
+    assert problem.startswith(
+        "customer cus_1 (acme) has no active item on the meter storage-at-stripe, only on api-calls, so its usage"
+    )
+    assert Finding("0 of 1 customer with one item on storage-at-stripe") in findings(client)
+    assert Finding("2 of 2 customers with one item on api-calls") in findings(client)
+    subjects = [finding.subject for finding in findings(client)]
+    assert subjects.count("product headroom_starter") == 1
+    stripe_with_catalog.subscribe("cus_1", "headroom_starter_storage")
+    assert problems(client) == []
+
+
+def sell_storage(published: Path) -> None:
+    """The plan starter sells gigabytes too: half a GB is included, each more costs 0.02 USD; counted by 0.001 GB."""
+    with duckdb.connect(str(published)) as connection:
+        connection.execute(
+            "update meters set is_billed = true, decimals = 3, stripe_meter = 'storage-at-stripe'"
+            " where meter = 'storage'"
+        )
+        connection.execute(
+            "insert into plans by name select * replace ('storage' as meter, 0.5 as included_units, 0.02 as unit_price)"
+            " from plans where plan = 'starter' and meter = 'api-calls'"
+        )
 
 
 @pytest.mark.parametrize("is_one_subscription", [True, False])

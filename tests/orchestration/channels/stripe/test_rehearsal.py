@@ -15,16 +15,18 @@ from typer.testing import CliRunner
 
 from orchestration.billing import rehearsal
 from orchestration.billing.meter import StoppedError
+from orchestration.billing.meters import settings_of
 from orchestration.billing.rehearsal import Comparison, RehearsalStep, RehearsalVendor
 from orchestration.channels.stripe import connect_meter, connect_products
 from orchestration.channels.stripe.rehearsal import StripeSandbox
 from orchestration.cli.main import app
 from orchestration.ledger.outbox import RefusedError
-from orchestration.settings import load
+from orchestration.settings import Settings, load
 from tests.fakes.slack import CUT_OFF_AFTER
 from tests.fakes.stripe import METER_EVENTS
 from tests.fakes.stripe_catalog import CatalogStripe
 from tests.fakes.stripe_store import Request
+from tests.orchestration.channels.stripe.test_check import sell_storage
 from tests.support import ledgers
 from tests.support.waiting import RUN_SECONDS
 
@@ -44,11 +46,11 @@ class Rehearsals:
     def wait(self, seconds: float) -> None:
         self.now += timedelta(seconds=seconds)
 
-    def run(self, **options: Any) -> Comparison:
+    def run(self, config: Settings | None = None, **options: Any) -> Comparison:
         self.steps.clear()
         with ledgers.quick_disk():
             return rehearsal.rehearse(
-                load(), self.vendor, lambda: self.now, self.steps.append, wait=self.wait, **options
+                config or load(), self.vendor, lambda: self.now, self.steps.append, wait=self.wait, **options
             )
 
     def said(self, subject: str) -> list[str]:
@@ -84,6 +86,15 @@ def test_invoice_of_the_month_has_what_was_reported(
     assert rehearsals.said("catalog") == ["nothing was missing"]
     assert rehearsals.said("leftover") == []
     assert len(rehearsals.stripe.prices.objects) == before
+
+
+def test_month_of_a_meter_with_decimals_is_rehearsed_by_its_steps(published: Path, rehearsals: Rehearsals) -> None:
+    sell_storage(published)
+    found = rehearsals.run(settings_of(load(), "storage"), plan_name="starter")
+    assert found.differences == ()
+    # 0.02 USD for each GB above half of one; the price at Stripe is of 0.001 GB
+    assert found.units == found.invoiced_units > 1_000
+    assert found.amount == round((found.units - 500) * 0.002)
 
 
 def test_usage_is_in_the_past_of_both_clocks(rehearsals: Rehearsals) -> None:
