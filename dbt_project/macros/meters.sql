@@ -92,6 +92,16 @@
     end
 {%- endmacro %}
 
+{# SQL: the unit for people of what one of a figure is: GB of 0.001 GB. #}
+{% macro unit_name(unit) -%}
+    {%- set decimals = [] -%}
+    {%- for meter in meters() if meter.decimals and meter.decimals not in decimals -%}
+        {%- do decimals.append(meter.decimals) -%}
+    {%- endfor -%}
+    {{- "replace(" * (decimals | length) }}{{ unit }}
+    {%- for places in decimals %}, '0.{{ "0" * (places - 1) }}1 ', ''){% endfor %}
+{%- endmacro %}
+
 {# SQL: why a text cannot be one of different values; null where it can. #}
 {% macro key_problem(text) -%}
     case when coalesce({{ text }}, '') = '' then 'no value' when length({{ text }}) > 256 then 'too large' end

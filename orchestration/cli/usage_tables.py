@@ -107,7 +107,8 @@ def _of_quota(account: Mapping[str, Any]) -> str:
         "blocked": f"0, blocked; {has_used}",
         "unknown": f"not known; {has_used}",
     }[account["quota_state"]]
-    return f"Quota: {words} ({_period(account['period_start'], account['period_end'])})."
+    name = "Quota" if account["is_main"] else f"Quota of {account['meter']}"
+    return f"{name}: {words} ({_period(account['period_start'], account['period_end'])})."
 
 
 def _period(start: datetime, end: datetime) -> str:

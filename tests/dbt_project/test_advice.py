@@ -72,6 +72,7 @@ def asked(path: str, routing: list[Row], situations: list[Row] | None = None) ->
         "as_of": lambda: TODAY,
         "utc_literal": lambda day: f"date '{day}'",
         "business_date": lambda day: day,
+        "unit_name": lambda unit: unit,
     }
     with duckdb.connect() as connection:
         for name, (types, rows) in tables.items():

@@ -37,7 +37,8 @@ facts as (
         coalesce(standings.hits_cap_in_period, false) as is_running_out,
         standings.hits_cap_in_period is null as is_unforeseen,
         not standings.does_pace_matter or coalesce(standings.hits_cap_in_period, true) as is_pace_news,
-        not {{ adds_up('standings.aggregation') }} as is_gauge,
+        -- what is not projected says how far it has come, and not where it goes
+        not {{ adds_up('standings.aggregation') }} or coalesce(standings.forecast_method = 'none', false) as is_gauge,
         coalesce(overage.limit_kind = 'hard', false) as is_hard,
         coalesce(overage.limit_kind = 'hard', false)
         and case

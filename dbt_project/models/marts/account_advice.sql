@@ -60,7 +60,7 @@ final as (
             replace(
                 replace(routed_step, '{next_plan}', coalesce(next_plan, 'larger')), '{plan}', coalesce(plan, 'current')
             ),
-            '{unit}', coalesce(unit, 'units')
+            '{unit}', coalesce({{ unit_name('unit') }}, 'units')
         ) as next_step,
         case when latest_on < planned_on then latest_on else planned_on end as by_when,
         coalesce(

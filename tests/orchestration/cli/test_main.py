@@ -133,7 +133,7 @@ def test_usage_shows_the_quota_when_the_period_is_the_current_one(published: Pat
     assert "Sat 21 Nov 2026" not in printed, "it had not begun when the copy was built"
     period = "(usage period Sun 01 Nov 2026 to Mon 30 Nov 2026 UTC)"
     assert f"Quota: 7,999 of 10,000 calls, 79.9 % {period}." in printed
-    assert f"Quota: 48 of 50 seats, 96.0 % {period}." in printed
+    assert f"Quota of seats: 48 of 50 seats, 96.0 % {period}." in printed
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_usage_is_of_another_meter_when_it_is_named(published: Path) -> None:
     assert "1,240,001 tokens so far  ▁█▁\n" in printed
     assert re.search(r"Day +Tokens", printed)
     assert "Wed 18 Nov 2026   1,240,000" in printed
-    assert "Quota: 1,240,001 of 2,000,000 tokens, 62.0 % (usage" in printed
+    assert "Quota of tokens: 1,240,001 of 2,000,000 tokens, 62.0 % (usage" in printed
     assert "calls" not in printed
     assert csv_days("acme", "--from", "2026-11-20", "--meter", "tokens") == ["acme,tokens,2026-11-20,,1,tokens,False"]
 
@@ -193,7 +193,7 @@ def test_usage_before_the_first_reading_is_not_known(published: Path) -> None:
     assert "no reading yet" in printed
     assert re.search(r"Fri 20 Nov 2026 +– +now", printed)
     assert re.search(r"Day +GB", printed)
-    assert "Quota: ? of 10 GB" in printed
+    assert "Quota of storage: ? of 10 GB" in printed
 
 
 def test_usage_names_the_other_meters_when_their_quotas_are_not_shown(published: Path) -> None:
