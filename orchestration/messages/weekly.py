@@ -1,4 +1,4 @@
-"""The weekly digest: whose calls changed in the last complete ISO week. Words only; the figures are weekly_changes'."""
+"""The weekly digest: whose usage changed in the last complete ISO week. Words only; the figures are weekly_changes'."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, time, timedelta
@@ -34,13 +34,13 @@ def weekly_message(
     later one, has come in: the silence of a feed is no drop of each account.
     """
     if not changes:
-        return "no account called before the end of the last week"
+        return "no account had usage before the end of the last week"
     monday = changes[0]["week_start"]
     end = datetime.combine(monday + timedelta(days=7), time(), UTC)
     if digest_due_at(latest_digest_date(as_of, zone), zone) < end:
         return f"the week from {monday} is due at 8am"
     if data_through is None or data_through < end - timedelta(days=1):
-        return f"the latest call is from {data_through:%Y-%m-%d}, before the end of the week from {monday}"
+        return f"the latest usage is from {data_through:%Y-%m-%d}, before the end of the week from {monday}"
     accounts = len({row["account_id"] for row in changes})
     year, week, _ = monday.isocalendar()
     changed = by_account((row for row in changes if row["change_word"]), "change_word", list(HEADINGS))

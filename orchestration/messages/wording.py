@@ -109,7 +109,7 @@ def _iso(at: datetime | None) -> str | None:
 
 
 def is_stale(quality: Mapping[str, Any], stale_after_hours: int) -> bool:
-    """Whether the newest call is so old that it says nothing if nobody crosses a threshold."""
+    """Whether the newest usage event is so old that it says nothing if nobody crosses a threshold."""
     hours = quality["hours_since_call"]
     return hours is None or bool(hours >= stale_after_hours)
 
@@ -118,10 +118,12 @@ def stale_line(quality: Mapping[str, Any], stale_after_hours: int, on: date, zon
     """What to say to the data team instead of deciding a digest; None where the data is fresh enough for one."""
     if not is_stale(quality, stale_after_hours):
         return None
-    age = "no call has arrived yet"
+    age = "no usage event has arrived yet"
     if (hours := quality["hours_since_call"]) is not None:
         through = f"{quality['data_through'].astimezone(zone):%a %d %b %H:%M %Z}"
-        age = f"the newest call is from {through}, {counted(hours, 'hour')} old (stale from {stale_after_hours:,})"
+        age = (
+            f"the newest usage event is from {through}, {counted(hours, 'hour')} old (stale from {stale_after_hours:,})"
+        )
     return (
         f"No usage digest for {on} yet: {age}. Check your producers, and what ingestion skipped"
         " (raw_events in Dagster). The digest follows when newer calls arrive."

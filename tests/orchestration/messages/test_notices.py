@@ -114,7 +114,7 @@ def test_week_waits_for_a_call_of_its_last_day() -> None:
 
     assert isinstance(this_week(make_change("a", ""), through=sunday), Message)
     assert "2026-11-14" in str(this_week(make_change("a", ""), through=sunday - timedelta(seconds=1)))
-    assert this_week() == "no account called before the end of the last week"
+    assert this_week() == "no account had usage before the end of the last week"
 
 
 # Monthly

@@ -522,9 +522,10 @@ def test_stale_data_is_reported_with_its_age() -> None:
 
     assert stale_line({**old, "hours_since_call": 25}, 26, FRIDAY, BERLIN) is None
     assert str(stale_line(old, 26, FRIDAY, BERLIN)).startswith(
-        "No usage digest for 2026-11-20 yet: the newest call is from Thu 19 Nov 06:00 CET, 26 hours old (stale from"
+        "No usage digest for 2026-11-20 yet: the newest usage event is from Thu 19 Nov 06:00 CET, 26 hours old"
+        " (stale from"
     )
-    assert "no call has arrived yet" in str(stale_line({**old, "hours_since_call": None}, 26, FRIDAY, BERLIN))
+    assert "no usage event has arrived yet" in str(stale_line({**old, "hours_since_call": None}, 26, FRIDAY, BERLIN))
 
 
 def test_quiet_day_leaves_dormant_accounts_to_the_next_digest() -> None:
