@@ -169,7 +169,8 @@ def test_other_usage_never_takes_the_place_of_what_was_reported(
 def test_copy_of_an_older_version_is_named_and_what_to_do(world: Plans) -> None:
     with world.connected(world.config.published) as connection:
         connection.execute("alter table meters drop column is_main")
-    assert meters.others(world.config) == []
+        connection.execute("alter table meters drop column is_billed")
+    assert [each.billed_meter for each in meters.each_meter(world.config)] == ["", *METERS]
     assert meters.is_main_billed(world.config)
     with pytest.raises(meters.NothingPublishedError, match="without the main meter: `headroom run` builds it"):
         meters.reported(world.config)
