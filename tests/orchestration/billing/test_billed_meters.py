@@ -73,6 +73,8 @@ class Plans(QuickWorld):
         self.publish()
         outcome = report.report_usage(self.of(meter), connect_meter, self.clock)
         if code := outcome.planned.waiting.code:
+            command = f"`headroom stripe --meter {meter} apply --approve {code}`"
+            assert command in outcome.planned.waiting.question
             report.report_usage(self.of(meter), connect_meter, self.clock, code)
 
 
