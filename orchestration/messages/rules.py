@@ -1,9 +1,9 @@
 """What a changed rule does to the digest: crossings that are ones only by a new rule are no news.
 
 Rules are the rows of thresholds.csv, plans.csv, plan_tiers.csv, routing.csv and meters.csv. A digest notes those
-that it was made by. A threshold that is new the next morning, or one of a meter that counts otherwise, was crossed by some
-accounts days ago. They are recorded, and a line says so. An account that crosses it after the previous digest is news
-as always.
+that it was made by. A threshold that is new the next morning, or one of a meter that counts otherwise, was crossed by
+some accounts days ago. They are recorded, and a line says so. An account that crosses it after the previous digest is
+news as always.
 """
 
 import json
