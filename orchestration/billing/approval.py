@@ -46,6 +46,8 @@ class Waiting:
     """That would be taken away or added, without sign."""
     why: str = ""
     code: str = ""
+    meter: str = ""
+    """Empty: the main one."""
 
     def has(self, report: MeterReport, is_correction: bool) -> bool:
         return report.key in self.hours or (is_correction and report.stripe_customer_id in self.customers)
@@ -57,10 +59,12 @@ class Waiting:
             return ""
         named = {*self.customers, *(customer for customer, _ in self.hours)}
         customers = f"{len(named):,} customers" if len(named) > 1 else next(iter(named))
+        command = f"headroom stripe --meter {self.meter}" if self.meter else "headroom stripe"
+        asset = "stripe_gauges" if self.meter else "stripe_usage"
         return (
             f"{counted(self.units, 'unit')} of {customers} waiting for approval: {self.why}. All other usage is sent."
-            " `headroom stripe plan` shows what waits. To approve it, run `headroom stripe apply --approve"
-            f" {self.code}`, or set approve: {self.code} in the config of stripe_usage"
+            f" `{command} plan` shows what waits. To approve it, run `{command} apply --approve"
+            f" {self.code}`, or set approve: {self.code} in the config of {asset}"
         )
 
 

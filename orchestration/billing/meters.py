@@ -27,12 +27,7 @@ def known(config: Settings) -> list[Meter]:
     :raises NothingPublishedError: an older version published the copy, which does not say which meter is the main one.
     :raises MetersError: meters.csv has mistakes.
     """
-    try:
-        found = meters_of(published_copy.query(config.published, KNOWN_METERS))
-    except NothingPublishedError:
-        return read_meters(config.dbt_project)
-    except duckdb.CatalogException:
-        found = []
+    found = _found(config)
     if not any(meter.is_main for meter in found):
         raise NothingPublishedError(
             f"an older version published {config.published}, without the main meter: `headroom run` builds it again"
@@ -74,12 +69,12 @@ def names(config: Settings) -> list[str]:
 
 def others(config: Settings) -> list[Settings]:
     """The settings by which each billed meter but the main one is reported, in the order of their names."""
-    try:
-        found = known(config)
-    except NothingPublishedError:
-        return []
+    found = _found(config)
+    is_older = not any(meter.is_main for meter in found)  # without is_billed: who had a stripe_meter was billed
     return [
-        config.for_meter(meter.name, meter.stripe_meter) for meter in found if _is_reported(meter) and not meter.is_main
+        config.for_meter(meter.name, meter.stripe_meter)
+        for meter in found
+        if meter.stripe_meter and not meter.is_main and (meter.is_billed or is_older)
     ]
 
 
@@ -127,6 +122,15 @@ def in_csv(meter: Meter, steps: int | None) -> object:
 def step_of(meter: Meter) -> str:
     """What the ledger's and Stripe's sentences call a unit, where that is not a whole one of the meter; else empty."""
     return f"A unit here, and at Stripe, is {meter.amount(1)}." if meter.decimals else ""
+
+
+def _found(config: Settings) -> list[Meter]:
+    try:
+        return meters_of(published_copy.query(config.published, KNOWN_METERS))
+    except NothingPublishedError:
+        return read_meters(config.dbt_project)
+    except duckdb.CatalogException:
+        return []
 
 
 def _is_reported(meter: Meter) -> bool:

@@ -206,6 +206,7 @@ class _Planning:
         units, unbilled = self._usage.units(start, final_until, month_start(final_until))
         limits = Limits(config.stripe_max_change_pct, config.stripe_max_changed_customers)
         waiting = Waiting() if self.terms.is_preview else change.waits(units, limits, {approved})
+        waiting = replace(waiting, meter=config.billed_meter)
         return ReportPlan(change, (start, self._end), units, unbilled, waiting)
 
     def in_money(self, planned: ReportPlan) -> list[CustomerChange]:

@@ -170,7 +170,9 @@ def compose_digest(
     withdrawn = crossings.withdrawn(former, figures.crossings, used)
     announced = former.keys() - withdrawn
     silenced = known_rules.silenced(connection, key)
-    news, verdicts = rules.judge(figures.crossings, announced, on, settings.zone, figures.before, known, silenced)
+    news, verdicts = rules.judge(
+        figures.crossings, announced, on, settings.zone, figures.before, known, silenced, figures.rules
+    )
     digest = wording.digest_content(
         news,
         figures.accounts,

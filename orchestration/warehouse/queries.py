@@ -262,6 +262,7 @@ THRESHOLD_RULES = "select * from thresholds"
 PLAN_RULES = "select * from plans"
 TIER_RULES = "select * from plan_tiers"
 ROUTING_RULES = "select * from routing"
+METER_RULES = "select * from meters"
 
 
 ADVISED = """

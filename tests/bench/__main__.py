@@ -1,9 +1,10 @@
 """`make bench`: how long it takes, as ratios against a baseline that is measured in the same run.
 
 Seconds differ from machine to machine and from hour to hour; the ratios are what to compare. Each figure is the
-median of several runs, ours and the baseline's in turn. Name what to run: jobs, ingest, history, day, marts, clickhouse,
-collector, bucket, stripe, others (the last installs other tools into a folder of its own first); without a name, the
-first two and the collector. Beside each ratio stands the recorded one; `--record` takes those of this run in its place.
+median of several runs, ours and the baseline's in turn. Name what to run: jobs, ingest, history, day, marts,
+clickhouse, collector, bucket, stripe, others (the last installs other tools into a folder of its own first); without a
+name, the first two and the collector. Beside each ratio stands the recorded one; `--record` takes those of this run in
+its place.
 """
 
 import sys

@@ -119,6 +119,32 @@ def test_threshold_whose_pace_matters_as_before_was_announced() -> None:
     assert was_announced(make_crossing(pace_matters=True), before)
 
 
+def make_meter(name: str = "tokens", **fields: Any) -> dict[str, Any]:
+    return {"meter": name, "aggregation": "sum", "value": "total_tokens", "filter": None, "unit": "tokens", **fields}
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "is_news"),
+    [
+        ([make_meter()], make_meter(), True),
+        ([make_meter()], make_meter(unit="Tokens", stripe_meter="tokens"), True),  # called and billed otherwise
+        ([make_meter()], make_meter(filter="model=large"), False),
+        ([make_meter("api-calls")], make_meter(), False),
+        ([], make_meter(), True),  # rules of a version that did not note meters
+    ],
+)
+def test_crossing_of_a_meter_that_counts_otherwise_is_no_news(was: Any, is_now: Any, is_news: bool) -> None:
+    before = {**make_rules(make_threshold()), **rules.of_rows("meters", was)}
+    now = {**make_rules(make_threshold()), **rules.of_rows("meters", [is_now])}
+    crossing, on = make_crossing(meter="tokens"), date(2026, 11, 20)
+    news, verdicts = rules.judge([crossing], (), on, ZoneInfo("UTC"), YESTERDAY, before, now=now)
+    assert bool(news) == is_news
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.ANNOUNCED if is_news else Outcome.RULE_CHANGED]
+    today, _ = rules.judge([{**crossing, "crossed_at": TODAY}], (), on, ZoneInfo("UTC"), YESTERDAY, before, now=now)
+    assert today, "what crosses since then is news"
+    assert bool(rules.changes(before, now)) == bool(was and was != [is_now])
+
+
 def test_line_says_what_changed_and_how_many_are_not_announced() -> None:
     before = make_rules(make_threshold(80), make_threshold(None, threshold_units=50_000, plan="scale"))
     after = make_rules(make_threshold(70), make_threshold(80, severity="high"))
