@@ -5,15 +5,13 @@ up is reported by hour. A reading (latest, max, unique) is reported as changes o
 the reading. Figures are whole numbers of the meter's smallest step, here and at Stripe.
 """
 
-import duckdb
-
 from orchestration.billing.meter import StoppedError
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.settings import Settings
 from orchestration.usage.formatting import counted
 from orchestration.usage.meters import Meter, calls_meter, main_meter, meter_name, meters_of
 from orchestration.warehouse import published_copy
-from orchestration.warehouse.published_copy import NothingPublishedError
+from orchestration.warehouse.published_copy import NothingPublishedError, OutdatedCopyError
 from orchestration.warehouse.seeds import read_meters
 
 KNOWN_METERS = "select * from meters"
@@ -129,7 +127,7 @@ def _found(config: Settings) -> list[Meter]:
         return meters_of(published_copy.query(config.published, KNOWN_METERS))
     except NothingPublishedError:
         return read_meters(config.dbt_project)
-    except duckdb.CatalogException:
+    except OutdatedCopyError:
         return []
 
 

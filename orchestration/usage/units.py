@@ -6,9 +6,6 @@ one with three counts `0.001 GB`. How a figure is written for people is in forma
 
 from decimal import Decimal
 
-METER = "api-calls"
-"""The meter that is billed, as it is called here; at Stripe its event name is a setting."""
-
 
 def adds_up(aggregation: str) -> bool:
     """Whether usage counted that way adds up hour by hour; else it is a figure that is read, such as seats in use."""

@@ -14,6 +14,7 @@ import pytest
 
 from orchestration.cli import failures, main
 from orchestration.ledger.ledger import Ledger
+from orchestration.settings import PROJECT_ROOT
 from tests.orchestration.cli.test_doctor import NOW, publish
 from tests.support.waiting import PATIENCE_SECONDS
 
@@ -160,6 +161,7 @@ def test_commands_that_read_need_no_right_to_write(
     publish(data, NOW)
     with duckdb.connect(str(data / "published.duckdb")) as connection:
         connection.execute("create table events_rejected (reason varchar, lost_events bigint)")
+        connection.execute(f"create table meters as from read_csv('{PROJECT_ROOT}/dbt_project/seeds/meters.csv')")
     Ledger(f"sqlite:///{data / 'ledger.sqlite'}").close()
     commands = (
         ("deliveries",),

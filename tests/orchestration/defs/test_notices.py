@@ -95,6 +95,7 @@ NOTHING_KNOWN = """
     create table thresholds as
         select null::varchar as plan, null::varchar as meter, 100 as threshold_pct, null::bigint as threshold_units,
             'critical' as severity, true as is_in_digest, false as pace_matters;
+    create table meters as select 'api-calls' as meter, true as is_main;
     create table plans (plan varchar, meter varchar);
     create table plan_tiers (plan varchar, meter varchar, tier_number integer);
     create table routing (rule integer);
