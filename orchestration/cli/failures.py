@@ -34,6 +34,8 @@ _KINDS = {
     "datetime_parsing": "is not a time such as 2026-11-20T08:00:00Z",
 }
 """pydantic's type of an error, in words."""
+_COPY_ERRORS = (published_copy.LockedCopyError, published_copy.OutdatedCopyError)
+"""Of the published copy, whose messages are sentences."""
 _is_debug = False
 _stopped_by: list[int] = []
 """Signals that came, oldest first."""
@@ -77,7 +79,7 @@ def in_sentences(command: Callable[[], object]) -> int:
     except Exception as error:
         if _stopped_by:  # what was under way failed because of it
             return stop_status()
-        said = str(error) if isinstance(error, published_copy.LockedCopyError) else sentence_of(error)
+        said = str(error) if isinstance(error, _COPY_ERRORS) else sentence_of(error)
         if said is None and isinstance(error, UnusableLedgerError | run.UnusableDagsterError):
             said = str(error)
         if said is None:

@@ -34,7 +34,7 @@ from orchestration.lake.sources import Folder
 from orchestration.ledger import engines, migrate
 from orchestration.usage import periods
 from orchestration.usage.formatting import counted
-from orchestration.warehouse import published_copy, queries, seeds
+from orchestration.warehouse import account_usage, published_copy, seeds
 
 app = typer.Typer(
     help="Quota alerts and Stripe billing from one count.",
@@ -161,6 +161,9 @@ def usage(
     last: Annotated[
         datetime | None, typer.Option("--to", formats=[_DATE], metavar="DATE", help="last day, included; else today")
     ] = None,
+    meter: Annotated[
+        str | None, typer.Option(metavar="NAME", help="a meter of meters.csv, such as tokens; else the main one")
+    ] = None,
     utc: Annotated[bool, typer.Option("--utc", help="UTC days, as Stripe bills them")] = False,
     as_csv: Annotated[bool, typer.Option("--csv", help="CSV, one row for each day")] = False,
 ) -> None:
@@ -184,11 +187,12 @@ def usage(
         name = asked[0] if asked else "this month"
         days = _PERIODS[name](today)
     try:
-        meters, rows = queries.usage(config.published, account, *days, zone)
-    except (published_copy.NothingPublishedError, queries.UnknownAccountError, queries.NotKeptError) as error:
+        meters, rows = account_usage.usage(config.published, account, *days, zone, meter)
+    except (published_copy.NothingPublishedError, *account_usage.UNKNOWN) as error:
         fail(str(error))
     if as_csv:
-        print_rows(queries.USAGE_COLUMNS, [[row[name] for name in queries.USAGE_COLUMNS] for row in rows], as_csv)
+        columns = account_usage.USAGE_COLUMNS
+        print_rows(columns, [[row[name] for name in columns] for row in rows], as_csv)
     else:
         usage_tables.print_usage(meters, name, days, rows, zone)
 

@@ -25,7 +25,7 @@ OUTPUTS = ("threshold_crossings", "utilization_mtd", "account_advice")
 def plan_rules(
     limit: Annotated[int, typer.Option(min=1, help="accounts listed of each kind")] = 20,
 ) -> None:
-    """Show what the edited thresholds.csv, plans.csv, plan_tiers.csv and routing.csv would change.
+    """Show what the edited thresholds.csv, plans.csv, plan_tiers.csv, routing.csv and meters.csv would change.
 
     Who would be announced, who would be silenced, and whose severity or advice would change. The models are built
     in a copy of the warehouse. Nothing is published, recorded or sent.

@@ -22,19 +22,20 @@ from orchestration.ledger import exits
 from orchestration.ledger.exits import Decided
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.messages import undelivered
-from orchestration.messages.account_wording import hits_cap, name_of
-from orchestration.messages.figures import short_name
+from orchestration.messages.account_wording import hits_cap, is_forecast, name_of
+from orchestration.messages.figures import short, short_name
 from orchestration.settings import Settings
+from orchestration.usage import units
 from orchestration.usage.events import Rejection
-from orchestration.usage.formatting import counted, format_pct, printable, sparkline
+from orchestration.usage.formatting import counted, figure, format_pct, printable, sparkline
 from orchestration.usage.hints import find_hint
-from orchestration.usage.units import METER
 from orchestration.warehouse import published_copy, queries
 
 _ACCOUNT_COLUMNS = ("Account", "Severity", "Used today", "Used / quota", "Of cap", "14 days", "Hits cap", "Projected")
 _FIGURES = ("Used today", "Used / quota", "Of cap", "Projected")
 _LEFT_OUT = ("Used today", "14 days", "Projected", "Severity")
 """Where there is no room, in this order."""
+_MILLIONS = 1_000_000
 
 
 def print_run(config: Settings, outcome: RunResult) -> None:
@@ -107,26 +108,32 @@ def stripe_sentence(figures: Mapping[str, Any]) -> str:
 def print_utilization(config: Settings, limit: int = 15) -> None:
     """The accounts that have reached a threshold, soonest cap first, in at most 100 columns."""
     rows = published_copy.query(config.published, queries.UTILIZATION)
-    calls = queries.daily_calls(config.published, (row["account_id"] for row in rows[:limit]))
+    days = queries.daily_usage(config.published, (row["account_id"] for row in rows[:limit]))
     console.print(Text(f"Utilization: {counted(len(rows), 'account')} at a threshold of their quota", "bold"))
-    shown = [_standing(config, row, calls) for row in rows[:limit]]
+    shown = [_standing(config, row, days) for row in rows[:limit]]
     print_columns(_ACCOUNT_COLUMNS, shown, _FIGURES, _LEFT_OUT)
     if len(rows) > limit:
         console.print(Text(f"… and {len(rows) - limit:,} more: headroom sql 'select * from utilization_mtd'", "dim"))
 
 
-def _standing(config: Settings, row: Mapping[str, Any], calls: Mapping[str, Sequence[int]]) -> list[Text]:
-    projected, is_gauge = row["projected_eom"], row["meter"] != METER
+def _standing(config: Settings, row: Mapping[str, Any], days: Mapping[tuple[str, str], Sequence[int]]) -> list[Text]:
+    unit, projected, today = row["unit"], row["projected_eom"], row["used_today"]
+    unknown = "too early" if is_forecast(row) and row["period_end"].year < MAXYEAR else "–"
     return [
         Text(short_name(name_of(row), NAME_CHARACTERS)),
         Text(row["severity"], SEVERITY_STYLES.get(row["severity"], "")),
-        Text("" if is_gauge else f"{row['used_today']:,}"),
-        Text(f"{row['used_mtd']:,} / {row['quota']:,}"),
+        Text("" if today is None else _narrow(today, unit)),
+        Text(f"{_narrow(row['used_mtd'], unit)} / {_narrow(row['quota'], unit)}"),
         Text(format_pct(row["pct_of_cap"], row["ci95_pct"])),
-        Text("" if is_gauge else sparkline(calls.get(row["account_id"], ()))),
+        Text(sparkline(days.get((row["account_id"], row["meter"]), ()))),
         Text(hits_cap({**row, "used": row["used_mtd"]}, row["as_of"].astimezone(config.zone).date())),
-        Text(f"{projected:,}" if projected is not None else "too early" if row["period_end"].year < MAXYEAR else "–"),
+        Text(unknown if projected is None else _narrow(projected, unit)),
     ]
+
+
+def _narrow(count: int, unit: str) -> str:
+    """A figure to its last step, but millions cut off as in the digest: they would push out another column."""
+    return figure(count, unit) if count < _MILLIONS * units.steps_of_one(unit) else short(count, unit)
 
 
 def print_columns(

@@ -126,7 +126,7 @@ weekly_digest = build(
     "weekly_digest",
     "weekly",
     decide_weekly,
-    "The accounts whose calls changed in the last complete ISO week, for customer success: dropping, dormant,"
+    "The accounts whose usage changed in the last complete ISO week, for customer success: dropping, dormant,"
     " growing, new. From weekly_changes, due at the first 8am after the week.",
 )
 monthly_digest = build(

@@ -12,7 +12,7 @@ from collections import Counter
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from orchestration.demo import files
+from orchestration.demo import files, tokens
 from orchestration.demo.plan import STORIES, THRESHOLDS, AccountTruth, History, Truth, planned_accounts, truth_of
 
 __all__ = ["STORIES", "THRESHOLDS", "AccountTruth", "Truth", "generate"]
@@ -38,6 +38,8 @@ def generate(
         raise ValueError("now must be aware, accounts and days positive, events not negative")
     history = History(now.astimezone(UTC), days, seed)
     plan = planned_accounts(history, accounts, events)
+    for account in plan:
+        tokens.plan_requests(history, account)
     truths = tuple(truth_of(history, account) for account in plan)
     rejected: Counter[str] = Counter()
     extra = files.malformed_lines(history, plan[0], rejected)
@@ -45,6 +47,9 @@ def generate(
         day, notice = files.limit_reached(history, account)
         extra[day].append(notice)
     extra[history.last] += [files.seats_reached(history, account) for account in plan if account.seats]
+    for account in plan:
+        for day, line in tokens.request_lines(history, account):
+            extra[day].append(line)
     in_two_days = history.now + timedelta(days=2)
     future = [files.event(history, "api_call", in_two_days, plan[0].account_id) for _ in range(2)]
     extra[history.last] += future

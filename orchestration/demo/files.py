@@ -13,6 +13,7 @@ from datetime import datetime, timedelta
 from functools import cache
 from itertools import accumulate
 from pathlib import Path
+from random import Random
 from typing import Any, TextIO
 
 from orchestration.demo.plan import (
@@ -48,22 +49,28 @@ _CALL = {"endpoint": "/v1/search", "method": "GET", "status": 200}
 def quota_lines(history: History, plan: list[Account], rejected: Counter[str]) -> list[str]:
     """Every change of a quota, by time; what must be refused is counted in `rejected`."""
     # The first account keeps the quota that it had.
-    changes: list[tuple[datetime, str, Any, str]]
-    changes = [(history.half_month, plan[0].account_id, -5, plan[0].plan)]
+    changes: list[tuple[datetime, str, Any, str, int | None]]
+    changes = [(history.half_month, plan[0].account_id, -5, plan[0].plan, None)]
     for a in plan:
         set_at = history.opening - timedelta(seconds=3600 - a.number % 3600)
         if a.story == "upgraded" and a.quota:
             before = former_quota(history, a)
-            changes.append((set_at, a.account_id, before, plan_for(before)))
-            changes.append((history.upgraded_at, a.account_id, a.quota, a.plan))
+            changes.append((set_at, a.account_id, before, plan_for(before), None))
+            changes.append((history.upgraded_at, a.account_id, a.quota, a.plan, None))
         elif a.story == "invalid_quota":
-            changes.append((set_at, a.account_id, "lots" if a.number % 200 < 100 else -5, a.plan))
+            changes.append((set_at, a.account_id, "lots" if a.number % 200 < 100 else -5, a.plan, None))
         elif a.story != "unknown":
-            changes.append((set_at, a.account_id, a.quota, a.plan))
-    rejected["invalid_quota"] += sum(quota in (-5, "lots") for _, _, quota, _ in changes)
+            changes.append((set_at, a.account_id, a.quota, a.plan, a.token_quota))
+    rejected["invalid_quota"] += sum(quota in (-5, "lots") for _, _, quota, *_ in changes)
     return [
-        event(history, "quota_set", at, account_id, {"api_quota_monthly": quota, "plan": name})
-        for at, account_id, quota, name in sorted(changes, key=lambda change: change[0])
+        event(
+            history,
+            "quota_set",
+            at,
+            account_id,
+            {"api_quota_monthly": quota, **({"token_quota_monthly": tokens} if tokens else {}), "plan": name},
+        )
+        for at, account_id, quota, name, tokens in sorted(changes, key=lambda change: change[0])
     ] + [
         event(history, "quota_set", history.opening, a.account_id, {"metric": "seats", "quota": a.seats, "used": 31})
         for a in plan
@@ -167,10 +174,15 @@ def _call_lines(history: History, keys: list[int], plan: list[Account], day: int
 
 
 def event(
-    history: History, name: str, at: datetime | str, account_id: str | None, facts: Mapping[str, Any] = _CALL
+    history: History,
+    name: str,
+    at: datetime | str,
+    account_id: str | None,
+    facts: Mapping[str, Any] = _CALL,
+    rng: Random | None = None,
 ) -> str:
     """One line of any kind; the hot loop has its own way for calls."""
-    raw = history.rng.randbytes(16).hex()
+    raw = (rng or history.rng).randbytes(16).hex()
     uuid = f"{raw[:8]}-{raw[8:12]}-4{raw[13:16]}-a{raw[17:20]}-{raw[20:]}"
     line: dict[str, Any] = {"event": name, "uuid": uuid}
     if account_id is not None:

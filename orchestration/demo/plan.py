@@ -46,6 +46,10 @@ _STORM_DAYS, STORM_ERROR_RATIO = 7, 0.6
 _STORM_MIN_CALLS = 12
 _DROP_DAYS, _DROP_MIN_CALLS = 7, 30
 _SEATED = 1  # of a demo the one account whose seats are reported
+_TOKEN_USERS = (0, 33, 66)
+"""Of every hundred accounts those that use language models as well."""
+_TOKEN_QUOTA = 2_000_000  # a month
+_TOKEN_RENEWAL_DAYS = 120  # too far away to wait for
 
 _FIRST_WORDS = """amber atlas beacon birch cedar cobalt copper coral delta ember falcon fjord granite harbor
     hazel indigo juniper kestrel lumen maple meadow nimbus north onyx orchid pioneer quartz raven tidal"""
@@ -67,6 +71,8 @@ class AccountTruth:
     crossed: tuple[int, ...]  # of THRESHOLDS, those reached in the period under `quota`; limited accounts only
     stripe_customer_id: str | None
     seats: tuple[int, int] | None  # used and limit, where seats are reported; used up since today
+    tokens: tuple[int, int] | None  # used in the period of now, and quota, where language models are used
+    tokens_by_date: Mapping[date, int]  # UTC day -> tokens up to now; no zeros
 
 
 @dataclass(frozen=True)
@@ -88,6 +94,7 @@ class History:
     def __init__(self, now: datetime, days: int, seed: int) -> None:
         midnight = now.replace(hour=0, minute=0, second=0, microsecond=0)
         self.rng = random.Random(seed)  # noqa: S311 - demo data is no cryptography
+        self.token_rng = random.Random(f"{seed} tokens")  # noqa: S311 - of its own: who uses none is not changed by it
         self.now, self.last = now, days - 1
         self.start = midnight - timedelta(days=self.last)
         self.dates = [(self.start + timedelta(days=day)).date() for day in range(days)]
@@ -112,6 +119,18 @@ class Account:
     calls: list[int] = field(default_factory=list)  # by day
     seconds: dict[int, list[int]] = field(default_factory=dict)  # by day, where the plan had to fix the times
     quota: int | None = None
+    requests: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    """Requests to language models by day: second and tokens, in order."""
+
+    @property
+    def token_quota(self) -> int | None:
+        """Tokens a month that the account may use; None where it uses none."""
+        return _TOKEN_QUOTA if self.number % 100 in _TOKEN_USERS else None
+
+    @property
+    def crosses_tokens(self) -> bool:
+        """Whether its latest request crosses 80 % of its tokens: once in a demo of any size."""
+        return self.number == _TOKEN_USERS[0]
 
     @property
     def seats(self) -> int | None:
@@ -122,20 +141,30 @@ class Account:
     def plan(self) -> str:
         if self.quota is None:
             return "enterprise" if self.story == "unlimited" else "growth"
-        return _PLAN.get(self.story) or plan_for(self.quota)
+        plan = _PLAN.get(self.story) or plan_for(self.quota)
+        return "growth" if self.token_quota and plan in ("free", "starter") else plan  # which sell no tokens
+
+    @property
+    def has_own_period(self) -> bool:
+        return self.story in _CYCLED or self.crosses_tokens
+
+    def tokens_between(self, first: int, last: int) -> int:
+        """Tokens used on the days from `first` to `last`, both included."""
+        return sum(tokens for day in range(first, last + 1) for _, tokens in self.requests.get(day, ()))
 
     def first_day(self, history: History) -> int:
         """Of the running period."""
-        return history.cycle if self.story in _CYCLED else history.month
+        return history.cycle if self.has_own_period else history.month
 
     def period_anchor(self, history: History) -> date | None:
         """First UTC day of a period of its own; None where it is the calendar month."""
-        return history.cycle_on if self.story in _CYCLED else None
+        return history.cycle_on if self.has_own_period else None
 
     @property
     def renewal_days(self) -> int:
         """Until the contract is renewed."""
-        return _RENEWAL_DAYS.get(self.story, self.number * 37 % 365)
+        days = _TOKEN_RENEWAL_DAYS if self.crosses_tokens else self.number * 37 % 365
+        return _RENEWAL_DAYS.get(self.story, days)
 
 
 def planned_accounts(history: History, count: int, events: int) -> list[Account]:
@@ -255,7 +284,12 @@ def truth_of(history: History, account: Account) -> AccountTruth:
     crossed = tuple(threshold for threshold in THRESHOLDS if quota and used * 100 >= quota * threshold)
     seats = (account.seats, account.seats) if account.seats else None
     facts = (by_date, account.period_anchor(history), used, crossed, account.stripe_customer_id, seats)
-    return AccountTruth(account.account_id, account.story, quota, state, *facts)
+    tokens_by_date = {
+        day: used for number, day in enumerate(history.dates) if (used := account.tokens_between(number, number))
+    }
+    tokens_used = account.tokens_between(account.first_day(history), history.last)
+    tokens = (tokens_used, account.token_quota) if account.token_quota else None
+    return AccountTruth(account.account_id, account.story, quota, state, *facts, tokens, tokens_by_date)
 
 
 def sampled_seconds(history: History, account: Account, day: int) -> list[int]:

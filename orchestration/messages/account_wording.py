@@ -4,16 +4,17 @@
 is left out. What is ahead of an account is in outlook.py; which accounts a digest names, in wording.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import MAXYEAR, date, datetime, timedelta
+from itertools import groupby
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from orchestration.messages.figures import one_line
+from orchestration.messages.figures import one_line, short
 from orchestration.messages.message import account_name
-from orchestration.usage.formatting import counted
-from orchestration.usage.units import METER
+from orchestration.usage import units
+from orchestration.usage.formatting import amount, figure
 
 Row = Mapping[str, Any]
 
@@ -40,18 +41,50 @@ class DigestDay:
 
 
 def name_of(row: Row) -> str:
-    return account_name(row) + ("" if row["meter"] == METER else f" ({row['meter']})")
+    return account_name(row) + ("" if row["is_main"] else f" ({row['meter']})")
 
 
-def endpoints_note(endpoints: Sequence[Row]) -> str:
-    """The endpoints of an account that are called most, with their share, cut off; `endpoints` are its rows of
-    warehouse.TOP_ENDPOINTS.
+def unit_after(row: Row) -> str:
+    """The unit behind a figure; the main meter's goes without saying."""
+    return "" if row["is_main"] else f" {units.name(row['unit'])}"
+
+
+def last_use(unit: str) -> str:
+    """What the latest usage of a meter was: the last call, the last use of tokens."""
+    return "last call" if unit == "calls" else f"last use of {units.name(unit)}"
+
+
+def is_forecast(row: Row) -> bool:
+    """Whether the meter is projected: what does not add up moves by decisions, and meters.csv may say no."""
+    return units.adds_up(row["aggregation"]) and row["forecast_method"] != "none"
+
+
+def of_quota(used: int | None, quota: int, unit: str) -> str:
+    """What is used of a quota, exactly: 203 / 500 calls, 3.412 / 10 GB; ? before a gauge's first reading."""
+    return f"{'?' if used is None else figure(used, unit)} / {amount(quota, unit)}"
+
+
+def short_of_quota(row: Row) -> str:
+    """The same for who reads it standing up: 812 k / 1.0 M, 3.4 / 10 GB."""
+    return f"{short(row['used'], row['unit'])} / {short(row['quota'], row['unit'])}{unit_after(row)}"
+
+
+def values_notes(values: Iterable[Row], row: Row) -> list[dict[str, str]]:
+    """What most of an account's usage of one meter goes to: a note for each property that splits it, with the values'
+    shares, cut off. `values` are its rows of queries.TOP_VALUES, in order of the property.
     """
-    lines = []
-    for row in endpoints:
-        name, share = one_line(row["endpoint"], 200) or "without an endpoint", row["calls"] * 100 // row["all_calls"]
-        lines.append(f"{name}: {counted(row['calls'], 'call')}, {share} %")
-    return "\n".join(lines)
+    notes = []
+    for name, found in groupby(values, key=lambda value: str(value["property"])):
+        top = "endpoints" if name == "endpoint" else f"values of {one_line(name)}"
+        lines = [_share(value, "calls" if row["is_calls"] else row["unit"]) for value in found]
+        notes.append({"title": f"Top {top} of the last 7 days", "text": "\n".join(lines)})
+    return notes
+
+
+def _share(value: Row, unit: str) -> str:
+    name, article = one_line(value["property"]), "an" if value["property"][:1] in "aeiou" else "a"
+    said = one_line(value["value"], 200) or f"without {article} {name}"
+    return f"{said}: {amount(value['used'], unit)}, {value['used'] * 100 // max(value['all_used'], 1)} %"
 
 
 def hits_cap_is_ahead(row: Row) -> bool:
@@ -66,7 +99,7 @@ def when(row: Row, on: date) -> str:
 def threshold_name(row: Mapping[str, Any]) -> str:
     """The threshold of a crossing for people: 80 %, or 50,000 calls."""
     threshold = str(row["threshold"])
-    return f"{threshold[:-1]} %" if threshold.endswith("%") else f"{int(threshold):,} {row['unit']}"
+    return f"{threshold[:-1]} %" if threshold.endswith("%") else f"{int(threshold):,} {units.name(row['unit'])}"
 
 
 def hits_cap(row: Mapping[str, Any], on: date) -> str:

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from orchestration.messages.account_wording import Row, name_of
+from orchestration.messages.account_wording import Row, is_forecast, name_of
+from orchestration.usage.formatting import figure
 
 LONGEST_DAYS = 400
 """Of a period that is drawn; a quota for a lifetime has no end to draw."""
@@ -28,10 +29,12 @@ def chart(row: Row, days: Sequence[date], units: Sequence[int], as_of: datetime)
         used.append(total)
     return {
         "name": name_of(row),
+        "unit": row["unit"],
         "from": first.isoformat(),
         "days": max(length, complete),
         "used": used,
         "quota": row["quota"],
+        "is_forecast": is_forecast(row),
         "projected": row["projected_eom"],
         "low": row["projected_low"],
         "high": row["projected_high"],
@@ -40,10 +43,14 @@ def chart(row: Row, days: Sequence[date], units: Sequence[int], as_of: datetime)
 
 def alternative(chart: Mapping[str, Any]) -> str:
     """What the chart shows, for those who do not see it."""
-    used, days = chart["used"], len(chart["used"])
-    said = f"{used[-1]:,} of {chart['quota']:,} used after {days} of {chart['days']} days"
-    if chart["projected"] is None:
+    used, quota, projected, low, high = (
+        None if count is None else figure(count, chart["unit"])
+        for count in (chart["used"][-1], *(chart[name] for name in ("quota", "projected", "low", "high")))
+    )
+    said = f"{used} of {quota} used after {len(chart['used'])} of {chart['days']} days"
+    if not chart["is_forecast"]:
+        return f"{said}. There is no forecast."
+    if projected is None:
         return f"{said}. It is too early for a forecast."
-    low, high = chart["low"], chart["high"]
-    band = f", between {low:,} and {high:,}" if low is not None and high is not None and low < high else ""
-    return f"{said}. Projected at the end of the period: {chart['projected']:,}{band}."
+    is_band = low is not None and high is not None and chart["low"] < chart["high"]
+    return f"{said}. Projected at the end of the period: {projected}{f', between {low} and {high}' if is_band else ''}."

@@ -8,13 +8,16 @@ from datetime import date, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from orchestration.messages.account_wording import hits_cap, name_of, threshold_name
+from orchestration.messages.account_wording import hits_cap, name_of, short_of_quota, threshold_name
 from orchestration.messages.crossings import CrossingKey
-from orchestration.messages.figures import money, percent, person, short
+from orchestration.messages.figures import money, percent, person
 from orchestration.messages.items import account_url
 from orchestration.messages.message import LINES, Line, Message, Section
+from orchestration.usage import units
 from orchestration.usage.formatting import counted
-from orchestration.usage.units import METER
+
+TABLE = ("account_id", "account_name", "owner", "meter", "unit", "used", "quota")
+"""Columns of the file that a long notice has."""
 
 
 def candidates(crossings: Sequence[Mapping[str, Any]], caps: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
@@ -41,9 +44,7 @@ def critical_message(
         headline=f"{name_of(first)}: {_state(first, at.date())}{others}{f'. {step}' if step else ''}",
         sections=[Section("", [_line(row, at.date(), zone, crm_url) for row in news])],
         footer=["The next digest marks them as alerted"],
-        table=[{name: row[name] for name in ("account_id", "account_name", "owner", "used", "quota")} for row in news]
-        if len(news) > LINES
-        else [],
+        table=[{name: row[name] for name in TABLE} for row in news] if len(news) > LINES else [],
     )
 
 
@@ -63,9 +64,8 @@ def alerted(
 
 
 def _line(row: Mapping[str, Any], on: date, zone: ZoneInfo, crm_url: str | None) -> Line:
-    unit = "" if row["meter"] == METER else f" {row['unit']}"
     crossed = f"crossed {threshold_name(row)} {row['crossed_at'].astimezone(zone):%a %H:%M}"
-    used = f"{short(row['used'])} / {short(row['quota'])}{unit} ({percent(row['pct_of_cap'], row['ci95_pct'])})"
+    used = f"{short_of_quota(row)} ({percent(row['pct_of_cap'], row['ci95_pct'])})"
     facts = [f"{used}, {crossed}", _state(row, on)]
     facts += [_step(row)] if _step(row) else []
     facts += [f"MRR {money(row['mrr'], row.get('currency'))}"] if row["mrr"] else []
@@ -78,7 +78,7 @@ def _step(row: Mapping[str, Any]) -> str:
 
 
 def _state(row: Mapping[str, Any], on: date) -> str:
-    noun = "calls" if row["meter"] == METER else row["unit"]
+    noun = units.name(row["unit"])
     if row["used"] >= row["quota"]:
         return f"out of quota, {noun} are refused"
     return f"runs out {hits_cap(row, on)}, then {noun} are refused"

@@ -4,7 +4,7 @@ Figures come ready from the marts. What is said of them is in wording.py and acc
 it, in `channels/`.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -12,12 +12,13 @@ from enum import StrEnum
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from orchestration.usage import units
 from orchestration.usage.periods import digest_due_at
 
 CrossingKey = tuple[str, str, datetime, int, str]
 """(account_id, meter, period_start, quota, threshold): what is announced at most once. The quota itself and not its
 version: versions are counted anew when a quota_set comes in late, and a quota sent again must not arm again. The
-threshold by its name: "80%" of the quota, or "50000" units."""
+threshold by its name: "80%" of the quota, or "50000" whole units."""
 
 CLOSING = timedelta(days=1)
 """How long a period is still news after its end, for the data that comes late (docs/definitions.md#clocks)."""
@@ -60,17 +61,17 @@ def judge(
     A crossing whose pace matters and does not use up the quota gets no verdict: it is news once that changes.
     The very first digest has no memory; its news is what happened since 8am of the day before.
     """
-    first_news = news_since(None, on, zone)
+    first_news, heights = news_since(None, on, zone), _heights(crossings)
     decided: dict[tuple[str, str, datetime, int], int] = {}
     for key in announced:
-        decided[key[:4]] = max(_height(key), decided.get(key[:4], 0))
+        decided[key[:4]] = max(heights(key), decided.get(key[:4], 0))
     news: dict[tuple[str, str, datetime], Mapping[str, Any]] = {}
     verdicts = []
-    for row in sorted(crossings, key=lambda row: -_height(crossing_key(row))):
+    for row in sorted(crossings, key=lambda row: -heights(crossing_key(row))):
         key = crossing_key(row)
         if key in announced:
             continue
-        is_superseded = key[:3] in news or _height(key) < decided.get(key[:4], 0)
+        is_superseded = key[:3] in news or heights(key) < decided.get(key[:4], 0)
         if _is_slow(row) and not is_superseded:
             continue
         if (
@@ -104,11 +105,13 @@ def withdrawn(
     """Which of the crossings `told` do not stand any more, because the running period's usage was corrected.
 
     `crossings` are those that judge was given; `accounts` have period_start, quota and used of the accounts' running
-    periods. A crossing of another quota than the one in force was true in its time, and so is one of a closed period.
+    periods, and the unit of their meters. A crossing of another quota than the one in force was true in its time, and
+    so is one of a closed period.
     """
     stand = {crossing_key(row) for row in crossings}
     used = {(row["account_id"], row["meter"], row["period_start"], row["quota"]): row["used"] for row in accounts}
-    return sorted(key for key in told if key not in stand and key[:4] in used and 100 * used[key[:4]] < _height(key))
+    heights = _heights(accounts)
+    return sorted(key for key in told if key not in stand and key[:4] in used and 100 * used[key[:4]] < heights(key))
 
 
 def news_since(previous_cutoff: datetime | None, on: date, zone: ZoneInfo) -> datetime:
@@ -134,10 +137,19 @@ def crossing_key(row: Mapping[str, Any]) -> CrossingKey:
     return (row["account_id"], row["meter"], row["period_start"], row["quota"], row["threshold"])
 
 
-def _height(key: CrossingKey) -> int:
-    # In hundredths of a unit, so that of two thresholds of a small quota that one call reaches the larger is higher.
-    quota, threshold = key[3:]
-    return quota * int(threshold[:-1]) if threshold.endswith("%") else 100 * int(threshold)
+def _heights(rows: Sequence[Mapping[str, Any]]) -> Callable[[CrossingKey], int]:
+    """How high a threshold is, by its key, in hundredths of a step of its meter, whose unit `rows` have. So of two
+    thresholds of a small quota that one call reaches the larger is higher.
+    """
+    steps = {row["meter"]: units.steps_of_one(row["unit"]) for row in rows}
+
+    def height(key: CrossingKey) -> int:
+        _, meter, _, quota, threshold = key
+        if threshold.endswith("%"):
+            return quota * int(threshold[:-1])
+        return 100 * int(threshold) * steps.get(meter, 1)
+
+    return height
 
 
 def urgency(row: Mapping[str, Any]) -> tuple[object, ...]:

@@ -26,7 +26,6 @@ from orchestration.messages import (
     wording,
 )
 from orchestration.settings import Settings
-from orchestration.usage import units
 from orchestration.usage.standing import Standing
 from orchestration.warehouse import published_copy, queries
 
@@ -39,8 +38,10 @@ class Figures:
     crossings: Sequence[Mapping[str, Any]]
     """With what stands of their accounts, where they are of the running period."""
     accounts: Sequence[Mapping[str, Any]]
-    calls: Mapping[str, Sequence[int]]
-    endpoints: Sequence[Mapping[str, Any]]
+    days: Mapping[tuple[str, str], Sequence[int]]
+    """Usage of the last complete days, by account and meter."""
+    values: Sequence[Mapping[str, Any]]
+    """What most of it goes to."""
     utilization: Sequence[Mapping[str, Any]]
     before: datetime | None
     dormant_through: datetime | None
@@ -123,8 +124,8 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
             quality=queries.data_quality(published),
             crossings=crossed,
             accounts=accounts,
-            endpoints=published_copy.query(published, queries.TOP_ENDPOINTS),
-            calls=queries.daily_calls(published, (row["account_id"] for row in crossed)),
+            values=published_copy.query(published, queries.TOP_VALUES),
+            days=queries.daily_usage(published, (row["account_id"] for row in crossed)),
             utilization=published_copy.query(published, queries.UTILIZATION),
             before=before,
             dormant_through=dormant_through,
@@ -169,11 +170,13 @@ def compose_digest(
     withdrawn = crossings.withdrawn(former, figures.crossings, used)
     announced = former.keys() - withdrawn
     silenced = known_rules.silenced(connection, key)
-    news, verdicts = rules.judge(figures.crossings, announced, on, settings.zone, figures.before, known, silenced)
+    news, verdicts = rules.judge(
+        figures.crossings, announced, on, settings.zone, figures.before, known, silenced, figures.rules
+    )
     digest = wording.digest_content(
         news,
         figures.accounts,
-        figures.calls,
+        figures.days,
         {**figures.quality, "bills_sampled": settings.bill_sampled},
         on,
         figures.quality["as_of"],
@@ -207,32 +210,27 @@ def _detail(
     """Give the first accounts of the digest their notes and the figures of their charts."""
     rows = {(row["account_id"], row["meter"]): row for row in news if row["is_current_period"]}
     first = [item for item in digest["items"][: wording.DETAILED] if item["is_current"]]
-    accounts = {"accounts": [item["account_id"] for item in first if item["meter"] == units.METER]}
-    found = published_copy.query(settings.published, queries.PERIOD_DAYS, accounts) if accounts["accounts"] else []
-    days = {row["account_id"]: row for row in found}
+    accounts = {"accounts": [item["account_id"] for item in first]}
+    found = published_copy.query(settings.published, queries.PERIOD_DAYS, accounts) if first else []
+    days = {(row["account_id"], row["meter"]): row for row in found}
     for item in first:
-        row = rows[item["account_id"], item["meter"]]
-        item["notes"] = _notes(row, figures.endpoints, settings.templates, on, warn)
-        if item["meter"] == units.METER and (counted := days.get(item["account_id"])):
-            item["chart"] = charts.chart(row, counted["days"], counted["units"], figures.quality["as_of"])
+        key = item["account_id"], item["meter"]
+        item["notes"] = _notes(rows[key], figures.values, settings.templates, on, warn)
+        if counted := days.get(key):
+            item["chart"] = charts.chart(rows[key], counted["days"], counted["units"], figures.quality["as_of"])
 
 
 def _notes(
     row: Mapping[str, Any],
-    endpoints: Sequence[Mapping[str, Any]],
+    values: Sequence[Mapping[str, Any]],
     templates: Path | None,
     on: date,
     warn: Callable[[str], object],
 ) -> list[dict[str, str]]:
-    """What is in the thread about an account: its endpoints, and a draft to its contact if there is one to write."""
-    called = [
-        endpoint
-        for endpoint in endpoints
-        if endpoint["account_id"] == row["account_id"] and row["meter"] == units.METER
-    ]
-    notes: list[dict[str, str]] = [
-        {"title": "Top endpoints of the last 7 days", "text": account_wording.endpoints_note(called)}
-    ]
+    """What is in the thread about an account: where its usage goes, and a draft to its contact if any is to write."""
+    key = row["account_id"], row["meter"]
+    own = [value for value in values if (value["account_id"], value["meter"]) == key]
+    notes = account_wording.values_notes(own, row)
     try:
         if letter := email_draft.letter(row, on):
             draft = email_draft.draft(letter, templates)

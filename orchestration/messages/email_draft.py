@@ -15,8 +15,8 @@ from jinja2.sandbox import SandboxedEnvironment
 from orchestration.messages.account_wording import Row, hits_cap_is_ahead
 from orchestration.messages.figures import one_line, person
 from orchestration.messages.message import account_name
-from orchestration.usage.formatting import format_pct
-from orchestration.usage.units import METER
+from orchestration.usage import units
+from orchestration.usage.formatting import figure, format_pct
 
 NAME = "customer_email.txt.jinja"
 SHIPPED = Path(__file__).resolve().parent / "templates"
@@ -56,18 +56,18 @@ def letter(row: Row, on: date) -> dict[str, Any] | None:
         "owner_name": person(row["owner"]),
         "advice": row["advice"],
         "meter": row["meter"],
-        "unit": row["unit"],
-        "used": f"{row['used_mtd']:,}",
-        "quota": f"{row['quota']:,}",
+        "unit": units.name(row["unit"]),
+        "used": figure(row["used_mtd"], row["unit"]),
+        "quota": figure(row["quota"], row["unit"]),
         "percent": format_pct(row["pct_of_cap"]),
         "hits_cap": f"{row['hits_cap_on']:%A, %-d %B}" if is_ahead else "",
-        "projected": f"{row['projected_eom']:,}" if row["projected_eom"] is not None else "",
+        "projected": figure(row["projected_eom"], row["unit"]) if row["projected_eom"] is not None else "",
         "limit": row["limit_kind"] or "",
         "plan": row["plan"] or "",
         "next_plan": row["next_plan"] or "",
         "period_ends": f"{row['period_end'] - timedelta(seconds=1):%-d %B}" if row["period_end"].year < 9999 else "",
         "today": f"{on:%-d %B %Y}",
-        "is_gauge": row["meter"] != METER,
+        "is_gauge": not units.adds_up(row["aggregation"]),
         "is_trial": bool(row["is_trial"]),
         "is_used_up": is_over,
         "is_refused": is_hard and is_over and "served_past_limit" not in reasons,

@@ -8,6 +8,8 @@ import re
 import unicodedata
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from orchestration.usage import units
+
 SHORT_FROM = 10_000
 """Below it a figure is short enough as it is."""
 NAME_CHARACTERS = 60
@@ -19,14 +21,17 @@ _TURNS = re.compile("[\u202a-\u202e\u2066-\u2069]")
 _LOCAL_NAME = re.compile("[A-Za-z]{2,}(?:[._-][A-Za-z]{2,})*")
 
 
-def short(units: int) -> str:
-    """9,999 or 982 k or 1.24 M, cut off."""
-    if abs(units) < SHORT_FROM:
-        return f"{units:,}"
-    if abs(units) < 1_000_000:
-        return f"{units // 1_000} k"
-    scale, letter = (10**6, "M") if abs(units) < 10**9 else (10**9, "bn")
-    amount = (Decimal(units) / scale).quantize(Decimal("0.01"), ROUND_FLOOR)
+def short(count: int, unit: str = "") -> str:
+    """A figure of that unit, cut off: 9,999 or 982 k or 1.24 M; with decimals 3.4, and all of them below one."""
+    exact = count * units.step(unit)
+    whole = int(exact)
+    if abs(exact) < SHORT_FROM:
+        shown = exact if abs(exact) < 1 else exact.quantize(Decimal("0.1"), ROUND_FLOOR)
+        return f"{whole:,}" if shown == whole else f"{shown.normalize():,f}"
+    if abs(exact) < 1_000_000:
+        return f"{whole // 1_000} k"
+    scale, letter = (10**6, "M") if abs(exact) < 10**9 else (10**9, "bn")
+    amount = (Decimal(whole) / scale).quantize(Decimal("0.01"), ROUND_FLOOR)
     return f"{amount:,.1f} {letter}" if amount == amount.quantize(Decimal("0.1")) else f"{amount:,} {letter}"
 
 

@@ -17,6 +17,7 @@ _COUNTS = (
     ("accounts_without_owner", "account", "at a threshold without an owner"),
     ("accounts_blocked_with_usage", "account", "called in spite of quota 0"),
     ("events_of_unknown_meter", "event", "of a meter that is not in meters.csv"),
+    ("values_refused", "value", "of the last 30 days not counted (refused_values)"),
 )
 """Columns of data_quality, what they count, and what is wrong with it."""
 
@@ -27,7 +28,7 @@ def footer(quality: Mapping[str, Any], zone: ZoneInfo) -> list[str]:
     lines = [f"Data through {through.astimezone(zone):%a %d %b %H:%M}" if through else "No usage yet"]
     if quality["rejected_lines"]:
         lines.append(_rejected(quality))
-    lines += [f"{counted(quality[column], noun)} {what}" for column, noun, what in _COUNTS if quality[column]]
+    lines += [f"{counted(quality[column], noun)} {what}" for column, noun, what in _COUNTS if quality.get(column)]
     if quality.get("events_ahead"):
         lines.append(ahead_of_clock(quality))
     if quality["accounts_sampled"]:

@@ -9,22 +9,31 @@ from typing import Any
 from urllib.parse import quote
 
 from orchestration.messages import outlook as words
-from orchestration.messages.account_wording import DigestDay, Row, hits_cap, name_of, threshold_name
-from orchestration.messages.figures import one_line, percent, person, short
-from orchestration.usage.formatting import format_pct, sparkline
-from orchestration.usage.units import METER
+from orchestration.messages.account_wording import (
+    DigestDay,
+    Row,
+    hits_cap,
+    name_of,
+    of_quota,
+    short_of_quota,
+    threshold_name,
+    unit_after,
+)
+from orchestration.messages.figures import one_line, percent, person
+from orchestration.usage.formatting import figure, format_pct, sparkline
 
 NO_OWNER = "no owner"
 _HOLES = {"{account_id}": "account_id", "{account_name}": "account_name"}
 
 
-def item(row: Row, calls: Sequence[int], morning: DigestDay, group: str, crm_url: str | None = None) -> dict[str, Any]:
+def item(row: Row, days: Sequence[int], morning: DigestDay, group: str, crm_url: str | None = None) -> dict[str, Any]:
     """What is said of one crossing that is news; JSON-ready.
 
-    `facts` and `todo` are the account's line of the message, `details` are below its name in the thread. `owner` is
-    for a mention alone: it may be an address, and addresses are not printed.
+    `days` is the usage of the last complete days, empty for what does not add up. `facts` and `todo` are the account's
+    line of the message, `details` are below its name in the thread. `owner` is for a mention alone: it may be an
+    address, and addresses are not printed.
     """
-    is_calls, is_current = row["meter"] == METER, row["is_current_period"]
+    is_current = row["is_current_period"]
     owner = one_line(row["owner"])
     crossed = f"crossed {threshold_name(row)} {morning.moment(row['crossed_at'])}"
     return {
@@ -42,13 +51,13 @@ def item(row: Row, calls: Sequence[int], morning: DigestDay, group: str, crm_url
         "todo": _todo(row, owner),
         "details": _details(row, morning, crossed),
         "threshold": threshold_name(row),
-        "used": f"{row['used']:,}",
-        "quota": f"{row['quota']:,}" + ("" if is_calls else f" {row['unit']}"),
+        "used": figure(row["used"], row["unit"]),
+        "quota": f"{figure(row['quota'], row['unit'])}{unit_after(row)}",
         "pct": format_pct(row["pct_of_cap"], row["ci95_pct"] if is_current else None),
         "crossed_at": f"{row['crossed_at'].astimezone(morning.zone):%d %b %H:%M}",
         "cause": row["cause"],
         "hits_cap": hits_cap(row, morning.on),
-        "sparkline": sparkline(calls) if is_calls else "",
+        "sparkline": sparkline(days),
     }
 
 
@@ -68,9 +77,8 @@ def account_url(row: Row, template: str | None) -> str:
 
 
 def _short(row: Row) -> str:
-    unit = "" if row["meter"] == METER else f" {row['unit']}"
     ci95 = row["ci95_pct"] if row["is_current_period"] else None
-    return f"{short(row['used'])} / {short(row['quota'])}{unit} ({percent(row['pct_of_cap'], ci95)})"
+    return f"{short_of_quota(row)} ({percent(row['pct_of_cap'], ci95)})"
 
 
 def _todo(row: Row, owner: str) -> str:
@@ -96,7 +104,7 @@ def _details(row: Row, morning: DigestDay, crossed: str) -> list[str]:
     """Lines for the thread, with exact figures."""
     if not row["is_current_period"]:
         pct = format_pct(row["pct_of_cap"])
-        ended = f"the period ended with {row['used']:,} / {row['quota']:,} {row['unit']} ({pct})"
+        ended = f"the period ended with {of_quota(row['used'], row['quota'], row['unit'])} ({pct})"
         return [f"{ended} · {crossed}"]
     account = [f"plan {one_line(row['plan'], words.PLAN_CHARACTERS)}"] if row["plan"] else []
     account += [f"MRR {row['mrr']:,.2f}"] if row["mrr"] is not None else []

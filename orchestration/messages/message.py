@@ -64,6 +64,19 @@ def sections(groups: Mapping[str, Iterable[Line]]) -> list[Section]:
     return [Section(f"{heading} ({len(lines):,})", lines) for heading, lines in listed.items() if lines]
 
 
+def by_account(rows: Iterable[Mapping[str, Any]], word: str, order: Sequence[str]) -> list[list[Mapping[str, Any]]]:
+    """The rows of each account together, whatever the meter: that whose `word` comes first in `order` first, then that
+    of the main meter. Accounts stay in the order of `rows`.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        found.setdefault(row["account_id"], []).append(row)
+    return [
+        sorted(each, key=lambda row: (order.index(row[word]), not row["is_main"], row["meter"]))
+        for each in found.values()
+    ]
+
+
 def account_name(row: Mapping[str, Any]) -> str:
     """What people call the account, on one line; its id where it has no name that can be seen."""
     names = (one_line(row[column], CHARACTERS) for column in ("account_name", "account_id"))

@@ -7,10 +7,10 @@ What is not known is left out.
 
 from decimal import ROUND_DOWN, ROUND_FLOOR, Decimal
 
-from orchestration.messages.account_wording import DigestDay, Row, when
+from orchestration.messages.account_wording import DigestDay, Row, is_forecast, of_quota, unit_after, when
 from orchestration.messages.figures import change, money, one_line, percent, sums
-from orchestration.usage.formatting import counted, format_pct
-from orchestration.usage.units import METER
+from orchestration.usage import units
+from orchestration.usage.formatting import counted, figure, format_pct
 
 OFFERS = ("call_upgrade", "offer_upgrade", "renewal_talk")
 """Advice with which the next plan may be named to the customer as a gain."""
@@ -28,7 +28,7 @@ def outlook(row: Row, morning: DigestDay) -> str:
     """When the quota is used up, and what the limit does then."""
     if row["quota"] == 0:
         return "blocked, quota 0"
-    is_hard, noun = row["limit_kind"] == "hard", "calls" if row["meter"] == METER else row["unit"]
+    is_hard, noun = row["limit_kind"] == "hard", units.name(row["unit"])
     if is_over(row):
         if not is_hard:
             return _overage(row)
@@ -41,7 +41,7 @@ def outlook(row: Row, morning: DigestDay) -> str:
     if said == "not at this rate":  # of a period without an end
         return "will not run out at this rate"
     if said == "no forecast":
-        return "too early for a forecast" if row["meter"] == METER else f"no forecast for {noun}"
+        return "too early for a forecast" if is_forecast(row) else f"no forecast for {noun}"
     if row["hits_cap_on"] is None or not row["hits_cap_in_period"]:
         return said
     then = {_HARD: f"then {noun} are refused", _SOFT: "then overage"}.get(row["cost_of_waiting"] or "", "")
@@ -58,11 +58,12 @@ def _overage(row: Row) -> str:
 
 def projection(row: Row) -> str:
     """The expected end of the period with its band: in eight of ten cases it ends within it."""
-    if row["projected_eom"] is None or (row["meter"] != METER and row["projected_eom"] == row["used_mtd"]):
+    if row["projected_eom"] is None or not is_forecast(row):
         return ""  # of seats nobody knows more than the last reading
-    low, high = row["projected_low"], row["projected_high"]
-    band = f" ({low:,} to {high:,})" if low is not None and high is not None and low < high else ""
-    return f"projected {row['projected_eom']:,}{band}"
+    low, high, unit = row["projected_low"], row["projected_high"], row["unit"]
+    is_band = low is not None and high is not None and low < high
+    band = f" ({figure(low, unit)} to {figure(high, unit)})" if is_band else ""
+    return f"projected {figure(row['projected_eom'], unit)}{unit_after(row)}{band}"
 
 
 def progress(row: Row, morning: DigestDay) -> list[str]:
@@ -75,7 +76,7 @@ def progress(row: Row, morning: DigestDay) -> list[str]:
     if last := row["used_same_point_last_period"]:
         pace = int((Decimal((row["used_mtd"] - last) * 100) / last).quantize(Decimal(1), ROUND_DOWN))
         compared = f"{abs(pace):,} % {'more' if pace > 0 else 'less'} than" if pace else "about as much as"
-        words.append(f"{compared} at this point of the last period ({last:,})")
+        words.append(f"{compared} at this point of the last period ({figure(last, row['unit'])})")
     return words
 
 
@@ -92,7 +93,7 @@ def offer(row: Row) -> str:
         overage = money(row["projected_overage_value"], row["currency"])
         return f"{plan} saves them {money(-delta, row['currency'])} (projected overage {overage})"
     if row["is_refused"] and row["is_refused_on_next_plan"] is False:
-        return f"{plan} would accept these calls"
+        return f"{plan} would accept these {units.name(row['unit'])}"
     return ""
 
 
@@ -109,13 +110,15 @@ def caveats(row: Row, morning: DigestDay) -> list[str]:
     if "failed_calls" in (row["reasons"] or "").split(","):
         words.append(f"{percent(row['error_ratio_7d'] * 100)} of the last 7 days' calls failed")
     if row["late_calls_24h"] and not morning.is_first:  # on the first day everything before it comes late
-        words.append(f"{counted(row['late_calls_24h'], 'call')} arrived a day or more late since yesterday")
+        events = counted(row["late_calls_24h"], "call" if row["is_calls"] else "event")
+        words.append(f"{events} arrived a day or more late since yesterday")
     if row["ci95_pct"]:
         words.append("estimated from sampled calls")
     if row["is_trial"]:
         words.append("on trial")
     if row["previous_quota"] is not None and row["quota_since"] > row["period_start"]:
-        words.append(f"quota changed from {row['previous_quota']:,} on {morning.day(row['quota_since'])}")
+        before = figure(row["previous_quota"], row["unit"])
+        words.append(f"quota changed from {before}{unit_after(row)} on {morning.day(row['quota_since'])}")
     if row["snoozed_until"] and row["snoozed_until"] > morning.on:
         words.append(f"snoozed until {row['snoozed_until']:%d %b}")
     return words
@@ -124,8 +127,9 @@ def caveats(row: Row, morning: DigestDay) -> list[str]:
 def exact(row: Row) -> str:
     """Used, quota and percentage of the running period, to the unit."""
     pct = format_pct(row["pct_of_cap"], row["ci95_pct"])
-    return f"{row['used_mtd']:,} / {row['quota']:,} {row['unit']} ({pct})"
+    return f"{of_quota(row['used_mtd'], row['quota'], row['unit'])} ({pct})"
 
 
 def momentum(row: Row) -> str:
-    return f"{change(row['momentum_7d'])} in 7 days" if row["momentum_7d"] is not None else "no calls"
+    unchanged = f"no {units.name(row['unit'])}"
+    return f"{change(row['momentum_7d'])} in 7 days" if row["momentum_7d"] is not None else unchanged

@@ -1,8 +1,9 @@
 """What a changed rule does to the digest: crossings that are ones only by a new rule are no news.
 
-Rules are the rows of thresholds.csv, plans.csv, plan_tiers.csv and routing.csv. A digest notes those that it was made
-by. A threshold that is new the next morning was crossed by some accounts days ago. They are recorded, and a line says
-so. An account that crosses it after the previous digest is news as always.
+Rules are the rows of thresholds.csv, plans.csv, plan_tiers.csv, routing.csv and meters.csv. A digest notes those
+that it was made by. A threshold that is new the next morning, or one of a meter that counts otherwise, was crossed by
+some accounts days ago. They are recorded, and a line says so. An account that crosses it after the previous digest is
+news as always.
 """
 
 import json
@@ -10,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -23,6 +25,7 @@ SEEDS: Mapping[str, Sequence[str]] = {
     "plans": ("plan", "meter"),
     "plan_tiers": ("plan", "meter", "tier_number"),
     "routing": ("rule",),
+    "meters": ("meter",),
 }
 """The seeds that have rules, and the columns by which a row is the same one from day to day."""
 QUERIES = {
@@ -30,7 +33,10 @@ QUERIES = {
     "plans": queries.PLAN_RULES,
     "plan_tiers": queries.TIER_RULES,
     "routing": queries.ROUTING_RULES,
+    "meters": queries.METER_RULES,
 }
+COUNTING = ("event_names", "aggregation", "value", "filter", "decimals", "weights", "counts_from")
+"""The columns of meters.csv by which figures are others."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +106,20 @@ def was_announced(crossing: Mapping[str, Any], before: Sequence[Threshold]) -> b
     )
 
 
+def counts_otherwise(meter: str, before: Mapping[str, str], now: Mapping[str, str]) -> bool:
+    """Whether figures of the meter are others by the rules of `now`, or there by them alone. Rules that were noted by a
+    version that did not know meters as rules say nothing.
+    """
+    was, row = _of("meters", before), now.get(f"meters|{meter}")
+    if not was:
+        return False
+    known = was.get(f"meters|{meter}")
+    if known is None or row is None:
+        return known is None
+    old, new = json.loads(known), json.loads(row)
+    return any(old.get(column) != new.get(column) for column in COUNTING)
+
+
 def judge(
     rows: Sequence[Mapping[str, Any]],
     announced: Collection[CrossingKey],
@@ -108,9 +128,11 @@ def judge(
     previous_cutoff: datetime | None,
     before: Mapping[str, str],
     silenced: Collection[CrossingKey] = (),
+    now: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[list[Mapping[str, Any]], list[Verdict]]:
     """As `crossings.judge`, but a crossing from before the previous digest that the rules of `before` would not have
-    announced gets the verdict that a rule changed. So do those that were `silenced` when the digest was decided.
+    announced gets the verdict that a rule changed. So does one of a meter that counts otherwise by those of `now`, and
+    those that were `silenced` when the digest was decided.
 
     Without `before`, no digest has noted its rules yet, and none of them is new.
     """
@@ -118,7 +140,9 @@ def judge(
     quiet = {
         crossings.crossing_key(row)
         for row in rows
-        if old and previous_cutoff and row["crossed_at"] <= previous_cutoff and not was_announced(row, old)
+        if previous_cutoff
+        and row["crossed_at"] <= previous_cutoff
+        and ((old and not was_announced(row, old)) or counts_otherwise(row["meter"], before, now))
     } | set(silenced)
     first = crossings.judge(rows, announced, on, zone, previous_cutoff)
     dropped = [
@@ -141,6 +165,8 @@ def changes(before: Mapping[str, str], now: Mapping[str, str]) -> dict[str, list
     found: dict[str, list[str]] = {}
     for seed in SEEDS:
         was, rows = _of(seed, before), _of(seed, now)
+        if seed == "meters" and not was:
+            continue  # noted by a version that did not know them
         changed = sorted(rule for rule in was.keys() | rows.keys() if was.get(rule) != rows.get(rule))
         if changed:
             found[seed] = [_words(rule, was, rows) for rule in changed]

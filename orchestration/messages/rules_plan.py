@@ -67,7 +67,7 @@ def plan(
     """
     before = known or now.rules
     news, _ = rules.judge(now.crossings, announced, on, zone, previous_cutoff, before)
-    later, verdicts = rules.judge(then.crossings, announced, on, zone, previous_cutoff, before)
+    later, verdicts = rules.judge(then.crossings, announced, on, zone, previous_cutoff, before, now=then.rules)
     quiet = {verdict.key for verdict in verdicts if verdict.outcome is Outcome.RULE_CHANGED}
     in_now, in_then = ({_subject(row) for row in rows} for rows in (news, later))
     changes = rules.changes(now.rules, then.rules)

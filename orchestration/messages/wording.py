@@ -12,12 +12,20 @@ from zoneinfo import ZoneInfo
 
 from orchestration.messages import groups, items
 from orchestration.messages import outlook as words
-from orchestration.messages.account_wording import DigestDay, Row, hits_cap_is_ahead, name_of, threshold_name, when
+from orchestration.messages.account_wording import (
+    DigestDay,
+    Row,
+    hits_cap_is_ahead,
+    name_of,
+    threshold_name,
+    unit_after,
+    when,
+)
 from orchestration.messages.crossings import CrossingKey, news_since, urgency
 from orchestration.messages.figures import one_line, percent, person
 from orchestration.messages.footer import footer
 from orchestration.messages.groups import BY_KEY, GROUPS, group_of
-from orchestration.usage.formatting import counted
+from orchestration.usage.formatting import counted, figure
 
 DETAILED = 3
 """Accounts with notes and a picture below the message."""
@@ -32,7 +40,7 @@ KNOWN = 20
 def digest_content(
     news: Sequence[Row],
     accounts: Sequence[Row],
-    calls: Mapping[str, Sequence[int]],
+    days: Mapping[tuple[str, str], Sequence[int]],
     quality: Mapping[str, Any],
     on: date,
     now: datetime,
@@ -46,8 +54,9 @@ def digest_content(
 
     `news` are rows as `judge` returns them, with the account's row of `accounts` in them where the crossing is of the
     running period; `accounts` are all accounts that may be spoken of, but for those that are `left_out` because others
-    are named before them (see `queries.digest_accounts`), `links` addresses by their words, `crm_url` the
-    address of an account with {account_id} in it. `dormant_through` is up to where dormant accounts were named before:
+    are named before them (see `queries.digest_accounts`), `days` is the usage of the last complete days by account and
+    meter (see `queries.daily_usage`), `links` addresses by their words, `crm_url` the address of an account with
+    {account_id} in it. `dormant_through` is up to where dormant accounts were named before:
     a quiet day names none, and leaves them to the next digest.
     """
     morning = DigestDay(on, zone, news_since(previous_cutoff, on, zone), is_first=previous_cutoff is None)
@@ -75,7 +84,10 @@ def digest_content(
         for group in GROUPS
         if grouped[group.key] or named.get(group.key)
     ]
-    held = [items.item(row, calls.get(row["account_id"], ()), morning, key, crm_url) for key, row in ordered[:HELD]]
+    held = [
+        items.item(row, days.get((row["account_id"], row["meter"]), ()), morning, key, crm_url)
+        for key, row in ordered[:HELD]
+    ]
     headline = _headline(news, used_up, morning)
     return {
         "date": on.isoformat(),
@@ -97,7 +109,7 @@ def _iso(at: datetime | None) -> str | None:
 
 
 def is_stale(quality: Mapping[str, Any], stale_after_hours: int) -> bool:
-    """Whether the newest call is so old that it says nothing if nobody crosses a threshold."""
+    """Whether the newest usage event is so old that it says nothing if nobody crosses a threshold."""
     hours = quality["hours_since_call"]
     return hours is None or bool(hours >= stale_after_hours)
 
@@ -106,10 +118,12 @@ def stale_line(quality: Mapping[str, Any], stale_after_hours: int, on: date, zon
     """What to say to the data team instead of deciding a digest; None where the data is fresh enough for one."""
     if not is_stale(quality, stale_after_hours):
         return None
-    age = "no call has arrived yet"
+    age = "no usage event has arrived yet"
     if (hours := quality["hours_since_call"]) is not None:
         through = f"{quality['data_through'].astimezone(zone):%a %d %b %H:%M %Z}"
-        age = f"the newest call is from {through}, {counted(hours, 'hour')} old (stale from {stale_after_hours:,})"
+        age = (
+            f"the newest usage event is from {through}, {counted(hours, 'hour')} old (stale from {stale_after_hours:,})"
+        )
     return (
         f"No usage digest for {on} yet: {age}. Check your producers, and what ingestion skipped"
         " (raw_events in Dagster). The digest follows when newer calls arrive."
@@ -175,9 +189,10 @@ def _known_line(row: Row, morning: DigestDay) -> str:
 
 
 def _resolved(row: Row) -> str:
-    quota = f"{row['quota']:,}" if row["quota"] is not None else row["quota_state"]
+    unit = row["unit"]
+    quota = f"{figure(row['quota'], unit)}{unit_after(row)}" if row["quota"] is not None else row["quota_state"]
     now = f", now {percent(row['pct_of_cap'])}" if row["pct_of_cap"] is not None else ""
-    before = f" from {row['previous_quota']:,}" if row["previous_quota"] is not None else ""
+    before = f" from {figure(row['previous_quota'], unit)}" if row["previous_quota"] is not None else ""
     return f"quota raised{before} to {quota}{now}"
 
 

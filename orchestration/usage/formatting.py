@@ -4,15 +4,29 @@ import re
 from collections.abc import Sequence
 from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
 
+from orchestration.usage import units
+
 
 def counted(count: int, noun: str, plural: str = "", sign: str = "") -> str:
     """So many of something: 1 call, 2 calls. With `sign` "+" a difference: +1 call, -2 calls."""
     return f"{count:{sign},} {noun if abs(count) == 1 else plural or noun + 's'}"
 
 
-def amount(count: int, unit: str) -> str:
-    """So many of a meter's unit, which the seed meters names in the plural: 1 call, 2 calls, 1 GB."""
-    return f"{count:,} {unit.removesuffix('s') if count == 1 else unit}"
+def figure(count: int, unit: str) -> str:
+    """A meter's figure to its last step, without the unit: 1,240,000 of tokens, 3.412 for 3,412 of `0.001 GB`."""
+    exact = f"{count * units.step(unit):,f}"
+    return exact.rstrip("0").rstrip(".") if "." in exact else exact
+
+
+def amount(count: int, unit: str, singular: str = "") -> str:
+    """The same with its unit: 1 call, 2 calls, 3.412 GB. Without a `singular` it is the plural without its s."""
+    return f"{figure(count, unit)} {noun(count, unit, singular)}"
+
+
+def noun(count: int, unit: str, singular: str = "") -> str:
+    """What so many of a figure are: call, calls, GB."""
+    plural = units.name(unit)
+    return (singular or plural.removesuffix("s")) if count == units.steps_of_one(unit) else plural
 
 
 def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None, decimals: int = 1) -> str:
@@ -28,10 +42,10 @@ def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None, decimals: i
     return f"{pct.quantize(Decimal(1).scaleb(-decimals), ROUND_FLOOR):,}{band} %"
 
 
-def sparkline(calls: Sequence[int]) -> str:
-    """Calls of complete days as bars, the largest day full height; zero is the lowest bar."""
-    bars, top = "▁▂▃▄▅▆▇█", max(calls, default=0)
-    return "".join(bars[value * 7 // top] if top else bars[0] for value in calls)
+def sparkline(days: Sequence[int]) -> str:
+    """Usage of complete days as bars, the largest day full height; zero is the lowest bar."""
+    bars, top = "▁▂▃▄▅▆▇█", max(days, default=0)
+    return "".join(bars[value * 7 // top] if top else bars[0] for value in days)
 
 
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")

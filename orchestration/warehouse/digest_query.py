@@ -18,7 +18,9 @@ DIGEST_ACCOUNTS = """
             momentum.momentum_word,
             advice.advice, advice.situation, advice.reasons, advice.next_step, advice.by_when,
             advice.owner as advice_owner, advice.value, advice.is_announced,
-            case when utilization.meter = 'api-calls' then coalesce(since_then.used_since, 0) end as used_since,
+            case when utilization.aggregation in ('count', 'sum') then coalesce(since_then.used_since, 0) end
+                as used_since,
+            trends.calls is not null as is_calls,
             coalesce(utilization.severity, 'ok') = 'ok'
                 and not coalesce(utilization.hits_cap_in_period, false)
                 and coalesce(utilization.used_mtd < utilization.quota, true)
@@ -36,19 +38,23 @@ DIGEST_ACCOUNTS = """
         left join period_quotas as quotas
             on quotas.account_id = utilization.account_id and quotas.meter = utilization.meter and quotas.is_current
         left join retry_storms as storms
-            on storms.account_id = utilization.account_id and utilization.meter = 'api-calls'
-        left join momentum on momentum.account_id = utilization.account_id and utilization.meter = 'api-calls'
+            -- of the meter of calls alone the share of failed ones is known
+            on storms.account_id = utilization.account_id and utilization.error_ratio_7d is not null
+        -- who uses less of another meter only is still there
+        left join momentum
+            on momentum.account_id = utilization.account_id and momentum.meter = utilization.meter
+            and utilization.is_main
         left join top_accounts_30d as trends
-            on trends.account_id = utilization.account_id and utilization.meter = 'api-calls'
+            on trends.account_id = utilization.account_id and trends.meter = utilization.meter
         left join (
-            select hours.account_id, sum(hours.units)::bigint as used_since
+            select hours.account_id, hours.meter, sum(hours.units)::bigint as used_since
             from hourly_usage as hours
-            join utilization_mtd as counted on counted.account_id = hours.account_id and counted.meter = 'api-calls'
+            join utilization_mtd as counted on counted.account_id = hours.account_id and counted.meter = hours.meter
             where
                 hours.hour_start >= date_trunc('hour', $since::timestamp) and hours.hour_start >= counted.period_start
                 and hours.hour_start < counted.period_end
-            group by hours.account_id
-        ) as since_then on since_then.account_id = utilization.account_id
+            group by hours.account_id, hours.meter
+        ) as since_then on since_then.account_id = utilization.account_id and since_then.meter = utilization.meter
         where
             not utilization.is_internal and not utilization.is_test
             and (

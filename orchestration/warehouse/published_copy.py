@@ -35,6 +35,10 @@ class NothingPublishedError(RuntimeError):
     """There is no published copy yet."""
 
 
+class OutdatedCopyError(duckdb.Error):
+    """The published copy lacks a table or a column: an earlier version built it. The message says what to do."""
+
+
 class LockedCopyError(RuntimeError):
     """Another program has the published copy open for writing. The message says which one and what to do."""
 
@@ -82,6 +86,7 @@ def query(published: Path, sql: str, parameters: Parameters | None = None) -> li
     """Rows of a query against the published copy; timestamps come back as aware UTC datetimes.
 
     :raises NothingPublishedError: nothing was built yet.
+    :raises OutdatedCopyError: an earlier version built it.
     """
     with connected(published) as connection:
         return rows_of(connection, sql, parameters)
@@ -184,7 +189,13 @@ def _attached(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 def rows_of(
     connection: duckdb.DuckDBPyConnection, sql: str, parameters: Parameters | None = None
 ) -> list[dict[str, Any]]:
-    connection.execute(sql, parameters)
+    try:
+        connection.execute(sql, parameters)
+    except (duckdb.BinderException, duckdb.CatalogException) as error:
+        raise OutdatedCopyError(
+            "another version of Headroom built the published copy: `headroom run` builds it again."
+            f" {str(error).splitlines()[0]}"
+        ) from error
     described = connection.description or []
     columns, moments = [name for name, *_ in described], [name for name, kind, *_ in described if _is_moment(kind)]
     if repeated := [name for name, count in Counter(columns).items() if count > 1]:

@@ -6,13 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
-from zoneinfo import ZoneInfo
 
 import duckdb
 
-from orchestration.usage.periods import first_utc_day
 from orchestration.warehouse.digest_query import DIGEST_ACCOUNTS
-from orchestration.warehouse.published_copy import NothingPublishedError, connected, query, rows_of
+from orchestration.warehouse.published_copy import connected, query, rows_of
 
 
 class UnknownAccountError(LookupError):
@@ -60,49 +58,25 @@ def digest_accounts(
     return query(published, DIGEST_ACCOUNTS, {**naive, "named": named})
 
 
-def daily_calls(published: Path, accounts: Iterable[str]) -> dict[str, list[int]]:
-    """Calls on each of the last 14 complete UTC days, by account, of those of these accounts that had any."""
-    rows = query(published, DAILY_CALLS, {"accounts": sorted(set(accounts))})
-    return {row["account_id"]: row["calls"] for row in rows}
+def daily_usage(published: Path, accounts: Iterable[str]) -> dict[tuple[str, str], list[int]]:
+    """Usage on each of the last 14 complete UTC days, by account and meter, of those of these accounts that had any."""
+    rows = query(published, DAILY_USAGE, {"accounts": sorted(set(accounts))})
+    return {(row["account_id"], row["meter"]): row["used"] for row in rows}
 
 
-def usage(
-    published: Path, name: str, start: date, end: date, zone: ZoneInfo
-) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """The rows of utilization_mtd of an account, that of its calls first, and its calls on each day in `[start, end)`
-    that had begun when it was built, zeros included.
-
-    `name` is the account's id or, in any case of its letters, its id or name. `zone` is the business zone or UTC: the
-    days are those of the one or the other.
+def account_named(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]:
+    """The row of utilization_mtd, of the main meter, of the account of that id or name.
 
     :raises UnknownAccountError: there is none, or more than one; the message names the nearest ones.
-    :raises NotKeptError: some of the days are not kept any more.
-    :raises NothingPublishedError: an earlier version published the copy, without days of the business zone.
     """
-    must_have(published, first_utc_day(start, zone))
-    days = USAGE_BY_DAY.format(table="daily_usage" if zone.key == "UTC" else "daily_usage_business_zone")
-    with connected(published) as connection:
-        account = _account(connection, name)
-        as_of = account["as_of"].astimezone(zone).date()
-        parameters = {"account_id": account["account_id"], "as_of": as_of, "start": start, "end": end}
-        meters = rows_of(connection, METERS, {"account_id": account["account_id"]})
-        try:
-            return meters, rows_of(connection, days, parameters)
-        except duckdb.CatalogException as error:
-            raise NothingPublishedError(
-                f"{published} has no days of {zone.key} yet: `headroom run` counts them, and `--utc` shows UTC days"
-            ) from error
-
-
-def _account(connection: duckdb.DuckDBPyConnection, name: str) -> dict[str, Any]:
     rows = rows_of(connection, ACCOUNTS_NAMED, {"name": name})
     found = [row for row in rows if row["account_id"] == name] or rows
     if len(found) == 1:
         return found[0]
     if found:
-        raise UnknownAccountError(f"{len(found):,} accounts are called {name!r}; give an id: {_listed(found)}")
+        raise UnknownAccountError(f"{len(found):,} accounts are called {name!r}; give an id: {listed(found)}")
     nearest = rows_of(connection, ACCOUNTS_NEAREST, {"name": name})
-    advice = f"the nearest: {_listed(nearest)}" if nearest else "there are no accounts yet"
+    advice = f"the nearest: {listed(nearest)}" if nearest else "there are no accounts yet"
     raise UnknownAccountError(f"there is no account {name!r}; {advice}")
 
 
@@ -114,11 +88,11 @@ def billed_customers(published: Path, name: str) -> list[str]:
     with connected(published) as connection:
         if rows_of(connection, CUSTOMERS_OF, {"account_id": None, "customer": name}):
             return [name]
-        account = _account(connection, name)
+        account = account_named(connection, name)
         rows = rows_of(connection, CUSTOMERS_OF, {"account_id": account["account_id"], "customer": None})
     if not rows:
         raise UnknownAccountError(
-            f"account {_listed([account])} has no Stripe customer: its usage is counted and not billed. Name one in the"
+            f"account {listed([account])} has no Stripe customer: its usage is counted and not billed. Name one in the"
             " accounts file (stripe_customer_id), or in the customers file"
         )
     return [row["stripe_customer_id"] for row in rows]
@@ -139,7 +113,7 @@ CROSSINGS = """
         case when crossings.period_start = utilization.period_start then utilization.severity
             else crossings.severity end as severity,
         utilization.account_name, utilization.owner, utilization.plan, utilization.mrr, utilization.renewal_on,
-        utilization.limit_kind,
+        utilization.limit_kind, utilization.is_main, utilization.aggregation, utilization.forecast_method,
         utilization.projected_eom, utilization.hits_cap_on, utilization.hits_cap_in_period,
         crossings.period_start = utilization.period_start as is_current_period
     from threshold_crossings as crossings
@@ -152,55 +126,74 @@ CROSSINGS = """
 """
 
 
-TOP_ENDPOINTS = """
-    select account_id, endpoint, sum(calls)::bigint as calls,
-        sum(sum(calls)) over (partition by account_id)::bigint as all_calls
-    from daily_usage_by_endpoint
+CALLS_METER = "select any_value(meter) from top_accounts_30d where calls is not null"
+"""The meter that counts calls, the one of which marts have `calls`; null without one, or without a call."""
+
+
+TOP_VALUES = f"""
+    select account_id, meter, property, value, sum(used)::bigint as used,
+        sum(sum(used)) over (partition by account_id, meter, property)::bigint as all_used
+    from (
+        select account_id, ({CALLS_METER}) as meter, 'endpoint' as property, endpoint as value, usage_date,
+            calls as used
+        from daily_usage_by_endpoint
+        union all
+        select account_id, meter, property, value, usage_date, units as used
+        from daily_usage_by_property
+        where meter is distinct from ({CALLS_METER})
+    ) as parts
     where
         usage_date > (
-            select least(max(usage_date), (select cast(as_of as date) from data_quality)) from daily_usage_by_endpoint
+            select least(max(days.last_date), (select cast(as_of as date) from data_quality)) from (
+                select max(usage_date) as last_date from daily_usage_by_endpoint
+                union all
+                select max(usage_date) from daily_usage_by_property
+            ) as days
         ) - 7
         and usage_date <= (select cast(as_of as date) from data_quality)
-        and account_id in (select account_id from threshold_crossings where is_in_digest and meter = 'api-calls')
-    group by account_id, endpoint
-    qualify row_number() over (partition by account_id order by sum(calls) desc, endpoint) <= 3
-    order by account_id, calls desc, endpoint
+        and (account_id, meter) in (select (account_id, meter) from threshold_crossings where is_in_digest)
+    group by account_id, meter, property, value
+    qualify row_number() over (partition by account_id, meter, property order by sum(used) desc, value) <= 3
+    order by account_id, meter, property, used desc, value
 """
 
 
 USED_BY = """
-    select account_id, account_name, meter, period_start, quota, used_mtd as used, pct_of_cap
+    select account_id, account_name, meter, is_main, unit, period_start, quota, used_mtd as used, pct_of_cap
     from utilization_mtd
     where account_id in (select unnest($accounts::varchar[])) and not is_internal and not is_test
     order by account_id, meter
 """
 
 
-DAILY_CALLS = """
-    select daily.account_id, list(daily.calls order by daily.usage_date) as calls
+DAILY_USAGE = """
+    -- whatever a call is worth, a customer is there who calls
+    select daily.account_id, daily.meter,
+        list(coalesce(daily.calls, daily.units) order by daily.usage_date) as used
     from daily_usage as daily
     cross join (select cast(as_of as date) as today from data_quality) as quality
-    -- complete days: a bar of the morning's calls would look like a drop
+    -- complete days: a bar of the morning's usage would look like a drop
     where
         daily.usage_date >= quality.today - 14 and daily.usage_date < quality.today
         and daily.account_id in (select unnest($accounts::varchar[]))
-    group by daily.account_id
+    group by daily.account_id, daily.meter
 """
 
 
 PERIOD_DAYS = """
-    select hours.account_id, list(hours.units order by hours.utc_day) as units,
+    select hours.account_id, hours.meter, list(hours.units order by hours.utc_day) as units,
         list(hours.utc_day order by hours.utc_day) as days
     from (
-        select usage.account_id, cast(usage.hour_start as date) as utc_day, sum(usage.units)::bigint as units
+        select usage.account_id, usage.meter, cast(usage.hour_start as date) as utc_day,
+            sum(usage.units)::bigint as units
         from hourly_usage as usage
-        join utilization_mtd as counted on counted.account_id = usage.account_id and counted.meter = 'api-calls'
+        join utilization_mtd as counted using (account_id, meter)
         where
             list_contains($accounts, usage.account_id) and usage.hour_start >= counted.period_start
             and usage.hour_start < least(date_trunc('day', counted.as_of), counted.period_end)
-        group by usage.account_id, utc_day
+        group by usage.account_id, usage.meter, utc_day
     ) as hours
-    group by hours.account_id
+    group by hours.account_id, hours.meter
 """
 
 
@@ -215,44 +208,42 @@ CRITICAL_HARD_LIMITS = """
 """
 
 
-WEEKLY_CHANGES = """
-    select changes.*, accounts.account_name, accounts.owner, accounts.csm, accounts.mrr,
+WEEKLY_CHANGES = f"""
+    select changes.*, accounts.is_main, accounts.account_name, accounts.owner, accounts.csm, accounts.mrr,
+        case when changes.meter = ({CALLS_METER}) then 'calls' else accounts.unit end as unit,
         advice.advice, advice.next_step as recommended_action
     from weekly_changes as changes
-    join utilization_mtd as accounts on accounts.account_id = changes.account_id and accounts.meter = 'api-calls'
-    left join account_advice as advice on advice.account_id = changes.account_id and advice.meter = 'api-calls'
+    join utilization_mtd as accounts using (account_id, meter)
+    left join account_advice as advice using (account_id, meter)
     where not accounts.is_internal and not accounts.is_test
-    order by abs(changes.calls - changes.calls_week_before) desc, changes.account_id
+    order by accounts.is_main desc, abs(changes.used - changes.used_week_before) desc, changes.account_id, changes.meter
 """
 
 
 CAP_HITS = """
-    select outcomes.*, accounts.account_name, accounts.owner, accounts.mrr, accounts.recommended_action
+    select outcomes.*, accounts.is_main, accounts.unit, accounts.account_name, accounts.owner, accounts.mrr,
+        accounts.recommended_action
     from cap_hit_outcomes as outcomes
-    join utilization_mtd as accounts on accounts.account_id = outcomes.account_id and accounts.meter = 'api-calls'
+    join utilization_mtd as accounts using (account_id, meter)
     where not accounts.is_internal and not accounts.is_test
-    order by accounts.mrr desc nulls last, outcomes.used desc, outcomes.account_id
+    order by accounts.mrr desc nulls last, accounts.is_main desc, outcomes.used desc, outcomes.account_id,
+        outcomes.meter
 """
 
 
 ACCOUNTS_NAMED = """
     select * from utilization_mtd
     where
-        meter = 'api-calls'
+        is_main
         and (account_id = $name or lower(account_id) = lower($name) or lower(account_name) = lower($name))
     order by account_id
-"""
-
-
-METERS = """
-    select * from utilization_mtd where account_id = $account_id order by meter <> 'api-calls', meter
 """
 
 
 ACCOUNTS_NEAREST = """
     select account_id, account_name
     from utilization_mtd, (select lower($name)) as given (name)
-    where meter = 'api-calls'
+    where is_main
     order by
         not contains(lower(account_id), name) and not contains(lower(coalesce(account_name, '')), name),
         greatest(
@@ -264,19 +255,6 @@ ACCOUNTS_NEAREST = """
 """
 
 
-USAGE_COLUMNS = ("account_id", "usage_date", "calls", "units", "is_complete")
-USAGE_BY_DAY = """
-    select $account_id as account_id, days.usage_date, coalesce(daily.calls, 0) as calls,
-        coalesce(daily.units, 0) as units,
-        days.usage_date < $as_of as is_complete
-    from (
-        select cast(unnest(generate_series($start, least($end - 1, $as_of), interval 1 day)) as date) as usage_date
-    ) as days
-    left join {table} as daily on daily.usage_date = days.usage_date and daily.account_id = $account_id
-    order by days.usage_date
-"""
-
-
 DATA_QUALITY = "select * from data_quality"
 
 
@@ -284,12 +262,13 @@ THRESHOLD_RULES = "select * from thresholds"
 PLAN_RULES = "select * from plans"
 TIER_RULES = "select * from plan_tiers"
 ROUTING_RULES = "select * from routing"
+METER_RULES = "select * from meters"
 
 
 ADVISED = """
     select
-        utilization.account_id, utilization.account_name, utilization.meter, utilization.severity, advice.advice,
-        advice.next_step
+        utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main,
+        utilization.severity, advice.advice, advice.next_step
     from utilization_mtd as utilization
     left join account_advice as advice using (account_id, meter)
     where not utilization.is_internal and not utilization.is_test
@@ -309,7 +288,8 @@ CUSTOMERS_OF = """
 """
 
 
-def _listed(rows: Sequence[Mapping[str, Any]]) -> str:
+def listed(rows: Sequence[Mapping[str, Any]]) -> str:
+    """The first ten of these accounts, by id and name."""
     names = [
         f"{row['account_id']} ({row['account_name']})" if row["account_name"] else row["account_id"] for row in rows
     ]

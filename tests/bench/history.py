@@ -60,35 +60,39 @@ def bench(folder: Path) -> list[Row]:
 
 def make_history(lake: Path, days: int) -> None:
     """A lake of `days` days up to now, one batch a day, as ingest would have left it."""
-    store = Lake(lake)
-    with store.writing():
-        today = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
-        for number in range(1, days + 1):
-            at = today - timedelta(days=days - number + 1)
-            folder = lake / "batches" / f"{number:06d}"
-            day = folder / "calls" / f"event_date={at:%Y-%m-%d}"
-            day.mkdir(parents=True)
-            values = {
-                "source": "''",
-                "event_id": "cast(uuid() as varchar)",
-                "event_name": "'api_call'",
-                "account_id": "'account-' || cast(floor(pow(5000, random())) as integer)",
-                "event_at": f"timestamptz '{at:%Y-%m-%d}' + to_milliseconds(cast(random() * 86399999 as bigint))",
-                "ingested_at": f"timestamptz '{at.isoformat()}'",
-                "sample_weight": "1",
-                "endpoint": "'/v1/search'",
-                "status": "200",
-                "properties": '\'{"method":"GET","region":"eu-west-1"}\'',
-                "landed_file": "'history.ndjson'",
-                "line_number": "i",
-                "batch": str(number),
-            }
-            selected = ", ".join(f"cast({values[name]} as {kind}) as {name}" for name, kind in CALL_COLUMNS.items())
-            with duckdb.connect() as connection:
-                connection.execute("set TimeZone = 'UTC'").fetchall()
-                connection.execute(
-                    f"copy (select {selected} from range({DAY_EVENTS}) as t (i)) to '{day}/calls.parquet'"
-                    " (format parquet, compression zstd, compression_level 1)"
-                ).fetchall()
-            batch = Batch(number, at.isoformat(), lines=DAY_EVENTS, accepted=DAY_EVENTS)
-            (folder / "manifest.json").write_text(json.dumps(asdict(batch)))
+    today = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
+    for number in range(1, days + 1):
+        day = (today - timedelta(days=days - number + 1)).replace(hour=0)
+        write_batch(lake, number, day, timedelta(days=1), DAY_EVENTS)
+
+
+def write_batch(lake: Path, number: int, start: datetime, length: timedelta, events: int) -> None:
+    """Commit a batch of calls at random moments of that time, which is within a UTC day, ingested at its end."""
+    folder = lake / "batches" / f"{number:06d}"
+    values = {
+        "source": "''",
+        "event_id": "cast(uuid() as varchar)",
+        "event_name": "'api_call'",
+        "account_id": "'account-' || cast(floor(pow(5000, random())) as integer)",
+        "event_at": f"timestamptz '{start.isoformat()}'"
+        f" + to_milliseconds(cast(random() * {length // timedelta(milliseconds=1) - 1} as bigint))",
+        "ingested_at": f"timestamptz '{(start + length).isoformat()}'",
+        "sample_weight": "1",
+        "endpoint": "'/v1/search'",
+        "status": "200",
+        "properties": '\'{"method":"GET","region":"eu-west-1"}\'',
+        "landed_file": "'history.ndjson'",
+        "line_number": "i",
+        "batch": str(number),
+    }
+    selected = ", ".join(f"cast({values[name]} as {kind}) as {name}" for name, kind in CALL_COLUMNS.items())
+    with Lake(lake).writing(), duckdb.connect() as connection:
+        day = folder / "calls" / f"event_date={start:%Y-%m-%d}"
+        day.mkdir(parents=True)
+        connection.execute("set TimeZone = 'UTC'").fetchall()
+        connection.execute(
+            f"copy (select {selected} from range({events}) as t (i) order by event_at) to '{day}/calls.parquet'"
+            " (format parquet, compression zstd, compression_level 1)"
+        ).fetchall()
+        batch = Batch(number, (start + length).isoformat(), lines=events, accepted=events)
+        (folder / "manifest.json").write_text(json.dumps(asdict(batch)))

@@ -42,6 +42,7 @@ class Run:
 
     seconds: float
     peak_bytes: int
+    output: str
 
 
 def row(what: str, ours: Sequence[float], baseline: Sequence[float], against: str) -> Row:
@@ -78,7 +79,7 @@ def run(
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{[str(part) for part in command]} failed:\n{output}")
-    return Run(seconds, usage.ru_maxrss * 1024)
+    return Run(seconds, usage.ru_maxrss * 1024, output)
 
 
 def timed(command: Sequence[str | Path], data: Path, variables: Mapping[str, str] = MappingProxyType({})) -> float:

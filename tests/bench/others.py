@@ -140,7 +140,7 @@ def _theirs(folder: Path, contender: Contender, landings: dict[int, Landing]) ->
     few, _ = _one(folder, contender, landings[FEW_EVENTS])
     some, answer = _one(folder, contender, landings[SOME_EVENTS])
     each = (some.seconds - few.seconds) / (SOME_EVENTS - FEW_EVENTS)
-    return Run(some.seconds + each * (EVENTS - SOME_EVENTS), some.peak_bytes), answer
+    return Run(some.seconds + each * (EVENTS - SOME_EVENTS), some.peak_bytes, some.output), answer
 
 
 def _counted(folder: Path, contender: Contender, landing: Landing, answer: Answer) -> str:

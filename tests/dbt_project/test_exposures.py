@@ -10,16 +10,16 @@ import pytest
 from orchestration import settings
 from orchestration.billing import meters, span_query, usage_query
 from orchestration.usage import units
-from orchestration.warehouse import queries
+from orchestration.warehouse import account_usage, queries
 from orchestration.warehouse.dbt import DbtProject
 
-CONSTANTS = vars(queries) | vars(usage_query) | vars(span_query) | vars(meters)
+CONSTANTS = vars(queries) | vars(account_usage) | vars(usage_query) | vars(span_query) | vars(meters)
 
 QUERIES = {
     "usage_digest": {
-        *("CROSSINGS", "DIGEST_ACCOUNTS", "USED_BY", "TOP_ENDPOINTS", "DAILY_CALLS", "PERIOD_DAYS"),
+        *("CROSSINGS", "DIGEST_ACCOUNTS", "USED_BY", "TOP_VALUES", "DAILY_USAGE", "PERIOD_DAYS", "CALLS_METER"),
         "DATA_QUALITY",
-        *("THRESHOLD_RULES", "PLAN_RULES", "TIER_RULES", "ROUTING_RULES"),
+        *("THRESHOLD_RULES", "PLAN_RULES", "TIER_RULES", "ROUTING_RULES", "METER_RULES"),
     },
     "notices": {"CAP_HITS", "CRITICAL_HARD_LIMITS", "CROSSINGS", "DATA_QUALITY", "WEEKLY_CHANGES"},
     "stripe_usage": {
@@ -38,6 +38,7 @@ QUERIES = {
         "ACCOUNTS_NEAREST",
         "METERS",
         "NEEDED_SINCE",
+        "READINGS_BY_DAY",
         "USAGE_BY_DAY",
     },
 }

@@ -58,7 +58,8 @@ COUNTS = {
     """,
     "hourly_usage_by_endpoint": """
         select
-            account_id, cast(utc_at as date) as usage_date, date_trunc('hour', utc_at) as hour_start, ifnull(endpoint, '') as endpoint,
+            account_id, cast(utc_at as date) as usage_date, date_trunc('hour', utc_at) as hour_start,
+            ifnull(endpoint, '') as endpoint,
             sum(sample_weight)::bigint as calls,
             coalesce(sum(sample_weight) filter (status // 100 in (1, 2, 3, 4, 5)), 0)::bigint as calls_with_status,
             coalesce(sum(sample_weight) filter (status = 429), 0)::bigint as throttled_calls,

@@ -123,7 +123,7 @@ def test_quota_and_calls_ahead_of_a_reset_are_the_next_parts(data: Path, monkeyp
     project = data / "project"
     shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
     meters = project / "seeds" / "meters.csv"
-    meters.write_text(meters.read_text().replace("calls,carry", "calls,reset"))
+    meters.write_text(meters.read_text().replace(",,carry", ",,reset", 1))
     config, reset = settings.load(), datetime(2026, 11, 20, 13, tzinfo=UTC)
     config.export()
 
@@ -208,10 +208,9 @@ def test_days_of_a_sparkline_are_complete_when_a_call_is_ahead(data: Path) -> No
     )
     published = build_marts(data, data / "landing", end - MINUTE)
 
-    charts = queries.daily_calls(published, ["steady", "ahead"])
+    charts = queries.daily_usage(published, ["steady", "ahead"])
     # of the 14 complete days the first had no call; the day that runs is left out, for its bar would look like a drop
-    assert charts["steady"] == [0] + [1] * 13
-    assert "ahead" not in charts
-    assert queries.daily_calls(published, ["ahead"]) == queries.daily_calls(published, []) == {}
-    endpoints = published_copy.query(published, queries.TOP_ENDPOINTS)
-    assert {row["all_calls"] for row in endpoints} == {7}
+    assert charts == {("steady", "api-calls"): [0] + [1] * 13}
+    assert queries.daily_usage(published, ["ahead"]) == queries.daily_usage(published, []) == {}
+    endpoints = published_copy.query(published, queries.TOP_VALUES)
+    assert {(row["meter"], row["property"], row["all_used"]) for row in endpoints} == {("api-calls", "endpoint", 7)}

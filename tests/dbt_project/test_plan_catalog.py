@@ -37,9 +37,10 @@ Row = dict[str, Any]
 
 
 def catalog() -> tuple[dict[str, Row], dict[str, Row]]:
-    """The seeds as they are: plans by name, tiers by plan and number."""
+    """The seeds as they are: plans by name, those of tokens by name and meter, tiers by plan and number."""
     plans, tiers = (_read(PROJECT / "seeds" / f"{name}.csv") for name in ("plans", "plan_tiers"))
-    return {row["plan"]: row for row in plans}, {f"{row['plan']} {row['tier_number']}": row for row in tiers}
+    by_name = {row["plan"] + ("" if row["meter"] == "api-calls" else f" {row['meter']}"): row for row in plans}
+    return by_name, {f"{row['plan']} {row['tier_number']}": row for row in tiers}
 
 
 def _read(path: Path) -> list[Row]:

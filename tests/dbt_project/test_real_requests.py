@@ -82,7 +82,7 @@ def test_top_accounts_30d_ranks_as_counted(published: Path, expected: dict[str, 
         assert (row["volume_rank"], row["account_id"]) == (rank, account["account"])
         assert (row["calls"], row["active_days"]) == (account["calls"], account["active_days"])
         assert row["last_call_at"] == datetime.fromisoformat(account["last_call_at"])
-        assert row["calls_by_day"].startswith("0," * 26)
+        assert row["used_by_day"].startswith("0," * 26)
     last = datetime.fromisoformat(expected["last"])
     assert all(row["last_call_age_hours"] == (last - row["last_call_at"]) // timedelta(hours=1) for row in rows)
     assert {row["trend"] for row in rows} == {"too early"}

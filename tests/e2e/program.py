@@ -47,6 +47,8 @@ class Program:
 
     folder: Path
     environment: dict[str, str] = field(default_factory=dict)
+    root: Path = PROJECT_ROOT
+    """The checkout that is run."""
 
     def __post_init__(self) -> None:
         self.landing.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,7 @@ class Program:
         """Start `headroom` in a process group of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "orchestration.cli.main", *arguments],
-            cwd=PROJECT_ROOT,
+            cwd=self.root,
             env={**self.environment, **environment},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

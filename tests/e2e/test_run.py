@@ -158,7 +158,7 @@ def test_usage_answers_from_the_published_copy(program: Program) -> None:
     assert "Quota: 8 of 10 calls, 80.0 %" in month
     assert "headroom: there is no account 'acmee'; the nearest: acme (Acme Corp)" in unknown.stderr
     assert program.ask("usage", "beta", "--last-week", "--csv").stdout.splitlines()[1:] == [
-        f"beta,2024-11-{day},0,0,True" for day in range(11, 18)
+        f"beta,api-calls,2024-11-{day},0,0,calls,True" for day in range(11, 18)
     ]
 
 

@@ -183,7 +183,7 @@ def test_stale_data_is_reported_to_the_data_team_once(program: Program, slack: F
     assert names == [*pictures, "usage-digest-local-2024-11-24.csv"]
     assert line["channel"] == "C0DATA"
     assert line["text"].startswith(
-        "No usage digest for 2024-11-26 yet: the newest call is from Sat 23 Nov 09:00 UTC, 71"
+        "No usage digest for 2024-11-26 yet: the newest usage event is from Sat 23 Nov 09:00 UTC, 71"
     )
     assert "nothing sent: No usage digest for 2024-11-26 yet" in stale.stdout
 

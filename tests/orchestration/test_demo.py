@@ -37,6 +37,8 @@ class Recount:
     first_line: dict[str, str] = field(default_factory=dict)  # uuid -> bytes
     limit_reached: list[dict[str, Any]] = field(default_factory=list)
     seats: dict[str, list[tuple[datetime, int, int]]] = field(default_factory=lambda: defaultdict(list))
+    tokens: dict[str, list[tuple[datetime, int]]] = field(default_factory=lambda: defaultdict(list))
+    token_quotas: dict[str, int] = field(default_factory=dict)
     rejected: Counter[str] = field(default_factory=Counter)
     late_days: Counter[int] = field(default_factory=Counter)
     duplicates: int = 0
@@ -70,8 +72,13 @@ def recount(landing: Path) -> Recount:
                 )
             elif event["event"] == "quota_set":
                 found.quotas[properties["account_id"]].append((at, properties["api_quota_monthly"]))
+                if "token_quota_monthly" in properties:
+                    found.token_quotas[properties["account_id"]] = properties["token_quota_monthly"]
             elif event["event"] == "usage.limit_reached":
                 found.limit_reached.append({**properties, "at": at})
+            elif event["event"] == "llm_request":
+                assert properties["model"] in ("small", "large")
+                found.tokens[properties["account_id"]].append((at, properties["total_tokens"]))
             else:
                 assert properties["account_id"] == event["distinct_id"]
                 found.calls[uuid] = (properties["account_id"], at)
@@ -86,7 +93,7 @@ def _reject_reason(line: str) -> str | None:
         return "invalid_json"
     if not isinstance(event, dict):
         return "not_an_object"
-    if event["event"] not in (*CALL_NAMES, "quota_set", "usage.limit_reached"):
+    if event["event"] not in (*CALL_NAMES, "llm_request", "quota_set", "usage.limit_reached"):
         return "unknown_event"
     properties = event["properties"]
     if not (properties.get("account_id") or properties.get("customer_id") or event.get("distinct_id")):
@@ -150,6 +157,34 @@ def test_truth_equals_recount(tmp_path: Path, now: datetime, days: int) -> None:
         assert account.crossed == tuple(
             threshold for threshold in THRESHOLDS if limited and quota and used * 100 >= quota * threshold
         )
+
+
+@pytest.mark.parametrize("now", NOWS, ids=str)
+@pytest.mark.parametrize(("days", "accounts"), [(45, 120), (3, 1), (1, 120)])
+def test_tokens_are_recounted_and_one_account_crosses_80_pct_today(
+    tmp_path: Path, now: datetime, days: int, accounts: int
+) -> None:
+    truth, found = make_demo(tmp_path, now, days=days, accounts=accounts)
+
+    crossed = []
+    for account in truth.accounts:
+        requests = sorted(found.tokens.get(account.account_id, []))
+        assert all(at <= now and tokens > 0 for at, tokens in requests)
+        by_date = Counter[date]()
+        for at, tokens in requests:
+            by_date[at.date()] += tokens
+        assert account.tokens_by_date == by_date
+        used = sum(tokens for at, tokens in requests if at >= period_start(account, now))
+        quota = found.token_quotas.get(account.account_id)
+        assert account.tokens == ((used, quota) if quota else None)
+        assert bool(quota) == bool(requests)
+        if quota and used * 100 >= quota * 50:
+            crossed.append(account)
+            at, tokens = requests[-1]
+            assert at.date() == now.date()
+            assert (used - tokens) * 100 < quota * 80 <= used * 100 < quota * 95
+    assert len(crossed) == 1
+    assert len(found.tokens) == len([n for n in range(accounts) if n % 100 in (0, 33, 66)])
 
 
 @pytest.mark.parametrize("now", NOWS, ids=str)

@@ -31,10 +31,12 @@ ITEM = {
 }
 CHART = {
     "name": "Acme",
+    "unit": "calls",
     "from": "2026-11-01",
     "days": 30,
     "used": [5, 10, 40],
     "quota": 100,
+    "is_forecast": True,
     "projected": 145,
     "low": 130,
     "high": 160,
@@ -132,6 +134,19 @@ QUALITY = {
 }
 
 
+def meter_facts(meter: str = "api-calls", aggregation: str | None = None, **_: Any) -> dict[str, Any]:
+    """What utilization_mtd has of a meter: calls are the main one, tokens are summed, others are read."""
+    counted = {"api-calls": "count", "tokens": "sum"}.get(meter, "latest")
+    return {
+        "meter": meter,
+        "is_main": meter == "api-calls",
+        "is_calls": meter == "api-calls",
+        "aggregation": aggregation or counted,
+        "forecast_method": "level and weekday shape" if (aggregation or counted) in ("count", "sum") else "last value",
+        "unit": {"api-calls": "calls"}.get(meter, meter),
+    }
+
+
 def make_standing(account: str = "acme", **fields: Any) -> dict[str, Any]:
     """A row of `queries.digest_accounts` on the morning of 20 November, 8am in Berlin; `fields` replace."""
     return {
@@ -143,8 +158,7 @@ def make_standing(account: str = "acme", **fields: Any) -> dict[str, Any]:
         "plan": None,
         "mrr": None,
         "renewal_on": None,
-        "meter": "api-calls",
-        "unit": "calls",
+        **meter_facts(**fields),
         "period_start": NOVEMBER,
         "period_end": datetime(2026, 12, 1, tzinfo=UTC),
         "quota_state": "limited",
@@ -198,7 +212,7 @@ def make_crossing(account: str = "acme", threshold: str = "80%", **fields: Any) 
     """A crossing of that morning as the digest gets it, with the account's row of `make_standing`; `fields` replace."""
     used = fields.get("used", 812_345)
     return {
-        **make_standing(account, used_mtd=used),
+        **make_standing(account, **{**meter_facts(**fields), "used_mtd": used}),
         "period_end": (fields.get("period_start", NOVEMBER) + timedelta(days=31)).replace(day=1),
         "quota_version": 1,
         "threshold": threshold,
@@ -218,8 +232,9 @@ def make_change(account: str = "acme", word: str = "dropping", before: int = 100
         "week_start": date(2026, 11, 9),
         "first_call_on": date(2026, 11, 2),
         "last_call_on": date(2026, 11, 1),
-        "calls": 40,
-        "calls_week_before": before,
+        **meter_facts(**fields),
+        "used": 40,
+        "used_week_before": before,
         "change_pct": Decimal(-60),
         "change_word": word,
         **ACCOUNT,
@@ -233,6 +248,7 @@ def make_cap_hit(account: str = "acme", outcome: str = "upgraded", **fields: Any
     return {
         "account_id": account,
         "outcome": outcome,
+        **meter_facts(**fields),
         "period_start": datetime(2026, 10, 1, tzinfo=UTC),
         "period_end": datetime(2026, 11, 1, tzinfo=UTC),
         "quota": 100,
@@ -254,8 +270,7 @@ def make_hard_crossing(account: str = "acme", **fields: Any) -> dict[str, Any]:
     """A row of warehouse.CROSSINGS: the quota of November 2026 used up on the 20th, at 14:00."""
     return {
         "account_id": account,
-        "meter": "api-calls",
-        "unit": "calls",
+        **meter_facts(**fields),
         "period_start": datetime(2026, 11, 1, tzinfo=UTC),
         "period_end": datetime(2026, 12, 1, tzinfo=UTC),
         "threshold": "100%",

@@ -69,6 +69,17 @@ def test_traceback_is_shown_when_asked_for(
     assert "--debug" in headroom(capsys, "--help")[1]
 
 
+def test_copy_of_an_earlier_version_is_said_in_a_sentence(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with duckdb.connect(str(data / "published.duckdb")) as connection:
+        connection.execute("create table utilization_mtd as select 'acme' as account_id, 'api-calls' as meter")
+        connection.execute("create table data_quality as select date '2026-10-01' as kept_from")
+    status, _, stderr = headroom(capsys, "usage", "acme")
+    assert status == 1
+    assert "headroom: another version of Headroom built the published copy: `headroom run` builds it again." in stderr
+    assert 'column "is_main" not found' in stderr
+    assert "Traceback" not in stderr
+
+
 @pytest.mark.usefixtures("heeded_signals")
 def test_fault_of_the_program_keeps_its_traceback(data: Path) -> None:
     def broken() -> None:

@@ -40,9 +40,13 @@ from tests.support.waiting import RUN_SECONDS
 
 CRITICAL = "local|critical|2026-11-20T14:05:00Z"
 MONDAY = datetime(2026, 11, 16, 8, 5, tzinfo=UTC)
-ACCOUNT_COLUMNS = ("account_name", "owner", "csm", "mrr", "advice", "recommended_action")
+ACCOUNT_COLUMNS = (
+    *("account_name", "owner", "csm", "mrr", "advice", "recommended_action"),
+    *("is_main", "is_calls", "aggregation", "forecast_method"),
+)
+"""Of a crossing, a change or a hit, the columns that are joined to it."""
 JOINED = (
-    *("previous_quota", "quota_since", "used_since", "cost_of_waiting", "currency", "next_plan_delta"),
+    *("previous_quota", "quota_since", "used_since", "is_calls", "cost_of_waiting", "currency", "next_plan_delta"),
     *("projected_overage_value", "is_refused", "is_refused_on_next_plan", "is_retry_storm"),
     *("momentum_word", "advice", "situation", "reasons", "next_step", "by_when", "advice_owner", "value"),
     "is_announced",
@@ -73,10 +77,15 @@ NOTHING_KNOWN = """
         account_id varchar, meter varchar, is_current boolean, previous_quota bigint, effective_at timestamp
     );
     create table retry_storms (account_id varchar, is_retry_storm boolean);
-    create table top_accounts_30d (account_id varchar, dormant_at timestamp);
-    create table momentum (account_id varchar, momentum_word varchar);
-    create table hourly_usage (account_id varchar, usage_date date, hour_start timestamp, units bigint);
+    create table top_accounts_30d (account_id varchar, meter varchar, calls bigint, dormant_at timestamp);
+    create table momentum (account_id varchar, meter varchar, momentum_word varchar);
+    create table hourly_usage (
+        account_id varchar, meter varchar, usage_date date, hour_start timestamp, units bigint
+    );
     create table daily_usage_by_endpoint (account_id varchar, endpoint varchar, usage_date date, calls bigint);
+    create table daily_usage_by_property (
+        account_id varchar, meter varchar, usage_date date, property varchar, value varchar, units bigint
+    );
     create table account_advice as
         select
             account_id, meter, 'call_upgrade' as advice, 'refused_now' as situation, 'hard_limit,over_quota' as reasons,
@@ -114,7 +123,8 @@ def publish(
         "used_mtd": 100,
         "renewal_on": as_of.date(),
     }
-    quality, calls = {**QUALITY, "as_of": as_of}, {"account_id": "acme", "usage_date": as_of.date(), "calls": 1}
+    quality = {**QUALITY, "as_of": as_of}
+    calls = {"account_id": "acme", "meter": "api-calls", "usage_date": as_of.date(), "calls": 1, "units": 1}
     tables: dict[str, tuple[Sequence[dict[str, Any]], dict[str, Any]]] = {
         "data_quality": ([quality], quality),
         "daily_usage": ([calls], calls),
@@ -129,6 +139,7 @@ def publish(
         connection.execute("set TimeZone = 'UTC'")
         for name, (rows, example) in tables.items():
             left_out = JOINED if name == "utilization_mtd" else ACCOUNT_COLUMNS
+            left_out += ("unit",) if name in ("weekly_changes", "cap_hit_outcomes") else ()
             table = [
                 {column: _plain(value) for column, value in {**example, **row}.items() if column not in left_out}
                 for row in rows or [example]

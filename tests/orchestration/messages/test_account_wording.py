@@ -7,6 +7,7 @@ import pytest
 
 from orchestration.messages import account_wording as words
 from orchestration.messages.account_wording import DigestDay
+from tests.support.builders import make_standing
 
 FRIDAY = date(2026, 11, 20)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -28,13 +29,25 @@ def test_moment_is_said_as_of_the_digests_day(at: datetime, said: str) -> None:
 
 
 def test_endpoints_have_their_share_of_all_calls() -> None:
-    rows = [
-        {"account_id": "acme", "endpoint": "/v1/search", "calls": 599, "all_calls": 1_000},
-        {"account_id": "acme", "endpoint": "", "calls": 1, "all_calls": 1_000},
+    of = {"property": "endpoint", "all_used": 1_000}
+    [note] = words.values_notes(
+        [{**of, "value": "/v1/search", "used": 599}, {**of, "value": "", "used": 1}], make_standing(unit="credits")
+    )
+
+    assert note["title"] == "Top endpoints of the last 7 days"
+    assert note["text"].splitlines() == ["/v1/search: 599 calls, 59 %", "without an endpoint: 1 call, 0 %"]
+    assert words.values_notes([], make_standing()) == []
+
+
+def test_values_of_each_property_have_a_note_in_the_meters_unit() -> None:
+    values = [
+        {"property": "model", "value": "large", "used": 2_500, "all_used": 3_000},
+        {"property": "model", "value": "", "used": 500, "all_used": 3_000},
+        {"property": "region", "value": "eu", "used": 0, "all_used": 0},
     ]
 
-    assert words.endpoints_note(rows).splitlines() == [
-        "/v1/search: 599 calls, 59 %",
-        "without an endpoint: 1 call, 0 %",
+    notes = words.values_notes(values, make_standing(meter="transfer", unit="0.001 GB", aggregation="sum"))
+    assert [(note["title"], note["text"].splitlines()) for note in notes] == [
+        ("Top values of model of the last 7 days", ["large: 2.5 GB, 83 %", "without a model: 0.5 GB, 16 %"]),
+        ("Top values of region of the last 7 days", ["eu: 0 GB, 0 %"]),
     ]
-    assert words.endpoints_note([]) == ""

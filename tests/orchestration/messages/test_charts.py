@@ -20,10 +20,12 @@ def drawn(as_of: datetime = MORNING, **fields: Any) -> dict[str, Any] | None:
 def test_chart_adds_up_complete_days_and_days_without_usage_too() -> None:
     assert drawn(account_name="Acme") == {
         "name": "Acme",
+        "unit": "calls",
         "from": "2026-11-01",
         "days": 30,
         "used": [10, 10, 15],
         "quota": 1_000,
+        "is_forecast": True,
         "projected": 1_200,
         "low": 1_000,
         "high": 1_400,
@@ -61,6 +63,7 @@ def test_period_that_begins_within_a_day_has_that_day() -> None:
         (FORECAST, "Projected at the end of the period: 1,200, between 1,000 and 1,400."),
         ({"projected_low": None, "projected_high": None}, "Projected at the end of the period: 1,200."),
         ({"projected_low": 1_200, "projected_high": 1_200}, "Projected at the end of the period: 1,200."),
+        ({"projected_eom": None, "forecast_method": "none"}, "There is no forecast."),
         ({"projected_eom": None}, "It is too early for a forecast."),
     ],
 )
@@ -68,3 +71,11 @@ def test_words_of_the_chart_say_what_it_shows(fields: dict[str, Any], said: str)
     found = drawn(**fields)
     assert found
     assert alternative(found) == f"15 of 1,000 used after 3 of 30 days. {said}"
+
+
+def test_words_of_the_chart_have_the_decimals_of_the_meter() -> None:
+    found = drawn(meter="transfer", aggregation="sum", unit="0.001 GB", **FORECAST)
+    assert found
+    assert alternative(found) == (
+        "0.015 of 1 used after 3 of 30 days. Projected at the end of the period: 1.2, between 1 and 1.4."
+    )

@@ -13,7 +13,7 @@ from orchestration.messages.account_wording import hits_cap
 from orchestration.messages.crossings import TABLE, CrossingKey, Outcome, Verdict, judge, table, withdrawn
 from orchestration.messages.wording import withdrawal
 from orchestration.usage.formatting import format_pct, sparkline
-from tests.support.builders import NOVEMBER, make_crossing
+from tests.support.builders import NOVEMBER, make_crossing, meter_facts
 
 Crossing = dict[str, Any]
 
@@ -229,7 +229,7 @@ EIGHTY = ("acme", "api-calls", NOVEMBER, 1_000_000, "80%")
 
 
 def make_standing(used: int, **fields: Any) -> Crossing:
-    standing = {"account_id": "acme", "account_name": "Acme", "meter": "api-calls", "period_start": NOVEMBER}
+    standing = {"account_id": "acme", "account_name": "Acme", **meter_facts(**fields), "period_start": NOVEMBER}
     return {**standing, "quota": 1_000_000, "used": used, "pct_of_cap": Decimal(used) / 10_000, **fields}
 
 
@@ -252,6 +252,20 @@ def test_crossing_is_withdrawn_when_the_usage_was_corrected(standing: Crossing, 
 def test_crossing_is_not_withdrawn_while_the_marts_still_have_it() -> None:
     # a gauge has crossed with its first reading that shows so much, whatever it shows by now
     assert withdrawn({EIGHTY}, [make_crossing()], [make_standing(0)]) == []
+
+
+STORAGE = {"meter": "storage", "unit": "0.001 GB"}
+FORTY_GB = ("acme", "storage", NOVEMBER, 50_000, "40")
+
+
+@pytest.mark.parametrize(("used", "is_withdrawn"), [(39_999, True), (40_000, False)])
+def test_threshold_in_units_is_of_whole_ones_where_a_meter_counts_parts(used: int, is_withdrawn: bool) -> None:
+    assert withdrawn({FORTY_GB}, [], [make_standing(used, quota=50_000, **STORAGE)]) == [FORTY_GB] * is_withdrawn
+    # 40 of 50 GB is as much as 80 %, and less than 95 %
+    crossings = [make_crossing(threshold=name, quota=50_000, used=48_000, **STORAGE) for name in ("40", "95%")]
+    assert verdicts(crossings) == {("acme", "40"): Outcome.SUPERSEDED, ("acme", "95%"): Outcome.ANNOUNCED}
+    crossings[1]["threshold"] = "50%"
+    assert verdicts(crossings) == {("acme", "40"): Outcome.ANNOUNCED, ("acme", "50%"): Outcome.SUPERSEDED}
 
 
 def test_withdrawal_is_one_line_that_names_each_account_once() -> None:

@@ -69,6 +69,16 @@ def test_draft_about_a_gauge_has_no_period_and_no_rate() -> None:
     )
 
 
+def test_draft_about_a_summed_meter_has_its_unit_its_period_and_its_rate() -> None:
+    transfer = {"meter": "transfer", "aggregation": "sum", "unit": "0.001 GB", "used_mtd": 8_123, "quota": 10_000}
+
+    text = text_of(**transfer, limit_kind="soft", cost_of_waiting="overage starts", account_name="Acme")
+
+    assert "Subject: Acme: 8.123 of 10 GB used\n" in text
+    assert "Your account has used 8.123 of its 10 GB (81.2 %) for the period until 30 November." in text
+    assert "you will reach your quota on Friday, 27 November. From then on, further GB are billed as overage." in text
+
+
 @pytest.mark.parametrize(
     ("advice", "is_written"),
     [

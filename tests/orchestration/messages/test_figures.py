@@ -23,6 +23,24 @@ def test_large_figure_is_short_and_cut_off(units: int, said: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("steps", "said"),
+    [
+        (3_412, "3.4"),
+        (3_999, "3.9"),
+        (3_000, "3"),
+        (999, "0.999"),
+        (10, "0.01"),
+        (0, "0"),
+        (9_999_999, "9,999.9"),
+        (10_000_000, "10 k"),
+        (1_240_000_000, "1.24 M"),
+    ],
+)
+def test_short_figure_with_decimals_is_cut_off_to_one_and_exact_below_one(steps: int, said: str) -> None:
+    assert short(steps, "0.001 GB") == said
+
+
+@pytest.mark.parametrize(
     ("pct", "ci95", "said"),
     [
         ("79.96", None, "79 %"),

@@ -34,10 +34,10 @@ def this_week(*changes: dict[str, Any], as_of: datetime = MONDAY, through: datet
 
 def test_week_names_who_may_be_leaving_first() -> None:
     message = this_week(
-        make_change("a", "growing", calls=650, before=500, change_pct=Decimal("30.00"), mrr=Decimal("45.5")),
-        make_change("b", "new", calls=7, before=0, change_pct=None, csm="cee@example.com"),
-        make_change("c", "dropping", calls=40, before=100, change_pct=Decimal(-60), account_name="Cedar"),
-        make_change("d", "dormant", calls=0, before=0, change_pct=None, owner=None),
+        make_change("a", "growing", used=650, before=500, change_pct=Decimal("30.00"), mrr=Decimal("45.5")),
+        make_change("b", "new", used=7, before=0, change_pct=None, csm="cee@example.com"),
+        make_change("c", "dropping", used=40, before=100, change_pct=Decimal(-60), account_name="Cedar"),
+        make_change("d", "dormant", used=0, before=0, change_pct=None, owner=None),
         make_change("e", ""),
     )
 
@@ -53,6 +53,33 @@ def test_week_names_who_may_be_leaving_first() -> None:
         "New (1)": ["b · 7 calls since Mon 02 Nov · Cee"],
     }
     assert [row["account_id"] for row in message.table] == ["a", "b", "c", "d", "e"]
+
+
+def test_week_names_an_account_once_with_each_of_its_meters() -> None:
+    message = this_week(
+        make_change("a", "growing", used=650, before=500, change_pct=Decimal(30)),
+        make_change("b", "growing", used=900, before=600, change_pct=Decimal(50)),
+        make_change("a", "dropping", meter="tokens", used=1_240_000, before=3_000_000, change_pct=Decimal(-59)),
+        make_change("c", "new", meter="transfer", unit="0.001 GB", aggregation="sum", used=1_000, change_pct=None),
+        make_change("c", ""),
+        make_change("d", "dormant", meter="tokens", used=0),
+    )
+
+    assert isinstance(message, Message)
+    assert message.headline == (
+        "Week 46: 1 dropping, 1 dormant, 1 growing, 1 new. First: a, −59 %, 1.24 M tokens after 3.0 M"
+    )
+    assert text(message) == {
+        "Dropping (1)": ["a · −59 %, 1.24 M tokens after 3.0 M · +30 %, 650 calls after 500 · Dana"],
+        "Dormant (1)": ["d · last use of tokens Sun 01 Nov · Dana"],
+        "Growing (1)": ["b · +50 %, 900 calls after 600 · Dana"],
+        "New (1)": ["c · 1 GB since Mon 02 Nov · Dana"],
+    }
+    assert message.footer[0] == "UTC days, compared with the week before, 4 accounts"
+    assert [(row["meter"], row["unit"]) for row in message.table][2:4] == [
+        ("tokens", "tokens"),
+        ("transfer", "0.001 GB"),
+    ]
 
 
 def test_quiet_week_is_one_line() -> None:
@@ -87,7 +114,7 @@ def test_week_waits_for_a_call_of_its_last_day() -> None:
 
     assert isinstance(this_week(make_change("a", ""), through=sunday), Message)
     assert "2026-11-14" in str(this_week(make_change("a", ""), through=sunday - timedelta(seconds=1)))
-    assert this_week() == "no account called before the end of the last week"
+    assert this_week() == "no account had usage before the end of the last week"
 
 
 # Monthly
@@ -107,20 +134,46 @@ def test_month_says_what_became_of_each_and_what_the_plans_changed_by() -> None:
 
     assert (message.key, message.audience) == ("monthly|2026-10", "sales")
     assert message.headline == (
-        "October 2026: 4 accounts hit the quota: 1 stayed, calls were refused, 1 stopped calling, 1 downgraded,"
+        "October 2026: 4 accounts hit the quota: 1 stayed, calls were refused, 1 stopped using it, 1 downgraded,"
         " 1 upgraded. Plan changes: +1,491 MRR."
     )
     assert text(message) == {
         "Stayed, calls were refused (1)": [
             "b · 120 / 100, 20 over, hit Tue 20 Oct · 4 of 90 calls refused (429) · MRR 50 · Dana"
         ],
-        "Stopped calling (1)": [
+        "Stopped using it (1)": [
             "d · 120 / 100, 20 over, hit Tue 20 Oct · last call Sat 31 Oct · Dana",
         ],
         "Downgraded (1)": ["c · 120 / 100, 20 over, hit Tue 20 Oct · growth to no plan · no owner"],
         "Upgraded (1)": ["a · 120 / 100, 20 over, hit Tue 20 Oct · growth to scale · +1,491 MRR · Dana"],
     }
     assert len(message.table) == 4
+
+
+def test_month_names_an_account_once_whichever_quotas_it_hit() -> None:
+    moved = {"plan_now": "scale", "plan_delta_mrr": Decimal(1491), "mrr": Decimal(1990)}
+    tokens = {"meter": "tokens", "quota": 2_000_000, "used": 2_400_000, "overage_units": 400_000}
+    message = monthly.monthly_message(
+        [
+            make_cap_hit("a", "upgraded", **tokens, **moved),
+            make_cap_hit("a", "upgraded", **moved),
+            make_cap_hit("b", "churned", **tokens),
+            make_cap_hit("b", "as before"),
+        ],
+        FIRST,
+        UTC_ZONE,
+    )
+
+    assert message.headline == (
+        "October 2026: 2 accounts hit the quota: 1 stayed as before, 1 upgraded. Plan changes: +1,491 MRR."
+    )
+    used = "120 / 100, 20 over, hit Tue 20 Oct"
+    of_tokens = "2.4 M / 2.0 M tokens, 400 k over, hit Tue 20 Oct"
+    assert text(message) == {
+        "Stayed as before (1)": [f"b · {used} · {of_tokens} · last use of tokens Sat 31 Oct · Dana"],
+        "Upgraded (1)": [f"a · {used} · {of_tokens} · growth to scale · +1,491 MRR · MRR 1,990 · Dana"],
+    }
+    assert [row["meter"] for row in message.table] == ["tokens", "api-calls", "tokens", "api-calls"]
 
 
 @pytest.mark.parametrize(

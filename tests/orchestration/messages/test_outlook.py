@@ -45,6 +45,9 @@ PRICED = {
         ({"hits_cap_in_period": False}, "will not run out this period"),
         ({"hits_cap_on": None, "hits_cap_in_period": None}, "too early for a forecast"),
         ({"meter": "seats", "unit": "seats", "hits_cap_in_period": None}, "no forecast for seats"),
+        ({"meter": "tokens", "hits_cap_in_period": None}, "too early for a forecast"),
+        ({"meter": "tokens", "forecast_method": "none", "hits_cap_in_period": None}, "no forecast for tokens"),
+        ({**HARD, "meter": "tokens"}, "runs out Fri 27 Nov, then tokens are refused"),
         ({"period_end": LIFETIME_END, "hits_cap_in_period": False}, "will not run out at this rate"),
         ({}, "runs out Fri 27 Nov"),
         (OVER, "over quota"),
@@ -64,6 +67,14 @@ def test_outlook_says_when_the_quota_runs_out_and_what_the_limit_does(fields: di
         ({"projected_low": 1_105_000, "projected_high": 1_280_000}, "projected 1,200,000 (1,105,000 to 1,280,000)"),
         ({"projected_low": 1_200_000, "projected_high": 1_200_000}, "projected 1,200,000"),
         ({"projected_eom": None}, ""),
+        ({"meter": "tokens"}, "projected 1,200,000 tokens"),
+        (
+            {"meter": "transfer", "aggregation": "sum", "unit": "0.001 GB", "projected_low": 1_105_250}
+            | {"projected_high": 1_280_000},
+            "projected 1,200 GB (1,105.25 to 1,280)",
+        ),
+        ({"meter": "seats"}, ""),
+        ({"meter": "users", "aggregation": "unique"}, ""),
     ],
 )
 def test_projection_has_its_band(fields: dict[str, Any], said: str) -> None:
@@ -121,6 +132,10 @@ def test_progress_compares_with_nothing_where_there_was_nothing(last: int | None
             },
             "scale would accept these calls",
         ),
+        (
+            {"meter": "tokens", "is_staying_cheaper": None, "is_refused": True, "is_refused_on_next_plan": False},
+            "scale would accept these tokens",
+        ),
         # what the advice does not let one say
         ({"advice": "help_first", "situation": "help_needed"}, ""),
         ({"advice": "watch", "situation": "will_not_run_out", "is_staying_cheaper": True}, ""),
@@ -141,6 +156,12 @@ def test_offer_says_what_the_next_plan_does_where_the_advice_lets_it(fields: dic
         ({"is_retry_storm": True}, "most of the growth is retries of failed calls"),
         ({"late_calls_24h": 1_204}, "1,204 calls arrived a day or more late since yesterday"),
         ({"late_calls_24h": 1}, "1 call arrived a day or more late since yesterday"),
+        ({"late_calls_24h": 2, "meter": "tokens"}, "2 events arrived a day or more late since yesterday"),
+        (
+            {"meter": "storage", "unit": "0.001 GB", "previous_quota": 500}
+            | {"quota_since": datetime(2026, 11, 17, 23, tzinfo=UTC)},
+            "quota changed from 0.5 GB on 18 Nov",
+        ),
         ({"ci95_pct": Decimal("2.11")}, "estimated from sampled calls"),
         (
             {"error_ratio_7d": Decimal("0.200001"), "reasons": "failed_calls,trial"},

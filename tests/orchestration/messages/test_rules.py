@@ -10,6 +10,7 @@ import pytest
 from orchestration.messages import rules, rules_plan
 from orchestration.messages.crossings import Outcome
 from orchestration.messages.rules import was_announced
+from tests.support.builders import meter_facts
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 YESTERDAY = NOW - timedelta(days=1)
@@ -29,7 +30,7 @@ def make_crossing(account: str = "acme", threshold: str = "80%", at: datetime = 
     start, end = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
     return {
         "account_id": account,
-        "meter": "api-calls",
+        **meter_facts(),
         "plan": "growth",
         "threshold": threshold,
         "crossed_at": at,
@@ -118,6 +119,32 @@ def test_threshold_whose_pace_matters_as_before_was_announced() -> None:
     assert was_announced(make_crossing(pace_matters=True), before)
 
 
+def make_meter(name: str = "tokens", **fields: Any) -> dict[str, Any]:
+    return {"meter": name, "aggregation": "sum", "value": "total_tokens", "filter": None, "unit": "tokens", **fields}
+
+
+@pytest.mark.parametrize(
+    ("was", "is_now", "is_news"),
+    [
+        ([make_meter()], make_meter(), True),
+        ([make_meter()], make_meter(unit="Tokens", stripe_meter="tokens"), True),  # called and billed otherwise
+        ([make_meter()], make_meter(filter="model=large"), False),
+        ([make_meter("api-calls")], make_meter(), False),
+        ([], make_meter(), True),  # rules of a version that did not note meters
+    ],
+)
+def test_crossing_of_a_meter_that_counts_otherwise_is_no_news(was: Any, is_now: Any, is_news: bool) -> None:
+    before = {**make_rules(make_threshold()), **rules.of_rows("meters", was)}
+    now = {**make_rules(make_threshold()), **rules.of_rows("meters", [is_now])}
+    crossing, on = make_crossing(meter="tokens"), date(2026, 11, 20)
+    news, verdicts = rules.judge([crossing], (), on, ZoneInfo("UTC"), YESTERDAY, before, now=now)
+    assert bool(news) == is_news
+    assert [verdict.outcome for verdict in verdicts] == [Outcome.ANNOUNCED if is_news else Outcome.RULE_CHANGED]
+    today, _ = rules.judge([{**crossing, "crossed_at": TODAY}], (), on, ZoneInfo("UTC"), YESTERDAY, before, now=now)
+    assert today, "what crosses since then is news"
+    assert bool(rules.changes(before, now)) == bool(was and was != [is_now])
+
+
 def test_line_says_what_changed_and_how_many_are_not_announced() -> None:
     before = make_rules(make_threshold(80), make_threshold(None, threshold_units=50_000, plan="scale"))
     after = make_rules(make_threshold(70), make_threshold(80, severity="high"))
@@ -151,9 +178,9 @@ def planned(now: rules_plan.Marts, then: rules_plan.Marts, known: Mapping[str, s
 
 @pytest.mark.parametrize("is_noted", [True, False])
 def test_plan_tells_new_crossings_from_those_of_before(is_noted: bool) -> None:
-    seen = make_crossing("seen", "95%", at=TODAY, account_name="Seen", unit="calls")
-    fresh = make_crossing("fresh", at=TODAY, account_name="Fresh", unit="calls")
-    old = make_crossing("old", account_name="Old", unit="calls")
+    seen = make_crossing("seen", "95%", at=TODAY, account_name="Seen")
+    fresh = make_crossing("fresh", at=TODAY, account_name="Fresh")
+    old = make_crossing("old", account_name="Old")
     now = make_marts(make_threshold(95), crossings=[seen])
     then = make_marts(make_threshold(80), crossings=[fresh, old])
 
@@ -166,7 +193,7 @@ def test_plan_tells_new_crossings_from_those_of_before(is_noted: bool) -> None:
 
 
 def test_plan_shows_whose_severity_or_advice_would_be_another() -> None:
-    row = {"account_id": "acme", "account_name": "Acme", "meter": "api-calls", "severity": "warm"}
+    row = {"account_id": "acme", "account_name": "Acme", **meter_facts(), "severity": "warm"}
     was, stays = {**row, "advice": "watch", "next_step": "Watch."}, {**row, "account_id": "b", "advice": "watch"}
     becomes = {**was, "severity": "high", "next_step": None}
     now = make_marts(advised=[was, {**stays, "next_step": "x"}])

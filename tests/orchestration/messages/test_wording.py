@@ -31,7 +31,7 @@ def digest(
     return digest_content(
         news,
         [*news, *accounts],
-        {"acme": [0, 5, 10]},
+        {("acme", "api-calls"): [0, 5, 10]},
         {**QUALITY, **quality},
         FRIDAY,
         DUE,
@@ -285,6 +285,39 @@ def test_item_of_a_gauge_has_its_unit_and_no_calls() -> None:
     assert item["sparkline"] == ""
 
 
+def test_item_of_a_summed_meter_has_its_unit_its_days_and_its_pace() -> None:
+    tokens = make_crossing(meter="tokens", used=1_620_000, quota=2_000_000, used_since=100_000, previous_quota=1_000)
+    [item] = digest_content(
+        [{**tokens, "quota_since": NOW}],
+        [],
+        {("acme", "tokens"): [0, 7], ("acme", "api-calls"): [7, 0]},
+        QUALITY,
+        FRIDAY,
+        DUE,
+        BERLIN,
+        THURSDAY,
+        {},
+    )["items"]
+
+    assert (item["name"], item["used"], item["quota"]) == ("acme (tokens)", "1,620,000", "2,000,000 tokens")
+    assert item["facts"][0] == "1.62 M / 2.0 M tokens (81 %), crossed 80 % today 07:00"
+    assert item["details"][:3] == [
+        "1,620,000 / 2,000,000 tokens (81.2 %) · crossed 80 % today 07:00 · runs out Fri 27 Nov",
+        "projected 1,200,000 tokens · +5.0 points since yesterday 08:00",
+        "quota changed from 1,000 tokens on 20 Nov",
+    ]
+    assert item["sparkline"] == "▁█"
+
+
+def test_item_of_a_meter_with_decimals_shows_its_unit() -> None:
+    storage = make_crossing(meter="storage", unit="0.001 GB", used=8_123, quota=10_000, used_since=None, threshold="8")
+    [item] = digest({**storage, "previous_quota": 500, "quota_since": NOW})["items"]
+
+    assert item["facts"][0] == "8.1 / 10 GB (81 %), crossed 8 GB today 07:00"
+    assert item["details"][0].startswith("8.123 / 10 GB (81.2 %) · crossed 8 GB today 07:00")
+    assert (item["used"], item["quota"], item["threshold"]) == ("8.123", "10 GB", "8 GB")
+
+
 def test_item_of_a_threshold_in_units_names_it() -> None:
     [item] = digest(make_crossing(threshold="950000"))["items"]
 
@@ -445,6 +478,7 @@ def test_footer_mentions_what_is_rare_when_there_is_some() -> None:
         accounts_without_owner=1,
         events_of_unknown_meter=3,
         subjects_unmapped=1_200,
+        values_refused=2,
     )["footer"]
 
     assert footer[:2] == ["No usage yet", "1 line rejected"]
@@ -453,6 +487,7 @@ def test_footer_mentions_what_is_rare_when_there_is_some() -> None:
         "1 account at a threshold without an owner",
         "3 events of a meter that is not in meters.csv",
         "1,200 ids used the API without an account",
+        "2 values of the last 30 days not counted (refused_values)",
     } < set(footer)
 
 
@@ -487,9 +522,10 @@ def test_stale_data_is_reported_with_its_age() -> None:
 
     assert stale_line({**old, "hours_since_call": 25}, 26, FRIDAY, BERLIN) is None
     assert str(stale_line(old, 26, FRIDAY, BERLIN)).startswith(
-        "No usage digest for 2026-11-20 yet: the newest call is from Thu 19 Nov 06:00 CET, 26 hours old (stale from"
+        "No usage digest for 2026-11-20 yet: the newest usage event is from Thu 19 Nov 06:00 CET, 26 hours old"
+        " (stale from"
     )
-    assert "no call has arrived yet" in str(stale_line({**old, "hours_since_call": None}, 26, FRIDAY, BERLIN))
+    assert "no usage event has arrived yet" in str(stale_line({**old, "hours_since_call": None}, 26, FRIDAY, BERLIN))
 
 
 def test_quiet_day_leaves_dormant_accounts_to_the_next_digest() -> None:
