@@ -13,6 +13,8 @@ with events as (
         {{ is_recounted('event_date', 'lake_at', in_lake=true) }}
         -- what a concurrent run ingests meanwhile is counted next time, with all of its hours
         and batch <= {{ recount_plan().last_batch or 0 }}
+        -- what adds up is in hourly_usage
+        and (not {{ adds_up('aggregation') }} or problem is not null)
 ),
 
 -- In the order of the hour: what was read before, and what comes after.
@@ -31,81 +33,13 @@ readings as (
             order by event_at desc, ingested_at desc, event_id desc, source desc
         ) as place_from_end,
         row_number() over (
+            partition by account_id, meter, hour_start, sent_value order by event_at, ingested_at, event_id, source
+        ) as place_of_value,
+        row_number() over (
             partition by account_id, meter, hour_start order by event_at, ingested_at, event_id, source
         ) as place
     from events
-    where
-        problem is null
-        and aggregation in ('latest', 'max')
-),
-
-sightings as (
-    select
-        *,
-        row_number() over (
-            partition by account_id, meter, hour_start, sent_value order by event_at, ingested_at, event_id, source
-        ) as place
-    from events
-    where
-        problem is null
-        and aggregation = 'unique'
-),
-
-kept as (
-    select
-        account_id,
-        meter,
-        aggregation,
-        event_date,
-        hour_start,
-        event_at,
-        ingested_at,
-        source,
-        event_id,
-        steps as used,
-        cast(null as varchar) as sent_value,
-        cast(null as varchar) as problem
-    from readings
-    where
-        place = 1
-        or (aggregation = 'latest' and (steps <> steps_before or place_from_end = 1))
-        or (aggregation = 'max' and steps > highest_before)
-
-    union all
-
-    select
-        account_id,
-        meter,
-        aggregation,
-        event_date,
-        hour_start,
-        event_at,
-        ingested_at,
-        source,
-        event_id,
-        cast(null as bigint) as used,
-        sent_value,
-        cast(null as varchar) as problem
-    from sightings
-    where place = 1
-
-    union all
-
-    select
-        account_id,
-        meter,
-        aggregation,
-        event_date,
-        hour_start,
-        event_at,
-        ingested_at,
-        source,
-        event_id,
-        cast(null as bigint) as used,
-        sent_value,
-        problem
-    from events
-    where problem is not null
+    where problem is null
 ),
 
 final as (
@@ -119,10 +53,32 @@ final as (
         ingested_at,
         source,
         event_id,
-        used,
+        steps as used,
+        case when aggregation = 'unique' then sent_value end as sent_value,
+        problem
+    from readings
+    where
+        (aggregation = 'unique' and place_of_value = 1)
+        or (aggregation = 'max' and (place = 1 or steps > highest_before))
+        or (aggregation = 'latest' and (place = 1 or steps <> steps_before or place_from_end = 1))
+
+    union all
+
+    select
+        account_id,
+        meter,
+        aggregation,
+        event_date as usage_date,
+        hour_start,
+        event_at,
+        ingested_at,
+        source,
+        event_id,
+        cast(null as bigint) as used,
         sent_value,
         problem
-    from kept
+    from events
+    where problem is not null
 )
 
 select * from final
