@@ -39,6 +39,7 @@ def publish(config: Settings, rows: str) -> None:
     now = f"timestamp '{NOW:%Y-%m-%d %H:%M:%S}'"
     with duckdb.connect(str(config.published)) as connection:
         connection.execute(f"create table data_quality as select {now} as as_of")
+        connection.execute("create table meters as select 'api-calls' as meter, true as is_main, true as is_billed")
         connection.execute(
             f"create table billable_usage_hourly as select *, 0 as sampled_calls, 0 as sampled_units from ({rows})"
         )

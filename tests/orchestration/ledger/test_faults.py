@@ -74,7 +74,7 @@ class Crossing:
 
     @property
     def row(self) -> dict[str, Any]:
-        key = {"account_id": self.account, "meter": "api-calls", "quota": 5, "threshold": "80%"}
+        key = {"account_id": self.account, "meter": "api-calls", "unit": "calls", "quota": 5, "threshold": "80%"}
         period = {"period_start": EIGHT.replace(day=1, hour=0), "period_end": EIGHT.replace(month=12, day=1, hour=0)}
         order = {"hits_cap_on": None, "hits_cap_in_period": None, "is_current_period": True, "limit_kind": None}
         order |= {"pct_of_cap": Decimal(80), "mrr": None}
