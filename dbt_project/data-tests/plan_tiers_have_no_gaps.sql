@@ -37,7 +37,11 @@ known_plans as (
 
 facts as (
     select
-        tiers.*,
+        tiers.plan as plan,
+        tiers.tier_number as tier_number,
+        tiers.up_to_units as up_to_units,
+        tiers.unit_price as unit_price,
+        tiers.flat_price as flat_price,
         row_number() over tiers_of_plan as tier_position,
         lead(tiers.tier_number) over tiers_of_plan is null as is_last,
         coalesce(lag(tiers.up_to_units) over tiers_of_plan, 0) as units_before,
