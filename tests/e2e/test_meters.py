@@ -157,7 +157,7 @@ def texts(value: Any) -> Iterator[str]:
 
 def test_digest_says_each_meter_in_its_unit(program: Program, slack: FakeSlack) -> None:
     [message] = slack.messages
-    said = "".join(texts(message["blocks"]))
+    said = "".join(texts(message["blocks"])).replace("\u00a0", " ")
     assert "Acme Corp (uploads) · 4 / 4 uploads (100 %), crossed 100 % today 06:04 · quota used up" in said
     assert "Acme Corp (peak) 90 % · Acme Corp (egress) 81 % · Acme Corp (people) 80 %" in said
     assert "3 values of the last 30 days not counted (refused_values)" in said
