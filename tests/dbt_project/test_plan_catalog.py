@@ -59,7 +59,7 @@ def problems(plans: dict[str, Row], tiers: dict[str, Row]) -> list[str]:
                 values = [row[column] for column in columns]
                 connection.execute(f"insert into {name} values ({', '.join('?' * len(columns))})", values)
         connection.execute("create table meters (meter varchar, decimals integer)")
-        connection.execute("insert into meters values ('api-calls', 0), ('seats', null), ('storage', 3)")
+        connection.execute("insert into meters values ('api-calls', 0), ('tokens', 0), ('seats', null), ('storage', 3)")
         found: list[str] = []
         for test in TESTS:
             template = jinja2.Template((PROJECT / "data-tests" / f"{test}.sql").read_text())

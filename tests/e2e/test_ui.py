@@ -96,7 +96,7 @@ def test_terminal_is_quiet_until_a_run_fails_and_then_names_the_cause(program: P
         good = ui.ask(RUNS)["results"][0]["id"]
         events = ui.ask(EVENTS, run=good)["events"]
         duplicate_an_event(program.data / "lake" / "batches")
-        bad, status = ui.materialize(*INGESTED, "stg_api_calls")
+        bad, status = ui.materialize(*INGESTED, "stg_meter_values")
         assert status == "FAILURE"
         wait_until(lambda: len(ui.told) >= 5, RUN_SECONDS)
         assert processes_of(program)
