@@ -117,7 +117,7 @@
     case
         when {{ text }} is null then 'no value'
         when not {{ is_number(text) }} then 'not a number'
-        when {{ decimal_of(text) }} < 0 then 'negative'
+        when coalesce({{ decimal_of(text) }} < 0, substr({{ text }}, 1, 1) = '-') then 'negative'
         when coalesce({{ decimal_of(text) }} > cast(1000000000000000 as decimal(38, 0)) / {{ scale }}, true) then 'too large'
         when {{ decimal_of(text) }} * {{ scale }} <> floor({{ decimal_of(text) }} * {{ scale }}) then 'too many places'
     end

@@ -18,7 +18,7 @@ def refusal(text: str, scale: str) -> str:
     return f"""case
         when {text} is null then '{Refusal.NO_VALUE}'
         when not regexp_full_match({text}, '{NUMBER}') then '{Refusal.NOT_A_NUMBER}'
-        when {number} < 0 then '{Refusal.NEGATIVE}'
+        when coalesce({number} < 0, substr({text}, 1, 1) = '-') then '{Refusal.NEGATIVE}'
         when coalesce({number} > cast({MAX_STEPS} as decimal(38, 0)) / {scale}, true) then '{Refusal.TOO_LARGE}'
         when {number} * {scale} <> floor({number} * {scale}) then '{Refusal.TOO_MANY_PLACES}'
     end"""
