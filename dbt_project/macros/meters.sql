@@ -28,7 +28,7 @@
     {{ return("") }}
 {% endmacro %}
 
-{# The meters that are counted from events; the others are told by quota_set and usage.limit_reached alone. #}
+{# The meters that are counted from events; of the others only quota_set and usage.limit_reached speak. #}
 {% macro metered() %}
     {%- set found = [] -%}
     {%- for meter in meters() if meter.event_names -%}{%- do found.append(meter) -%}{%- endfor -%}

@@ -53,7 +53,7 @@ class Sheet:
     """Those that are known, as the code calls them."""
     unknown: Sequence[str]
     rows: Iterable[Row]
-    """Parsed anew each time that somebody goes through them: as objects, all of them take ten times the file.
+    """Parsed each time that somebody goes through them: as objects, all of them take ten times the file.
 
     :raises ValueError: a quote in them cannot be right.
     """

@@ -91,7 +91,7 @@ last_readings as (
         on
             readings.account_id = periods.account_id
             and readings.read_at < periods.period_end
-    -- what starts anew with each period has readings of this one alone
+    -- what starts at 0 with each period has readings of this one alone
     where readings.period_start is null or readings.period_start = periods.period_start
     group by readings.account_id, readings.meter
 ),

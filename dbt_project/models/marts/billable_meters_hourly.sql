@@ -233,7 +233,7 @@ gauges as (
     from standing
 ),
 
--- What starts anew with the account's own usage period, and grows in it.
+-- What starts at 0 with the account's own usage period, and grows in it.
 grown as (
     select
         account_id,
