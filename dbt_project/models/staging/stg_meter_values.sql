@@ -1,15 +1,7 @@
 -- depends_on: {{ ref('meters') }}
--- One select for each meter: which events it counts, and what of them, is data.
-with source as (
-    select * from {{ source('lake', 'raw_events') }}
-    where
-        event_at <= {{ lake_timestamp(utc_literal(counted_until())) }}
-        -- says no more than the line before, but by it the files of later days are not even opened
-        and event_date <= {{ date_literal(counted_until()) }}
-        and event_date >= {{ kept_from() }}
-),
-
-subjects as (
+-- One select for each meter: which events it counts, and what of them, is data. Each reads the lake by itself: what
+-- two of them read in common, an engine would keep in memory as a whole before it looks at what is asked for.
+with subjects as (
     select * from {{ ref('stg_subjects') }}
 ),
 
@@ -38,9 +30,13 @@ metered as (
         {{ value_problem(json_text('source.properties', meter.value), scale) }} as problem,
         {{ steps(json_text('source.properties', meter.value), scale) }} as steps
         {%- endif %}
-    from source
+    from {{ source('lake', 'raw_events') }} as source
     where
-        source.event_name in ({{ text_list(names_of(meter.event_names)) }})
+        source.event_at <= {{ lake_timestamp(utc_literal(counted_until())) }}
+        -- says no more than the line before, but by it the files of later days are not even opened
+        and source.event_date <= {{ date_literal(counted_until()) }}
+        and source.event_date >= {{ kept_from() }}
+        and source.event_name in ({{ text_list(names_of(meter.event_names)) }})
         {%- if meter.counts_from %}
         and source.event_date >= date '{{ meter.counts_from }}'
         {%- endif %}
@@ -55,7 +51,7 @@ metered as (
         cast(null as varchar) as sent_value,
         cast(null as varchar) as problem,
         cast(null as bigint) as steps
-    from source
+    from {{ source('lake', 'raw_events') }} as source
     where false
     {%- endfor %}
 )
