@@ -1,10 +1,10 @@
 """`make bench`: how long it takes, as ratios against a baseline that is measured in the same run.
 
 Seconds differ from machine to machine and from hour to hour; the ratios are what to compare. Each figure is the
-median of several runs, ours and the baseline's in turn. Name what to run: jobs, ingest, history, day, marts,
-clickhouse, collector, bucket, stripe, others (the last installs other tools into a folder of its own first); without a
-name, the first two and the collector. Beside each ratio stands the recorded one; `--record` takes those of this run in
-its place.
+median of several runs, ours and the baseline's in turn. Name what to run: jobs, ingest, files, history, day, accounts,
+marts, clickhouse, collector, bucket, stripe, billion (half an hour, 60 GB of disk), others (which installs other tools
+into a folder of its own first); without a name, the first two and the collector. Beside each ratio stands the recorded
+one; `--record` takes those of this run in its place.
 """
 
 import sys
@@ -16,7 +16,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import clickhouse, collector, day, history, ingest, jobs, marts, others, recorded, stripe
+from tests.bench import (
+    accounts,
+    billion,
+    clickhouse,
+    collector,
+    day,
+    files,
+    history,
+    ingest,
+    jobs,
+    marts,
+    others,
+    recorded,
+    stripe,
+)
 from tests.bench.measure import ROUNDS, Row
 
 BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
@@ -24,10 +38,13 @@ BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
     "ingest": ingest.bench,
     "collector": collector.bench,
     "bucket": collector.bench_bucket,
+    "files": files.bench,
     "history": history.bench,
     "day": day.bench,
+    "accounts": accounts.bench,
     "marts": marts.bench,
     "clickhouse": clickhouse.bench,
+    "billion": billion.bench,
     "others": others.bench,
     "stripe": stripe.bench,
 }

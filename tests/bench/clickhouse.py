@@ -3,6 +3,7 @@
 Both nodes, dbt and DuckDB share this machine's cores: the nodes are there to be correct, not to be fast.
 """
 
+import os
 import time
 from pathlib import Path
 
@@ -17,8 +18,8 @@ from tests.bench.jobs import dbt_build
 from tests.bench.measure import Row, python, row, timed, write_events
 from tests.fakes.clickhouse import CLUSTER, running
 
-DAYS = 10
-ROUNDS = 3
+DAYS = int(os.environ.get("BENCH_CLICKHOUSE_DAYS", "10"))
+ROUNDS = int(os.environ.get("BENCH_CLICKHOUSE_ROUNDS", "3"))
 
 
 def bench(folder: Path) -> list[Row]:

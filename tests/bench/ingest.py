@@ -59,7 +59,7 @@ def idle(folder: Path) -> Row:
 def remember(data: Path, count: int) -> None:
     from orchestration.ledger.ledger import Ledger
 
-    (data / "landing").mkdir(parents=True)
+    (data / "landing").mkdir(parents=True, exist_ok=True)
     Ledger(f"sqlite:///{data / 'ledger.sqlite'}").close()
     with sqlite3.connect(data / "ledger.sqlite") as connection:
         connection.executemany(

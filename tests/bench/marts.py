@@ -1,6 +1,7 @@
 """All marts anew from a lake of ten million calls, against their bare SQL; and how fast a page of them is read."""
 
 import json
+import os
 import statistics
 import sys
 import time
@@ -14,9 +15,9 @@ from tests.bench import history, ingest
 from tests.bench.jobs import dbt_build
 from tests.bench.measure import ROOT, Row, python, row, timed
 
-DAYS = 10
+DAYS = int(os.environ.get("BENCH_MARTS_DAYS", "10"))
 ACCOUNTS = 5_000
-ROUNDS = 3
+ROUNDS = int(os.environ.get("BENCH_MARTS_ROUNDS", "3"))
 READ_ACCOUNTS = (5_000, 100_000, 1_000_000)
 READS = 101
 
