@@ -103,7 +103,10 @@ def main(target: Path, folder: Path) -> None:
     from orchestration.warehouse import dbt_worker
 
     answers, sys.stdout = sys.stdout, sys.stderr
-    parsed = dbt_worker.parse(DbtProject(folder, target, target / "warehouse.duckdb"))
+    real, project = (DbtProject(path, target, target / "warehouse.duckdb") for path in (PROJECT, folder))
+    with real.parse_lock:
+        real.find_parse()  # of a project with other seeds dbt then parses those alone
+    parsed = dbt_worker.parse(project)
     assert parsed.success, parsed.exception
     manifest: Any = parsed.result
     gc.freeze()
