@@ -55,6 +55,7 @@ class WriterThread:
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             work()
+            del work  # with the requests that it holds, while the thread waits for more
 
 
 def call(loop: asyncio.AbstractEventLoop, what: Callable[[], None]) -> None:

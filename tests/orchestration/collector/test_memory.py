@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestration.collector import server
+from orchestration.collector import server, spool
 from orchestration.collector.protocol import Connection
 from tests.orchestration.collector.loopback import (
     Collecting,
@@ -44,6 +44,7 @@ class Watched(Connection):
 @pytest.fixture
 def watched(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Collecting]:
     monkeypatch.setattr(server, "Connection", Watched)
+    monkeypatch.setattr(spool, "RECOVER_SECONDS", LIMIT_SECONDS)  # the thread that writes has nothing else to do
     Watched.seen.clear()
     limits = {"max_body_bytes": 4 * MIB, "request_seconds": LIMIT_SECONDS, "idle_seconds": LIMIT_SECONDS}
     with Collecting(settings(tmp_path, **limits)) as running:
