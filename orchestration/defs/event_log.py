@@ -9,17 +9,17 @@ A killed process loses nothing. When the machine itself stops, the last events m
 Dagster's UI. What was counted and sent is in the lake and in the ledger, which wait for the disk.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import get_ident
 from typing import Any
 
 import sqlalchemy as sa
-from dagster import EventLogEntry, StringSource
+from dagster import AssetKey, EventLogEntry, EventLogRecord, StringSource
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from dagster._serdes import ConfigurableClassData
+from dagster._serdes import ConfigurableClassData, deserialize_value
 from sqlalchemy.pool import NullPool
 
 INDEX = "index"
@@ -36,7 +36,7 @@ class EventLog(SqliteEventLogStorage):
         self._batch: ExitStack | None = None
         self._in_batch: dict[str, sa.Connection] = {}
         self._writer = 0
-        self._tables: set[str] = set()
+        self._there: set[str] = set()
         super().__init__(base_dir, inst_data)
 
     @classmethod
@@ -59,10 +59,34 @@ class EventLog(SqliteEventLogStorage):
                 self._in_batch.clear()
 
     def has_table(self, table_name: str) -> bool:
-        """Whether the index has it. Dagster asks for each asset's event; a table that is there stays."""
-        if table_name not in self._tables and super().has_table(table_name):
-            self._tables.add(table_name)
-        return table_name in self._tables
+        return self._stays(f"table {table_name}", super().has_table, table_name)
+
+    def has_secondary_index(self, name: str) -> bool:
+        return self._stays(f"secondary index {name}", super().has_secondary_index, name)
+
+    def _has_asset_key_col_on_connection(self, conn: sa.Connection, column_name: str) -> bool:
+        return self._stays(f"column {column_name}", super()._has_asset_key_col_on_connection, conn, column_name)
+
+    def _stays(self, what: str, is_there: Callable[..., bool], *args: Any) -> bool:
+        """Dagster asks several times for each asset's event. What is there stays."""
+        if what not in self._there and is_there(*args):
+            self._there.add(what)
+        return what in self._there
+
+    def _get_latest_materialization_records(
+        self, raw_asset_rows: Iterable[Mapping[str, Any]]
+    ) -> Mapping[AssetKey, EventLogRecord | None]:
+        """Of most assets it stands in the row. Dagster looks for that of the others also when there are none."""
+        rows = list(raw_asset_rows)
+        others, found = [], {}
+        for row in rows:
+            last = row["last_materialization"] and deserialize_value(row["last_materialization"])
+            key = AssetKey.from_db_string(row["asset_key"])
+            if key and isinstance(last, EventLogRecord) and not row["asset_details"]:
+                found[key] = last
+            else:  # never materialized, wiped, or stored by an old version
+                others.append(row)
+        return {**found, **(super()._get_latest_materialization_records(others) if others else {})}
 
     def dispose(self) -> None:
         with self._db_lock:

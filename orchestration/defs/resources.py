@@ -25,15 +25,22 @@ from orchestration.warehouse.engine import Engine, EngineError
 from orchestration.warehouse.engines import engine_of
 
 OWNERS = ["team:data"]
+MODELS_STEP = "models"
 
 
 class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     """This clone and its data folder, as the environment configures them."""
 
     def setup_for_execution(self, context: dg.InitResourceContext) -> None:
-        """Each run has this resource: its process shows here that it works. A sensor has no run."""
+        """Each run has this resource: its process shows here that it works. A sensor has no run.
+
+        Where the run comes to the models, dbt starts now, beside what is before them.
+        """
         if context.run:
             interrupted.hold(self.settings.runs, context.run.run_id)
+            steps = context.run.step_keys_to_execute  # None in what a schedule or a sensor starts: all of the selection
+            if MODELS_STEP in steps if steps is not None else not context.run.asset_selection:
+                self.dbt().warm()
 
     @property
     def settings(self) -> Settings:

@@ -12,7 +12,7 @@ from orchestration.defs.dagster_dbt_alone import (
     dbt_assets,
     get_asset_check_key_for_test,
 )
-from orchestration.defs.resources import OWNERS, Project, failing_in_a_sentence
+from orchestration.defs.resources import MODELS_STEP, OWNERS, Project, failing_in_a_sentence
 from orchestration.messages import environment
 from orchestration.messages.environment import Cause
 from orchestration.settings import Settings
@@ -79,7 +79,7 @@ def build_models(project: Project) -> dg.AssetsDefinition:
         if node["resource_type"] == "test":  # what it means and what to do, where its failure shows
             node["meta"] = {"description": node["description"].strip() or rule(node), **node.get("meta", {})}
 
-    @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name="models")
+    @dbt_assets(manifest=manifest, dagster_dbt_translator=translator, name=MODELS_STEP)
     def models(context: dg.AssetExecutionContext, project: Project) -> Iterator[Any]:
         settings, dbt, engine = project.settings, project.dbt(), project.engine()
         keys = {

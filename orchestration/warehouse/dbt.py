@@ -17,6 +17,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.metadata import version
@@ -33,6 +34,10 @@ if TYPE_CHECKING:
 
 PARSED = ("manifest.json", "partial_parse.msgpack")
 """What dbt writes when it parses."""
+COMPILED = "compiled.marshal"
+"""What `dbt_compiled.py` keeps of a build for the next one."""
+VERSIONS = ("dbt-core", "dbt-common", "dbt-adapters", "jinja2", "mashumaro")
+"""What has a part in them: of another version they may be others."""
 # Of a worker that Ctrl-C ends, Python's tracker of semaphores would say so on the terminal.
 QUIET = {"PYTHONWARNINGS": "ignore::UserWarning:multiprocessing.resource_tracker"}
 
@@ -73,6 +78,16 @@ class DbtProject:
         self.target.mkdir(parents=True, exist_ok=True)
         return FileLock(self.target / ".lock")
 
+    @property
+    def parse_key(self) -> str:
+        """Of the manifest, while it describes the project: another one for each state of it."""
+        return (self.target / "manifest.key").read_text()
+
+    @property
+    def compiled(self) -> tuple[Path, Path]:
+        """Where dbt's compiled templates are kept: the data folder's own, and those for other data folders."""
+        return self.target / COMPILED, self._kept / self.parse_key / COMPILED
+
     def find_parse(self) -> bool:
         """Whether the manifest describes the project as it is now, or one that does was kept beside the project.
 
@@ -88,6 +103,8 @@ class DbtProject:
                 shutil.copyfile(self._kept / key / name, self.target / name)
         except OSError:
             return False
+        with suppress(OSError):  # nothing was built yet
+            shutil.copyfile(self._kept / key / COMPILED, self.target / COMPILED)
         stamp.write_text(key)
         return True
 
@@ -159,7 +176,8 @@ class DbtProject:
         return self.folder / "target" / self.target.name
 
     def _fingerprint(self) -> str:
-        digest = hashlib.sha256(version("dbt-core").encode())
+        versions = (sys.version, *(f"{name} {version(name)}" for name in VERSIONS))
+        digest = hashlib.sha256("\n".join(versions).encode())
         for path in sorted(self.folder.rglob("*")):
             inside = path.relative_to(self.folder)
             is_written_by_dbt = inside.parts[0] in ("target", "logs", "dbt_packages")  # by hand

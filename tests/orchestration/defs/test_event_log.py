@@ -172,3 +172,59 @@ def test_table_is_looked_for_until_it_is_there(home: Path, monkeypatch: pytest.M
         assert [storage.has_table("later") for _ in range(2)] == [False, False]
         assert [storage.has_table("event_logs") for _ in range(2)] == [True, True]
     assert asked == ["later", "later", "event_logs"]
+
+
+def test_columns_and_indexes_are_looked_for_once(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+    for name in ("_has_asset_key_col_on_connection", "has_secondary_index"):
+        original = getattr(SqliteEventLogStorage, name)
+
+        def asking(storage: object, *args: object, original: Callable[..., bool] = original) -> bool:
+            asked.append(str(args[-1]))
+            return original(storage, *args)
+
+        monkeypatch.setattr(SqliteEventLogStorage, name, asking)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        dg.materialize([counted], instance=instance)
+        instance.get_asset_records([dg.AssetKey("counted")])
+        assert {"last_materialization_timestamp", "cached_status_data"} <= set(asked), "this Dagster still asks"
+        asked.clear()
+        dg.materialize([counted], instance=instance)
+        instance.get_asset_records([dg.AssetKey("counted")])
+        assert asked == []
+
+
+def test_records_of_assets_are_those_that_dagsters_own_class_reads(home: Path) -> None:
+    keys = [dg.AssetKey(name) for name in ("counted", "wiped", "planned", "unknown")]
+
+    @dg.asset
+    def wiped() -> None: ...
+
+    @dg.asset
+    def planned() -> None:
+        raise OSError("disk full")
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        for asset in (counted, wiped, planned, counted):
+            dg.materialize([asset], instance=instance, raise_on_error=False)
+        instance.wipe_assets([keys[1]])
+        dg.materialize([planned, counted], instance=instance, raise_on_error=False)
+        ours, theirs = instance.event_log_storage, SqliteEventLogStorage(str(home / "history" / "runs"))
+        assert [record.asset_entry.asset_key.to_user_string() for record in ours.get_asset_records(keys)] == [
+            "counted",
+            "planned",
+        ]
+        for storage_keys in (keys, keys[:1], keys[1:2], keys[2:3], None):
+            assert ours.get_asset_records(storage_keys) == theirs.get_asset_records(storage_keys)
+        assert ours.get_latest_materialization_events(keys) == theirs.get_latest_materialization_events(keys)
+
+
+def test_no_query_looks_for_materializations_that_are_known(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("the row has it")
+
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        run_id = dg.materialize([counted], instance=instance).run_id
+        monkeypatch.setattr(SqliteEventLogStorage, "_get_latest_materialization_records", refuse)
+        [record] = instance.get_asset_records([dg.AssetKey("counted")])
+        assert record.asset_entry.last_run_id == run_id

@@ -2,11 +2,14 @@
 
 from pathlib import Path
 
+import dagster as dg
 import pytest
 
 from orchestration import settings
-from orchestration.defs.resources import Project
+from orchestration.definitions import headroom
+from orchestration.defs.resources import MODELS_STEP, Project
 from orchestration.settings import Settings
+from orchestration.warehouse.dbt import DbtProject
 
 
 def test_settings_are_read_again_only_where_they_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -27,3 +30,31 @@ def test_settings_are_read_again_only_where_they_changed(tmp_path: Path, monkeyp
     monkeypatch.setenv("HEADROOM_TIMEZONE", "Asia/Tokyo")
     assert project.settings.timezone == "Asia/Tokyo"
     assert len(loads) == 4
+
+
+def test_dbt_starts_with_a_run_that_comes_to_the_models(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_DATA", str(tmp_path))
+    told: list[str] = []
+    monkeypatch.setattr(DbtProject, "warm", lambda _project: told.append("warm"))
+
+    @dg.asset
+    def ingest(project: Project) -> None:
+        told.append("ingest")
+        raise OSError("disk full")
+
+    @dg.asset(deps=[ingest])
+    def models(project: Project) -> None: ...
+
+    job = dg.define_asset_job("some_job", "*")
+    definitions = dg.Definitions([ingest, models], jobs=[job], resources={"project": Project()})
+    found = definitions.resolve_job_def("some_job")
+    assert not found.execute_in_process(raise_on_error=False).success
+    assert told == ["warm", "ingest"]
+    told.clear()
+    found.execute_in_process(asset_selection=[ingest.key], raise_on_error=False)
+    assert told == ["ingest"]
+
+
+def test_models_are_the_step_of_that_name() -> None:
+    job = headroom().resolve_job_def("hourly_job")
+    assert MODELS_STEP in {node.name for node in job.nodes}

@@ -74,7 +74,7 @@ def described(build, package):
     found = build(builder, packages, {"a": "context"})
     flat = {name: each for name, each in dict(found).items() if not isinstance(each, dict)}
     return [
-        {name: (each.macro.unique_id, each.context) for name, each in flat.items()},
+        {name: (each.macro.unique_id, {**vars(each), "stack": None}) for name, each in flat.items()},
         {name: sorted(each) for name, each in dict(found).items() if isinstance(each, dict)},
         [getattr(found.get_from_package(place, "current_timestamp"), "macro", None) and
          found.get_from_package(place, "current_timestamp").macro.unique_id for place in (None, "small", "dbt")],
@@ -87,6 +87,60 @@ for package in ("small", "dbt_duckdb", "dbt"):
     assert described(ours, package) == described(theirs, package), package
 print(json.dumps(described(ours, "small")[2]))
 """
+
+BUILD = """
+import json, sys
+from pathlib import Path
+from orchestration.warehouse import dbt_shortcuts
+import jinja2
+from dbt_common import behavior_flags, dataclass_schema
+from dbt_common.clients import agate_helper
+asked = []
+
+
+def counted(owner, name):
+    original = getattr(owner, name)
+    setattr(owner, name, lambda *args, **named: (asked.append(name), original(*args, **named))[1])
+
+
+counted(jinja2.Environment, "_generate")
+counted(dataclass_schema, "build_json_schema")
+counted(behavior_flags.inspect, "stack")
+from orchestration.warehouse import dbt_worker
+from orchestration.warehouse.dbt import DbtProject
+for name in ("empty_table", "build_type_tester"):
+    counted(agate_helper, name)
+
+project = DbtProject(*map(Path, sys.argv[1:4]))
+manifest = dbt_worker.parse(project).result
+results = dbt_worker.build(project, manifest, {"nodes": None, "vars": {}})["results"]
+for path in project.compiled:
+    dbt_worker.compiled.save(path, project.parse_key)
+made = {name: asked.count(name) for name in ("_generate", "build_json_schema", "stack")}
+print(json.dumps([[each["status"] for each in results], made, sorted(set(asked) - set(made))]))
+"""
+TESTERS = """
+import json
+from datetime import date
+from orchestration.warehouse import dbt_shortcuts
+from dbt_common.clients import agate_helper
+rows = [{"a": "005", "b": 1, "c": date(2026, 11, 29), "d": None}, {"a": "x", "b": 2, "c": None, "d": True}]
+
+
+def described():
+    found = agate_helper.table_from_data_flat(rows, ["a", "b", "c", "d"])
+    kinds = [type(kind).__name__ for kind in found.column_types]
+    return [kinds, [str(list(row)) for row in found.rows], len(agate_helper.empty_table().columns)]
+
+
+theirs = described()
+dbt_shortcuts.take()
+assert agate_helper.build_type_tester({"a"}) is agate_helper.build_type_tester(["a"])
+assert agate_helper.build_type_tester({"a"}) is not agate_helper.build_type_tester({"a"}, string_null_values=())
+assert agate_helper.empty_table() is agate_helper.empty_table()
+print(json.dumps([described() == theirs, theirs[0]]))
+"""
+NOTHING_MADE = {"_generate": 0, "build_json_schema": 0, "stack": 0}
 
 
 def run(script: str, *arguments: str) -> Any:
@@ -109,3 +163,40 @@ def test_macros_have_the_names_that_dbt_gives_them(folder: Path) -> None:  # noq
     (folder / "macros" / "clock.sql").write_text("{% macro current_timestamp() %} now() {% endmacro %}")
     ours = "macro.small.current_timestamp"
     assert run(NAMESPACES, str(folder)) == [ours, ours, "macro.dbt.current_timestamp"]
+
+
+def test_second_process_takes_the_templates_and_schemas_of_the_first(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+    (folder / "models" / "ten.sql").write_text(
+        "{% set ten = 10 %}select {{ ten }} as ten, '{{ var('now', 'x') }}' as x"
+    )
+    (folder / "models" / "ten.yml").write_text("models: [{name: ten, columns: [{name: ten, data_tests: [unique]}]}]")
+    (folder / "models" / "sources.yml").unlink()
+    (folder / "models" / "counted.sql").unlink()
+
+    def build(data: Path) -> Any:
+        return run(BUILD, str(folder), str(data / "dbt"), str(data / "warehouse.duckdb"))
+
+    (tmp_path / "first").mkdir()
+    (tmp_path / "second").mkdir()
+    statuses, made, used = build(tmp_path / "first")
+    assert statuses == ["success", "pass"]
+    assert made["_generate"] > 0 < made["build_json_schema"]
+    assert made["stack"] == 0
+    assert used == ["build_type_tester", "empty_table"], "this version of dbt still asks for them"
+
+    build(tmp_path / "first")  # which replaces tables, by macros that the first build of them does not need
+    assert build(tmp_path / "first") == [statuses, NOTHING_MADE, used]
+    assert build(tmp_path / "second") == [statuses, NOTHING_MADE, used], "those beside the project"
+
+    [kept] = folder.glob("target/dbt/*/compiled.marshal")
+    for path in (kept, tmp_path / "first" / "dbt" / "compiled.marshal"):
+        path.write_bytes(path.read_bytes()[:-1] + b"?")
+    assert build(tmp_path / "first")[1]["_generate"] > 10, "a damaged file is as none"
+    assert build(tmp_path / "first") == [statuses, NOTHING_MADE, used]
+
+    (folder / "models" / "ten.sql").write_text("select {{ 10 }} as ten")
+    assert build(tmp_path / "first")[1]["_generate"] > 0, "of another state of the project they may be others"
+
+
+def test_tables_of_results_have_the_types_that_dbt_gives_them() -> None:
+    assert run(TESTERS) == [True, ["Text", "Integer", "Date", "Boolean"]]
