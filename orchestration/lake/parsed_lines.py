@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestration.lake import landing
+from orchestration.lake import landing, parquet
 from orchestration.lake.batch_lines import BatchLines, LineRun
 from orchestration.lake.event_sql import READ_LINES
 from orchestration.lake.meter_sql import read_terms
@@ -31,6 +31,8 @@ _UNPACK_PROPERTIES = """
 """
 FEW_DAYS = 8
 """Of so many days each call is copied when it is written. With more it is done at once, in a fourth of the time."""
+SHARED_ROWS = 4 * parquet.ROW_GROUP_ROWS
+"""The calls of a day, from so many on, are a file for each writer."""
 _ONLY_HERE = ["seq", "is_judged", "has_time"]
 """Columns that are not written."""
 _POOL = pa.system_memory_pool()
@@ -101,7 +103,13 @@ def parse(
     return ParsedLines(_placed(connection, lines, staged.parts)), unvouched
 
 
-def calls(found: list[pa.RecordBatch], schema: pa.Schema, constant: Mapping[str, object]) -> Iterator[pa.RecordBatch]:
+def shares(found: list[Calls], writers: int) -> list[list[Calls]]:
+    """The calls of a day by file: in one, or in as many as there are writers where they are many."""
+    rows = sum(lines.num_rows if positions is None else len(positions) for lines, positions in found)
+    return [found[first::writers] for first in range(writers)] if rows >= SHARED_ROWS else [found]
+
+
+def calls(found: list[Calls], schema: pa.Schema, constant: Mapping[str, object]) -> Iterator[pa.RecordBatch]:
     """The lines with the columns of `schema`; one that they do not have is `constant`, or null. Empties the list."""
     while found:
         lines, positions = found.pop()

@@ -39,6 +39,23 @@ def test_calls_of_each_day_are_in_its_file_and_each_is_there_once(world: World) 
     )
 
 
+def test_many_calls_of_a_day_are_in_several_files_and_each_is_there_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parsed_lines, "SHARED_ROWS", 30)
+    lines = [make_event(at=f"{DAYS[n % 3 > 1]}T{n % 24:02}:00:00Z", uuid=f"{n:03}", n=n) for n in range(60)]
+    world.land(*lines, *lines[:10], [make_event(at=f"{DAYS[0]}T02:00:00Z", uuid="in a list")])
+    [found] = world.ingest()
+
+    assert (found.accepted, found.duplicates) == (61, 10)
+    assert Counter(world.calls()) == Counter([f"{n:03}" for n in range(60)] + ["in a list"])
+    files = sorted((world.lake.root / "batches/000001/calls").glob("*/*.parquet"))
+    assert [str(path.relative_to(path.parents[1])) for path in files] == [
+        *(f"event_date={DAYS[0]}/{name}.parquet" for name in ("calls-2", "calls")),
+        f"event_date={DAYS[1]}/calls.parquet",
+    ]
+
+
 def test_call_has_the_same_columns_from_either_way(world: World) -> None:
     # the second one is in a list, and so it is judged by itself
     world.land(make_event(uuid="fast", source="s"), [make_event(uuid="slow", source="s")])
@@ -117,7 +134,7 @@ def test_row_groups_are_bounded(
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", size_bytes)
     schema = pa.schema([("n", pa.int64())])
     batches = (pa.record_batch([pa.array([n])], schema=schema) for n in range(10))
-    parquet.write_batches(tmp_path / "a" / "a.parquet", schema, batches, ())
+    parquet.write_batches(tmp_path / "a" / "a.parquet", schema, batches, {})
 
     file = pq.ParquetFile(tmp_path / "a" / "a.parquet")
     assert file.metadata.num_row_groups == groups
