@@ -16,7 +16,7 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from orchestration.lake import parquet, parsed_lines
+from orchestration.lake import id_hash, parquet, parsed_lines
 from orchestration.lake.batch_lines import BatchLines
 from orchestration.lake.event_sql import JUDGE_LINES
 from orchestration.lake.landed_file import LandedFile
@@ -113,7 +113,9 @@ def judge(
     connection.execute(f"""
         create temp view candidate as
         select {_CANDIDATE} from (
-            select *, 0 as item, cast(null as bigint) as quota, cast(null as varchar) as received_key from parsed
+            select *, {id_hash.column(connection)} as id_hash, 0 as item, cast(null as bigint) as quota,
+                cast(null as varchar) as received_key
+            from parsed
         )
         where is_judged
         union all
@@ -144,7 +146,7 @@ def judge_again(
 
 _CANDIDATE = """
     seq, item, source, event_id, has_time, event_name, account_id, event_at, sample_weight, quota, endpoint, status,
-    properties, landed_file, line_number, received_key
+    properties, landed_file, line_number, received_key, id_hash
 """
 
 
@@ -156,7 +158,8 @@ def _candidates(connection: duckdb.DuckDBPyConnection) -> None:
             select
                 *,
                 coalesce(case when own_id is null then origin else own_source end, '') as source,
-                coalesce(own_id, line_number || case when item > 0 then '.' || item else '' end) as event_id
+                coalesce(own_id, line_number || case when item > 0 then '.' || item else '' end) as event_id,
+                {id_hash.HASH} as id_hash
             from judged where reason is null
         )
     """).fetchall()
@@ -236,6 +239,8 @@ def write(
     """
     moment = f"timestamptz '{ingested_at.isoformat()}'"
     constant = {"ingested_at": moment, "batch": str(number), "rejected_at": moment, "generation": str(generation)}
+    hashed = id_hash.column(connection)
+    constant[hashed] = "id_hash"
 
     def selected(columns: Mapping[str, str]) -> str:
         return ", ".join(f"cast({constant.get(name, name)} as {kind}) as {name}" for name, kind in columns.items())
@@ -250,7 +255,7 @@ def write(
 
     is_call = f"event_name not in ({', '.join(map(literal, OTHER_EVENTS))})"
     accepted = "judged_candidate anti join repeated using (seq, item)"
-    columns = {**CALL_COLUMNS, **RECEIVED_COLUMNS}
+    columns = {**CALL_COLUMNS, **RECEIVED_COLUMNS, hashed: "ubigint"}
     schema = parquet.schema_of(columns)
     found = parsed.taken_by_day(connection) if parsed else {}
     days = column_of(connection, f"select distinct cast(event_at as date) as day from {accepted} where {is_call}")
@@ -258,7 +263,7 @@ def write(
     def write_calls(day: date, name: str, calls: list[Calls], judged: Iterable[pa.RecordBatch] = ()) -> None:
         batches = parsed_lines.calls(calls, schema, {"ingested_at": ingested_at, "batch": number})
         target = folder / "calls" / f"event_date={day}" / f"{name}.parquet"
-        parquet.write_batches(target, schema, chain(batches, judged), _ENCODINGS)
+        parquet.write_batches(target, schema, chain(batches, judged), {**_ENCODINGS, hashed: "PLAIN"})
 
     with ThreadPoolExecutor(WRITERS) as pool:
         writing = []

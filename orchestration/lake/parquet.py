@@ -21,6 +21,7 @@ _TYPES = {
     "boolean": pa.bool_(),
     "integer": pa.int32(),
     "bigint": pa.int64(),
+    "ubigint": pa.uint64(),
     "decimal(18,2)": pa.decimal128(18, 2),
 }
 

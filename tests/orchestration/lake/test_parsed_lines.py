@@ -4,13 +4,14 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.lake import batch, deduplication, parquet, parsed_lines
+from orchestration.lake import batch, id_hash, parquet, parsed_lines
 from orchestration.lake.batch_lines import _picked
 from orchestration.lake.event_sql import READ_LINES
 from orchestration.usage.events import Rejection
@@ -65,7 +66,9 @@ def test_call_has_the_same_columns_from_either_way(world: World) -> None:
     same = ", ".join(sorted(columns - {"event_id", "line_number"}))
     assert world.calls(f"event_id, line_number, {same}")[0][2:] == world.calls(f"event_id, line_number, {same}")[1][2:]
     [path] = (world.lake.root / "batches/000001/calls").glob("*/calls.parquet")
-    assert pq.read_schema(path).equals(parquet.schema_of({**batch.CALL_COLUMNS, **batch.RECEIVED_COLUMNS}))
+    with duckdb.connect() as connection:
+        stored = {**batch.CALL_COLUMNS, **batch.RECEIVED_COLUMNS, id_hash.column(connection): "ubigint"}
+    assert pq.read_schema(path).equals(parquet.schema_of(stored))
 
 
 def test_place_is_that_of_the_line_in_its_file(world: World) -> None:
@@ -104,7 +107,10 @@ def test_no_line_is_vouched_for_that_is_to_be_mended(world: World, line: bytes) 
 
 
 def test_ids_that_share_a_hash_by_chance_are_told_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deduplication, "_ID_HASH", "7")
+    monkeypatch.setattr(id_hash, "HASH", "cast(7 as ubigint)")
+    own_hash = "hash(coalesce(own_source, ''), own_id)"
+    assert own_hash in READ_LINES
+    monkeypatch.setattr(parsed_lines, "READ_LINES", READ_LINES.replace(own_hash, "cast(7 as ubigint)"))
     world.land(make_event(uuid="a"), make_event(uuid="b"), make_event(uuid="a"))
     world.ingest()
     world.land(make_event(uuid="b"), make_event(uuid="c"), make_event("other", uuid="a"), name="b.ndjson")
