@@ -335,4 +335,4 @@ def _remove_landed(
 
 
 def _record(project: Project, batch: Batch) -> None:
-    project.ledger().record_files(batch.number, [asdict(file) for file in batch.files])
+    project.ledger().record_files(batch.number, [vars(file) for file in batch.files])

@@ -24,6 +24,7 @@ from uuid import uuid4
 
 import duckdb
 
+from orchestration.lake import id_hash
 from orchestration.lake.batch import literal
 from orchestration.lake.parquet import ROW_GROUP_BYTES
 
@@ -95,8 +96,9 @@ def merge(
         newest = tree / group[-1].relative_to(batches)
         target = newest.with_name(f"{_kind(newest)}-{uuid4().hex}.parquet")
         files = ", ".join(literal(str(path)) for path in group)
+        every = id_hash.renewed(connection) if _kind(newest) == "calls" else "*"
         connection.execute(
-            f"copy (from read_parquet([{files}], union_by_name = true, hive_partitioning = false))"
+            f"copy (select {every} from read_parquet([{files}], union_by_name = true, hive_partitioning = false))"
             f" to {literal(str(target))}"
             f" (format parquet, compression zstd, compression_level 1, row_group_size_bytes {ROW_GROUP_BYTES})"
         ).fetchall()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from orchestration.lake import received_sources
+from orchestration.lake import id_hash, received_sources
 from orchestration.lake.batch import column_of, literal
 from orchestration.usage.events import OTHER_EVENTS
 
@@ -25,8 +25,6 @@ _NEARNESS = (
 )
 _KEY = "source, event_id, event_on, has_time, is_call"
 """What two events with the same id are near to is the same where these are: the first of them decides for all."""
-_ID_HASH = "hash(source, event_id)"
-"""Grouped and looked up in a third of the time. Ids that share one by chance are separated afterwards."""
 _IS_NEAR = f"""
     earlier.source = later.source and earlier.event_id = later.event_id and (
         earlier.event_on - later.event_on
@@ -46,12 +44,15 @@ def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
     # Properties are compared by their hashes: they may have megabytes.
     connection.execute(f"""
         create temp table suspicious as
+        -- ids that share a hash by chance are separated afterwards
         with suspect as (
-            select {_ID_HASH} as id_hash from candidate group by id_hash having count(*) > 1
+            select id_hash from candidate group by id_hash having count(*) > 1
+            union all
+            select {id_hash.HASH} from stored
         )
         select seq, item, {_CONTENT}, md5(properties) as properties, has_time, {_NEARNESS}
         from candidate
-        where {_ID_HASH} in (from suspect) or (source, event_id) in (select (source, event_id) from stored)
+        where id_hash in (from suspect)
     """).fetchall()
     connection.execute(f"""
         create temp table kept as
@@ -101,20 +102,29 @@ def _find_stored(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
     connection.execute(f"create temp table stored as select {columns} from candidate where false").fetchall()
     # DuckDB guesses from one file how many rows all have. Left to its guess, it makes its hash table of the lake.
     connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'").fetchall()
+    hashed = id_hash.column(connection)
     for files in _stored_near(connection, batches):
-        # First by id alone: reading the other columns of every stored event would cost ten times as much.
-        connection.execute(f"""
-            create or replace temp table known as
-            select distinct source, event_id, filename
-            from {_reader(files)}
-            where {_ID_HASH} in (select {_ID_HASH} from candidate)
-        """).fetchall()
-        found = column_of(connection, "select distinct filename from known")
-        if found:
+        schemas = f"from parquet_schema([{', '.join(map(literal, files))}]) where name = '{hashed}'"
+        with_hash = set(column_of(connection, f"select file_name {schemas}"))
+        for stored_hash, some in (
+            (hashed, [file for file in files if file in with_hash]),
+            (id_hash.HASH, [file for file in files if file not in with_hash]),
+        ):
+            if not some:
+                continue
+            # First by the hash alone: reading the other columns of every stored event would cost twenty times as much.
             connection.execute(f"""
-                insert into stored
-                select {columns} from {_reader(found)} semi join known using (source, event_id)
+                create or replace temp table known as
+                select distinct {stored_hash} as id_hash, filename
+                from {_reader(some)}
+                where {stored_hash} in (select id_hash from candidate)
             """).fetchall()
+            found = column_of(connection, "select distinct filename from known")
+            if found:
+                connection.execute(f"""
+                    insert into stored
+                    select {columns} from {_reader(found)} where {stored_hash} in (select id_hash from known)
+                """).fetchall()
     connection.execute("reset disabled_optimizers").fetchall()
 
 

@@ -135,7 +135,7 @@ vouched as (
     select
     event_name, own_id, own_source, account_id, event_at, time_text is not null as has_time,
     case when weight_text is null then 1 else try_cast(weight_text as bigint) end as sample_weight,
-    endpoint, status, properties,
+    endpoint, status, properties, hash(coalesce(own_source, ''), own_id) as id_hash,
     coalesce(
         {_IS_COUNTED}
         and (properties is not null or list_contains($bare, event_name))

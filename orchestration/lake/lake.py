@@ -16,11 +16,9 @@ accounts.
 """
 
 import hashlib
-import json
 import shutil
 from collections.abc import Iterator, Sequence, Set
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import asdict
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 
@@ -107,7 +105,7 @@ class Lake:
                 (REJECTED_COLUMNS, "rejected.parquet"),
             ):
                 parquet.write(folder / name, columns)
-            (folder / "manifest.json").write_text(json.dumps(asdict(Batch(0, ""))))
+            (folder / "manifest.json").write_text(Batch(0, "").as_json())
 
     @contextmanager
     def writing(self) -> Iterator[None]:
@@ -307,7 +305,7 @@ class Lake:
             making.write(connection, parsed, folder, batch.number, batch.generation, now, not batch.files, again)
             batch.accepted, batch.duplicates, batch.rejected = counts.accepted, counts.duplicates, counts.rejected
             batch.lines = batch.accepted + batch.duplicates + sum(batch.rejected.values())
-            (folder / "manifest.json").write_text(json.dumps(asdict(batch)))
+            (folder / "manifest.json").write_text(batch.as_json())
         if self.bucket:
             self.bucket.add(batch.number)  # before the ledger takes its files for read: this disk may be lost
 

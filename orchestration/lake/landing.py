@@ -139,7 +139,8 @@ def read(
     """
     if file.damage == LAST_ROW_WAITS and not source.is_ended(file.found):
         raise OSError(errno.EAGAIN, LAST_ROW_WAITS)
-    file = replace(file, damage=None if file.damage == LAST_ROW_WAITS else file.damage)
+    if file.damage == LAST_ROW_WAITS:
+        file = replace(file, damage=None)
     left, file_format = limit_bytes, file.format or formats.by_name(file.path)
     lines_read = hashlib.sha256() if formats.is_by_row(file_format) else None
     # of a row file the size of the content is not known before

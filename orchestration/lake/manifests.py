@@ -23,6 +23,10 @@ class Batch:
     generation: int = 0
     """Counts the replays of the quarantine: rows of `rejected.parquet` hold as long as there is no later one."""
 
+    def as_json(self) -> str:
+        """What `from_json` reads."""
+        return json.dumps({**vars(self), "files": [vars(file) for file in self.files]})
+
     @classmethod
     def from_json(cls, text: str) -> "Batch":
         content = json.loads(text)

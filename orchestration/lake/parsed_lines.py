@@ -14,7 +14,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from orchestration.lake import landing
+from orchestration.lake import id_hash, landing, parquet
 from orchestration.lake.batch_lines import BatchLines, LineRun
 from orchestration.lake.event_sql import READ_LINES
 from orchestration.lake.meter_sql import read_terms
@@ -31,6 +31,8 @@ _UNPACK_PROPERTIES = """
 """
 FEW_DAYS = 8
 """Of so many days each call is copied when it is written. With more it is done at once, in a fourth of the time."""
+SHARED_ROWS = 4 * parquet.ROW_GROUP_ROWS
+"""The calls of a day, from so many on, are a file for each writer."""
 _ONLY_HERE = ["seq", "is_judged", "has_time"]
 """Columns that are not written."""
 _POOL = pa.system_memory_pool()
@@ -101,7 +103,13 @@ def parse(
     return ParsedLines(_placed(connection, lines, staged.parts)), unvouched
 
 
-def calls(found: list[pa.RecordBatch], schema: pa.Schema, constant: Mapping[str, object]) -> Iterator[pa.RecordBatch]:
+def shares(found: list[Calls], writers: int) -> list[list[Calls]]:
+    """The calls of a day by file: in one, or in as many as there are writers where they are many."""
+    rows = sum(lines.num_rows if positions is None else len(positions) for lines, positions in found)
+    return [found[first::writers] for first in range(writers)] if rows >= SHARED_ROWS else [found]
+
+
+def calls(found: list[Calls], schema: pa.Schema, constant: Mapping[str, object]) -> Iterator[pa.RecordBatch]:
     """The lines with the columns of `schema`; one that they do not have is `constant`, or null. Empties the list."""
     while found:
         lines, positions = found.pop()
@@ -157,19 +165,24 @@ def _placed(connection: duckdb.DuckDBPyConnection, lines: pa.Table, parts: Seque
     files = pa.DictionaryArray.from_arrays(places, pa.array([part.file.path for part in parts], pa.string()))
     origins = pa.DictionaryArray.from_arrays(places, pa.array([part.file.origin for part in parts], pa.string()))
     own_id, source = lines["own_id"], pc.coalesce(lines["own_source"], "")
-    event_id = own_id
+    event_id, hashes = own_id, lines["id_hash"]
     if pc.any(pc.and_(lines["is_judged"], pc.is_null(own_id))).as_py():
         event_id = pc.coalesce(own_id, numbers.cast(pa.string()))
         source = pc.if_else(pc.is_null(own_id), origins.cast(pa.string()), source)
+        named = pa.table({"source": source, "event_id": event_id})
+        connection.register("named", named)
+        hashes = connection.sql(f"select {id_hash.HASH} as id_hash from named").to_arrow_table()["id_hash"]
+        connection.unregister("named")
     for name, column in {
         "seq": seq,
         "source": source,
         "event_id": event_id,
         "landed_file": files,
         "line_number": numbers,
+        id_hash.column(connection): hashes,
     }.items():
         lines = lines.append_column(name, column)
-    return lines.drop_columns(["own_id", "own_source"])
+    return lines.drop_columns(["own_id", "own_source", "id_hash"])
 
 
 def _array(numbers: "array[int]", kind: pa.DataType) -> pa.Array:

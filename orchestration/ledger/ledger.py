@@ -128,9 +128,12 @@ class Ledger:
     def record_files(self, batch: int, files: Sequence[Mapping[str, Any]]) -> None:
         """Remember how far the files were read in `batch`, in place of what was known of their paths."""
         with self.transaction() as connection:
-            for file in files:
-                connection.execute(sa.delete(landed_files).where(landed_files.c.path == file["path"]))
-                connection.execute(sa.insert(landed_files).values(**file, batch=batch))
+            if files:
+                of_path = landed_files.c.path == sa.bindparam("of_path")
+                connection.execute(
+                    sa.delete(landed_files).where(of_path), [{"of_path": file["path"]} for file in files]
+                )
+                connection.execute(sa.insert(landed_files), [{**file, "batch": batch} for file in files])
 
     # Deliveries
 

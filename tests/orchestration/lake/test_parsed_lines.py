@@ -4,13 +4,14 @@ import json
 from collections import Counter
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orchestration.lake import batch, deduplication, parquet, parsed_lines
+from orchestration.lake import batch, id_hash, parquet, parsed_lines
 from orchestration.lake.batch_lines import _picked
 from orchestration.lake.event_sql import READ_LINES
 from orchestration.usage.events import Rejection
@@ -39,6 +40,23 @@ def test_calls_of_each_day_are_in_its_file_and_each_is_there_once(world: World) 
     )
 
 
+def test_many_calls_of_a_day_are_in_several_files_and_each_is_there_once(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(parsed_lines, "SHARED_ROWS", 30)
+    lines = [make_event(at=f"{DAYS[n % 3 > 1]}T{n % 24:02}:00:00Z", uuid=f"{n:03}", n=n) for n in range(60)]
+    world.land(*lines, *lines[:10], [make_event(at=f"{DAYS[0]}T02:00:00Z", uuid="in a list")])
+    [found] = world.ingest()
+
+    assert (found.accepted, found.duplicates) == (61, 10)
+    assert Counter(world.calls()) == Counter([f"{n:03}" for n in range(60)] + ["in a list"])
+    files = sorted((world.lake.root / "batches/000001/calls").glob("*/*.parquet"))
+    assert [str(path.relative_to(path.parents[1])) for path in files] == [
+        *(f"event_date={DAYS[0]}/{name}.parquet" for name in ("calls-2", "calls")),
+        f"event_date={DAYS[1]}/calls.parquet",
+    ]
+
+
 def test_call_has_the_same_columns_from_either_way(world: World) -> None:
     # the second one is in a list, and so it is judged by itself
     world.land(make_event(uuid="fast", source="s"), [make_event(uuid="slow", source="s")])
@@ -48,7 +66,9 @@ def test_call_has_the_same_columns_from_either_way(world: World) -> None:
     same = ", ".join(sorted(columns - {"event_id", "line_number"}))
     assert world.calls(f"event_id, line_number, {same}")[0][2:] == world.calls(f"event_id, line_number, {same}")[1][2:]
     [path] = (world.lake.root / "batches/000001/calls").glob("*/calls.parquet")
-    assert pq.read_schema(path).equals(parquet.schema_of({**batch.CALL_COLUMNS, **batch.RECEIVED_COLUMNS}))
+    with duckdb.connect() as connection:
+        stored = {**batch.CALL_COLUMNS, **batch.RECEIVED_COLUMNS, id_hash.column(connection): "ubigint"}
+    assert pq.read_schema(path).equals(parquet.schema_of(stored))
 
 
 def test_place_is_that_of_the_line_in_its_file(world: World) -> None:
@@ -87,7 +107,10 @@ def test_no_line_is_vouched_for_that_is_to_be_mended(world: World, line: bytes) 
 
 
 def test_ids_that_share_a_hash_by_chance_are_told_apart(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deduplication, "_ID_HASH", "7")
+    monkeypatch.setattr(id_hash, "HASH", "cast(7 as ubigint)")
+    own_hash = "hash(coalesce(own_source, ''), own_id)"
+    assert own_hash in READ_LINES
+    monkeypatch.setattr(parsed_lines, "READ_LINES", READ_LINES.replace(own_hash, "cast(7 as ubigint)"))
     world.land(make_event(uuid="a"), make_event(uuid="b"), make_event(uuid="a"))
     world.ingest()
     world.land(make_event(uuid="b"), make_event(uuid="c"), make_event("other", uuid="a"), name="b.ndjson")
@@ -117,7 +140,7 @@ def test_row_groups_are_bounded(
     monkeypatch.setattr(parquet, "ROW_GROUP_BYTES", size_bytes)
     schema = pa.schema([("n", pa.int64())])
     batches = (pa.record_batch([pa.array([n])], schema=schema) for n in range(10))
-    parquet.write_batches(tmp_path / "a" / "a.parquet", schema, batches, ())
+    parquet.write_batches(tmp_path / "a" / "a.parquet", schema, batches, {})
 
     file = pq.ParquetFile(tmp_path / "a" / "a.parquet")
     assert file.metadata.num_row_groups == groups
