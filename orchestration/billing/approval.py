@@ -72,9 +72,13 @@ class Waiting:
 class Change:
     """What a plan changes, added up day by day; it keeps no report but the large ones."""
 
+    by_day: bool = True
+    """Whether units are kept for each day: those of a first plan are a million."""
     reports: int = 0
     """Those that wait among them."""
     held: int = 0
+    net_units: int = 0
+    """That come, less those that go."""
     hours: dict[str, int] = field(default_factory=dict)
     """Customer-hours by customer."""
     units: dict[tuple[str, date], int] = field(default_factory=dict)
@@ -109,13 +113,23 @@ class Change:
                 self.leaving.add(report.stripe_customer_id)
         self.waiting |= {report.stripe_customer_id for report in made.waiting if report.key in made.corrected}
 
+    def add_first(self, customer: str, hours: int, units: int) -> None:
+        """First reports of so many hours, about which there is nothing to decide."""
+        self.reports += hours
+        self.hours[customer] = self.hours.get(customer, 0) + hours
+        self.net_units += units
+
+    def add_units(self, customer: str, day: date, units: int) -> None:
+        self.units[customer, day] = self.units.get((customer, day), 0) + units
+
     def _add(self, report: MeterReport, corrected: tuple[int, int] | None, largest: Callable[[str], int]) -> None:
         customer, hour = report.key
         stands = corrected[0] if corrected else 0
         self.reports += 1
         self.hours[customer] = self.hours.get(customer, 0) + 1
-        day = customer, hour.date()
-        self.units[day] = self.units.get(day, 0) + report.units - stands
+        self.net_units += report.units - stands
+        if self.by_day:
+            self.add_units(customer, hour.date(), report.units - stands)
         if corrected:
             self.corrections[customer] = self.corrections.get(customer, 0) + abs(report.units - stands)
             digest = self._digests.setdefault(customer, hashlib.sha256(customer.encode()))

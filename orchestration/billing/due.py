@@ -5,8 +5,9 @@ from datetime import datetime
 
 import sqlalchemy as sa
 
-from orchestration.billing.meter_ledger import TABLE, MeterLedger, is_newest
+from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import ReportState
+from orchestration.billing.report_rows import TABLE, is_newest
 from orchestration.billing.revisions import Report
 
 

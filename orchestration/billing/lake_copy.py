@@ -4,6 +4,7 @@ import uuid
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 
+from orchestration.billing import changed_reports
 from orchestration.billing.invoicing import Invoicing
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.meters import each_meter
@@ -30,17 +31,20 @@ def copy_ledger(config: Settings) -> LedgerCopyResult:
     """Bring the lake's copies up to the ledger; of the meter reports, the UTC days that changed since the last copy."""
     ledger, lake = meter_ledger(config), Lake(config.lake)
     with lake.locked():
-        changed, sealed = ledger.changed_days(), ledger.mark("copy")
+        changed, sealed = changed_reports.changed_days(ledger), ledger.mark("copy")
         is_whole = not sealed or sealed != meter_reports.seal(lake.root)
-        days = ledger.days() if is_whole else sorted(changed)
+        days = changed_reports.days(ledger) if is_whole else sorted(changed)
         if is_whole:
             meter_reports.keep_only(lake.root, days)
-        rows = sum(meter_reports.write(lake.root, day, ledger.rows_of(day, list(METER_REPORT_COLUMNS))) for day in days)
+        rows = 0
+        for day in days:
+            chunks = changed_reports.rows_of(ledger, day, list(METER_REPORT_COLUMNS))
+            rows += meter_reports.write(lake.root, day, chunks)
         if days or is_whole:
             # Another one each time: with a ledger from a backup, which has an older one, all is copied again.
             seal = uuid.uuid4().hex
             meter_reports.set_seal(lake.root, seal)
-            ledger.note_copied(changed, seal)
+            changed_reports.note_copied(ledger, changed, seal)
         periods = subscription_periods.write(lake.root, _periods(config))
     return LedgerCopyResult(len(days), rows, is_whole, periods)
 

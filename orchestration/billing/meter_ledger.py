@@ -17,7 +17,7 @@ makes a new revision of it.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -27,6 +27,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestration.billing import report_rows as rows
 from orchestration.billing.metering import (
     STANDS,
     CustomerHour,
@@ -37,22 +38,19 @@ from orchestration.billing.metering import (
     ReportState,
     record,
 )
+from orchestration.billing.report_rows import STORED, TABLE, FirstReport, is_newest
 from orchestration.billing.revisions import Report
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.tables import marks, meter_reports
 from orchestration.settings import Settings
 
-TABLE = meter_reports.c
 UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
-ROWS = 10_000
-"""Read at a time, where all of a day are."""
 PROBLEMS = (ReportState.REFUSED, ReportState.MISMATCH, ReportState.HELD, ReportState.WAITING)
 UNSETTLED = "unsettled"
 """In place of a day's fingerprint: it is planned again, even if no usage is left of it."""
 UNSENT = (ReportState.WAITING, ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
 """What a plan may take back."""
 LIVE = tuple(state for state in ReportState if state is not ReportState.PREVIEWED)
-NO_ATTEMPTS = {"attempts": 0, "answered_errors": 0, "checks": 0}
 
 
 class MeterLedger:
@@ -60,7 +58,8 @@ class MeterLedger:
 
     def __init__(self, ledger: Ledger, env: str, event_name: str) -> None:
         self.ledger, self.env, self.event_name = ledger, env, event_name
-        self._ours = (TABLE.env == env, TABLE.meter == event_name)
+        self._meter = rows.meter_id(env, event_name)
+        self.is_ours, self.is_stored = TABLE.meter_id == self._meter, STORED.meter_id == self._meter
 
     @contextmanager
     def alone(self) -> Iterator[None]:
@@ -68,35 +67,35 @@ class MeterLedger:
         with self.ledger.alone("stripe"):
             yield
 
-    def _of_day(self, day: date) -> tuple[sa.ColumnElement[bool], ...]:
+    def of_day(self, day: date) -> tuple[sa.ColumnElement[bool], ...]:
         # In any state: the index begins with it, and without it the whole history would be read for each day.
         start = datetime.combine(day, time(), tzinfo=UTC)
         hours = (TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
-        return *self._ours, TABLE.state.in_(ReportState), *hours
+        return self.is_ours, TABLE.state.in_(ReportState), *hours
 
     # What is remembered
 
     def mark(self, name: str) -> str | None:
         with self.ledger.reading() as connection:
-            value: str | None = connection.scalar(sa.select(marks.c.value).where(marks.c.name == self._named(name)))
+            value: str | None = connection.scalar(sa.select(marks.c.value).where(marks.c.name == self.named(name)))
         return value
 
     def remember(self, name: str, value: str) -> None:
         with self.ledger.transaction() as connection:
-            self._set_mark(connection, name, value)
+            self.set_mark(connection, name, value)
 
-    def _set_mark(self, connection: sa.Connection, name: str, value: str) -> None:
-        connection.execute(sa.delete(marks).where(marks.c.name == self._named(name)))
-        connection.execute(sa.insert(marks).values(name=self._named(name), value=value))
+    def set_mark(self, connection: sa.Connection, name: str, value: str) -> None:
+        connection.execute(sa.delete(marks).where(marks.c.name == self.named(name)))
+        connection.execute(sa.insert(marks).values(name=self.named(name), value=value))
 
-    def _named(self, name: str) -> str:
+    def named(self, name: str) -> str:
         return f"stripe|{self.env}|{self.event_name}|{name}"
 
     # Planning
 
     def live_since(self) -> datetime | None:
         """The first hour that was reported, or was to be."""
-        first = sa.select(sa.func.min(TABLE.hour_start)).where(*self._ours, TABLE.state == sa.bindparam("of"))
+        first = sa.select(sa.func.min(STORED.hour_start)).where(self.is_stored, STORED.state == sa.bindparam("of"))
         with self.ledger.reading() as connection:  # the index has the first hour of each state
             firsts = [connection.scalar(first, {"of": state}) for state in LIVE]
         return min((hour for hour in firsts if hour), default=None)
@@ -106,16 +105,17 @@ class MeterLedger:
         now, and what was too late may not be by another grace period.
         """
         unsettled = (*UNSENT, ReportState.SENDING)
-        query = sa.select(TABLE.hour_start).distinct().where(*self._ours, TABLE.state.in_(unsettled), is_newest())
+        is_open = (STORED.state.in_(unsettled), is_newest(STORED))
+        query = sa.select(STORED.hour_start).distinct().where(self.is_stored, *is_open)
         with self.ledger.reading() as connection:
             return {hour.date() for (hour,) in connection.execute(query)}
 
     def planned_days(self) -> dict[date, str]:
         """What was planned of each UTC day: the fingerprint of its usage."""
-        return self._marked_days("day|")
+        return self.marked_days("day|")
 
-    def _marked_days(self, name: str) -> dict[date, str]:
-        prefix = self._named(name)
+    def marked_days(self, name: str) -> dict[date, str]:
+        prefix = self.named(name)
         query = sa.select(marks.c.name, marks.c.value).where(marks.c.name.startswith(prefix, autoescape=True))
         with self.ledger.reading() as connection:
             return {date.fromisoformat(name.removeprefix(prefix)): value for name, value in connection.execute(query)}
@@ -124,39 +124,63 @@ class MeterLedger:
         columns = (TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision, TABLE.units, TABLE.value, TABLE.state)
         query = (
             sa.select(*columns, sa.func.coalesce(TABLE.finished_at, TABLE.created_at, type_=TABLE.created_at.type))
-            .where(*self._of_day(day))
+            .where(*self.of_day(day))
             .order_by(TABLE.revision)
         )
         return record(((*row[:5], ReportState(row[5]), row[6]) for row in connection.execute(query)), mode)
 
+    def know(self, customers: Iterable[str]) -> dict[str, int]:
+        """The numbers of all customers, after these got one, too."""
+        with self.ledger.transaction() as connection:
+            return rows.know(connection, self.env, self.event_name, customers)
+
+    def commit_first(
+        self,
+        connection: sa.Connection,
+        day: date,
+        chunks: Iterable[list[FirstReport]],
+        state: ReportState,
+        at: datetime,
+    ) -> None:
+        """Write first reports of a day, of customers that are known; `commit` of the day's plan follows."""
+        count = 0
+        for chunk in chunks:
+            rows.insert_first(connection, self.env, self.event_name, state, at, chunk)
+            count += len(chunk)
+        if count:
+            self._note_changed(connection, {day})
+
     def commit(self, connection: sa.Connection, day: date, fingerprint: str, plan: DayPlan, at: datetime) -> None:
         """Write a day's plan, decided at `at`, and that it was made from usage with that fingerprint."""
         if plan.superseded:
-            key = (TABLE.stripe_customer_id == sa.bindparam("customer"), TABLE.hour_start == sa.bindparam("hour"))
             connection.execute(
                 sa.update(meter_reports)
-                .where(*self._ours, *key, is_newest(), sa.or_(*(TABLE.state == state for state in UNSENT)))
+                .where(
+                    *rows.of_hour(self._meter), is_newest(STORED), sa.or_(*(STORED.state == state for state in UNSENT))
+                )
                 .values(state=ReportState.SUPERSEDED),
-                [{"customer": customer, "hour": hour} for customer, hour in plan.superseded],
+                [{"of_customer": customer, "of_hour": hour} for customer, hour in plan.superseded],
             )
         if plan.reports:
-            connection.execute(sa.insert(meter_reports), self._rows(plan.reports, at))
-        approved = [report.identifier for report in plan.waiting if report.state is ReportState.PREPARED]
+            rows.insert(connection, self.env, self.event_name, self._rows(plan.reports, at))
+        approved = [report for report in plan.waiting if report.state is ReportState.PREPARED]
         if approved:
             connection.execute(
                 sa.update(meter_reports)
-                .where(*self._ours, TABLE.identifier == sa.bindparam("key"), TABLE.state == ReportState.WAITING)
+                .where(*rows.of_revision(self._meter), STORED.state == ReportState.WAITING)
                 .values(state=ReportState.PREPARED, error=None),
-                [{"key": identifier} for identifier in approved],
+                [rows.key_of(report) for report in approved],
             )
         if plan.superseded or plan.reports or approved:
             self._note_changed(connection, {day})
-        self._set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else UNSETTLED)
+        self.set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else UNSETTLED)
 
     def _rows(self, reports: Iterable[MeterReport], at: datetime) -> list[dict[str, Any]]:
         """In the order of the primary key, so that the database fills its pages one after the other."""
-        others = {"env": self.env, "meter": self.event_name, "created_at": at, **NO_ATTEMPTS}
-        return [{**vars(report), **others} for report in sorted(reports, key=attrgetter("key"))]
+        others = {"created_at": at, **rows.NO_ATTEMPTS}
+        return [
+            {**vars(report), **others} for report in sorted(reports, key=attrgetter("hour_start", "stripe_customer_id"))
+        ]
 
     # Sending
 
@@ -178,16 +202,20 @@ class MeterLedger:
     def save(self, reports: Iterable[Report], *names: str) -> None:
         """Write these attributes of the reports, in one transaction."""
         reports = list(reports)
-        if rows := [{"key": report.identifier, **{f"to_{n}": getattr(report, n) for n in names}} for report in reports]:
-            values = {name: sa.bindparam(f"to_{name}", type_=TABLE[name].type) for name in names}
+        if values_of := [
+            {**rows.key_of(report), **{f"to_{n}": getattr(report, n) for n in names}} for report in reports
+        ]:
+            values = {name: sa.bindparam(f"to_{name}", type_=STORED[name].type) for name in names}
             with self.ledger.transaction() as connection:
                 connection.execute(
-                    sa.update(meter_reports).where(TABLE.identifier == sa.bindparam("key")).values(**values), rows
+                    sa.update(meter_reports).where(*rows.of_revision(self._meter)).values(**values), values_of
                 )
                 self._note_changed(connection, {report.hour_start.date() for report in reports})
 
-    def by_identifier(self, identifier: str) -> Report | None:
-        return next(iter(self.reports(TABLE.identifier == identifier)), None)
+    def at_stripe(self, identifiers: Iterable[str]) -> dict[str, Report]:
+        """By identifier, those of them that Stripe has, or may have, and that were not confirmed."""
+        named = (TABLE.identifier.in_(sorted(identifiers)), TABLE.state.in_((*UNCONFIRMED, ReportState.SENDING)))
+        return {report.identifier: report for report in self.reports(*named)}
 
     # Looking
 
@@ -201,7 +229,7 @@ class MeterLedger:
         """
         key = (TABLE.stripe_customer_id == customer, TABLE.hour_start == hour)
         with self.ledger.transaction() as connection:
-            last = connection.scalar(sa.select(sa.func.max(TABLE.revision)).where(*self._ours, *key)) or 0
+            last = connection.scalar(sa.select(sa.func.max(TABLE.revision)).where(self.is_ours, *key)) or 0
             name = "|".join([self.env, self.event_name, customer, hour.isoformat(), str(last + 1)])
             report = Report(
                 customer,
@@ -217,20 +245,21 @@ class MeterLedger:
                 stripe_units=units,
                 checked_at=at,
             )
-            is_waiting = TABLE.state == ReportState.PREPARED
+            is_waiting = STORED.state == ReportState.PREPARED
             connection.execute(
-                sa.update(meter_reports).where(*self._ours, *key, is_waiting).values(state=ReportState.SUPERSEDED)
+                sa.update(meter_reports)
+                .where(*rows.of_hour(self._meter), is_waiting)
+                .values(state=ReportState.SUPERSEDED),
+                [{"of_customer": customer, "of_hour": hour}],
             )
-            connection.execute(
-                sa.insert(meter_reports), [{**asdict(report), "env": self.env, "meter": self.event_name}]
-            )
+            rows.insert(connection, self.env, self.event_name, [asdict(report)])
             self._note_changed(connection, {hour.date()})
-            self._set_mark(connection, f"day|{hour.date()}", UNSETTLED)
+            self.set_mark(connection, f"day|{hour.date()}", UNSETTLED)
         return report
 
     def customers(self, since: datetime) -> set[str]:
         """Those with reports of hours from then on."""
-        query = sa.select(TABLE.stripe_customer_id).distinct().where(*self._ours, TABLE.hour_start >= since)
+        query = sa.select(TABLE.stripe_customer_id).distinct().where(self.is_ours, TABLE.hour_start >= since)
         with self.ledger.reading() as connection:
             return set(connection.scalars(query))
 
@@ -240,7 +269,7 @@ class MeterLedger:
         """
         query = (
             sa.select(TABLE.stripe_customer_id, sa.func.min(TABLE.hour_start), sa.func.max(TABLE.hour_start))
-            .where(*self._ours, TABLE.state.in_(UNCONFIRMED), TABLE.finished_at < taken_before)
+            .where(self.is_ours, TABLE.state.in_(UNCONFIRMED), TABLE.finished_at < taken_before)
             .group_by(TABLE.stripe_customer_id)
             .order_by(sa.func.min(sa.func.coalesce(TABLE.checked_at, TABLE.finished_at)), TABLE.stripe_customer_id)
         )
@@ -270,7 +299,7 @@ class MeterLedger:
                 sa.func.min(TABLE.hour_start).label("first_hour"),
                 sa.func.max(TABLE.hour_start).label("last_hour"),
             )
-            .where(*self._ours)
+            .where(self.is_ours)
             .group_by(TABLE.state)
             .order_by(TABLE.state)
         )
@@ -281,7 +310,7 @@ class MeterLedger:
         """By customer, the largest total of an hour that Stripe has, or may have."""
         query = (
             sa.select(TABLE.stripe_customer_id, sa.func.max(TABLE.units))
-            .where(*self._ours, TABLE.state.in_(STANDS))
+            .where(self.is_ours, TABLE.state.in_(STANDS))
             .group_by(TABLE.stripe_customer_id)
         )
         return {customer: int(units) for customer, units in connection.execute(query)}
@@ -291,54 +320,22 @@ class MeterLedger:
     def _note_changed(self, connection: sa.Connection, days: Iterable[date]) -> None:
         """Called in each transaction that writes reports: the copy in the lake lacks it from here on."""
         for day in sorted(days):
-            self._set_mark(connection, f"changed|{day}", uuid.uuid4().hex)
-
-    def changed_days(self) -> dict[date, str]:
-        """UTC days of which a report was written since the copy; the text is another one with each change."""
-        return self._marked_days("changed|")
-
-    def days(self) -> list[date]:
-        """UTC days with reports."""
-        with self.ledger.reading() as connection:
-            hours = connection.scalars(sa.select(TABLE.hour_start).distinct().where(*self._ours))
-            return sorted({hour.date() for hour in hours})
-
-    def rows_of(self, day: date, columns: Sequence[str]) -> Iterator[Sequence[Sequence[Any]]]:
-        """Those columns of all revisions of a day's hours in order, so many at a time that memory is bounded."""
-        query = (
-            sa.select(*(TABLE[name] for name in columns))
-            .where(*self._of_day(day))
-            .order_by(TABLE.hour_start, TABLE.stripe_customer_id, TABLE.revision)
-        )
-        with self.ledger.reading() as connection:
-            yield from connection.execution_options(yield_per=ROWS).execute(query).partitions()
-
-    def note_copied(self, days: Mapping[date, str], seal: str) -> None:
-        """These changes are in the copy with that seal. What changed meanwhile is left for the next one."""
-        with self.ledger.transaction() as connection:
-            for day, value in days.items():
-                name = self._named(f"changed|{day}")
-                connection.execute(sa.delete(marks).where(marks.c.name == name, marks.c.value == value))
-            self._set_mark(connection, "copy", seal)
+            self.set_mark(connection, f"changed|{day}", uuid.uuid4().hex)
 
     def reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
-        """Those that meet the conditions on TABLE, oldest hour first."""
-        columns = [column for column in TABLE if column.name not in ("env", "meter")]
+        """Those that meet the conditions on TABLE, oldest hour first; within an hour by the customer's name, or, with a
+        limit, by its number, as the index has them: no more are read.
+        """
+        customer = TABLE.stripe_customer_id if limit is None else TABLE.customer_id
+        columns = [column for column in TABLE if column.name not in ("meter_id", "customer_id")]
         query = (
             sa.select(*columns)
-            .where(*self._ours, *conditions)
-            .order_by(TABLE.hour_start, TABLE.stripe_customer_id, TABLE.revision)
+            .where(self.is_ours, *conditions)
+            .order_by(TABLE.hour_start, customer, TABLE.revision)
             .limit(limit)
         )
         with self.ledger.reading() as connection:
             return [_report(dict(row._mapping)) for row in connection.execute(query)]
-
-
-def is_newest() -> sa.ColumnElement[bool]:
-    """Whether a report is the last revision of its customer and hour."""
-    newer = meter_reports.alias()
-    same = (newer.c[name] == TABLE[name] for name in ("env", "meter", "stripe_customer_id", "hour_start"))
-    return ~sa.exists().where(*same, newer.c.revision > TABLE.revision)
 
 
 def _report(row: dict[str, Any]) -> Report:

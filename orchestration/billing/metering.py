@@ -245,13 +245,18 @@ def _report(
     error: str | None = None,
 ) -> MeterReport:
     revision = before.revision + 1 if before else 1
+    identifier = identifier_of(customer, hour, revision, units, terms)
+    return MeterReport(customer, hour, revision, units, _value(units, before, terms), identifier, state, error)
+
+
+def identifier_of(customer: str, hour: datetime, revision: int, units: int, terms: Terms) -> str:
+    """40 hexadecimal digits, by which Stripe takes a revision once."""
     name = f"{terms.env}|{terms.event_name}|{customer}|{hour.isoformat()}|{revision}"
     # A ledger that was restored from a backup counts its revisions again. A total must not pass for another one that
     # was sent before; a difference must, for else both would be added.
     if terms.mode is Mode.TOTAL:
         name += f"|{units}"
-    identifier = hashlib.sha256(name.encode()).hexdigest()[:40]
-    return MeterReport(customer, hour, revision, units, _value(units, before, terms), identifier, state, error)
+    return hashlib.sha256(name.encode()).hexdigest()[:40]
 
 
 def _value(units: int, before: HourRecord | None, terms: Terms) -> int:

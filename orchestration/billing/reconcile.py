@@ -58,21 +58,22 @@ def note_rejections(config: Settings, connect: Connect, clock: Callable[[], date
         # The moment of the newest events that were seen, and which these are: there may be more of the same moment.
         moment, *seen = (ledger.mark("events") or (clock() - timedelta(days=1)).isoformat()).split()
         told: list[str] = []
-        for event_id, rejections in groupby(meter.errors(datetime.fromisoformat(moment)), attrgetter("event_id")):
+        for event_id, group in groupby(meter.errors(datetime.fromisoformat(moment)), attrgetter("event_id")):
             if event_id in seen:
                 continue
+            rejections = list(group)
+            reports = ledger.at_stripe({rejection.identifier for rejection in rejections})
             for rejection in rejections:
-                told += _noted(ledger, rejection, clock())
+                told += _noted(ledger, rejection, reports.pop(rejection.identifier, None), clock())
             moment, seen = rejection.created, [event_id, *(seen if rejection.created == moment else ())]
             ledger.remember("events", " ".join([moment, *seen]))
         return told
 
 
-def _noted(ledger: MeterLedger, rejection: ErrorEvent, now: datetime) -> list[str]:
+def _noted(ledger: MeterLedger, rejection: ErrorEvent, report: Report | None, now: datetime) -> list[str]:
     if not rejection.identifier:
         return [f"{rejection.count:,} more reports: {rejection.sentence}"]
-    report = ledger.by_identifier(rejection.identifier)
-    if report is None or report.state not in (ReportState.SENDING, ReportState.SENT, ReportState.MISMATCH):
+    if report is None:
         return []
     refused = replace(report, state=ReportState.REFUSED, finished_at=now, error=rejection.sentence)
     ledger.save([refused], "state", "finished_at", "error")

@@ -109,7 +109,7 @@ def look_ahead(config: Settings, connect: Connect) -> tuple[ReportPlan, list[Cus
     ledger = meter_ledger(config)
     meter = connected(config, ledger, connect)
     with _planning(config, ledger, meter.mode if meter else None) as planning:
-        planned = planning.look_ahead()
+        planned = planning.look_ahead(by_day=True)
         return planned, planning.in_money(planned)
 
 
@@ -137,7 +137,7 @@ def report_usage(
             planned, terms = planning.look_ahead(approved), planning.terms
             if meter:
                 _know_all(config, ledger, meter, planned, clock)
-            planning.commit(planned.waiting)
+            planning.commit(planned)
         if meter is None:
             return ReportResult(planned)
         sent = reporter.send_due(
@@ -194,13 +194,21 @@ class _Planning:
         planned = {day: mark for day, mark in ledger.planned_days().items() if day >= window[0].date()}
         changed = {day for day in planned.keys() | self._marks if planned.get(day) != self._marks.get(day, "")}
         self._open = sorted(changed | {day for day in ledger.open_days() if day >= window[0].date()})
+        self._first = usage.first_reports(terms, self._open)
 
-    def look_ahead(self, approved: str = "") -> ReportPlan:
-        change, config = Change(), self._config
+    def look_ahead(self, approved: str = "", by_day: bool = False) -> ReportPlan:
+        change, config = Change(by_day), self._config
+        recorded: set[datetime] = set()
         with self._ledger.ledger.reading() as connection:
             for day in self._open:
-                made, unclaimed = self._plan(connection, day)
+                made, hours, unclaimed = self._plan(connection, day)
                 change.add(made, unclaimed, partial(self._largest, connection))
+                recorded |= hours
+        for customer, count, units in self._first.by_customer(recorded):
+            change.add_first(customer, count, units)
+        if by_day:
+            for customer, day, units in self._first.by_day(recorded):
+                change.add_units(customer, day, units)
         start = utc_hour(self.terms.now - HORIZON)
         final_until = self.terms.now - timedelta(hours=config.stripe_grace_hours)
         units, unbilled = self._usage.units(start, final_until, month_start(final_until))
@@ -249,17 +257,24 @@ class _Planning:
                     note({**owners[customer], "period_start": start}, max(more, 0), more)
         return sorted(changes, key=lambda each: (-abs(each.added), -abs(each.units - each.units_before)))
 
-    def commit(self, waiting: Waiting) -> None:
+    def commit(self, planned: ReportPlan) -> None:
+        if self._open:
+            self._first.number(self._ledger.know(planned.change.hours))
         for day in self._open:
             with self._ledger.ledger.transaction() as connection:
-                made, _ = self._plan(connection, day)
-                made.reports = [_decided(report, made, waiting) for report in made.reports]
-                made.waiting = [_decided(report, made, waiting) for report in made.waiting]
+                made, hours, _ = self._plan(connection, day)
+                made.reports = [_decided(report, made, planned.waiting) for report in made.reports]
+                made.waiting = [_decided(report, made, planned.waiting) for report in made.waiting]
+                first = self._first.of_day(day, hours)
+                self._ledger.commit_first(connection, day, first, self._first.state, self.terms.now)
                 self._ledger.commit(connection, day, self._marks.get(day, ""), made, self.terms.now)
 
-    def _plan(self, connection: sa.Connection, day: date) -> tuple[DayPlan, Callable[[str, datetime, int], bool]]:
-        """A day's plan, and whether units that a customer loses in an hour of it seem to have no customer now."""
-        hours = [(customer, hour, units) for customer, hour, units in self._usage.hours(day) if customer]
+    def _plan(
+        self, connection: sa.Connection, day: date
+    ) -> tuple[DayPlan, set[datetime], Callable[[str, datetime, int], bool]]:
+        """A day's plan but for the first reports of hours without any; the hours with reports; and whether units that a
+        customer loses in an hour of it seem to have no customer now.
+        """
         unmapped: dict[datetime, list[int]] = {}
 
         def unclaimed(customer: str, hour: datetime, lost: int) -> bool:
@@ -268,8 +283,9 @@ class _Planning:
             without = unmapped.get(hour, [])
             return lost in without or lost == sum(without) or customer not in self._customers
 
-        made = plan(hours, self._ledger.recorded(connection, day, self.terms.mode), self.terms)
-        return made, unclaimed
+        recorded = self._ledger.recorded(connection, day, self.terms.mode)
+        hours = {hour for _, hour in recorded}
+        return plan(self._first.others(day, hours), recorded, self.terms), hours, unclaimed
 
     @cached_property
     def _customers(self) -> set[str]:

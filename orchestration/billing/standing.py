@@ -5,8 +5,9 @@ from datetime import datetime
 import sqlalchemy as sa
 
 from orchestration.billing.certificate_store import Certificates
-from orchestration.billing.meter_ledger import PROBLEMS, TABLE, MeterLedger, is_newest
+from orchestration.billing.meter_ledger import PROBLEMS, MeterLedger
 from orchestration.billing.metering import ReportState
+from orchestration.billing.report_rows import TABLE, is_newest
 from orchestration.billing.usage_query import LOOK_BACK
 from orchestration.usage.standing import Standing
 
@@ -21,7 +22,7 @@ def standing(ledger: MeterLedger, now: datetime | None = None) -> Standing | Non
     since = sa.func.min(sa.func.coalesce(*moments, type_=TABLE.created_at.type), type_=TABLE.created_at.type)
     query = (
         sa.select(TABLE.state, sa.func.count(), since)
-        .where(TABLE.env == ledger.env, TABLE.meter == ledger.event_name, TABLE.state.not_in(DONE), is_newest())
+        .where(ledger.is_ours, TABLE.state.not_in(DONE), is_newest())
         .group_by(TABLE.state)
     )
     counts: dict[str, int] = {}

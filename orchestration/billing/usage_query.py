@@ -1,6 +1,6 @@
 """What is to be billed, asked of the published copy: units by customer and hour, by usage period, and the plans."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
@@ -8,6 +8,8 @@ from typing import Any
 
 import duckdb
 
+from orchestration.billing.first_reports import FirstReports
+from orchestration.billing.metering import Terms
 from orchestration.billing.owners_query import BILLABLE_ACCOUNTS as BILLABLE_ACCOUNTS
 from orchestration.billing.owners_query import CUSTOMERS, METER_USAGE, OWNERS, UNMAPPED
 from orchestration.billing.span_query import Span, units_within
@@ -59,6 +61,10 @@ class BillableUsage:
         window = {"start": start, "end": end, "sampled": self._sampled}
         rows = self._connection.execute(BILLABLE_HOURS, window).fetchall()
         return [(customer, hour.replace(tzinfo=UTC), units) for customer, hour, units in rows]
+
+    def first_reports(self, terms: Terms, days: Collection[date]) -> FirstReports:
+        """Of those days; whole ones."""
+        return FirstReports(self._connection, terms, self._sampled, days)
 
     def unmapped(self, day: date) -> dict[datetime, list[int]]:
         """By hour of a day, the units of each account without a Stripe customer."""

@@ -92,7 +92,7 @@ def _figures(outcome: ReportResult) -> dict[str, dg.MetadataValue]:
         "outcome": "sent" if sent else "previewed: set STRIPE_API_KEY to send",
         "reports": change.reports,
         "customers": len(change.hours),
-        "units": sum(change.units.values()),
+        "units": change.net_units,
         "corrected_units": change.corrected_units,
         "corrected_customers": len(change.corrected_customers),
         "units_waiting_for_approval": planned.waiting.units,

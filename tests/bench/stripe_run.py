@@ -12,6 +12,7 @@ import duckdb
 import sqlalchemy as sa
 
 from orchestration.billing import report
+from orchestration.billing import report_rows as rows
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.metering import Mode, ReportState
 from orchestration.billing.reporter import SendResult
@@ -96,11 +97,11 @@ def send_bare(url: str, count: int) -> dict[str, float]:
     return {"plan": 0, "send": time.perf_counter() - started}
 
 
-def plan_over_history(home: Path, rows: int) -> dict[str, float]:
+def plan_over_history(home: Path, count: int) -> dict[str, float]:
     """Seconds of a plan when nothing changed, when one day did, and when one of the reports is in doubt."""
     config = settings(home)
     ledger = meter_ledger(config)
-    customers = rows // HOURS
+    customers = count // HOURS
 
     def usage(first_day: int) -> str:
         return (
@@ -111,33 +112,24 @@ def plan_over_history(home: Path, rows: int) -> dict[str, float]:
         )
 
     publish(config, usage(0))
-    columns = (
-        "env, meter, stripe_customer_id, hour_start, revision, units, value, identifier, state, created_at, attempts"
-    )
+    names = {f"cus_{number:06d}": number for number in range(customers)}
     with ledger.ledger.transaction() as connection:
-        number = "with recursive n (i) as (select 0 union all select i + 1 from n where i < :last)"
-        connection.execute(
-            sa.text(
-                f"insert into meter_reports ({columns}, answered_errors, finished_at, checks) {number}"
-                " select 'local', 'api-calls', printf('cus_%06d', i / :hours), "
-                " strftime('%Y-%m-%d %H:%M:%S.000000', :hour, '-' || (i % :hours) || ' hours'), 1,"
-                " 1 + (i / :hours + i % :hours) % 97, 1 + (i / :hours + i % :hours) % 97, printf('%040d', i),"
-                " 'confirmed', :now, 1, 0, :now, 1 from n"
-            ),
-            {
-                "last": customers * HOURS - 1,
-                "hours": HOURS,
-                "hour": f"{HOUR:%Y-%m-%d %H:%M:%S}",
-                "now": f"{NOW:%Y-%m-%d %H:%M:%S.000000}",
-            },
-        )
+        numbers = rows.know(connection, ledger.env, ledger.event_name, names)
+        newest = int(HOUR.timestamp()) // 3600
+        for hour in range(HOURS):
+            reports = [
+                (newest - hour, numbers[name], units, units, f"{c * HOURS + hour:020}".encode())
+                for name, c in names.items()
+                for units in (1 + (c + hour) % 97,)
+            ]
+            rows.insert_first(connection, ledger.env, ledger.event_name, ReportState.CONFIRMED, NOW, reports)
     _plan(config)  # notes what each day was planned from
     found = {"nothing": _plan(config)}
     publish(config, usage(1))
     found["one day"] = _plan(config)
     with ledger.ledger.transaction() as connection:
-        doubtful = meter_reports.c.identifier == f"{0:040}"
-        connection.execute(sa.update(meter_reports).where(doubtful).values(state=ReportState.SENDING))
+        doubtful = (meter_reports.c.customer_id == 1, meter_reports.c.hour_start == HOUR)
+        connection.execute(sa.update(meter_reports).where(*doubtful).values(state=ReportState.SENDING))
     found["in doubt"] = _plan(config)
     return found
 
@@ -145,8 +137,7 @@ def plan_over_history(home: Path, rows: int) -> dict[str, float]:
 def _plan(config: Settings) -> float:
     started = time.perf_counter()
     with report._planning(config, meter_ledger(config), Mode.TOTAL) as planning:
-        planning.look_ahead("")
-        planning.commit()
+        planning.commit(planning.look_ahead())
     return time.perf_counter() - started
 
 

@@ -32,7 +32,8 @@ TABLES = {
     "events_rejected": "*",
 }
 REPORTS = (
-    "select stripe_customer_id, hour_start, revision, units, identifier, state from meter_reports order by 1, 2, 3"
+    "select stripe_customer_id, hour_start, revision, units, identifier, state from meter_reports"
+    " join report_customers on customer_id = report_customers.id order by 1, 2, 3"
 )
 CROSSINGS = "select account_id, threshold, outcome from announced_crossings order by 1, 2"
 LATER = "2024-11-21T08:00:00Z"

@@ -64,8 +64,11 @@ def test_upgrade_keeps_counts_and_memory(name: str, data: Path) -> None:
     announced = "select account_id, meter, quota, threshold from announced_crossings"
     program = Program(data.parent)
     assert {tuple(row.values()) for row in crossed} <= set(program.ledger(announced)) != set()
-    reports = program.ledger("select stripe_customer_id, hour_start, units, state from meter_reports order by 1, 2")
-    assert reports == [(customer, f"{hour:%Y-%m-%d %H:%M:%S.%f}", units, "sent") for customer, hour, units in HOURS]
+    reports = program.ledger(
+        "select stripe_customer_id, hour_start, units, state from meter_reports"
+        " join report_customers on customer_id = report_customers.id order by 1, 2"
+    )
+    assert reports == [(customer, int(hour.timestamp()) * 10**6, units, "sent") for customer, hour, units in HOURS]
     ledger.close()
 
 

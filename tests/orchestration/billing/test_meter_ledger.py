@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
-from orchestration.billing import due
+from orchestration.billing import changed_reports, due
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import DayPlan, HourRecord, MeterReport, Mode, ReportState
 from orchestration.billing.revisions import Report, reports_at_stripe
@@ -77,8 +77,9 @@ def test_committed_reports_come_back_with_their_revisions_in_order(reports: Mete
     assert (last.units, last.value, last.state, last.created_at) == (20, -3, S.PREPARED, NOW)
     assert (last.attempts, last.answered_errors, last.checks, last.first_attempt_at) == (0, 0, 0, None)
     assert reports.of_customer("cus_1", SEVEN - HOUR, SEVEN) == rows[:1]
-    assert reports.by_identifier("cus_1 20-07 2") == last
-    assert reports.by_identifier("none") is None
+    assert reports.at_stripe(["cus_1 20-07 2"]) == {}
+    [claimed] = reports.claim([last], NOW)
+    assert reports.at_stripe(["cus_1 20-07 2", "none"]) == {"cus_1 20-07 2": claimed}
 
 
 def test_reports_of_other_environments_and_meters_are_not_seen(reports: MeterLedger) -> None:
@@ -89,16 +90,24 @@ def test_reports_of_other_environments_and_meters_are_not_seen(reports: MeterLed
     assert reports.live_since() is None
     assert reports.open_days() == set()
     assert reports.planned_days() == {}
-    assert reports.by_identifier("x") is None
+    assert reports.at_stripe(["x"]) == {}
     with reports.ledger.reading() as connection:
         assert reports.recorded(connection, TODAY, Mode.TOTAL) == {}
 
 
-@pytest.mark.parametrize("second", [{"revision": 2, "identifier": "cus_1 20-07 1"}, {"identifier": "x"}])
-def test_report_is_refused_when_it_was_recorded_before(reports: MeterLedger, second: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("second", "error"),
+    [
+        ({"revision": 2, "identifier": "cus_1 20-07 1"}, ValueError),
+        ({"identifier": "x"}, sa.exc.IntegrityError),
+    ],
+)
+def test_report_is_refused_when_it_was_recorded_before(
+    reports: MeterLedger, second: dict[str, Any], error: type[Exception]
+) -> None:
     commit(reports, report())
 
-    with pytest.raises(sa.exc.IntegrityError):
+    with pytest.raises(error):
         commit(reports, report("cus_2"), report(**second))
     assert identifiers(reports_of(reports, "cus_2")) == []
 
@@ -177,14 +186,14 @@ def test_day_is_read_by_the_index_of_its_hours(reports: MeterLedger) -> None:
 
     with reports.ledger.reading() as connection:
         assert len(reports.recorded(connection, TODAY, Mode.TOTAL)) == 1
-    assert [len(chunk) for chunk in reports.rows_of(TODAY, ["units"])] == [1]
+    assert [len(chunk) for chunk in changed_reports.rows_of(reports, TODAY, ["units"])] == [1]
     assert reports.live_since() == SEVEN
     sa.event.remove(engine, "before_cursor_execute", note)
     with reports.ledger.reading() as connection:
         plans = [str(connection.exec_driver_sql(f"explain query plan {sql}", given).all()) for sql, given in asked]
     of_day, first = plans[:2], plans[2:]
     assert all("state=? AND hour_start>? AND hour_start<?" in plan for plan in of_day)
-    assert all("COVERING INDEX meter_reports_by_state (env=? AND meter=? AND state=?)" in plan for plan in first)
+    assert all("COVERING INDEX meter_reports_by_state (meter_id=? AND state=?)" in plan for plan in first)
 
 
 def test_what_is_written_while_somebody_reads_waits_for_nobody(reports: MeterLedger, ledger_url: str) -> None:
@@ -334,7 +343,7 @@ HOLDER = """
 import sys
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.tables import marks
-from orchestration.billing import due
+from orchestration.billing import changed_reports, due
 from orchestration.billing.meter_ledger import MeterLedger
 with MeterLedger(Ledger(sys.argv[1]), "local", "api-calls").alone():
     print("alone", flush=True)

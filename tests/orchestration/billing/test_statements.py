@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from typer.testing import CliRunner
 
-from orchestration.billing import certify, lake_copy, reconcile
+from orchestration.billing import certify, changed_reports, lake_copy, reconcile
 from orchestration.billing.invoicing import InvoiceLine, Invoicing, SubscriptionPeriod
 from orchestration.billing.lake_copy import LedgerCopyResult
 from orchestration.billing.meter_ledger import MeterLedger
@@ -124,7 +124,7 @@ def test_copy_killed_before_the_ledger_knows_is_made_again(world: World, monkeyp
     world.usage = {("a", "cus_a", SEVEN): 5}
     world.run()
     with monkeypatch.context() as patch:
-        patch.setattr("orchestration.billing.meter_ledger.MeterLedger.note_copied", lambda *_: 1 / 0)
+        patch.setattr(changed_reports, "note_copied", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             lake_copy.copy_ledger(world.config)
     assert lake_copy.copy_ledger(world.config).rows == 1
@@ -135,7 +135,7 @@ def test_change_during_a_copy_is_left_for_the_next(world: World, monkeypatch: py
     world.usage = {("a", "cus_a", SEVEN): 5}
     lake_copy.copy_ledger(world.config)
     world.run()
-    rows_of = MeterLedger.rows_of
+    rows_of = changed_reports.rows_of
 
     def meanwhile(ledger: MeterLedger, *arguments: object) -> object:
         yield from rows_of(ledger, *arguments)  # type: ignore[arg-type]
@@ -143,7 +143,7 @@ def test_change_during_a_copy_is_left_for_the_next(world: World, monkeypatch: py
         world.run()
 
     with monkeypatch.context() as patch:
-        patch.setattr(MeterLedger, "rows_of", meanwhile)
+        patch.setattr(changed_reports, "rows_of", meanwhile)
         lake_copy.copy_ledger(world.config)
     assert len(copied(world)) == 1
     lake_copy.copy_ledger(world.config)
