@@ -159,8 +159,8 @@ rests as (
 
 last_weeks as (
     select
-        rests.account_id,
-        rests.meter,
+        rests.account_id as account_id,
+        rests.meter as meter,
         rests.whole_weeks,
         rests.rest,
         expected.days_ahead,

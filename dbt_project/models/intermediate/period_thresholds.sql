@@ -14,8 +14,8 @@ terms as (
 -- ones those are depends on the two alone.
 matching as (
     select
-        terms.meter,
-        terms.plan,
+        terms.meter as meter,
+        terms.plan as plan,
         thresholds.threshold_pct,
         thresholds.threshold_units,
         thresholds.threshold_units * {{ scale_of('terms.meter') }} as threshold_steps,

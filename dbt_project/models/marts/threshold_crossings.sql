@@ -30,9 +30,9 @@ totals as (
 -- What has reached no threshold, which is nearly all, is not looked into.
 reaching as (
     select distinct
-        totals.account_id,
-        totals.meter,
-        totals.period_start,
+        totals.account_id as account_id,
+        totals.meter as meter,
+        totals.period_start as period_start,
         totals.period_end,
         totals.used
     from thresholds
@@ -46,8 +46,8 @@ reaching as (
 
 hourly as (
     select
-        hours.account_id,
-        hours.meter,
+        hours.account_id as account_id,
+        hours.meter as meter,
         hours.usage_date,
         hours.hour_start,
         hours.units,

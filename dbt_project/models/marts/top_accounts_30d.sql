@@ -13,8 +13,8 @@ windows as (
 -- The days with a call: fewer than daily_usage has, and the others are zeros.
 days as (
     select
-        daily.account_id,
-        daily.meter,
+        daily.account_id as account_id,
+        daily.meter as meter,
         windows.days_through - daily.usage_date as days_before,
         -- whatever a call is worth, a customer is there who calls
         coalesce(daily.calls, daily.units) as used
