@@ -59,15 +59,6 @@ expected as (
             and weekdays.meter = quotas.meter
 ),
 
-expected_week as (
-    select
-        *,
-        cast(sum(expected_units) over (partition by account_id, meter) as double) as weekly_units,
-        cast(sum(expected_units) over (partition by account_id, meter order by days_ahead) as double)
-            as units_by_day_end
-    from expected
-),
-
 forecasts as (
     select
         account_id,
@@ -78,8 +69,8 @@ forecasts as (
             as expected_today_units,
         cast(sum(expected_later_units) as double) + coalesce(max(expected_last_day_units), 0)
             as expected_later_units,
-        max(weekly_units) as weekly_units
-    from expected_week
+        cast(sum(expected_units) as double) as weekly_units
+    from expected
     group by account_id, meter
 ),
 
@@ -166,31 +157,37 @@ rests as (
     from weeks_to_cap
 ),
 
+last_weeks as (
+    select
+        rests.account_id as account_id,
+        rests.meter as meter,
+        rests.whole_weeks,
+        rests.rest,
+        expected.days_ahead,
+        cast(expected.expected_units as double) as expected_units,
+        cast(
+            sum(expected.expected_units) over (partition by rests.account_id, rests.meter order by expected.days_ahead)
+            as double
+        ) as units_by_day_end
+    from expected
+    inner join rests
+        on
+            expected.account_id = rests.account_id
+            and expected.meter = rests.meter
+),
+
 days_to_cap as (
     select
-        rests.account_id,
-        rests.meter,
+        account_id,
+        meter,
         min(
-            rests.whole_weeks * 7 + expected_week.days_ahead
+            whole_weeks * 7 + days_ahead
             -- not below 0: the rest is used up before a later day begins, which must not win
-            + greatest(
-                0,
-                least(
-                    1,
-                    (rests.rest - expected_week.units_by_day_end + cast(expected_week.expected_units as double))
-                    / cast(expected_week.expected_units as double)
-                )
-            )
+            + greatest(0, least(1, (rest - units_by_day_end + expected_units) / expected_units))
         ) as days_after_today
-    from rests
-    inner join expected_week
-        on
-            rests.account_id = expected_week.account_id
-            and rests.meter = expected_week.meter
-    where
-        expected_week.expected_units > 0
-        and expected_week.units_by_day_end >= rests.rest - 0.001
-    group by rests.account_id, rests.meter
+    from last_weeks
+    where expected_units > 0 and units_by_day_end >= rest - 0.001
+    group by account_id, meter
 ),
 
 -- What does not add up moves by decisions, not by days: what it shows is all that can be said

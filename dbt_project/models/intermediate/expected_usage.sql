@@ -19,8 +19,9 @@ days as (
         meter,
         usage_date,
         units,
-        {{ iso_weekday('usage_date') }} as iso_weekday,
-        cast({{ utc_literal(as_of()) }} as date) - usage_date as days_ago
+        cast({{ utc_literal(as_of()) }} as date) - usage_date as days_ago,
+        case when usage_date >= {{ date_literal(days_ago(28)) }} then {{ iso_weekday('usage_date') }} end
+            as recent_weekday
     from {{ ref('daily_usage') }}
     where
         is_complete
@@ -31,6 +32,11 @@ levels as (
     select
         days.account_id,
         days.meter,
+        -- decimals, so that sums do not depend on the order in which threads add up
+        {% for weekday in range(1, 8) %}
+            {{ rounded("avg(case when days.recent_weekday = " ~ weekday ~ " then days.units end)") }}
+                as mean_{{ weekday }},
+        {% endfor %}
         max(days.days_ago) as history_days,
         avg(case when days.days_ago <= 7 then days.units end) as level_7d,
         avg(case when days.usage_date >= periods.start_date then days.units end) as period_mean
@@ -54,48 +60,49 @@ methods as (
             and levels.meter = choices.meter
 ),
 
-weekdays as (
-    select
-        account_id,
-        meter,
-        iso_weekday,
-        -- decimals, so that sums do not depend on the order in which threads add up
-        {{ rounded('avg(units)') }} as weekday_mean
-    from days
-    where days_ago <= 28
-    group by account_id, meter, iso_weekday
-),
-
 shapes as (
     select
-        account_id,
-        meter,
-        iso_weekday,
-        cast(weekday_mean as double)
-        / nullif(cast(avg(weekday_mean) over (partition by account_id, meter) as double), 0) as shape_ratio
-    from weekdays
+        methods.*,
+        cast(
+            {% for weekday in range(1, 8) -%}
+                coalesce(mean_{{ weekday }}, 0){{ " + " if not loop.last }}
+            {%- endfor %} as double
+        ) / nullif(
+            {% for weekday in range(1, 8) -%}
+                case when mean_{{ weekday }} is null then 0 else 1 end{{ " + " if not loop.last }}
+            {%- endfor %}, 0
+        ) as overall_mean
+    from methods
+),
+
+weekdays as (
+    select
+        shapes.*,
+        all_weekdays.iso_weekday,
+        case all_weekdays.iso_weekday
+            {% for weekday in range(1, 8) -%}
+                when {{ weekday }} then mean_{{ weekday }}
+            {% endfor %}
+        end as weekday_mean
+    from shapes
+    cross join (values (1), (2), (3), (4), (5), (6), (7)) as all_weekdays (iso_weekday)
 ),
 
 final as (
     select
-        methods.account_id as account_id,
-        methods.meter as meter,
-        cast(all_weekdays.iso_weekday as integer) as iso_weekday,
-        cast(methods.history_days as integer) as history_days,
-        methods.forecast_method,
-        cast(case when methods.history_days >= 3 then methods.level_7d end as double) as level_7d,
-        case methods.forecast_method
-            when 'level' then {{ rounded('methods.level_7d') }}
-            when 'level and weekday shape' then {{ rounded('methods.level_7d * coalesce(shapes.shape_ratio, 0)') }}
-            when 'linear of complete days' then {{ rounded('methods.period_mean') }}
+        account_id,
+        meter,
+        cast(iso_weekday as integer) as iso_weekday,
+        cast(history_days as integer) as history_days,
+        forecast_method,
+        cast(case when history_days >= 3 then level_7d end as double) as level_7d,
+        case forecast_method
+            when 'level' then {{ rounded('level_7d') }}
+            when 'level and weekday shape'
+                then {{ rounded('level_7d * coalesce(cast(weekday_mean as double) / nullif(overall_mean, 0), 0)') }}
+            when 'linear of complete days' then {{ rounded('period_mean') }}
         end as expected_units
-    from methods
-    cross join (values (1), (2), (3), (4), (5), (6), (7)) as all_weekdays (iso_weekday)
-    left join shapes
-        on
-            methods.account_id = shapes.account_id
-            and methods.meter = shapes.meter
-            and all_weekdays.iso_weekday = shapes.iso_weekday
+    from weekdays
 )
 
 select * from final

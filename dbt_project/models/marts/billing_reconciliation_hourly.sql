@@ -24,24 +24,24 @@ reports as (
         and hour_date >= {{ kept_from() }}
 ),
 
-ranked as (
+revised as (
     select
         *,
         count(*) over (partition by stripe_customer_id, hour_start) as revisions,
-        row_number() over (partition by stripe_customer_id, hour_start order by revision desc) as place,
-        row_number() over (partition by stripe_customer_id, hour_start, is_standing order by revision desc)
-            as place_among_its_kind
+        max(revision) over (partition by stripe_customer_id, hour_start) as newest_revision,
+        max(case when is_standing then revision end) over (partition by stripe_customer_id, hour_start)
+            as standing_revision
     from reports
 ),
 
 newest as (
-    select * from ranked
-    where place = 1
+    select * from revised
+    where revision = newest_revision
 ),
 
 standing as (
-    select * from ranked
-    where is_standing and place_among_its_kind = 1
+    select * from revised
+    where revision = standing_revision
 ),
 
 reported as (

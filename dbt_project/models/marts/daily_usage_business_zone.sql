@@ -1,3 +1,5 @@
+{{ config(materialized="view") }} -- days of a table that is counted by hours, as long as daily_usage
+
 -- daily_usage by days of the business zone (docs/definitions.md#days). A UTC hour is of the day in which it begins, but
 -- for its calls of the next one.
 with hourly as (

@@ -1,3 +1,5 @@
+{{ config(materialized="view") }} -- 24 rows for each account: what one or some of them have is counted when asked for
+
 with hours as (
     select
         account_id,

@@ -10,14 +10,13 @@ thresholds as (
     select * from {{ ref('period_thresholds') }}
 ),
 
-hourly as (
+totals as (
     select
-        hours.account_id,
-        hours.meter,
-        hours.usage_date,
-        hours.hour_start,
-        hours.units,
-        quotas.period_start
+        hours.account_id as account_id,
+        hours.meter as meter,
+        quotas.period_start as period_start,
+        quotas.period_end as period_end,
+        sum(hours.units) as used
     from {{ ref('hourly_usage') }} as hours
     inner join quotas
         on
@@ -25,6 +24,42 @@ hourly as (
             and hours.meter = quotas.meter
             and hours.hour_start >= quotas.period_start
             and hours.hour_start < quotas.period_end
+    group by hours.account_id, hours.meter, quotas.period_start, quotas.period_end
+),
+
+-- What has reached no threshold, which is nearly all, is not looked into.
+reaching as (
+    select distinct
+        totals.account_id as account_id,
+        totals.meter as meter,
+        totals.period_start as period_start,
+        totals.period_end,
+        totals.used
+    from thresholds
+    inner join totals
+        on
+            thresholds.account_id = totals.account_id
+            and thresholds.meter = totals.meter
+            and thresholds.period_start = totals.period_start
+            and thresholds.reached_at_units <= totals.used
+),
+
+hourly as (
+    select
+        hours.account_id as account_id,
+        hours.meter as meter,
+        hours.usage_date,
+        hours.hour_start,
+        hours.units,
+        reaching.period_start,
+        reaching.used
+    from {{ ref('hourly_usage') }} as hours
+    inner join reaching
+        on
+            hours.account_id = reaching.account_id
+            and hours.meter = reaching.meter
+            and hours.hour_start >= reaching.period_start
+            and hours.hour_start < reaching.period_end
 ),
 
 days as (
@@ -33,16 +68,16 @@ days as (
         meter,
         period_start,
         usage_date,
+        used,
         sum(units) as units
     from hourly
-    group by account_id, meter, period_start, usage_date
+    group by account_id, meter, period_start, usage_date, used
 ),
 
 cumulated as (
     select
         *,
-        sum(units) over (partition by account_id, meter, period_start order by usage_date) as units_by_day_end,
-        sum(units) over (partition by account_id, meter, period_start) as used
+        sum(units) over (partition by account_id, meter, period_start order by usage_date) as units_by_day_end
     from days
 ),
 

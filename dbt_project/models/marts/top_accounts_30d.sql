@@ -2,20 +2,27 @@ with moved as (
     select * from {{ ref('momentum') }}
 ),
 
--- A row for each day since the account's first call, days without one included: daily_usage has no holes.
+windows as (
+    select
+        meter,
+        max(days_through) as days_through
+    from moved
+    group by meter
+),
+
+-- The days with a call: fewer than daily_usage has, and the others are zeros.
 days as (
     select
-        daily.account_id,
-        daily.meter,
-        daily.usage_date,
+        daily.account_id as account_id,
+        daily.meter as meter,
+        windows.days_through - daily.usage_date as days_before,
         -- whatever a call is worth, a customer is there who calls
         coalesce(daily.calls, daily.units) as used
     from {{ ref('daily_usage') }} as daily
-    inner join moved
-        on
-            daily.account_id = moved.account_id
-            and daily.meter = moved.meter
-    where daily.usage_date between moved.days_through - 29 and moved.days_through
+    inner join windows on daily.meter = windows.meter
+    where
+        daily.usage_date between windows.days_through - 29 and windows.days_through
+        and coalesce(daily.calls, daily.units) > 0
 ),
 
 counted as (
@@ -23,9 +30,11 @@ counted as (
         account_id,
         meter,
         cast(sum(used) as bigint) as used,
-        count(*) as days_listed,
-        count(case when used > 0 then 1 end) as active_days,
-        {{ joined_text("',' || cast(used as varchar)", 'usage_date') }} as used_listed
+        count(*) as active_days,
+        {% for days_before in range(29, -1, -1) -%}
+            cast(coalesce(max(case when days_before = {{ days_before }} then used end), 0) as varchar)
+            {{- " || ',' || " if not loop.last }}
+        {%- endfor %} as used_by_day
     from days
     group by account_id, meter
 ),
@@ -45,10 +54,7 @@ facts as (
         moved.momentum_7d,
         moved.momentum_30d,
         moved.momentum_word,
-        -- each figure has its comma before it; the days before the first one are zeros
-        substr(
-            repeat(',0', cast(30 - coalesce(counted.days_listed, 0) as integer)) || coalesce(counted.used_listed, ''), 2
-        ) as used_by_day
+        coalesce(counted.used_by_day, '0' || repeat(',0', 29)) as used_by_day
     from moved
     left join counted
         on
