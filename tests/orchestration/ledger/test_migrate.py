@@ -12,6 +12,7 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
+from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.ledger import engines, migrate
 from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Ledger
@@ -226,6 +227,100 @@ def test_announced_crossings_stay_so_when_the_ledger_knew_only_percentages(empty
     ledger.close()
 
     assert announced == {("acme", "api-calls", datetime(2026, 11, 1, tzinfo=UTC), 1000, "80%")}
+
+
+FORMER_REPORTS = [
+    # meter, customer, hour, revision, identifier, state, moments of the attempts, error, units at Stripe
+    ("api-calls", "cus_b", "2026-11-20 07:00:00.000000", 1, "0f" * 20, "superseded", None, None, None),
+    (
+        "api-calls",
+        "cus_b",
+        "2026-11-20 07:00:00.000000",
+        2,
+        "1f" * 20,
+        "confirmed",
+        "2026-11-20 08:05:00.000001",
+        None,
+        7,
+    ),
+    ("api-calls", "cus_a", "2026-11-20 06:00:00.000000", 1, "adopted-" + "2f" * 20, "mismatch", None, "why", 0),
+    (
+        "storage",
+        "cus_a",
+        "2026-11-20 06:00:00.000000",
+        1,
+        "former name",
+        "settled",
+        "2026-11-20 08:05:01.999999",
+        "x",
+        None,
+    ),
+]
+
+
+def test_meter_reports_keep_their_values_when_their_rows_get_narrow(empty_url: str) -> None:
+    engine = engines.create(empty_url)
+    upgrade_to("0010", engine)
+    zone = "" if engines.is_sqlite(engine) else "Z"
+    names = ("meter", "customer", "hour", "revision", "identifier", "state", "at", "error", "shown")
+    rows = [dict(zip(names, row, strict=True)) for row in FORMER_REPORTS]
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "insert into meter_reports values ('local', :meter, :customer, :hour, :revision, 9, -3, :identifier,"
+                " :state, :created, 2, 1, :at, :at, :at, :error, :shown, 4, :at)"
+            ),
+            [
+                {
+                    **row,
+                    "hour": f"{row['hour']}{zone}",
+                    "created": f"2026-11-20 08:00:00.123456{zone}",
+                    "at": row["at"] and f"{row['at']}{zone}",
+                }
+                for row in rows
+            ],
+        )
+    migrate.upgrade(engine)
+
+    ledger = Ledger(empty_url)
+    found = [
+        (meter, each.stripe_customer_id, f"{each.hour_start:%Y-%m-%d %H:%M:%S.%f}", each.revision, each.identifier,
+         str(each.state), each.checked_at and f"{each.checked_at:%Y-%m-%d %H:%M:%S.%f}", each.error, each.stripe_units)
+        for meter in ("api-calls", "storage")
+        for each in MeterLedger(ledger, "local", meter).reports()
+    ]  # fmt: skip
+    assert sorted(found) == sorted(FORMER_REPORTS)
+    for each in MeterLedger(ledger, "local", "api-calls").reports():
+        assert each.created_at == datetime(2026, 11, 20, 8, 0, 0, 123456, UTC)
+        assert each.first_attempt_at == each.attempted_at == each.finished_at == each.checked_at
+        assert (each.units, each.value, each.attempts, each.answered_errors, each.checks) == (9, -3, 2, 1, 4)
+    ledger.close()
+
+
+def test_reports_stay_as_they_were_when_narrowing_them_is_killed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = f"sqlite:///{tmp_path / 'ledger.sqlite'}"
+    engine = engines.create(url)
+    upgrade_to("0010", engine)
+    with engine.begin() as connection:
+        connection.execute(
+            sa.text(
+                "insert into meter_reports values ('local', 'api-calls', 'cus_a', '2026-11-20 07:00:00.000000', 1, 9,"
+                " 9, 'x', 'sent', '2026-11-20 08:00:00.000000', 1, 0, null, null, null, null, null, 0, null)"
+            )
+        )
+    before = shape(engine)
+    with monkeypatch.context() as patch:
+        patch.setattr("alembic.op.create_index", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            migrate.upgrade(engine)
+    assert shape(engine) == before
+
+    migrate.upgrade(engine)
+    ledger = Ledger(url)
+    assert [each.identifier for each in MeterLedger(ledger, "local", "api-calls").reports()] == ["x"]
+    ledger.close()
 
 
 def test_create_makes_nothing_when_there_is_no_ledger_yet(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def upgrade() -> None:
 
 def _number(name: str) -> str:
     """Microseconds since 1970 of a text like 2026-11-20 07:00:00.123456."""
-    return f"cast(strftime('%s', substr({name}, 1, 19)) as integer) * 1000000 + cast(substr({name}, 21, 6) as integer)"
+    seconds, rest = f"strftime('%s', substr({name}, 1, 19))", f"substr({name}, 21, 6)"
+    return f"(cast({seconds} as integer) * 1000000 + cast({rest} as integer))"
 
 
 def _postgres_number(name: str) -> str:
