@@ -1,5 +1,6 @@
 """What of Dagster's output reaches the terminal. The lines are Dagster 1.13's own, shortened."""
 
+import time
 from pathlib import Path
 
 import pytest
@@ -139,6 +140,7 @@ def test_dagster_whose_postgres_is_away_is_not_started(
 ) -> None:
     monkeypatch.setenv("DAGSTER_HOME", str(data / "dagster"))
     monkeypatch.setenv("HEADROOM_DAGSTER_POSTGRES_URL", "postgresql://u:s3cr3t@127.0.0.1:1/dagster")
+    monkeypatch.setattr(time, "sleep", lambda _: None)  # Dagster waits ten seconds for it, in steps
     assert failures.in_sentences(lambda: serve(settings.load())) == 1
     said = capfd.readouterr().err
     assert "does not answer" in said
