@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import duckdb
-import jinja2
 
 from orchestration.warehouse.dbt import DbtProject, NodeResult
 from orchestration.warehouse.duckdb import DuckDbEngine
@@ -100,23 +99,9 @@ def _process(project: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def _keep_compiled_templates() -> None:
-    """dbt compiles the template of each node in each build, which is a tenth of the work of a small one."""
-    compile_template, known = jinja2.Environment.compile, dict[tuple[type, str], Any]()
-
-    def compile_once(environment: jinja2.Environment, source: str) -> Any:
-        key = type(environment), source  # dbt's environments of a class differ in nothing that is compiled
-        if key not in known:
-            known[key] = compile_template(environment, source)
-        return known[key]
-
-    jinja2.Environment.compile = compile_once  # type: ignore[assignment,method-assign]
-
-
 def main(target: Path, folder: Path) -> None:
     from orchestration.warehouse import dbt_worker
 
-    _keep_compiled_templates()
     answers, sys.stdout = sys.stdout, sys.stderr
     real, project = (DbtProject(path, target, target / "warehouse.duckdb") for path in (PROJECT, folder))
     with real.parse_lock:
