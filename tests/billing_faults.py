@@ -35,6 +35,7 @@ from orchestration.billing import (
     confirm,
     doubt,
     due,
+    first_reports,
     forgotten,
     invoicing,
     meter,
@@ -42,6 +43,7 @@ from orchestration.billing import (
     metering,
     reconcile,
     report,
+    report_rows,
     reporter,
 )
 from orchestration.billing import read_invoices as reading
@@ -102,7 +104,7 @@ FILES = SENDING | {
     each.__file__
     for each in (report, reconcile, meter, meter_ledger, metering, stripe_channel, approval, due, forgotten)
 }
-FILES |= {each.__file__ for each in (certify, invoicing, reading)}
+FILES |= {each.__file__ for each in (certify, invoicing, reading, first_reports, report_rows)}
 ORDER = ["seeds", "happened", "fault", "runs", "stripe", "hours", "invoices"]
 UNSETTLED = (ReportState.PREPARED, ReportState.SENDING, ReportState.SENT, ReportState.LOST)
 APPROVALS = 3

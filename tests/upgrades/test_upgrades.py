@@ -18,6 +18,7 @@ from orchestration.lake.remembered import Asked
 from orchestration.lake.sources import Folder
 from orchestration.ledger.landed import LandedFiles
 from orchestration.ledger.ledger import Ledger, State
+from orchestration.ledger.tables import REPORT_STATES
 from orchestration.warehouse.duckdb import publish
 from orchestration.warehouse.published_copy import query
 from tests.dbt_project.builder import Builder
@@ -68,7 +69,8 @@ def test_upgrade_keeps_counts_and_memory(name: str, data: Path) -> None:
         "select stripe_customer_id, hour_start, units, state from meter_reports"
         " join report_customers on customer_id = report_customers.id order by 1, 2"
     )
-    assert reports == [(customer, int(hour.timestamp()) * 10**6, units, "sent") for customer, hour, units in HOURS]
+    sent = REPORT_STATES.index("sent")
+    assert reports == [(customer, hour.timestamp() // 3600, units, sent) for customer, hour, units in HOURS]
     ledger.close()
 
 
