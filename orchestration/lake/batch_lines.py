@@ -8,6 +8,7 @@ import errno
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from pathlib import Path
 
 import pyarrow as pa
@@ -15,12 +16,12 @@ import pyarrow as pa
 from orchestration.lake import landing
 from orchestration.lake.formats import UnknownFormatError
 from orchestration.lake.landed_file import LandedFile
+from orchestration.lake.landing import STEP_BYTES
 from orchestration.lake.odd_lines import mended
 from orchestration.lake.sources import CHANGED, Skipped, Source, unreadable_now
 
 _FEW_LINES = 16
 """Of a block: then to look for each of them is faster than to split the block."""
-_STEP_BYTES = 2**14
 
 
 @dataclass(frozen=True)
@@ -40,6 +41,8 @@ class Block:
     count: int
     offset: int
     size_bytes: int
+    steps: Sequence[int]
+    """As in `Piece`."""
 
 
 @dataclass
@@ -73,7 +76,7 @@ class BatchLines:
                     picked = wanted[bisect_left(wanted, first) : bisect_left(wanted, behind)]
                 if picked:
                     stream.seek(block.offset)
-                    lines = _picked(stream.read(block.size_bytes), [seq - first for seq in picked])
+                    lines = _picked(stream.read(block.size_bytes), [seq - first for seq in picked], block.steps)
                     # here, and not where lines are staged: DuckDB's reader vouches for no line that is mended
                     lines = mended(b"".join(line + b"\n" for line in lines)).removesuffix(b"\n").split(b"\n")
                     # nothing but a byte order mark is a blank line
@@ -142,7 +145,9 @@ def stage(source: Source, plan: Iterable[LandedFile | Skipped], path: Path, limi
                         staged.begun.append(entry)
                     for piece in pieces:
                         staged.parts.append(LineRun(staged.lines, entry, piece.first_line))
-                        staged.blocks.append(Block(staged.lines, piece.count, size_bytes, len(piece.lines)))
+                        staged.blocks.append(
+                            Block(staged.lines, piece.count, size_bytes, len(piece.lines), piece.steps)
+                        )
                         stream.write(piece.lines)
                         staged.lines += piece.count
                         size_bytes += len(piece.lines)
@@ -188,16 +193,17 @@ def _merged(parts: Iterable[LineRun]) -> Iterator[LineRun]:
             yield part
 
 
-def _picked(block: bytes, wanted: Sequence[int]) -> list[bytes]:
+def _picked(block: bytes, wanted: Sequence[int], steps: Sequence[int]) -> list[bytes]:
     """The lines of a block with these positions, in ascending order. Where they are few, the others stay bytes."""
     if len(wanted) > _FEW_LINES:
         lines = block.split(b"\n")
         return [lines[position] for position in wanted]
     found: list[bytes] = []
-    start, behind = 0, 0  # a place in the block, and how many lines end before it
+    ended = list(accumulate(steps))
     for position in wanted:
-        while behind + (ends := block.count(b"\n", start, start + _STEP_BYTES)) < position:
-            start, behind = start + _STEP_BYTES, behind + ends
+        # a place in the block, and how many lines end before it
+        step = bisect_left(ended, position) if ended else 0
+        start, behind = step * STEP_BYTES, ended[step - 1] if step else 0
         while behind < position:
             start, behind = block.index(b"\n", start) + 1, behind + 1
         found.append(block[start : block.index(b"\n", start)])

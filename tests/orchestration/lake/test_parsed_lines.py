@@ -126,10 +126,12 @@ def test_picked_lines_are_those_of_the_block(lines: list[bytes], data: st.DataOb
     wanted = sorted(data.draw(st.sets(st.integers(0, len(lines) - 1))))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("orchestration.lake.batch_lines._FEW_LINES", few)
-        patch.setattr("orchestration.lake.batch_lines._STEP_BYTES", 16)
-        found = _picked(b"".join(line + b"\n" for line in lines), wanted)
+        patch.setattr("orchestration.lake.batch_lines.STEP_BYTES", 16)
+        block = b"".join(line + b"\n" for line in lines)
+        steps = [block.count(b"\n", start, start + 16) for start in range(0, len(block), 16)]
+        found, uncounted = _picked(block, wanted, steps), _picked(block, wanted, ())
 
-    assert found == [lines[position] for position in wanted]
+    assert found == uncounted == [lines[position] for position in wanted]
 
 
 @pytest.mark.parametrize(("rows", "size_bytes", "groups"), [(4, 2**30, 3), (10**9, 1, 10), (10**9, 2**30, 1)])
