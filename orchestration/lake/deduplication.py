@@ -112,7 +112,7 @@ def _find_stored(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
         ):
             if not some:
                 continue
-            # First by the hash alone: reading the other columns of every stored event would cost twenty times as much.
+            # First by the hash alone: reading the other columns of every stored event would cost more.
             connection.execute(f"""
                 create or replace temp table known as
                 select distinct {stored_hash} as id_hash, filename

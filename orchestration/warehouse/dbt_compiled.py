@@ -2,7 +2,8 @@
 `dbt_shortcuts.py` is, which puts it in the place of what works it out.
 
 That is the code of 500 Jinja templates, and JSON schemas: a fifth of dbt's time. It is kept beside the parsed
-project, for exactly that project and those versions; who can write there can already say what is built.
+project, for exactly that project and those versions. A process that can write there can run code here, as with Python's
+own `__pycache__`.
 """
 
 import hashlib
