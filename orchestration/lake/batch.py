@@ -113,7 +113,7 @@ def judge(
     connection.execute(f"""
         create temp view candidate as
         select {_CANDIDATE} from (
-            select *, {id_hash.column(connection)} as id_hash, 0 as item, cast(null as bigint) as quota,
+            select *, {id_hash.column()} as id_hash, 0 as item, cast(null as bigint) as quota,
                 cast(null as varchar) as received_key
             from parsed
         )
@@ -239,7 +239,7 @@ def write(
     """
     moment = f"timestamptz '{ingested_at.isoformat()}'"
     constant = {"ingested_at": moment, "batch": str(number), "rejected_at": moment, "generation": str(generation)}
-    hashed = id_hash.column(connection)
+    hashed = id_hash.column()
     constant[hashed] = "id_hash"
 
     def selected(columns: Mapping[str, str]) -> str:

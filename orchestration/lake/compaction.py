@@ -96,7 +96,7 @@ def merge(
         newest = tree / group[-1].relative_to(batches)
         target = newest.with_name(f"{_kind(newest)}-{uuid4().hex}.parquet")
         files = ", ".join(literal(str(path)) for path in group)
-        every = id_hash.renewed(connection) if _kind(newest) == "calls" else "*"
+        every = id_hash.renewed() if _kind(newest) == "calls" else "*"
         connection.execute(
             f"copy (select {every} from read_parquet([{files}], union_by_name = true, hive_partitioning = false))"
             f" to {literal(str(target))}"

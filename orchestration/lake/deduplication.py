@@ -102,7 +102,7 @@ def _find_stored(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
     connection.execute(f"create temp table stored as select {columns} from candidate where false").fetchall()
     # DuckDB guesses from one file how many rows all have. Left to its guess, it makes its hash table of the lake.
     connection.execute("set disabled_optimizers = 'join_order,build_side_probe_side'").fetchall()
-    hashed = id_hash.column(connection)
+    hashed = id_hash.column()
     for files in _stored_near(connection, batches):
         schemas = f"from parquet_schema([{', '.join(map(literal, files))}]) where name = '{hashed}'"
         with_hash = set(column_of(connection, f"select file_name {schemas}"))

@@ -5,6 +5,8 @@ The engine promises no hash from version to version. Its hashes of some probes n
 writes another one, and reads files without its own by their ids.
 """
 
+from functools import cache
+
 import duckdb
 
 HASH = "hash(source, event_id)"
@@ -14,12 +16,18 @@ _PROBES = """
     from range(65) as lengths (n), (select repeat('aZ0-é', 13) as probe)"""
 
 
-def column(connection: duckdb.DuckDBPyConnection) -> str:
+def column() -> str:
     """The name of the column with HASH, as this engine has it."""
-    [[name]] = connection.execute(_PROBES).fetchall()
+    return _column(_PROBES)
+
+
+@cache
+def _column(probes: str) -> str:
+    with duckdb.connect() as connection:
+        [[name]] = connection.execute(probes).fetchall()
     return f"{_NAME}{name}"
 
 
-def renewed(connection: duckdb.DuckDBPyConnection) -> str:
+def renewed() -> str:
     """What to select of stored calls so that all have the hash of today, and no other."""
-    return f"columns(lambda name: not starts_with(name, '{_NAME}')), {HASH} as {column(connection)}"
+    return f"columns(lambda name: not starts_with(name, '{_NAME}')), {HASH} as {column()}"

@@ -179,7 +179,7 @@ def _placed(connection: duckdb.DuckDBPyConnection, lines: pa.Table, parts: Seque
         "event_id": event_id,
         "landed_file": files,
         "line_number": numbers,
-        id_hash.column(connection): hashes,
+        id_hash.column(): hashes,
     }.items():
         lines = lines.append_column(name, column)
     return lines.drop_columns(["own_id", "own_source", "id_hash"])

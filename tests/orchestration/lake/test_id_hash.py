@@ -2,7 +2,6 @@
 
 from contextlib import nullcontext
 
-import duckdb
 import pyarrow.parquet as pq
 import pytest
 
@@ -13,8 +12,7 @@ from tests.support.builders import make_event
 
 @pytest.fixture
 def column() -> str:
-    with duckdb.connect() as connection:
-        return id_hash.column(connection)
+    return id_hash.column()
 
 
 def assert_each_call_has_its_hash(world: World, column: str) -> None:
