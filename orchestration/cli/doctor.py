@@ -41,7 +41,7 @@ from orchestration.warehouse import published_copy, queries, seeds
 from orchestration.warehouse.engines import engine_of
 
 BATCH_BYTES = 2**30
-"""What a batch may need of the disk for a moment: 256 MB of lines, what is spilled while they are judged, Parquet."""
+"""What a batch may need of the disk for a moment: 160 MB of lines, what is spilled while they are judged, Parquet."""
 HEARTBEAT = timedelta(minutes=5)
 """The daemon writes one each half minute."""
 LISTED = 10

@@ -52,8 +52,9 @@ from orchestration.lake.sources import Skipped, Source, SourceFile
 from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS, Rejection
 from orchestration.usage.meters import Meter
 
-BATCH_BYTES = 256 * 2**20
-"""Landing bytes in one batch: 1M typical events. Bounds memory for any backlog."""
+BATCH_BYTES = 160 * 2**20
+"""Landing bytes in one batch: 600,000 typical events. Bounds memory for any backlog: with 256 MiB a process has 709 MB
+instead of 595, and ten million events take a tenth less time."""
 MEMORY_LIMIT = "700MB"
 THREADS = 2
 """Each needs memory of its own to parse: with 4, twenty lines of 5 MB went beyond the limit."""
