@@ -6,6 +6,7 @@ ClickHouse, all on this machine.
 
 import os
 import shutil
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -67,4 +68,6 @@ def _run(data: Path, now: datetime, *options: str) -> Run:
 
 def _row(what: str, done: Run) -> Row:
     said = f"{done.seconds:.1f} s, CPU {done.cpu_seconds:.1f} s, peak {done.peak_bytes >> 20:,} MB"
+    sys.stdout.write(f"{what}: {said}\n")  # at once: the last ones take hours
+    sys.stdout.flush()
     return Row(what, said, "–", "–", "–")

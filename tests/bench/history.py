@@ -10,6 +10,7 @@ from pathlib import Path
 
 import duckdb
 
+from orchestration.lake import id_hash
 from orchestration.lake.batch import CALL_COLUMNS
 from orchestration.lake.lake import Lake
 from orchestration.lake.manifests import Batch
@@ -102,7 +103,8 @@ def write_batch(lake: Path, number: int, start: datetime, length: timedelta, eve
         day.mkdir(parents=True)
         connection.execute("set TimeZone = 'UTC'").fetchall()
         connection.execute(
-            f"copy (select {selected} from range({events}) as t (i) order by event_at) to '{day}/calls.parquet'"
+            f"copy (select *, {id_hash.HASH} as {id_hash.column()}"
+            f" from (select {selected} from range({events}) as t (i)) order by event_at) to '{day}/calls.parquet'"
             " (format parquet, compression zstd, compression_level 1)"
         ).fetchall()
         batch = Batch(number, (start + length).isoformat(), lines=events, accepted=events)
