@@ -63,9 +63,10 @@ def create(url: str) -> sa.Engine:
 
 def may_only_read(path: Path) -> bool:
     """Whether there is a ledger in SQLite that this user cannot write to: neither its file, nor files beside it."""
+    if not path.exists():  # asked first: another process may make it between the two
+        return False
     effective = os.access in os.supports_effective_ids
-    may_write = all(os.access(each, os.W_OK, effective_ids=effective) for each in (path, path.parent))
-    return path.exists() and not may_write
+    return not all(os.access(each, os.W_OK, effective_ids=effective) for each in (path, path.parent))
 
 
 def is_read_only(engine: sa.Engine) -> bool:
