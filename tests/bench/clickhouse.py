@@ -61,7 +61,7 @@ def bench(folder: Path) -> list[Row]:
     on = f"{calls:,} calls (median of {ROUNDS})"
     names = {
         "start": f"dbt alone: one seed (median of {ROUNDS})",
-        "models": f"all marts anew, {on}: models alone",
+        "models": f"all marts rebuilt, {on}: models alone",
         "tests": "the same: models and their tests",
         "rerun": f"{history.HOUR_EVENTS:,} new events on them: models and their tests",
     }

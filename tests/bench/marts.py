@@ -1,4 +1,4 @@
-"""All marts anew from a lake of ten million calls, against their bare SQL; and how fast a page of them is read."""
+"""All marts rebuilt from a lake of ten million calls, against their bare SQL; and how fast a page of them is read."""
 
 import json
 import os
