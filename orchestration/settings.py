@@ -22,6 +22,7 @@ from typing import Literal, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, available_timezones
 
+from dotenv import dotenv_values
 from dotenv.parser import parse_stream
 from pydantic import Field, PrivateAttr, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -42,6 +43,7 @@ READ_BY_OTHERS = re.compile(
     "|URL|KEY"  # the clients in collector/snippets
     "|COLLECT_BIND"  # deploy/compose.yaml
     "|TEST_.*"
+    r"|ROUTE_\w+"  # Settings.secret, by the names of the routes
     # Kubernetes sets them in every pod beside a Service called headroom, or headroom-collect.
     "|(.*_)?SERVICE_(HOST|PORT.*)|(.*_)?PORT_[0-9]+_(TCP|UDP).*)"
 )
@@ -519,6 +521,16 @@ class Settings(BaseSettings):
         copied = self.model_copy(update={"stripe_meter": event_name})
         copied._billed_meter = meter
         return copied
+
+    def secret(self, variable: str) -> str | None:
+        """What that variable holds, of the environment or of `.env`; None where it is not set. For secrets of routes,
+        whose variables have the names that people give to routes.
+        """
+        value = os.environ.get(variable)
+        path = Path(str(self.model_config.get("env_file") or os.devnull))
+        if not value and path.is_file():
+            value = dotenv_values(path, encoding="utf-8-sig").get(variable)
+        return value or None
 
     @property
     def is_production(self) -> bool:

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.text import Text
 
 from orchestration.ledger.ledger import Delivery
+from orchestration.ledger.outbox import Promise
 from orchestration.messages import groups
 from orchestration.messages.figures import short_name
 from orchestration.usage.formatting import printable
@@ -23,6 +24,7 @@ class PreviewChannel:
     """Stands in for a channel whose credentials are not set."""
 
     is_preview = True
+    promise = Promise.EXACTLY_ONCE
 
     def __init__(self, name: str) -> None:
         self.name = f"{name} (preview)"

@@ -57,6 +57,19 @@ class Delivery:
     """URL at which people find it; None where the channel has none, or has not said."""
     resends: int = 0
     """How often people had it sent once more. See exits.py."""
+    doubts: int = 0
+    """How many of its attempts had no answer, and were followed by another one."""
+    route: str = "slack"
+    """The route that it takes; of a reply, that of its parent."""
+    message: str | None = None
+    """Key of the message that it delivers, of which other routes may have deliveries, too; None of a reply."""
+    not_before: datetime | None = None
+    """It waits until then: the quiet hours of its route."""
+
+    @property
+    def may_be_repeated(self) -> bool:
+        """Whether an attempt before may have arrived, so that a channel that cannot be asked says so."""
+        return self.doubts > 0
 
     @property
     def mark(self) -> str:

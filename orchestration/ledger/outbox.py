@@ -8,16 +8,18 @@
 
     prepared, failed ──preview──> previewed
 
-What is in doubt is looked up where it went, whatever channel is configured by now. Only when it is not there, and
-was five minutes old before the look, is it claimed and sent again: no attempt lasts as long, and the channel has had
-time to show it. Late rather than double. One that cannot be looked up waits for the channel, or for people
-(`exits.py`). In a ledger that was restored from a backup nothing is known to be new: everything is looked up before
-it is sent.
+What is in doubt is looked up where it went, whatever channel is configured by now. Only when it is not there, and was
+five minutes old before the look, is it claimed and sent again: no attempt lasts as long, and the channel has had time
+to show it. Late rather than double. One that cannot be looked up waits for the channel, or for people (`exits.py`).
+Of a channel that can neither be asked nor takes a key, its promise decides: `at_most_once` gives up what is in doubt,
+`at_least_once` sends it again and says that it may be a repetition. In a ledger that was restored from a backup
+nothing is known to be new: everything is looked up before it is sent.
 """
 
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Protocol
 
 from orchestration.ledger import restored
@@ -46,11 +48,23 @@ class InDoubtError(RuntimeError):
     """It is not known whether the channel did it. A later run finds out."""
 
 
+class Promise(StrEnum):
+    """What a channel keeps when an answer is lost or the process is killed."""
+
+    EXACTLY_ONCE = "exactly_once"
+    """It can be asked, or drops what has a key that it knows: `find` says whether, or sending again is harmless."""
+    AT_MOST_ONCE = "at_most_once"
+    """What is in doubt is given up; people may have it sent again."""
+    AT_LEAST_ONCE = "at_least_once"
+    """What is in doubt is sent again, marked by `Delivery.may_be_repeated`."""
+
+
 class Channel(Protocol):
     """A way out. Implementations are in `channels/`."""
 
     name: str
     is_preview: bool
+    promise: Promise
 
     def address(self, delivery: Delivery, parent: Delivery | None) -> str:
         """Where the delivery goes now: under its parent, or where the configuration says. Nothing is sent yet.
@@ -86,6 +100,11 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
         return _get(ledger, key)
     if delivery.state is State.SENDING:
         age = _age(delivery, clock)  # before the look: what is under way now may arrive behind its back
+        if channel.promise is Promise.AT_MOST_ONCE and age >= ATTEMPT_LIMIT:
+            said = delivery.error or "the attempt had no answer"
+            doubt = f"{said}. It may have arrived, and its route sends at most once"
+            ledger.finish(delivery, State.GIVEN_UP, clock(), receipt=None, error=doubt)
+            return _get(ledger, key)
         if (found := _look_up(ledger, delivery, channel)) is not None:
             ledger.finish(delivery, State.SENT, clock(), found, error=None)
             return _get(ledger, key)

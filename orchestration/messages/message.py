@@ -56,6 +56,28 @@ class Message:
     """All of it, for a file in the thread."""
     notification: str = ""
     """The sentence on a locked phone, where it is another one than the first line."""
+    body: str = ""
+    """A whole text as its template wrote it, such as a letter to a customer; then there are no sections."""
+    charts: Sequence[Mapping[str, Any]] = ()
+    """Figures to draw: see charts.py."""
+    digest: Mapping[str, Any] | None = None
+    """The digest that this is, with all that a channel with a form of its own for it draws: see digest.py."""
+    is_test: bool = False
+    """Somebody tries a route: the title says so."""
+    reply_to: str = ""
+    """E-mail address that answers go to."""
+    unsubscribe: str = ""
+    """Where a customer says that they want no more of these: mailto:… or https://…"""
+    severity: str = ""
+    """critical, high, warm or watch, where the channel has such a thing."""
+
+    @property
+    def lines(self) -> list[str]:
+        """All of it as plain lines, for a channel without a form."""
+        said = [self.headline] if self.headline else []
+        for section in self.sections:
+            said += [*([section.heading] if section.heading else []), *(line.words() for line in section.lines)]
+        return [*said, *self.body.splitlines(), *self.footer]
 
 
 def sections(groups: Mapping[str, Iterable[Line]]) -> list[Section]:

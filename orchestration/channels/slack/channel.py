@@ -20,7 +20,7 @@ from slack_sdk.http_retry import HttpRequest, HttpResponse, RetryState
 from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
 
 from orchestration.ledger.ledger import Delivery
-from orchestration.ledger.outbox import ForbiddenError, InDoubtError, RefusedError
+from orchestration.ledger.outbox import ForbiddenError, InDoubtError, Promise, RefusedError
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
 
@@ -107,6 +107,7 @@ class SlackChannel:
 
     name = "Slack"
     is_preview = False
+    promise = Promise.EXACTLY_ONCE  # it can be asked
 
     def __init__(
         self,

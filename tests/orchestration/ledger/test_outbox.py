@@ -20,7 +20,15 @@ from hypothesis import strategies as st
 from orchestration.ledger import engines, outbox
 from orchestration.ledger import ledger as ledger_module
 from orchestration.ledger.ledger import Delivery, Ledger, State
-from orchestration.ledger.outbox import ATTEMPT_LIMIT, DOUBT_WINDOW, InDoubtError, RefusedError, deliver, deliver_parts
+from orchestration.ledger.outbox import (
+    ATTEMPT_LIMIT,
+    DOUBT_WINDOW,
+    InDoubtError,
+    Promise,
+    RefusedError,
+    deliver,
+    deliver_parts,
+)
 from orchestration.ledger.tables import deliveries
 from tests.support import ledgers
 from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
@@ -34,6 +42,7 @@ class FakeChannel:
     """A channel that keeps what arrived; `before` and `after` happen around the arrival, for its failures."""
 
     name = "fake"
+    promise = Promise.EXACTLY_ONCE
 
     def __init__(self, is_preview: bool = False) -> None:
         self.is_preview = is_preview

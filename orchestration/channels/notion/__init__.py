@@ -1,0 +1,1 @@
+"""Notion: a row of a database for each message."""

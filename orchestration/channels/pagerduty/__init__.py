@@ -1,0 +1,1 @@
+"""PagerDuty: an incident for what is critical."""

@@ -1,0 +1,1 @@
+"""Microsoft Teams, by the webhook of a workflow."""

@@ -1,0 +1,1 @@
+"""A webhook of yours, signed by Standard Webhooks."""
