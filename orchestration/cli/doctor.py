@@ -17,7 +17,15 @@ from orchestration.billing import catalog, needs, usage_query
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.meters import each_meter
 from orchestration.channels.stripe import connect_products
-from orchestration.cli import doctor_configuration, doctor_deliveries, doctor_growth, doctor_runs, failures, run
+from orchestration.cli import (
+    doctor_configuration,
+    doctor_deliveries,
+    doctor_growth,
+    doctor_runs,
+    failures,
+    route_findings,
+    run,
+)
 from orchestration.collector import leftovers
 from orchestration.lake import account_copies, passed_over
 from orchestration.lake.account_files import ACCOUNTS_FILES
@@ -71,6 +79,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield from doctor_growth.examine(config, is_ledger_usable=not ledger.problem)
     yield from doctor_deliveries.examine(config, is_ledger_usable=not ledger.problem)
     yield from _slack(config)
+    yield from route_findings.examine(config)
     yield from _stripe(config)
     yield from _postgres(config)
 
@@ -283,12 +292,6 @@ def _slack(config: Settings) -> Iterator[Finding]:
         yield _preview("Slack", "SLACK_BOT_TOKEN", config)
     else:
         yield from _of("Slack", channel.check())
-
-
-def _routes(config: Settings) -> Iterator[Finding]:
-    from orchestration.cli import route_findings
-
-    yield from route_findings.examine(config)
 
 
 def _stripe(config: Settings) -> Iterator[Finding]:
