@@ -173,7 +173,7 @@ class Ways:
             message=key,
             route=cut.route.name,
             not_before=cut.route.not_before(at, self.settings.zone),
-            is_draft=cut.route.is_drafted,
+            is_draft=cut.route.is_drafted and not cut.message.is_test,
         )
         return cut.key(key)
 
