@@ -179,7 +179,7 @@ def _accounts(settings: Settings, news: Sequence[Verdict]) -> Accounts:
     ),
 )
 def account_alerts(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
-    ledger, ways, env = project.ledger(), opened_ways(project, context.run_id), project.settings.env
+    ledger, ways, env = project.ledger(), opened_ways(project, context.run.run_id), project.settings.env
     for kind in BY_ROUTE:
         ways.send_waiting(ledger, f"{env}|{kind}|", context.log)
     if not taking(ways.routes):
