@@ -18,7 +18,7 @@ from orchestration.defs.sending import Mentions, Sent, Ways
 from orchestration.ledger import decided, routed
 from orchestration.ledger.ledger import Ledger, State
 from orchestration.messages import account_notice, customer_notice, notice_wording
-from orchestration.messages.account_notice import Memory, Outcome, Row, Verdict
+from orchestration.messages.account_notice import LIMIT, Memory, Outcome, Row, Verdict
 from orchestration.messages.cuts import Cut
 from orchestration.messages.email_draft import DraftError
 from orchestration.messages.message import Message, to_json
@@ -51,7 +51,8 @@ def decide(project: Project, ways: Ways, warn: Callable[[str], object]) -> tuple
     if not found:
         return keys, outcomes, errors
     as_of = queries.data_quality(settings.published)["as_of"]
-    rows = published_copy.query(settings.published, ROUTED_CROSSINGS)
+    named = {LIMIT}.union(*(route.where.get("threshold", ()) for route in found))
+    rows = published_copy.query(settings.published, ROUTED_CROSSINGS, {"thresholds": sorted(named)})
     rules = published_copy.query(settings.published, queries.THRESHOLD_RULES)
     for route in found:
         earlier = found[: found.index(route)]

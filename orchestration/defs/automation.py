@@ -131,7 +131,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
             return dg.SkipReason("no route takes crossing or limit_hit at once")
         if any(interrupted.is_under_way(context.instance, job.name, clock()) for job in (alerts_job, hourly_job)):
             return dg.SkipReason("a run is under way")
-        return dg.RunRequest(run_key=f"alerts|{context.scheduled_execution_time.isoformat()}")
+        return dg.RunRequest()
 
     @dg.schedule(
         job=daily_job,

@@ -8,6 +8,7 @@ ROUTED_CROSSINGS = """
             account_id, meter, period_start, period_end, threshold, crossed_at, is_in_digest, pace_matters, quota, used,
             pct_of_cap, severity, cause, false as is_reported
         from threshold_crossings
+        where is_in_digest or list_contains($thresholds, threshold)
         union all
         -- the customer's own system says so, and the count has not come to 100 % of the quota that it was about
         select

@@ -33,6 +33,7 @@ from orchestration.ledger.outbox import DOUBT_WINDOW
 from orchestration.ledger.tables import deliveries, routed_crossings
 from orchestration.settings import PROJECT_ROOT
 from tests.fakes.slack import LOST_AFTER, FakeSlack
+from tests.orchestration.defs.installation import schedule_context
 from tests.support.notice_world import (
     NOON,
     Letterbox,
@@ -282,6 +283,30 @@ def test_nothing_is_decided_without_a_route_for_it(data: Path, slack: FakeSlack)
     assert recorded("outcome") == []
 
 
+def test_example_of_rate_limits_posts_each_threshold_once_to_each_customer(data: Path, slack: FakeSlack) -> None:
+    """docs/examples/routes-rate-limit.toml, at the ticks of its schedule."""
+    start(data, (PROJECT_ROOT / "docs" / "examples" / "routes-rate-limit.toml").read_text())
+    crossings: list[dict[str, Any]] = []
+    steps = [["80%"], [], ["90%"], ["95%"], ["100%"], ["120%"]]
+    for tick, thresholds in enumerate(steps):
+        at = NOON + timedelta(minutes=15 * tick)
+        fields = {"slack_channel": "C0ACME", "used": 1_000_000, "crossed_at": at, "pace_matters": True}
+        crossings += [make_notice_crossing(threshold=each, is_in_digest=each != "90%", **fields) for each in thresholds]
+        publish(data, crossings, as_of=at, thresholds=(80, 90, 95, 100, 120))
+        run()
+    beta = {"slack_channel": "C0BETA", "used": 1_010_000, "crossed_at": at}
+    crossings += [make_notice_crossing("beta", each, **beta) for each in ("80%", "90%", "95%", "100%")]
+    publish(data, crossings, as_of=at, thresholds=(80, 90, 95, 100, 120))
+    run()
+
+    assert [(message["channel"], message["text"].split(" today")[0]) for message in slack.messages] == [
+        ("C0ACME", "acme crossed 80 %"),
+        ("C0ACME", "acme crossed 90 %"),
+        ("C0ACME", "acme crossed 100 %"),
+        ("C0BETA", "beta crossed 100 %"),
+    ]
+
+
 # Customers
 
 
@@ -452,7 +477,7 @@ def test_alerts_run_every_15_minutes_where_a_route_takes_them_at_once(
     write_routes(data, routes)
     schedule = next(each for each in build_schedules(Project()) if each.name == "alerts_schedule")
     with dg.DagsterInstance.ephemeral() as instance:
-        tick = schedule.evaluate_tick(dg.build_schedule_context(instance=instance, scheduled_execution_time=NOON))
+        tick = schedule.evaluate_tick(schedule_context(instance))
 
     assert schedule.cron_schedule == "*/15 * * * *"
     assert bool(tick.run_requests) is (skipped is None)
