@@ -156,7 +156,7 @@ def test_route_that_is_widened_announces_nothing_of_before(data: Path, slack: Fa
     assert [key.split("|")[2] + key.split("|")[6] for key in posted(slack)] == ["b80%", "acme95%"]
 
 
-def test_crossing_is_posted_once_by_each_route_when_two_runs_decide_at_once(data: Path, slack: FakeSlack) -> None:
+def test_crossing_is_posted_once_by_each_route_when_two_runs_decide_it(data: Path, slack: FakeSlack) -> None:
     other = TEAM.replace('"team"', '"other"')
     start(data, TEAM + other)
     publish(data, [make_notice_crossing(str(each)) for each in range(5)])
