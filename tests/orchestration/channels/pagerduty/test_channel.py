@@ -95,9 +95,7 @@ def test_attempt_is_in_doubt_and_not_repeated_when_the_answer_is_unusable(
     assert len(pagerduty.requests) == 1
 
 
-def test_refusal_says_what_to_do_and_nothing_secret(
-    pagerduty: FakePagerDuty, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_refusal_says_what_to_do_and_nothing_secret(pagerduty: FakePagerDuty, caplog: pytest.LogCaptureFixture) -> None:
     channel = open_at(pagerduty)
     pagerduty.fail_next(REFUSED)
 
@@ -125,7 +123,7 @@ def test_rate_limit_is_waited_for_once(pagerduty: FakePagerDuty) -> None:
 
 
 def test_two_tries_and_the_wait_stay_below_half_of_an_attempt() -> None:
-    assert 2 * channels.TIMEOUT_SECONDS + channels.WAIT_SECONDS < ATTEMPT_LIMIT.total_seconds() / 2
+    assert ATTEMPT_LIMIT.total_seconds() / 2 > 2 * channels.TIMEOUT_SECONDS + channels.WAIT_SECONDS
 
 
 def test_attempt_is_refused_when_pagerduty_cannot_be_reached(pagerduty: FakePagerDuty) -> None:
