@@ -57,7 +57,7 @@ class PagerDutyChannel:
         return f"service {hashlib.sha256(self._routing_key.encode()).hexdigest()[:8]}"
 
     def send(self, delivery: Delivery) -> str:
-        event = delivery.payload
+        event = delivery.payload["event"]
         try:
             with _Client(self._routing_key, self._base_url) as client:
                 return client.send_event("trigger", dedup_key=_dedup_key(delivery), **event)

@@ -24,7 +24,7 @@ UNNAMED = "Accounts"
 
 
 def draw(message: Message, env: str, mentions: Mapping[str, str]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """The payload of the event, without replies. Whom it calls is PagerDuty's business: nobody is mentioned."""
+    """The payload, without replies. Whom it calls is PagerDuty's business: nobody is mentioned."""
     kind = message.key.partition("|")[0]
     severity = SEVERITIES.get(message.severity, "critical" if kind == "critical" else "warning")
     details: dict[str, Any] = {"title": one_line(message.title, LINE_CHARACTERS)}
@@ -41,7 +41,7 @@ def draw(message: Message, env: str, mentions: Mapping[str, str]) -> tuple[dict[
         "class": kind,
         "custom_details": details,
     }
-    return {"payload": payload, "links": list(_links(message))[:LINKS]}, []
+    return {"event": {"payload": payload, "links": list(_links(message))[:LINKS]}}, []
 
 
 def _sections(message: Message) -> dict[str, list[str]]:

@@ -56,7 +56,7 @@ def test_event_is_one_alert_however_often_it_is_sent(pagerduty: FakePagerDuty) -
     [alert] = pagerduty.alerts
     assert alert["triggers"] == 2
     assert alert["event"] == {
-        **PAYLOAD,
+        **PAYLOAD["event"],
         "routing_key": pagerduty.routing_key,
         "event_action": "trigger",
         "dedup_key": KEY,

@@ -1,5 +1,6 @@
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -25,6 +26,13 @@ MESSAGE = Message(
 )
 
 
+def event_of(message: Message) -> dict[str, Any]:
+    payload, replies = draw(message, "prod", {})
+    assert replies == []
+    event: dict[str, Any] = payload["event"]
+    return event
+
+
 def make_long(name: str, lines: int) -> Message:
     url = f"https://crm.example.com/{'a' * 1500}"
     return replace(
@@ -39,9 +47,7 @@ def make_long(name: str, lines: int) -> Message:
 
 
 def test_event_has_a_summary_the_facts_and_links_to_accounts() -> None:
-    event, replies = draw(MESSAGE, "prod", {})
-
-    assert event == {
+    assert event_of(MESSAGE) == {
         "payload": {
             "summary": "Acme: out of quota, calls are refused, and 1 other",
             "severity": "critical",
@@ -55,7 +61,6 @@ def test_event_has_a_summary_the_facts_and_links_to_accounts() -> None:
         },
         "links": [{"href": "https://crm.example.com/acme", "text": "Acme"}],
     }
-    assert replies == []
 
 
 @pytest.mark.parametrize(
@@ -70,14 +75,14 @@ def test_event_has_a_summary_the_facts_and_links_to_accounts() -> None:
     ],
 )
 def test_severity_is_one_of_pagerdutys_four(severity: str, key: str, shown: str) -> None:
-    event, _ = draw(replace(MESSAGE, severity=severity, key=key), "prod", {})
+    event = event_of(replace(MESSAGE, severity=severity, key=key))
 
     assert event["payload"]["severity"] == shown
 
 
 @pytest.mark.parametrize("name", ["n" * 1024, "\U0001f680" * 1024, "a\nb\u202e" * 300], ids=["long", "emoji", "lines"])
 def test_event_stays_within_pagerdutys_limits_and_counts_what_it_omits(name: str) -> None:
-    event, _ = draw(make_long(name, 60), "prod", {})
+    event = event_of(make_long(name, 60))
 
     assert len(event["payload"]["summary"]) <= MAX_SUMMARY_CHARACTERS
     assert len(json.dumps(event, ensure_ascii=False).encode()) < MAX_BYTES / 1.5
@@ -93,7 +98,7 @@ def test_event_stays_within_pagerdutys_limits_and_counts_what_it_omits(name: str
 def test_letter_is_the_text_of_the_event() -> None:
     letter = replace(MESSAGE, headline="", sections=[], footer=[], body="Dear Acme,\nyou are out of calls.")
 
-    event, _ = draw(letter, "prod", {})
+    event = event_of(letter)
 
     assert event["payload"]["summary"] == letter.title
     assert event["payload"]["custom_details"] == {"title": letter.title, "text": letter.body}
