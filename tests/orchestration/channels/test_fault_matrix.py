@@ -18,11 +18,12 @@ from tests.fakes import faults
 from tests.fakes.faults import Fault
 from tests.fakes.notion import FakeNotion
 from tests.fakes.pagerduty import FakePagerDuty
+from tests.fakes.slack_route import RoutedSlack
 from tests.support.posting import ROUTE, Desk, Fake, opened, run_as_program
 
 KEY = "message-end"
 FAKES: dict[str, Callable[[], Fake]] = {
-    # "slack": RoutedSlack,
+    "slack": RoutedSlack,
     "notion": FakeNotion,
     "pagerduty": FakePagerDuty,
 }

@@ -63,6 +63,17 @@ def test_event_is_one_alert_however_often_it_is_sent(pagerduty: FakePagerDuty) -
     }
 
 
+def test_event_opens_another_alert_when_somebody_has_resolved_the_first(pagerduty: FakePagerDuty) -> None:
+    """The limit of what PagerDuty promises, and so of what the channel does."""
+    channel = open_at(pagerduty)
+    channel.send(make_delivery(channel))
+    pagerduty.resolve()
+
+    channel.send(make_delivery(channel))
+
+    assert len(pagerduty.arrived) == 2
+
+
 def test_event_that_is_sent_once_more_by_people_is_another_alert(pagerduty: FakePagerDuty) -> None:
     channel = open_at(pagerduty)
 
