@@ -12,7 +12,7 @@ FORBIDDEN = [
     pytest.param("billing/report.py", "    import stripe", "Stripe's SDK only", id="vendor in billing"),
     pytest.param("cli/doctor.py", "    import slack_sdk", "Slack's SDK only", id="vendor in a command"),
     pytest.param("defs/digest.py", "    import stripe", "Stripe's SDK only", id="vendor in defs"),
-    pytest.param("channels/slack/chart.py", "    import stripe", "Stripe's SDK only", id="another vendor's SDK"),
+    pytest.param("channels/slack/files.py", "    import stripe", "Stripe's SDK only", id="another vendor's SDK"),
     pytest.param(
         "messages/digest.py",
         "    from orchestration.channels.slack import blocks",
