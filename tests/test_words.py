@@ -16,6 +16,7 @@ from tests.support.words import Text
 ROOT = Path(__file__).parents[1]
 MOST_WORDS = 20
 ROOMS = ["cli", "defs", "billing", "channels/stripe", "channels/postgres", "collector", "demo", "lake", "ledger"]
+ROOMS += ["channels/email", "channels/webhook"]
 ROOMS += ["channels/slack", "messages", "settings.py", "usage", "warehouse"]
 
 NOT_SAID = {

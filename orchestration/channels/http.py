@@ -5,12 +5,12 @@ doubt. Nothing of an address, a header or a body is quoted: they may hold secret
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import httpx
 
-from orchestration.ledger.outbox import InDoubtError, RefusedError
+from orchestration.ledger.outbox import ForbiddenError, InDoubtError, RefusedError
 
 TIMEOUT_SECONDS = 10
 MAX_WAIT_SECONDS = 8
@@ -27,14 +27,15 @@ def request(
     json: Any = None,
     content: bytes | None = None,
     headers: Mapping[str, str] | None = None,
+    forbidden: Collection[int] = (),
     sleep: Callable[[float], object] = time.sleep,
 ) -> httpx.Response:
     """The answer, of status 2xx. `vendor` and `what` name both sides in errors; `remedy` says what to do about a
-    refusal, by its status and its body as JSON (None where it is none).
+    refusal, by its status and its body as JSON (None where it is none). One of a status in `forbidden` is for good.
 
     A 429 is the one refusal that is repeated, if the wait is short: it did nothing. Redirects are not followed.
 
-    :raises RefusedError: the vendor did not take it.
+    :raises RefusedError: the vendor did not take it. A ForbiddenError: and never will.
     :raises InDoubtError: it may have.
     """
     for is_last in (False, True):
@@ -58,7 +59,8 @@ def request(
         raise InDoubtError(f"{vendor} failed (HTTP {answer.status_code}) for {what}")
     if answer.status_code == 429:
         raise RefusedError(f"{vendor} takes no more messages for the moment ({what}): run again in a minute")
-    raise RefusedError(
+    refusal = ForbiddenError if answer.status_code in forbidden else RefusedError
+    raise refusal(
         f"{vendor} refused (HTTP {answer.status_code}) for {what}: {remedy(answer.status_code, _json(answer))}"
     )
 
