@@ -15,15 +15,21 @@ from orchestration.ledger import exits
 from orchestration.ledger.ledger import Delivery, State
 from orchestration.ledger.outbox import DOUBT_WINDOW, InDoubtError, Promise, RefusedError, deliver_parts
 from tests.fakes import faults
+from tests.fakes.discord import FakeDiscord
 from tests.fakes.faults import Fault
 from tests.fakes.notion import FakeNotion
 from tests.fakes.pagerduty import FakePagerDuty
 from tests.fakes.slack_route import RoutedSlack
+from tests.fakes.teams import FakeTeams
+from tests.fakes.telegram import FakeTelegram
 from tests.support.posting import ROUTE, Desk, Fake, opened, run_as_program
 
 KEY = "message-end"
 FAKES: dict[str, Callable[[], Fake]] = {
     "slack": RoutedSlack,
+    "discord": FakeDiscord,
+    "telegram": FakeTelegram,
+    "teams": FakeTeams,
     "notion": FakeNotion,
     "pagerduty": FakePagerDuty,
 }
