@@ -206,6 +206,11 @@ class Settings(BaseSettings):
         alias="HEADROOM_HEARTBEAT_URL",
         description="of a monitor, asked for after each good hourly run and the digest; without: nothing is",
     )
+    routes: Path | None = Field(
+        None,
+        alias="HEADROOM_ROUTES",
+        description="TOML, which message goes to whom by which channel; default: routes.toml in HEADROOM_DATA",
+    )
     templates: Path | None = Field(
         None, alias="HEADROOM_TEMPLATES", description="folder with templates in place of Headroom's own"
     )
@@ -478,6 +483,7 @@ class Settings(BaseSettings):
         self.subjects = _absolute(self.subjects) if self.subjects else None
         self.customers = _absolute(self.customers) if self.customers else None
         self.collect_keys_file = _absolute(self.collect_keys_file) if self.collect_keys_file else None
+        self.routes = _absolute(self.routes) if self.routes else None
         self.templates = _absolute(self.templates) if self.templates else None
         return self
 
@@ -568,6 +574,10 @@ class Settings(BaseSettings):
     @property
     def destination_tables_file(self) -> Path:
         return self.destination_tables or self.data / "destination.toml"
+
+    @property
+    def routes_file(self) -> Path:
+        return self.routes or self.data / "routes.toml"
 
     @property
     def lake(self) -> Path:

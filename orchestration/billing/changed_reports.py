@@ -8,7 +8,8 @@ import sqlalchemy as sa
 
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.report_rows import STORED, TABLE
-from orchestration.ledger.tables import EpochHour, EpochTime, marks
+from orchestration.ledger.columns import EpochHour, EpochTime
+from orchestration.ledger.tables import marks
 
 ROWS = 10_000
 """Read at a time, where all of a day are."""

@@ -35,7 +35,7 @@ def deliveries(
     config = load_settings()
     ledger = Ledger(config.ledger_url)
     if not show:
-        tables.print_deliveries(ledger, meter_ledger(config), config.zone)
+        tables.print_deliveries(ledger, meter_ledger(config), config.zone, config.now())
     elif delivery := ledger.delivery(show):
         tables.print_delivery(delivery)
         tables.print_decisions(exits.decisions(ledger, show))

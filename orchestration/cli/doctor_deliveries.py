@@ -19,7 +19,7 @@ def examine(config: Settings, is_ledger_usable: bool) -> Iterator[Finding]:
     if not is_ledger_usable or not check.exists(config.ledger_url):
         return
     ledger = Ledger(config.ledger_url)
-    stuck = exits.stuck(ledger, "slack", f"{config.env}|")
+    stuck = exits.stuck(ledger, f"{config.env}|", config.now())
     ledger.close()
     for delivery in stuck[:LISTED]:
         yield Finding("message", undelivered.sentence(delivery, config.zone), is_needed=False)

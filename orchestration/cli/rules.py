@@ -9,6 +9,7 @@ from rich.text import Text
 
 from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail
+from orchestration.ledger import decided
 from orchestration.ledger import rules as known_rules
 from orchestration.ledger.ledger import Ledger
 from orchestration.messages import rules, rules_plan
@@ -53,7 +54,7 @@ def _planned(config: Settings, now: rules_plan.Marts, then: rules_plan.Marts) ->
     with ledger.transaction() as connection:
         verdicts = list(ledger.verdicts(connection, config.env))
         known = known_rules.known(connection, config.env)
-        before = ledger.last_digest_at(connection, config.env)
+        before = decided.last_digest_at(connection, config.env)
     ledger.close()
     on = latest_digest_date(config.now(), config.zone) + timedelta(days=1)
     return rules_plan.plan(now, then, verdicts, known, before, on, config.zone)

@@ -1,7 +1,7 @@
 """What people read in the shell: tables, the summary of a run, error lines. No commands; nothing is decided here."""
 
 from collections.abc import Collection, Mapping, Sequence
-from datetime import MAXYEAR
+from datetime import MAXYEAR, datetime
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo
@@ -195,7 +195,7 @@ def print_lines(lines: Sequence[str]) -> None:
             console.print(Text(each), soft_wrap=True)
 
 
-def print_deliveries(ledger: Ledger, reports: MeterLedger, zone: ZoneInfo) -> None:
+def print_deliveries(ledger: Ledger, reports: MeterLedger, zone: ZoneInfo, now: datetime) -> None:
     """Every delivery and its state, what waits and what to do about it, and the meter reports in sums."""
     table = Table("Key", "State", "Attempts", "Prepared", "Finished", "Receipt or error", box=box.SIMPLE_HEAD)
     for delivery in ledger.deliveries():
@@ -209,7 +209,7 @@ def print_deliveries(ledger: Ledger, reports: MeterLedger, zone: ZoneInfo) -> No
             Text(delivery.permalink or delivery.receipt or delivery.error or ""),
         )
     console.print(table)
-    if stuck := exits.stuck(ledger, "slack", ""):
+    if stuck := exits.stuck(ledger, "", now):
         for delivery in stuck:
             console.print(Text(f"Waiting: {printable(undelivered.sentence(delivery, zone))}"), soft_wrap=True)
         console.print(Text(undelivered.EXITS, "dim"), soft_wrap=True)

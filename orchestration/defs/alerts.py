@@ -13,10 +13,9 @@ import dagster as dg
 from orchestration import settings
 from orchestration.defs import overdue
 from orchestration.defs.digest import freeze
-from orchestration.defs.resources import Project, clock
-from orchestration.ledger import exits
+from orchestration.defs.resources import Project
+from orchestration.ledger import decided, exits
 from orchestration.ledger.ledger import State
-from orchestration.ledger.outbox import deliver
 from orchestration.messages import environment, failures, undelivered
 from orchestration.messages import overdue as wording
 from orchestration.messages.environment import Cause
@@ -69,14 +68,16 @@ def tell_what_fails(project: Project, instance: dg.DagsterInstance, jobs: Iterab
     """Half past eight each morning: the jobs whose newest run failed, or that none did. None where it is told."""
     settings, ledger, failing = project.settings, project.ledger(), {}
     on = latest_digest_date(settings.now() - AFTER_EIGHT, settings.zone)
-    if ledger.delivery(f"{settings.env}|failing|{on}"):
+    if decided.exists(ledger, f"{settings.env}|failing|{on}"):
         return None
     for job in jobs:
         over = dg.RunsFilter(job_name=job, statuses=[Status.SUCCESS, Status.FAILURE])
         newest = instance.get_run_records(filters=over, limit=1)
         if newest and newest[0].dagster_run.status is Status.FAILURE:
             failing[job] = datetime.fromtimestamp(newest[0].end_time or newest[0].update_timestamp.timestamp(), UTC)
-    waiting = [undelivered.sentence(each, settings.zone) for each in exits.stuck(ledger, "slack", f"{settings.env}|")]
+    waiting = [
+        undelivered.sentence(each, settings.zone) for each in exits.stuck(ledger, f"{settings.env}|", settings.now())
+    ]
     late = [each.sentence for each in overdue.find(settings, ledger, instance, settings.now())]
     return tell(project, failures.morning(failing, waiting, on, settings.now(), settings.zone, late))
 
@@ -89,10 +90,16 @@ def tell_what_is_overdue(project: Project, instance: dg.DagsterInstance, now: da
 
 def tell(project: Project, notice: Message) -> State:
     """Freeze and deliver it, and whatever happens, do not raise: it waits in the ledger, or is in the log."""
+    log = dg.get_dagster_logger()
     try:
-        return deliver(project.ledger(), freeze(project, notice, project.settings.now()), project.slack(), clock).state
+        ways, ledger = project.ways(), project.ledger()
+        sent = ways.send_message(ledger, freeze(project, ways, notice, project.settings.now()), log.warning)
+        for each in sent:
+            if each.error:
+                log.error(f"{notice.key} could not be delivered: {each.error}")
+        return sent[0].delivery.state if sent else State.GIVEN_UP
     except Exception as error:  # noqa: BLE001 - a full disk, a locked ledger, a wrong setting: the sensor must go on
-        dg.get_dagster_logger().error(f"{notice.key} could not be delivered: {error}")
+        log.error(f"{notice.key} could not be delivered: {error}")
         return State.FAILED
 
 

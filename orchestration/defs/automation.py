@@ -17,7 +17,7 @@ from orchestration.billing.meters import each_meter, is_main_billed, others
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs import interrupted
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails, tell_what_is_overdue
-from orchestration.defs.digest import deliver_waiting, first_day, stale_key
+from orchestration.defs.digest import first_day, stale_key
 from orchestration.defs.heartbeat import build_heartbeat_sensor
 from orchestration.defs.history import history_sensor
 from orchestration.defs.notices import BY_KIND, KINDS
@@ -25,6 +25,7 @@ from orchestration.defs.resources import Project, clock
 from orchestration.defs.retries import EVERY, retries_due
 from orchestration.lake.remembered import Asked
 from orchestration.lake.sources import SourceFile
+from orchestration.ledger import decided
 from orchestration.ledger.check import exists
 from orchestration.ledger.engines import BusyError
 from orchestration.ledger.landed import LandedFiles
@@ -120,20 +121,21 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     )
     def waiting_digests_schedule(context: dg.ScheduleEvaluationContext) -> list[dg.RunRequest] | dg.SkipReason:
         ledger, prefix, now = project.ledger(), digest_key(settings.env, ""), settings.now()
-        requests = []
-        for delivery in filter(None, map(ledger.delivery, ledger.waiting("slack", prefix))):
-            on = delivery.key.removeprefix(prefix)
-            if retry := retries_due(delivery.created_at, now):
+        requests: list[dg.RunRequest] = []
+        for delivery in filter(None, map(ledger.delivery, ledger.waiting(prefix))):
+            on = delivery.key.removeprefix(prefix).partition("|")[0]
+            retry = retries_due(delivery.created_at, now)
+            if retry and on not in {request.partition_key for request in requests}:
                 requests.append(
                     dg.RunRequest(
-                        run_key=f"{delivery.key}|{retry}",
+                        run_key=f"{prefix}{on}|{retry}",
                         partition_key=on,
                         asset_selection=[dg.AssetKey("usage_digest")],
                     )
                 )
         on = latest_digest_date(now, settings.zone).isoformat()
-        if not ledger.delivery(digest_key(settings.env, on)) and (
-            ledger.delivery(stale_key(settings.env, on)) or _has_failed(context.instance, on)
+        if not decided.exists(ledger, digest_key(settings.env, on)) and (
+            decided.exists(ledger, stale_key(settings.env, on)) or _has_failed(context.instance, on)
         ):
             try:
                 quality = queries.data_quality(settings.published)
@@ -273,8 +275,9 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         ),
     )
     def notices_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
+        ways, ledger = project.ways(), project.ledger()
         for kind in KINDS:
-            deliver_waiting(project, project.slack(), f"{settings.env}|{kind}|", context.log)
+            ways.send_waiting(ledger, f"{settings.env}|{kind}|", context.log)
         tell_what_fails(project, context.instance, [job.name for job in JOBS])
         tell_what_is_overdue(project, context.instance, clock())
         return dg.SkipReason("notices never start a run")

@@ -1,9 +1,7 @@
 """Published marts to the digest in Slack, through the ledger."""
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from logging import Logger
 from typing import Any
 from zoneinfo import ZoneInfo
 
@@ -13,18 +11,17 @@ from sqlalchemy.exc import SQLAlchemyError
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.standing import standing
 from orchestration.channels.preview import accounts_in, digest_text
-from orchestration.channels.slack import blocks
-from orchestration.channels.slack.channel import SlackChannel
-from orchestration.defs.resources import OWNERS, Project, clock
-from orchestration.ledger import exits
+from orchestration.defs.resources import OWNERS, Project
+from orchestration.defs.sending import Sent, Ways, done, is_built_in_alone, outcome
+from orchestration.ledger import decided, exits
 from orchestration.ledger import rules as known_rules
 from orchestration.ledger.check import exists
 from orchestration.ledger.engines import UnusableLedgerError
-from orchestration.ledger.ledger import Delivery, State
-from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
-from orchestration.ledger.users import mentions
+from orchestration.ledger.ledger import Ledger, State
+from orchestration.ledger.outbox import DONE, OVER
 from orchestration.messages import crossings, wording
 from orchestration.messages.digest import compose_digest, digest_key, read_figures
+from orchestration.messages.digest_message import digest_message
 from orchestration.messages.message import Message
 from orchestration.usage.periods import digest_due_at, latest_digest_date
 from orchestration.warehouse import queries
@@ -51,7 +48,7 @@ def first_day(project: Project) -> str:
         return latest.isoformat()
     try:
         ledger = project.ledger()
-        first = ledger.first_digest_on(settings.env, (latest - SHOWN).isoformat())
+        first = decided.first_digest_on(ledger, settings.env, (latest - SHOWN).isoformat())
         ledger.close()
     except (UnusableLedgerError, SQLAlchemyError):
         return FIRST_DIGEST
@@ -78,18 +75,15 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
         ),
     )
     def usage_digest(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
-        settings = project.settings
-        try:
-            channel = project.slack(context.run_id)
-        except ValueError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
+        settings, ledger = project.settings, project.ledger()
+        ways = opened_ways(project, context.run_id)
         latest = latest_digest_date(settings.now(), settings.zone)
         days = [date.fromisoformat(key) for key in context.partition_keys]
         on = max((day for day in days if day <= latest), default=min(days))
         key = digest_key(settings.env, on.isoformat())
-        deliver_waiting(project, channel, digest_key(settings.env, ""), context.log, but=key)
-        before = project.ledger().delivery(key)
-        if before is None:
+        ways.send_waiting(ledger, digest_key(settings.env, ""), context.log, but=key)
+        before = {each.key: each.state for each in decided.deliveries_of(ledger, key)}
+        if not decided.exists(ledger, key):
             if on != latest:
                 when = "is not due yet" if on > latest else f"is past: later digests up to {latest} have its crossings"
                 context.log.info(f"nothing sent: the digest of {on} {when}")
@@ -100,70 +94,70 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
             require_figures_of_the_morning(quality, on, settings.zone)
             if stale := wording.stale_line(quality, settings.stale_after_hours, on, settings.zone):
                 context.log.warning(stale)
-                tell_data_team(project, channel, on, stale, quality["as_of"])
+                tell_data_team(project, ways, on, stale, quality["as_of"])
                 return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {stale}"})
-            prepare_digest(project, channel, on, context.run_id, context.log.warning)
-        try:
-            delivery = deliver_with_link(project, key, channel, context.log.warning)
-        except (RefusedError, InDoubtError) as error:
-            raise dg.Failure(str(error), metadata={"key": key}, allow_retries=False) from None
-        try:
-            deliver_parts(project.ledger(), key, channel, clock)
-        except (RefusedError, InDoubtError) as error:
-            said = f"the digest of {on} is {done(delivery)}, but not all of its replies are: {error}"
-            raise dg.Failure(said, metadata={"key": key}, allow_retries=False) from None
-        if before and before.state == delivery.state:
-            outcome = f"already {'delivered: ' if delivery.state is State.SENT else ''}{done(delivery)}"
-        else:
-            outcome = done(delivery)
-        context.log.info(f"digest of {on}: {outcome}\n{digest_text(delivery.payload['digest'])}")
+            prepare_digest(project, ways, on, context.run_id, context.log.warning)
+        sent = ways.send_message(ledger, key, context.log.warning)
+        raise_errors(sent, key, f"the digest of {on}")
+        said = outcome(sent)
+        if before and all(before.get(each.delivery.key) == each.delivery.state for each in sent):
+            is_sent = all(each.delivery.state is State.SENT for each in sent)
+            said = f"already {'delivered: ' if is_sent else ''}{said}"
+        digest = content_of(ledger, key)
+        context.log.info(f"digest of {on}: {said}\n{digest_text(digest)}")
+        links = [each.delivery.permalink for each in sent if each.delivery.permalink]
         return dg.MaterializeResult(
             metadata={
-                "outcome": outcome,
-                "accounts": accounts_in(delivery.payload["digest"]),
-                "replies": len(project.ledger().parts(key)),
-                "not_sent_yet": len(exits.stuck(project.ledger(), "slack", digest_key(settings.env, ""))),
+                "outcome": said,
+                "accounts": accounts_in(digest),
+                "replies": sum(len(ledger.parts(each.delivery.key)) for each in sent),
+                "not_sent_yet": len(exits.stuck(ledger, digest_key(settings.env, ""), settings.now())),
                 "key": key,
-                **({"permalink": dg.MetadataValue.url(delivery.permalink)} if delivery.permalink else {}),
-                "message": dg.MetadataValue.md(f"```\n{digest_text(delivery.payload['digest'])}\n```"),
+                **({"permalink": dg.MetadataValue.url(links[0])} if links else {}),
+                "message": dg.MetadataValue.md(f"```\n{digest_text(digest)}\n```"),
             }
         )
 
     return usage_digest
 
 
-def deliver_waiting(project: Project, channel: Channel, prefix: str, log: Logger, but: str = "") -> None:
-    """Bring deliveries under `prefix` to their end that were refused or are in doubt, such as digests of earlier days:
-    their crossings are in no other.
+def opened_ways(project: Project, run_id: str = "") -> Ways:
+    """The routes and their channels, of the run that sends.
 
-    So are replies to those that were sent. One that fails again is only logged, so that it cannot hold up today's.
+    :raises dagster.Failure: the routes or Slack are not set up as they say.
     """
-    ledger = project.ledger()
-    for key in ledger.waiting("slack", prefix):
-        if key != but:
-            try:
-                log.info(f"{key}: {done(deliver_with_link(project, key, channel, log.warning))}")
-                deliver_parts(ledger, key, channel, clock)
-            except (RefusedError, InDoubtError) as error:
-                log.warning(str(error))
-
-
-def deliver_with_link(project: Project, key: str, channel: Channel, warn: Callable[[str], object]) -> Delivery:
-    """Deliver, and remember where people find it. A link that Slack does not give holds nothing up.
-
-    :raises RefusedError, InDoubtError: see Channel.
-    """
-    ledger = project.ledger()
-    delivery = deliver(ledger, key, channel, clock)
-    if delivery.state is not State.SENT or delivery.permalink or not isinstance(channel, SlackChannel):
-        return delivery
+    ways = project.ways(run_id)
     try:
-        link = channel.permalink(delivery)
-    except RefusedError as error:
-        warn(str(error))
-        return delivery
-    ledger.remember_permalink(key, link)
-    return replace(delivery, permalink=link)
+        for route in ways.routes:
+            ways.channel(route.name)
+    except ValueError as error:
+        raise dg.Failure(str(error), allow_retries=False) from None
+    return ways
+
+
+def raise_errors(sent: Sequence[Sent], key: str, what: str) -> None:
+    """:raises dagster.Failure: something of the message was not sent. The other routes have theirs."""
+    failed = [each for each in sent if each.error]
+    if not failed:
+        return
+    if is_built_in_alone(sent):
+        [only] = failed
+        is_over = only.delivery.state in (*DONE, *OVER)
+        said = (
+            f"{what} is {done(only.delivery)}, but not all of its replies are: {only.error}" if is_over else only.error
+        )
+    else:
+        said = f"{what}: " + "; ".join(f"route {each.delivery.route}: {each.error}" for each in failed)
+    raise dg.Failure(said, metadata={"key": key}, allow_retries=False)
+
+
+def content_of(ledger: Ledger, key: str) -> Mapping[str, Any]:
+    """The content of the digest of that key."""
+    with ledger.reading() as connection:
+        found = decided.find(connection, key)
+    assert found is not None, "it was decided"
+    digest: Mapping[str, Any] = found.content["digest"]
+    return digest
 
 
 def require_figures_of_the_morning(quality: Mapping[str, Any], on: date, zone: ZoneInfo) -> None:
@@ -176,61 +170,50 @@ def require_figures_of_the_morning(quality: Mapping[str, Any], on: date, zone: Z
         )
 
 
-def freeze(project: Project, notice: Message, at: datetime) -> str:
+def freeze(project: Project, ways: Ways, notice: Message, at: datetime) -> str:
     """Write the notice, decided at `at`, into the ledger, unless one of its key is there; the key."""
     key, ledger = f"{project.settings.env}|{notice.key}", project.ledger()
     with ledger.transaction() as connection:
-        if ledger.delivery(key, connection) is None:
-            message, replies = blocks.notice_payloads(notice, project.settings.env, {}, project.settings.slack_files)
-            ledger.prepare(connection, key, "slack", message, at, replies)
+        if decided.find(connection, key) is None:
+            ways.freeze(ledger, connection, notice, at, {})
     return key
 
 
-def tell_data_team(project: Project, channel: Channel, on: date, line: str, now: datetime) -> None:
+def tell_data_team(project: Project, ways: Ways, on: date, line: str, now: datetime) -> None:
     """Say, once a day, why there is no digest yet.
 
     :raises dagster.Failure: the line could not be delivered. The notices sensor tries again.
     """
     notice = Message(f"{STALE}|{on}", audience="data", title=f"No usage digest yet, {on}", headline=line)
-    try:
-        deliver(project.ledger(), freeze(project, notice, now), channel, clock)
-    except (RefusedError, InDoubtError) as error:
-        raise dg.Failure(f"{line} The message to the data team failed: {error}", allow_retries=False) from None
+    sent = ways.send_message(project.ledger(), freeze(project, ways, notice, now), dg.get_dagster_logger().warning)
+    if errors := [each.error for each in sent if each.error]:
+        said = f"{line} The message to the data team failed: {'; '.join(errors)}"
+        raise dg.Failure(said, allow_retries=False)
 
 
-def prepare_digest(project: Project, channel: Channel, on: date, run_id: str, warn: Callable[[str], object]) -> None:
+def prepare_digest(project: Project, ways: Ways, on: date, run_id: str, warn: Callable[[str], object]) -> None:
     """Freeze the digest of `on` and the verdict on each of its crossings, in one transaction.
 
-    Owners are looked up at Slack before it, those of all crossings: it is the transaction that tells which are news.
+    Owners are looked up at the channels before it, those of all crossings: it is the transaction that tells which are
+    news.
     """
     settings, ledger = project.settings, project.ledger()
     figures = read_figures(settings, ledger, on, standing(meter_ledger(settings), settings.now()))
     key = digest_key(settings.env, on.isoformat())
     as_of = figures.quality["as_of"]
-    users = known_owners(project, channel, figures.crossings, warn)
+    users = ways.owners(ledger, (row["owner"] for row in figures.crossings), warn)
     with ledger.transaction() as connection:
-        if ledger.delivery(key, connection):
+        if decided.find(connection, key):
             return  # another run was faster
         content = compose_digest(figures, ledger, connection, settings, on, warn, run_id)
-        message, replies = blocks.digest_payloads(
-            content.digest, content.table, settings.env, users, settings.slack_files
-        )
-        ledger.prepare(connection, key, "slack", {**message, "run_id": run_id}, as_of, replies)
+        message = digest_message(content.digest, content.table)
+        ways.freeze(ledger, connection, message, as_of, users, content.narrow, content.subjects)
         ledger.record_crossings(
             connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in content.verdicts]
         )
         known_rules.remember(connection, settings.env, figures.rules, as_of, key)
         withdrawn = [_key_columns(settings.env, each) for each in content.withdrawn]
         ledger.withdraw_crossings(connection, withdrawn, key)
-
-
-def known_owners(
-    project: Project, channel: Channel, rows: Iterable[Mapping[str, Any]], warn: Callable[[str], object]
-) -> dict[str, str]:
-    """Slack users of the rows' owners, by e-mail address. Not within a transaction: the ledger remembers them."""
-    if not isinstance(channel, SlackChannel):
-        return {}
-    return mentions(project.ledger(), "slack", {row["owner"] for row in rows}, channel.user_id, clock(), warn)
 
 
 def crossing_row(env: str, verdict: crossings.Verdict, key: str, as_of: datetime) -> dict[str, Any]:
@@ -240,7 +223,7 @@ def crossing_row(env: str, verdict: crossings.Verdict, key: str, as_of: datetime
         "crossed_at": verdict.crossed_at,
         "detected_at": as_of,
         "outcome": verdict.outcome,
-        "delivery_key": key,
+        "message_key": key,
     }
 
 
@@ -254,15 +237,3 @@ def _key_columns(env: str, key: crossings.CrossingKey) -> dict[str, Any]:
         "quota": quota,
         "threshold": threshold,
     }
-
-
-def done(delivery: Delivery) -> str:
-    """What became of it, in words."""
-    at = f"{delivery.finished_at:%Y-%m-%d %H:%M} UTC" if delivery.finished_at else ""
-    if delivery.state is State.SENT:
-        return f"sent {at} ({delivery.permalink or delivery.receipt})"
-    if delivery.state is State.PREVIEWED:
-        return f"previewed {at}: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send"
-    if delivery.state is State.GIVEN_UP:
-        return f"given up {at}: `headroom deliveries resend` still sends it"
-    return f"{delivery.state} since {delivery.attempted_at or delivery.created_at}"

@@ -13,39 +13,39 @@ import dagster as dg
 from orchestration.billing.certificate_problems import CertificateProblem, certificate_problems
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.meters import each_meter
-from orchestration.channels.slack import blocks
-from orchestration.defs.digest import STALE, crossing_row, deliver_waiting, done, freeze, known_owners
+from orchestration.defs.digest import STALE, crossing_row, freeze, opened_ways, raise_errors
 from orchestration.defs.resources import OWNERS, Project, clock
-from orchestration.ledger import restored
+from orchestration.defs.sending import Ways, outcome
+from orchestration.ledger import decided, restored
 from orchestration.ledger import rules as known_rules
-from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
+from orchestration.ledger.ledger import Ledger
 from orchestration.messages import critical, crossings, invoices, monthly, overdue, rules, weekly
-from orchestration.messages.message import Message
+from orchestration.messages.message import Message, of_json
 from orchestration.warehouse import published_copy, queries
 
-Decide = Callable[[Project, Channel, Callable[[str], object]], str]
+Decide = Callable[[Project, Ways, Callable[[str], object]], str]
 """Freeze what is due in the ledger: its key, or in words why there is nothing."""
 
 
-def decide_weekly(project: Project, *_: object) -> str:
+def decide_weekly(project: Project, ways: Ways, *_: object) -> str:
     settings = project.settings
     quality = queries.data_quality(settings.published)
     changes = published_copy.query(settings.published, queries.WEEKLY_CHANGES)
     notice = weekly.weekly_message(changes, quality["data_through"], quality["as_of"], settings.zone, settings.crm_url)
-    return notice if isinstance(notice, str) else freeze(project, notice, quality["as_of"])
+    return notice if isinstance(notice, str) else freeze(project, ways, notice, quality["as_of"])
 
 
-def decide_monthly(project: Project, *_: object) -> str:
+def decide_monthly(project: Project, ways: Ways, *_: object) -> str:
     settings = project.settings
     quality = queries.data_quality(settings.published)
     if not quality["accounts"]:
         return "no accounts yet"
     outcomes = published_copy.query(settings.published, queries.CAP_HITS)
     notice = monthly.monthly_message(outcomes, quality["as_of"], settings.zone, settings.crm_url)
-    return freeze(project, notice, quality["as_of"])
+    return freeze(project, ways, notice, quality["as_of"])
 
 
-def decide_critical(project: Project, channel: Channel, warn: Callable[[str], object]) -> str:
+def decide_critical(project: Project, ways: Ways, warn: Callable[[str], object]) -> str:
     """The verdicts are those of the digest, recorded with the notice in one transaction: it will not tell them again.
 
     Without a digest before there is no memory of what is old; the first one makes it.
@@ -58,9 +58,9 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
     as_of = queries.data_quality(settings.published)["as_of"]
     caps = published_copy.query(settings.published, queries.CRITICAL_HARD_LIMITS)
     rows = critical.candidates(published_copy.query(settings.published, queries.CROSSINGS), caps)
-    users = known_owners(project, channel, rows, warn)
+    users = ways.owners(ledger, (row["owner"] for row in rows), warn)
     with ledger.transaction() as connection:
-        before = ledger.last_digest_at(connection, settings.env)
+        before = decided.last_digest_at(connection, settings.env)
         if before is None:
             return "the first digest comes first"
         announced = ledger.announced(connection, settings.env)
@@ -73,10 +73,9 @@ def decide_critical(project: Project, channel: Channel, warn: Callable[[str], ob
             return "no hard quota was crossed since the last digest"
         notice = critical.critical_message(news, as_of, settings.zone, settings.crm_url)
         key = f"{settings.env}|{notice.key}"
-        if ledger.delivery(key, connection):
+        if decided.find(connection, key):
             return "crossings wait for the digest: this moment already has a notice"  # the clock stands still
-        message, replies = blocks.notice_payloads(notice, settings.env, users, settings.slack_files)
-        ledger.prepare(connection, key, "slack", message, as_of, replies)
+        ways.freeze(ledger, connection, notice, as_of, users)
         ledger.record_crossings(connection, [crossing_row(settings.env, verdict, key, as_of) for verdict in verdicts])
     return key
 
@@ -93,27 +92,20 @@ def build(name: str, kind: str, decide: Decide, description: str) -> dg.AssetsDe
         description=f"{description}\n\nSent once; without SLACK_BOT_TOKEN it is a preview, stored in the ledger.",
     )
     def notice(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
-        prefix, ledger = f"{project.settings.env}|{kind}|", project.ledger()
-        try:
-            channel = project.slack()
-        except ValueError as error:
-            raise dg.Failure(str(error), allow_retries=False) from None
-        key = decide(project, channel, context.log.warning)
-        deliver_waiting(project, channel, prefix, context.log, but=key)
+        prefix, ledger, ways = f"{project.settings.env}|{kind}|", project.ledger(), opened_ways(project)
+        key = decide(project, ways, context.log.warning)
+        ways.send_waiting(ledger, prefix, context.log, but=key)
         if not key.startswith(prefix):
             return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {key}"})
-        before = ledger.delivery(key)
-        try:
-            delivery = deliver(ledger, key, channel, clock)
-            deliver_parts(ledger, key, channel, clock)
-        except (RefusedError, InDoubtError) as error:
-            raise dg.Failure(str(error), metadata={"key": key}, allow_retries=False) from None
-        is_repeated = before is not None and before.state == delivery.state
-        text = blocks.message_text(delivery.payload["message"])
-        context.log.info(f"{key}: {done(delivery)}\n{text}")
+        before = {each.key: each.state for each in decided.deliveries_of(ledger, key)}
+        sent = ways.send_message(ledger, key, context.log.warning)
+        raise_errors(sent, key, key)
+        is_repeated = bool(sent) and all(before.get(each.delivery.key) == each.delivery.state for each in sent)
+        text = message_of(ledger, key)
+        context.log.info(f"{key}: {outcome(sent)}\n{text}")
         return dg.MaterializeResult(
             metadata={
-                "outcome": f"{'already ' if is_repeated else ''}{done(delivery)}",
+                "outcome": f"{'already ' if is_repeated else ''}{outcome(sent)}",
                 "key": key,
                 "message": dg.MetadataValue.md(f"```\n{text}\n```"),
             }
@@ -158,26 +150,33 @@ critical_alert = build(
     ),
 )
 def invoice_differences(context: dg.AssetExecutionContext, project: Project) -> dg.MaterializeResult[None]:
-    try:
-        channel = project.slack()
-    except ValueError as error:
-        raise dg.Failure(str(error), allow_retries=False) from None
-    differences = tell_invoice_differences(project, channel, context.log)
-    waiting = project.ledger().waiting("slack", f"{project.settings.env}|{invoices.KIND}|")
+    ways = opened_ways(project)
+    differences = tell_invoice_differences(project, ways, context.log)
+    waiting = project.ledger().waiting(f"{project.settings.env}|{invoices.KIND}|")
     return dg.MaterializeResult(metadata={"differences": differences, "not_sent_yet": len(waiting)})
 
 
-def tell_invoice_differences(project: Project, channel: Channel, log: Logger) -> int:
+def tell_invoice_differences(project: Project, ways: Ways, log: Logger) -> int:
     """Freeze a message for each difference that has none yet, and send what was not sent; how many there are."""
     ledger, now = project.ledger(), clock()
     found = [each for one in each_meter(project.settings) for each in certificate_problems(meter_ledger(one), now)]
-    keys = [freeze(project, _invoice_message(each), now) for each in found]
-    if channel.is_preview:
-        for key in keys:
-            deliver(ledger, key, channel, clock)
-    else:
-        deliver_waiting(project, channel, f"{project.settings.env}|{invoices.KIND}|", log)
+    keys = [freeze(project, ways, _invoice_message(each), now) for each in found]
+    for key in keys:
+        for sent in ways.send_message(ledger, key, log.warning):
+            if sent.error:
+                log.warning(sent.error)
+    ways.send_waiting(ledger, f"{project.settings.env}|{invoices.KIND}|", log)
     return len(found)
+
+
+def message_of(ledger: Ledger, key: str) -> str:
+    """The message of that key as plain lines."""
+    with ledger.reading() as connection:
+        found = decided.find(connection, key)
+    if found is None or "title" not in found.content:  # of a version before routes
+        return ""
+    message = of_json(found.content)
+    return "\n".join([message.title, *message.lines])
 
 
 def _invoice_message(problem: CertificateProblem) -> Message:

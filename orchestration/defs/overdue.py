@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 import dagster as dg
 
 from orchestration.defs.digest import stale_key
+from orchestration.ledger import decided
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.outbox import DONE, OVER
 from orchestration.messages import overdue
@@ -56,15 +57,17 @@ def digest_is_late(settings: Settings, ledger: Ledger, instance: dg.DagsterInsta
     """The latest digest, an hour after 8am: not sent, not given up, and not announced as waiting for fresh data."""
     on = latest_digest_date(now, settings.zone)
     due = digest_due_at(on, settings.zone)
-    delivery = ledger.delivery(digest_key(settings.env, on.isoformat()))
-    if now - due < DIGEST_WITHIN or (delivery and delivery.state in (*DONE, *OVER)):
+    if now - due < DIGEST_WITHIN:
         return None
-    if delivery:
-        return overdue.digest(on, True, delivery.error or "`headroom deliveries` says why")
-    if ledger.delivery(stale_key(settings.env, on.isoformat())):
+    deliveries = decided.deliveries_of(ledger, digest_key(settings.env, on.isoformat()))
+    if waiting := [each for each in deliveries if each.state not in (*DONE, *OVER)]:
+        return overdue.digest(on, True, waiting[0].error or "`headroom deliveries` says why")
+    if deliveries:
+        return None
+    if decided.exists(ledger, stale_key(settings.env, on.isoformat())):
         return None  # announced, with its reason
     with ledger.transaction() as connection:
-        if ledger.last_digest_at(connection, settings.env) is None:
+        if decided.last_digest_at(connection, settings.env) is None:
             return None
     of_day = dg.RunsFilter(job_name=DAILY, tags={PARTITION: on.isoformat()})
     return overdue.digest(on, False, _obstacle(instance, of_day, due, now))

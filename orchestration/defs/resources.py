@@ -10,13 +10,11 @@ from pathlib import Path
 import dagster as dg
 
 from orchestration import settings
-from orchestration.channels.preview import PreviewChannel
-from orchestration.channels.slack import channel
 from orchestration.defs import interrupted
+from orchestration.defs.sending import Ways
 from orchestration.lake.lake import Lake
 from orchestration.lake.sources import Sources
 from orchestration.ledger.ledger import Ledger
-from orchestration.ledger.outbox import Channel
 from orchestration.settings import Settings
 from orchestration.usage.meters import Meter
 from orchestration.warehouse import seeds
@@ -78,12 +76,9 @@ class Project(dg.ConfigurableResource):  # type: ignore[type-arg]
     def ledger(self) -> Ledger:
         return Ledger(self.settings.ledger_url)
 
-    def slack(self, run_id: str = "") -> Channel:
-        """Slack where a token is set, else a preview. `run_id` is the run that sends.
-
-        :raises ValueError: a token without a channel.
-        """
-        return channel.configured(self.settings, run_id) or PreviewChannel("Slack")
+    def ways(self, run_id: str = "") -> Ways:
+        """The routes of messages and their channels. `run_id` is the run that sends."""
+        return Ways(self.settings, clock, run_id)
 
 
 @lru_cache(maxsize=1)

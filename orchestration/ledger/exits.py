@@ -53,7 +53,8 @@ def resend(ledger: Ledger, key: str, note: str, now: datetime) -> list[str]:
 
     :raises UndecidableError: there is none, or an attempt may be under way.
     """
-    values = {"state": State.PREPARED, "attempted_at": None, "resends": deliveries.c.resends + 1}
+    values: dict[str, Any] = {"state": State.PREPARED, "attempted_at": None, "resends": deliveries.c.resends + 1}
+    values = {**values, "doubts": 0, "not_before": None}
     return _decide(ledger, key, Decision.RESEND, note, now, values, values)
 
 
@@ -78,12 +79,16 @@ def settle(
     return _decide(ledger, key, Decision.SETTLE, note, now, values, replies)
 
 
-def stuck(ledger: Ledger, channel: str, prefix: str) -> list[Delivery]:
-    """Of each delivery that is waiting there: itself, or where that was sent, the first of its replies that was not."""
+def stuck(ledger: Ledger, prefix: str, now: datetime) -> list[Delivery]:
+    """Of each delivery that is waiting there: itself, or where that was sent, the first of its replies that was not.
+
+    One whose quiet hours last is not stuck.
+    """
     found = []
-    for key in ledger.waiting(channel, prefix):
+    for key in ledger.waiting(prefix):
         thread = [*filter(None, [ledger.delivery(key)]), *ledger.parts(key)]
-        found += [each for each in thread if each.state not in OVER][:1]
+        left = [each for each in thread if each.state not in OVER][:1]
+        found += [each for each in left if not (each.not_before and each.not_before > now)]
     return found
 
 

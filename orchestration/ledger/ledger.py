@@ -20,6 +20,7 @@ from orchestration.ledger.tables import (
     channel_users,
     deliveries,
     landed_files,
+    messages,
 )
 
 
@@ -156,7 +157,7 @@ class Ledger:
         if channel:
             query = query.where(deliveries.c.channel == channel)
         with self._engine.connect() as connection:
-            return [_delivery(row) for row in connection.execute(query)]
+            return [delivery_of(row) for row in connection.execute(query)]
 
     def delivery(self, key: str, connection: sa.Connection | None = None) -> Delivery | None:
         query = sa.select(deliveries).where(deliveries.c.key == key)
@@ -165,16 +166,15 @@ class Ledger:
         else:
             with self._engine.connect() as own:
                 row = own.execute(query).first()
-        return _delivery(row) if row else None
+        return delivery_of(row) if row else None
 
-    def waiting(self, channel: str, prefix: str) -> list[str]:
-        """Keys of the deliveries under `prefix`, oldest first, that have still to be sent, or replies of theirs have.
+    def waiting(self, prefix: str) -> list[str]:
+        """Keys of the deliveries under `prefix`, in their order, that have still to be sent, or replies of theirs have.
 
         One that was only previewed is not waiting, nor are its replies. Nor is one that people gave up.
         """
         table = deliveries.c
         query = sa.select(table.key, table.parent, table.state).where(
-            table.channel == channel,
             table.key.startswith(prefix, autoescape=True),
             table.state.not_in([State.SENT, State.GIVEN_UP]),
         )
@@ -187,7 +187,7 @@ class Ledger:
         """The replies to the delivery, in the order in which they are sent."""
         query = sa.select(deliveries).where(deliveries.c.parent == key)
         with nullcontext(connection) if connection else self._engine.connect() as reader:
-            found = [_delivery(row) for row in reader.execute(query)]
+            found = [delivery_of(row) for row in reader.execute(query)]
         return sorted(found, key=lambda part: (len(part.key), part.key))
 
     def prepare(
@@ -198,8 +198,18 @@ class Ledger:
         payload: dict[str, Any],
         now: datetime,
         replies: Sequence[dict[str, Any]] = (),
+        *,
+        message: str | None = None,
+        route: str = "slack",
+        not_before: datetime | None = None,
     ) -> None:
-        """Freeze a payload, and those of its replies. Sending them later never recomputes them."""
+        """Freeze a payload, and those of its replies. Sending them later never recomputes them.
+
+        `message` is the key of the decided message that it delivers; without one it is a message of its own, by `key`.
+        """
+        if message is None:
+            of_its_own = {"key": key, "kind": "".join(key.split("|")[1:2]), "content": payload, "decided_at": now}
+            connection.execute(sa.insert(messages).values(of_its_own))
         rows = [(key, payload, None), *((f"{key}:{n}", reply, key) for n, reply in enumerate(replies, 1))]
         connection.execute(
             sa.insert(deliveries),
@@ -212,6 +222,9 @@ class Ledger:
                     "attempts": 0,
                     "created_at": now,
                     "parent": parent,
+                    "message": None if parent else message or key,
+                    "route": route,
+                    "not_before": not_before,
                 }
                 for name, content, parent in rows
             ],
@@ -227,8 +240,9 @@ class Ledger:
             finished_at=None,
             error=None,
             address=address,
+            doubts=delivery.doubts + (delivery.state is State.SENDING),
         )
-        names = ("state", "attempts", "attempted_at", "finished_at", "error", "address")
+        names = ("state", "attempts", "attempted_at", "finished_at", "error", "address", "doubts")
         return claimed if self._change(delivery, {name: getattr(claimed, name) for name in names}) else None
 
     def finish(self, delivery: Delivery, state: State, at: datetime, receipt: str | None, error: str | None) -> bool:
@@ -252,28 +266,6 @@ class Ledger:
         )
         with self.transaction() as connection:
             return connection.execute(sa.update(deliveries).where(*unchanged).values(**values)).rowcount == 1
-
-    def last_digest(self, connection: sa.Connection, env: str, but: str = "") -> Delivery | None:
-        """The newest digest `but` that one. It was made at its `created_at`: up to then crossings were looked at."""
-        is_digest = deliveries.c.key.startswith(f"{env}|digest|", autoescape=True) & deliveries.c.parent.is_(None)
-        query = sa.select(deliveries).where(is_digest, deliveries.c.key != but)
-        row = connection.execute(query.order_by(deliveries.c.created_at.desc()).limit(1)).first()
-        return _delivery(row) if row else None
-
-    def last_digest_at(self, connection: sa.Connection, env: str, but: str = "") -> datetime | None:
-        """When `last_digest` was made."""
-        newest = self.last_digest(connection, env, but)
-        return newest.created_at if newest else None
-
-    def first_digest_on(self, env: str, since: str) -> str | None:
-        """The business day of the oldest digest, ISO 8601; of those before `since` only one that still waits counts."""
-        prefix = f"{env}|digest|"
-        is_digest = deliveries.c.key.startswith(prefix, autoescape=True) & deliveries.c.parent.is_(None)
-        is_over = deliveries.c.state.in_([State.SENT, State.PREVIEWED, State.GIVEN_UP])
-        counts = sa.or_(deliveries.c.key >= f"{prefix}{since}", ~is_over)
-        with self.reading() as connection:
-            oldest = connection.scalar(sa.select(sa.func.min(deliveries.c.key)).where(is_digest, counts))
-        return str(oldest).removeprefix(prefix) if oldest else None
 
     # Users of a channel
 
@@ -306,24 +298,8 @@ class Ledger:
         table = announced_crossings.c
         query = sa.select(
             table.account_id, table.meter, table.period_start, table.quota, table.threshold, table.outcome
-        ).where(table.env == env, table.withdrawn_by.is_(None), table.delivery_key != but)
+        ).where(table.env == env, table.withdrawn_by.is_(None), table.message_key != but)
         return {(row[0], row[1], row[2], row[3], row[4]): row[5] for row in connection.execute(query)}
-
-    def told(
-        self, connection: sa.Connection, prefix: str, since: datetime
-    ) -> list[tuple[tuple[str, str, datetime, int, str], datetime | None]]:
-        """Crossings found after `since` that deliveries under `prefix` announce, and when those were done."""
-        table, done = announced_crossings.c, (State.SENT, State.PREVIEWED)
-        query = (
-            sa.select(table.account_id, table.meter, table.period_start, table.quota, table.threshold)
-            .add_columns(deliveries.c.state, deliveries.c.finished_at)
-            .join(deliveries, table.delivery_key == deliveries.c.key)
-            .where(deliveries.c.key.startswith(prefix, autoescape=True), table.outcome == "announced")
-            .where(table.detected_at > since, deliveries.c.state != State.GIVEN_UP)
-            .order_by(table.detected_at, table.account_id, table.meter)
-        )
-        rows = connection.execute(query).all()
-        return [((row[0], row[1], row[2], row[3], row[4]), row[6] if row[5] in done else None) for row in rows]
 
     def record_crossings(self, connection: sa.Connection, rows: Sequence[Mapping[str, Any]]) -> None:
         """The verdicts on crossings that have none; one that was withdrawn gives way."""
@@ -352,6 +328,7 @@ def _crossing_key(row: Mapping[str, Any]) -> dict[str, Any]:
     return {f"of_{column.name}": row[column.name] for column in announced_crossings.primary_key}
 
 
-def _delivery(row: Any) -> Delivery:
+def delivery_of(row: Any) -> Delivery:
+    """A row of `deliveries`."""
     values = dict(row._mapping)
     return Delivery(**{**values, "state": State(values["state"])})

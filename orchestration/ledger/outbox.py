@@ -92,7 +92,7 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
     :raises RefusedError, InDoubtError: see Channel.
     """
     delivery = _get(ledger, key)
-    if delivery.state in OVER:
+    if delivery.state in OVER or (delivery.not_before and clock() < delivery.not_before):
         return delivery
     if channel.is_preview:
         if delivery.state in (State.PREPARED, State.FAILED):

@@ -21,7 +21,7 @@ def known(connection: sa.Connection, env: str) -> dict[str, str]:
     return dict(connection.execute(query).tuples().all())
 
 
-def remember(connection: sa.Connection, env: str, rules: Mapping[str, str], at: datetime, delivery_key: str) -> None:
+def remember(connection: sa.Connection, env: str, rules: Mapping[str, str], at: datetime, message_key: str) -> None:
     """From now on these are the known ones; a rule that stays as it is keeps the time from which it is known."""
     before = known(connection, env)
     changed = [rule for rule, terms in rules.items() if before.get(rule) != terms]
@@ -30,16 +30,16 @@ def remember(connection: sa.Connection, env: str, rules: Mapping[str, str], at: 
         connection.execute(sa.delete(digest_rules).where(table.env == env, table.rule == rule))
     if changed:
         rows = [
-            {"env": env, "rule": rule, "terms": rules[rule], "since": at, "delivery_key": delivery_key}
+            {"env": env, "rule": rule, "terms": rules[rule], "since": at, "message_key": message_key}
             for rule in changed
         ]
         connection.execute(sa.insert(digest_rules), rows)
 
 
-def silenced(connection: sa.Connection, delivery_key: str) -> set[tuple[str, str, datetime, int, str]]:
+def silenced(connection: sa.Connection, message_key: str) -> set[tuple[str, str, datetime, int, str]]:
     """The crossings that this digest recorded and did not announce, because a rule had changed."""
     table = announced_crossings.c
     query = sa.select(table.account_id, table.meter, table.period_start, table.quota, table.threshold).where(
-        table.delivery_key == delivery_key, table.outcome == RULE_CHANGED
+        table.message_key == message_key, table.outcome == RULE_CHANGED
     )
     return {(row[0], row[1], row[2], row[3], row[4]) for row in connection.execute(query)}

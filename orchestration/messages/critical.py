@@ -70,7 +70,8 @@ def _line(row: Mapping[str, Any], on: date, zone: ZoneInfo, crm_url: str | None)
     facts += [_step(row)] if _step(row) else []
     facts += [f"MRR {money(row['mrr'], row.get('currency'))}"] if row["mrr"] else []
     owner = row["owner"] or ""
-    return Line(" · ".join(facts), owner, person(owner) or "no owner", name_of(row), account_url(row, crm_url))
+    name, url = name_of(row), account_url(row, crm_url)
+    return Line(" · ".join(facts), owner, person(owner) or "no owner", name, url, row["account_id"], row["meter"])
 
 
 def _step(row: Mapping[str, Any]) -> str:

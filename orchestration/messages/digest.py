@@ -4,7 +4,7 @@ The asset that sends it and the command that shows it both make it here, so that
 a channel draws it comes in as a parameter. Nothing is recorded or sent, and no channel is asked.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestration.ledger import decided
 from orchestration.ledger import rules as known_rules
+from orchestration.ledger.decided import Decided
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.messages import (
     account_wording,
@@ -25,6 +27,9 @@ from orchestration.messages import (
     rules,
     wording,
 )
+from orchestration.messages.cuts import Narrow, Subject
+from orchestration.messages.digest_message import digest_message
+from orchestration.messages.message import Message
 from orchestration.settings import Settings
 from orchestration.usage.standing import Standing
 from orchestration.warehouse import published_copy, queries
@@ -62,6 +67,10 @@ class DigestContent:
     """All accounts at a threshold, for a file."""
     verdicts: Sequence[crossings.Verdict]
     withdrawn: Sequence[crossings.CrossingKey]
+    subjects: Collection[tuple[str, str]]
+    """(account_id, meter) of all that it may speak of."""
+    narrow: Narrow
+    """The digest of some accounts, for a route that is for them."""
 
 
 Render = Callable[
@@ -109,8 +118,8 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
     """:raises NothingPublishedError: no run has published anything yet."""
     published = settings.published
     with ledger.transaction() as connection:
-        last = ledger.last_digest(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
-    before = last.created_at if last else None
+        last = decided.last_digest(connection, settings.env, but=digest_key(settings.env, on.isoformat()))
+    before = last.decided_at if last else None
     with published_copy.reading(published):
         since = crossings.news_since(before, on, settings.zone)
         dormant_through = _dormant_through(last)
@@ -134,13 +143,13 @@ def read_figures(settings: Settings, ledger: Ledger, on: date, standing: Standin
         )
 
 
-def _dormant_through(last: Delivery | None) -> datetime | None:
+def _dormant_through(last: Decided | None) -> datetime | None:
     """Up to which call the digests before have named who is dormant; None: all are still to be named."""
     if last is None:
         return None
-    digest = last.payload.get("digest", {})
+    digest: Mapping[str, Any] = last.content.get("digest") or {}
     if "dormant_through" not in digest:  # of an earlier version, which named them each day
-        return last.created_at
+        return last.decided_at
     return datetime.fromisoformat(digest["dormant_through"]) if digest["dormant_through"] else None
 
 
@@ -173,30 +182,47 @@ def compose_digest(
     news, verdicts = rules.judge(
         figures.crossings, announced, on, settings.zone, figures.before, known, silenced, figures.rules
     )
-    digest = wording.digest_content(
-        news,
-        figures.accounts,
-        figures.days,
-        {**figures.quality, "bills_sampled": settings.bill_sampled},
-        on,
-        figures.quality["as_of"],
-        settings.zone,
-        figures.before,
-        _links(settings.ui_url, run_id),
-        settings.crm_url,
-        figures.dormant_through,
-    )
     announced_then = [crossing for crossing in withdrawn if former[crossing] == crossings.Outcome.ANNOUNCED]
-    if line := footer.parity(figures.standing, settings.zone):
-        digest["footer"].append(line)
-    if line := wording.withdrawal(announced_then, used):
-        digest["footer"].insert(0, line)
-    if line := rules.line(known, figures.rules, verdicts):
-        digest["notices"] = [line]
-    before = ledger.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
-    digest["alerted"] = critical.alerted(figures.crossings, before, settings.zone)
-    _detail(digest, news, figures, settings, on, warn)
-    return DigestContent(digest, crossings.table(figures.utilization), verdicts, withdrawn)
+    before = decided.told(connection, f"{settings.env}|critical|", figures.before) if figures.before else []
+
+    def draw(keeps: Callable[[Subject], bool], is_whole: bool) -> dict[str, Any]:
+        told = [row for row in news if keeps(_subject(row))]
+        drawn = wording.digest_content(
+            told,
+            [row for row in figures.accounts if keeps(_subject(row))],
+            figures.days,
+            {**figures.quality, "bills_sampled": settings.bill_sampled},
+            on,
+            figures.quality["as_of"],
+            settings.zone,
+            figures.before,
+            _links(settings.ui_url, run_id),
+            settings.crm_url,
+            figures.dormant_through,
+        )
+        if is_whole and (line := footer.parity(figures.standing, settings.zone)):
+            drawn["footer"].append(line)
+        if line := wording.withdrawal([each for each in announced_then if keeps(each[:2])], used):
+            drawn["footer"].insert(0, line)
+        if is_whole and (line := rules.line(known, figures.rules, verdicts)):
+            drawn["notices"] = [line]
+        alerted = [each for each in before if keeps(each[0][:2])]
+        drawn["alerted"] = critical.alerted(figures.crossings, alerted, settings.zone)
+        _detail(drawn, told, figures, settings, on, warn)
+        return drawn
+
+    def narrow(keeps: Callable[[Subject], bool]) -> Message | None:
+        rows = [row for row in figures.utilization if keeps(_subject(row))]
+        drawn = draw(keeps, is_whole=False)
+        return digest_message(drawn, crossings.table(rows)) if drawn["items"] or drawn["groups"] else None
+
+    spoken_of = {_subject(row) for row in (*news, *figures.accounts)}
+    table = crossings.table(figures.utilization)
+    return DigestContent(draw(lambda _: True, is_whole=True), table, verdicts, withdrawn, spoken_of, narrow)
+
+
+def _subject(row: Mapping[str, Any]) -> Subject:
+    return row["account_id"], row["meter"]
 
 
 def _detail(

@@ -3,8 +3,9 @@
 The digest has a form of its own; everything else that is said to people is one of these.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from orchestration.messages.figures import one_line
@@ -28,6 +29,9 @@ class Line:
     """The account that the line is about, before its text."""
     url: str = ""
     """Of the account's page."""
+    account_id: str = ""
+    """Of the account, for routes that are for some; empty where the line is about none."""
+    meter: str = ""
 
     def words(self) -> str:
         """The line without its form."""
@@ -78,6 +82,18 @@ class Message:
         for section in self.sections:
             said += [*([section.heading] if section.heading else []), *(line.words() for line in section.lines)]
         return [*said, *self.body.splitlines(), *self.footer]
+
+
+def to_json(message: Message) -> dict[str, Any]:
+    """The message as the ledger keeps it. What is no JSON, such as a date of the table, is kept as its text."""
+    kept: dict[str, Any] = json.loads(json.dumps(asdict(message), default=str))
+    return kept
+
+
+def of_json(content: Mapping[str, Any]) -> Message:
+    """The message that `to_json` kept."""
+    parts = [Section(part["heading"], [Line(**line) for line in part["lines"]]) for part in content["sections"]]
+    return Message(**{**content, "sections": parts})
 
 
 def sections(groups: Mapping[str, Iterable[Line]]) -> list[Section]:

@@ -81,7 +81,8 @@ def _line(rows: Sequence[Mapping[str, Any]], crm_url: str | None) -> Line:
     facts += [f"{money(delta, None, is_signed=True)} MRR"] if delta else []
     facts += [f"MRR {money(row['mrr'], None)}"] if row["mrr"] else []
     owner = row["owner"] or ""
-    return Line(" · ".join(facts), owner, person(owner) or "no owner", account_name(row), account_url(row, crm_url))
+    name, url = account_name(row), account_url(row, crm_url)
+    return Line(" · ".join(facts), owner, person(owner) or "no owner", name, url, row["account_id"], row["meter"])
 
 
 def _plan_delta(rows: Sequence[Mapping[str, Any]]) -> Decimal:

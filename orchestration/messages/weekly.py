@@ -72,7 +72,8 @@ def _line(rows: Sequence[Mapping[str, Any]], crm_url: str | None) -> Line:
     # more calls are no good news where they fail
     facts += [each["recommended_action"].rstrip(".") for each in rows if each["advice"] == "help_first"]
     owner = row["csm"] or row["owner"] or ""
-    return Line(" · ".join(facts), owner, person(owner) or "no owner", account_name(row), account_url(row, crm_url))
+    name, url = account_name(row), account_url(row, crm_url)
+    return Line(" · ".join(facts), owner, person(owner) or "no owner", name, url, row["account_id"], row["meter"])
 
 
 def _fact(row: Mapping[str, Any]) -> str:

@@ -130,6 +130,18 @@ CALLS_METER = "select any_value(meter) from top_accounts_30d where calls is not 
 """The meter that counts calls, the one of which marts have `calls`; null without one, or without a call."""
 
 
+ROUTE_FACTS = """
+    select
+        utilization.account_id, utilization.meter, utilization.account_name, utilization.segment, utilization.owner,
+        utilization.csm, utilization.contact_email, utilization.plan, utilization.limit_kind, advice.advice,
+        utilization.is_trial, utilization.is_internal, utilization.is_test
+    from utilization_mtd as utilization
+    join account_advice as advice using (account_id, meter)
+    where list_contains($accounts, utilization.account_id)
+"""
+"""What routes filter by and address, of these accounts."""
+
+
 TOP_VALUES = f"""
     select account_id, meter, property, value, sum(used)::bigint as used,
         sum(sum(used)) over (partition by account_id, meter, property)::bigint as all_used

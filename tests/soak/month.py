@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from orchestration.ledger import decided
 from orchestration.ledger.ledger import Ledger, State
 from orchestration.messages.crossings import crossing_key
 from orchestration.warehouse import published_copy
@@ -405,7 +406,7 @@ class Month:
     def _not_judged(self, ledger: Ledger) -> list[str]:
         """Crossings from before the last digest on which none has a verdict: nobody would ever hear of them."""
         with ledger.transaction() as connection:
-            last, verdicts = ledger.last_digest_at(connection, "production"), ledger.verdicts(connection, "production")
+            last, verdicts = decided.last_digest_at(connection, "production"), ledger.verdicts(connection, "production")
         rows = published_copy.query(self.data / "published.duckdb", CROSSINGS)
         judged = [row for row in rows if last and row["crossed_at"] <= last]
         self.tally["I3: crossings compared"] = len(judged)

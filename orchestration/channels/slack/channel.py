@@ -65,6 +65,7 @@ _IN_DOUBT = ("fatal_error", "internal_error", "service_unavailable")
 """Slack about the first two: it is possible that some aspect of the operation succeeded."""
 
 
+NO_CHANNEL = "SLACK_BOT_TOKEN is set but HEADROOM_SLACK_CHANNEL is not: name the channel's id (C…)"
 NOT_ALLOWED = "is not among HEADROOM_SLACK_ALLOWED_CHANNELS: add it there, or set another channel"
 SHARED = (
     "is shared with another company: set another channel, or add its id to HEADROOM_SLACK_SHARED_CHANNELS if they may"
@@ -136,7 +137,8 @@ class SlackChannel:
         """A channel id, or channel id/ts of the message that it replies to."""
         if parent is not None:
             return str(parent.receipt)
-        channel = self._channels[delivery.payload.get("audience", DEFAULT_AUDIENCE)]
+        audience = delivery.payload.get("audience", DEFAULT_AUDIENCE)
+        channel = str(delivery.payload.get("to") or self._channels[audience])
         if self._allowed and channel not in self._allowed:
             raise RefusedError(f"channel {channel} {NOT_ALLOWED}")
         if channel not in self._shared and is_shared(self._info(channel)):
@@ -290,7 +292,7 @@ def configured(config: Settings, run_id: str = "") -> SlackChannel | None:
     if config.slack_bot_token is None:
         return None
     if not config.slack_channel:
-        raise ValueError("SLACK_BOT_TOKEN is set but HEADROOM_SLACK_CHANNEL is not: name the channel's id (C…)")
+        raise ValueError(NO_CHANNEL)
     return SlackChannel(
         config.slack_bot_token.get_secret_value(),
         config.slack_channels,

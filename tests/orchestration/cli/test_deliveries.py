@@ -189,7 +189,7 @@ def test_message_that_was_given_up_is_never_sent_and_waits_no_more(desk: Desk) -
     desk.slack.is_member = True
     desk.send()
     assert (desk.slack.messages, desk.states()) == ([], ["given_up"] * 3)
-    assert desk.ledger.waiting("slack", "local|") == []
+    assert desk.ledger.waiting("local|") == []
     assert "Waiting" not in run()[1]
     assert run("resend", KEY, "--note", "they want it after all")[0] == 0
     assert desk.states() == ["sent"] * 3
@@ -203,7 +203,7 @@ def test_replies_alone_are_given_up_when_the_message_was_sent(desk: Desk) -> Non
     assert run("give-up", f"{KEY}:2", "--note", "files are forbidden here")[0] == 0
 
     assert desk.states() == ["sent", "sent", "given_up"]
-    assert desk.ledger.waiting("slack", "local|") == []
+    assert desk.ledger.waiting("local|") == []
 
 
 # Somebody has seen it

@@ -26,8 +26,8 @@ import pytest
 from orchestration.channels.slack import blocks
 from orchestration.channels.slack import channel as slack_module
 from orchestration.channels.slack.channel import SlackChannel
+from orchestration.ledger import decided, outbox
 from orchestration.ledger import ledger as ledger_module
-from orchestration.ledger import outbox
 from orchestration.ledger.ledger import Ledger, State
 from orchestration.ledger.outbox import ATTEMPT_LIMIT, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.messages.crossings import judge
@@ -100,7 +100,7 @@ def decide(ledger: Ledger, on: date, seed: int, now: datetime) -> None:
         if ledger.delivery(key, connection):
             return
         known = [crossing.row for crossing in crossings(seed) if crossing.known_at <= now]
-        before, last = ledger.announced(connection, "local"), ledger.last_digest_at(connection, "local")
+        before, last = ledger.announced(connection, "local"), decided.last_digest_at(connection, "local")
         news, verdicts = judge(known, before, on, ZoneInfo("UTC"), last)
         digest = {**make_digest(1, chart=CHART), "date": on.isoformat()}
         digest["items"] = [{**item, "name": row["account_id"]} for row in news for item in digest["items"]]
@@ -117,7 +117,7 @@ def decide(ledger: Ledger, on: date, seed: int, now: datetime) -> None:
                     "crossed_at": verdict.crossed_at,
                     "detected_at": now,
                     "outcome": verdict.outcome,
-                    "delivery_key": key,
+                    "message_key": key,
                 }
                 for verdict in verdicts
             ],
@@ -130,7 +130,7 @@ def run(database: str, url: str, day: int, seed: int, clock: Callable[[], dateti
     channel = SlackChannel("xoxb-fake-token", {"sales": "C0DIGEST"}, url)
     try:
         decide(ledger, EIGHT.date() + timedelta(days=day), seed, clock())
-        for key in ledger.waiting("slack", PREFIX):
+        for key in ledger.waiting(PREFIX):
             try:
                 deliver(ledger, key, channel, clock)
                 deliver_parts(ledger, key, channel, clock)

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 from filelock import FileLock, Timeout
 
-from orchestration.ledger import migrate
+from orchestration.ledger import decided, migrate
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
 
@@ -83,7 +83,7 @@ def make_crossing(threshold: str = "80%", **fields: Any) -> dict[str, Any]:
         "crossed_at": HOUR,
         "detected_at": NOW,
         "outcome": "announced",
-        "delivery_key": "local|digest|2026-11-20",
+        "message_key": "local|digest|2026-11-20",
         **fields,
     }
 
@@ -154,7 +154,7 @@ def test_ledger_is_opened_by_one_process_at_a_time(tmp_path: Path, monkeypatch: 
 def test_transaction_leaves_nothing_behind_when_it_fails(ledger: Ledger) -> None:
     with pytest.raises(RuntimeError, match="stop"), ledger.transaction() as connection:
         ledger.prepare(connection, "key", "slack", {}, NOW)
-        ledger.record_crossings(connection, [make_crossing(delivery_key="key")])
+        ledger.record_crossings(connection, [make_crossing(message_key="key")])
         raise RuntimeError("stop")
 
     assert ledger.deliveries() == []
@@ -309,12 +309,12 @@ def test_waiting_are_those_of_the_channel_and_prefix_that_were_not_sent(ledger: 
     ledger.finish(sent, State.SENT, NOW, "C1/17", error=None)
     ledger.finish(get(ledger, "local|digest|3"), State.PREVIEWED, NOW, None, error=None)
 
-    assert ledger.waiting("slack", "local|digest|") == ["local|digest|1"]
+    assert ledger.waiting("local|digest|") == ["local|digest|1"]
 
 
 def test_last_digest_is_the_newest_of_its_environment(ledger: Ledger) -> None:
     with ledger.transaction() as connection:
-        assert ledger.last_digest_at(connection, "local") is None
+        assert decided.last_digest_at(connection, "local") is None
     prepare(ledger, "local|digest|2026-11-20", NOW)
     prepare(ledger, "local|digest|2026-11-19", NOW - timedelta(days=1))
     prepare(ledger, "local|alert|1", NOW + timedelta(days=1))
@@ -322,10 +322,10 @@ def test_last_digest_is_the_newest_of_its_environment(ledger: Ledger) -> None:
     prepare(ledger, "staging_1|digest|2026-11-20", NOW + timedelta(days=3))
 
     with ledger.transaction() as connection:
-        assert ledger.last_digest_at(connection, "local") == NOW
-        assert ledger.last_digest_at(connection, "staging%") is None
-        assert ledger.last_digest_at(connection, "stagingx1") is None
-        assert ledger.last_digest_at(connection, "staging_1") == NOW + timedelta(days=3)
+        assert decided.last_digest_at(connection, "local") == NOW
+        assert decided.last_digest_at(connection, "staging%") is None
+        assert decided.last_digest_at(connection, "stagingx1") is None
+        assert decided.last_digest_at(connection, "staging_1") == NOW + timedelta(days=3)
 
 
 def test_last_digest_but_one_is_neither_that_one_nor_a_reply_to_it(ledger: Ledger) -> None:
@@ -333,8 +333,8 @@ def test_last_digest_but_one_is_neither_that_one_nor_a_reply_to_it(ledger: Ledge
         ledger.prepare(connection, "local|digest|2026-11-20", "slack", {}, NOW, [{}])
 
     with ledger.transaction() as connection:
-        assert ledger.last_digest_at(connection, "local") == NOW
-        assert ledger.last_digest_at(connection, "local", but="local|digest|2026-11-20") is None
+        assert decided.last_digest_at(connection, "local") == NOW
+        assert decided.last_digest_at(connection, "local", but="local|digest|2026-11-20") is None
 
 
 # Crossings
@@ -394,16 +394,16 @@ def test_announced_crossings_are_found_by_prefix_and_moment(
     """Those of the deliveries under the prefix, each with the time at which its delivery was done."""
     for number, key in enumerate(("local|critical|1", "local|critical|2", "local|digest|1", "locally|critical|1")):
         prepare(ledger, key)
-        row = {**make_crossing(), "account_id": str(number), "delivery_key": key, "detected_at": NOW}
+        row = {**make_crossing(), "account_id": str(number), "message_key": key, "detected_at": NOW}
         lower = {**row, "threshold": "50%", "outcome": "superseded"}
         with ledger.transaction() as connection:
             ledger.record_crossings(connection, [row, lower])
     ledger.finish(get(ledger, "local|critical|2"), State.SENT, NOW, "C1/1", error=None)
 
     with ledger.transaction() as connection:
-        told = ledger.told(connection, "local|critical|", NOW - timedelta(seconds=1))
+        told = decided.told(connection, "local|critical|", NOW - timedelta(seconds=1))
         assert [(key[0], at) for key, at in told] == [("0", None), ("1", NOW)]
-        assert ledger.told(connection, "local|critical|", NOW) == []
+        assert decided.told(connection, "local|critical|", NOW) == []
 
 
 # Run as a program, this file is the processes that open fresh ledgers at the same moment.

@@ -25,7 +25,7 @@ ROUNDS, RACERS = 20, 3
 def crossing(key: str) -> dict[str, Any]:
     of = {"env": "local", "account_id": "acme", "meter": "api-calls", "period_start": NOW, "quota": 1}
     at = {"crossed_at": NOW, "detected_at": NOW}
-    return {**of, **at, "threshold": "80%", "outcome": "announced", "delivery_key": key}
+    return {**of, **at, "threshold": "80%", "outcome": "announced", "message_key": key}
 
 
 def decide(ledger: Ledger, key: str) -> None:

@@ -8,7 +8,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 
 from orchestration.billing.metering import ReportState
 from orchestration.ledger import engines
-from orchestration.ledger.tables import REPORT_STATES, Choice, EpochHour, EpochTime, Identifier, UtcDateTime
+from orchestration.ledger.columns import Choice, EpochHour, EpochTime, Identifier, UtcDateTime
+from orchestration.ledger.tables import REPORT_STATES
 from tests.fakes.postgres import Postgres
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
