@@ -4,6 +4,7 @@ What a server says clearly is a refusal; what it says of itself (5xx), a broken 
 doubt. Nothing of an address, a header or a body is quoted: they may hold secrets.
 """
 
+import logging
 import ssl
 import time
 from collections.abc import Callable, Collection, Mapping
@@ -17,6 +18,8 @@ from orchestration.ledger.outbox import ForbiddenError, InDoubtError, RefusedErr
 TIMEOUT_SECONDS = 10
 MAX_WAIT_SECONDS = 8
 """Longest Retry-After that is waited for, once. With it, two tries stay below half of the outbox's ATTEMPT_LIMIT."""
+for _name in ("httpx", "httpcore"):  # they log URLs and headers, and the URL of a webhook or a bot is a secret
+    logging.getLogger(_name).setLevel(logging.WARNING)
 
 
 @cache
@@ -39,7 +42,8 @@ def request(
     sleep: Callable[[float], object] = time.sleep,
 ) -> httpx.Response:
     """The answer, of status 2xx. `vendor` and `what` name both sides in errors; `remedy` says what to do about a
-    refusal, by its status and its body as JSON (None where it is none). One of a status in `forbidden` is for good.
+    refusal, by its status and its body as JSON (None where it is none), or raises an error of its own. One of a status
+    in `forbidden` is for good.
 
     A 429 is the one refusal that is repeated, if the wait is short: it did nothing. Redirects are not followed.
 

@@ -15,11 +15,14 @@ from orchestration.ledger import exits
 from orchestration.ledger.ledger import Delivery, State
 from orchestration.ledger.outbox import DOUBT_WINDOW, InDoubtError, Promise, RefusedError, deliver_parts
 from tests.fakes import faults
+from tests.fakes.discord import FakeDiscord
 from tests.fakes.email import FakeEmail
 from tests.fakes.faults import Fault
 from tests.fakes.notion import FakeNotion
 from tests.fakes.pagerduty import FakePagerDuty
 from tests.fakes.slack_route import RoutedSlack
+from tests.fakes.teams import FakeTeams
+from tests.fakes.telegram import FakeTelegram
 from tests.fakes.webhook import FakeWebhook
 from tests.support.posting import ROUTE, Desk, Fake, opened, run_as_program
 
@@ -28,10 +31,13 @@ FAKES: dict[str, Callable[[], Fake]] = {
     "email": FakeEmail,
     "webhook": FakeWebhook,
     "slack": RoutedSlack,
+    "discord": FakeDiscord,
+    "telegram": FakeTelegram,
+    "teams": FakeTeams,
     "notion": FakeNotion,
     "pagerduty": FakePagerDuty,
 }
-CASES = {f"{name} {promise}": (name, promise) for name in FAKES for promise in vendors.vendor(name).promises}
+CASES = {f"{name} {promise}": (name, promise) for name in vendors.NAMES for promise in vendors.vendor(name).promises}
 ANY_ANSWER_IS_A_YES = ("webhook", "teams")
 """Their servers promise no body: what has status 2xx was taken."""
 
