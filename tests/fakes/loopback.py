@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from tests.fakes.faults import LOST_BEFORE, Fault
@@ -21,6 +21,8 @@ class Loopback:
     """An address for a route."""
     other_to: str | None = None
     """Another one; None where a secret is the address."""
+    options: Mapping[str, str] = MappingProxyType({})
+    """What a route to it has to set besides."""
 
     def __init__(self) -> None:
         self.is_down = False

@@ -1,5 +1,7 @@
 """FakeSlack as all fakes of channels are: an address, the variables of a route, faults, and what people see."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any
 
 from orchestration.channels.slack.rich import message_text
@@ -11,6 +13,7 @@ class RoutedSlack(FakeSlack):
     name = "slack"
     to = "C0DIGEST"
     other_to = "C0OTHER"
+    options: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self) -> None:
         super().__init__()

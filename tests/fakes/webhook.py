@@ -7,7 +7,7 @@ import threading
 from collections import deque
 from collections.abc import Mapping
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from standardwebhooks import Webhook, WebhookVerificationError
@@ -24,6 +24,7 @@ class FakeWebhook:
     name = "webhook"
     to = ""
     other_to = None
+    options: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self) -> None:
         self.secret = SECRET

@@ -3,16 +3,17 @@
 Run as a program, it is the processes that race or are killed in the middle of a delivery.
 """
 
+import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from multiprocessing import get_context
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, Protocol, Self
 
 from orchestration.channels import vendors
@@ -31,8 +32,8 @@ ROUTE = "on-call"
 ROUNDS = 6
 """Runs after which a delivery has come to its end, whatever happened to one of them."""
 RACERS, RACES = 3, 4
-STRIDE = 13
-"""Lines from one kill to the next."""
+KILLS = 4
+"""At lines of the channel, and twice as many at others."""
 
 
 class Fake(Protocol):
@@ -41,6 +42,8 @@ class Fake(Protocol):
     name: str
     to: str
     other_to: str | None
+    options: Mapping[str, str]
+    """What a route to it has to set besides."""
     is_down: bool
 
     def __enter__(self) -> Self: ...
@@ -61,19 +64,14 @@ class Fake(Protocol):
 class Desk:
     """One route: it leads to `to`, until a test moves it."""
 
-    def __init__(
-        self, ledger: Ledger, name: str, promise: Promise, to: str, environment: Mapping[str, str] = os.environ
-    ) -> None:
+    def __init__(self, ledger: Ledger, name: str, promise: Promise, to: str, options: Mapping[str, str]) -> None:
         self.ledger, self.promise, self.to, self.now = ledger, promise, to, datetime.now(UTC)
         self.vendor = vendors.vendor(name)
-        self._name, self._environment = name, environment
+        self._name, self._options = name, options
 
     def open(self) -> Channel:
         """The channel, as a new run opens it."""
-        return self.vendor.open(Target(ROUTE, self.to, self.promise, self._secret), load())
-
-    def _secret(self, name: str) -> str | None:
-        return self._environment.get(f"HEADROOM_ROUTE_{ROUTE.upper().replace('-', '_')}_{name.upper()}")
+        return self.vendor.open(Target(ROUTE, self.to, self.promise, _secret, self._options), load())
 
     def prepare(self, key: str, lines: int = 1) -> None:
         """Decide a message whose headline has the key, and freeze it."""
@@ -106,22 +104,28 @@ class Desk:
         return found
 
 
+def _secret(name: str) -> str | None:
+    return load().secret(f"HEADROOM_ROUTE_{ROUTE.upper().replace('-', '_')}_{name.upper()}")
+
+
 @contextmanager
-def opened(folder: Path, name: str, promise: Promise, to: str) -> Iterator[Desk]:
+def opened(
+    folder: Path, name: str, promise: Promise, to: str, options: Mapping[str, str] = MappingProxyType({})
+) -> Iterator[Desk]:
     """A desk with the ledger of that folder, which is made where there is none."""
     path = folder / "ledger.sqlite"
     if not path.exists():
         path.write_bytes(ledgers.empty())
     ledger = Ledger(f"sqlite:///{path}")
     with ledgers.quick_disk():
-        yield Desk(ledger, name, promise, to)
+        yield Desk(ledger, name, promise, to, options)
     ledger.close()
 
 
-def run_as_program(program: str, folder: Path, name: str, promise: Promise, to: str) -> list[str]:
-    """The keys that the program delivered, or tried to."""
+def run_as_program(program: str, folder: Path, fake: Fake, promise: Promise) -> list[str]:
+    """The keys that the program delivered to the fake, or tried to."""
     process = subprocess.run(
-        [sys.executable, "-m", __name__, program, folder, name, promise, to],
+        [sys.executable, "-m", __name__, program, folder, fake.name, promise, fake.to, json.dumps(dict(fake.options))],
         capture_output=True,
         text=True,
         timeout=RUN_SECONDS,
@@ -133,44 +137,69 @@ def run_as_program(program: str, folder: Path, name: str, promise: Promise, to: 
 
 
 def kill_at_lines(desk: Desk) -> None:
-    """Deliver in processes that die at line 1, 14, 27, … of it. Prints their keys; ends with the first that lived."""
+    """Deliver in processes that die at some line of it. Prints their keys; the last one lived."""
     channel = desk.open()
-    desk.prepare("first")
-    desk.deliver("first")  # so that no process has to put the statements together
-    for line in range(1, 10_000, STRIDE):
+    lines: list[bool] = []
+    for key in ("first", "second"):  # so that no process has to put the statements together, or to ask for a schema
+        desk.prepare(key)
+        desk.ledger.close()
+        lines.clear()
+        with _traced(desk, lines.append):
+            deliver(desk.ledger, key, channel, lambda: desk.now)
+    for line in [*_some(lines), len(lines) + 1]:
         key = f"kill-{line}-end"
         desk.prepare(key)
         desk.ledger.close()  # SQLite's connections must not be carried over a fork
         process = os.fork()
         if process == 0:
-            _kill_at(line, desk.vendor.open.__module__)
-            deliver(desk.ledger, key, channel, lambda: desk.now)
-            os._exit(0)
+            _deliver_and_die(desk, key, channel, line)
         _, status = os.waitpid(process, 0)
-        if status not in (0, signal.SIGKILL):
+        if status != (0 if line > len(lines) else signal.SIGKILL):
             sys.exit(f"the process for {key} ended with {status}")
         print(key, flush=True)  # noqa: T201 - the answer to the parent
-        if status == 0:
-            return
 
 
-def _kill_at(line: int, vendor_module: str) -> None:
-    files = {outbox.__file__, ledger_module.__file__, engines.__file__, vendors.__file__.replace("vendors", "http")}
-    folder = str(Path(str(sys.modules[vendor_module].__file__)).parent)
+def _some(lines: Sequence[bool]) -> list[int]:
+    """Numbers of lines, evenly over those of the channel and over the others."""
+    of_channel, others = ([n for n, is_its in enumerate(lines, 1) if is_its is which] for which in (True, False))
+    return sorted({*of_channel[:: len(of_channel) // KILLS or 1], *others[:: len(others) // (2 * KILLS)]})
+
+
+def _deliver_and_die(desk: Desk, key: str, channel: Channel, line: int) -> None:
     left = line
 
-    def trace(frame: FrameType, event: str, _: object) -> Any:
+    def die(_: bool) -> None:
         nonlocal left
+        left -= 1
+        if not left:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    with _traced(desk, die):
+        deliver(desk.ledger, key, channel, lambda: desk.now)
+    os._exit(0)
+
+
+@contextmanager
+def _traced(desk: Desk, on_line: Callable[[bool], object]) -> Iterator[None]:
+    """Call `on_line` before each line, with whether it is one of the channel."""
+    ours = {outbox.__file__, ledger_module.__file__, engines.__file__}
+    folder = Path(str(sys.modules[desk.vendor.open.__module__].__file__)).parent
+    http = str(folder.parent / "http.py")
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
         name = frame.f_code.co_filename
-        if name not in files and not name.startswith(folder):
+        is_channel = name == http or name.startswith(f"{folder}/")
+        if name not in ours and not is_channel:
             return None
         if event == "line":
-            left -= 1
-            if not left:
-                os.kill(os.getpid(), signal.SIGKILL)
+            on_line(is_channel)
         return trace
 
     sys.settrace(trace)
+    try:
+        yield
+    finally:
+        sys.settrace(None)
 
 
 def race(desk: Desk) -> None:
@@ -204,6 +233,6 @@ def _deliver_each(desk: Desk, keys: list[str], barrier: Any) -> None:
 PROGRAMS: dict[str, Callable[[Desk], None]] = {"kill": kill_at_lines, "race": race}
 
 if __name__ == "__main__":
-    program, directory, channel_name, promised, address = sys.argv[1:]
-    with opened(Path(directory), channel_name, Promise(promised), address) as at:
+    program, directory, channel_name, promised, address, options = sys.argv[1:]
+    with opened(Path(directory), channel_name, Promise(promised), address, json.loads(options)) as at:
         PROGRAMS[program](at)

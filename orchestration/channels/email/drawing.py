@@ -7,10 +7,11 @@ are in one that grows beyond `HTML_BYTES`: the table has all.
 
 import base64
 from collections.abc import Iterator, Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader
+from jinja2 import Environment, FileSystemLoader, Template
 
 from orchestration.channels.email import plain
 from orchestration.channels.email.parts import Fact, clean, inert, parts, printable, safe_url
@@ -18,6 +19,7 @@ from orchestration.messages import charts
 from orchestration.messages.message import Message
 from orchestration.messages.picture import HEIGHT, MARGIN, WIDTH, picture
 from orchestration.messages.vendor import Drawn
+from orchestration.usage.formatting import counted
 from orchestration.usage.spreadsheet import spreadsheet
 
 HTML_BYTES = 90_000
@@ -56,7 +58,7 @@ def _notice(message: Message, frame: dict[str, Any]) -> tuple[str, str, list[dic
     digest = message.digest or {}
     footer = [inert(shown) for line in message.footer or digest.get("footer", ()) if (shown := clean(line))]
     if left := len(message.table[ROWS:]):
-        footer.append(f"The table has the first {ROWS:,} accounts, {left:,} more are left out")
+        footer.append(f"The table leaves out {counted(left, 'account')} after the first {ROWS:,}")
     frame |= {
         "preview": inert(clean(message.notification or digest.get("notification"))),
         "headline": [inert(shown) for line in (message.headline, *digest.get("notices", ())) if (shown := clean(line))],
@@ -82,10 +84,15 @@ def _image(fact: Fact) -> dict[str, str]:
 
 
 def _html(values: Mapping[str, Any]) -> str:
+    return _template().render(values)
+
+
+@cache
+def _template() -> Template:
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    return environment.get_template("letter.html").render({"alternative": charts.alternative, **values})
+    return environment.get_template("letter.html", globals={"alternative": charts.alternative})
 
 
 def _files(message: Message, env: str) -> Iterator[dict[str, str]]:

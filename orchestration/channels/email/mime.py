@@ -64,7 +64,7 @@ def letter(
 
 
 def _subject(text: str) -> bytes:
-    """By the older class of headers: EmailMessage loses blanks where it cuts one that is not ASCII (CPython 92081, 144156)."""
+    """By the older class of headers: EmailMessage loses blanks of a long one beyond ASCII (CPython 92081, 144156)."""
     charset = "us-ascii" if text.isascii() and "=?" not in text else "utf-8"
     return f"Subject: {Header(text, charset, header_name='Subject').encode(linesep=SMTP.linesep)}\r\n".encode()
 

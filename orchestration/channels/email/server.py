@@ -193,7 +193,7 @@ def _explained(step: str) -> Iterator[None]:
         raise RefusedError(_refusal(step, error.smtp_code, text)) from None
     except ssl.SSLCertVerificationError:
         raise RefusedError(
-            "the mail server's certificate is not valid for its name: use the name in the certificate, or set"
+            "the mail server's certificate is not valid for its name. Use the name in the certificate, or set"
             " SSL_CERT_FILE to the authority that signed it"
         ) from None
     except smtplib.SMTPNotSupportedError:
@@ -205,7 +205,7 @@ def _explained(step: str) -> Iterator[None]:
         raise RefusedError(f"the mail server offers no {offer}") from None
     except (OSError, ValueError) as error:
         raise RefusedError(
-            f"the mail server could not be used ({type(error).__name__}, {step}): check the host and the port of the"
+            f"the mail server could not be used ({type(error).__name__}, {step}). Check the host and the port in the"
             " route's `url`, then run again"
         ) from None
 
@@ -213,7 +213,9 @@ def _explained(step: str) -> Iterator[None]:
 def _refusal(step: str, code: int, text: bytes, also: str = "") -> str:
     """What it refused and what to do, by the class of its code (RFC 5321, 4.2.1) and its enhanced code (RFC 3463)."""
     enhanced = found[1].decode() if (found := _ENHANCED.match(text)) else ""
-    if code == 552 or enhanced.endswith(".3.4"):
+    if step == "recipients" and (code == 552 or enhanced.endswith(".2.2")):
+        remedy = "the mailbox is full, so have it emptied or set another address"
+    elif code == 552 or enhanced.endswith(".3.4"):
         remedy = _TOO_LARGE
     elif code == 530 and step != "login":
         remedy = "it wants a login, so add user:password@ to the route's `url`"

@@ -15,6 +15,7 @@ from notion_client import Client
 from notion_client.client import RetryOptions
 from notion_client.errors import HTTPResponseError, NotionClientErrorBase
 
+from orchestration.channels.http import certificates
 from orchestration.channels.notion.blocks import plain_text
 from orchestration.ledger.ledger import Delivery
 from orchestration.ledger.outbox import InDoubtError, Promise, RefusedError
@@ -60,7 +61,7 @@ class NotionChannel:
         self._sources: dict[str, str] = {}
         self._client = Client(
             # no connection outlives its request: who holds the channel does not have to close it
-            client=httpx.Client(limits=httpx.Limits(max_keepalive_connections=0)),
+            client=httpx.Client(verify=certificates(), limits=httpx.Limits(max_keepalive_connections=0)),
             auth=token,
             base_url=base_url or "https://api.notion.com",
             notion_version=VERSION,

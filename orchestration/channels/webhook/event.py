@@ -56,12 +56,14 @@ def draw(message: Message, env: str, mentions: Mapping[str, str]) -> Drawn:
         "charts": message.charts,
         "digest": message.digest,
         "table_rows": len(message.table),
+        "table": [],
         "reply_to": message.reply_to,
         "unsubscribe": message.unsubscribe,
     }
     plain = _plain(data)
     kind = message.key.partition("|")[0]
-    return {"type": f"headroom.{kind}", "data": {**plain, "table": _table(message.table, len(_json(plain)))}}, []
+    plain["table"] = _table(message.table, len(_json(plain)))
+    return {"type": f"headroom.{kind}", "data": plain}, []
 
 
 def body(delivery: Delivery) -> str:

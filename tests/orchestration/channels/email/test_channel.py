@@ -158,7 +158,11 @@ def test_letter_goes_to_all_recipients_or_to_none(desk: Desk) -> None:
         ("MAIL", "421 4.3.2 no", "refused the sender (421 4.3.2): run again in a few minutes"),
         ("MAIL", "452 no", "refused the sender (452): run again in a few minutes"),
         ("sales@example.com", "551 moved", "refused the recipients sales@example.com (551): correct the address"),
-        ("sales@example.com", "552 5.2.2 full", "refused the recipients sales@example.com (552 5.2.2): raise the size"),
+        (
+            "sales@example.com",
+            "552 5.2.2 full",
+            "refused the recipients sales@example.com (552 5.2.2): the mailbox is full",
+        ),
         ("DATA", "554 5.7.1 spam", "refused the content (554 5.7.1): ask who runs the server which rule"),
         ("DATA", "451 4.7.1 later", "refused the content (451 4.7.1): run again in a few minutes"),
     ],

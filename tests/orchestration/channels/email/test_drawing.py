@@ -254,7 +254,7 @@ def test_large_table_is_cut_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None
     payload, _ = draw(make_message(table=[{"account": "a"}] * 5), "local", {})
 
     assert len(payload["files"][0]["content"].splitlines()) == 3
-    assert "The table has the first 2 accounts, 3 more are left out" in payload["text"]
+    assert "The table leaves out 3 accounts after the first 2" in payload["text"]
 
 
 def test_page_takes_nothing_from_elsewhere_and_knows_dark_screens() -> None:
