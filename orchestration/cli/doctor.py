@@ -285,6 +285,12 @@ def _slack(config: Settings) -> Iterator[Finding]:
         yield from _of("Slack", channel.check())
 
 
+def _routes(config: Settings) -> Iterator[Finding]:
+    from orchestration.cli import route_findings
+
+    yield from route_findings.examine(config)
+
+
 def _stripe(config: Settings) -> Iterator[Finding]:
     if config.stripe_api_key is None:
         yield _preview("Stripe", "STRIPE_API_KEY", config)
