@@ -211,7 +211,8 @@ class QuickWorld(World):
 
     def __init__(self, folder: Path, stripe: FakeStripe, *, meter: str = "", **settings: Any) -> None:
         super().__init__(folder, stripe, meter=meter, **settings)
-        self._memory = duckdb.connect()
+        self._memory = duckdb.connect(config={"threads": 1})  # a second one takes longer to wake than a few rows take
+        self._written: object = None
         self._opened: Ledger | None = None
 
     @contextmanager
@@ -225,7 +226,13 @@ class QuickWorld(World):
         return self._opened
 
     def publish(self) -> None:
+        hours = {name: {**hours} for name, hours in self.metered.items()}
+        wanted = {**self.usage}, {**self.sampled}, hours, self.kept_from, month_start(self.clock())
+        if wanted == self._written:
+            self._memory.execute("update data_quality set as_of = ?", [naive(self.clock())])
+            return
         self.write(self._memory)
+        self._written = wanted
 
     def close(self) -> None:
         """As the end of a process does. What is opened next knows the statements, which take long to put together."""
