@@ -159,38 +159,32 @@ def test_quiet_hours_end_before_it_is_sent(office: Office) -> None:
     assert (early.error, early.delivery.attempts, sent.delivery.state) == ("", 0, State.SENT)
 
 
-@pytest.mark.parametrize("office", [["hook", "mail"]], indirect=True)
-def test_each_route_keeps_its_vendors_pace_and_a_run_ends(office: Office) -> None:
-    ledger, many = office.ledger(), 40
+def prepared(office: Office, many: int) -> list[str]:
     keys = [office.decide(f"n{number}") for number in range(many)]
-    deliveries = [each.key for key in keys for each in decided.deliveries_of(ledger, key)]
+    return [each.key for key in keys for each in decided.deliveries_of(office.ledger(), key)]
 
-    sent = office.ways().send(ledger, deliveries, print)
 
-    # e-mail has two seconds for each, a webhook a tenth: of its own pace alone each would come to its end
-    assert {round(seconds, 1) for seconds in office.slept} == {2.0, 0.1}
+@pytest.mark.parametrize("office", [["hook", "mail"]], indirect=True)
+def test_each_route_keeps_its_vendors_pace(office: Office) -> None:
+    sent = office.ways().send(office.ledger(), prepared(office, 3), print)
+
     assert not any(each.error for each in sent)
-    office.now += AT_MOST
-    slow = Ways(load(), iter_clock(office.now, AT_MOST / 4), sleep=office.slept.append)
-    late = [office.decide(f"late{number}") for number in range(6)]
-    left = [each.key for key in late for each in decided.deliveries_of(ledger, key) if each.route == "hook"]
-    waits = [each for each in slow.send(ledger, left, print) if each.error]
-    assert waits
-    assert all("waits for the next run: this one has sent for 10 minutes" in each.error for each in waits)
-    office.now += 3 * AT_MOST
-    office.ways().send(ledger, left, print)
-    assert len(office.texts("hook")) == many + 6
+    assert sorted(round(seconds, 1) for seconds in office.slept) == [0.1] * 3 + [2.0] * 3
 
 
-def iter_clock(start: datetime, step: timedelta) -> Callable[[], datetime]:
-    """A clock that goes on by `step` whenever somebody asks."""
-    now = [start]
+@pytest.mark.parametrize("office", [["hook"]], indirect=True)
+def test_run_ends_while_messages_are_left_and_the_next_one_goes_on(office: Office) -> None:
+    keys = prepared(office, 5)
 
-    def clock() -> datetime:
-        now[0] += step / 10
-        return now[0]
+    def wait_long(_: float) -> None:
+        office.now += AT_MOST / 2
 
-    return clock
+    sent = Ways(load(), lambda: office.now, sleep=wait_long).send(office.ledger(), keys, print)
+
+    assert [each.error == "" for each in sent] == [True, True, True, False, False]
+    assert sent[4].error.endswith("waits for the next run: this one has sent for 10 minutes")
+    office.ways().send(office.ledger(), keys, print)
+    assert len(office.texts("hook")) == 5
 
 
 # Killed, for real. Run as a program, this file is the process that is.
