@@ -33,6 +33,7 @@ from orchestration.messages.message import Message, to_json
 from orchestration.messages.routes import BUILT_IN, Route
 from orchestration.messages.vendor import Linking, Mentioning, Target
 from orchestration.settings import Settings
+from orchestration.usage.formatting import counted
 from orchestration.warehouse import published_copy, queries
 
 Mentions = dict[str, Mapping[str, str]]
@@ -127,7 +128,7 @@ class Ways:
         for route in self.routes:
             channel = self.channel(route.name)
             if isinstance(channel, Mentioning):
-                found[route.name] = mentions(ledger, route.channel, emails, channel.user_id, self.clock(), warn)
+                found[route.name] = mentions(ledger, route.name, emails, channel.user_id, self.clock(), warn)
         return found
 
     def freeze(
@@ -200,9 +201,8 @@ class Ways:
     def _send(self, ledger: Ledger, delivery: Delivery, warn: Callable[[str], object], until: datetime) -> Sent:
         key, channel = delivery.key, self.channel(delivery.route)
         if self.clock() > until:
-            return Sent(
-                delivery, f"{key} waits for the next run: this one has sent for {AT_MOST.seconds // 60} minutes"
-            )
+            sent_for = counted(AT_MOST // timedelta(minutes=1), "minute")
+            return Sent(delivery, f"{key} waits for the next run: this one has sent for {sent_for}")
         attempts = delivery.attempts
         try:
             delivery = deliver(ledger, key, channel, self.clock)
