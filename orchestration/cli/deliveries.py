@@ -10,7 +10,7 @@ from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.cli import tables
 from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail, print_error
-from orchestration.defs.sending import Ways
+from orchestration.defs.sending import Ways, done
 from orchestration.ledger import decided, exits
 from orchestration.ledger.exits import UndecidableError
 from orchestration.ledger.ledger import Ledger, State
@@ -69,6 +69,22 @@ def resend(key: Key, note: Note) -> None:
         return
     replies = f" with {counted(len(keys) - 1, 'reply', 'replies')}" if len(keys) > 1 else ""
     console.print(f"{key}: sent{replies} ({sent.delivery.receipt}).", markup=False, soft_wrap=True)
+
+
+@deliveries_app.command()
+def send(key: Key, note: Note) -> None:
+    """Release a draft to a customer, and send it. `give-up` drops it instead."""
+    config = load_settings()
+    ledger = Ledger(config.ledger_url)
+    key = _one_of(ledger, key)
+    _decided(lambda: exits.release(ledger, key, note, _clock()))
+    try:
+        [sent] = Ways(config, _clock).send(ledger, [key], print_error)
+    except ValueError as error:
+        fail(f"{key} is released, for now it could not be sent: {error}")
+    if sent.error:
+        fail(f"{key} is released, for now it could not be sent: {sent.error}")
+    console.print(f"{key}: {done(sent.delivery)}.", markup=False, soft_wrap=True)
 
 
 @deliveries_app.command("give-up")

@@ -13,14 +13,17 @@ from orchestration.cli import route_findings
 from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail, print_error, print_findings
 from orchestration.defs.sending import Ways, done
-from orchestration.ledger import decided
+from orchestration.ledger import decided, exits, routed
 from orchestration.ledger.ledger import Ledger
 from orchestration.messages import routes
+from orchestration.messages.account_notice import is_address
 from orchestration.messages.cuts import Cut
 from orchestration.messages.message import to_json
 from orchestration.messages.routes import Route, RoutesError
+from orchestration.usage.formatting import counted
 
 routes_app = typer.Typer(help="Which message goes to whom: list and check the routes.", no_args_is_help=True)
+Address = Annotated[str, typer.Argument(help="the customer's e-mail address")]
 
 
 @routes_app.command("list")
@@ -74,6 +77,35 @@ def test_route(
     if sent.error:
         fail(f"{sent.delivery.key}: {sent.error}")
     console.print(f"{sent.delivery.key}: {done(sent.delivery)}.", markup=False, soft_wrap=True)
+
+
+@routes_app.command()
+def unsubscribe(
+    address: Address, note: Annotated[str, typer.Option("--note", help="who asked for it, and when")]
+) -> None:
+    """Send no more letters to a customer's address, and drop those that wait."""
+    address, now = address.strip(), datetime.now(UTC)
+    if not is_address(address) or not note.strip():
+        fail("give an e-mail address, and a --note that says who asked for it")
+    ledger = Ledger(load_settings().ledger_url)
+    with ledger.transaction() as connection:
+        is_new = routed.unsubscribe(connection, address, note.strip(), now)
+    dropped = exits.drop_letters(ledger, address, f"{address} unsubscribed: {note.strip()}", now)
+    said = f"{counted(len(dropped), 'letter')} given up." if dropped else "No letter was waiting."
+    state = "gets no more letters" if is_new else "had unsubscribed before"
+    console.print(f"{address} {state}. {said}", markup=False, soft_wrap=True)
+
+
+@routes_app.command()
+def resubscribe(address: Address) -> None:
+    """Let letters go to a customer's address again. What was given up stays given up."""
+    address = address.strip()
+    ledger = Ledger(load_settings().ledger_url)
+    with ledger.transaction() as connection:
+        is_changed = routed.resubscribe(connection, address)
+    if not is_changed:
+        fail(f"{address} has not unsubscribed")
+    console.print(f"{address} gets letters again.", markup=False, soft_wrap=True)
 
 
 def _read() -> list[Route]:

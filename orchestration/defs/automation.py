@@ -16,6 +16,7 @@ from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.meters import each_meter, is_main_billed, others
 from orchestration.channels.stripe import connect_meter
 from orchestration.defs import interrupted
+from orchestration.defs.account_alerts import is_wanted_at_once
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails, tell_what_is_overdue
 from orchestration.defs.digest import first_day, stale_key
 from orchestration.defs.heartbeat import build_heartbeat_sensor
@@ -52,6 +53,7 @@ CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")
 """Once a day: it reads all subscriptions."""
 POSTGRES = dg.AssetSelection.assets("postgres_tables")
 NOTICES = dg.AssetSelection.assets(*BY_KIND.values())
+ALERTS = dg.AssetSelection.assets("account_alerts", "critical_alert")
 
 refresh_job = dg.define_asset_job(
     "refresh_job",
@@ -71,9 +73,16 @@ daily_job = dg.define_asset_job(
     description="The whole job: counts the usage, reports it to Stripe, sends the digest.",
     tags=interrupted.RUNTIME_TAG,
 )
+alerts_job = dg.define_asset_job(
+    "alerts_job",
+    INGEST | MODELS | ALERTS,
+    description="Counts the usage and sends the alerts that do not wait: crossings, limit hits, critical ones.",
+    tags=interrupted.RUNTIME_TAG,
+)
 RETRY_MINUTES = EVERY // timedelta(minutes=1)
 
-JOBS = [refresh_job, hourly_job, daily_job]
+ALERT_MINUTES = 15
+JOBS = [refresh_job, alerts_job, hourly_job, daily_job]
 
 
 def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
@@ -107,6 +116,22 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         default_status=status,
         description="Reports closed hours each hour, and sends the weekly and monthly digest after 8am of their day.",
     )
+
+    @dg.schedule(
+        job=alerts_job,
+        cron_schedule=f"*/{ALERT_MINUTES} * * * *",
+        execution_timezone="UTC",
+        default_status=status,
+        description=(
+            "Looks for crossings and limit hits every 15 minutes, where a route of routes.toml takes them at once."
+        ),
+    )
+    def alerts_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
+        if not is_wanted_at_once(project.ways().routes):
+            return dg.SkipReason("no route takes crossing or limit_hit at once")
+        if any(interrupted.is_under_way(context.instance, job.name, clock()) for job in (alerts_job, hourly_job)):
+            return dg.SkipReason("a run is under way")
+        return dg.RunRequest()
 
     @dg.schedule(
         job=daily_job,
@@ -197,6 +222,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
     return [
         daily_schedule,
         hourly_schedule,
+        alerts_schedule,
         waiting_digests_schedule,
         waiting_usage_schedule,
         closing_invoices_schedule,

@@ -13,6 +13,7 @@ import dagster as dg
 from orchestration.billing.certificate_problems import CertificateProblem, certificate_problems
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.meters import each_meter
+from orchestration.defs.account_alerts import account_alerts
 from orchestration.defs.digest import STALE, crossing_row, freeze, opened_ways, raise_errors
 from orchestration.defs.resources import OWNERS, Project, clock
 from orchestration.defs.sending import Ways, outcome
@@ -193,7 +194,12 @@ def _invoice_message(problem: CertificateProblem) -> Message:
     )
 
 
-BY_KIND = {"weekly": weekly_digest, "monthly": monthly_digest, "critical": critical_alert}
+BY_KIND = {
+    "weekly": weekly_digest,
+    "monthly": monthly_digest,
+    "critical": critical_alert,
+    "crossing": account_alerts,
+}
 """The assets that send notices, by what their keys begin with. Jobs and the code location take them from here."""
-KINDS = (*BY_KIND, invoices.KIND, "run_failure", "failing", overdue.KIND, STALE)
+KINDS = (*BY_KIND, "limit_hit", invoices.KIND, "run_failure", "failing", overdue.KIND, STALE)
 """What any notice's key begins with."""

@@ -175,6 +175,7 @@ class Ways:
             message=key,
             route=cut.route.name,
             not_before=cut.route.not_before(at, self.settings.zone),
+            is_draft=cut.route.is_drafted and not cut.message.is_test,
         )
         return cut.key(key)
 
@@ -296,6 +297,8 @@ def done(delivery: Delivery) -> str:
         return f"previewed {at}: set SLACK_BOT_TOKEN and HEADROOM_SLACK_CHANNEL to send"
     if delivery.state is State.GIVEN_UP:
         return f"given up {at}: `headroom deliveries resend` still sends it"
+    if delivery.state is State.DRAFT:
+        return "a draft: `headroom deliveries send` releases it"
     if delivery.not_before and not delivery.attempts:
         return f"waits until {delivery.not_before:%Y-%m-%d %H:%M} UTC: quiet hours"
     return f"{delivery.state} since {delivery.attempted_at or delivery.created_at}"

@@ -23,6 +23,7 @@ ACCOUNT_COLUMNS = {
     "owner": "varchar",
     "csm": "varchar",
     "contact_email": "varchar",
+    "slack_channel": "varchar",
     "segment": "varchar",
     "plan": "varchar",
     "mrr": "decimal(18,2)",

@@ -2,6 +2,7 @@
 it replies to was deleted, or it went to the wrong channel.
 
     any ──resend──> prepared        it goes to the channel that is configured now, whatever became of it before
+    draft ──send──> prepared        the letter to a customer may go
     not sent ──give up──> given_up  it is not sent
     not sent ──settle──> sent       somebody has seen that it arrived
 
@@ -16,9 +17,13 @@ from typing import Any
 
 import sqlalchemy as sa
 
+from orchestration.ledger import routed
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.ledger.outbox import ATTEMPT_LIMIT, OVER
-from orchestration.ledger.tables import deliveries, delivery_decisions
+from orchestration.ledger.tables import deliveries, delivery_decisions, messages
+
+LETTERS = ("crossing", "limit_hit")
+"""Kinds of messages that customers get."""
 
 
 class Decision(StrEnum):
@@ -27,6 +32,7 @@ class Decision(StrEnum):
     RESEND = "resend"
     GIVE_UP = "give_up"
     SETTLE = "settle"
+    SEND = "send"
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,15 @@ def resend(ledger: Ledger, key: str, note: str, now: datetime) -> list[str]:
     return _decide(ledger, key, Decision.RESEND, note, now, values, values)
 
 
+def release(ledger: Ledger, key: str, note: str, now: datetime) -> list[str]:
+    """The draft, with its replies, may be sent; the keys.
+
+    :raises UndecidableError: there is none, it is not a draft, or its customer has unsubscribed since.
+    """
+    values = {"state": State.PREPARED}
+    return _decide(ledger, key, Decision.SEND, note, now, values, values)
+
+
 def give_up(ledger: Ledger, key: str, note: str, now: datetime) -> list[str]:
     """It, and its replies that were not sent, are not sent any more; the keys.
 
@@ -65,6 +80,26 @@ def give_up(ledger: Ledger, key: str, note: str, now: datetime) -> list[str]:
     """
     values = {"state": State.GIVEN_UP, "finished_at": now}
     return _decide(ledger, key, Decision.GIVE_UP, note, now, values, values)
+
+
+def drop_letters(ledger: Ledger, address: str, note: str, now: datetime) -> list[str]:
+    """Letters to customers that wait to go to the address are not sent any more; their keys."""
+    waits = (State.DRAFT, State.PREPARED, State.FAILED)
+    query = (
+        sa.select(deliveries.c.key, deliveries.c.payload, messages.c.content)
+        .join(messages, deliveries.c.message == messages.c.key)
+        .where(deliveries.c.state.in_(waits), messages.c.kind.in_(LETTERS))
+    )
+    with ledger.reading() as connection:
+        rows = connection.execute(query).all()
+    of_address = [
+        key
+        for key, payload, content in rows
+        if content.get("audience") == "customer" and str(payload.get("to", "")).casefold() == address.casefold()
+    ]
+    for key in of_address:
+        give_up(ledger, key, note, now)
+    return sorted(of_address)
 
 
 def settle(
@@ -125,6 +160,8 @@ def _decide(
             raise UndecidableError(f"there is no delivery {key!r}; `headroom deliveries` lists the keys")
         if _is_closed(delivery, decision):
             raise UndecidableError(f"{key} was sent: `headroom deliveries resend` sends it once more")
+        if decision is Decision.SEND:
+            _must_be_releasable(connection, delivery)
         if decision is Decision.GIVE_UP and delivery.state is State.GIVEN_UP:
             raise UndecidableError(f"{key} was given up before")
         parts: Sequence[Delivery] = ledger.parts(key, connection) if reply_values else ()
@@ -135,6 +172,17 @@ def _decide(
             _change(connection, each, its_values)
             _note(connection, each, decision, note.strip(), now)
     return [each.key for each, _ in changes]
+
+
+def _must_be_releasable(connection: sa.Connection, delivery: Delivery) -> None:
+    if delivery.state is not State.DRAFT:
+        raise UndecidableError(f"{delivery.key} is not a draft: `headroom deliveries resend` sends it once more")
+    to = str(delivery.payload.get("to", ""))
+    if to.casefold() in routed.unsubscribed(connection):
+        raise UndecidableError(
+            f"{to} has unsubscribed. `headroom deliveries give-up` drops the draft, `headroom routes resubscribe`"
+            " lets mail go there again"
+        )
 
 
 def _is_closed(delivery: Delivery, decision: Decision) -> bool:

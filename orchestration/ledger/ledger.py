@@ -27,6 +27,8 @@ from orchestration.ledger.tables import (
 class State(StrEnum):
     """Where a delivery stands."""
 
+    DRAFT = "draft"
+    """It waits for a person: only `exits.release` lets it be sent."""
     PREPARED = "prepared"
     SENDING = "sending"
     SENT = "sent"
@@ -171,12 +173,12 @@ class Ledger:
     def waiting(self, prefix: str) -> list[str]:
         """Keys of the deliveries under `prefix`, in their order, that have still to be sent, or replies of theirs have.
 
-        One that was only previewed is not waiting, nor are its replies. Nor is one that people gave up.
+        One that was only previewed is not waiting, nor are its replies. Nor is a draft, or one that people gave up.
         """
         table = deliveries.c
         query = sa.select(table.key, table.parent, table.state).where(
             table.key.startswith(prefix, autoescape=True),
-            table.state.not_in([State.SENT, State.GIVEN_UP]),
+            table.state.not_in([State.SENT, State.GIVEN_UP, State.DRAFT]),
         )
         with self._engine.connect() as connection:
             rows = connection.execute(query).all()
@@ -202,10 +204,12 @@ class Ledger:
         message: str | None = None,
         route: str = "slack",
         not_before: datetime | None = None,
+        is_draft: bool = False,
     ) -> None:
         """Freeze a payload, and those of its replies. Sending them later never recomputes them.
 
         `message` is the key of the decided message that it delivers; without one it is a message of its own, by `key`.
+        A draft, with its replies, waits until a person releases it.
         """
         if message is None:
             of_its_own = {"key": key, "kind": "".join(key.split("|")[1:2]), "content": payload, "decided_at": now}
@@ -218,7 +222,7 @@ class Ledger:
                     "key": name,
                     "channel": channel,
                     "payload": content,
-                    "state": State.PREPARED,
+                    "state": State.DRAFT if is_draft else State.PREPARED,
                     "attempts": 0,
                     "created_at": now,
                     "parent": parent,

@@ -7,6 +7,7 @@
                             └─no answer, or killed: in doubt, stays sending
 
     prepared, failed ──preview──> previewed
+    draft ──a person releases it──> prepared
 
 What is in doubt is looked up where it went, whatever channel is configured by now. Only when it is not there, and was
 five minutes old before the look, is it claimed and sent again: no attempt lasts as long, and the channel has had time
@@ -92,7 +93,7 @@ def deliver(ledger: Ledger, key: str, channel: Channel, clock: Callable[[], date
     :raises RefusedError, InDoubtError: see Channel.
     """
     delivery = _get(ledger, key)
-    if delivery.state in OVER or (delivery.not_before and clock() < delivery.not_before):
+    if delivery.state in (*OVER, State.DRAFT) or (delivery.not_before and clock() < delivery.not_before):
         return delivery
     if channel.is_preview:
         if delivery.state in (State.PREPARED, State.FAILED):

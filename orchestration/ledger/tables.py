@@ -123,6 +123,7 @@ route_starts = sa.Table(
     sa.Column("env", Text, primary_key=True),
     sa.Column("route", Text, primary_key=True),
     sa.Column("since", UtcDateTime, nullable=False),
+    sa.Column("terms", Text, nullable=False),
 )
 unsubscribed = sa.Table(
     "unsubscribed",

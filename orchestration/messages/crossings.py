@@ -61,7 +61,7 @@ def judge(
     A crossing whose pace matters and does not use up the quota gets no verdict: it is news once that changes.
     The very first digest has no memory; its news is what happened since 8am of the day before.
     """
-    first_news, heights = news_since(None, on, zone), _heights(crossings)
+    first_news, heights = news_since(None, on, zone), heights_of(crossings)
     decided: dict[tuple[str, str, datetime, int], int] = {}
     for key in announced:
         decided[key[:4]] = max(heights(key), decided.get(key[:4], 0))
@@ -72,7 +72,7 @@ def judge(
         if key in announced:
             continue
         is_superseded = key[:3] in news or heights(key) < decided.get(key[:4], 0)
-        if _is_slow(row) and not is_superseded:
+        if is_slow(row) and not is_superseded:
             continue
         if (
             row["crossed_at"] < first_news
@@ -89,7 +89,7 @@ def judge(
     return sorted(news.values(), key=urgency), verdicts
 
 
-def _is_slow(row: Mapping[str, Any]) -> bool:
+def is_slow(row: Mapping[str, Any]) -> bool:
     """Whether the pace decides if the crossing is news, and the quota lasts the period, or has lasted it.
 
     Without a forecast it is news: nobody knows that the quota lasts.
@@ -110,7 +110,7 @@ def withdrawn(
     """
     stand = {crossing_key(row) for row in crossings}
     used = {(row["account_id"], row["meter"], row["period_start"], row["quota"]): row["used"] for row in accounts}
-    heights = _heights(accounts)
+    heights = heights_of(accounts)
     return sorted(key for key in told if key not in stand and key[:4] in used and 100 * used[key[:4]] < heights(key))
 
 
@@ -137,7 +137,7 @@ def crossing_key(row: Mapping[str, Any]) -> CrossingKey:
     return (row["account_id"], row["meter"], row["period_start"], row["quota"], row["threshold"])
 
 
-def _heights(rows: Sequence[Mapping[str, Any]]) -> Callable[[CrossingKey], int]:
+def heights_of(rows: Sequence[Mapping[str, Any]]) -> Callable[[CrossingKey], int]:
     """How high a threshold is, by its key, in hundredths of a step of its meter, whose unit `rows` have. So of two
     thresholds of a small quota that one call reaches the larger is higher.
     """

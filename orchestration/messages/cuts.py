@@ -23,10 +23,13 @@ class Cut:
     to: str
     """Its address where that is a column of its accounts; empty: the route's own."""
     message: Message
+    is_of_route: bool = False
+    """Whether the message was decided for this route alone: then its key ends with the route already."""
 
     def key(self, message_key: str) -> str:
         """Of the delivery."""
-        return f"{message_key}|{self.route.name}{f'/{self.to}' if self.to else ''}"
+        route = "" if self.is_of_route else f"|{self.route.name}"
+        return f"{message_key}{route}{f'/{self.to}' if self.to else ''}"
 
 
 def taking(routes: Sequence[Route], kind: str, has_slack: bool) -> list[Route]:

@@ -37,13 +37,15 @@ class DraftError(RuntimeError):
 
 
 def letter(row: Row, on: date) -> dict[str, Any] | None:
-    """What the template may name: the account's own numbers, and nothing of ours. None where the advice is to write
-    nothing.
+    """What the template may name. None where the advice is to write nothing.
 
     `row` is one of `queries.digest_accounts`.
     """
-    if row["advice"] not in WRITES:
-        return None
+    return facts(row, on) if row["advice"] in WRITES else None
+
+
+def facts(row: Row, on: date) -> dict[str, Any]:
+    """What a letter may name, whatever the advice: the account's own numbers, and nothing of ours."""
     is_over, is_hard = row["used_mtd"] >= row["quota"], row["limit_kind"] == "hard"
     is_overage = row["cost_of_waiting"] == "overage starts"
     is_ahead, offers = hits_cap_is_ahead(row), row["advice"] in OFFERS and bool(row["next_plan"])
@@ -93,20 +95,30 @@ def draft(letter: Mapping[str, Any], folder: Path | None) -> str:
 
     :raises DraftError: the template is wrong, or names what a letter does not have.
     """
+    return rendered(letter, folder, NAME, "no draft to the customer", "the next digest uses it")
+
+
+def rendered(letter: Mapping[str, Any], folder: Path | None, name: str, what: str, then: str) -> str:
+    """The text of the template of that name, in `folder` or else of Headroom. Errors begin with `what` and end with
+    what happens `then`.
+
+    :raises DraftError: the template is wrong, or names what a letter does not have.
+    """
     # sandboxed: the folder may belong to somebody who may write texts, not run code. No autoescape: it is no HTML.
     folders = [path for path in (folder, SHIPPED) if path]
     environment = SandboxedEnvironment(loader=FileSystemLoader(folders), undefined=StrictUndefined)
     try:
-        return environment.get_template(NAME).render(letter).strip()
+        return environment.get_template(name).render(letter).strip()
     except TemplateSyntaxError as error:
-        raise DraftError(_sentence(error.filename or NAME, error.lineno, error)) from error
+        said = _sentence(error.filename or name, error.lineno, error)
+        raise DraftError(f"{what}: {said}; correct the template, {then}") from error
     except (TemplateError, ArithmeticError, AttributeError, LookupError, OSError, TypeError, ValueError) as error:
         # jinja2 gives its code the template's file name and line numbers
-        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name == NAME]
-        place = (frames[-1].filename, frames[-1].lineno) if frames else (NAME, None)
-        raise DraftError(_sentence(*place, error)) from error
+        frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name == name]
+        place = (frames[-1].filename, frames[-1].lineno) if frames else (name, None)
+        raise DraftError(f"{what}: {_sentence(*place, error)}; correct the template, {then}") from error
 
 
 def _sentence(file: str, line: int | None, error: Exception) -> str:
     where = f"{file}, line {line}" if line else file
-    return f"no draft to the customer: {where}: {error}; correct the template, the next digest uses it"
+    return f"{where}: {error}"

@@ -37,6 +37,10 @@ FILTERS = ("segment", "owner", "plan", "meter", "limit_kind", "threshold", "advi
 COLUMNS = ("owner", "csm", "contact_email", "slack_channel")
 """Of an account, that may be an address."""
 CUSTOMER = "contact_email"
+CUSTOMER_THRESHOLDS = ("80%", "100%", "120%")
+"""Of routes to customers that name none."""
+CUSTOMER_OPTIONS = {"unsubscribe": "where customers say that they want no more: mailto:… or https://…"}
+"""Options of routes to customers, whatever their channel."""
 AT_ONCE, MORNING = "at once", "morning"
 _KEYS = {
     *("name", "takes", "where", "channel", "to", "to_column", "when", "quiet_hours", "at_most_per_day", "template"),
@@ -84,6 +88,11 @@ class Route:
     @property
     def is_to_customers(self) -> bool:
         return self.to_column == CUSTOMER
+
+    @property
+    def is_drafted(self) -> bool:
+        """Whether a person releases each of its messages."""
+        return self.is_to_customers and self.mode == "draft"
 
     def takes_kind(self, kind: str) -> bool:
         """Whether messages with that kind in their key take this route."""
@@ -232,8 +241,10 @@ def _of_channel(entry: Mapping[str, Any], vendor: Callable[[str], Vendor], is_ad
     options = entry.get("options", {})
     if not isinstance(options, dict) or any(not isinstance(value, str) for value in options.values()):
         yield "options has a text for each name"
-    elif unknown := sorted(options.keys() - found.options.keys()):
-        known = f"; there are {_listed(found.options)}" if found.options else ""
+        return
+    known_options = {**found.options, **(CUSTOMER_OPTIONS if entry.get("to_column") == CUSTOMER else {})}
+    if unknown := sorted(options.keys() - known_options.keys()):
+        known = f"; there are {_listed(known_options)}" if known_options else ""
         yield f"options.{unknown[0]} means nothing to {found.title}{known}"
 
 
@@ -243,18 +254,25 @@ def _of_customers(entry: Mapping[str, Any], takes: Sequence[str], where: Mapping
         yield 'mode is "draft" (a person sends) or "send"'
     if mode == "send" and "segment" not in where:
         yield 'mode = "send" needs where.segment: name the segments whose customers get mail'
+    options = entry.get("options", {})
+    unsubscribe = options.get("unsubscribe") if isinstance(options, dict) else None
+    if isinstance(unsubscribe, str) and not re.fullmatch(r"(mailto:[^\s@]+@|https://)\S+", unsubscribe):
+        yield "options.unsubscribe begins with mailto: or https://"
     if set(takes) - set(BY_ROUTE):
         yield f"customers get {_listed(BY_ROUTE)} alone"
 
 
 def _route(entry: Mapping[str, Any]) -> Route:
+    where = {name: _texts(values) or () for name, values in entry.get("where", {}).items()}
+    if entry.get("to_column") == CUSTOMER:
+        where.setdefault("threshold", CUSTOMER_THRESHOLDS)
     return Route(
         name=entry["name"],
         takes=_texts(entry["takes"]) or (),
         channel=entry["channel"],
         to=entry.get("to", "").strip(),
         to_column=entry.get("to_column", ""),
-        where={name: _texts(values) or () for name, values in entry.get("where", {}).items()},
+        where=where,
         when=entry.get("when", AT_ONCE),
         quiet_hours=_hours(entry["quiet_hours"]) if "quiet_hours" in entry else None,
         at_most_per_day=entry.get("at_most_per_day", 1 if entry.get("to_column") == CUSTOMER else None),

@@ -17,6 +17,7 @@ def sentence(delivery: Delivery, zone: ZoneInfo) -> str:
     since = (delivery.attempted_at or delivery.created_at).astimezone(zone)
     at, error = f"{since:%a %d %b %H:%M %Z}", _ended(delivery.error or "")
     words = {
+        State.DRAFT: f"a draft since {at}: `headroom deliveries send` releases it.",
         State.PREPARED: f"not sent since {at}.",
         State.SENDING: f"in doubt since {at}: it may have arrived.",
         State.FAILED: f"refused at {at}.",

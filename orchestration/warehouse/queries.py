@@ -133,7 +133,8 @@ CALLS_METER = "select any_value(meter) from top_accounts_30d where calls is not 
 ROUTE_FACTS = """
     select
         utilization.account_id, utilization.meter, utilization.account_name, utilization.segment, utilization.owner,
-        utilization.csm, utilization.contact_email, utilization.plan, utilization.limit_kind, advice.advice,
+        utilization.csm, utilization.contact_email, utilization.slack_channel, utilization.plan,
+        utilization.limit_kind, advice.advice,
         utilization.is_trial, utilization.is_internal, utilization.is_test
     from utilization_mtd as utilization
     join account_advice as advice using (account_id, meter)

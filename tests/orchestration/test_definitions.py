@@ -87,7 +87,7 @@ GRAPH = {
         *("stg_rejected_lines", "unmapped_usage"),
     },
     "publish": {"postgres_tables", "published_copy"},
-    "messages": {"critical_alert", "monthly_digest", "usage_digest", "weekly_digest"},
+    "messages": {"account_alerts", "critical_alert", "monthly_digest", "usage_digest", "weekly_digest"},
     "billing": {
         *("invoice_differences", "stripe_certificates", "stripe_gauges", "stripe_invoices", "stripe_parity"),
         "stripe_usage",
@@ -167,11 +167,14 @@ def test_jobs_run_numbers_and_deliveries_together(definitions: dg.Definitions) -
     stripe = GRAPH["billing"]
     selected = {
         job: {key.to_user_string() for key in definitions.resolve_job_def(job).asset_layer.selected_asset_keys}
-        for job in ("refresh_job", "hourly_job", "daily_job")
+        for job in ("refresh_job", "alerts_job", "hourly_job", "daily_job")
     }
     assert selected == {
         "refresh_job": numbers,
-        "hourly_job": numbers | stripe | {"weekly_digest", "monthly_digest", "critical_alert", "postgres_tables"},
+        "alerts_job": numbers | {"account_alerts", "critical_alert"},
+        "hourly_job": numbers
+        | stripe
+        | {"account_alerts", "critical_alert", "monthly_digest", "postgres_tables", "weekly_digest"},
         "daily_job": numbers | stripe | {"usage_digest", "postgres_tables"},
     }
 
@@ -272,6 +275,7 @@ def test_schedules_start_by_themselves_only_in_production(data: Path, monkeypatc
         assert {schedule.name: schedule.default_status for schedule in repository.schedule_defs} == {
             "daily_schedule": status,
             "hourly_schedule": status,
+            "alerts_schedule": status,
             "waiting_digests_schedule": status,
             "waiting_usage_schedule": status,
             "closing_invoices_schedule": status,

@@ -24,6 +24,7 @@ final as (
         accounts.owner,
         accounts.csm,
         accounts.contact_email,
+        accounts.slack_channel,
         accounts.segment,
         accounts.renewal_on,
         accounts.is_trial,

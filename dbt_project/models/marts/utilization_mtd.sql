@@ -22,6 +22,7 @@ final as (
         profiles.owner is null as is_owner_missing,
         profiles.csm,
         profiles.contact_email,
+        profiles.slack_channel,
         profiles.segment as segment,
         profiles.renewal_on,
         coalesce(profiles.is_trial, false) as is_trial,

@@ -26,6 +26,7 @@ select
     source.owner,
     source.csm,
     source.contact_email,
+    source.slack_channel,
     source.segment,
     source.plan,
     source.mrr,

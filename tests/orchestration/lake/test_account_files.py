@@ -130,13 +130,14 @@ def test_accounts_are_gone_only_when_a_person_accepts_that_the_file_is(world: Wo
 
 def test_account_says_who_cares_for_it_and_when_its_period_runs(world: World) -> None:
     header = (
-        "account_id,csm,contact_email,segment,renewal_on,is_trial,is_internal,snoozed_until,period_kind,period_anchor"
+        "account_id,csm,contact_email,slack_channel,segment,renewal_on,is_trial,is_internal,snoozed_until,period_kind,"
+        "period_anchor"
     )
-    row = "acme,Zoë,it@acme.example,mid market,2027-01-31,yes,0,2026-12-01,cycle,2024-02-29"
+    row = "acme,Zoë,it@acme.example,C0ACME,mid market,2027-01-31,yes,0,2026-12-01,cycle,2024-02-29"
 
-    assert write_accounts(world, f"{header}\n{row}\nbeta,,,,,,,,,\n") == (2, 0)
+    assert write_accounts(world, f"{header}\n{row}\nbeta,,,,,,,,,,\n") == (2, 0)
     assert world.accounts(header)[0] == (
-        *("acme", "Zoë", "it@acme.example", "mid market", date(2027, 1, 31), True, False, date(2026, 12, 1)),
+        *("acme", "Zoë", "it@acme.example", "C0ACME", "mid market", date(2027, 1, 31), True, False, date(2026, 12, 1)),
         *("cycle", date(2024, 2, 29)),
     )
 

@@ -17,7 +17,7 @@ import sqlalchemy as sa
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from orchestration.ledger import engines, outbox
+from orchestration.ledger import engines, exits, outbox
 from orchestration.ledger import ledger as ledger_module
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.ledger.outbox import (
@@ -292,6 +292,25 @@ def test_delivery_in_doubt_or_sent_stays_what_it_is_when_previewed(
     sent = deliver(ledger, KEY, channel, clock)
 
     assert deliver(ledger, KEY, preview, clock) == sent
+
+
+def test_draft_and_its_replies_are_sent_only_after_a_person_released_them(ledger: Ledger, clock: Clock) -> None:
+    channel = FakeChannel()
+    with ledger.transaction() as connection:
+        ledger.prepare(connection, KEY, "fake", {"to": "a@b.example"}, NOW, [{"part": 1}], is_draft=True)
+
+    assert deliver(ledger, KEY, channel, clock).state is State.DRAFT
+    deliver_parts(ledger, KEY, channel, clock)
+    assert deliver(ledger, KEY, FakeChannel(is_preview=True), clock).state is State.DRAFT
+    assert (ledger.waiting("local|"), exits.stuck(ledger, "", NOW), channel.arrived) == ([], [], [])
+
+    assert exits.release(ledger, KEY, "read it", NOW) == [KEY, f"{KEY}:1"]
+    deliver(ledger, KEY, channel, clock)
+    deliver_parts(ledger, KEY, channel, clock)
+
+    assert [each.key for each in channel.arrived] == [KEY, f"{KEY}:1"]
+    with pytest.raises(exits.UndecidableError, match="is not a draft"):
+        exits.release(ledger, KEY, "again", NOW)
 
 
 def test_unknown_key_is_refused(ledger: Ledger, clock: Clock) -> None:

@@ -110,6 +110,29 @@ def test_customers_get_mail_only_when_their_segment_is_named() -> None:
     assert (found.is_to_customers, found.mode, found.at_most_per_day) == (True, "send", 1)
 
 
+def test_route_to_customers_has_their_thresholds_one_a_day_and_an_unsubscribe_page() -> None:
+    text = """
+        [[route]]
+        name = "customers"
+        takes = "crossing"
+        channel = "slack"
+        to_column = "contact_email"
+    """
+    page = 'options = { unsubscribe = "https://example.com/notices" }'
+
+    [route] = parse(text + page, vendor)
+    [named] = parse(text + 'where = { threshold = "90%" }', vendor)
+
+    assert (route.where["threshold"], route.at_most_per_day) == (("80%", "100%", "120%"), 1)
+    assert (route.is_drafted, named.where["threshold"]) == (True, ("90%",))
+    for wrong, said in (
+        (text.replace("contact_email", "owner") + page, "options.unsubscribe means nothing to Slack"),
+        (text + page.replace("https", "http"), "begins with mailto: or https://"),
+    ):
+        with pytest.raises(RoutesError, match=said):
+            parse(wrong, vendor)
+
+
 def test_message_takes_every_route_up_to_one_that_stops() -> None:
     found = [*parse(FILE, vendor), BUILT_IN]
 

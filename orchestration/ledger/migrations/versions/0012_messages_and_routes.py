@@ -79,6 +79,7 @@ def upgrade() -> None:
         sa.Column("env", sa.Text, primary_key=True),
         sa.Column("route", sa.Text, primary_key=True),
         sa.Column("since", MOMENT, nullable=False),
+        sa.Column("terms", sa.Text, nullable=False),
     )
     op.create_table(
         "unsubscribed",
