@@ -7,14 +7,13 @@ from typing import Annotated
 import typer
 
 from orchestration.billing.meter_ledger import meter_ledger
-from orchestration.channels.preview import PreviewChannel
 from orchestration.cli import tables
 from orchestration.cli.configuration import load_settings
-from orchestration.cli.console import console, fail
-from orchestration.ledger import exits
+from orchestration.cli.console import console, fail, print_error
+from orchestration.defs.sending import Ways
+from orchestration.ledger import decided, exits
 from orchestration.ledger.exits import UndecidableError
 from orchestration.ledger.ledger import Ledger, State
-from orchestration.ledger.outbox import Channel, InDoubtError, RefusedError, deliver, deliver_parts
 from orchestration.usage.formatting import counted
 
 deliveries_app = typer.Typer(
@@ -34,6 +33,8 @@ def deliveries(
         return
     config = load_settings()
     ledger = Ledger(config.ledger_url)
+    if show:
+        show = _one_of(ledger, show)
     if not show:
         tables.print_deliveries(ledger, meter_ledger(config), config.zone, config.now())
     elif delivery := ledger.delivery(show):
@@ -45,30 +46,29 @@ def deliveries(
 
 @deliveries_app.command()
 def resend(key: Key, note: Note) -> None:
-    """Send a stored message once more, with its replies, to the channel that is set now.
+    """Send a stored message once more, with its replies, to where its route goes now.
 
     For a message that went to the wrong channel, that somebody deleted, or whose channel is gone. It sends even if
     the message arrived before.
     """
-    from orchestration.channels.slack import channel as slack
-
     config = load_settings()
+    ledger = Ledger(config.ledger_url)
+    ways = Ways(config, _clock)
+    key = _one_of(ledger, key)
     try:
-        channel: Channel = slack.configured(config) or PreviewChannel("Slack")
+        for route in ways.routes:
+            ways.channel(route.name)
     except ValueError as error:
         fail(str(error))
-    ledger = Ledger(config.ledger_url)
     keys = _decided(lambda: exits.resend(ledger, key, note, _clock()))
-    try:
-        delivery = deliver(ledger, key, channel, _clock)
-        deliver_parts(ledger, key, channel, _clock)
-    except (RefusedError, InDoubtError) as error:
-        fail(f"the next run sends {key}, for now it could not be sent: {error}")
-    if delivery.state is State.PREVIEWED:
+    [sent] = ways.send(ledger, [key], print_error)
+    if sent.error:
+        fail(f"the next run sends {key}, for now it could not be sent: {sent.error}")
+    if sent.delivery.state is State.PREVIEWED:
         console.print(f"{key}: not sent, Slack is not set up. The first run with a token sends it.", markup=False)
         return
     replies = f" with {counted(len(keys) - 1, 'reply', 'replies')}" if len(keys) > 1 else ""
-    console.print(f"{key}: sent{replies} ({delivery.receipt}).", markup=False, soft_wrap=True)
+    console.print(f"{key}: sent{replies} ({sent.delivery.receipt}).", markup=False, soft_wrap=True)
 
 
 @deliveries_app.command("give-up")
@@ -78,6 +78,7 @@ def give_up(key: Key, note: Note) -> None:
     `headroom deliveries resend` still sends it.
     """
     ledger = Ledger(load_settings().ledger_url)
+    key = _one_of(ledger, key)
     keys = _decided(lambda: exits.give_up(ledger, key, note, _clock()))
     replies = f", with {counted(len(keys) - 1, 'reply', 'replies')}" if len(keys) > 1 else ""
     console.print(f"{key}: given up{replies}. Nothing is sent.", markup=False, soft_wrap=True)
@@ -98,9 +99,16 @@ def settle(
     if link and not receipt:
         raise typer.BadParameter("--link needs an address such as https://example.slack.com/archives/C…/p…")
     ledger = Ledger(load_settings().ledger_url)
+    key = _one_of(ledger, key)
     keys = _decided(lambda: exits.settle(ledger, key, note, _clock(), receipt, link))
     dropped = f" {counted(len(keys) - 1, 'reply', 'replies')} given up." if len(keys) > 1 else ""
     console.print(f"{key}: recorded as sent.{dropped}", markup=False, soft_wrap=True)
+
+
+def _one_of(ledger: Ledger, key: str) -> str:
+    """The delivery that is meant: a message that has only one may be named by its own key."""
+    found = decided.deliveries_of(ledger, key)
+    return found[0].key if len(found) == 1 else key
 
 
 def _decided(decide: Callable[[], list[str]]) -> list[str]:

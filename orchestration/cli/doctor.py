@@ -17,7 +17,15 @@ from orchestration.billing import catalog, needs, usage_query
 from orchestration.billing.meter_ledger import meter_ledger
 from orchestration.billing.meters import each_meter
 from orchestration.channels.stripe import connect_products
-from orchestration.cli import doctor_configuration, doctor_deliveries, doctor_growth, doctor_runs, failures, run
+from orchestration.cli import (
+    doctor_configuration,
+    doctor_deliveries,
+    doctor_growth,
+    doctor_runs,
+    failures,
+    route_findings,
+    run,
+)
 from orchestration.collector import leftovers
 from orchestration.lake import account_copies, passed_over
 from orchestration.lake.account_files import ACCOUNTS_FILES
@@ -71,6 +79,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield from doctor_growth.examine(config, is_ledger_usable=not ledger.problem)
     yield from doctor_deliveries.examine(config, is_ledger_usable=not ledger.problem)
     yield from _slack(config)
+    yield from route_findings.examine(config)
     yield from _stripe(config)
     yield from _postgres(config)
 

@@ -25,6 +25,7 @@ from orchestration.cli.deliveries import deliveries_app
 from orchestration.cli.lake import lake_app
 from orchestration.cli.meters import meters_app
 from orchestration.cli.postgres import postgres_app
+from orchestration.cli.routes import routes_app, test_route
 from orchestration.cli.rules import rules_app
 from orchestration.cli.slack import slack_app
 from orchestration.cli.stripe import stripe_app
@@ -44,6 +45,8 @@ app = typer.Typer(
 )
 
 app.add_typer(deliveries_app, name="deliveries")
+app.add_typer(routes_app, name="routes")
+app.command("test-route")(test_route)
 app.add_typer(rules_app, name="rules")
 app.add_typer(slack_app, name="slack")
 app.add_typer(stripe_app, name="stripe")

@@ -14,6 +14,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from orchestration.ledger.outbox import Promise
+from orchestration.messages.message import Message
 from orchestration.messages.vendor import Vendor
 
 TAKES: Mapping[str, Sequence[str]] = {
@@ -155,6 +156,18 @@ def parse(text: str, vendor: Callable[[str], Vendor], file: str = "routes.toml")
     if problems:
         raise RoutesError(problems)
     return routes
+
+
+def trial(route: Route, at: datetime) -> Message:
+    """A message that says that the route works; each moment has its own."""
+    return Message(
+        key=f"test|{at:%Y-%m-%dT%H:%M:%S.%fZ}",
+        audience="data",
+        title=f"Test of the route {route.name}",
+        headline="Headroom reaches you here. There is nothing to do.",
+        footer=[f"Takes {_listed(route.takes)}"],
+        is_test=True,
+    )
 
 
 def _mistakes(entry: Mapping[str, Any], vendor: Callable[[str], Vendor]) -> Iterable[str]:

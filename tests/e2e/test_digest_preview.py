@@ -12,7 +12,7 @@ from tests.e2e.program import DAY, Program
 from tests.fakes.slack import FakeSlack
 from tests.support.builders import land, make_event, make_quota
 
-KEY = f"local|digest|{DAY}"
+KEY = f"local|digest|{DAY}|slack"
 NAMES = {
     "acme": "<script>document.title = 'x'</script>",
     "beta": "<!channel> *b* <https://evil.example|x>",

@@ -64,7 +64,7 @@ def test_figures_reports_and_messages_are_the_same_when_runs_were_killed(program
     finish(undisturbed)
     calm = outcome(program, slack)
     assert all(calm.values())
-    assert {"local|digest|2024-11-20", "usage-digest-local-2024-11-20.csv"} <= set(calm["counts"])
+    assert {"local|digest|2024-11-20|slack", "usage-digest-local-2024-11-20.csv"} <= set(calm["counts"])
     assert set(calm["counts"].values()) == {1}
     forget_all(program, slack)
 
@@ -91,7 +91,7 @@ def test_restored_backup_counts_everything_and_posts_nothing_twice(
     land(program.landing, "late.ndjson", *(make_event("new", f"{hour:%Y-%m-%dT%H:%M:%SZ}") for hour in hours))
     program.run("run", HEADROOM_NOW=LATER)
     figures, posted = tables(program), slack.counts()
-    assert {"local|digest|2024-11-20", "local|digest|2024-11-21"} <= set(posted)
+    assert {"local|digest|2024-11-20|slack", "local|digest|2024-11-21|slack"} <= set(posted)
     assert set(posted.values()) == {1}
 
     shutil.rmtree(program.data)

@@ -113,7 +113,7 @@ def test_run_prints_what_it_did_and_does_nothing_twice(program: Program, stripe:
     assert program.ledger("select * from meter_reports") == reports
     assert len(stripe.events) == 2
     parts = ("", ":1", ":2", ":3", ":4")  # message, details, notes, picture, table
-    keys = [f"local|digest|{DAY}{part}" for part in parts]
+    keys = [f"local|digest|{DAY}|slack{part}" for part in parts]
     assert program.ledger("select key, state from deliveries order by key") == [(key, "previewed") for key in keys]
     assert not result.stderr
 
@@ -122,11 +122,11 @@ def test_deliveries_lists_and_shows_the_digest(program: Program) -> None:
     listed = program.ask("deliveries").stdout
     shown = program.ask("deliveries", "--show", f"local|digest|{DAY}").stdout
 
-    assert f"local|digest|{DAY}     previewed" in listed
+    assert f"local|digest|{DAY}|slack     previewed" in listed
     assert "Stripe api-calls: 2 customer-hours sent of 1 customer," in listed
     for text in ("Usage digest · Wed 20 Nov\n", "No forecast yet: watch (1)\n    Acme Corp 80 %\n", "2 lines rejected"):
         assert text in shown
-    details, table = (program.ask("deliveries", "--show", f"local|digest|{DAY}:{n}").stdout for n in (1, 4))
+    details, table = (program.ask("deliveries", "--show", f"local|digest|{DAY}|slack:{n}").stdout for n in (1, 4))
     assert "8 / 10 calls (80.0 %)" in details
     assert "dana@example.com" in table
     assert "there is no delivery 'nothing'" in program.ask("deliveries", "--show", "nothing", status=1).stderr

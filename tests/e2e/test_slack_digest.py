@@ -44,10 +44,10 @@ def morning(day: int) -> str:
 
 
 def key(day: int) -> str:
-    return f"local|digest|2024-11-{day}"
+    return f"local|digest|2024-11-{day}|slack"
 
 
-STALE = "local|stale_data|2024-11-26"
+STALE = "local|stale_data|2024-11-26|slack"
 NINE = "2024-11-26T09:10:00Z"
 
 
@@ -204,8 +204,8 @@ def test_weekly_message_is_posted_once_from_real_figures(program: Program, slack
 
     told = program.run("run", "--only", "notices", HEADROOM_NOW=NINE)
 
-    week = {"local|weekly|2024-W47": 1, "weekly-2024-W47-local.csv": 1}
-    assert slack.counts() == before | week | {"local|monthly|2024-10": 1}
+    week = {"local|weekly|2024-W47|slack": 1, "weekly-2024-W47-local.csv": 1}
+    assert slack.counts() == before | week | {"local|monthly|2024-10|slack": 1}
     texts = {message["text"] for message in slack.messages}
     assert "Week 47: 4 new. First: acme, 4 calls since Wed 20 Nov" in texts
     assert "October 2024: no account hit its quota." in texts

@@ -44,7 +44,7 @@ def digest(program: Program, slack: FakeSlack, day: str) -> dict[str, Any]:
     before = len(slack.messages)
     program.run("run", HEADROOM_NOW=f"{day}T07:00:00Z")
     [message] = slack.messages[before:]
-    key = f"local|digest|{day}"
+    key = f"local|digest|{day}|slack"
     assert message["metadata"]["event_payload"]["key"] == key
     [(payload,)] = program.ledger("select payload from deliveries where key = ?", key)
     return {item["account_id"]: item for item in json.loads(str(payload))["digest"]["items"]}

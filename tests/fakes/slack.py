@@ -8,13 +8,24 @@ import re
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.fakes.faults import (  # noqa: F401 - tests of Slack have them from here
+    CUT_OFF_AFTER,
+    ERROR_AFTER,
+    ERROR_BEFORE,
+    GARBLED_AFTER,
+    LOST_AFTER,
+    LOST_BEFORE,
+    PORTAL_BEFORE,
+    Fault,
+    rate_limited,
+)
 
 MAX_BLOCKS = 50
 MAX_SECTION_CHARACTERS = 3_000
@@ -25,34 +36,6 @@ MAX_TEXT_CHARACTERS = 11_000
 MAX_HEADER_CHARACTERS = 150
 MAX_REACTION_USERS = 3
 """Slack: "we limit it to X users, and X might change"."""
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens to one request: whether it is applied, and what is answered."""
-
-    applies: bool = False
-    status: int = 200
-    body: str | None = None
-    """None: the connection is closed without an answer."""
-    headers: Mapping[str, str] | None = None
-    is_cut_off: bool = False
-    """Closed in the middle of the body."""
-
-
-LOST_BEFORE = Fault(applies=False)
-LOST_AFTER = Fault(applies=True)
-ERROR_BEFORE = Fault(applies=False, status=500, body="<html>Internal Server Error</html>")
-ERROR_AFTER = Fault(applies=True, status=500, body="<html>Internal Server Error</html>")
-CUT_OFF_AFTER = Fault(applies=True, body='{"ok":true,"channel":"C0', is_cut_off=True)
-GARBLED_AFTER = Fault(applies=True, body='{"ok":true,"channel":"C0')
-PORTAL_BEFORE = Fault(applies=False, body="<html>Please log in to the network</html>")
-
-
-def rate_limited(retry_after: int) -> Fault:
-    return Fault(
-        status=429, body='{"ok":false,"error":"ratelimited"}', headers={"Retry-After": str(retry_after)}, applies=False
-    )
 
 
 def refused(error: str) -> Fault:

@@ -415,7 +415,7 @@ class Month:
 
 def digest_of(morning: datetime) -> str:
     """The key of its digest."""
-    return f"production|digest|{morning.date().isoformat()}"
+    return f"production|digest|{morning.date().isoformat()}|slack"
 
 
 def differences(name: str, truth: Any, found: Any) -> list[str]:

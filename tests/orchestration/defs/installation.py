@@ -15,7 +15,7 @@ import dagster as dg
 import duckdb
 import pytest
 
-from orchestration.defs import digest
+from orchestration.defs import digest, resources
 from orchestration.defs.automation import build_schedules
 from orchestration.defs.resources import Project
 from orchestration.ledger.ledger import Delivery, Ledger
@@ -56,7 +56,7 @@ class Installation:
         self.now = BUILT_AT
         self.instance = dg.DagsterInstance.ephemeral()
         slack.clock = lambda: self.now.timestamp()
-        patch.setattr(digest, "clock", lambda: self.now)
+        patch.setattr(resources, "clock", lambda: self.now)
         patch.setenv("HEADROOM_DATA", str(data))
         patch.setenv("SLACK_BOT_TOKEN", slack.token)
         patch.setenv("SLACK_API_URL", slack.url)
@@ -170,7 +170,7 @@ def announced(installation: Installation) -> dict[str, list[str]]:
     for message in installation.slack.messages:
         key = message["metadata"]["event_payload"]["key"]
         [delivery] = [each for each in installation.deliveries() if each.key == key]
-        on = key.rpartition("|")[2]
+        on = key.split("|")[2]
         assert on not in news
         items, shown = (
             delivery.payload["digest"]["items"],

@@ -155,7 +155,7 @@ def test_morning_line_is_sent_once_a_day_from_half_past_eight(
         sent.append(len(slack.messages))
 
     assert sent == [1, 1, 1, 2, 3]
-    assert slack.counts() == {f"local|failing|2026-11-{day}": 1 for day in (20, 21, 24)}
+    assert slack.counts() == {f"local|failing|2026-11-{day}|slack": 1 for day in (20, 21, 24)}
     assert {message["text"] for message in slack.messages} == {"No job is failing."}
 
 

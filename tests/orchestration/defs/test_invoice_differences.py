@@ -19,7 +19,7 @@ from orchestration.billing.certificate import Certificate, Status
 from orchestration.billing.certificate_problems import certificate_problems
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.meter_ledger import meter_ledger
-from orchestration.defs import digest, notices
+from orchestration.defs import notices, resources, sending
 from orchestration.defs.notices import invoice_differences, tell_invoice_differences
 from orchestration.defs.resources import Project
 from orchestration.defs.stripe import stripe_certificates
@@ -142,14 +142,14 @@ def test_run_that_is_killed_anywhere_tells_it_once(
     slack: FakeSlack, monkeypatch: pytest.MonkeyPatch, line: int
 ) -> None:
     later = timedelta()
-    for module in (notices, digest):
+    for module in (notices, resources):
         monkeypatch.setattr(module, "clock", lambda: datetime.now(UTC) + later)
     certify(OPEN)
 
     def kill() -> None:
         raise KilledError
 
-    sys.settrace(at_line(line, {notices.__file__, digest.__file__, outbox.__file__}, kill))
+    sys.settrace(at_line(line, {notices.__file__, sending.__file__, outbox.__file__}, kill))
     try:
         with suppress(KilledError):
             tell()

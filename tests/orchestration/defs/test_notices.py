@@ -22,7 +22,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestration.channels.slack import channel as slack_module
-from orchestration.defs.digest import deliver_waiting, prepare_digest
+from orchestration.defs.digest import prepare_digest
 from orchestration.defs.notices import critical_alert, decide_critical, monthly_digest, weekly_digest
 from orchestration.defs.resources import Project
 from orchestration.ledger import ledger, restored
@@ -38,7 +38,7 @@ from tests.support import builders
 from tests.support.builders import make_cap_hit, make_change, make_hard_crossing, make_standing
 from tests.support.waiting import RUN_SECONDS
 
-CRITICAL = "local|critical|2026-11-20T14:05:00Z"
+CRITICAL = "local|critical|2026-11-20T14:05:00Z|slack"
 MONDAY = datetime(2026, 11, 16, 8, 5, tzinfo=UTC)
 ACCOUNT_COLUMNS = (
     *("account_name", "owner", "csm", "mrr", "advice", "recommended_action"),
@@ -204,8 +204,8 @@ def publish_monthly(data: Path) -> None:
 
 
 EACH = [
-    (weekly_digest, publish_weekly, "local|weekly|2026-W46", "weekly-2026-W46-local.csv"),
-    (monthly_digest, publish_monthly, "local|monthly|2026-10", "monthly-2026-10-local.csv"),
+    (weekly_digest, publish_weekly, "local|weekly|2026-W46|slack", "weekly-2026-W46-local.csv"),
+    (monthly_digest, publish_monthly, "local|monthly|2026-10|slack", "monthly-2026-10-local.csv"),
     (critical_alert, publish_critical, CRITICAL, None),
 ]
 each = pytest.mark.parametrize(("asset", "world", "key", "file"), EACH, ids=["weekly", "monthly", "critical"])
@@ -281,7 +281,7 @@ def test_weekly_message_is_posted_once_later_when_monday_was_missed(data: Path, 
     publish(data, datetime(2026, 11, 23, 7, tzinfo=UTC), changes=[make_change(week_start=MONDAY.date())])
     assert run(weekly_digest) == "nothing sent: the week from 2026-11-16 is due at 8am"
 
-    assert slack.counts()["local|weekly|2026-W46"] == 1
+    assert slack.counts()["local|weekly|2026-W46|slack"] == 1
     assert len(slack.messages) == 1
 
 
@@ -317,7 +317,7 @@ def test_critical_crossing_is_alerted_once_and_listed_by_the_next_digest(data: P
 
 
 def digest_of(day: int) -> Mapping[str, Any]:
-    delivery = Project().ledger().delivery(f"local|digest|2026-11-{day}")
+    delivery = Project().ledger().delivery(f"local|digest|2026-11-{day}|slack")
     assert delivery
     digest: Mapping[str, Any] = delivery.payload["digest"]
     return digest
@@ -429,8 +429,8 @@ def run_until_killed(moment: str) -> None:
 
     sys.settrace(trace)
     project = Project()
-    decide_critical(project, project.slack(), print)
-    deliver_waiting(project, project.slack(), "local|critical|", logging.getLogger())
+    decide_critical(project, project.ways(), print)
+    project.ways().send_waiting(project.ledger(), "local|critical|", logging.getLogger())
 
 
 if __name__ == "__main__":

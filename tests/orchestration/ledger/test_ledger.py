@@ -212,6 +212,7 @@ def test_delivery_is_frozen_when_it_is_prepared(ledger: Ledger) -> None:
         parent=None,
         address=None,
         permalink=None,
+        message="local|digest|2026-11-20",
     )
     with pytest.raises(sa.exc.IntegrityError):
         prepare(ledger)
@@ -300,10 +301,9 @@ def test_replies_are_prepared_with_their_parent_or_not_at_all(ledger: Ledger) ->
     assert get(ledger, "b").parent is None
 
 
-def test_waiting_are_those_of_the_channel_and_prefix_that_were_not_sent(ledger: Ledger) -> None:
+def test_waiting_are_those_of_the_prefix_that_were_not_sent(ledger: Ledger) -> None:
     for key in ("local|digest|3", "local|digest|1", "local|digest|2", "locality|digest|1", "local|alert|1"):
         prepare(ledger, key)
-    prepare(ledger, "local|digest|mail", channel="mail")
     sent = ledger.claim(get(ledger, "local|digest|2"), NOW, "C1")
     assert sent is not None
     ledger.finish(sent, State.SENT, NOW, "C1/17", error=None)

@@ -13,9 +13,9 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 
 from orchestration.billing.meter_ledger import MeterLedger
-from orchestration.ledger import engines, migrate
+from orchestration.ledger import decided, engines, migrate, rules
 from orchestration.ledger.engines import UnusableLedgerError
-from orchestration.ledger.ledger import Ledger
+from orchestration.ledger.ledger import Ledger, State
 from orchestration.ledger.tables import metadata
 from tests.fakes.postgres import Postgres
 from tests.support.waiting import PATIENCE_SECONDS
@@ -118,11 +118,12 @@ def test_ledger_on_postgres_is_migrated_by_the_command_alone(postgres: Postgres)
     upgrade_to("0005", engine)
     with pytest.raises(UnusableLedgerError, match=r"is at migration 0005, .* run `headroom db upgrade`"):
         Ledger(url)
-    assert [step[:4] for step in migrate.missing(engine)] == ["0006", "0007", "0008", "0009", "0010", "0011"]
+    later = [f"{number:04}" for number in range(6, int(migrate.HEAD) + 1)]
+    assert [step[:4] for step in migrate.missing(engine)] == later
 
     migrate.create(engine)
-    assert len(migrate.missing(engine)) == 6
-    assert len(migrate.upgrade(engine)) == 6
+    assert len(migrate.missing(engine)) == len(later)
+    assert len(migrate.upgrade(engine)) == len(later)
     assert migrate.upgrade(engine) == []
     Ledger(url).close()
 
@@ -328,3 +329,42 @@ def test_create_makes_nothing_when_there_is_no_ledger_yet(tmp_path: Path) -> Non
     migrate.create(engines.create(url))
     assert list(tmp_path.iterdir()) == []
     Ledger(url).close()
+
+
+def test_deliveries_of_before_routes_are_messages_with_their_crossings(empty_url: str) -> None:
+    engine = engines.create(empty_url)
+    upgrade_to("0011", engine)
+    moment = "2026-11-20 08:00:00.000000" if engines.is_sqlite(engine) else "2026-11-20 08:00:00Z"
+    delivery = (
+        "insert into deliveries (key, channel, payload, state, attempts, created_at, parent)"
+        " values (:key, 'slack', :payload, :state, 1, :at, :parent)"
+    )
+    digest = "local|digest|2026-11-20"
+    rows = [
+        {"key": digest, "payload": '{"digest": {"dormant_through": null}}', "state": "sending", "parent": None},
+        {"key": f"{digest}:1", "payload": "{}", "state": "prepared", "parent": digest},
+        {"key": "odd", "payload": "{}", "state": "sent", "parent": None},
+    ]
+    with engine.begin() as connection:
+        connection.execute(sa.text(delivery), [{**row, "at": moment} for row in rows])
+        for statement in (
+            """insert into announced_crossings values
+                ('local', 'acme', 'api-calls', :at, 1000, '80%', :at, :at, 'announced', :digest, null)""",
+            "insert into digest_rules values ('local', 'thresholds|', '{}', :at, :digest)",
+        ):
+            connection.execute(sa.text(statement), {"at": moment, "digest": digest})
+
+    migrate.upgrade(engine)
+    ledger = Ledger(empty_url)
+    with ledger.transaction() as connection:
+        last, announced = decided.last_digest(connection, "local"), ledger.announced(connection, "local")
+        assert rules.known(connection, "local") == {"thresholds|": "{}"}
+    [kept] = decided.deliveries_of(ledger, digest)
+    waiting = ledger.waiting("local|")
+    ledger.close()
+
+    assert last is not None
+    assert (last.key, last.kind, last.content) == (digest, "digest", {"digest": {"dormant_through": None}})
+    assert announced == {("acme", "api-calls", datetime(2026, 11, 20, 8, tzinfo=UTC), 1000, "80%")}
+    assert (kept.key, kept.mark, kept.route, kept.state, kept.doubts) == (digest, digest, "slack", State.SENDING, 0)
+    assert waiting == [digest]

@@ -594,6 +594,7 @@ class FileChannel:
 
     name = "file"
     is_preview = False
+    promise = Promise.EXACTLY_ONCE
 
     def __init__(self, folder: Path) -> None:
         self._path = folder / "arrived"

@@ -12,10 +12,10 @@ from orchestration.channels.slack import channel as channels
 from orchestration.channels.slack import short_wait
 from orchestration.channels.slack.blocks import digest_message, message_text
 from orchestration.channels.slack.channel import SlackChannel
-from orchestration.channels.slack.chart import picture
 from orchestration.channels.slack.files import chart_file
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.ledger.outbox import ATTEMPT_LIMIT, DOUBT_WINDOW, InDoubtError, RefusedError, deliver, deliver_parts
+from orchestration.messages.picture import picture
 from tests.fakes.slack import (
     CUT_OFF_AFTER,
     ERROR_AFTER,
