@@ -51,7 +51,7 @@ def monthly_message(
     is that of the marts. A late one says what is true by then.
     """
     eight = digest_due_at(latest_digest_date(as_of, zone), zone)
-    first, last = last_calendar_month(eight.date())
+    first, end = last_calendar_month(eight.date())
     rows = [row for row in outcomes if row["period_end"].date() > first and row["period_end"] <= eight]
     accounts = by_account(rows, "outcome", list(HEADINGS))
     groups = {word: [found for found in accounts if found[0]["outcome"] == word] for word in HEADINGS}
@@ -62,7 +62,7 @@ def monthly_message(
         gained = sum((_plan_delta(found) for found in accounts), Decimal(0))
         changed = f" Plan changes: {money(gained, None, is_signed=True)} MRR." if gained else ""
         headline = f"{month}: {counted(len(accounts), 'account')} hit the quota: {', '.join(counts)}.{changed}"
-    funnel = _funnel([row for row in alerts if first <= row["alerted_at"].date() <= last])
+    funnel = _funnel([row for row in alerts if first <= row["alerted_at"].date() < end])
     return Message(
         key=f"monthly|{first:%Y-%m}",
         audience="sales",
