@@ -8,7 +8,7 @@
       "data": {
         "environment", "key", "audience", "severity", "is_test",
         "title", "headline", "notification", "body", "footer",
-        "sections": [{"heading", "lines": [{"name", "url", "text", "owner", "owner_name"}]}],
+        "sections": [{"heading", "lines": [{"name", "url", "text", "owner", "owner_name", "account_id", "meter"}]}],
         "digest": …,                          only of a digest: groups, items with figures and advice, see digest.py
         "charts": [{"name", "unit", "used", "quota", "projected", …}],
         "table": […], "table_rows": 12        as many rows as there is room for, and how many there are

@@ -1,4 +1,6 @@
-"""Adding a channel is one folder and one registration: here a pigeon post, which nothing else in the program knows."""
+"""Adding a channel is one folder, one registration and one row in the docs: here a pigeon post, which nothing else in
+the program knows.
+"""
 
 import sys
 from dataclasses import dataclass, field
@@ -13,7 +15,7 @@ from orchestration.ledger.ledger import Delivery, State
 from orchestration.ledger.outbox import DOUBT_WINDOW, Channel, InDoubtError, Promise, RefusedError, deliver_parts
 from orchestration.messages.message import Message
 from orchestration.messages.vendor import Drawn, Target, Vendor
-from orchestration.settings import Settings
+from orchestration.settings import PROJECT_ROOT, Settings
 from tests.support import posting
 
 KEY = "message-end"
@@ -123,3 +125,14 @@ def test_new_channel_says_what_it_needs(
 def test_what_is_not_registered_is_no_channel(name: str) -> None:
     with pytest.raises(KeyError):
         vendors.vendor(name)
+
+
+@pytest.mark.parametrize("name", vendors.NAMES)
+def test_every_channel_has_a_row_in_the_docs(name: str) -> None:
+    [row] = [line for line in (PROJECT_ROOT / "docs/routes.md").read_text().splitlines() if f"| `{name}` |" in line]
+    vendor = vendors.vendor(name)
+
+    assert all(f"`{secret}`" in row for secret in vendor.secrets)
+    assert all(f"`{promise}`" in row for promise in vendor.promises) or (
+        vendor.promises[0] is Promise.EXACTLY_ONCE and "exactly once" in row
+    )

@@ -313,7 +313,7 @@ def test_critical_crossing_is_alerted_once_and_listed_by_the_next_digest(data: P
     later = make_hard_crossing("b", threshold="80%", used=81, crossed_at=morning - timedelta(hours=3))
     for hours in (0, 24):
         publish(data, morning + timedelta(hours=hours), crossings=[make_hard_crossing(account_name="Acme"), later])
-        prepare_digest(Project(), Project().slack(), (morning + timedelta(hours=hours)).date(), "run", print)
+        prepare_digest(Project(), Project().ways(), (morning + timedelta(hours=hours)).date(), "run", print)
     run(critical_alert)
 
     [message] = slack.messages
@@ -337,7 +337,7 @@ def test_crossing_that_a_digest_announced_is_not_alerted_again(data: Path, slack
     morning = datetime(2026, 11, 21, 8, tzinfo=UTC)
     first_digest(morning - timedelta(days=1))
     publish(data, morning, crossings=[make_hard_crossing()])
-    prepare_digest(Project(), Project().slack(), morning.date(), "run", print)
+    prepare_digest(Project(), Project().ways(), morning.date(), "run", print)
 
     assert run(critical_alert) == "nothing sent: no hard quota was crossed since the last digest"
     assert not slack.messages

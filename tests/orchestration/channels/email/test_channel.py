@@ -59,8 +59,9 @@ def test_letter_in_doubt_is_repeated_with_its_message_id(desk: Desk, fault: Faul
     assert len(desk.server.letters) == 1 + fault.applies
     [shown] = desk.server.arrived
     assert shown["mark"] == desk.stored().receipt
-    dates = {letter["Date"] for _, letter in desk.server.letters}
-    assert len(dates) == 1
+    assert len({letter["Date"] for _, letter in desk.server.letters}) == 1
+    last = desk.server.letters[-1][1].get_body(("plain",))
+    assert last and last.get_content().startswith(REPEATED)
 
 
 def test_repeated_letter_says_so_in_text_and_html(desk: Desk) -> None:

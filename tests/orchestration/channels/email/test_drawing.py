@@ -59,7 +59,9 @@ def make_message(*lines: Line, **fields: Any) -> Message:
 
 
 def columns(line: str) -> int:
-    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in line)
+    """Without marks on other signs, and signs that nobody sees, such as the isolates around a name."""
+    seen = [sign for sign in line if not unicodedata.combining(sign) and unicodedata.category(sign) != "Cf"]
+    return sum(2 if unicodedata.east_asian_width(sign) in "WF" else 1 for sign in seen)
 
 
 def test_notice_has_its_lines_in_text_and_in_html() -> None:

@@ -25,7 +25,7 @@ def make_data(**fields: Any) -> dict[str, Any]:
 
 
 def test_event_has_all_of_the_message() -> None:
-    line = Line("−60 %", owner="dana@example.com", owner_name="Dana", name="Cedar", url="https://crm/1")
+    line = Line("−60 %", "dana@example.com", "Dana", "Cedar", "https://crm/1", account_id="c1", meter="api-calls")
     data = make_data(
         sections=[Section("Dropping (1)", [line])],
         footer=["Data through 08:00"],
@@ -57,6 +57,8 @@ def test_event_has_all_of_the_message() -> None:
                         "owner_name": "Dana",
                         "name": "Cedar",
                         "url": "https://crm/1",
+                        "account_id": "c1",
+                        "meter": "api-calls",
                     }
                 ],
             }
