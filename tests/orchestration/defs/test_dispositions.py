@@ -67,7 +67,7 @@ def owner_reply(slack: FakeSlack) -> dict[str, Any]:
     return slack.threads[slack.messages[0]["ts"]][0]
 
 
-def test_reaction_and_text_in_a_thread_are_kept_once_and_withdrawn_when_gone(slack: FakeSlack) -> None:
+def test_answers_in_a_thread_are_kept_once_and_withdrawn_when_gone(slack: FakeSlack) -> None:
     key = digested("2026-11-20")
     slack.react(owner_reply(slack), "eyes", "U0DANA")
     slack.post("won globex", thread=slack.messages[0]["ts"], user="U0OMAR")

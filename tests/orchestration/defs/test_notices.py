@@ -205,7 +205,7 @@ def publish_monthly(data: Path) -> None:
     publish(data, datetime(2026, 11, 1, 8, 5, tzinfo=UTC), hits=[make_cap_hit(account_name="Cedar")])
 
 
-def test_month_says_what_came_of_its_alerts_but_not_of_accounts_that_are_gone(data: Path, slack: FakeSlack) -> None:
+def test_month_leaves_out_alerts_of_accounts_that_are_gone(data: Path, slack: FakeSlack) -> None:
     alerts = [make_alert_outcome(disposition="won"), make_alert_outcome("of_before")]
     publish(data, datetime(2026, 11, 1, 8, 5, tzinfo=UTC), hits=[make_cap_hit()], alerts=alerts)
 

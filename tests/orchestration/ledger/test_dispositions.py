@@ -51,7 +51,7 @@ def test_answer_that_is_read_again_is_one_row_with_its_first_time(ledger: Ledger
     assert kept(ledger) == [("acme", "won", NOW, None), ("globex", "snoozed", NOW, None)]
 
 
-def test_answer_that_is_gone_is_withdrawn_once_and_counts_again_when_it_is_back(ledger: Ledger) -> None:
+def test_answer_that_is_gone_is_withdrawn_until_it_is_back(ledger: Ledger) -> None:
     delivery = sent(ledger)
     dispositions.keep(ledger, "local", delivery, [WON, SNOOZED], NOW)
 

@@ -57,7 +57,7 @@ def test_reaction_on_the_message_counts_where_it_is_about_one_account() -> None:
     assert said(reaction("👀", "C/1"), make_delivery("C/1", "acme-1")) == ([("acme-1", "contacted")], 0)
 
 
-def test_reaction_on_what_is_about_no_account_is_unclear_and_another_emoji_is_none() -> None:
+def test_reaction_about_no_account_is_unclear_and_another_emoji_is_none() -> None:
     assert said(reaction("👀", "C/3")) == ([], 1)
     assert said(reaction("👀", "C/8")) == ([], 1)
     assert said(reaction("🎉", "C/2")) == ([], 0)
