@@ -21,11 +21,12 @@ EVERY = timedelta(minutes=15)
 READ_FOR = timedelta(days=30)
 """So long after a message was sent, its thread is read."""
 AT_ONCE = 25
-"""Threads of one look, the next look goes on behind them: Slack allows some 50 requests a minute (tier 3)."""
+"""Threads of one look, the next one goes on behind them. Slack allows an app of one's own some 50 requests a minute for
+conversations.replies (tier 3)."""
 AT_MOST = timedelta(seconds=30)
 """For which one look asks: Dagster ends a sensor after a minute."""
 FAILURES = 2
-"""After so many, a look ends: the channel is away, or wants fewer requests."""
+"""After so many a look ends: the channel is away, or wants fewer requests."""
 
 
 @dg.asset(
@@ -68,31 +69,30 @@ def build_dispositions_sensor(project: Project) -> dg.SensorDefinition:
 def look(project: Project, ways: Ways, after: str, now: Callable[[], datetime], log: Logger) -> tuple[str, str]:
     """Read the threads behind that of the key `after`, as many as one look may: what came of it, and the last key.
 
-    A channel that does not answer is logged. Its answers of before stay, and no other channel waits for it.
+    A thread that the channel does not give is logged, and its answers of before stay. The next look goes on behind it.
     """
     ledger, until = project.ledger(), now() + AT_MOST
     threads = dispositions.threads(ledger, project.settings.env, KINDS, now() - READ_FOR)
     ordered = [each for each in threads if each.key > after] + [each for each in threads if each.key <= after]
-    failures: dict[str, int] = {}
-    kept, unclear, count, last = Kept(0, 0), 0, 0, after
-    for delivery in ordered[:AT_ONCE]:
-        if now() > until:
+    count, failures, new, withdrawn, unclear = 0, 0, 0, 0, 0
+    last = after
+    for delivery in ordered:
+        if count == AT_ONCE or failures == FAILURES or now() > until:
             break
         last = delivery.key
-        if failures.get(delivery.route, 0) >= FAILURES:
-            continue
         try:
             found = _read(ledger, project.settings.env, ways, delivery, now())
         except (RefusedError, InDoubtError, ValueError) as error:
-            failures[delivery.route] = failures.get(delivery.route, 0) + 1
+            failures += 1
             log.warning(f"answers to {delivery.key} not read: {error}")
             continue
         if found:
-            count, unclear = count + 1, unclear + found[1]
-            kept = Kept(kept.new + found[0].new, kept.withdrawn + found[0].withdrawn)
+            kept, without = found
+            count, unclear = count + 1, unclear + without
+            new, withdrawn = new + kept.new, withdrawn + kept.withdrawn
     if unclear:
         log.info(f"{counted(unclear, 'answer')} without an account: name one, such as `won acme`")
-    changed = f"{kept.new:,} new or changed, {kept.withdrawn:,} withdrawn, {unclear:,} without an account"
+    changed = f"{new:,} new or changed, {withdrawn:,} withdrawn, {unclear:,} without an account"
     return f"read {counted(count, 'thread')}: {changed}", last
 
 

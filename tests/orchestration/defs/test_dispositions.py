@@ -125,14 +125,16 @@ def test_thread_that_slack_does_not_give_stops_no_other_and_loses_nothing(
 
 
 @pytest.mark.parametrize("fault", [LOST_BEFORE, rate_limited(60)], ids=["away", "limited"])
-def test_look_ends_after_two_failures(slack: FakeSlack, fault: Any) -> None:
-    for day in (17, 18, 19, 20):
-        digested(f"2026-11-{day}")
+def test_look_ends_after_two_failures_and_the_next_goes_on(slack: FakeSlack, fault: Any) -> None:
+    keys = [digested(f"2026-11-{day}") for day in (17, 18, 19, 20)]
     slack.requests.clear()
-    slack.then(*[fault] * 4, method=REPLIES)
+    slack.then(*[fault] * FAILURES, method=REPLIES)
 
-    assert read()[0].startswith("read 0 threads")
+    said, last = read()
+    assert said.startswith("read 0 threads")
     assert slack.methods().count(REPLIES) == FAILURES
+    assert last == keys[FAILURES - 1]  # so that no thread behind them waits for ever
+    assert read(after=last)[0].startswith("read 4 threads")
 
 
 def test_sensor_starts_no_run_and_remembers_where_it_was(slack: FakeSlack) -> None:
