@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from orchestration.channels import vendors
 from orchestration.channels.preview import PreviewChannel
 from orchestration.ledger import decided
+from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.ledger.outbox import (
     Channel,
@@ -100,7 +101,7 @@ class Ways:
         route = next((each for each in self.routes if each.name == name), None)
         if route is None:
             file = self.settings.routes_file.name
-            return UnknownRoute(name, f"{file} has no route {name!r} any more: add it, or give the message up")
+            return UnknownRoute(name, f"{file} has no route {name!r}: add it, or give the message up")
         if route.channel == "slack" and not self.settings.slack_bot_token and not self._secret(route)("token"):
             return PreviewChannel("Slack")
         try:
@@ -211,6 +212,10 @@ class Ways:
             deliver_parts(ledger, key, channel, self.clock)
         except (RefusedError, InDoubtError) as error:
             return Sent(ledger.delivery(key) or delivery, str(error))
+        except UnusableLedgerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one channel's failure is its own; its text may hold a secret
+            return Sent(delivery, f"{key} failed unexpectedly ({type(error).__name__}): the next run tries again")
         return Sent(delivery)
 
     def _pace(self, delivery: Delivery) -> None:

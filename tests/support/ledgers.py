@@ -52,6 +52,9 @@ def _open_copy(ledger: Ledger, url: str) -> None:
 @contextmanager
 def quick_disk() -> Iterator[None]:
     """No waiting for the disk, most of the time that a run takes: here processes end, power does not fail."""
+    if sa.event.contains(sa.pool.Pool, "checkout", _hurry):
+        yield
+        return
     sa.event.listen(sa.pool.Pool, "checkout", _hurry)
     try:
         with pytest.MonkeyPatch.context() as patch:
