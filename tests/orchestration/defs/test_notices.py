@@ -35,7 +35,7 @@ from orchestration.settings import PROJECT_ROOT
 from orchestration.warehouse import published_copy
 from tests.fakes.slack import LOST_AFTER, FakeSlack
 from tests.support import builders
-from tests.support.builders import make_cap_hit, make_change, make_hard_crossing, make_standing
+from tests.support.builders import make_alert_outcome, make_cap_hit, make_change, make_hard_crossing, make_standing
 from tests.support.waiting import RUN_SECONDS
 
 CRITICAL = "local|critical|2026-11-20T14:05:00Z|slack"
@@ -109,6 +109,7 @@ def publish(
     hits: Sequence[dict[str, Any]] = (),
     crossings: Sequence[dict[str, Any]] = (),
     limit_kind: str = "hard",
+    alerts: Sequence[dict[str, Any]] = (),
 ) -> None:
     """A published copy with these rows, and an account for each id in them."""
     given = {row["account_id"]: row for row in (*changes, *hits, *crossings)}
@@ -131,6 +132,7 @@ def publish(
         "daily_usage": ([calls], calls),
         "weekly_changes": (changes, make_change()),
         "cap_hit_outcomes": (hits, make_cap_hit()),
+        "alert_outcomes": (alerts, make_alert_outcome()),
         "threshold_crossings": (crossings, {**make_hard_crossing(), "is_in_digest": True}),
         "utilization_mtd": ([{**account, **row} for row in given.values()], account),
     }
@@ -201,6 +203,14 @@ def publish_weekly(data: Path) -> None:
 
 def publish_monthly(data: Path) -> None:
     publish(data, datetime(2026, 11, 1, 8, 5, tzinfo=UTC), hits=[make_cap_hit(account_name="Cedar")])
+
+
+def test_month_leaves_out_alerts_of_accounts_that_are_gone(data: Path, slack: FakeSlack) -> None:
+    alerts = [make_alert_outcome(disposition="won"), make_alert_outcome("of_before")]
+    publish(data, datetime(2026, 11, 1, 8, 5, tzinfo=UTC), hits=[make_cap_hit()], alerts=alerts)
+
+    assert run(monthly_digest).startswith("sent")
+    assert "1 alert, 1 call, 0 upgrades" in str(slack.messages[0]["blocks"])
 
 
 EACH = [
