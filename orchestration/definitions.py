@@ -7,6 +7,7 @@ import dagster as dg
 
 from orchestration.defs import automation
 from orchestration.defs.digest import build_usage_digest, first_day
+from orchestration.defs.dispositions import raw_alerts
 from orchestration.defs.ingest import ingest, raw_meter_reports
 from orchestration.defs.notices import BY_KIND, invoice_differences
 from orchestration.defs.postgres import postgres_tables
@@ -33,6 +34,7 @@ def headroom() -> dg.Definitions:
         assets=[
             ingest,
             raw_meter_reports,
+            raw_alerts,
             models,
             build_published_copy(models, timedelta(hours=project.settings.stale_after_hours)),
             build_usage_digest(project.settings.timezone, first_day(project)),

@@ -12,7 +12,9 @@ FORBIDDEN = [
     pytest.param("billing/report.py", "    import stripe", "Stripe's SDK only", id="vendor in billing"),
     pytest.param("cli/doctor.py", "    import slack_sdk", "Slack's SDK only", id="vendor in a command"),
     pytest.param("defs/digest.py", "    import stripe", "Stripe's SDK only", id="vendor in defs"),
-    pytest.param("channels/slack/chart.py", "    import stripe", "Stripe's SDK only", id="another vendor's SDK"),
+    pytest.param("defs/notices.py", "    import pagerduty", "PagerDuty's SDK only", id="PagerDuty in defs"),
+    pytest.param("channels/http.py", "    import notion_client", "Notion's SDK only", id="Notion in another channel"),
+    pytest.param("channels/slack/files.py", "    import stripe", "Stripe's SDK only", id="another vendor's SDK"),
     pytest.param(
         "messages/digest.py",
         "    from orchestration.channels.slack import blocks",

@@ -4,17 +4,28 @@ What a server says clearly is a refusal; what it says of itself (5xx), a broken 
 doubt. Nothing of an address, a header or a body is quoted: they may hold secrets.
 """
 
+import logging
+import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
+from functools import cache
 from typing import Any
 
 import httpx
 
-from orchestration.ledger.outbox import InDoubtError, RefusedError
+from orchestration.ledger.outbox import ForbiddenError, InDoubtError, RefusedError
 
 TIMEOUT_SECONDS = 10
 MAX_WAIT_SECONDS = 8
 """Longest Retry-After that is waited for, once. With it, two tries stay below half of the outbox's ATTEMPT_LIMIT."""
+for _name in ("httpx", "httpcore"):  # they log URLs and headers, and the URL of a webhook or a bot is a secret
+    logging.getLogger(_name).setLevel(logging.WARNING)
+
+
+@cache
+def certificates() -> ssl.SSLContext:
+    """Whom to trust. Read once a process: httpx would read the file again for each request, 30 ms each time."""
+    return httpx.create_ssl_context()
 
 
 def request(
@@ -27,20 +38,28 @@ def request(
     json: Any = None,
     content: bytes | None = None,
     headers: Mapping[str, str] | None = None,
+    forbidden: Collection[int] = (),
     sleep: Callable[[float], object] = time.sleep,
 ) -> httpx.Response:
     """The answer, of status 2xx. `vendor` and `what` name both sides in errors; `remedy` says what to do about a
-    refusal, by its status and its body as JSON (None where it is none).
+    refusal, by its status and its body as JSON (None where it is none), or raises an error of its own. One of a status
+    in `forbidden` is for good.
 
     A 429 is the one refusal that is repeated, if the wait is short: it did nothing. Redirects are not followed.
 
-    :raises RefusedError: the vendor did not take it.
+    :raises RefusedError: the vendor did not take it. A ForbiddenError: and never will.
     :raises InDoubtError: it may have.
     """
     for is_last in (False, True):
         try:
             answer = httpx.request(
-                method, url, json=json, content=content, headers=dict(headers or {}), timeout=TIMEOUT_SECONDS
+                method,
+                url,
+                json=json,
+                content=content,
+                headers=dict(headers or {}),
+                timeout=TIMEOUT_SECONDS,
+                verify=certificates(),
             )
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.InvalidURL) as error:
             raise RefusedError(
@@ -58,7 +77,8 @@ def request(
         raise InDoubtError(f"{vendor} failed (HTTP {answer.status_code}) for {what}")
     if answer.status_code == 429:
         raise RefusedError(f"{vendor} takes no more messages for the moment ({what}): run again in a minute")
-    raise RefusedError(
+    refusal = ForbiddenError if answer.status_code in forbidden else RefusedError
+    raise refusal(
         f"{vendor} refused (HTTP {answer.status_code}) for {what}: {remedy(answer.status_code, _json(answer))}"
     )
 

@@ -47,7 +47,7 @@ def make(config: Settings, target: Path, clock: Callable[[], datetime]) -> Backu
             part / "lake",
             copy_function=_linked,
             # copies of the ledger's rows are left out
-            ignore=shutil.ignore_patterns(".*", "meter_reports", "subscription_periods", "prepaid_credit"),
+            ignore=shutil.ignore_patterns(".*", "meter_reports", "subscription_periods", "prepaid_credit", "alerts"),
         )
         for path in (config.accounts_csv, config.subjects_csv, config.customers_csv):
             if path.exists():

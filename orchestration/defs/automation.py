@@ -19,6 +19,7 @@ from orchestration.defs import interrupted
 from orchestration.defs.account_alerts import is_wanted_at_once
 from orchestration.defs.alerts import run_failure_alert_sensor, tell_what_fails, tell_what_is_overdue
 from orchestration.defs.digest import first_day, stale_key
+from orchestration.defs.dispositions import build_dispositions_sensor
 from orchestration.defs.heartbeat import build_heartbeat_sensor
 from orchestration.defs.history import history_sensor
 from orchestration.defs.notices import BY_KIND, KINDS
@@ -333,6 +334,7 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         interrupted_runs_sensor,
         run_failure_alert_sensor,
         notices_sensor,
+        build_dispositions_sensor(project),
         build_heartbeat_sensor(project),
         stripe_errors_sensor,
         history_sensor,

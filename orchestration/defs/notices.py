@@ -42,7 +42,8 @@ def decide_monthly(project: Project, ways: Ways, *_: object) -> str:
     if not quality["accounts"]:
         return "no accounts yet"
     outcomes = published_copy.query(settings.published, queries.CAP_HITS)
-    notice = monthly.monthly_message(outcomes, quality["as_of"], settings.zone, settings.crm_url)
+    alerts = published_copy.query(settings.published, queries.ALERT_OUTCOMES)
+    notice = monthly.monthly_message(outcomes, quality["as_of"], settings.zone, settings.crm_url, alerts)
     return freeze(project, ways, notice, quality["as_of"])
 
 
@@ -126,8 +127,8 @@ monthly_digest = build(
     "monthly_digest",
     "monthly",
     decide_monthly,
-    "Outcomes of the accounts that reached their quota in the last usage period, for sales. From cap_hit_outcomes,"
-    " due at the first 8am of a month.",
+    "Outcomes of the accounts that reached their quota in the last usage period, and of the month's alerts, for sales."
+    " From cap_hit_outcomes and alert_outcomes, due at the first 8am of a month.",
 )
 critical_alert = build(
     "critical_alert",

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from orchestration.channels import vendors
 from orchestration.channels.preview import PreviewChannel
 from orchestration.ledger import decided
+from orchestration.ledger.engines import UnusableLedgerError
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.ledger.outbox import (
     Channel,
@@ -32,6 +33,7 @@ from orchestration.messages.message import Message, to_json
 from orchestration.messages.routes import BUILT_IN, Route
 from orchestration.messages.vendor import Linking, Mentioning, Target
 from orchestration.settings import Settings
+from orchestration.usage.formatting import counted
 from orchestration.warehouse import published_copy, queries
 
 Mentions = dict[str, Mapping[str, str]]
@@ -100,7 +102,7 @@ class Ways:
         route = next((each for each in self.routes if each.name == name), None)
         if route is None:
             file = self.settings.routes_file.name
-            return UnknownRoute(name, f"{file} has no route {name!r} any more: add it, or give the message up")
+            return UnknownRoute(name, f"{file} has no route {name!r}: add it, or give the message up")
         if route.channel == "slack" and not self.settings.slack_bot_token and not self._secret(route)("token"):
             return PreviewChannel("Slack")
         try:
@@ -126,7 +128,7 @@ class Ways:
         for route in self.routes:
             channel = self.channel(route.name)
             if isinstance(channel, Mentioning):
-                found[route.name] = mentions(ledger, route.channel, emails, channel.user_id, self.clock(), warn)
+                found[route.name] = mentions(ledger, route.name, emails, channel.user_id, self.clock(), warn)
         return found
 
     def freeze(
@@ -200,9 +202,8 @@ class Ways:
     def _send(self, ledger: Ledger, delivery: Delivery, warn: Callable[[str], object], until: datetime) -> Sent:
         key, channel = delivery.key, self.channel(delivery.route)
         if self.clock() > until:
-            return Sent(
-                delivery, f"{key} waits for the next run: this one has sent for {AT_MOST.seconds // 60} minutes"
-            )
+            sent_for = counted(AT_MOST // timedelta(minutes=1), "minute")
+            return Sent(delivery, f"{key} waits for the next run: this one has sent for {sent_for}")
         attempts = delivery.attempts
         try:
             delivery = deliver(ledger, key, channel, self.clock)
@@ -212,6 +213,10 @@ class Ways:
             deliver_parts(ledger, key, channel, self.clock)
         except (RefusedError, InDoubtError) as error:
             return Sent(ledger.delivery(key) or delivery, str(error))
+        except UnusableLedgerError:
+            raise
+        except Exception as error:  # noqa: BLE001 - one channel's failure is its own; its text may hold a secret
+            return Sent(delivery, f"{key} failed unexpectedly ({type(error).__name__}): the next run tries again")
         return Sent(delivery)
 
     def _pace(self, delivery: Delivery) -> None:

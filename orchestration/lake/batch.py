@@ -22,6 +22,7 @@ from orchestration.lake.event_sql import JUDGE_LINES
 from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.meter_sql import judge_terms
 from orchestration.lake.parsed_lines import Calls, ParsedLines
+from orchestration.lake.statements import parsed_once
 from orchestration.usage.events import OTHER_EVENTS, TYPICAL_EVENT_BYTES, Rejection
 from orchestration.usage.meters import Meter
 
@@ -106,7 +107,7 @@ def judge(
     connection.execute("set preserve_insertion_order = false")  # costs memory, and from here on nothing has an order
     connection.register("lines", staged.raw(unvouched))
     terms = {"ingested_at": ingested_at, "kept_from": kept_from, **judge_terms(meters)}
-    connection.execute(JUDGE_LINES, terms).fetchall()
+    connection.execute(parsed_once(connection, JUDGE_LINES), terms).fetchall()
     connection.unregister("lines")
     _candidates(connection)
     parsed.register(connection)
@@ -139,7 +140,7 @@ def judge_again(
         from ({rejected})
     """).fetchall()
     terms = {"ingested_at": ingested_at, "kept_from": kept_from, **judge_terms(meters)}
-    connection.execute(JUDGE_LINES, terms).fetchall()
+    connection.execute(parsed_once(connection, JUDGE_LINES), terms).fetchall()
     _candidates(connection)
     connection.execute("create temp view candidate as from judged_candidate").fetchall()
 

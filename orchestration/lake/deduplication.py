@@ -135,10 +135,11 @@ def _reader(files: list[str]) -> str:
 def _stored_near(connection: duckdb.DuckDBPyConnection, batches: Path) -> list[list[str]]:
     """The lake's files in which an id of the candidates can be: those of calls, and the others."""
     days: set[date] = set()
-    for day in column_of(connection, "select distinct cast(event_at as date) from candidate"):
+    found = connection.execute("select distinct cast(event_at as date), has_time from candidate").fetchall()
+    for day, has_time in found:
         days.update(_plus(day, distance) for distance in range(-RETRY_DAYS, RETRY_DAYS + 1))
-    for day in column_of(connection, "select distinct cast(event_at as date) from candidate where not has_time"):
-        days.update(_plus(day, -distance) for distance in range(UNTIMED_RETRY_DAYS + 1))
+        if not has_time:
+            days.update(_plus(day, -distance) for distance in range(UNTIMED_RETRY_DAYS + 1))
     names = {f"event_date={day}" for day in days}
     calls: list[str] = []
     others: list[str] = []

@@ -28,6 +28,7 @@ from filelock import FileLock
 
 from orchestration.lake import (
     account_copies,
+    alerts,
     batch_lines,
     compaction,
     deduplication,
@@ -90,6 +91,7 @@ class Lake:
         meter_reports.create(self.root)
         subscription_periods.create(self.root)
         prepaid_credit.create(self.root)
+        alerts.create(self.root)
         if not (self.root / KEPT_FROM).exists():
             self._write_kept_from(SINCE_EVER)
         if empty.exists():

@@ -18,6 +18,7 @@ from orchestration.lake import id_hash, landing, parquet
 from orchestration.lake.batch_lines import BatchLines, LineRun
 from orchestration.lake.event_sql import READ_LINES
 from orchestration.lake.meter_sql import read_terms
+from orchestration.lake.statements import parsed_once
 from orchestration.usage.meters import Meter
 
 _UNPACK_PROPERTIES = """
@@ -95,7 +96,7 @@ def parse(
     """The lines, and the numbers of those that have to be looked at one by one; None is all."""
     longest = landing.MAX_LINE_BYTES + 2**20
     terms = {"staged": str(staged.path), "longest": longest, "ingested_at": ingested_at, "kept_from": kept_from}
-    lines = connection.sql(READ_LINES, params={**terms, **read_terms(meters)}).to_arrow_table()
+    lines = connection.sql(parsed_once(connection, READ_LINES), params={**terms, **read_terms(meters)}).to_arrow_table()
     if lines.num_rows != staged.lines:  # the reader has another notion of a line: nothing that it says can be placed
         return ParsedLines(_placed(connection, lines.slice(0, 0), [])), None
     lines = _unpacked(connection, lines)
@@ -160,7 +161,7 @@ def _placed(connection: duckdb.DuckDBPyConnection, lines: pa.Table, parts: Seque
     for index, (part, end) in enumerate(zip(parts, ends, strict=False)):
         part_of.extend(array("i", [index]) * (end - part.first_seq))
         before.extend(array("q", [part.first_line - part.first_seq]) * (end - part.first_seq))
-    seq = connection.sql(f"select range as seq from range({lines.num_rows})").to_arrow_table()["seq"]
+    seq = pa.chunked_array([pa.arange(0, lines.num_rows, 1)])
     numbers, places = pc.add(seq, _array(before, pa.int64())), _array(part_of, pa.int32())
     files = pa.DictionaryArray.from_arrays(places, pa.array([part.file.path for part in parts], pa.string()))
     origins = pa.DictionaryArray.from_arrays(places, pa.array([part.file.origin for part in parts], pa.string()))

@@ -133,6 +133,21 @@ unsubscribed = sa.Table(
     sa.Column("note", Text, nullable=False),
 )
 
+dispositions = sa.Table(
+    "dispositions",
+    metadata,
+    sa.Column("delivery_key", Text, sa.ForeignKey("deliveries.key"), primary_key=True),
+    sa.Column("source", Text, primary_key=True),
+    sa.Column("account_id", Text, primary_key=True),
+    sa.Column("meter", Text, primary_key=True),
+    sa.Column("env", Text, nullable=False),
+    sa.Column("message_key", Text, sa.ForeignKey("messages.key"), nullable=False),
+    sa.Column("disposition", sa.String(16), nullable=False),
+    sa.Column("by_user", Text, nullable=False),
+    sa.Column("said_at", UtcDateTime, nullable=False),
+    sa.Column("withdrawn_at", UtcDateTime),
+)
+
 digest_rules = sa.Table(
     "digest_rules",
     metadata,

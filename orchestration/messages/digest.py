@@ -204,6 +204,9 @@ def compose_digest(
             drawn["footer"].append(line)
         if line := wording.withdrawal([each for each in announced_then if keeps(each[:2])], used):
             drawn["footer"].insert(0, line)
+        at_threshold = (row for row in figures.utilization if keeps(_subject(row)))
+        if line := footer.snoozed(at_threshold, figures.quality["as_of"].date()):
+            drawn["footer"].append(line)
         if is_whole and (line := rules.line(known, figures.rules, verdicts)):
             drawn["notices"] = [line]
         alerted = [each for each in before if keeps(each[0][:2])]

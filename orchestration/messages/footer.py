@@ -3,14 +3,18 @@
 Nothing vanishes: each rejected line, unknown account and unbilled account is counted here. What is zero is left out.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from datetime import date
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from orchestration.messages.message import account_name
 from orchestration.usage.formatting import counted, format_pct, printable
 from orchestration.usage.standing import Standing
 
 PRODUCER_CHARACTERS = 80
+NAMED = 5
+"""Snoozed accounts with a name; the others are counted."""
 _COUNTS = (
     ("subjects_unmapped", "id", "used the API without an account"),
     ("accounts_without_quota", "account", "used the API without a quota"),
@@ -39,6 +43,24 @@ def footer(quality: Mapping[str, Any], zone: ZoneInfo) -> list[str]:
         verb = "is" if quality["accounts_without_customer"] == 1 else "are"
         lines.append(f"{unbilled} with usage {verb} not billed: no Stripe customer")
     return lines
+
+
+def snoozed(accounts: Iterable[Mapping[str, Any]], on: date) -> str:
+    """Who is at a threshold and is not announced, because of a snooze that holds on that UTC day; empty: nobody.
+
+    `accounts` are rows of utilization_mtd that have reached one.
+    """
+    names = {
+        row["account_id"]: account_name(row)
+        for row in accounts
+        if row["snoozed_until"] and row["snoozed_until"] > on and not (row["is_internal"] or row["is_test"])
+    }
+    if not names:
+        return ""
+    named, more = ", ".join(list(names.values())[:NAMED]), len(names) - NAMED
+    verb = "is" if len(names) == 1 else "are"
+    others = f" and {more:,} more" if more > 0 else ""
+    return f"{counted(len(names), 'account')} at a threshold {verb} snoozed: {named}{others}"
 
 
 def _rejected(quality: Mapping[str, Any]) -> str:

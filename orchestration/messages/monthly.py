@@ -9,7 +9,7 @@ from zoneinfo import ZoneInfo
 from orchestration.messages.account_wording import last_use, short_of_quota
 from orchestration.messages.figures import money, person, short
 from orchestration.messages.items import account_url
-from orchestration.messages.message import Line, Message, account_name, by_account, sections
+from orchestration.messages.message import Line, Message, Section, account_name, by_account, sections
 from orchestration.usage.formatting import counted
 from orchestration.usage.periods import digest_due_at, last_calendar_month, latest_digest_date
 
@@ -39,7 +39,11 @@ COLUMNS = [
 
 
 def monthly_message(
-    outcomes: Sequence[Mapping[str, Any]], as_of: datetime, zone: ZoneInfo, crm_url: str | None = None
+    outcomes: Sequence[Mapping[str, Any]],
+    as_of: datetime,
+    zone: ZoneInfo,
+    crm_url: str | None = None,
+    alerts: Sequence[Mapping[str, Any]] = (),
 ) -> Message:
     """The notice of the calendar month (UTC) before the last 8am.
 
@@ -47,7 +51,7 @@ def monthly_message(
     is that of the marts. A late one says what is true by then.
     """
     eight = digest_due_at(latest_digest_date(as_of, zone), zone)
-    first, _ = last_calendar_month(eight.date())
+    first, end = last_calendar_month(eight.date())
     rows = [row for row in outcomes if row["period_end"].date() > first and row["period_end"] <= eight]
     accounts = by_account(rows, "outcome", list(HEADINGS))
     groups = {word: [found for found in accounts if found[0]["outcome"] == word] for word in HEADINGS}
@@ -58,18 +62,38 @@ def monthly_message(
         gained = sum((_plan_delta(found) for found in accounts), Decimal(0))
         changed = f" Plan changes: {money(gained, None, is_signed=True)} MRR." if gained else ""
         headline = f"{month}: {counted(len(accounts), 'account')} hit the quota: {', '.join(counts)}.{changed}"
+    funnel = _funnel([row for row in alerts if first <= row["alerted_at"].date() < end])
     return Message(
         key=f"monthly|{first:%Y-%m}",
         audience="sales",
         title=f"Accounts that hit their quota · {month}",
         headline=headline,
-        sections=sections({HEADINGS[word]: [_line(each, crm_url) for each in found] for word, found in groups.items()}),
+        sections=[
+            *([Section("", [Line(funnel)])] if funnel else []),
+            *sections({HEADINGS[word]: [_line(each, crm_url) for each in found] for word, found in groups.items()}),
+        ],
         footer=[
             f"Accounts whose usage period ended since {first:%d %b}",
             f"Data as of {as_of.astimezone(zone):%a %d %b %H:%M %Z}",
         ],
         table=[{column: row[column] for column in COLUMNS} for row in rows],
     )
+
+
+def _funnel(alerts: Sequence[Mapping[str, Any]]) -> str:
+    """What came of the alerts: 41 alerts, 19 calls, 7 upgrades, +3,150 MRR; empty without an alert.
+
+    `alerts` are rows of alert_outcomes. A won account was called. A change of plan that raised several
+    quotas of an account is one upgrade.
+    """
+    if not alerts:
+        return ""
+    calls = sum(row["disposition"] in ("contacted", "won") for row in alerts)
+    raises = [row for row in alerts if row["quota_raised_at"]]
+    upgrades = {(row["account_id"], row["plan"], row["new_plan"]): row["mrr_delta"] or Decimal(0) for row in raises}
+    gained = sum(upgrades.values(), Decimal(0))
+    said = [counted(len(alerts), "alert"), counted(calls, "call"), counted(len(upgrades), "upgrade")]
+    return ", ".join([*said, *([f"{money(gained, None, is_signed=True)} MRR"] if gained else [])])
 
 
 def _line(rows: Sequence[Mapping[str, Any]], crm_url: str | None) -> Line:

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from orchestration.ledger.ledger import Delivery
 from orchestration.ledger.outbox import Channel, Promise
+from orchestration.messages.dispositions import Answer
 from orchestration.messages.message import Message
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
@@ -59,6 +60,17 @@ class Linking(Protocol):
 
     def permalink(self, delivery: Delivery) -> str:
         """The address of a message that was sent, for a browser.
+
+        :raises RefusedError: the channel did not say.
+        """
+
+
+@runtime_checkable
+class Answering(Protocol):
+    """A channel whose messages people can answer, and that can be asked what they said."""
+
+    def answers(self, delivery: Delivery) -> list[Answer]:
+        """All reactions to a message that was sent and to the replies in its thread, and the texts of people there.
 
         :raises RefusedError: the channel did not say.
         """

@@ -1,8 +1,9 @@
 """CSV that people open in a spreadsheet: no name in it becomes a formula. All CSV is written here."""
 
 import csv
+import io
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -28,3 +29,13 @@ class SpreadsheetWriter:
 
     def write(self, rows: Iterable[Iterable[object]]) -> None:
         self._rows.writerows(map(spreadsheet_cell, row) for row in rows)
+
+
+def spreadsheet(rows: Sequence[Mapping[str, object]]) -> str:
+    """A whole file: the names of the columns, then a line for each of `rows`, of which there is at least one.
+
+    It begins with a byte order mark: without, Excel takes it for the machine's old encoding.
+    """
+    stream = io.StringIO()
+    SpreadsheetWriter(stream).write([list(rows[0]), *(row.values() for row in rows)])
+    return f"\ufeff{stream.getvalue()}"

@@ -244,6 +244,15 @@ CAP_HITS = """
 """
 
 
+ALERT_OUTCOMES = """
+    select outcomes.*
+    from alert_outcomes as outcomes
+    join utilization_mtd as accounts using (account_id, meter)
+    where not accounts.is_internal and not accounts.is_test
+    order by outcomes.alerted_at, outcomes.account_id, outcomes.meter
+"""
+
+
 ACCOUNTS_NAMED = """
     select * from utilization_mtd
     where

@@ -2,17 +2,21 @@
 after one build. It is started once in a test process, because to import dbt and to parse the project takes longer than
 most builds.
 
-Run as a program it is that process; `Builder` asks it. What it builds is the real project, by the worker's own code.
+Run as a program it is that process; `Builder` asks it. What it builds is the real project or an edited copy, by the
+worker's own code.
 """
 
 import atexit
 import gc
+import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
@@ -58,11 +62,12 @@ class Builder:
         """What became of `nodes`, or of all that production builds."""
         request = {
             "data": str(self._data),
+            "project": str(self._project),
             "nodes": nodes,
             "vars": {"now": now.isoformat(), "timezone": timezone, "bill_sampled": bill_sampled},
             "options": ["--full-refresh"] * full_refresh,
         }
-        process = _process(self._project)
+        process = _process()
         assert process.stdin
         assert process.stdout
         process.stdin.write(json.dumps(request) + "\n")
@@ -87,9 +92,9 @@ def project_with(folder: Path, **seeds: str) -> Path:
 
 
 @cache
-def _process(project: Path) -> "subprocess.Popen[str]":
+def _process() -> "subprocess.Popen[str]":
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.dbt_project.builder", str(project)],
+        [sys.executable, "-m", "tests.dbt_project.builder"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -99,21 +104,27 @@ def _process(project: Path) -> "subprocess.Popen[str]":
     return process
 
 
-def main(target: Path, folder: Path) -> None:
+def main(place: Path) -> None:
     from orchestration.warehouse import dbt_worker
 
     answers, sys.stdout = sys.stdout, sys.stderr
-    real, project = (DbtProject(path, target, target / "warehouse.duckdb") for path in (PROJECT, folder))
-    with real.parse_lock:
-        real.find_parse()  # of a project with other seeds dbt then parses those alone
-    parsed = dbt_worker.parse(project)
-    assert parsed.success, parsed.exception
-    manifest: Any = parsed.result
-    gc.freeze()
     gc.enable()  # which the worker, ending after one build, does without
+
+    @cache
+    def parsed(project: DbtProject) -> Any:
+        with project.parse_lock:
+            replace(project, folder=PROJECT).find_parse()  # of an edited copy dbt then parses what was edited
+        result = dbt_worker.parse(project)
+        assert result.success, result.exception
+        gc.freeze()
+        return result.result
+
     for line in sys.stdin:
         request = json.loads(line)
-        data = Path(request["data"])
+        folder, data = Path(request["project"]), Path(request["data"])
+        # Each has its target. It is under the name of production's, where the real project keeps what it parsed.
+        target = place / hashlib.sha256(os.fsencode(folder)).hexdigest() / DuckDbEngine.dbt_folder
+        manifest = parsed(DbtProject(folder, target, place / "warehouse.duckdb"))
         project = DbtProject(folder, target, data / "warehouse.duckdb")
         answer = dbt_worker.build(project, manifest, request, *request["options"])
         answers.write(json.dumps(answer) + "\n")
@@ -121,7 +132,5 @@ def main(target: Path, folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    with tempfile.TemporaryDirectory() as folder:
-        main(
-            Path(folder) / DuckDbEngine.dbt_folder, Path(sys.argv[1])
-        )  # what was parsed is kept under that name, for all that build
+    with tempfile.TemporaryDirectory() as place:
+        main(Path(place))

@@ -26,7 +26,7 @@ import duckdb
 import pytest
 
 from orchestration import demo
-from orchestration.lake import meter_reports, subscription_periods
+from orchestration.lake import alerts, meter_reports, subscription_periods
 from orchestration.lake.lake import Lake
 from orchestration.settings import PROJECT_ROOT
 from orchestration.warehouse.clickhouse import load as clickhouse_load
@@ -214,6 +214,27 @@ def generated(data: Path, project: Path) -> None:
     ]
     meter_reports.write(data / "lake", hour.date(), [reports])
     subscription_periods.write(data / "lake", [*subscribed("subscribed"), *subscribed("after"), *subscribed("reset")])
+    alerts.write(data / "lake", *answered())
+
+
+def answered() -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Alerts with an answer each, one of them withdrawn; one account's quota is raised on the 2nd."""
+    at, began = datetime(2026, 11, 1, 8, tzinfo=UTC), datetime(2026, 10, 1, tzinfo=UTC)
+    announced: list[dict[str, object]] = [
+        {"account_id": name, "meter": "api-calls", "period_start": began, "quota": 250, "threshold": threshold}
+        | {"crossed_at": at, "alerted_at": at + timedelta(hours=number), "message_key": f"m{number}"}
+        for name in ("lifetime", "trial", "cycle")
+        for number, threshold in enumerate(("80%", "100%"))
+    ]
+    said: list[dict[str, object]] = [
+        {"message_key": f"m{number % 2}", "source": f"C/{number}", "account_id": name, "meter": "api-calls"}
+        | {"disposition": disposition, "said_at": at + timedelta(days=number)}
+        | {"withdrawn_at": at + timedelta(days=9) if number == 4 else None}
+        for number, (name, disposition) in enumerate(
+            itertools.product(("lifetime", "trial", "cycle"), ("contacted", "snoozed"))
+        )
+    ]
+    return announced, said
 
 
 def subscribed(customer: str) -> list[tuple[object, ...]]:

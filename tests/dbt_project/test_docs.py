@@ -8,6 +8,7 @@ import pytest
 
 from orchestration import settings
 from orchestration.lake.account_files import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
+from orchestration.lake.alerts import ALERT_COLUMNS, DISPOSITION_COLUMNS
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, QUARANTINE_COLUMNS
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
 from orchestration.lake.prepaid_credit import PREPAID_CREDIT_COLUMNS
@@ -27,6 +28,8 @@ LAKE = {
     "raw_subjects": [*SUBJECT_COLUMNS],
     "raw_customers": [*CUSTOMER_COLUMNS],
     "raw_meter_reports": [*METER_REPORT_COLUMNS, "hour_date"],
+    "raw_alerts": [*ALERT_COLUMNS],
+    "raw_dispositions": [*DISPOSITION_COLUMNS],
     "raw_prepaid_credit": [*PREPAID_CREDIT_COLUMNS],
     "raw_subscription_periods": [*SUBSCRIPTION_PERIOD_COLUMNS],
 }

@@ -8,7 +8,7 @@ import pytest
 from orchestration import settings
 from orchestration.warehouse.dbt import DbtProject
 
-GROUPS = ["staging", "usage", "billable", "trends", "quotas", "periods", "forecasts", "marts", "quality"]
+GROUPS = ["staging", "usage", "billable", "alerts", "trends", "quotas", "periods", "forecasts", "marts", "quality"]
 """In the order in which data flows."""
 MOST_PARENTS = 5
 MOST_OF_A_GROUP = 9

@@ -1,6 +1,5 @@
 """Calls up to five minutes ahead of the clock count, but not in a period that ends before them: through real builds."""
 
-import shutil
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,8 +10,7 @@ from orchestration import settings
 from orchestration.lake import subscription_periods
 from orchestration.lake.lake import Lake
 from orchestration.warehouse import duckdb, published_copy, queries
-from orchestration.warehouse.dbt import DbtProject
-from tests.dbt_project.builder import PROJECT
+from tests.dbt_project.builder import Builder, project_with
 from tests.support.builders import land, make_event, make_quota
 from tests.support.pipeline import assert_built, build_marts, ingest
 
@@ -119,17 +117,15 @@ def test_call_ahead_of_a_subscriptions_end_is_the_next_ones(data: Path) -> None:
     assert rows(published, standing) == [(2, end + timedelta(days=30), None)]
 
 
-def test_quota_and_calls_ahead_of_a_reset_are_the_next_parts(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    project = data / "project"
-    shutil.copytree(PROJECT, project, ignore=shutil.ignore_patterns("target", "logs"))
+def test_quota_and_calls_ahead_of_a_reset_are_the_next_parts(data: Path) -> None:
+    project = project_with(data)
     meters = project / "seeds" / "meters.csv"
     meters.write_text(meters.read_text().replace(",,carry", ",,reset", 1))
     config, reset = settings.load(), datetime(2026, 11, 20, 13, tzinfo=UTC)
-    config.export()
 
     def build(now: datetime) -> Path:
         ingest(data, data / "landing", now)
-        assert_built(DbtProject(project, data / "dbt", config.warehouse).build(now, "UTC"))
+        assert_built(Builder(data, project).results(now))
         duckdb.publish(config.warehouse, config.published)
         return config.published
 

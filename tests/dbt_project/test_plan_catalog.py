@@ -3,9 +3,7 @@
 import csv
 import math
 import random
-import shutil
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from decimal import ROUND_HALF_UP, Decimal, localcontext
 from fractions import Fraction
@@ -16,13 +14,11 @@ import duckdb
 import jinja2
 import pytest
 
-from orchestration import settings
 from orchestration.lake.lake import Lake
 from orchestration.usage import pricing
 from orchestration.usage.meters import meters_of
 from orchestration.usage.pricing import price, with_quota
-from orchestration.warehouse.dbt import DbtProject
-from tests.dbt_project.builder import PROJECT
+from tests.dbt_project.builder import PROJECT, Builder, project_with
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 TESTS = ("plans_can_be_priced", "plan_tiers_have_no_gaps")
@@ -169,33 +165,35 @@ def test_broken_catalog_is_refused_in_sentences(edit: Edit, subjects: str, probl
 
 
 @pytest.fixture
-def project(data: Path, tmp_path: Path) -> DbtProject:
-    """A copy of the dbt project, to be edited as users edit theirs, on an empty lake."""
-    config = settings.load()
-    config.export()
-    with Lake(config.lake).writing():
+def project(tmp_path: Path) -> Path:
+    """A copy of the dbt project, to be edited as users edit theirs."""
+    return project_with(tmp_path)
+
+
+@pytest.fixture
+def builder(data: Path, project: Path) -> Builder:
+    """Builds it on an empty lake."""
+    with Lake(data / "lake").writing():
         pass
-    folder = tmp_path / "project"
-    shutil.copytree(PROJECT, folder, ignore=shutil.ignore_patterns("target", "logs", ".user.yml"))
-    return replace(DbtProject.of(config), folder=folder)
+    return Builder(data, project)
 
 
-def test_build_reports_the_sentence_when_a_plan_is_broken(project: DbtProject) -> None:
-    plans = project.folder / "seeds" / "plans.csv"
+def test_build_reports_the_sentence_when_a_plan_is_broken(project: Path, builder: Builder) -> None:
+    plans = project / "seeds" / "plans.csv"
     plans.write_text(plans.read_text().replace("soft,10,growth", "soft,10,gold"))
-    results = {result.unique_id.split(".")[2]: result for result in project.build(NOW, "UTC")}
-    duckdb.connect(str(project.warehouse)).close()  # the rows were read, and the file let go of
+    results = {result.unique_id.split(".")[2]: result for result in builder.results(NOW)}
+    duckdb.connect(str(builder.warehouse)).close()  # the rows were read, and the file let go of
     refused = results["plans_can_be_priced"]
     assert (refused.status, refused.failures) == ("fail", 1)
     assert refused.message.endswith(f"\n  The plan starter {NEXT}.")
     assert results["overage"].status == "skipped"
 
 
-def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> None:
+def test_any_price_list_costs_what_it_costs_on_paper(project: Path, builder: Builder) -> None:
     rng = random.Random(4)
     plans, tiers = random_catalog(rng)
     for name, seed in (("plans", plans), ("plan_tiers", [tier for each in tiers.values() for tier in each])):
-        with (project.folder / "seeds" / f"{name}.csv").open("w", newline="") as file:
+        with (project / "seeds" / f"{name}.csv").open("w", newline="") as file:
             writer = csv.DictWriter(file, seed[0])
             writer.writeheader()
             writer.writerows(seed)
@@ -206,15 +204,15 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
         for quota in (1, 500)
         for used, projected in zip(edges, rng.sample(edges, len(edges)), strict=True)
     ]
-    with duckdb.connect(str(project.warehouse)) as connection:
+    with duckdb.connect(str(builder.warehouse)) as connection:
         connection.execute(FORECASTS)
         connection.executemany(
             "insert into cap_forecasts (account_id, plan, quota, used_mtd, projected_eom) values (?, ?, ?, ?, ?)",
             accounts,
         )
-    results = project.build(NOW, "UTC", ["meters", "plans", "plan_tiers", *TESTS, "overage"])
+    results = builder.results(NOW, ["meters", "plans", "plan_tiers", *TESTS, "overage"])
     assert [result.message for result in results if result.status not in ("success", "pass")] == []
-    with duckdb.connect(str(project.warehouse)) as connection:
+    with duckdb.connect(str(builder.warehouse)) as connection:
         costs = connection.execute("select account_id, overage_value, projected_cost, next_plan_cost from overage")
         found = {account: tuple(amounts) for account, *amounts in costs.fetchall()}
         priced = {
@@ -236,7 +234,7 @@ def test_any_price_list_costs_what_it_costs_on_paper(project: DbtProject) -> Non
         assert price(with_quota(priced[name], quota), used) == so_far, (plan, tiers[name])
 
 
-def test_usage_of_a_meter_with_decimals_costs_what_its_units_do(project: DbtProject) -> None:
+def test_usage_of_a_meter_with_decimals_costs_what_its_units_do(project: Path, builder: Builder) -> None:
     """Figures are steps of 0.001 GB, the price list is in GB."""
     for name, lines in {
         "meters": [],
@@ -246,20 +244,20 @@ def test_usage_of_a_meter_with_decimals_costs_what_its_units_do(project: DbtProj
         ],
         "plan_tiers": ["gb,storage,1,1.5,0.10,2", "gb,storage,2,,0.000000007,0"],
     }.items():
-        path = project.folder / "seeds" / f"{name}.csv"
+        path = project / "seeds" / f"{name}.csv"
         text = path.read_text().replace("storage,false,,latest,,,,GB,GB,0", "storage,false,,latest,,,,GB,GB,3")
         path.write_text("\n".join([*(text.splitlines()[:1] if lines else text.splitlines()), *lines, ""]))
     used = [0, 1, 500, 501, 2_000, 2_001, 1_000_000_000_000]
-    with duckdb.connect(str(project.warehouse)) as connection:
+    with duckdb.connect(str(builder.warehouse)) as connection:
         connection.execute(FORECASTS)
         connection.executemany(
             "insert into cap_forecasts (account_id, meter, plan, quota, used_mtd, projected_eom)"
             " values (?, 'storage', ?, ?, ?, ?)",
             [(f"{plan} {units}", plan, quota, units, units) for units in used for plan, quota in QUOTAS.items()],
         )
-    results = project.build(NOW, "UTC", ["meters", "plans", "plan_tiers", *TESTS, "overage"])
+    results = builder.results(NOW, ["meters", "plans", "plan_tiers", *TESTS, "overage"])
     assert [result.message for result in results if result.status not in ("success", "pass")] == []
-    with duckdb.connect(str(project.warehouse)) as connection:
+    with duckdb.connect(str(builder.warehouse)) as connection:
         amounts = "account_id, overage_value, next_plan_cost"
         found = {name: values for name, *values in connection.execute(f"select {amounts} from overage").fetchall()}
         tables = (rows(connection, name) for name in ("plans", "plan_tiers"))

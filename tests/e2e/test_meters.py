@@ -62,7 +62,7 @@ def events() -> Iterator[dict[str, Any]]:
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkout, with two edited files."""
     root = tmp_path_factory.mktemp("checkout")
-    ignored = shutil.ignore_patterns("__pycache__", "target", "logs")
+    ignored = shutil.ignore_patterns("target", "logs")
     for folder in ("orchestration", "dbt_project"):
         shutil.copytree(PROJECT_ROOT / folder, root / folder, ignore=ignored)
     for file in ("pyproject.toml", "workspace.yaml"):

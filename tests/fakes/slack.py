@@ -8,13 +8,24 @@ import re
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import parse_qsl, urlsplit
+
+from tests.fakes.faults import (  # noqa: F401 - tests of Slack have them from here
+    CUT_OFF_AFTER,
+    ERROR_AFTER,
+    ERROR_BEFORE,
+    GARBLED_AFTER,
+    LOST_AFTER,
+    LOST_BEFORE,
+    PORTAL_BEFORE,
+    Fault,
+    rate_limited,
+)
 
 MAX_BLOCKS = 50
 MAX_SECTION_CHARACTERS = 3_000
@@ -23,34 +34,8 @@ MAX_BLOCK_CHARACTERS = 13_000
 MAX_TEXT_CHARACTERS = 11_000
 """Of all texts of a message: slackapi/bolt-js#2867 was refused with 11,341."""
 MAX_HEADER_CHARACTERS = 150
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What happens to one request: whether it is applied, and what is answered."""
-
-    applies: bool = False
-    status: int = 200
-    body: str | None = None
-    """None: the connection is closed without an answer."""
-    headers: Mapping[str, str] | None = None
-    is_cut_off: bool = False
-    """Closed in the middle of the body."""
-
-
-LOST_BEFORE = Fault(applies=False)
-LOST_AFTER = Fault(applies=True)
-ERROR_BEFORE = Fault(applies=False, status=500, body="<html>Internal Server Error</html>")
-ERROR_AFTER = Fault(applies=True, status=500, body="<html>Internal Server Error</html>")
-CUT_OFF_AFTER = Fault(applies=True, body='{"ok":true,"channel":"C0', is_cut_off=True)
-GARBLED_AFTER = Fault(applies=True, body='{"ok":true,"channel":"C0')
-PORTAL_BEFORE = Fault(applies=False, body="<html>Please log in to the network</html>")
-
-
-def rate_limited(retry_after: int) -> Fault:
-    return Fault(
-        status=429, body='{"ok":false,"error":"ratelimited"}', headers={"Retry-After": str(retry_after)}, applies=False
-    )
+MAX_REACTION_USERS = 3
+"""Slack: "we limit it to X users, and X might change"."""
 
 
 def refused(error: str) -> Fault:
@@ -147,17 +132,41 @@ class FakeSlack:
         return [method for method, _ in self.requests]
 
     def post(
-        self, text: str, metadata: dict[str, Any] | None = None, at: float | None = None, thread: str | None = None
+        self,
+        text: str,
+        metadata: dict[str, Any] | None = None,
+        at: float | None = None,
+        thread: str | None = None,
+        user: str = "",
     ) -> dict[str, Any]:
-        """A message in the channel, or a reply, from whomever."""
+        """A message in the channel, or a reply; from a person where there is a `user`."""
         shown = self.threads.setdefault(thread, []) if thread else self.messages
         last = float(shown[-1]["ts"]) if shown else float(thread or 0)
         ts = f"{at or max(self.clock(), last + 1e-6):.6f}"
         message = {"type": "message", "text": text, "ts": ts, "channel": self.channel}
         if metadata:
             message["metadata"] = metadata  # type: ignore[assignment]
+        if user:
+            message["user"] = user
         shown.append(message)
         return message
+
+    def react(self, message: dict[str, Any], name: str, user: str) -> None:
+        """Somebody puts an emoji on a message. Of many users only the first few are named, as Slack documents."""
+        reactions = message.setdefault("reactions", [])
+        found = next((each for each in reactions if each["name"] == name), None)
+        if found is None:
+            found = {"name": name, "users": [], "count": 0}
+            reactions.append(found)
+        found["count"] += 1
+        if len(found["users"]) < MAX_REACTION_USERS:
+            found["users"].append(user)
+
+    def take_back(self, message: dict[str, Any], name: str) -> None:
+        """All users take that emoji off a message; without any, a message has no `reactions`."""
+        message["reactions"] = [each for each in message["reactions"] if each["name"] != name]
+        if not message["reactions"]:
+            del message["reactions"]
 
     def answer(self, method: str, arguments: dict[str, Any], token: str) -> Fault:
         """What to answer to one request, applied where it is to be."""

@@ -25,6 +25,7 @@ GRAPH = {
         "raw_subjects",
         "raw_customers",
         "raw_meter_reports",
+        "raw_alerts",
     },
     "staging": {
         "endpoint_weights",
@@ -58,6 +59,7 @@ GRAPH = {
         "stg_subscription_periods",
         "subscription_periods",
     },
+    "alerts": {"alert_dispositions", "stg_alerts", "stg_dispositions"},
     "trends": {"account_profiles", "error_rates", "momentum", "retry_storms", "top_accounts_30d", "weekly_changes"},
     "quotas": {"account_meters", "meter_events", "plans", "quota_current", "quota_history"},
     "periods": {
@@ -75,6 +77,7 @@ GRAPH = {
     "marts": {
         "account_advice",
         "account_situations",
+        "alert_outcomes",
         "cap_hit_outcomes",
         "quota_standings",
         "routing",
@@ -94,7 +97,7 @@ GRAPH = {
     },
 }
 """In the order of the flow."""
-MODELS = {"staging", "usage", "billable", "trends", "quotas", "periods", "forecasts", "marts", "quality"}
+MODELS = {"staging", "usage", "billable", "alerts", "trends", "quotas", "periods", "forecasts", "marts", "quality"}
 """The groups that dbt builds: models/groups.yml."""
 SEEDS = {"endpoint_weights", "meters", "plan_tiers", "plans", "routing", "thresholds"}
 
@@ -295,6 +298,7 @@ def test_sensor_that_sends_starts_by_itself_only_in_production(data: Path, monke
             "heartbeat_sensor": dg.DefaultSensorStatus.STOPPED,  # HEADROOM_HEARTBEAT_URL is not set
             "run_failure_alert_sensor": dg.DefaultSensorStatus.RUNNING,
             "notices_sensor": status,
+            "dispositions_sensor": status,
             "history_sensor": dg.DefaultSensorStatus.RUNNING,
             "stripe_errors_sensor": status,
         }

@@ -211,12 +211,12 @@ class QuickWorld(World):
 
     def __init__(self, folder: Path, stripe: FakeStripe, *, meter: str = "", **settings: Any) -> None:
         super().__init__(folder, stripe, meter=meter, **settings)
-        self._memory = duckdb.connect()
+        self.memory = duckdb.connect(config={"threads": 1})  # a second one takes longer to wake than a few rows take
         self._opened: Ledger | None = None
 
     @contextmanager
     def connected(self, _: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self._memory.cursor() as connection:
+        with self.memory.cursor() as connection:
             connection.execute("set TimeZone = 'UTC'")
             yield connection
 
@@ -225,7 +225,7 @@ class QuickWorld(World):
         return self._opened
 
     def publish(self) -> None:
-        self.write(self._memory)
+        self.write(self.memory)
 
     def close(self) -> None:
         """As the end of a process does. What is opened next knows the statements, which take long to put together."""

@@ -266,6 +266,27 @@ def make_cap_hit(account: str = "acme", outcome: str = "upgraded", **fields: Any
     }
 
 
+def make_alert_outcome(account: str = "acme", **fields: Any) -> dict[str, Any]:
+    """A row of alert_outcomes, alerted on 20 October 2026 without an answer or a raise."""
+    return {
+        "account_id": account,
+        "meter": "api-calls",
+        "period_start": datetime(2026, 10, 1, tzinfo=UTC),
+        "quota": 100,
+        "alerted_at": datetime(2026, 10, 20, 8, tzinfo=UTC),
+        "threshold": "80%",
+        "announcements": 1,
+        "disposition": None,
+        "dispositioned_at": None,
+        "plan": "growth",
+        "quota_raised_at": None,
+        "new_quota": None,
+        "new_plan": None,
+        "mrr_delta": None,
+        **fields,
+    }
+
+
 def make_hard_crossing(account: str = "acme", **fields: Any) -> dict[str, Any]:
     """A row of warehouse.CROSSINGS: the quota of November 2026 used up on the 20th, at 14:00."""
     return {

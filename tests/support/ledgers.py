@@ -1,15 +1,21 @@
 """Ledgers in SQLite without what takes longest in them, where a test is of something else."""
 
+import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
+import pytest
 import sqlalchemy as sa
 
 from orchestration.ledger.ledger import Ledger
+
+OPEN = Ledger.__init__
+"""What makes the tables of a new one by its migrations."""
+_SQLITE = "sqlite:///"
 
 
 @cache
@@ -17,18 +23,56 @@ def empty() -> bytes:
     """A ledger without rows, to be written where one is wanted: the migrations take longer than most tests."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "ledger.sqlite")
-        Ledger(f"sqlite:///{path}").close()
+        ledger = Ledger.__new__(Ledger)
+        OPEN(ledger, f"{_SQLITE}{path}")
+        ledger.close()
         return path.read_bytes()
+
+
+@contextmanager
+def quick_first_opening() -> Iterator[None]:
+    """The first opening of a ledger in this process copies `empty()`."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ledger, "__init__", _open_copy)
+        yield
+
+
+def _open_copy(ledger: Ledger, url: str) -> None:
+    path = Path(url.removeprefix(_SQLITE))
+    if url.startswith(_SQLITE) and not path.exists():
+        with suppress(OSError):  # of what cannot be written the opening itself speaks
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.NamedTemporaryFile(dir=path.parent) as staged:
+                staged.write(empty())
+                staged.flush()
+                os.link(staged.name, path)  # whole at once: another process may make it
+    OPEN(ledger, url)
 
 
 @contextmanager
 def quick_disk() -> Iterator[None]:
     """No waiting for the disk, most of the time that a run takes: here processes end, power does not fail."""
+    if sa.event.contains(sa.pool.Pool, "checkout", _hurry):
+        yield
+        return
     sa.event.listen(sa.pool.Pool, "checkout", _hurry)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for name in ("fsync", "fdatasync"):
+                patch.setattr(os, name, lambda _: None)
+            yield
+    finally:
+        sa.event.remove(sa.pool.Pool, "checkout", _hurry)
+
+
+@contextmanager
+def real_disk() -> Iterator[None]:
+    """Connections that are opened within wait for the disk as the program tells them to."""
+    sa.event.remove(sa.pool.Pool, "checkout", _hurry)
     try:
         yield
     finally:
-        sa.event.remove(sa.pool.Pool, "checkout", _hurry)
+        sa.event.listen(sa.pool.Pool, "checkout", _hurry)
 
 
 def _hurry(connection: Any, *_: object) -> None:

@@ -1,1 +1,1 @@
-"""Discord, as a bot."""
+"""Discord: messages of a bot in a channel, and a thread for what follows them."""

@@ -1,1 +1,1 @@
-"""E-mail over SMTP."""
+"""E-mail over SMTP: what a message looks like as a letter, its MIME, and the conversation with the mail server."""

@@ -51,17 +51,17 @@ def digest_payloads(
     """
     message, more = digest_message(digest, mentions)
     more += [reply for item in digest["items"][:DETAILED] for reply in _notes(item)]
-    replies: list[dict[str, Any]] = [{"message": reply} for reply in more]
+    replies = [_payload(reply) for reply in more]
     if with_files:
         replies += [{"file": file} for file in _files(digest, table, f"usage-digest-{env}-{digest['date']}")]
-    return {"audience": "sales", "digest": digest, "message": message}, replies
+    return {"audience": "sales", "digest": digest, "message": message, "about": _subjects(digest["items"])}, replies
 
 
 def digest_message(
     digest: Mapping[str, Any], mentions: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """The digest as message (text for notifications and screen readers, and blocks), and the messages that reply to
-    it. `mentions` are the Slack users of owners.
+    it, each with the accounts that it is `about`. `mentions` are the Slack users of owners.
     """
     text = rich.cut(digest["notification"], 600)
     return {"text": text, "blocks": _fitting_message(digest)}, [*_owners(digest, mentions), *_others(digest)]
@@ -154,7 +154,8 @@ def _owners(digest: Mapping[str, Any], mentions: Mapping[str, str]) -> Iterator[
         name = rich.cut(items[0]["owner_name"], 60)
         count = f"{len(items):,} account{'' if len(items) == 1 else 's'}"
         who = rich.user(mentions[owner]) if owner in mentions else rich.bold(name)
-        yield from _replies(f"{name}: {count}", [who, rich.plain(f": {count}")], [_details(item) for item in items])
+        parts = [_details(item) for item in items]
+        yield from _replies(f"{name}: {count}", [who, rich.plain(f": {count}")], parts, _subjects(items))
 
 
 def _others(digest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
@@ -162,8 +163,8 @@ def _others(digest: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     actions = {group["key"] for group in digest["groups"] if group["is_action"]}
     items = [item for item in digest["items"] if item["group"] not in actions]
     if items:
-        title = "No action needed"
-        yield from _replies(title, [rich.bold(title)], [_details(item, item["owner_name"]) for item in items])
+        title, parts = "No action needed", [_details(item, item["owner_name"]) for item in items]
+        yield from _replies(title, [rich.bold(title)], parts, _subjects(items))
     for known in digest.get("known", ()):
         more = [f"… and {known['more']:,} more"] if known["more"] else []
         parts = [rich.block(rich.listed([line])) for line in rich.lines([*known["lines"], *more])]
@@ -181,13 +182,18 @@ def _details(item: Mapping[str, Any], owner_name: str = "") -> dict[str, Any]:
     return rich.block(rich.section(*title), *([rich.listed(lines)] if lines else []))
 
 
-def _replies(text: str, title: list[rich.Element], parts: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Messages with all parts, as many in each as there is room for. Only the first has the title, and so the ping."""
+def _replies(
+    text: str, title: list[rich.Element], parts: Sequence[dict[str, Any]], about: Sequence[list[str]] = ()
+) -> Iterator[dict[str, Any]]:
+    """Messages with all parts, as many in each as there is room for. Only the first has the title, and so the ping.
+
+    `about` are the account and meter of each part.
+    """
     start = 0
     while start < len(parts):
         top = [rich.block(rich.section(*title) if not start else rich.section(rich.plain(f"{text}, continued")))]
         end = start + max(_fitting(parts[start:], top), 1)
-        yield {"text": text, "blocks": [*top, *parts[start:end]]}
+        yield {"text": text, "blocks": [*top, *parts[start:end]], "about": list(about[start:end])}
         start = end
 
 
@@ -208,7 +214,20 @@ def _notes(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         title = [rich.name(item["name"], item["url"]), rich.plain(f" · {note['title']}")]
         if note.get("mailto"):
             title += [rich.plain(" · "), {"type": "link", "url": note["mailto"], "text": "open as e-mail"}]
-        yield from _replies(f"{rich.cut(item['name'], 80)} · {note['title']}", title, parts)
+        about = _subjects([item] * len(parts))
+        yield from _replies(f"{rich.cut(item['name'], 80)} · {note['title']}", title, parts, about)
+
+
+def _subjects(items: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Account and meter of each, for those who read what people answer."""
+    return [[item["account_id"], item["meter"]] for item in items]
+
+
+def _payload(reply: Mapping[str, Any]) -> dict[str, Any]:
+    """Of a reply, what Slack gets and beside it what it is about; an account once."""
+    about = [list(each) for each in dict.fromkeys(map(tuple, reply["about"]))]
+    message = {name: part for name, part in reply.items() if name != "about"}
+    return {"message": message, "about": about} if about else {"message": message}
 
 
 def _split(text: str) -> list[str]:

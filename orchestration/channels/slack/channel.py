@@ -16,19 +16,17 @@ from typing import Any
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
-from slack_sdk.http_retry import HttpRequest, HttpResponse, RetryState
-from slack_sdk.http_retry.builtin_handlers import RateLimitErrorRetryHandler
 
+from orchestration.channels.slack import reactions
+from orchestration.channels.slack.short_wait import ShortWait
 from orchestration.ledger.ledger import Delivery
 from orchestration.ledger.outbox import ForbiddenError, InDoubtError, Promise, RefusedError
+from orchestration.messages.dispositions import Answer
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
 
 EVENT_TYPE = "headroom_delivery"
 TIMEOUT_SECONDS = 10
-MAX_WAIT_SECONDS = 8
-"""Longest Retry-After that is waited for. With it, two tries stay below half of the outbox's ATTEMPT_LIMIT: a process
-that waited longer would post while another one, which found nothing, posts too."""
 LOOK_BACK = timedelta(days=1)
 """How much of the history before an attempt is searched: Slack's clock and ours may differ by hours."""
 UPLOAD_SECONDS = 8
@@ -81,23 +79,6 @@ SCOPES = {
 OPTIONAL_SCOPES = ("users:read.email", "users:read")
 
 
-class _ShortWait(RateLimitErrorRetryHandler):
-    """Repeats what Slack refused with 429, the one failure that is safe to repeat, if the wait is short."""
-
-    def _can_retry(
-        self,
-        *,
-        state: RetryState,
-        request: HttpRequest,
-        response: HttpResponse | None = None,
-        error: Exception | None = None,
-    ) -> bool:
-        if response is None or response.status_code != 429:
-            return False
-        wait = response.headers.get("Retry-After", ["1"])[0]
-        return wait.isdecimal() and int(wait) <= MAX_WAIT_SECONDS
-
-
 class SlackChannel:
     """Posts to the channel of a delivery's audience, or into the thread of its parent.
 
@@ -128,7 +109,7 @@ class SlackChannel:
         self._client = WebClient(
             token=token,
             timeout=TIMEOUT_SECONDS,
-            retry_handlers=[_ShortWait(max_retry_count=1)],
+            retry_handlers=[ShortWait(max_retry_count=1)],
             base_url=address,
         )
         self._uploads = WebClient(token=token, timeout=UPLOAD_SECONDS, retry_handlers=[], base_url=address)
@@ -178,23 +159,38 @@ class SlackChannel:
         # without an address it was attempted by a version that knew one channel
         channel, _, parent_ts = str(delivery.address or self._channels[DEFAULT_AUDIENCE]).partition("/")
         oldest = f"{(delivery.attempted_at - LOOK_BACK).timestamp():.6f}"
+        doubt = f"{delivery.key} could not be looked up; the next run tries again"
+        for message in self._messages(channel, parent_ts, doubt, InDoubtError, oldest):
+            if _is_of(message, delivery):
+                return f"{channel}/{message['ts']}"
+        return None
+
+    def answers(self, delivery: Delivery) -> list[Answer]:
+        """All reactions to a message and to the replies in its thread, and the texts of people there.
+
+        :raises RefusedError: Slack did not say.
+        """
+        channel, _, ts = str(delivery.receipt).partition("/")
+        doubt = f"the answers to {delivery.key} are read later"
+        return list(reactions.answers(channel, self._messages(channel, ts, doubt, RefusedError)))
+
+    def _messages(
+        self, channel: str, thread: str, doubt: str, otherwise: type[Exception], oldest: str | None = None
+    ) -> Iterator[dict[str, Any]]:
+        """A thread's messages, oldest first, or without one the channel's since then, newest first."""
         cursor: str | None = None
         while True:
             page_of: dict[str, Any] = {"channel": channel, "include_all_metadata": True, "limit": 200, "cursor": cursor}
-            with self._explained(
-                f"channel {channel}", f"{delivery.key} could not be looked up; the next run tries again"
-            ):
-                if parent_ts:
-                    page = self._client.conversations_replies(ts=parent_ts, **page_of)
+            with self._explained(f"channel {channel}", doubt, otherwise):
+                if thread:
+                    page = self._client.conversations_replies(ts=thread, **page_of)
                 else:
                     page = self._client.conversations_history(oldest=oldest, **page_of)
             messages: list[dict[str, Any]] = page.get("messages", [])
-            for message in messages:
-                if _is_of(message, delivery):
-                    return f"{channel}/{message['ts']}"
+            yield from messages
             cursor = (page.get("response_metadata") or {}).get("next_cursor")
             if not cursor:
-                return None
+                return
 
     def permalink(self, delivery: Delivery) -> str:
         """The address of a message that was sent, for a browser.

@@ -1,14 +1,13 @@
 """The files of a thread: a table as CSV, a chart as PNG."""
 
 import base64
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orchestration.channels.slack import chart as drawing
 from orchestration.channels.slack.rich import cut
 from orchestration.messages import charts
-from orchestration.usage.spreadsheet import SpreadsheetWriter
+from orchestration.messages.picture import picture
+from orchestration.usage.spreadsheet import spreadsheet
 
 
 def chart_file(name: str, chart: Mapping[str, Any]) -> dict[str, str]:
@@ -18,15 +17,10 @@ def chart_file(name: str, chart: Mapping[str, Any]) -> dict[str, str]:
         "name": name,
         "title": f"{cut(chart['name'], 80)}: {said.partition('. ')[0]}",
         "alt_text": f"{cut(chart['name'], 80)}. {said}",
-        "base64": base64.b64encode(drawing.picture(chart)).decode(),
+        "base64": base64.b64encode(picture(chart)).decode(),
     }
 
 
 def table_file(name: str, title: str, rows: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    """A CSV file, one line for each of `rows`. `name` is its name at Slack, unique in the thread.
-
-    It begins with a byte order mark: without, Excel takes it for the machine's old encoding.
-    """
-    stream = io.StringIO()
-    SpreadsheetWriter(stream).write([list(rows[0]), *(row.values() for row in rows)])
-    return {"name": name, "title": title, "content": f"\ufeff{stream.getvalue()}"}
+    """A CSV file, one line for each of `rows`. `name` is its name at Slack, unique in the thread."""
+    return {"name": name, "title": title, "content": spreadsheet(rows)}

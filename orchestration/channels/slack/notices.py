@@ -38,7 +38,10 @@ def notice_payloads(
         name = f"{notice.key.replace('|', '-')}-{env}.csv"
         replies.append({"file": table_file(name, f"{notice.title}: all accounts", notice.table)})
     text = rich.cut(notice.notification, 300) or headline
-    return {"audience": notice.audience, "message": {"text": text, "blocks": blocks}}, replies
+    subjects = [(line.account_id, line.meter) for section in notice.sections for line in section.lines]
+    about = [list(each) for each in dict.fromkeys(subjects) if each[0]]
+    payload = {"audience": notice.audience, "message": {"text": text, "blocks": blocks}}
+    return {**payload, "about": about} if about else payload, replies
 
 
 def header(text: str) -> dict[str, Any]:

@@ -1,1 +1,1 @@
-"""Microsoft Teams, by the webhook of a workflow."""
+"""Microsoft Teams: a card by the webhook of a workflow."""

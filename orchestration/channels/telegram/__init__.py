@@ -1,1 +1,1 @@
-"""Telegram, as a bot."""
+"""Telegram: messages of a bot in a chat, and silent replies for what follows them."""

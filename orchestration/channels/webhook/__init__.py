@@ -1,1 +1,1 @@
-"""A webhook of yours, signed by Standard Webhooks."""
+"""A webhook of yours, by Standard Webhooks: messages as plain data, signed, for programs."""

@@ -18,6 +18,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from orchestration.lake.account_files import ACCOUNT_COLUMNS, CUSTOMER_COLUMNS, SUBJECT_COLUMNS
+from orchestration.lake.alerts import ALERT_COLUMNS, DISPOSITION_COLUMNS
 from orchestration.lake.batch import CALL_COLUMNS, OTHER_COLUMNS, QUARANTINE_COLUMNS
 from orchestration.lake.lake import SINCE_EVER, Lake
 from orchestration.lake.manifests import Batch
@@ -58,6 +59,8 @@ OTHERS = {
     "raw_meter_reports": (METER_REPORT_COLUMNS, ["meter_reports/*/*.parquet"]),
     "raw_subscription_periods": (SUBSCRIPTION_PERIOD_COLUMNS, ["subscription_periods/periods.parquet"]),
     "raw_prepaid_credit": (PREPAID_CREDIT_COLUMNS, ["prepaid_credit/credit.parquet"]),
+    "raw_alerts": (ALERT_COLUMNS, ["alerts/alerts.parquet"]),
+    "raw_dispositions": (DISPOSITION_COLUMNS, ["alerts/dispositions.parquet"]),
     "kept_from": ({"kept_from": "date"}, ["kept_from.parquet"]),
 }
 """All sources but the calls: their columns, and their files in the lake."""

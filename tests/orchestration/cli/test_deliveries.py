@@ -65,7 +65,7 @@ class Desk:
 @pytest.fixture
 def desk(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
     (data / "ledger.sqlite").write_bytes(ledgers.empty())
-    with FakeSlack() as slack, ledgers.quick_disk():
+    with FakeSlack() as slack:
         monkeypatch.setenv("SLACK_BOT_TOKEN", slack.token)
         monkeypatch.setenv("SLACK_API_URL", slack.url)
         monkeypatch.setenv("HEADROOM_SLACK_CHANNEL", slack.channel)

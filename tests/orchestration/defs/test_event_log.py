@@ -16,6 +16,7 @@ from dagster._core.storage.event_log.sqlite import sqlite_event_log
 
 from orchestration.cli import run as job
 from orchestration.defs.event_log import KEPT_OPEN, EventLog
+from tests.support import ledgers
 
 RUN = "11111111-2222-3333-4444-555555555555"
 
@@ -146,15 +147,17 @@ def test_threads_and_many_runs_keep_few_files_open(tmp_path: Path) -> None:
 
 def test_commits_do_not_wait_for_the_disk_and_connections_stay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     storage = EventLog(str(tmp_path))
-    store(storage, ["a"])
+    with ledgers.real_disk():
+        store(storage, ["a"])
     opened = []
     monkeypatch.setattr(sa, "create_engine", lambda *_, **__: opened.append("engine"))
     monkeypatch.setattr(sqlite_event_log, "create_engine", lambda *_, **__: opened.append("engine"))
-    store(storage, ["b", "c"])
-    assert opened == []
-    with storage.run_connection(RUN) as connection:
-        assert connection.exec_driver_sql("pragma synchronous").scalar() == 1
-        assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
+    with ledgers.real_disk():
+        store(storage, ["b", "c"])
+        assert opened == []
+        with storage.run_connection(RUN) as connection:
+            assert connection.exec_driver_sql("pragma synchronous").scalar() == 1
+            assert connection.exec_driver_sql("pragma journal_mode").scalar() == "wal"
     storage.dispose()
 
 

@@ -63,7 +63,7 @@ def slack(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlack]:
 
 
 def tell() -> None:
-    tell_invoice_differences(Project(), Project().slack(), LOG)
+    tell_invoice_differences(Project(), Project().ways(), LOG)
 
 
 def materialize(asset: dg.AssetsDefinition) -> dg.ExecuteInProcessResult:

@@ -35,7 +35,7 @@ from orchestration.settings import PROJECT_ROOT
 from orchestration.warehouse import published_copy
 from tests.fakes.slack import LOST_AFTER, FakeSlack
 from tests.support import builders
-from tests.support.builders import make_cap_hit, make_change, make_hard_crossing, make_standing
+from tests.support.builders import make_alert_outcome, make_cap_hit, make_change, make_hard_crossing, make_standing
 from tests.support.waiting import RUN_SECONDS
 
 CRITICAL = "local|critical|2026-11-20T14:05:00Z|slack"
@@ -109,6 +109,7 @@ def publish(
     hits: Sequence[dict[str, Any]] = (),
     crossings: Sequence[dict[str, Any]] = (),
     limit_kind: str = "hard",
+    alerts: Sequence[dict[str, Any]] = (),
 ) -> None:
     """A published copy with these rows, and an account for each id in them."""
     given = {row["account_id"]: row for row in (*changes, *hits, *crossings)}
@@ -131,6 +132,7 @@ def publish(
         "daily_usage": ([calls], calls),
         "weekly_changes": (changes, make_change()),
         "cap_hit_outcomes": (hits, make_cap_hit()),
+        "alert_outcomes": (alerts, make_alert_outcome()),
         "threshold_crossings": (crossings, {**make_hard_crossing(), "is_in_digest": True}),
         "utilization_mtd": ([{**account, **row} for row in given.values()], account),
     }
@@ -201,6 +203,14 @@ def publish_weekly(data: Path) -> None:
 
 def publish_monthly(data: Path) -> None:
     publish(data, datetime(2026, 11, 1, 8, 5, tzinfo=UTC), hits=[make_cap_hit(account_name="Cedar")])
+
+
+def test_month_leaves_out_alerts_of_accounts_that_are_gone(data: Path, slack: FakeSlack) -> None:
+    alerts = [make_alert_outcome(disposition="won"), make_alert_outcome("of_before")]
+    publish(data, datetime(2026, 11, 1, 8, 5, tzinfo=UTC), hits=[make_cap_hit()], alerts=alerts)
+
+    assert run(monthly_digest).startswith("sent")
+    assert "1 alert, 1 call, 0 upgrades" in str(slack.messages[0]["blocks"])
 
 
 EACH = [
@@ -303,7 +313,7 @@ def test_critical_crossing_is_alerted_once_and_listed_by_the_next_digest(data: P
     later = make_hard_crossing("b", threshold="80%", used=81, crossed_at=morning - timedelta(hours=3))
     for hours in (0, 24):
         publish(data, morning + timedelta(hours=hours), crossings=[make_hard_crossing(account_name="Acme"), later])
-        prepare_digest(Project(), Project().slack(), (morning + timedelta(hours=hours)).date(), "run", print)
+        prepare_digest(Project(), Project().ways(), (morning + timedelta(hours=hours)).date(), "run", print)
     run(critical_alert)
 
     [message] = slack.messages
@@ -327,7 +337,7 @@ def test_crossing_that_a_digest_announced_is_not_alerted_again(data: Path, slack
     morning = datetime(2026, 11, 21, 8, tzinfo=UTC)
     first_digest(morning - timedelta(days=1))
     publish(data, morning, crossings=[make_hard_crossing()])
-    prepare_digest(Project(), Project().slack(), morning.date(), "run", print)
+    prepare_digest(Project(), Project().ways(), morning.date(), "run", print)
 
     assert run(critical_alert) == "nothing sent: no hard quota was crossed since the last digest"
     assert not slack.messages

@@ -235,12 +235,6 @@ def drawn(message: dict[str, Any]) -> list[str]:
     return re.findall(r'"text": "(a\d\d)\b', json.dumps(message.get("blocks", ())))
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_disk() -> Iterator[None]:
-    with ledgers.quick_disk():
-        yield
-
-
 @pytest.fixture
 def slack(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeSlack]:
     monkeypatch.setattr(blocks, "MAX_ITEMS", 3)  # so that few accounts make several replies

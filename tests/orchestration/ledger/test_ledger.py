@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 from orchestration.ledger import decided, migrate
 from orchestration.ledger.ledger import Delivery, Ledger, State
+from tests.support import ledgers
 from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -119,8 +120,8 @@ def test_ledger_is_one_file_when_it_is_closed(on_sqlite: Ledger, tmp_path: Path)
     assert not (tmp_path / "ledger.sqlite-wal").exists()
 
 
-def test_ledger_survives_power_loss_and_lets_readers_read(on_sqlite: Ledger) -> None:
-    with on_sqlite.transaction() as connection:
+def test_ledger_survives_power_loss_and_lets_readers_read(tmp_path: Path) -> None:
+    with ledgers.real_disk(), Ledger(f"sqlite:///{tmp_path}/ledger.sqlite").transaction() as connection:
         pragmas = ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         found = [connection.exec_driver_sql(f"pragma {name}").scalar() for name in pragmas]
 

@@ -90,12 +90,6 @@ def fail(error: Exception) -> Callable[[], object]:
     return raise_it
 
 
-@pytest.fixture(scope="module", autouse=True)
-def quick_disk() -> Iterator[None]:
-    with ledgers.quick_disk():
-        yield
-
-
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

@@ -11,7 +11,7 @@ from orchestration.messages import critical, failures, monthly, weekly
 from orchestration.messages.crossings import CrossingKey
 from orchestration.messages.failures import Failure
 from orchestration.messages.message import Message
-from tests.support.builders import make_cap_hit, make_change, make_hard_crossing
+from tests.support.builders import make_alert_outcome, make_cap_hit, make_change, make_hard_crossing
 
 UTC_ZONE = ZoneInfo("UTC")
 MONDAY = datetime(2026, 11, 16, 8, tzinfo=UTC)
@@ -190,6 +190,40 @@ def test_month_is_about_the_periods_that_ended_in_it(period_end: datetime, is_to
 
     assert len(message.table) == is_told
     assert (message.headline == "October 2026: no account hit its quota.") is not is_told
+
+
+def funnel(*alerts: dict[str, Any]) -> list[str]:
+    """What the first section says, where it is no group of accounts."""
+    message = monthly.monthly_message([make_cap_hit()], FIRST, UTC_ZONE, alerts=alerts)
+    return [line.words() for section in message.sections if not section.heading for line in section.lines]
+
+
+def test_month_says_what_came_of_its_alerts() -> None:
+    raised = {"quota_raised_at": FIRST - timedelta(days=3), "new_quota": 500, "new_plan": "scale"}
+    assert funnel(
+        make_alert_outcome("a", disposition="contacted"),
+        make_alert_outcome("b", disposition="won", **raised, mrr_delta=Decimal(1575)),
+        make_alert_outcome("c", **raised, mrr_delta=Decimal(1575)),
+        make_alert_outcome("c", meter="seats", **raised, mrr_delta=Decimal(1575)),  # by the same change of plan
+        make_alert_outcome("d", **{**raised, "new_plan": "own"}),
+        make_alert_outcome("e", disposition="false_alarm"),
+        make_alert_outcome("f", disposition="snoozed"),
+    ) == ["7 alerts, 2 calls, 3 upgrades, +3,150 MRR"]
+    assert funnel(make_alert_outcome("a")) == ["1 alert, 0 calls, 0 upgrades"]
+    assert funnel() == []
+
+
+@pytest.mark.parametrize(
+    ("alerted_at", "counts"),
+    [
+        (datetime(2026, 9, 30, 23, 59, tzinfo=UTC), False),
+        (datetime(2026, 10, 1, tzinfo=UTC), True),
+        (datetime(2026, 10, 31, 23, 59, tzinfo=UTC), True),
+        (datetime(2026, 11, 1, tzinfo=UTC), False),
+    ],
+)
+def test_alert_counts_in_the_month_in_which_it_was_sent(alerted_at: datetime, counts: bool) -> None:
+    assert bool(funnel(make_alert_outcome(alerted_at=alerted_at))) is counts
 
 
 @pytest.mark.parametrize(

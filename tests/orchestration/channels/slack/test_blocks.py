@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from orchestration.channels.slack import blocks
 from orchestration.channels.slack.blocks import (
     MAX_ITEMS,
     MAX_NEWS,
@@ -152,6 +153,23 @@ def test_thread_has_the_exact_figures_and_what_needs_no_action() -> None:
     assert lines_of(known) == ["Quota used up on an earlier day (3)", "• Beta: 5 / 4", "• … and 2 more"]
 
 
+def test_payload_says_which_accounts_it_is_about_and_slack_gets_none_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "MAX_ITEMS", 2)
+    digest = make_digest(4, notes=[{"title": "Top endpoints", "text": "/v1/search"}])
+    digest["items"] = [{**item, "account_id": f"a{number}"} for number, item in enumerate(digest["items"])]
+    digest["known"] = [{"title": "Quota used up on an earlier day (3)", "lines": ["Beta: 5 / 4"], "more": 2}]
+    payload, replies = digest_payloads(digest, [], "local", {})
+
+    meter = ITEM["meter"]
+    assert payload["about"] == [["a0", meter], ["a1", meter], ["a2", meter], ["a3", meter]]
+    first, continued, known, *notes = replies
+    assert first["about"] == [["a0", meter], ["a1", meter]]
+    assert continued["about"] == [["a2", meter], ["a3", meter]]
+    assert "about" not in known
+    assert [note["about"] for note in notes] == [[["a0", meter]], [["a1", meter]], [["a2", meter]]]
+    assert all(set(reply["message"]) == {"text", "blocks"} for reply in replies)
+
+
 def test_name_is_bold_text_or_a_link_to_its_page_and_nothing_else() -> None:
     name = "<!channel> *b* <https://evil.example|x>"
     [plain] = elements(digest_message(make_digest(name=name), {})[0]["blocks"], "rich_text_list")[0]["elements"]
@@ -184,7 +202,7 @@ def test_table_comes_last_as_a_file_with_a_name_of_its_own() -> None:
 
     names = [reply["file"]["name"] for reply in replies[1:]]
     assert names == ["usage-digest-production-2026-11-20-1.png", "usage-digest-production-2026-11-20.csv"]
-    assert [list(reply) for reply in replies] == [["message"], ["file"], ["file"]]
+    assert [list(reply) for reply in replies] == [["message", "about"], ["file"], ["file"]]
     _, without = digest_payloads(digest, [{"account_id": "acme"}], "production", {}, with_files=False)
     assert without == replies[:1]
 

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from orchestration.channels.slack import channel as channels
+from orchestration.channels.slack import short_wait
 from orchestration.channels.slack.blocks import digest_message, message_text
 from orchestration.channels.slack.channel import SlackChannel
-from orchestration.channels.slack.chart import picture
 from orchestration.channels.slack.files import chart_file
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.ledger.outbox import ATTEMPT_LIMIT, DOUBT_WINDOW, InDoubtError, RefusedError, deliver, deliver_parts
+from orchestration.messages.picture import picture
 from tests.fakes.slack import (
     CUT_OFF_AFTER,
     ERROR_AFTER,
@@ -169,7 +170,7 @@ def test_message_is_posted_when_as_many_seconds_are_over_as_slack_asks_for(
     assert desk.slack.counts() == {KEY: 1}
 
 
-@pytest.mark.parametrize("faults", [[rate_limited(0)] * 2, [rate_limited(channels.MAX_WAIT_SECONDS + 1)]], ids=str)
+@pytest.mark.parametrize("faults", [[rate_limited(0)] * 2, [rate_limited(short_wait.MAX_WAIT_SECONDS + 1)]], ids=str)
 def test_rate_limit_is_a_refusal_when_waiting_does_not_help(desk: Desk, faults: list[Fault]) -> None:
     desk.slack.then(*faults)
     with pytest.raises(RefusedError, match="Run again in a minute"):
@@ -182,7 +183,7 @@ def test_rate_limit_is_a_refusal_when_waiting_does_not_help(desk: Desk, faults: 
 
 
 def test_attempt_ends_within_half_of_the_time_before_another_may_start() -> None:
-    longest = 2 * channels.TIMEOUT_SECONDS + channels.MAX_WAIT_SECONDS + 1  # slack_sdk adds up to one second
+    longest = 2 * channels.TIMEOUT_SECONDS + short_wait.MAX_WAIT_SECONDS + 1  # slack_sdk adds up to one second
 
     assert longest <= ATTEMPT_LIMIT.total_seconds() / 2
 

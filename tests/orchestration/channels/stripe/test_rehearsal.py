@@ -27,7 +27,6 @@ from tests.fakes.stripe import METER_EVENTS
 from tests.fakes.stripe_catalog import CatalogStripe
 from tests.fakes.stripe_store import Request
 from tests.orchestration.channels.stripe.test_check import sell_storage
-from tests.support import ledgers
 from tests.support.waiting import RUN_SECONDS
 
 START = datetime(2026, 11, 21, 12, 34, 56, tzinfo=UTC)
@@ -48,10 +47,9 @@ class Rehearsals:
 
     def run(self, config: Settings | None = None, **options: Any) -> Comparison:
         self.steps.clear()
-        with ledgers.quick_disk():
-            return rehearsal.rehearse(
-                config or load(), self.vendor, lambda: self.now, self.steps.append, wait=self.wait, **options
-            )
+        return rehearsal.rehearse(
+            config or load(), self.vendor, lambda: self.now, self.steps.append, wait=self.wait, **options
+        )
 
     def said(self, subject: str) -> list[str]:
         return [step.words for step in self.steps if step.subject == subject]

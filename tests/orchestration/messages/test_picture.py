@@ -4,7 +4,7 @@ import struct
 import zlib
 from typing import Any
 
-from orchestration.channels.slack.chart import BAND, HEIGHT, INK, LIMIT, LINE, MARGIN, THICK, WIDTH, picture
+from orchestration.messages.picture import BAND, HEIGHT, INK, LIMIT, LINE, MARGIN, THICK, WIDTH, picture
 from tests.support.builders import CHART
 
 

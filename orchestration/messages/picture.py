@@ -1,6 +1,6 @@
-"""A small picture of an account's period, as PNG: usage so far, the quota as a line, the projection with its band.
+"""A small picture of the figures of charts.py, as PNG: usage so far, the quota as a line, the projection with its band.
 
-Few lines instead of a drawing library, and no letters: the title of the file has the words.
+Few lines instead of a drawing library, and no letters: `charts.alternative` has the words.
 """
 
 import struct
@@ -18,7 +18,7 @@ THICK = 2
 
 
 def picture(chart: Mapping[str, Any]) -> bytes:
-    """The chart of `messages.charts`: a column of pixels for each moment of the period, the highest figure on top."""
+    """The chart of charts.py: a column of pixels for each moment of the period, the highest figure on top."""
     used, quota, days = chart["used"], chart["quota"], chart["days"]
     end = chart["projected"] if chart["projected"] is not None else used[-1]
     low, high = (chart[name] if chart[name] is not None else end for name in ("low", "high"))
