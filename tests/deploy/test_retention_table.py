@@ -55,10 +55,11 @@ def test_numbers_of_runs_are_those_of_the_code() -> None:
 
     assert f"at most {history.AT_ONCE} of them" in said
     assert f"Refreshes that succeeded: {words(history.SUCCESSES['refresh_job'])}." in said
+    assert f"Alert runs that succeeded: {words(history.SUCCESSES['alerts_job'])}." in said
     assert f"Hourly runs that succeeded: {words(history.SUCCESSES['hourly_job'])}." in said
     assert f"All others: {words(history.OTHERS)}." in said
     assert f"digest of a day: after {history.DIGEST_DAYS} days" in said
-    assert len(history.SUCCESSES) == 2
+    assert len(history.SUCCESSES) == 3
 
 
 def test_days_of_ticks_are_those_of_the_code_and_of_the_configuration() -> None:

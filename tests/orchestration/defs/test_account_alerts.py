@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -26,12 +27,14 @@ from orchestration.defs import account_alerts as alerts
 from orchestration.defs.account_alerts import account_alerts
 from orchestration.defs.automation import build_schedules
 from orchestration.defs.resources import Project
+from orchestration.defs.sending import Ways
 from orchestration.ledger import ledger as ledger_module
 from orchestration.ledger import routed
 from orchestration.ledger.ledger import State
 from orchestration.ledger.outbox import DOUBT_WINDOW
 from orchestration.ledger.tables import deliveries, routed_crossings
 from orchestration.settings import PROJECT_ROOT
+from tests.fakes.email import FakeEmail
 from tests.fakes.slack import LOST_AFTER, FakeSlack
 from tests.orchestration.defs.installation import schedule_context
 from tests.support.notice_world import (
@@ -355,6 +358,33 @@ def test_customers_of_named_segments_alone_get_letters_at_once(
     run()
 
     assert [letter["mark"] for letter in letterbox.letters] == [LETTER]
+
+
+def test_letter_by_mail_has_customer_owner_and_a_way_to_unsubscribe(
+    data: Path, slack: FakeSlack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeEmail() as mail:
+        for name, value in mail.environment("customers").items():
+            monkeypatch.setenv(name, value)
+        start(data, SENDING + 'options = { from = "Usage <usage@example.com>" }\n')
+        publish(data, [make_notice_crossing(account_name="Acme")])
+        ways, ledger = project_ways(), Project().ledger()
+        for _ in range(2):
+            keys, _, _ = alerts.decide(Project(), ways, print)
+            ways.send(ledger, keys, print)
+
+    [(recipients, letter)] = mail.letters
+    assert recipients == ["anna.smith@acme.example"]
+    assert letter["Subject"] == "Acme: 801,234 of 1,000,000 calls used"
+    assert letter["Reply-To"] == "dana.reyes@example.com"
+    assert letter["List-Unsubscribe"] == "<mailto:dana.reyes@example.com?subject=unsubscribe>"
+    text = letter.get_body(("plain",))
+    assert text
+    assert "Hello Anna," in text.get_content()
+
+
+def project_ways() -> Ways:
+    return replace(Project().ways(), sleep=lambda _: None)
 
 
 def test_letters_without_named_segments_are_refused_as_a_mistake(
