@@ -56,8 +56,8 @@ TICK_DAYS = {TickStatus.SKIPPED: 2, TickStatus.SUCCESS: 30, TickStatus.FAILURE: 
     minimum_interval_seconds=3600,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Removes old runs from Dagster's history each hour. Keeps successful refreshes and alert runs for a day and successful"
-        " hourly runs for a week. Keeps digest runs for 400 days and others for 30 days. Also removes old ticks."
+        "Removes old runs from Dagster's history each hour. Keeps successful refreshes and alert runs for a day, and"
+        " successful hourly runs for a week. Keeps digest runs for 400 days and others for 30 days. Also removes old ticks."
         " Starts no run."
     ),
 )

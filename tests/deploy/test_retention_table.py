@@ -20,7 +20,7 @@ from orchestration.settings import PROJECT_ROOT, Settings, load
 TEXT = (PROJECT_ROOT / "deploy" / "README.md").read_text()
 TABLE = TEXT.partition("## What grows, and what goes\n")[2].partition("\n## ")[0]
 ROWS = [line.split("|")[1:-1] for line in TABLE.splitlines() if line.startswith("|") and line.count("|") == 4]
-OF_PEOPLE = {"accounts.csv", "subjects.csv", "customers.csv", "demo-accounts.csv", "destination.toml"}
+OF_PEOPLE = {"accounts.csv", "subjects.csv", "customers.csv", "demo-accounts.csv", "destination.toml", "routes.toml"}
 """What people put there: one file each."""
 
 

@@ -9,8 +9,8 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import replace
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -235,10 +235,20 @@ def test_hits_are_posted_by_the_word_of_the_customers_system_and_once(data: Path
 
 def test_report_of_before_the_quota_was_raised_is_no_hit_of_the_new_one(data: Path, slack: FakeSlack) -> None:
     start(data, TEAM)
-    raised = make_notice_crossing(used=100_000, quota_since=NOON - timedelta(minutes=1))
-    publish(data, hits=[{"reached_at": NOON - timedelta(minutes=5)}], others=[raised])
-
+    raised = NOON - timedelta(minutes=1)
+    calls = make_notice_crossing(used=100_000)
+    unread = {"used_mtd": None, "pct_of_cap": None, "quota_since": raised}
+    seats = make_notice_crossing(meter="seats", quota=50, **unread)
+    at = {"reached_at": NOON - timedelta(minutes=5)}
+    hits = [{**at, "quota": 500_000}, {**at, "meter": "seats", "quota": None}]
+    publish(data, hits=hits, others=[calls, seats])
     assert run() == "nothing new"
+
+    publish(data, hits=hits, others=[calls, {**seats, "quota_since": NOON - timedelta(days=2)}])
+    run()
+
+    [message] = slack.messages
+    assert message["text"].startswith("acme (seats) reached its limit today 11:55, by its own system: ? / 50 seats (–)")
 
 
 def test_each_customer_has_its_own_channel_and_others_are_recorded(data: Path, slack: FakeSlack) -> None:
