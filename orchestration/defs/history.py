@@ -38,7 +38,11 @@ class Kept:
     runs: int
 
 
-SUCCESSES = {"refresh_job": Kept(days=1, runs=100), "hourly_job": Kept(days=7, runs=200)}
+SUCCESSES = {
+    "refresh_job": Kept(days=1, runs=100),
+    "alerts_job": Kept(days=1, runs=100),
+    "hourly_job": Kept(days=7, runs=200),
+}
 """What succeeded of these jobs says little that the next run does not."""
 OTHERS = Kept(days=30, runs=1_000)
 DIGEST_DAYS = 400
@@ -52,8 +56,8 @@ TICK_DAYS = {TickStatus.SKIPPED: 2, TickStatus.SUCCESS: 30, TickStatus.FAILURE: 
     minimum_interval_seconds=3600,
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
-        "Removes old runs from Dagster's history each hour. Keeps successful refreshes for a day and successful"
-        " hourly runs for a week. Keeps digest runs for 400 days and others for 30 days. Also removes old ticks."
+        "Removes old runs from Dagster's history each hour. Keeps successful refreshes and alert runs for a day, and"
+        " successful hourly runs for a week. Keeps digest runs for 400 days and others for 30 days. Also removes old ticks."
         " Starts no run."
     ),
 )

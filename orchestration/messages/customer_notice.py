@@ -64,5 +64,5 @@ def facts(kind: str, row: Row, as_of: datetime, zone: ZoneInfo, unsubscribe: str
         **named,
         "threshold": threshold_name(row),
         "is_limit_hit": kind == LIMIT_HIT,
-        "unsubscribe_url": unsubscribe if unsubscribe.startswith("https://") else "",
+        "unsubscribe": unsubscribe,
     }

@@ -32,13 +32,14 @@ def notice(
     at, name = as_of.astimezone(zone), name_of(row)
     day = DigestDay(at.date(), zone, as_of)
     is_current, owner = row["is_current_period"], one_line(row["advice_owner"] or row["owner"])
-    used = f"{short_of_quota(row)} ({percent(row['pct_of_cap'], row['ci95_pct'] if is_current else None)})"
+    said = short_of_quota(row) if row["used"] is not None else of_quota(None, row["quota"], row["unit"])
+    used = f"{said} ({percent(row['pct_of_cap'], row['ci95_pct'] if is_current else None)})"
     ahead = outlook(row, day) if is_current else "period ended"
     headline = f"{name} {_what(kind, row, day)}: {used}, {ahead}"
     step = one_line(row["next_step"], 200).rstrip(".") if is_current and not is_shared else ""
-    said = [_exact(row), _resets(row, zone), step]
+    facts = [_exact(row), _resets(row, zone), step]
     line = Line(
-        " · ".join(filter(None, said)),
+        " · ".join(filter(None, facts)),
         owner,
         person(owner) or NO_OWNER,
         name,

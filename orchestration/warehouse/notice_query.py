@@ -3,7 +3,13 @@ what routes filter by, and all that a message may say of an account.
 """
 
 ROUTED_CROSSINGS = """
-    with crossings as (
+    select
+        crossings.*, utilization.unit, utilization.segment, utilization.owner, utilization.csm,
+        utilization.contact_email, utilization.slack_channel, utilization.plan, utilization.limit_kind, advice.advice,
+        utilization.is_trial, utilization.is_internal, utilization.is_test, utilization.hits_cap_in_period,
+        coalesce(storms.is_retry_storm, false) as is_retry_storm,
+        crossings.period_start = utilization.period_start as is_current_period
+    from (
         select
             account_id, meter, period_start, period_end, threshold, crossed_at, is_in_digest, pace_matters, quota, used,
             pct_of_cap, severity, cause, false as is_reported
@@ -26,7 +32,8 @@ ROUTED_CROSSINGS = """
         left join period_quotas as quotas
             on quotas.account_id = hits.account_id and quotas.meter = hits.meter and quotas.is_current
         where
-            coalesce(hits.reached_at >= quotas.effective_at, true)
+            -- of the quota that was in force then; of gauges that is not known
+            coalesce(hits.quota = standing.quota, hits.reached_at >= quotas.effective_at, true)
             and not exists (
                 select 1 from threshold_crossings as counted
                 where
@@ -34,14 +41,7 @@ ROUTED_CROSSINGS = """
                     and counted.period_start = standing.period_start and counted.threshold = '100%'
             )
         group by hits.account_id, hits.meter, standing.period_start, standing.period_end
-    )
-    select
-        crossings.*, utilization.unit, utilization.segment, utilization.owner, utilization.csm,
-        utilization.contact_email, utilization.slack_channel, utilization.plan, utilization.limit_kind, advice.advice,
-        utilization.is_trial, utilization.is_internal, utilization.is_test, utilization.hits_cap_in_period,
-        coalesce(storms.is_retry_storm, false) as is_retry_storm,
-        crossings.period_start = utilization.period_start as is_current_period
-    from crossings
+    ) as crossings
     join utilization_mtd as utilization using (account_id, meter)
     left join account_advice as advice using (account_id, meter)
     left join retry_storms as storms

@@ -9,10 +9,12 @@ import pytest
 
 from orchestration import settings
 from orchestration.billing import meters, span_query, usage_query
-from orchestration.warehouse import account_usage, queries
+from orchestration.warehouse import account_usage, notice_query, queries
 from orchestration.warehouse.dbt import DbtProject
 
-CONSTANTS = vars(queries) | vars(account_usage) | vars(usage_query) | vars(span_query) | vars(meters)
+CONSTANTS = (
+    vars(queries) | vars(notice_query) | vars(account_usage) | vars(usage_query) | vars(span_query) | vars(meters)
+)
 
 QUERIES = {
     "usage_digest": {
@@ -20,7 +22,10 @@ QUERIES = {
         "DATA_QUALITY",
         *("THRESHOLD_RULES", "PLAN_RULES", "TIER_RULES", "ROUTING_RULES", "METER_RULES"),
     },
-    "notices": {"ALERT_OUTCOMES", "CAP_HITS", "CRITICAL_HARD_LIMITS", "CROSSINGS", "DATA_QUALITY", "WEEKLY_CHANGES"},
+    "notices": {
+        *("ALERT_OUTCOMES", "CAP_HITS", "CRITICAL_HARD_LIMITS", "CROSSINGS", "DATA_QUALITY", "WEEKLY_CHANGES"),
+        *("NOTICE_ACCOUNTS", "ROUTED_CROSSINGS", "ROUTE_FACTS", "THRESHOLD_RULES"),
+    },
     "stripe_usage": {
         *("BILLABLE_DAYS", "BILLABLE_HOURS", "BILLABLE_UNITS", "CLOSING", "CUSTOMERS", "DATA_QUALITY", "KNOWN_METERS"),
         *("METER_USAGE", "OPEN_SINCE", "UNMAPPED"),

@@ -20,7 +20,7 @@ from orchestration.settings import PROJECT_ROOT, Settings, load
 TEXT = (PROJECT_ROOT / "deploy" / "README.md").read_text()
 TABLE = TEXT.partition("## What grows, and what goes\n")[2].partition("\n## ")[0]
 ROWS = [line.split("|")[1:-1] for line in TABLE.splitlines() if line.startswith("|") and line.count("|") == 4]
-OF_PEOPLE = {"accounts.csv", "subjects.csv", "customers.csv", "demo-accounts.csv", "destination.toml"}
+OF_PEOPLE = {"accounts.csv", "subjects.csv", "customers.csv", "demo-accounts.csv", "destination.toml", "routes.toml"}
 """What people put there: one file each."""
 
 
@@ -55,10 +55,11 @@ def test_numbers_of_runs_are_those_of_the_code() -> None:
 
     assert f"at most {history.AT_ONCE} of them" in said
     assert f"Refreshes that succeeded: {words(history.SUCCESSES['refresh_job'])}." in said
+    assert f"Alert runs that succeeded: {words(history.SUCCESSES['alerts_job'])}." in said
     assert f"Hourly runs that succeeded: {words(history.SUCCESSES['hourly_job'])}." in said
     assert f"All others: {words(history.OTHERS)}." in said
     assert f"digest of a day: after {history.DIGEST_DAYS} days" in said
-    assert len(history.SUCCESSES) == 2
+    assert len(history.SUCCESSES) == 3
 
 
 def test_days_of_ticks_are_those_of_the_code_and_of_the_configuration() -> None:

@@ -53,7 +53,7 @@ PLAIN = {
     "is_internal": False,
     "is_test": False,
 }
-HIT = {"account_id": "acme", "meter": "api-calls", "reached_at": NOON}
+HIT = {"account_id": "acme", "meter": "api-calls", "reached_at": NOON, "quota": 1_000_000}
 THRESHOLDS = (80, 95, 100, 120)
 
 

@@ -10,6 +10,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
@@ -26,12 +27,14 @@ from orchestration.defs import account_alerts as alerts
 from orchestration.defs.account_alerts import account_alerts
 from orchestration.defs.automation import build_schedules
 from orchestration.defs.resources import Project
+from orchestration.defs.sending import Ways
 from orchestration.ledger import ledger as ledger_module
 from orchestration.ledger import routed
 from orchestration.ledger.ledger import State
 from orchestration.ledger.outbox import DOUBT_WINDOW
 from orchestration.ledger.tables import deliveries, routed_crossings
 from orchestration.settings import PROJECT_ROOT
+from tests.fakes.email import FakeEmail
 from tests.fakes.slack import LOST_AFTER, FakeSlack
 from tests.orchestration.defs.installation import schedule_context
 from tests.support.notice_world import (
@@ -156,7 +159,7 @@ def test_route_that_is_widened_announces_nothing_of_before(data: Path, slack: Fa
     assert [key.split("|")[2] + key.split("|")[6] for key in posted(slack)] == ["b80%", "acme95%"]
 
 
-def test_crossing_is_posted_once_by_each_route_when_two_runs_decide_at_once(data: Path, slack: FakeSlack) -> None:
+def test_crossing_is_posted_once_by_each_route_when_two_runs_decide_it(data: Path, slack: FakeSlack) -> None:
     other = TEAM.replace('"team"', '"other"')
     start(data, TEAM + other)
     publish(data, [make_notice_crossing(str(each)) for each in range(5)])
@@ -232,10 +235,20 @@ def test_hits_are_posted_by_the_word_of_the_customers_system_and_once(data: Path
 
 def test_report_of_before_the_quota_was_raised_is_no_hit_of_the_new_one(data: Path, slack: FakeSlack) -> None:
     start(data, TEAM)
-    raised = make_notice_crossing(used=100_000, quota_since=NOON - timedelta(minutes=1))
-    publish(data, hits=[{"reached_at": NOON - timedelta(minutes=5)}], others=[raised])
-
+    raised = NOON - timedelta(minutes=1)
+    calls = make_notice_crossing(used=100_000)
+    unread = {"used_mtd": None, "pct_of_cap": None, "quota_since": raised}
+    seats = make_notice_crossing(meter="seats", quota=50, **unread)
+    at = {"reached_at": NOON - timedelta(minutes=5)}
+    hits = [{**at, "quota": 500_000}, {**at, "meter": "seats", "quota": None}]
+    publish(data, hits=hits, others=[calls, seats])
     assert run() == "nothing new"
+
+    publish(data, hits=hits, others=[calls, {**seats, "quota_since": NOON - timedelta(days=2)}])
+    run()
+
+    [message] = slack.messages
+    assert message["text"].startswith("acme (seats) reached its limit today 11:55, by its own system: ? / 50 seats (–)")
 
 
 def test_each_customer_has_its_own_channel_and_others_are_recorded(data: Path, slack: FakeSlack) -> None:
@@ -355,6 +368,33 @@ def test_customers_of_named_segments_alone_get_letters_at_once(
     run()
 
     assert [letter["mark"] for letter in letterbox.letters] == [LETTER]
+
+
+def test_letter_by_mail_has_customer_owner_and_a_way_to_unsubscribe(
+    data: Path, slack: FakeSlack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FakeEmail() as mail:
+        for name, value in mail.environment("customers").items():
+            monkeypatch.setenv(name, value)
+        start(data, SENDING + 'options = { from = "Usage <usage@example.com>" }\n')
+        publish(data, [make_notice_crossing(account_name="Acme")])
+        ways, ledger = project_ways(), Project().ledger()
+        for _ in range(2):
+            keys, _, _ = alerts.decide(Project(), ways, print)
+            ways.send(ledger, keys, print)
+
+    [(recipients, letter)] = mail.letters
+    assert recipients == ["anna.smith@acme.example"]
+    assert letter["Subject"] == "Acme: 801,234 of 1,000,000 calls used"
+    assert letter["Reply-To"] == "dana.reyes@example.com"
+    assert letter["List-Unsubscribe"] == "<mailto:dana.reyes@example.com?subject=unsubscribe>"
+    text = letter.get_body(("plain",))
+    assert text
+    assert "Hello Anna," in text.get_content()
+
+
+def project_ways() -> Ways:
+    return replace(Project().ways(), sleep=lambda _: None)
 
 
 def test_letters_without_named_segments_are_refused_as_a_mistake(

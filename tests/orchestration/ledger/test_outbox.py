@@ -295,22 +295,26 @@ def test_delivery_in_doubt_or_sent_stays_what_it_is_when_previewed(
 
 
 def test_draft_and_its_replies_are_sent_only_after_a_person_released_them(ledger: Ledger, clock: Clock) -> None:
-    channel = FakeChannel()
+    channel, key = FakeChannel(), "local|crossing|acme"
     with ledger.transaction() as connection:
-        ledger.prepare(connection, KEY, "fake", {"to": "a@b.example"}, NOW, [{"part": 1}], is_draft=True)
+        ledger.prepare(connection, key, "fake", {"to": "a@b.example"}, NOW, [{"part": 1}], is_draft=True)
 
-    assert deliver(ledger, KEY, channel, clock).state is State.DRAFT
-    deliver_parts(ledger, KEY, channel, clock)
-    assert deliver(ledger, KEY, FakeChannel(is_preview=True), clock).state is State.DRAFT
-    assert (ledger.waiting("local|"), exits.stuck(ledger, "", NOW), channel.arrived) == ([], [], [])
+    assert deliver(ledger, key, channel, clock).state is State.DRAFT
+    deliver_parts(ledger, key, channel, clock)
+    assert deliver(ledger, key, FakeChannel(is_preview=True), clock).state is State.DRAFT
+    assert (ledger.waiting("local|crossing|"), exits.stuck(ledger, "local|crossing|", NOW), channel.arrived) == (
+        [],
+        [],
+        [],
+    )
 
-    assert exits.release(ledger, KEY, "read it", NOW) == [KEY, f"{KEY}:1"]
-    deliver(ledger, KEY, channel, clock)
-    deliver_parts(ledger, KEY, channel, clock)
+    assert exits.release(ledger, key, "read it", NOW) == [key, f"{key}:1"]
+    deliver(ledger, key, channel, clock)
+    deliver_parts(ledger, key, channel, clock)
 
-    assert [each.key for each in channel.arrived] == [KEY, f"{KEY}:1"]
-    with pytest.raises(exits.UndecidableError, match="is not a draft"):
-        exits.release(ledger, KEY, "again", NOW)
+    assert [each.key for each in channel.arrived] == [key, f"{key}:1"]
+    with pytest.raises(exits.UndecidableError, match="was sent"):
+        exits.release(ledger, key, "again", NOW)
 
 
 def test_unknown_key_is_refused(ledger: Ledger, clock: Clock) -> None:

@@ -48,7 +48,7 @@ def test_route_starts_again_with_new_terms_alone(ledger: Ledger) -> None:
     assert (other, known) == (NOW, [NOW + 4 * HOUR, None])
 
 
-def test_outcomes_are_those_of_the_route_and_of_the_periods_that_are_asked_for(ledger: Ledger) -> None:
+def test_outcomes_are_those_of_the_route_and_of_the_periods_asked_for(ledger: Ledger) -> None:
     before = {"period_start": NOVEMBER - timedelta(days=31)}
     rows = [make_row(), make_row(**before), make_row("b", route="other"), make_row("c", env="production")]
     with ledger.transaction() as connection:
@@ -75,7 +75,7 @@ def test_messages_of_a_day_are_counted_by_account(ledger: Ledger) -> None:
     assert found == {"acme": 2}
 
 
-def test_address_is_unsubscribed_whatever_its_case_until_it_subscribes_again(ledger: Ledger) -> None:
+def test_address_is_unsubscribed_in_any_case_until_it_subscribes_again(ledger: Ledger) -> None:
     with ledger.transaction() as connection:
         assert routed.unsubscribe(connection, "Anna@Acme.example", "wrote", NOW)
         assert not routed.unsubscribe(connection, "anna@acme.example", "wrote again", NOW)

@@ -110,7 +110,7 @@ def test_customers_get_mail_only_when_their_segment_is_named() -> None:
     assert (found.is_to_customers, found.mode, found.at_most_per_day) == (True, "send", 1)
 
 
-def test_route_to_customers_has_their_thresholds_one_a_day_and_an_unsubscribe_page() -> None:
+def test_route_to_customers_has_thresholds_and_an_unsubscribe_page() -> None:
     text = """
         [[route]]
         name = "customers"
