@@ -297,9 +297,10 @@ def preview_digest(
     ids = {email: user_id for email, (user_id, _) in ledger.users(channel).items()}
     emails = {user_id: email for email, user_id in ids.items()}
     key = digest_key(settings.env, on.isoformat())
-    if not redraw and (delivery := ledger.delivery(key)):
+    sent = (each for each in decided.deliveries_of(ledger, key) if each.channel == channel)
+    if not redraw and (delivery := next(sent, None)):
         at = delivery.finished_at or delivery.created_at
-        replies = [part.payload for part in ledger.parts(key)]
+        replies = [part.payload for part in ledger.parts(delivery.key)]
         return Preview(delivery.payload, replies, delivery, at.astimezone(settings.zone), emails)
     figures = read_figures(settings, ledger, on, standing)
     with ledger.transaction() as connection:

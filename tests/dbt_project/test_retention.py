@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from orchestration import demo, settings
-from orchestration.channels.preview import PreviewChannel
 from orchestration.defs.digest import prepare_digest
 from orchestration.defs.resources import Project
 from orchestration.lake.lake import Lake
@@ -57,7 +56,7 @@ def test_marts_of_a_pruned_lake_equal_marts_without_the_old_calls(
     ingest(data, config.landing, NOW)
     before = build(builder)
     duckdb.publish(config.warehouse, config.published)
-    prepare_digest(project, PreviewChannel("Slack"), TODAY, "", print)
+    prepare_digest(project, project.ways(), TODAY, "", print)
     whole = shutil.copytree(lake.root, data / "before")
 
     with lake.writing():

@@ -33,7 +33,7 @@ def test_first_run_without_a_meter_fails_only_what_reports_to_stripe(tmp_path: P
         assert sorted(failed) == [f"headroom: {name} failed: {said}" for name in ("stripe_invoices", "stripe_usage")]
         assert program.rows("select account_id, calls from daily_usage") == [{"account_id": "acme", "calls": 1}]
         assert "usage_digest FAILED" not in first.stdout
-        assert program.ledger("select key from deliveries where key like '%|digest|2024-11-20'") != []
+        assert program.ledger("select key from deliveries where key like '%|digest|2024-11-20|slack'") != []
 
         assert "made     meter api-calls" in program.ask("stripe", "bootstrap", "--apply").stdout
         assert "Stripe: took 1 of 1 new customer-hour" in program.run("run", "--only", "stripe").stdout

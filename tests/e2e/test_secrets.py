@@ -2,8 +2,9 @@
 
 import base64
 import json
+import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from tests.e2e.test_run import land_small
 from tests.fakes.postgres import Postgres
 from tests.fakes.slack import FakeSlack, refused
 from tests.fakes.stripe import FakeStripe
+from tests.fakes.webhook import FakeWebhook
 from tests.orchestration.collector import loopback
 from tests.support.builders import make_event
 
@@ -44,6 +46,24 @@ SECRETS = {
     "HEADROOM_COLLECT_WEBHOOK_SECRETS": WEBHOOK_SECRET,
     "HEADROOM_HEARTBEAT_URL": HEARTBEAT,
 }
+
+MARK = "marked-ROUTE-secret-5519"
+ROUTES: Mapping[str, tuple[str, str, dict[str, str]]] = {
+    "mail": (
+        "email",
+        "to = 'a@example.com'\noptions = { from = 'usage@example.com' }",
+        {"URL": f"smtp://u:{MARK}@127.0.0.1:9"},
+    ),
+    "hook": ("webhook", "", {"URL": f"{NOBODY}/{MARK}", "SECRET": WEBHOOK_SECRET}),
+    "flow": ("teams", "", {"URL": f"{NOBODY}/workflows/{MARK}"}),
+    "room": ("discord", "to = '123456789012345678'", {"TOKEN": MARK, "API_URL": NOBODY}),
+    "chat": ("telegram", "to = '-100123'", {"TOKEN": f"815:{MARK}", "API_URL": NOBODY}),
+    "rows": ("notion", f"to = '{'0f' * 16}'", {"TOKEN": f"ntn_{MARK}", "API_URL": NOBODY}),
+    "pager": ("pagerduty", "", {"ROUTING_KEY": "5519" * 8, "API_URL": NOBODY}),
+    "side": ("slack", "to = 'C0SIDE'", {"TOKEN": f"xoxb-{MARK}", "API_URL": NOBODY}),
+}
+"""By name: channel, address and options, secrets."""
+OF_ROUTES = {"a route": MARK, "PagerDuty": "5519" * 8}
 
 
 @pytest.fixture
@@ -97,6 +117,7 @@ def test_no_secret_is_printed_logged_or_stored(program: Program) -> None:
         program.ask("doctor", "--configuration"),
         program.ask("deliveries"),
         collected(program),
+        *sent_by_routes(program),
     ]
 
     printed = "".join(each if isinstance(each, str) else each.stdout + each.stderr for each in ends).encode()
@@ -106,10 +127,37 @@ def test_no_secret_is_printed_logged_or_stored(program: Program) -> None:
     assert b"acme" in stored
     assert b"usage_digest" in rows
     assert b"Acme Corp" in rows
-    for name, secret in SECRETS.items():
+    assert b"of the route pager" in rows
+    for name, secret in (SECRETS | OF_ROUTES).items():
         for spelling in spellings(secret):
             for where, content in {"printed": printed, "in a file": stored, "in Postgres": rows}.items():
                 assert spelling not in content, f"{name} is {where}: {context(content, spelling)!r}"
+
+
+def sent_by_routes(program: Program) -> Iterator[subprocess.CompletedProcess[str]]:
+    """What is said of routes to every vendor while none answers, and of one that arrives."""
+    text = "".join(
+        f'[[route]]\nname = "{name}"\ntakes = "failure"\nchannel = "{channel}"\n{rest}\n'
+        for name, (channel, rest, _) in ROUTES.items()
+    )
+    (program.data / "routes.toml").write_text(text)
+    secrets = {
+        f"HEADROOM_ROUTE_{name.upper()}_{secret}": value
+        for name, (_, _, of) in ROUTES.items()
+        for secret, value in of.items()
+    }
+    yield program.ask("routes", "list", **secrets)
+    yield program.ask("routes", "check", status=1, **secrets)
+    for name in ROUTES:
+        yield program.ask("test-route", name, status=1, **secrets)
+    with FakeWebhook() as hook:
+        own = {"HEADROOM_ROUTE_HOOK_URL": f"{hook.url}&key={MARK}", "HEADROOM_ROUTE_HOOK_SECRET": hook.secret}
+        arrived = program.ask("test-route", "hook", **secrets | own)
+    assert hook.arrived
+    assert hook.secret not in arrived.stdout + arrived.stderr
+    yield arrived
+    yield program.ask("deliveries", **secrets)
+    yield program.ask("doctor", status=1, **secrets)
 
 
 def collected(program: Program) -> str:
