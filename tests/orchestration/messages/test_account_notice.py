@@ -239,6 +239,54 @@ def test_customer_hears_of_80_100_and_120_percent_alone() -> None:
     assert sorted(each.row["threshold"] for each in judge(CUSTOMERS, *rows)) == ["100%", "120%", "80%"]
 
 
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["acme", "beta"]),
+            st.sampled_from(["80%", "95%", "100%", "120%"]),
+            st.integers(min_value=1, max_value=100),
+        ),
+        max_size=12,
+    ),
+    st.lists(st.integers(min_value=0, max_value=110), max_size=8),
+    st.sampled_from([1, 2]),
+)
+def test_looks_at_any_hours_announce_once_upwards_and_within_limits(
+    crossed: list[tuple[str, str, int]], looks: list[int], most: int
+) -> None:
+    route = Route("few", ("crossing",), "slack", "C0", at_most_per_day=most)
+    first: dict[tuple[str, str], int] = {}
+    for account, threshold, hour in crossed:
+        first[account, threshold] = min(hour, first.get((account, threshold), hour))
+    decided: dict[Any, Verdict] = {}
+    told: list[tuple[str, int, int]] = []
+    for hour in sorted({*looks, *range(110, 400, 24)}):
+        rows = [
+            make_notice_crossing(account, threshold, crossed_at=START + timedelta(hours=at))
+            for (account, threshold), at in first.items()
+            if at <= hour
+        ]
+        as_of = START + timedelta(hours=hour)
+        day = as_of.astimezone(BERLIN).toordinal()
+        today = [account for account, on, _ in told if on == day]
+        sent = {account: today.count(account) for account in today}
+        for each in judge(route, *rows, as_of=as_of, decided=set(decided), sent_today=sent):
+            assert each.key not in decided
+            decided[each.key] = each
+            if each.outcome is Outcome.ANNOUNCED:
+                told.append((each.row["account_id"], day, int(each.row["threshold"][:-1])))
+
+    assert len(decided) == len(first)  # nothing vanishes
+    for account in ("acme", "beta"):
+        heights = [height for name, _, height in told if name == account]
+        assert heights == sorted(set(heights))
+        assert (max(heights) if heights else 0) == max(
+            [int(threshold[:-1]) for name, threshold in first if name == account], default=0
+        )
+        days = [day for name, day, _ in told if name == account]
+        assert all(days.count(day) <= most for day in days)
+
+
 # Keys and terms
 
 
