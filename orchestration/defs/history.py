@@ -57,8 +57,8 @@ TICK_DAYS = {TickStatus.SKIPPED: 2, TickStatus.SUCCESS: 30, TickStatus.FAILURE: 
     default_status=dg.DefaultSensorStatus.RUNNING,
     description=(
         "Removes old runs from Dagster's history each hour. Keeps successful refreshes and alert runs for a day, and"
-        " successful hourly runs for a week. Keeps digest runs for 400 days and others for 30 days. Also removes old ticks."
-        " Starts no run."
+        " successful hourly runs for a week. Keeps digest runs for 400 days and others for 30 days. Also removes old"
+        " ticks. Starts no run."
     ),
 )
 def history_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:

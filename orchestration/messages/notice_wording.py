@@ -34,7 +34,7 @@ def notice(
     is_current, owner = row["is_current_period"], one_line(row["advice_owner"] or row["owner"])
     said = short_of_quota(row) if row["used"] is not None else of_quota(None, row["quota"], row["unit"])
     used = f"{said} ({percent(row['pct_of_cap'], row['ci95_pct'] if is_current else None)})"
-    ahead = outlook(row, day) if is_current else "period ended"
+    ahead = "period ended" if not is_current else outlook(row, day) if row["used"] is not None else "no reading yet"
     headline = f"{name} {_what(kind, row, day)}: {used}, {ahead}"
     step = one_line(row["next_step"], 200).rstrip(".") if is_current and not is_shared else ""
     facts = [_exact(row), _resets(row, zone), step]

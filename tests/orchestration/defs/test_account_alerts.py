@@ -245,7 +245,7 @@ def test_report_of_before_the_quota_was_raised_is_no_hit_of_the_new_one(data: Pa
     assert run() == "nothing new"
 
     publish(data, hits=hits, others=[calls, {**seats, "quota_since": NOON - timedelta(days=2)}])
-    run()
+    assert run() == "1 alert of this run, 0 drafts"
 
     [message] = slack.messages
     assert message["text"].startswith("acme (seats) reached its limit today 11:55, by its own system: ? / 50 seats (–)")
