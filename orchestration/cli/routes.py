@@ -4,11 +4,10 @@ from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
-from rich import box
-from rich.table import Table
 from rich.text import Text
 
 from orchestration.channels import vendors
+from orchestration.channels.preview import COLUMNS, wrapped
 from orchestration.cli import route_findings
 from orchestration.cli.configuration import load_settings
 from orchestration.cli.console import console, fail, print_error, print_findings
@@ -30,13 +29,14 @@ Address = Annotated[str, typer.Argument(help="the customer's e-mail address")]
 def list_routes() -> None:
     """Show the routes in their order. The first that stops ends it."""
     config = load_settings()
-    table = Table("Route", "Takes", "For", "Channel", "To", "When", "Promise", box=box.SIMPLE_HEAD)
-    for route in _read():
+    width = min(console.width, COLUMNS)
+    for number, route in enumerate(_read(), 1):
         vendor = vendors.vendor(route.channel)
         promise = str(route.promise or vendor.promises[0]).replace("_", " ")
-        cells = [route.name, ", ".join(route.takes), _for(route), vendor.title, _to(route), _when(route), promise]
-        table.add_row(*(Text(cell) for cell in cells))
-    console.print(table)
+        console.print(Text(f"{number}. {route.name}", "bold"), Text(f"to {vendor.title}: {_to(route)}"), soft_wrap=True)
+        facts = [f"takes {', '.join(route.takes)}", *_for(route), *_when(route), promise]
+        for line in wrapped(["   " + facts[0], *facts[1:]], width, 3):
+            console.print(Text(line), soft_wrap=True)
     if not config.routes_file.is_file():
         console.print(f"Only Slack, as the environment sets it up. To add routes, write {config.routes_file}.")
 
@@ -115,17 +115,18 @@ def _read() -> list[Route]:
         fail("\n".join(error.problems))
 
 
-def _for(route: Route) -> str:
-    return "; ".join(f"{name} {', '.join(values)}" for name, values in route.where.items()) or "all"
+def _for(route: Route) -> list[str]:
+    return [f"{name} {', '.join(values)}" for name, values in route.where.items()]
 
 
 def _to(route: Route) -> str:
     if route.is_built_in:
-        return "channel of the audience"
-    return route.to or (f"its {route.to_column}" if route.to_column else "by its secret")
+        return "the channel of the audience"
+    return route.to or (f"each account's {route.to_column}" if route.to_column else "by its secret")
 
 
-def _when(route: Route) -> str:
+def _when(route: Route) -> list[str]:
     hours = f"not {route.quiet_hours[0]:%H:%M} to {route.quiet_hours[1]:%H:%M}" if route.quiet_hours else ""
     most = f"at most {route.at_most_per_day} a day" if route.at_most_per_day else ""
-    return ", ".join(filter(None, [route.when, hours, most, "then stop" if route.stop else ""]))
+    mode = f"{route.mode}s letters" if route.is_to_customers else ""
+    return [each for each in (route.when, hours, most, mode, "then stop" if route.stop else "") if each]

@@ -18,12 +18,13 @@ from orchestration.cli.console import console, plain_output, print_error
 from orchestration.cli.doctor_configuration import Variable
 from orchestration.cli.run import RunResult
 from orchestration.lake.manifests import Batch
-from orchestration.ledger import exits
+from orchestration.ledger import decided, exits
 from orchestration.ledger.exits import Decided
 from orchestration.ledger.ledger import Delivery, Ledger, State
 from orchestration.messages import undelivered
 from orchestration.messages.account_wording import hits_cap, is_forecast, name_of
 from orchestration.messages.figures import short, short_name
+from orchestration.messages.message import of_json
 from orchestration.settings import Settings
 from orchestration.usage import units
 from orchestration.usage.events import Rejection
@@ -68,15 +69,13 @@ def print_run(config: Settings, outcome: RunResult) -> None:
         elif sentence.startswith("already"):
             console.print(f"Digest of {outcome.on}: {sentence}. Nothing is announced twice.")
         else:
-            delivery = Ledger(config.ledger_url).delivery(digest["key"])
-            if delivery:
-                print_digest(console, delivery.payload["digest"])
+            print_message(Ledger(config.ledger_url), digest["key"])
             console.print(Text(f"{sentence[0].upper()}{sentence[1:]}.", "dim"))
     for name in ("weekly_digest", "monthly_digest", "critical_alert"):
         if notice := figures.get(name):
             console.print(f"{name}: {notice['outcome']}.")
-            if "key" in notice and (delivery := Ledger(config.ledger_url).delivery(notice["key"])):
-                print_delivery(delivery)
+            if "key" in notice:
+                print_message(Ledger(config.ledger_url), notice["key"])
     if stripe := figures.get("stripe_usage"):
         if "reports" not in stripe:
             console.print(f"Stripe: {stripe['outcome']}.")
@@ -159,9 +158,22 @@ def print_columns(
     console.print(table)
 
 
+def print_message(ledger: Ledger, key: str) -> None:
+    """A message that was decided, whichever routes it takes."""
+    with ledger.reading() as connection:
+        found = decided.find(connection, key)
+    if found and found.content.get("digest"):
+        print_digest(console, found.content["digest"])
+    elif found and "title" in found.content:
+        message = of_json(found.content)
+        print_lines([message.title, *message.lines])
+
+
 def print_delivery(delivery: Delivery) -> None:
-    """The stored message of one delivery."""
-    if "digest" in delivery.payload:
+    """The stored message of one delivery: as Slack shows it, else the payload itself."""
+    if delivery.channel != "slack":
+        console.print_json(data=delivery.payload)
+    elif "digest" in delivery.payload:
         print_digest(console, delivery.payload["digest"])
     elif "base64" in (file := delivery.payload.get("file", {})):
         console.print(Text(f"{file['name']}: {printable(file['alt_text'])}"))

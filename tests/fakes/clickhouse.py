@@ -164,7 +164,7 @@ def _start(library: Path, node: Node, cluster: list[Node], user_files: Path) -> 
     ]
     with (node.folder / "log").open("wb") as log:
         return subprocess.Popen(
-            [sys.executable, __file__, str(library), *arguments],
+            [sys.executable, "-P", __file__, str(library), *arguments],  # -P: not tests.fakes.email for email
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

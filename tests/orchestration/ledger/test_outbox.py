@@ -29,7 +29,7 @@ from orchestration.ledger.outbox import (
     deliver,
     deliver_parts,
 )
-from orchestration.ledger.tables import deliveries
+from orchestration.ledger.tables import deliveries, messages
 from tests.support import ledgers
 from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
 
@@ -521,6 +521,7 @@ def test_delivery_arrives_once_when_anything_goes_wrong_in_any_order(ledger_url:
     ledger = Ledger(ledger_url)
     with ledger.transaction() as connection:
         connection.execute(sa.delete(deliveries))
+        connection.execute(sa.delete(messages))
     prepare(ledger, KEY)
     for event in [*events, "wait", "sent"]:
         clock.move(SECOND)
