@@ -347,6 +347,15 @@ def test_letter_is_a_draft_until_a_person_sends_it(data: Path, slack: FakeSlack,
     assert (again.exit_code, len(letterbox.letters)) == (1, 1)
 
 
+def test_test_of_a_route_with_drafts_is_sent_to_oneself(data: Path, slack: FakeSlack, letterbox: Letterbox) -> None:
+    write_routes(data, CUSTOMERS)
+
+    assert RUNNER.invoke(app, ["test-route", "customers", "--to", "me@example.com"]).exit_code == 0
+
+    [letter] = letterbox.letters
+    assert letter["at"] == "me@example.com"
+
+
 def test_draft_that_is_given_up_is_never_sent(data: Path, slack: FakeSlack, letterbox: Letterbox) -> None:
     start(data, CUSTOMERS)
     publish(data, [make_notice_crossing()])
