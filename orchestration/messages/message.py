@@ -5,7 +5,7 @@ The digest has a form of its own; everything else that is said to people is one 
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from orchestration.messages.figures import one_line
@@ -85,8 +85,8 @@ class Message:
 
 
 def to_json(message: Message) -> dict[str, Any]:
-    """The message as the ledger keeps it. What is no JSON, such as a date of the table, is kept as its text."""
-    kept: dict[str, Any] = json.loads(json.dumps(asdict(message), default=str))
+    """The message as the ledger keeps it, but for its table and charts, which are in the deliveries that show them."""
+    kept: dict[str, Any] = json.loads(json.dumps(asdict(replace(message, table=(), charts=())), default=str))
     return kept
 
 
