@@ -15,7 +15,7 @@ final as (
     qualify
         row_number() over (
             partition by message_key, account_id, meter
-            order by said_at desc, case when disposition = 'contacted' then 1 else 0 end, source
+            order by said_at desc, case when disposition = 'contacted' then 1 else 0 end asc, source asc
         ) = 1
 )
 
