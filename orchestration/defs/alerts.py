@@ -92,7 +92,7 @@ def tell(project: Project, notice: Message) -> State:
     """Freeze and deliver it, and whatever happens, do not raise: it waits in the ledger, or is in the log."""
     log = dg.get_dagster_logger()
     try:
-        ways, ledger = project.ways(), project.ledger()
+        ways, ledger = project.ways().even_without_file(), project.ledger()
         sent = ways.send_message(ledger, freeze(project, ways, notice, project.settings.now()), log.warning)
         for each in sent:
             if each.error:

@@ -128,7 +128,7 @@ def build_schedules(project: Project) -> list[dg.ScheduleDefinition]:
         ),
     )
     def alerts_schedule(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
-        if not is_wanted_at_once(project.ways().routes):
+        if not is_wanted_at_once(project.ways().even_without_file().routes):
             return dg.SkipReason("no route takes crossing or limit_hit at once")
         if any(interrupted.is_under_way(context.instance, job.name, clock()) for job in (alerts_job, hourly_job)):
             return dg.SkipReason("a run is under way")
@@ -302,7 +302,7 @@ def build_sensors(project: Project) -> list[dg.SensorDefinition]:
         ),
     )
     def notices_sensor(context: dg.SensorEvaluationContext) -> dg.SkipReason:
-        ways, ledger = project.ways(), project.ledger()
+        ways, ledger = project.ways().even_without_file(), project.ledger()
         for kind in KINDS:
             ways.send_waiting(ledger, f"{settings.env}|{kind}|", context.log)
         tell_what_fails(project, context.instance, [job.name for job in JOBS])

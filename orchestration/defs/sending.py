@@ -30,7 +30,7 @@ from orchestration.ledger.users import mentions
 from orchestration.messages import cuts, routes
 from orchestration.messages.cuts import Narrow, Subject
 from orchestration.messages.message import Message, to_json
-from orchestration.messages.routes import BUILT_IN, Route
+from orchestration.messages.routes import BUILT_IN, Route, RoutesError
 from orchestration.messages.vendor import Linking, Mentioning, Target
 from orchestration.settings import Settings
 from orchestration.usage.formatting import counted
@@ -81,6 +81,8 @@ class Ways:
     sleep: Callable[[float], object] = time.sleep
     _channels: dict[str, Channel] = field(default_factory=dict)
     _routes: list[Route] | None = None
+    _problem: str = ""
+    """Why the file cannot be used."""
 
     @property
     def routes(self) -> list[Route]:
@@ -88,6 +90,14 @@ class Ways:
         if self._routes is None:
             self._routes = routes.read(self.settings.routes_file, vendors.vendor)
         return self._routes
+
+    def even_without_file(self) -> "Ways":
+        """These; where the file cannot be used the built-in route alone, so that failures are reported all the same."""
+        try:
+            self._routes = self.routes
+        except RoutesError as error:
+            self._routes, self._problem = [BUILT_IN], str(error)
+        return self
 
     def channel(self, name: str) -> Channel:
         """The channel of a route; for Slack without a token a preview.
@@ -102,7 +112,8 @@ class Ways:
         route = next((each for each in self.routes if each.name == name), None)
         if route is None:
             file = self.settings.routes_file.name
-            return UnknownRoute(name, f"{file} has no route {name!r}: add it, or give the message up")
+            problem = self._problem or f"{file} has no route {name!r}: add it, or give the message up"
+            return UnknownRoute(name, problem)
         if route.channel == "slack" and not self.settings.slack_bot_token and not self._secret(route)("token"):
             return PreviewChannel("Slack")
         try:

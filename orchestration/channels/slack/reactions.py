@@ -1,7 +1,7 @@
 """What people answered in a thread: reactions to its messages, and texts.
 
 Slack's documentation of a message object: `reactions` has, for each emoji, its name, a count, and its users. "The users
-array may not always contain all users that have reacted", so an emoji on a message is one answer, whoever else has it.
+array may not always contain all users that have reacted", so an emoji on a message is one answer.
 conversations.replies gives the message and all replies with their reactions, and needs no other scope than its history.
 """
 

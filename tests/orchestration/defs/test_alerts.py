@@ -80,6 +80,18 @@ def test_failure_is_alerted_once_until_the_job_succeeds_again(slack: FakeSlack, 
     assert set(slack.counts().values()) == {1}
 
 
+def test_failure_is_alerted_when_the_file_of_routes_has_a_mistake(
+    slack: FakeSlack, instance: dg.DagsterInstance
+) -> None:
+    (Project().settings.data / "routes.toml").write_text(
+        '[[route]]\nname = "x"\ntakes = "failures"\nchannel = "slack"\n'
+    )
+
+    run(instance)
+
+    assert len(slack.messages) == 1
+
+
 def test_alert_reads_as_it_is_within_slacks_limits(slack: FakeSlack, instance: dg.DagsterInstance) -> None:
     run(instance)
 
