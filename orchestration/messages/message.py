@@ -12,6 +12,8 @@ from orchestration.messages.figures import one_line
 
 LINES = 10
 """Of a section in the message itself; the others are in its thread."""
+KEPT = 200
+"""Of a section in the ledger; the file of the thread has all."""
 CHARACTERS = 200
 """Of an account's name in the data of a message; who draws it cuts it shorter."""
 
@@ -42,6 +44,8 @@ class Line:
 class Section:
     heading: str
     lines: Sequence[Line]
+    more: int = 0
+    """Lines that the ledger has left out."""
 
 
 @dataclass(frozen=True)
@@ -77,22 +81,30 @@ class Message:
 
     @property
     def lines(self) -> list[str]:
-        """All of it as plain lines, for a channel without a form."""
+        """The message as plain lines, for logs and the terminal: of each section as many as a message shows."""
         said = [self.headline] if self.headline else []
         for section in self.sections:
-            said += [*([section.heading] if section.heading else []), *(line.words() for line in section.lines)]
+            said += [*([section.heading] if section.heading else []), *(line.words() for line in section.lines[:LINES])]
+            left = max(len(section.lines) - LINES, 0) + section.more
+            said += [f"… and {left:,} more"] if left else []
         return [*said, *self.body.splitlines(), *self.footer]
 
 
 def to_json(message: Message) -> dict[str, Any]:
-    """The message as the ledger keeps it, but for its table and charts, which are in the deliveries that show them."""
-    kept: dict[str, Any] = json.loads(json.dumps(asdict(replace(message, table=(), charts=())), default=str))
+    """The message as the ledger keeps it: the first `KEPT` lines of each section, and neither its table nor its charts,
+    which are in the deliveries that show them.
+    """
+    parts = [replace(part, lines=part.lines[:KEPT], more=max(len(part.lines) - KEPT, 0)) for part in message.sections]
+    plain = asdict(replace(message, sections=parts, table=(), charts=()))
+    kept: dict[str, Any] = json.loads(json.dumps(plain, default=str))
     return kept
 
 
 def of_json(content: Mapping[str, Any]) -> Message:
     """The message that `to_json` kept."""
-    parts = [Section(part["heading"], [Line(**line) for line in part["lines"]]) for part in content["sections"]]
+    parts = [
+        Section(part["heading"], [Line(**line) for line in part["lines"]], part["more"]) for part in content["sections"]
+    ]
     return Message(**{**content, "sections": parts})
 
 

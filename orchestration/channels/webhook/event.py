@@ -51,7 +51,9 @@ def draw(message: Message, env: str, mentions: Mapping[str, str]) -> Drawn:
         "headline": message.headline,
         "notification": message.notification,
         "body": message.body,
-        "sections": [asdict(section) for section in message.sections],
+        "sections": [
+            {"heading": part.heading, "lines": [asdict(line) for line in part.lines]} for part in message.sections
+        ],
         "footer": list(message.footer),
         "charts": message.charts,
         "digest": message.digest,

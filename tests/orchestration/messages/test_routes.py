@@ -198,5 +198,17 @@ def test_quiet_hours_are_of_the_business_zone(hours: tuple[time, time], at: str,
 def test_message_is_the_same_after_it_was_in_the_ledger() -> None:
     kept = to_json(weekly())
 
+    assert of_json(kept).lines == weekly().lines
     assert to_json(of_json(kept)) == kept
     assert routes.trial(BUILT_IN, datetime(2026, 11, 20, tzinfo=UTC)).key == "test|2026-11-20T00:00:00.000000Z"
+
+
+def test_message_about_many_accounts_is_short_in_the_ledger_and_says_so() -> None:
+    many = Section("Dropping (5,000)", [line(f"account{number}") for number in range(5_000)])
+    message = Message("weekly|2026-W47", "cs", "Weekly usage", "Week 47: 5,000 dropping", [many])
+
+    kept = of_json(to_json(message))
+
+    assert (len(kept.sections[0].lines), kept.sections[0].more) == (200, 4_800)
+    assert kept.lines == message.lines
+    assert [len(message.lines), message.lines[-1]] == [13, "… and 4,990 more"]
