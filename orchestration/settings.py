@@ -286,6 +286,35 @@ class Settings(BaseSettings):
         False, alias="HEADROOM_BILL_SAMPLED", description="bill sampled calls, too, though they are an estimate"
     )
 
+    pages_host: str = Field(
+        "127.0.0.1",
+        alias="HEADROOM_PAGES_HOST",
+        description="address that the pages listen on; 0.0.0.0 is all of IPv4, :: all of IPv4 and IPv6",
+    )
+    pages_port: int = Field(8090, alias="HEADROOM_PAGES_PORT", ge=0, le=65535, description="0: any free one")
+    pages_url: str | None = Field(
+        None,
+        alias="HEADROOM_PAGES_URL",
+        pattern=r"^https?://[^/\s?#]+(/[^\s?#]*)?$",
+        description="where people reach the pages: messages link each account to its page there",
+    )
+    pages_trust_header: str | None = Field(
+        None,
+        alias="HEADROOM_PAGES_TRUST_HEADER",
+        pattern=r"^[A-Za-z0-9-]+$",
+        description="in which a login proxy names its user; needs HEADROOM_PAGES_TRUST_FROM",
+    )
+    pages_trust_from: str = Field(
+        "",
+        alias="HEADROOM_PAGES_TRUST_FROM",
+        description="addresses or networks of the login proxy, several with commas; nobody else may name a user",
+    )
+    pages_frame_ancestors: str = Field(
+        "",
+        alias="HEADROOM_PAGES_FRAME_ANCESTORS",
+        description="whose pages may embed a customer's page: https://app.example.com, several with commas",
+    )
+
     collect_host: str = Field(
         "127.0.0.1",
         alias="HEADROOM_COLLECT_HOST",

@@ -24,6 +24,7 @@ from orchestration.cli.db import db_app
 from orchestration.cli.deliveries import deliveries_app
 from orchestration.cli.lake import lake_app
 from orchestration.cli.meters import meters_app
+from orchestration.cli.pages import pages_app
 from orchestration.cli.postgres import postgres_app
 from orchestration.cli.routes import routes_app, test_route
 from orchestration.cli.rules import rules_app
@@ -52,6 +53,7 @@ app.add_typer(slack_app, name="slack")
 app.add_typer(stripe_app, name="stripe")
 app.add_typer(lake_app, name="lake")
 app.add_typer(meters_app, name="meters")
+app.add_typer(pages_app, name="pages")
 app.add_typer(db_app, name="db")
 app.add_typer(postgres_app, name="postgres")
 

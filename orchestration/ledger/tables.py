@@ -148,6 +148,29 @@ dispositions = sa.Table(
     sa.Column("withdrawn_at", UtcDateTime),
 )
 
+page_keys = sa.Table(
+    "page_keys",
+    metadata,
+    sa.Column("id", sa.String(16), primary_key=True),
+    sa.Column("name", Text, nullable=False),
+    sa.Column("audience", sa.String(16), nullable=False),
+    sa.Column("account_id", Text),
+    sa.Column("sha256", sa.String(64), nullable=False, unique=True),
+    sa.Column("granted_at", UtcDateTime, nullable=False),
+    sa.Column("expires_at", UtcDateTime, nullable=False),
+    sa.Column("revoked_at", UtcDateTime),
+)
+# A row for each hour in which somebody saw an account, however often: a machine may ask every second.
+page_views = sa.Table(
+    "page_views",
+    metadata,
+    sa.Column("visitor", Text, primary_key=True),
+    sa.Column("account_id", Text, primary_key=True),
+    sa.Column("page", sa.String(16), primary_key=True),
+    sa.Column("hour_start", EpochHour, primary_key=True, autoincrement=False),
+    sa.Column("first_at", UtcDateTime, nullable=False),
+)
+
 digest_rules = sa.Table(
     "digest_rules",
     metadata,

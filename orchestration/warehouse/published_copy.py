@@ -74,12 +74,18 @@ def reading(published: Path) -> Iterator[None]:
 
     :raises NothingPublishedError: nothing was built yet.
     """
-    with connected(published) as connection:
-        token = _held.set((published, connection))
-        try:
-            yield
-        finally:
-            _held.reset(token)
+    with connected(published) as connection, held(published, connection):
+        yield
+
+
+@contextmanager
+def held(published: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
+    """Queries inside go to this connection to the copy."""
+    token = _held.set((published, connection))
+    try:
+        yield
+    finally:
+        _held.reset(token)
 
 
 def query(published: Path, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
@@ -166,24 +172,40 @@ def connected(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
 
 @contextmanager
 def _attached(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    with attached(published, {"memory_limit": MEMORY_LIMIT}) as connection:
+        yield connection
+
+
+def attached(published: Path, limits: Mapping[str, str | int]) -> duckdb.DuckDBPyConnection:
+    """A new engine with the copy as it is now, whatever is swapped in later. The caller closes it.
+
+    :raises NothingPublishedError: nothing was built yet.
+    :raises LockedCopyError: another program writes it.
+    """
     if not published.exists():
         raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
     # Attached, not opened: opened, it would be shared with every reader in this process that still holds an older copy.
     # in memory, it would spill into the folder that this process happens to run in
-    with duckdb.connect(config={"memory_limit": MEMORY_LIMIT, "temp_directory": f"{published}.tmp"}) as connection:
-        try:
-            connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
-        except duckdb.IOException as error:
-            holder = re.search(r"held in (.+?)\s*\(PID (\d+)\)", str(error))
-            if "lock" not in str(error):
-                raise
-            program = f"{Path(holder[1]).name}, process {holder[2]}," if holder else "another program"
-            raise LockedCopyError(
-                f"{published} cannot be read: {program} has it open for writing. Close it there, or open it read only"
-            ) from error
-        connection.execute(f'use "{published.stem}"')
-        connection.execute("set TimeZone = 'UTC'")
-        yield connection
+    connection = duckdb.connect(config={**limits, "temp_directory": f"{published}.tmp"})
+    try:
+        connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
+        use(connection, published)
+    except BaseException as error:
+        connection.close()
+        holder = re.search(r"held in (.+?)\s*\(PID (\d+)\)", str(error))
+        if not isinstance(error, duckdb.IOException) or "lock" not in str(error):
+            raise
+        program = f"{Path(holder[1]).name}, process {holder[2]}," if holder else "another program"
+        raise LockedCopyError(
+            f"{published} cannot be read: {program} has it open for writing. Close it there, or open it read only"
+        ) from error
+    return connection
+
+
+def use(connection: duckdb.DuckDBPyConnection, published: Path) -> None:
+    """Names without a schema are those of the attached copy. Each connection to an engine needs it."""
+    connection.execute(f'use "{published.stem}"')
+    connection.execute("set TimeZone = 'UTC'")
 
 
 def rows_of(

@@ -1,0 +1,52 @@
+"""The access record of the pages: who saw which account's figures, on which page, in which hour."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+
+from orchestration.ledger.ledger import Ledger
+from orchestration.ledger.tables import page_views
+
+
+@dataclass(frozen=True)
+class View:
+    """An hour in which a visitor saw an account's page, once or more."""
+
+    visitor: str
+    """key:<id of the key> or login:<user of the login proxy>."""
+    account_id: str
+    page: str
+    first_at: datetime
+    """The first time in that hour."""
+
+
+def record(ledger: Ledger, visitor: str, account_id: str, page: str, now: datetime) -> None:
+    """Committed before the page is answered. A second time in the hour changes nothing."""
+    hour = now.replace(minute=0, second=0, microsecond=0)
+    values = {"visitor": visitor, "account_id": account_id, "page": page, "hour_start": hour, "first_at": now}
+    table = page_views.c
+    same = [table[name] == values[name] for name in ("visitor", "account_id", "page", "hour_start")]
+    with ledger.transaction() as connection:
+        if connection.execute(sa.select(table.first_at).where(*same)).first() is None:
+            connection.execute(sa.insert(page_views).values(**values))
+
+
+def newest(ledger: Ledger, limit: int, visitor: str | None = None, account_id: str | None = None) -> Sequence[View]:
+    """The newest first."""
+    table = page_views.c
+    query = sa.select(table.visitor, table.account_id, table.page, table.first_at)
+    for column, wanted in ((table.visitor, visitor), (table.account_id, account_id)):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    with ledger.reading() as connection:
+        found = connection.execute(query.order_by(table.first_at.desc()).limit(limit))
+        return [View(*row) for row in found]
+
+
+def forget(ledger: Ledger, now: datetime, days: int) -> int:
+    """Remove views older than so many days; how many."""
+    with ledger.transaction() as connection:
+        old = page_views.c.hour_start < now - timedelta(days=days)
+        return connection.execute(sa.delete(page_views).where(old)).rowcount

@@ -1,0 +1,256 @@
+"""The pages as a Starlette application: addresses, who may open them, and answers. What a page shows is in its module.
+
+Each request is answered in a thread, from one published copy. An answer is for its visitor alone: no proxy keeps it.
+"""
+
+import hashlib
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import duckdb
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import Request
+from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
+from starlette.routing import Route
+
+from orchestration.ledger.ledger import Ledger
+from orchestration.pages import account, changes, customer, digests, machines, quality, rendering, top, utilization
+from orchestration.pages.asking import Asked, NotFoundError, Page, Table, Visitor, WrongQuestionError
+from orchestration.pages.headers import Headers
+from orchestration.pages.links import Served
+from orchestration.pages.visitors import COOKIE, CUSTOMER_COOKIE, Door, NoKeyError, TooManyError
+from orchestration.settings import Settings
+from orchestration.usage.spreadsheet import spreadsheet
+from orchestration.warehouse.kept_copy import KeptCopy
+from orchestration.warehouse.published_copy import LockedCopyError, NothingPublishedError, OutdatedCopyError
+
+STYLE = Path(__file__).resolve().parent / "static" / "pages.css"
+Endpoint = Callable[[Request], Response]
+
+
+def build(settings: Settings, clock: Callable[[], datetime]) -> Starlette:
+    """The application. `clock` is the real time, for keys and the access record; pages show that of `settings`."""
+    return _Site(settings, clock).application()
+
+
+class _Site:
+    def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
+        self._settings = settings
+        self._clock = clock
+        self._ledger = Ledger(settings.ledger_url)
+        self._copy = KeptCopy(settings.published)
+        self._door = Door(settings, self._ledger, clock)
+        self._root = urlsplit(settings.pages_url or "").path.rstrip("/")
+        self._is_secure = (settings.pages_url or "").startswith("https://")
+        self._frames = [each.strip() for each in settings.pages_frame_ancestors.split(",") if each.strip()]
+
+    def application(self) -> Starlette:
+        def route(path: str, endpoint: Endpoint) -> Route:
+            return Route(path, endpoint, methods=["GET"])
+
+        return Starlette(
+            routes=[
+                route("/", self._internal("utilization", utilization.page, utilization.table)),
+                route("/accounts/", self._account),
+                route("/accounts/{account_id:path}", self._account),
+                route("/top", self._internal("top", top.page, top.table)),
+                route("/changes", self._internal("changes", changes.page, changes.table)),
+                route("/digests", self._internal("digests", digests.listing)),
+                route("/digests/{on}", self._digest),
+                route("/quality", self._internal("quality", quality.page)),
+                route("/k/{secret}", self._enter),
+                route("/u/", self._customer),
+                route("/u/{secret}", self._enter_as_customer),
+                route("/v1/usage", self._machine_usage),
+                route("/v1/accounts/{account_id:path}/usage", self._machine_account),
+                route("/openapi.json", self._openapi),
+                route("/static/pages.css", lambda _: FileResponse(STYLE, headers={"cache-control": "max-age=3600"})),
+                route("/robots.txt", lambda _: PlainTextResponse("User-agent: *\nDisallow: /\n")),
+                route("/healthz", lambda _: PlainTextResponse("ok\n")),
+            ],
+            middleware=[Middleware(Headers, ancestors=self._frames)],
+            exception_handlers={
+                NoKeyError: self._refused(401),
+                TooManyError: self._refused(429),
+                NotFoundError: self._refused(404),
+                WrongQuestionError: self._refused(400),
+                NothingPublishedError: self._refused(503),
+                OutdatedCopyError: self._refused(503),
+                LockedCopyError: self._refused(503),
+                duckdb.InterruptException: self._refused(503),
+                404: self._refused(404),
+                405: self._refused(405),
+            },
+            lifespan=self._lifespan,
+        )
+
+    @asynccontextmanager
+    async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
+        yield
+        self._copy.close()
+        self._ledger.close()
+
+    # Pages
+
+    def _internal(
+        self, name: str, make: Callable[[Asked], Page], table: Callable[[Asked], Table] | None = None
+    ) -> Endpoint:
+        def endpoint(request: Request) -> Response:
+            asked = self._asked(request, self._colleague(request))
+            with self._copy.reading():
+                if table and asked.parameters.get("format") == "csv":
+                    return _csv(table(asked))
+                return self._html(asked, name, make(asked))
+
+        return endpoint
+
+    def _account(self, request: Request) -> Response:
+        asked = self._asked(request, self._colleague(request))
+        account_id = request.path_params.get("account_id") or request.query_params.get("id", "")
+        with self._copy.reading():
+            if asked.parameters.get("format") == "csv":
+                self._door.record(asked.visitor, account_id, "account")
+                return _csv(account.table(asked, account_id))
+            return self._html(asked, "account", account.page(asked, account_id))
+
+    def _digest(self, request: Request) -> Response:
+        asked = self._asked(request, self._colleague(request))
+        with self._copy.reading():
+            return self._html(asked, "digests", digests.page(asked, request.path_params["on"]))
+
+    def _customer(self, request: Request) -> Response:
+        asked = self._asked(request, self._door.visitor(request))
+        if asked.visitor.account_id is None:
+            raise NotFoundError("This address is for customers. Open the account's own page.")
+        with self._copy.reading():
+            return self._html(asked, "customer", customer.page(asked, asked.visitor.account_id))
+
+    def _html(self, asked: Asked, name: str, page: Page) -> Response:
+        if page.account_id is not None:
+            self._door.record(asked.visitor, page.account_id, name)
+        return HTMLResponse(rendering.render(page, asked, name))
+
+    # Keys
+
+    def _enter(self, request: Request) -> Response:
+        secret = request.path_params["secret"]
+        key = self._door.with_secret(secret, _address(request))
+        if key.account_id is not None:
+            raise NotFoundError("This key is a customer's. Open its own link.")
+        return self._let_in(secret, COOKIE, f"{self._root}/", key.expires_at)
+
+    def _enter_as_customer(self, request: Request) -> Response:
+        secret = request.path_params["secret"]
+        key = self._door.with_secret(secret, _address(request))
+        if key.account_id is None:
+            raise NotFoundError("This key is not a customer's. Open its own link.")
+        return self._let_in(secret, CUSTOMER_COOKIE, f"{self._root}/u/", key.expires_at)
+
+    def _let_in(self, secret: str, cookie: str, path: str, until: datetime) -> Response:
+        """The key goes into a cookie, and out of the address bar, the history and what is passed on."""
+        answer = RedirectResponse(path, 303)
+        is_embedded = cookie == CUSTOMER_COOKIE and bool(self._frames) and self._is_secure
+        answer.set_cookie(
+            cookie,
+            secret,
+            expires=until,
+            path=path,
+            secure=self._is_secure,
+            httponly=True,
+            samesite="none" if is_embedded else "lax",
+            partitioned=is_embedded and _knows_partitions(),
+        )
+        return answer
+
+    # Machines
+
+    def _machine_usage(self, request: Request) -> Response:
+        return self._json(request, lambda asked: machines.usage(asked), asked_account=None)
+
+    def _machine_account(self, request: Request) -> Response:
+        account_id = request.path_params["account_id"]
+        return self._json(request, lambda asked: machines.account_usage(asked, account_id), asked_account=account_id)
+
+    def _json(self, request: Request, make: Callable[[Asked], dict[str, Any]], asked_account: str | None) -> Response:
+        visitor = self._door.visitor(request)
+        if visitor.account_id is not None and asked_account not in (None, visitor.account_id):
+            raise NotFoundError("There is no such account.")
+        asked = self._asked(request, visitor)
+        with self._copy.reading() as version:
+            shown = asked_account or visitor.account_id
+            if shown is not None:
+                self._door.record(visitor, shown, "machine")
+            scope = f"{version} {visitor.account_id} {request.url.path} {request.url.query}"
+            tag = f'"{hashlib.sha256(scope.encode()).hexdigest()[:32]}"'
+            headers = {"etag": tag, "cache-control": machines.cache_control(asked)}
+            if tag in request.headers.get("if-none-match", ""):
+                return Response(status_code=304, headers=headers)
+            return Response(json.dumps(make(asked)), media_type="application/json", headers=headers)
+
+    def _openapi(self, _request: Request) -> Response:
+        return Response(json.dumps(machines.openapi(self._settings)), media_type="application/json")
+
+    # Visitors
+
+    def _colleague(self, request: Request) -> Visitor:
+        visitor = self._door.visitor(request)
+        if not visitor.is_internal:
+            raise NotFoundError("There is no such page.")
+        return visitor
+
+    def _asked(self, request: Request, visitor: Visitor) -> Asked:
+        return Asked(
+            settings=self._settings,
+            ledger=self._ledger,
+            now=self._settings.now(),
+            visitor=visitor,
+            links=Served(self._root),
+            parameters=dict(request.query_params),
+        )
+
+    def _refused(self, status: int) -> Callable[[Request, Exception], Response]:
+        def answer(request: Request, error: Exception) -> Response:
+            sentence = _sentence(error, status)
+            headers = {"retry-after": str(error.seconds)} if isinstance(error, TooManyError) else {}
+            if request.url.path.startswith(f"{self._root}/v1/"):
+                body = json.dumps({"error": sentence})
+                return Response(body, status, headers, media_type="application/json")
+            return HTMLResponse(rendering.refusal(status, sentence, Served(self._root)), status, headers)
+
+        return answer
+
+
+def _sentence(error: Exception, status: int) -> str:
+    if isinstance(error, duckdb.InterruptException):
+        return "The question took too long. Ask for less, or try again in a minute."
+    if status == 405:
+        return "Pages only answer GET and HEAD."
+    if status == 404 and not isinstance(error, NotFoundError):
+        return "There is no such page."
+    return str(error)
+
+
+def _csv(table: Table) -> Response:
+    body = spreadsheet(table.rows) if table.rows else "\ufeff" + ",".join(table.columns) + "\r\n"
+    name = "".join(
+        letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "_" for letter in table.file_name
+    )
+    return Response(
+        body, media_type="text/csv", headers={"content-disposition": f'attachment; filename="{name[:100]}"'}
+    )
+
+
+def _address(request: Request) -> str:
+    return request.client.host if request.client else ""
+
+
+def _knows_partitions() -> bool:
+    import sys
+
+    return sys.version_info >= (3, 14)
