@@ -14,7 +14,9 @@ def sparkline(days: Sequence[int], said: str = "") -> Markup:
     """Usage of complete days as a line, the largest day on top. `said` is for those who do not see it."""
     width, height, top = 96, 24, max(days, default=0) or 1
     step = width / max(len(days) - 1, 1)
-    points = [(round(at * step, 1), round(height - 2 - used * (height - 4) / top, 1)) for at, used in enumerate(days)]
+    points = [
+        svg.Point(round(at * step, 1), round(height - 2 - used * (height - 4) / top, 1)) for at, used in enumerate(days)
+    ]
     return Markup(  # noqa: S704 - svg.py escapes its texts
         svg.SVG(
             class_=["sparkline"],
