@@ -1,10 +1,11 @@
 """`headroom pages`: pages for CS, sales and customers, and who may open them."""
 
+import os
 import re
 import socket
 from collections.abc import Sequence
 from contextlib import suppress
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -17,6 +18,7 @@ from orchestration.cli.console import console, fail, print_error
 from orchestration.ledger import page_keys, page_views, restored
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.page_keys import PageKey
+from orchestration.messages.figures import short_name
 from orchestration.settings import Settings
 from orchestration.usage.formatting import printable
 from orchestration.warehouse import queries
@@ -25,6 +27,7 @@ from orchestration.warehouse.published_copy import NothingPublishedError, connec
 MOST_DAYS = 3_660
 """That a link may be valid."""
 _NAME_CHARACTERS = 100
+_CELL_CHARACTERS = 24
 _STOP_SECONDS = 10
 
 pages_app = typer.Typer(help="Pages for CS, sales and customers, and who may open them.")
@@ -84,15 +87,15 @@ def grant(
         except (queries.UnknownAccountError, NothingPublishedError) as error:
             fail(str(error))
         account_id, name = found["account_id"], name or found["account_name"] or found["account_id"]
-    name = " ".join(printable(name).split())[:_NAME_CHARACTERS]
+    name = printable(" ".join(name.split()))[:_NAME_CHARACTERS]
     if not name:
         fail('say who gets the link: `headroom pages grant "CS team"`')
     until = _until(expires, now, config.zone)
     key, secret = page_keys.grant(Ledger(config.ledger_url), name, account_id, now, until)
     console.print(f"{base_url(config)}/{'u' if account_id else 'k'}/{secret}", markup=False, soft_wrap=True)
     console.print(
-        f"For {name}, until {_moment(until, config.zone)} {until.astimezone(config.zone):%Z}. Keep the link: it is shown"
-        f" once. `headroom pages revoke {key.id}` ends it.",
+        f"For {name}, until {_moment(until, config.zone)} {until.astimezone(config.zone):%Z}. Keep the link, which is"
+        f" shown once. `headroom pages revoke {key.id}` ends it.",
         markup=False,
         soft_wrap=True,
     )
@@ -181,9 +184,11 @@ def _bound(config: Settings) -> socket.socket:
             dualstack_ipv6=config.pages_host == "::",
         )
     except (OSError, UnicodeError) as error:
+        number = getattr(error, "errno", None)
+        reason = os.strerror(number) if number and number > 0 else str(error)
         fail(
             f"the pages cannot listen on {config.pages_host}, port {config.pages_port}"
-            f" ({getattr(error, 'strerror', None) or error}): set HEADROOM_PAGES_HOST or HEADROOM_PAGES_PORT"
+            f" ({reason}): set HEADROOM_PAGES_HOST or HEADROOM_PAGES_PORT"
         )
 
 
@@ -193,8 +198,8 @@ def _until(expires: str, now: datetime, zone: ZoneInfo) -> datetime:
         if match := re.fullmatch(r"(\d{1,6})([dh])", expires):
             until = now + timedelta(days=int(match[1])) if match[2] == "d" else now + timedelta(hours=int(match[1]))
         else:
-            day = datetime.strptime(expires, "%Y-%m-%d") + timedelta(days=1)
-            until = day.replace(tzinfo=zone).astimezone(UTC)
+            after = date.fromisoformat(expires) + timedelta(days=1)
+            until = datetime.combine(after, time(), zone).astimezone(UTC)
     if until is None:
         fail(f"--expires {expires!r} is not a time: use 90d, 12h or the last day, such as 2027-01-31")
     if not now < until <= now + timedelta(days=MOST_DAYS):
@@ -215,7 +220,9 @@ def _warn_of_a_copy(ledger: Ledger) -> None:
 
 
 def _print(names: tuple[str, ...], rows: Sequence[tuple[str, ...]], left_out: tuple[str, ...]) -> None:
-    tables.print_columns(names, [[Text(cell) for cell in row] for row in rows], (), left_out)
+    tables.print_columns(
+        names, [[Text(short_name(cell, _CELL_CHARACTERS)) for cell in row] for row in rows], (), left_out
+    )
 
 
 def _moment(at: datetime, zone: ZoneInfo) -> str:

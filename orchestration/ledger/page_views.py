@@ -59,5 +59,7 @@ def last_seen(ledger: Ledger) -> dict[str, datetime]:
     """When each visitor came last, to the hour."""
     table = page_views.c
     with ledger.reading() as connection:
-        found = connection.execute(sa.select(table.visitor, sa.func.max(table.first_at)).group_by(table.visitor))
-        return {visitor: at for visitor, at in found}
+        found = connection.execute(
+            sa.select(table.visitor, sa.func.max(table.first_at).label("last_at")).group_by(table.visitor)
+        )
+        return {row.visitor: row.last_at for row in found}

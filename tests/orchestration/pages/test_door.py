@@ -60,13 +60,13 @@ def world(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
     monkeypatch.setattr(rendering, "render", shown)
     monkeypatch.setattr(utilization, "page", lambda asked: Page("utilization", "", {}))
-    monkeypatch.setattr(app.account, "page", lambda asked, id: Page("account", id, {}, id))
-    monkeypatch.setattr(customer, "page", lambda asked, id: Page("customer", id, {}, id))
+    monkeypatch.setattr(app.account, "page", lambda asked, account_id: Page("account", account_id, {}, account_id))
+    monkeypatch.setattr(customer, "page", lambda asked, account_id: Page("customer", account_id, {}, account_id))
     for name in ("top", "changes", "quality"):
         monkeypatch.setattr(getattr(app, name), "page", lambda asked: Page("top", "", {}))
     monkeypatch.setattr(app.digests, "listing", lambda asked: Page("digests", "", {}))
     monkeypatch.setattr(app.machines, "usage", lambda asked: {"account": asked.visitor.account_id})
-    monkeypatch.setattr(app.machines, "account_usage", lambda asked, id: {"account": id})
+    monkeypatch.setattr(app.machines, "account_usage", lambda asked, account_id: {"account": account_id})
     monkeypatch.setattr(app.machines, "cache_control", lambda asked: "private, no-cache")
     with ExitStack() as stack:
         yield World(monkeypatch, stack)
