@@ -20,12 +20,12 @@ from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.page_keys import PageKey
 from orchestration.messages.figures import short_name
 from orchestration.settings import Settings
-from orchestration.usage.formatting import printable
+from orchestration.usage.formatting import counted, printable
 from orchestration.warehouse import queries
 from orchestration.warehouse.published_copy import NothingPublishedError, connected
 
 MOST_DAYS = 3_660
-"""That a link may be valid."""
+"""That a link may be valid: ten years."""
 _NAME_CHARACTERS = 100
 _CELL_CHARACTERS = 24
 _STOP_SECONDS = 10
@@ -48,6 +48,8 @@ def serve(context: typer.Context) -> None:
     if not page_keys.listed(ledger) and not config.pages_trust_header:
         console.print('Nobody has a link yet: `headroom pages grant "CS team"` prints one.')
     ledger.close()
+    if config.pages_frames and not (config.pages_url or "").startswith("https://"):
+        print_error("browsers keep no cookie in an embedded page without TLS: set HEADROOM_PAGES_URL to https://…")
     with _bound(config) as listening:
         port = listening.getsockname()[1]
         console.print(f"Pages on {config.pages_url or f'http://127.0.0.1:{port}'} (Ctrl-C stops them)", soft_wrap=True)
@@ -166,9 +168,13 @@ def revoke(key: Annotated[str, typer.Argument(help="its id or its name, as `head
     if not found:
         fail(f"there is no valid key {key!r}; `headroom pages list` shows them")
     if len(found) > 1:
-        fail(f"{len(found):,} keys are called {key!r}; give an id: {', '.join(each.id for each in found[:10])}")
+        fail(
+            f"{counted(len(found), 'key')} have the name {key!r}; give an id: {', '.join(each.id for each in found[:10])}"
+        )
     page_keys.revoke(ledger, found[0].id, now)
-    console.print(f"The link of {found[0].name} ({found[0].id}) opens nothing any more.", markup=False, soft_wrap=True)
+    console.print(
+        f"The link of {found[0].name} ({found[0].id}) opens nothing from now on.", markup=False, soft_wrap=True
+    )
 
 
 def base_url(config: Settings) -> str:
@@ -203,7 +209,7 @@ def _until(expires: str, now: datetime, zone: ZoneInfo) -> datetime:
     if until is None:
         fail(f"--expires {expires!r} is not a time: use 90d, 12h or the last day, such as 2027-01-31")
     if not now < until <= now + timedelta(days=MOST_DAYS):
-        fail(f"--expires {expires} is past, or more than {MOST_DAYS:,} days away")
+        fail(f"--expires {expires} is past, or more than ten years away")
     return until
 
 

@@ -16,13 +16,24 @@ from starlette.testclient import TestClient
 from orchestration import settings
 from orchestration.ledger import page_keys, page_views
 from orchestration.ledger.ledger import Ledger
-from orchestration.pages import app, customer, rendering, utilization
+from orchestration.pages import (
+    account,
+    app,
+    changes,
+    customer,
+    digests,
+    machines,
+    quality,
+    rendering,
+    top,
+    utilization,
+)
 from orchestration.pages.asking import Asked, Page
 from orchestration.pages.wrong_keys import ADDRESSES, FREE, MOST_SECONDS, WrongKeys
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 DAY = timedelta(days=1)
-PROXY = ("10.0.0.7", 4711)
+PROXY, STRANGER = ("10.0.0.7", 4711), ("203.0.113.9", 4711)
 INTERNAL = ("/", "/accounts/acme", "/accounts/a%2Fb", "/accounts/?id=..", "/top", "/changes", "/digests", "/quality")
 
 
@@ -38,7 +49,7 @@ class World:
     ) -> tuple[page_keys.PageKey, str]:
         return page_keys.grant(self.ledger, name, account_id, self.now, self.now + days * DAY)
 
-    def client(self, peer: tuple[str, int] = ("203.0.113.9", 1), host: str = "pages.test", **variables: str) -> Any:
+    def client(self, peer: tuple[str, int] = STRANGER, host: str = "pages.test", **variables: str) -> Any:
         for name, value in variables.items():
             self.patch.setenv(f"HEADROOM_PAGES_{name}", value)
         built = app.build(settings.load(), lambda: self.now)
@@ -60,14 +71,14 @@ def world(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
 
     monkeypatch.setattr(rendering, "render", shown)
     monkeypatch.setattr(utilization, "page", lambda asked: Page("utilization", "", {}))
-    monkeypatch.setattr(app.account, "page", lambda asked, account_id: Page("account", account_id, {}, account_id))
+    monkeypatch.setattr(account, "page", lambda asked, account_id: Page("account", account_id, {}, account_id))
     monkeypatch.setattr(customer, "page", lambda asked, account_id: Page("customer", account_id, {}, account_id))
-    for name in ("top", "changes", "quality"):
-        monkeypatch.setattr(getattr(app, name), "page", lambda asked: Page("top", "", {}))
-    monkeypatch.setattr(app.digests, "listing", lambda asked: Page("digests", "", {}))
-    monkeypatch.setattr(app.machines, "usage", lambda asked: {"account": asked.visitor.account_id})
-    monkeypatch.setattr(app.machines, "account_usage", lambda asked, account_id: {"account": account_id})
-    monkeypatch.setattr(app.machines, "cache_control", lambda asked: "private, no-cache")
+    for module in (top, changes, quality):
+        monkeypatch.setattr(module, "page", lambda asked: Page("top", "", {}))
+    monkeypatch.setattr(digests, "listing", lambda asked: Page("digests", "", {}))
+    monkeypatch.setattr(machines, "usage", lambda asked: {"account": asked.visitor.account_id})
+    monkeypatch.setattr(machines, "account_usage", lambda asked, account_id: {"account": account_id})
+    monkeypatch.setattr(machines, "cache_control", lambda asked: "private, no-cache")
     with ExitStack() as stack:
         yield World(monkeypatch, stack)
 
@@ -177,7 +188,7 @@ def test_login_proxy_names_its_user_from_its_address_alone(world: World, url: st
     assert client.get(url, headers=[("x-forwarded-user", "dana"), ("x-forwarded-user", "alex")]).status_code == 401
     assert "X-Forwarded-User" in client.get(url).headers["vary"]
 
-    stranger = world.client(**variables)
+    stranger = world.client(STRANGER, **variables)
     for more in ({}, {"x-forwarded-for": "10.0.0.7"}, {"host": "10.0.0.7"}, {"x-original-url": "/healthz"}):
         assert stranger.get(url, headers={"x-forwarded-user": "dana", **more}).status_code == 401
 
