@@ -19,6 +19,8 @@ LAUNCH = """mutation($params: ExecutionParams!) { launchPipelineExecution(execut
 STATUS = "query($run: ID!) { runOrError(runId: $run) { ... on Run { status } } }"
 RUNS = "{ runsOrError { ... on Runs { results { id jobName status } } } }"
 EVENTS = "query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events { __typename } } } }"
+FAILURES = """query($run: ID!) { logsForRun(runId: $run) { ... on EventConnection { events {
+    ... on ExecutionStepFailureEvent { error { message } } ... on RunFailureEvent { error { message } } } } } }"""
 ENDS = {status: status for status in ("SUCCESS", "FAILURE")}
 INGESTED = (
     "raw_events",
@@ -64,6 +66,11 @@ class Ui:
         run = launched["run"]["runId"]
         return run, wait_until(lambda: ENDS.get(self.ask(STATUS, run=run)["status"]), RUN_SECONDS)
 
+    def why(self, run: str) -> list[str]:
+        """The causes of the failures of a run, as its page shows them."""
+        events = self.ask(FAILURES, run=run)["events"]
+        return [each["error"]["message"] for each in events if each.get("error")]
+
     def stop(self, number: signal.Signals) -> str:
         """What was printed since it was ready, but for `told`; it has ended with status 0, unless it was killed."""
         self.process.send_signal(number)
@@ -98,7 +105,7 @@ def test_terminal_is_quiet_until_a_run_fails_and_then_names_the_cause(program: P
         duplicate_an_event(program.data / "lake" / "batches")
         bad, status = ui.materialize(*INGESTED, "stg_meter_values")
         assert status == "FAILURE"
-        wait_until(lambda: len(ui.told) >= 5, RUN_SECONDS)
+        wait_until(lambda: len(ui.told) >= 5, RUN_SECONDS, seen=lambda: (ui.told, ui.ask(RUNS), ui.why(bad)))
         assert processes_of(program)
         second = program.ask("ui", status=1)
         assert f"already serves {program.data} on {ui.url}. Open it, or stop it" in " ".join(second.stderr.split())

@@ -16,11 +16,13 @@ RUN_SECONDS = 300.0
 """The same, for programs that import Dagster or dbt, or go through hundreds of rounds."""
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS) -> Any:
-    """The first true value of the condition."""
+def wait_until(
+    condition: Callable[[], Any], seconds: float = PATIENCE_SECONDS, seen: Callable[[], Any] | None = None
+) -> Any:
+    """The first true value of the condition. `seen` is what a vain wait shows in its place."""
     end, pause = time.monotonic() + seconds, 0.002
     while not (value := condition()):
-        assert time.monotonic() < end, f"waited in vain; in the end it was {value!r}"
+        assert time.monotonic() < end, f"waited in vain; in the end it was {seen() if seen else value!r}"
         time.sleep(pause)
         pause = min(pause * 1.5, 0.2)  # what takes long is not made slower by asking
     return value
