@@ -308,7 +308,7 @@ class Settings(BaseSettings):
     pages_trust_from: str = Field(
         "",
         alias="HEADROOM_PAGES_TRUST_FROM",
-        description="addresses or networks of proxies, several with commas: they alone may name a user or a visitor's address",
+        description="addresses or networks of proxies, several with commas: they alone name users and visitors' addresses",
     )
     pages_frame_ancestors: str = Field(
         "",
