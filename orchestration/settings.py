@@ -308,7 +308,7 @@ class Settings(BaseSettings):
     pages_trust_from: str = Field(
         "",
         alias="HEADROOM_PAGES_TRUST_FROM",
-        description="addresses or networks of proxies, several with commas: they alone name users and visitors' addresses",
+        description="addresses or networks of proxies, several with commas: they alone name users and addresses",
     )
     pages_frame_ancestors: str = Field(
         "",

@@ -168,9 +168,8 @@ def revoke(key: Annotated[str, typer.Argument(help="its id or its name, as `head
     if not found:
         fail(f"there is no valid key {key!r}; `headroom pages list` shows them")
     if len(found) > 1:
-        fail(
-            f"{counted(len(found), 'key')} have the name {key!r}; give an id: {', '.join(each.id for each in found[:10])}"
-        )
+        ids = ", ".join(each.id for each in found[:10])
+        fail(f"{counted(len(found), 'key')} have the name {key!r}; give an id: {ids}")
     page_keys.revoke(ledger, found[0].id, now)
     console.print(
         f"The link of {found[0].name} ({found[0].id}) opens nothing from now on.", markup=False, soft_wrap=True

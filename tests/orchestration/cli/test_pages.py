@@ -146,3 +146,13 @@ def test_port_that_is_taken_is_said(ledger: Ledger, monkeypatch: pytest.MonkeyPa
 
     assert result.exit_code == 1
     assert f"the pages cannot listen on 127.0.0.1, port {port} (Address already in use)" in result.stderr
+
+
+def test_name_of_two_keys_is_answered_with_their_ids(ledger: Ledger) -> None:
+    one, _ = page_keys.grant(ledger, "CS team", None, NOW, NOW + timedelta(days=1))
+    other, _ = page_keys.grant(ledger, "CS team", None, NOW - timedelta(days=1), NOW + timedelta(days=1))
+
+    assert f"2 keys have the name 'CS team'; give an id: {one.id}, {other.id}" in ask("revoke", "CS team").stderr
+    assert ask("revoke", other.id).exit_code == 0
+    assert ask("revoke", "CS team").exit_code == 0
+    assert all(key.revoked_at for key in page_keys.listed(ledger))
