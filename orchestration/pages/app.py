@@ -23,7 +23,18 @@ from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, R
 from starlette.routing import Route
 
 from orchestration.ledger.ledger import Ledger
-from orchestration.pages import account, changes, customer, digests, machines, quality, rendering, top, utilization
+from orchestration.pages import (
+    account,
+    changes,
+    customer,
+    digests,
+    machines,
+    openapi,
+    quality,
+    rendering,
+    top,
+    utilization,
+)
 from orchestration.pages.asking import Asked, NotFoundError, Page, Table, Visitor, WrongQuestionError
 from orchestration.pages.cookies import cookie
 from orchestration.pages.headers import Headers
@@ -213,7 +224,7 @@ class _Site:
             return Response(body, media_type="application/json", headers=headers)
 
     def _openapi(self, _request: Request) -> Response:
-        return Response(json.dumps(machines.openapi(self._settings)), media_type="application/json")
+        return Response(json.dumps(openapi.document()), media_type="application/json")
 
     # Visitors
 
