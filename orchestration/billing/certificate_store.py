@@ -28,6 +28,18 @@ class Certificates:
             found = [Certificate(**{**row._mapping, "status": Status(row.status)}) for row in rows]
         return {(each.stripe_customer_id, each.period_start): each for each in found}
 
+    def of_customer(self, customer: str, limit: int) -> list[Certificate]:
+        """Those of one customer, the newest period first."""
+        columns = [column for column in TABLE if column.name not in self._names]
+        query = (
+            sa.select(*columns)
+            .where(*self._ours, TABLE.stripe_customer_id == customer)
+            .order_by(TABLE.period_start.desc())
+            .limit(limit)
+        )
+        with self._ledger.reading() as connection:
+            return [Certificate(**{**row._mapping, "status": Status(row.status)}) for row in connection.execute(query)]
+
     def open(self, ended_after: datetime) -> list[Certificate]:
         """Those that differ, of periods that ended after that moment."""
         return [each for each in self.since(ended_after).values() if each.status is Status.OPEN]

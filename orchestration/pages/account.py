@@ -1,150 +1,139 @@
-"""One account, one meter at a time: how much, how fast, what was said, what is billed, and what to do."""
+"""The page of one account, for sales, CS and finance: one meter at a time, and everything about it."""
 
-from collections.abc import Mapping, Sequence
-from datetime import date, timedelta
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
 from typing import Any
+from urllib.parse import urlencode
 
 from orchestration.ledger import announcements
-from orchestration.messages import charts, email_draft, mailto, outlook
 from orchestration.messages.account_wording import DigestDay
-from orchestration.messages.email_draft import DraftError
 from orchestration.messages.message import account_name
+from orchestration.pages import account_charts, account_days, account_sections, delivery_words
+from orchestration.pages.account_activity import activity
+from orchestration.pages.account_billing import billing
 from orchestration.pages.asking import Asked, NotFoundError, Page, Table, WrongQuestionError
-from orchestration.pages.digests import STATES
-from orchestration.usage import periods, units
-from orchestration.warehouse import account_page_queries, account_usage, queries
-from orchestration.warehouse.published_copy import connected, query, rows_of
+from orchestration.usage import units
+from orchestration.warehouse import account_page_queries as questions
+from orchestration.warehouse import account_usage, queries
+from orchestration.warehouse.published_copy import connected, query
 
-ROWS = 10
-"""Of endpoints, changes and messages."""
-LONGEST_DAYS = 400
-"""Of a span that somebody asks for."""
+MESSAGES = 20
+"""About the account, the newest."""
 
 
 def page(asked: Asked, account_id: str) -> Page:
-    """All that the marts and the ledger have of the account, of the meter in `meter`, else of the main one.
-
-    :raises NotFoundError: there is no such account; the sentence names the nearest ones.
-    :raises WrongQuestionError: the account has no such meter, or the span of days is not one.
+    """:raises NotFoundError: there is no such account; the message has the nearest ones.
+    :raises WrongQuestionError: it has no such meter, or there are no such days.
     """
     meters = _meters(asked, account_id)
     row = _chosen(asked, meters)
-    published, of_meter = asked.settings.published, {"account_id": account_id, "meter": row["meter"]}
-    of_account = {"account_id": account_id}
-    through = row["as_of"].date()
-    span, used_by_day = _days(asked, row)
-    today = DigestDay(asked.now.astimezone(asked.settings.zone).date(), asked.settings.zone, row["as_of"])
+    zone, published = asked.settings.zone, asked.settings.published
+    quality = queries.data_quality(published)
+    today = row["as_of"].astimezone(zone).date()
+    morning = DigestDay(today, zone, row["as_of"])
+    moment = partial(_moment, asked)
+    chosen = account_days.span(asked, today, quality["kept_from"])
+    days, answers = account_days.read(asked, row, chosen, quality["kept_from"])
+    quota_changes = account_charts.quota_changes(asked, row)
+    crossed = account_charts.crossings(asked, row)
+    unit_of = {each["meter"]: each["unit"] for each in meters}
+    main = next((each["meter"] for each in meters if each["is_main"]), "")
     values = {
-        "meters": meters,
         "row": row,
-        "chart": _chart(asked, row),
-        "outlook": outlook.outlook(row, today) if row["quota"] is not None and row["severity"] else "",
-        "caveats": outlook.caveats(row, today),
-        "span": span,
-        "days": used_by_day,
-        "crossings": query(
-            published,
-            account_page_queries.PERIOD_CROSSINGS,
-            {**of_meter, "period_start": row["period_start"].replace(tzinfo=None)},
+        "name": account_name(row),
+        "unit": units.name(row["unit"]),
+        "tabs": [(each["meter"], address(asked, account_id, meter=each["meter"])) for each in meters],
+        "facts": account_sections.facts(row, today),
+        "tags": account_sections.tags(row, today),
+        "figures": account_sections.figures(row, morning),
+        "advice": account_sections.advice(row, morning),
+        "caveats": account_sections.caveats(row, morning, quality),
+        "draft": account_sections.draft(row, today, asked.settings.templates),
+        "period": account_charts.period(asked, row, crossed, quota_changes),
+        "crossings": crossed,
+        "quota_changes": quota_changes,
+        "span": chosen,
+        "answers": answers,
+        "days": account_days.lines(row, days),
+        "days_in_all": account_days.in_all(row, days),
+        "bars": account_charts.bars(row, days, chosen),
+        "today": today,
+        "csv": address(
+            asked,
+            account_id,
+            meter=row["meter"],
+            **{"from": chosen.start.isoformat(), "to": chosen.last.isoformat(), "format": "csv"},
         ),
-        "quotas": query(published, account_page_queries.QUOTA_CHANGES, {**of_meter, "limit": ROWS}),
-        "hours": query(published, account_page_queries.HOURS_OF_DAY, of_account) if row["is_calls"] else [],
-        "errors": query(published, account_page_queries.FAILED_CALLS, of_account) if row["is_calls"] else [],
-        "endpoints": query(
-            published, account_page_queries.CALLED_ENDPOINTS, {**of_account, "through": through, "limit": ROWS}
-        )
-        if row["is_calls"]
-        else [],
-        "properties": query(
-            published, account_page_queries.USED_PROPERTIES, {**of_meter, "through": through, "limit": ROWS}
+        "address": lambda **parameters: address(asked, account_id, meter=row["meter"], **parameters),
+        "activity": activity(asked, row, min(quality["data_through"] or row["as_of"], row["as_of"]).date()),
+        "said": delivery_words.said(
+            announcements.of_account(asked.ledger, asked.settings.env, account_id, MESSAGES),
+            unit_of, main, asked.links, moment,
         ),
-        "said": announcements.of_account(asked.ledger, asked.settings.env, account_id, ROWS),
-        "states": STATES,
-        "outcomes": query(published, account_page_queries.ACCOUNT_OUTCOMES, {**of_account, "limit": ROWS}),
-        "billed": _billed(asked, row),
-        "draft": _draft(asked, row, today.on),
-    }
+        "outcomes": _outcomes(asked, account_id, unit_of, moment),
+        "billing": billing(asked, row),
+    }  # fmt: skip
     return Page("account", account_name(row), values, account_id)
 
 
 def table(asked: Asked, account_id: str) -> Table:
-    """The days of the span, of one meter.
+    """The days that `from` and `to` name, as `headroom usage --csv` writes them.
 
     :raises NotFoundError, WrongQuestionError: as `page`.
     """
-    _, rows = _days(asked, _chosen(asked, _meters(asked, account_id)))
+    row = _chosen(asked, _meters(asked, account_id))
+    kept_from = queries.data_quality(asked.settings.published)["kept_from"]
+    zone = asked.settings.zone
+    chosen = account_days.span(asked, row["as_of"].astimezone(zone).date(), kept_from)
+    with connected(asked.settings.published) as connection:
+        days = account_usage.days_of(connection, asked.settings.published, row, chosen.start, chosen.end, zone)
     columns = list(account_usage.USAGE_COLUMNS)
-    return Table(f"{account_id}.csv", columns, [{name: row[name] for name in columns} for row in rows])
+    rows = [{name: day[name] for name in columns} for day in days]
+    return Table(f"usage-{account_id}-{row['meter']}-{chosen.start}-{chosen.last}.csv", columns, rows)
+
+
+def address(asked: Asked, account_id: str, **parameters: str) -> str:
+    """Of the account's page, with what is asked of it."""
+    url = asked.links.account(account_id)
+    return f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}"
 
 
 def _meters(asked: Asked, account_id: str) -> list[dict[str, Any]]:
-    published, asked_for = asked.settings.published, {"account_id": account_id}
-    if rows := query(published, account_page_queries.ACCOUNT_METERS, asked_for):
-        return rows
-    with connected(published) as connection:
-        nearest = rows_of(connection, queries.ACCOUNTS_NEAREST, {"name": account_id[:200]})
-    advice = f" The nearest: {queries.listed(nearest)}." if nearest else ""
-    raise NotFoundError(f"There is no such account.{advice}")
+    """Its rows of utilization_mtd, the main meter first."""
+    if found := query(asked.settings.published, questions.ACCOUNT_METERS, {"account_id": account_id}):
+        return found
+    with connected(asked.settings.published) as connection:
+        try:
+            named = queries.account_named(connection, account_id)
+        except queries.UnknownAccountError as error:
+            said = str(error)
+        else:
+            said = f"there is no account with the id {account_id!r}; did you mean {queries.listed([named])}"
+    raise NotFoundError(f"{said[:1].upper()}{said[1:]}.")
 
 
 def _chosen(asked: Asked, meters: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    wanted = asked.parameters.get("meter", "")
-    found = [row for row in meters if row["meter"] == wanted] if wanted else list(meters)
-    if not found:
-        raise WrongQuestionError(f"This account has these meters: {', '.join(row['meter'] for row in meters)}.")
-    return found[0]
+    meter = asked.parameters.get("meter")
+    if not meter:
+        return meters[0]
+    for row in meters:
+        if row["meter"] == meter:
+            return row
+    known = ", ".join(row["meter"] for row in meters)
+    raise WrongQuestionError(f"The account does not have that meter. It has {known}.")
 
 
-def _days(asked: Asked, row: Mapping[str, Any]) -> tuple[tuple[date, date], list[dict[str, Any]]]:
-    """The first and the last day that are shown, of the business zone, and usage on each; last week by default."""
-    zone = asked.settings.zone
-    start, end = periods.last_iso_week(row["as_of"].astimezone(zone).date())
-    try:
-        start = date.fromisoformat(asked.parameters.get("from") or start.isoformat())
-        end = date.fromisoformat(asked.parameters["to"]) + timedelta(days=1) if asked.parameters.get("to") else end
-    except (ValueError, OverflowError):
-        raise WrongQuestionError("A day is written as 2026-11-20.") from None
-    if not timedelta(0) < end - start <= timedelta(days=LONGEST_DAYS):
-        raise WrongQuestionError(f"Ask for 1 to {LONGEST_DAYS} days, the first one before the last.")
-    try:
-        _, rows = account_usage.usage(asked.settings.published, row["account_id"], start, end, zone, row["meter"])
-    except account_usage.UNKNOWN as error:
-        raise WrongQuestionError(str(error)) from None
-    return (start, end - timedelta(days=1)), rows
+def _outcomes(
+    asked: Asked, account_id: str, unit_of: Mapping[str, str], moment: Callable[[datetime], str]
+) -> list[dict[str, Any]]:
+    asks = {"account_id": account_id, "limit": MESSAGES}
+    found = query(asked.settings.published, questions.ACCOUNT_OUTCOMES, asks)
+    return [
+        {**row, "words": delivery_words.outcome(row, unit_of.get(row["meter"], "units"), moment) or "no answer yet"}
+        for row in found
+    ]
 
 
-def _chart(asked: Asked, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    until = min(row["as_of"].replace(hour=0, minute=0, second=0, microsecond=0), row["period_end"])
-    if not units.adds_up(row["aggregation"]):
-        return None
-    bounds = {"start": row["period_start"].replace(tzinfo=None), "until": until.replace(tzinfo=None)}
-    days = query(
-        asked.settings.published,
-        account_page_queries.PERIOD_DAYS_OF_METER,
-        {"account_id": row["account_id"], "meter": row["meter"], **bounds},
-    )
-    return charts.chart(row, [day["utc_day"] for day in days], [day["units"] for day in days], row["as_of"])
-
-
-def _billed(asked: Asked, row: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What was counted, reported and confirmed of the period's closed hours; None where the account is not billed."""
-    customer = row["stripe_customer_id"]
-    if not customer or not row["is_main"]:
-        return None
-    bounds = {name: row[name].replace(tzinfo=None) for name in ("period_start", "period_end")}
-    asked_for = {"stripe_customer_id": customer}
-    [found] = query(asked.settings.published, account_page_queries.BILLED_SO_FAR, {**asked_for, **bounds})
-    [shared] = query(asked.settings.published, account_page_queries.CUSTOMER_ACCOUNTS, asked_for)
-    return {**found, "customer": customer, "accounts": shared["accounts"]}
-
-
-def _draft(asked: Asked, row: Mapping[str, Any], on: date) -> dict[str, str] | None:
-    """The letter to the customer, where the advice is to write one."""
-    letter = email_draft.letter(row, on) if row["advice"] and row["quota"] else None
-    if letter is None:
-        return None
-    try:
-        text = email_draft.draft(letter, asked.settings.templates)
-    except DraftError as error:
-        return {"text": str(error), "link": ""}
-    return {"text": text, "link": mailto.link(text)}
+def _moment(asked: Asked, at: datetime) -> str:
+    return f"{at.astimezone(asked.settings.zone):%-d %b %Y, %H:%M}"

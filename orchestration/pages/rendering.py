@@ -10,12 +10,10 @@ from zoneinfo import ZoneInfo
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestration.messages import charts
 from orchestration.messages.figures import person
 from orchestration.messages.message import account_name
 from orchestration.pages import drawing
 from orchestration.pages.asking import Asked, Page
-from orchestration.pages.daily_chart import daily_chart
 from orchestration.pages.links import Links
 from orchestration.usage import units
 from orchestration.usage.formatting import amount, counted, figure, format_pct, printable
@@ -59,12 +57,6 @@ def day(on: date | datetime | None) -> str:
     return f"{on:%-d %b %Y}" if on else "–"
 
 
-def _hours(hours: Sequence[Mapping[str, Any]]) -> Markup:
-    """Calls by UTC hour of the day."""
-    names = [f"{hour['hour_of_day']:02}:00: {counted(hour['calls'], 'call')}" for hour in hours]
-    return drawing.bars([hour["calls"] for hour in hours], names)
-
-
 def _days(days: Sequence[Mapping[str, Any]], unit: str) -> Markup:
     """Usage by UTC day."""
     names = [f"{day(each['utc_day'])}: {amount(each['units'], unit)}" for each in days]
@@ -88,9 +80,6 @@ def _environment() -> Environment:
             "counted": counted,
             "account_name": account_name,
             "sparkline": drawing.sparkline,
-            "daily_chart": daily_chart,
-            "chart_words": charts.alternative,
-            "bars": _hours,
             "day_bars": _days,
             "units_name": units.name,
         }

@@ -7,7 +7,7 @@ from orchestration.warehouse.queries import CALLS_METER
 
 ACCOUNT_METERS = f"""
     select
-        utilization.*, meters.unit_singular, true as is_current_period,
+        utilization.*, meters.unit_singular, meters.is_billed, true as is_current_period,
         coalesce(utilization.meter = ({CALLS_METER}), false) as is_calls,
         overage.currency, overage.cost_of_waiting, overage.projected_overage_value, overage.next_plan_delta,
         overage.is_refused, overage.is_refused_on_next_plan,
@@ -111,9 +111,8 @@ ACCOUNT_OUTCOMES = """
 BILLED_SO_FAR = """
     select
         count(*) as hours, sum(billable_units)::bigint as billable_units, sum(reported_units)::bigint as reported_units,
-        sum(stripe_units)::bigint as stripe_units,
         count(*) filter (where state = 'confirmed' and billable_units = reported_units) as confirmed_hours,
-        count(*) filter (where stripe_units is not null) as compared_hours
+        count(*) filter (where state not in ('unreported', 'previewed')) as reported_hours
     from billing_reconciliation_hourly
     where
         stripe_customer_id = $stripe_customer_id and hour_start >= $period_start::timestamp

@@ -42,25 +42,40 @@ def usage(
     with connected(published) as connection:
         account = queries.account_named(connection, name)
         meters = _meters(connection, account, meter)
-        as_of = account["as_of"].astimezone(zone).date()
-        last = min(end - timedelta(days=1), as_of)
-        days = [start + timedelta(days=number) for number in range((last - start).days + 1)]
-        asked = {**{name: meters[0][name] for name in ("account_id", "meter", "unit")}, "days": days, "as_of": as_of}
-        if not adds_up(meters[0]["aggregation"]):
-            ends = [datetime.combine(day + timedelta(days=1), time(), zone).astimezone(UTC) for day in days]
-            asked |= {
-                "ends": [at.replace(tzinfo=None) for at in ends],
-                "is_by_period": meters[0]["aggregation"] != "latest",
-            }
-            return meters, rows_of(connection, READINGS_BY_DAY, asked)
-        table = "daily_usage" if zone.key == "UTC" else "daily_usage_business_zone"
-        asked |= {"is_calls": meters[0]["is_calls"]}
-        try:
-            return meters, rows_of(connection, USAGE_BY_DAY.format(table=table), asked)
-        except OutdatedCopyError as error:
-            raise NothingPublishedError(
-                f"{published} has no days of {zone.key} yet: `headroom run` counts them, and `--utc` shows UTC days"
-            ) from error
+        return meters, days_of(connection, published, meters[0], start, end, zone)
+
+
+def days_of(
+    connection: duckdb.DuckDBPyConnection,
+    published: Path,
+    row: Mapping[str, Any],
+    start: date,
+    end: date,
+    zone: ZoneInfo,
+) -> list[dict[str, Any]]:
+    """The same days, of the account and meter of a row with `is_calls`. Nobody looks whether they are kept.
+
+    :raises NothingPublishedError: an earlier version published the copy, without days of the business zone.
+    """
+    as_of = row["as_of"].astimezone(zone).date()
+    last = min(end - timedelta(days=1), as_of)
+    days = [start + timedelta(days=number) for number in range((last - start).days + 1)]
+    asked = {**{name: row[name] for name in ("account_id", "meter", "unit")}, "days": days, "as_of": as_of}
+    if not adds_up(row["aggregation"]):
+        ends = [datetime.combine(day + timedelta(days=1), time(), zone).astimezone(UTC) for day in days]
+        asked |= {
+            "ends": [at.replace(tzinfo=None) for at in ends],
+            "is_by_period": row["aggregation"] != "latest",
+        }
+        return rows_of(connection, READINGS_BY_DAY, asked)
+    table = "daily_usage" if zone.key == "UTC" else "daily_usage_business_zone"
+    asked |= {"is_calls": row["is_calls"]}
+    try:
+        return rows_of(connection, USAGE_BY_DAY.format(table=table), asked)
+    except OutdatedCopyError as error:
+        raise NothingPublishedError(
+            f"{published} has no days of {zone.key} yet: `headroom run` counts them, and `--utc` shows UTC days"
+        ) from error
 
 
 def _meters(

@@ -2,17 +2,14 @@
 
 -- daily_usage by days of the business zone (docs/definitions.md#days). A UTC hour is of the day in which it begins, but
 -- for its calls of the next one.
-with hourly as (
-    select * from {{ ref('hourly_usage') }}
-),
-
--- The calendar is asked once for each hour and not for each row.
-hours as (
+-- Without an import CTE: DuckDB keeps one that is read three times whole. A page asks for the days of one account among
+-- 5,000, which takes 75 ms with one and 10 ms without.
+with hours as (  -- the calendar is asked once for each hour and not for each row
     select
         hour_start,
         {{ business_date('hour_start') }} as begins_on,
         {{ business_date(plus_hours('hour_start', 1)) }} as ends_on
-    from (select distinct hour_start from hourly) as distinct_hours
+    from (select distinct hour_start from {{ ref('hourly_usage') }}) as distinct_hours
 ),
 
 parts as (
@@ -22,7 +19,7 @@ parts as (
         hours.begins_on as usage_date,
         hourly.calls - hourly.next_day_calls as calls,
         hourly.units - hourly.next_day_units as units
-    from hourly
+    from {{ ref('hourly_usage') }} as hourly
     inner join hours on hourly.hour_start = hours.hour_start
 
     union all
@@ -33,7 +30,7 @@ parts as (
         hours.ends_on as usage_date,
         hourly.next_day_calls as calls,
         hourly.next_day_units as units
-    from hourly
+    from {{ ref('hourly_usage') }} as hourly
     inner join hours on hourly.hour_start = hours.hour_start
     where hourly.next_day_calls > 0 or hourly.next_day_units > 0
 ),
