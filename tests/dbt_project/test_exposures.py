@@ -9,11 +9,18 @@ import pytest
 
 from orchestration import settings
 from orchestration.billing import meters, span_query, usage_query
-from orchestration.warehouse import account_usage, notice_query, queries
+from orchestration.warehouse import account_page_queries, account_usage, notice_query, page_queries, queries
 from orchestration.warehouse.dbt import DbtProject
 
 CONSTANTS = (
-    vars(queries) | vars(notice_query) | vars(account_usage) | vars(usage_query) | vars(span_query) | vars(meters)
+    vars(queries)
+    | vars(notice_query)
+    | vars(account_usage)
+    | vars(usage_query)
+    | vars(span_query)
+    | vars(meters)
+    | vars(page_queries)
+    | vars(account_page_queries)
 )
 
 QUERIES = {
@@ -34,6 +41,13 @@ QUERIES = {
     "billing_statements": {
         *("ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "CUSTOMERS_OF", "DATA_QUALITY"),
         *("BILLED_ACCOUNTS", "BILLED_HOURS", "ENDPOINTS_OF_DAY", "INVOICED_PERIODS", "UNITS_WITHIN"),
+    },
+    "pages": {
+        *("ACCOUNTS_COUNTED", "ACCOUNT_USAGE", "CHOICES", "CUSTOMER_THRESHOLDS", "PARITY", "REJECTED_BY_REASON"),
+        *("RESOLVED", "TOP", "UNMAPPED_IDS", "USAGE_AFTER", "WEEKLY_CHANGES", "DAILY_USAGE", "DATA_QUALITY"),
+        *("ACCOUNT_METERS", "ACCOUNT_OUTCOMES", "BILLED_SO_FAR", "CALLED_ENDPOINTS", "CUSTOMER_ACCOUNTS"),
+        *("FAILED_CALLS", "HOURS_OF_DAY", "PERIOD_CROSSINGS", "PERIOD_DAYS_OF_METER", "QUOTA_CHANGES"),
+        *("USED_PROPERTIES", "ACCOUNTS_NEAREST", "USAGE_BY_DAY", "READINGS_BY_DAY"),
     },
     "published_copy": {
         "UTILIZATION",
