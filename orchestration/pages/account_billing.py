@@ -46,9 +46,7 @@ def _not_billed(asked: Asked, row: Row) -> str:
     billed = asked.settings.billed_meter
     if (row["meter"] != billed) if billed else not row["is_main"]:
         if row["is_billed"]:
-            return (
-                f"Usage of {row['meter']} has a Stripe meter of its own. This page shows that of the main meter."
-            )
+            return f"Usage of {row['meter']} has a Stripe meter of its own. This page shows that of the main meter."
         return f"Usage of {row['meter']} is not billed through Headroom."
     if row["stripe_customer_id"] is None:
         return "Not billed through Headroom: the account has no Stripe customer."
