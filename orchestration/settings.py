@@ -17,6 +17,7 @@ from difflib import get_close_matches
 from functools import cached_property
 from importlib.util import find_spec
 from io import StringIO
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Literal, Self
 from urllib.parse import urlsplit
@@ -307,7 +308,7 @@ class Settings(BaseSettings):
     pages_trust_from: str = Field(
         "",
         alias="HEADROOM_PAGES_TRUST_FROM",
-        description="addresses or networks of the login proxy, several with commas; nobody else may name a user",
+        description="addresses or networks of proxies, several with commas: they alone name users and addresses",
     )
     pages_frame_ancestors: str = Field(
         "",
@@ -452,6 +453,35 @@ class Settings(BaseSettings):
         if value and not re.fullmatch(r"https?://[\w.-]+(:\d+)?(/[!-~]*)?", value.get_secret_value()):
             raise ValueError("use the address that your monitor gives you, https://host/path")
         return value
+
+    @field_validator("pages_trust_from")
+    @classmethod
+    def _are_networks(cls, value: str) -> str:
+        for each in _listed(value):
+            try:
+                is_good = ip_network(each, strict=False).prefixlen > 0
+            except ValueError:
+                is_good = False
+            if not is_good:
+                raise ValueError(f"{each!r} is not a proxy's address or network: use 10.0.0.7 or 10.0.0.0/24")
+        return value
+
+    @field_validator("pages_frame_ancestors")
+    @classmethod
+    def _are_origins(cls, value: str) -> str:
+        for each in _listed(value):
+            if not re.fullmatch(r"https?://(\*\.)?[A-Za-z0-9.-]+(:\d+)?", each):
+                raise ValueError(f"{each!r} is not a site: use https://app.example.com, without a path")
+        return value
+
+    @model_validator(mode="after")
+    def _login_proxy_has_addresses(self) -> Self:
+        if self.pages_trust_header and not self.pages_trusted:
+            raise ValueError(
+                "HEADROOM_PAGES_TRUST_HEADER needs HEADROOM_PAGES_TRUST_FROM: name the addresses of the login proxy, or"
+                " anybody could name a user"
+            )
+        return self
 
     @field_validator("clickhouse_url")
     @classmethod
@@ -645,6 +675,14 @@ class Settings(BaseSettings):
             "data": self.slack_channel_data or sales,
             "finance": self.slack_channel_finance or self.slack_channel_data or sales,
         }
+
+    @property
+    def pages_trusted(self) -> list[IPv4Network | IPv6Network]:
+        return [ip_network(each, strict=False) for each in _listed(self.pages_trust_from)]
+
+    @property
+    def pages_frames(self) -> list[str]:
+        return _listed(self.pages_frame_ancestors)
 
     @property
     def slack_allowed_channels(self) -> list[str]:

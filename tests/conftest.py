@@ -119,6 +119,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """With `-m clickhouse` and its like: a file without the word has no such test, and most take long to import."""
+    marker, names = config.getoption("-m"), [line.partition(":")[0] for line in config.getini("markers")]
+    if marker not in names or collection_path.suffix != ".py":
+        return None
+    return f"mark.{marker}" not in collection_path.read_text() or None
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     if seed := config.getoption("--shuffle-files"):
         # Of the files' names, so that all of xdist's workers agree, however each one listed them.

@@ -24,9 +24,10 @@ SCHEMA = "headroom"
 # A machine that has vanished keeps its locks until the server notices: within a minute, by default in two hours. The
 # other way round a run that has lost its server notices as soon.
 _KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
+WAIT_SECONDS = 60
+"""That a writer waits for another one."""
 _OPTIONS = {
     "search_path": SCHEMA,
-    "lock_timeout": "60s",  # as SQLite waits for another writer
     "synchronous_commit": "on",  # whatever the server's default: a claim must survive a power failure
     **{f"tcp_{name}": value for name, value in _KEEPALIVES.items()},
 }
@@ -40,8 +41,8 @@ class UnusableLedgerError(RuntimeError):
     """The ledger cannot be opened. The message says why and what to do, and holds no password."""
 
 
-def create(url: str) -> sa.Engine:
-    """The engine for `url`; nothing is opened yet."""
+def create(url: str, wait_seconds: int = WAIT_SECONDS) -> sa.Engine:
+    """The engine for `url`; nothing is opened yet. Writers wait so long for each other."""
     address = sa.make_url(url)
     if address.get_backend_name() == "sqlite":
         path = Path(str(address.database))
@@ -49,11 +50,11 @@ def create(url: str) -> sa.Engine:
             engine = sa.create_engine(address, creator=partial(read_only.connect, path))
         else:
             engine = sa.create_engine(address)
-            _configure_sqlite(engine)
+            _configure_sqlite(engine, wait_seconds)
         return engine
     # No pool: a ledger is opened many times in a process, and idle connections are what servers, proxies and
     # firewalls cut. A new one costs a few milliseconds.
-    options = " ".join(f"-c {name}={value}" for name, value in _OPTIONS.items())
+    options = " ".join(f"-c {name}={value}" for name, value in {**_OPTIONS, "lock_timeout": f"{wait_seconds}s"}.items())
     return sa.create_engine(
         address.set(drivername="postgresql+psycopg2"),
         poolclass=sa.NullPool,
@@ -157,13 +158,13 @@ def _lock_key(name: str) -> int:
     return int.from_bytes(sha256(f"{SCHEMA}|{name}".encode()).digest()[:8], signed=True)
 
 
-def _configure_sqlite(engine: sa.Engine) -> None:
+def _configure_sqlite(engine: sa.Engine, wait_seconds: int) -> None:
     @sa.event.listens_for(engine, "connect")
     def connect(connection: Any, _: object) -> None:
         connection.isolation_level = None  # the driver would begin transactions late and not for DDL
         cursor = connection.cursor()
         for pragma in (
-            "busy_timeout = 60000",
+            f"busy_timeout = {wait_seconds * 1000}",
             "journal_mode = wal",
             "synchronous = full",
             "foreign_keys = on",

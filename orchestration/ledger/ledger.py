@@ -88,8 +88,8 @@ class Ledger:
     :raises UnusableLedgerError: it cannot be reached, or its tables are not those of this version.
     """
 
-    def __init__(self, url: str) -> None:
-        self._engine = engines.create(url)
+    def __init__(self, url: str, wait_seconds: int = engines.WAIT_SECONDS) -> None:
+        self._engine = engines.create(url, wait_seconds)
         self._alone: sa.Connection | None = None
         if engines.is_sqlite(self._engine) and not engines.is_read_only(self._engine):
             migrate.upgrade(self._engine)

@@ -9,6 +9,8 @@ import sqlalchemy as sa
 from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.tables import page_views
 
+KEPT_DAYS = 400
+
 
 @dataclass(frozen=True)
 class View:
@@ -17,6 +19,7 @@ class View:
     visitor: str
     """key:<id of the key> or login:<user of the login proxy>."""
     account_id: str
+    """Empty: a page of many accounts."""
     page: str
     first_at: datetime
     """The first time in that hour."""
@@ -50,3 +53,13 @@ def forget(ledger: Ledger, now: datetime, days: int) -> int:
     with ledger.transaction() as connection:
         old = page_views.c.hour_start < now - timedelta(days=days)
         return connection.execute(sa.delete(page_views).where(old)).rowcount
+
+
+def last_seen(ledger: Ledger) -> dict[str, datetime]:
+    """When each visitor came last, to the hour."""
+    table = page_views.c
+    with ledger.reading() as connection:
+        found = connection.execute(
+            sa.select(table.visitor, sa.func.max(table.first_at).label("last_at")).group_by(table.visitor)
+        )
+        return {row.visitor: row.last_at for row in found}

@@ -5,6 +5,7 @@ Each request is answered in a thread, from one published copy. An answer is for 
 
 import hashlib
 import json
+import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -13,15 +14,29 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import duckdb
+import sqlalchemy as sa
 from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, PlainTextResponse, RedirectResponse, Response
 from starlette.routing import Route
 
 from orchestration.ledger.ledger import Ledger
-from orchestration.pages import account, changes, customer, digests, machines, quality, rendering, top, utilization
+from orchestration.pages import (
+    account,
+    changes,
+    customer,
+    digests,
+    machines,
+    openapi,
+    quality,
+    rendering,
+    top,
+    utilization,
+)
 from orchestration.pages.asking import Asked, NotFoundError, Page, Table, Visitor, WrongQuestionError
+from orchestration.pages.cookies import cookie
 from orchestration.pages.headers import Headers
 from orchestration.pages.links import Served
 from orchestration.pages.visitors import COOKIE, CUSTOMER_COOKIE, Door, NoKeyError, TooManyError
@@ -32,6 +47,12 @@ from orchestration.warehouse.published_copy import LockedCopyError, NothingPubli
 
 STYLE = Path(__file__).resolve().parent / "static" / "pages.css"
 Endpoint = Callable[[Request], Response]
+MOST_PARAMETERS = 30
+"""Of an address; later ones are ignored, and of two of a name the last one counts."""
+LEDGER_SECONDS = 5
+"""That a view waits for another writer, before it is refused."""
+
+logger = logging.getLogger("headroom.pages")
 
 
 def build(settings: Settings, clock: Callable[[], datetime]) -> Starlette:
@@ -43,18 +64,26 @@ class _Site:
     def __init__(self, settings: Settings, clock: Callable[[], datetime]) -> None:
         self._settings = settings
         self._clock = clock
-        self._ledger = Ledger(settings.ledger_url)
+        self._ledger = Ledger(settings.ledger_url, wait_seconds=LEDGER_SECONDS)
         self._copy = KeptCopy(settings.published)
         self._door = Door(settings, self._ledger, clock)
         self._root = urlsplit(settings.pages_url or "").path.rstrip("/")
         self._is_secure = (settings.pages_url or "").startswith("https://")
-        self._frames = [each.strip() for each in settings.pages_frame_ancestors.split(",") if each.strip()]
+        self._frames = settings.pages_frames
 
     def application(self) -> Starlette:
         def route(path: str, endpoint: Endpoint) -> Route:
             return Route(path, endpoint, methods=["GET"])
 
-        return Starlette(
+        vary = ", ".join(filter(None, ("Cookie", "Authorization", self._settings.pages_trust_header)))
+        around = Middleware(
+            Headers,
+            ancestors=self._frames,
+            root=self._root,
+            vary=vary,
+            failed=lambda path: self._said(path, 500, _FAILED),
+        )
+        app = Starlette(
             routes=[
                 route("/", self._internal("utilization", utilization.page, utilization.table)),
                 route("/accounts/", self._account),
@@ -74,7 +103,7 @@ class _Site:
                 route("/robots.txt", lambda _: PlainTextResponse("User-agent: *\nDisallow: /\n")),
                 route("/healthz", lambda _: PlainTextResponse("ok\n")),
             ],
-            middleware=[Middleware(Headers, ancestors=self._frames)],
+            middleware=[around],
             exception_handlers={
                 NoKeyError: self._refused(401),
                 TooManyError: self._refused(429),
@@ -84,11 +113,14 @@ class _Site:
                 OutdatedCopyError: self._refused(503),
                 LockedCopyError: self._refused(503),
                 duckdb.InterruptException: self._refused(503),
+                sa.exc.SQLAlchemyError: self._refused(503),
                 404: self._refused(404),
                 405: self._refused(405),
             },
             lifespan=self._lifespan,
         )
+        app.router.redirect_slashes = False  # it would name the host that the visitor names
+        return app
 
     @asynccontextmanager
     async def _lifespan(self, _app: Starlette) -> AsyncIterator[None]:
@@ -105,7 +137,9 @@ class _Site:
             asked = self._asked(request, self._colleague(request))
             with self._copy.reading():
                 if table and asked.parameters.get("format") == "csv":
-                    return _csv(table(asked))
+                    shown = table(asked)
+                    self._door.record(asked.visitor, "", name)
+                    return _csv(shown)
                 return self._html(asked, name, make(asked))
 
         return endpoint
@@ -115,8 +149,9 @@ class _Site:
         account_id = request.path_params.get("account_id") or request.query_params.get("id", "")
         with self._copy.reading():
             if asked.parameters.get("format") == "csv":
+                shown = account.table(asked, account_id)
                 self._door.record(asked.visitor, account_id, "account")
-                return _csv(account.table(asked, account_id))
+                return _csv(shown)
             return self._html(asked, "account", account.page(asked, account_id))
 
     def _digest(self, request: Request) -> Response:
@@ -132,39 +167,34 @@ class _Site:
             return self._html(asked, "customer", customer.page(asked, asked.visitor.account_id))
 
     def _html(self, asked: Asked, name: str, page: Page) -> Response:
-        if page.account_id is not None:
-            self._door.record(asked.visitor, page.account_id, name)
+        self._door.record(asked.visitor, page.account_id or "", name)
         return HTMLResponse(rendering.render(page, asked, name))
 
     # Keys
 
     def _enter(self, request: Request) -> Response:
         secret = request.path_params["secret"]
-        key = self._door.with_secret(secret, _address(request))
+        key = self._door.with_secret(secret, request)
         if key.account_id is not None:
             raise NotFoundError("This key is a customer's. Open its own link.")
         return self._let_in(secret, COOKIE, f"{self._root}/", key.expires_at)
 
     def _enter_as_customer(self, request: Request) -> Response:
         secret = request.path_params["secret"]
-        key = self._door.with_secret(secret, _address(request))
+        key = self._door.with_secret(secret, request)
         if key.account_id is None:
             raise NotFoundError("This key is not a customer's. Open its own link.")
         return self._let_in(secret, CUSTOMER_COOKIE, f"{self._root}/u/", key.expires_at)
 
-    def _let_in(self, secret: str, cookie: str, path: str, until: datetime) -> Response:
-        """The key goes into a cookie, and out of the address bar, the history and what is passed on."""
+    def _let_in(self, secret: str, cookie_name: str, path: str, until: datetime) -> Response:
+        """The key goes into a cookie, and out of the address bar, the history and what is passed on.
+
+        A link opens as often as it is asked for: chat programs that look at it first do no harm.
+        """
         answer = RedirectResponse(path, 303)
-        is_embedded = cookie == CUSTOMER_COOKIE and bool(self._frames) and self._is_secure
-        answer.set_cookie(
-            cookie,
-            secret,
-            expires=until,
-            path=path,
-            secure=self._is_secure,
-            httponly=True,
-            samesite="none" if is_embedded else "lax",
-            partitioned=is_embedded and _knows_partitions(),
+        is_embedded = cookie_name == CUSTOMER_COOKIE and bool(self._frames) and self._is_secure
+        answer.headers["set-cookie"] = cookie(
+            cookie_name, secret, path, until, is_secure=self._is_secure, is_embedded=is_embedded
         )
         return answer
 
@@ -183,18 +213,18 @@ class _Site:
             raise NotFoundError("There is no such account.")
         asked = self._asked(request, visitor)
         with self._copy.reading() as version:
-            shown = asked_account or visitor.account_id
-            if shown is not None:
-                self._door.record(visitor, shown, "machine")
-            scope = f"{version} {visitor.account_id} {request.url.path} {request.url.query}"
+            scope = f"{version} {visitor} {request.scope['path']} {request.url.query}"
             tag = f'"{hashlib.sha256(scope.encode()).hexdigest()[:32]}"'
             headers = {"etag": tag, "cache-control": machines.cache_control(asked)}
-            if tag in request.headers.get("if-none-match", ""):
+            is_known = tag in request.headers.get("if-none-match", "")
+            body = "" if is_known else json.dumps(make(asked))
+            self._door.record(visitor, asked_account or visitor.account_id or "", "machine")
+            if is_known:
                 return Response(status_code=304, headers=headers)
-            return Response(json.dumps(make(asked)), media_type="application/json", headers=headers)
+            return Response(body, media_type="application/json", headers=headers)
 
     def _openapi(self, _request: Request) -> Response:
-        return Response(json.dumps(machines.openapi(self._settings)), media_type="application/json")
+        return Response(json.dumps(openapi.document()), media_type="application/json")
 
     # Visitors
 
@@ -211,24 +241,47 @@ class _Site:
             now=self._settings.now(),
             visitor=visitor,
             links=Served(self._root),
-            parameters=dict(request.query_params),
+            parameters=dict(request.query_params.multi_items()[:MOST_PARAMETERS]),
         )
 
     def _refused(self, status: int) -> Callable[[Request, Exception], Response]:
         def answer(request: Request, error: Exception) -> Response:
-            sentence = _sentence(error, status)
-            headers = {"retry-after": str(error.seconds)} if isinstance(error, TooManyError) else {}
-            if request.url.path.startswith(f"{self._root}/v1/"):
-                body = json.dumps({"error": sentence})
-                return Response(body, status, headers, media_type="application/json")
-            return HTMLResponse(rendering.refusal(status, sentence, Served(self._root)), status, headers)
+            if status == 503:
+                logger.warning("%s: %s", type(error).__name__, getattr(error, "orig", error))
+            answered = self._said(request.scope["path"], status, _sentence(error, status))
+            if isinstance(error, TooManyError):
+                answered.headers["retry-after"] = str(error.seconds)
+            elif status == 503:
+                answered.headers["retry-after"] = "60"
+            elif status == 401:
+                answered.headers["www-authenticate"] = "Bearer"
+            elif isinstance(error, HTTPException):
+                answered.headers.update(error.headers or {})
+            return answered
 
         return answer
 
+    def _said(self, path: str, status: int, sentence: str) -> Response:
+        if path.startswith("/v1/"):
+            return Response(json.dumps({"error": sentence}), status, media_type="application/json")
+        return HTMLResponse(rendering.refusal(status, sentence, Served(self._root)), status)
+
+
+_FAILED = "Headroom failed to make this page. The data team finds the reason in its log."
+# What the errors themselves say has paths and columns in it, which are nobody's business but the log's.
+_SENTENCES: dict[type[Exception], str] = {
+    duckdb.InterruptException: "The question took too long. Ask for less, or try again in a minute.",
+    NothingPublishedError: "There are no figures yet. The first run counts them.",
+    OutdatedCopyError: "Another version of Headroom made the figures. The next run makes them again.",
+    LockedCopyError: "Another program has the figures open for writing. Try again in a minute.",
+    sa.exc.SQLAlchemyError: "This view cannot be recorded now, so no figures are shown. Try again in a minute.",
+}
+
 
 def _sentence(error: Exception, status: int) -> str:
-    if isinstance(error, duckdb.InterruptException):
-        return "The question took too long. Ask for less, or try again in a minute."
+    for kind, sentence in _SENTENCES.items():
+        if isinstance(error, kind):
+            return sentence
     if status == 405:
         return "Pages only answer GET and HEAD."
     if status == 404 and not isinstance(error, NotFoundError):
@@ -244,13 +297,3 @@ def _csv(table: Table) -> Response:
     return Response(
         body, media_type="text/csv", headers={"content-disposition": f'attachment; filename="{name[:100]}"'}
     )
-
-
-def _address(request: Request) -> str:
-    return request.client.host if request.client else ""
-
-
-def _knows_partitions() -> bool:
-    import sys
-
-    return sys.version_info >= (3, 14)

@@ -1,11 +1,38 @@
-"""Not made yet."""
+"""What changed in the last week that the mart has: growing, dropping, dormant, new; and what is resolved since."""
 
+from orchestration.messages.weekly import HEADINGS
 from orchestration.pages.asking import Asked, Page, Table
+from orchestration.warehouse import page_queries, queries
+from orchestration.warehouse.published_copy import query
+
+COLUMNS = (
+    *("account_id", "account_name", "meter", "unit", "week_start", "change_word", "used", "used_week_before"),
+    *("change_pct", "first_call_on", "last_call_on", "owner", "csm", "advice", "recommended_action"),
+)
+ROWS = 100
+"""Of one kind of change on the page; the CSV has all of them."""
 
 
 def page(asked: Asked) -> Page:
-    return Page("changes", "changes", {})
+    """The rows of weekly_changes by their words, the largest change first."""
+    rows = _rows(asked)
+    groups = {word: [row for row in rows if row["change_word"] == word] for word in HEADINGS}
+    return Page(
+        "changes",
+        "Changes of the week",
+        {
+            "week_start": rows[0]["week_start"] if rows else None,
+            "groups": [(HEADINGS[word], found[:ROWS], len(found)) for word, found in groups.items()],
+            "resolved": query(asked.settings.published, page_queries.RESOLVED, {"limit": ROWS}),
+        },
+    )
 
 
 def table(asked: Asked) -> Table:
-    return Table("changes.csv", [], [])
+    """Every account and meter that has a word, with its exact figures."""
+    rows = [{name: row[name] for name in COLUMNS} for row in _rows(asked) if row["change_word"]]
+    return Table("changes.csv", list(COLUMNS), rows)
+
+
+def _rows(asked: Asked) -> list[dict[str, object]]:
+    return query(asked.settings.published, queries.WEEKLY_CHANGES)

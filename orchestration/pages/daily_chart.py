@@ -187,7 +187,7 @@ def _bars(bars: Sequence[Bar], unit: str, said: str, size: Size) -> svg.SVG:
         drawn.append(svg.Rect(class_=classes, elements=title, **box))  # type: ignore[arg-type]
         if number % every == 0:
             drawn.append(_text(round(x + step / 2, 1), plane.height - 8, bar.label, "middle", "tick"))
-    return _picture("bars", plane, drawn, said)
+    return _picture("columned", plane, drawn, said)
 
 
 def _grid(plane: _Plane, ticks: Sequence[int], unit: str) -> list[svg.Element]:

@@ -1,8 +1,10 @@
 """Pages as HTML: the templates, and how figures, moments and names look in them. No figure is made here."""
 
+from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
@@ -13,6 +15,7 @@ from orchestration.messages.message import account_name
 from orchestration.pages import drawing
 from orchestration.pages.asking import Asked, Page
 from orchestration.pages.links import Links
+from orchestration.usage import units
 from orchestration.usage.formatting import amount, counted, figure, format_pct, printable
 from orchestration.warehouse import queries
 
@@ -54,6 +57,12 @@ def day(on: date | datetime | None) -> str:
     return f"{on:%-d %b %Y}" if on else "–"
 
 
+def _days(days: Sequence[Mapping[str, Any]], unit: str) -> Markup:
+    """Usage by UTC day."""
+    names = [f"{day(each['utc_day'])}: {amount(each['units'], unit)}" for each in days]
+    return drawing.bars([each["units"] for each in days], names)
+
+
 def _environment() -> Environment:
     global _made
     if _made is None:
@@ -71,6 +80,8 @@ def _environment() -> Environment:
             "counted": counted,
             "account_name": account_name,
             "sparkline": drawing.sparkline,
+            "day_bars": _days,
+            "units_name": units.name,
         }
     return _made
 

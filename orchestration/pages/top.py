@@ -1,11 +1,27 @@
-"""Not made yet."""
+"""The twenty largest accounts of the last 30 days, of one meter: how much, how often, and where they are going."""
+
+from typing import Any
 
 from orchestration.pages.asking import Asked, Page, Table
+from orchestration.warehouse.page_queries import TOP
+from orchestration.warehouse.published_copy import query
+
+COLUMNS = (
+    *("volume_rank", "account_id", "account_name", "meter", "unit", "used", "calls", "share_pct", "active_days"),
+    *("last_call_at", "trend", "owner", "plan"),
+)
 
 
 def page(asked: Asked) -> Page:
-    return Page("top", "top", {})
+    """Rows of top_accounts_30d, of the main meter where none is named."""
+    rows = _rows(asked)
+    days = {row["account_id"]: [int(used) for used in row["used_by_day"].split(",")] for row in rows}
+    return Page("top", "Top 20 by 30 days", {"rows": rows, "days": days})
 
 
 def table(asked: Asked) -> Table:
-    return Table("top.csv", [], [])
+    return Table("top.csv", list(COLUMNS), [{name: row[name] for name in COLUMNS} for row in _rows(asked)])
+
+
+def _rows(asked: Asked) -> list[dict[str, Any]]:
+    return query(asked.settings.published, TOP, {"meter": asked.parameters.get("meter", "")[:1024]})

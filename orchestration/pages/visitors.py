@@ -2,17 +2,21 @@
 
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import date, datetime
 
 from starlette.requests import Request
 
 from orchestration.ledger import page_keys, page_views
 from orchestration.ledger.ledger import Ledger
+from orchestration.pages import addresses
 from orchestration.pages.asking import Visitor
+from orchestration.pages.wrong_keys import WrongKeys
 from orchestration.settings import Settings
 
 COOKIE = "headroom_key"
 CUSTOMER_COOKIE = "headroom_usage"
+_REMEMBERED = 10_000
+_NAME_CHARACTERS = 200
 
 
 class NoKeyError(PermissionError):
@@ -23,7 +27,7 @@ class TooManyError(PermissionError):
     """This address tried too many wrong keys."""
 
     def __init__(self, seconds: int) -> None:
-        super().__init__(f"Too many wrong keys. Wait {seconds} s, and open the link again.")
+        super().__init__(f"Too many wrong keys came from your address. Wait {seconds} s, or ask for a new link.")
         self.seconds = seconds
         """To wait."""
 
@@ -32,44 +36,69 @@ class Door:
     """Lets visitors in, and writes down whose figures they saw. One for a process; threads share it."""
 
     def __init__(self, settings: Settings, ledger: Ledger, clock: Callable[[], datetime]) -> None:
-        self._settings, self._ledger, self._clock = settings, ledger, clock
-        self._recorded: set[tuple[str, str, str, datetime]] = set()
+        self._ledger, self._clock = ledger, clock
+        self._header, self._trusted = settings.pages_trust_header, settings.pages_trusted
+        self._wrong = WrongKeys()
+        self._hour: datetime | None = None
+        self._recorded: set[tuple[str, str, str]] = set()
+        self._forgot_on: date | None = None
         self._lock = threading.Lock()
 
-    def with_secret(self, secret: str, address: str) -> page_keys.PageKey:
+    def with_secret(self, secret: str, request: Request) -> page_keys.PageKey:
         """The valid key with that secret.
 
         :raises NoKeyError: there is none.
         :raises TooManyError: nor were the last ones from that address.
         """
+        now = self._clock()
         key = page_keys.find(self._ledger, secret)
-        if key is None or not key.is_valid(self._clock()):
-            raise NoKeyError("This link is not valid, or not any longer. Ask who gave it to you for a new one.")
-        return key
+        if key is not None and key.is_valid(now):
+            return key
+        if seconds := self._wrong.note(addresses.client(request, self._trusted), now):
+            raise TooManyError(seconds)
+        raise NoKeyError("This link is not valid, or not any longer. Ask who gave it to you for a new one.")
 
     def visitor(self, request: Request) -> Visitor:
-        """By the bearer token, the cookie, or the login proxy.
+        """By the bearer token, else the login proxy, else the cookie. A customer's page asks for a customer's cookie.
 
         :raises NoKeyError: none of them, or it is not valid.
         :raises TooManyError: too many wrong ones came from that address.
         """
-        address = request.client.host if request.client else ""
         scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
-        is_customers = request.url.path.startswith(f"{request.scope.get('root_path', '')}/u/")
-        secret = (
-            bearer if scheme.lower() == "bearer" else request.cookies.get(CUSTOMER_COOKIE if is_customers else COOKIE)
-        )
+        is_customers = request.scope["path"].startswith("/u/")
+        secret: str | None = bearer.strip() if scheme.lower() == "bearer" else None
+        if not secret and not is_customers and (user := self._user(request)):
+            return Visitor(user, "internal")
+        secret = secret or request.cookies.get(CUSTOMER_COOKIE if is_customers else COOKIE)
         if not secret:
             raise NoKeyError("This page opens with a link. Ask your data team for one.")
-        key = self.with_secret(secret, address)
+        key = self.with_secret(secret, request)
         return Visitor(key.name, "internal" if key.account_id is None else "customer", key.account_id, key.id)
 
     def record(self, visitor: Visitor, account_id: str, page: str) -> None:
         """Before the answer: this visitor sees that account's figures."""
         now = self._clock()
+        hour = now.replace(minute=0, second=0, microsecond=0)
         who = f"key:{visitor.key_id}" if visitor.key_id else f"login:{visitor.name}"
-        seen = (who, account_id, page, now.replace(minute=0, second=0, microsecond=0))
-        if seen not in self._recorded:
-            page_views.record(self._ledger, who, account_id, page, now)
-            with self._lock:
-                self._recorded = {each for each in self._recorded if each[3] == seen[3]} | {seen}
+        seen = (who, account_id, page)
+        with self._lock:
+            if hour != self._hour or len(self._recorded) >= _REMEMBERED:
+                self._hour, self._recorded = hour, set()
+            if seen in self._recorded:
+                return
+        if self._forgot_on != now.date():
+            page_views.forget(self._ledger, now, page_views.KEPT_DAYS)
+            self._forgot_on = now.date()
+        page_views.record(self._ledger, who, account_id, page, now)
+        with self._lock:
+            if hour == self._hour:
+                self._recorded.add(seen)
+
+    def _user(self, request: Request) -> str | None:
+        """Whom a trusted login proxy names. Named twice, by the proxy and by the visitor, it is nobody."""
+        if not self._header or not addresses.is_trusted(request, self._trusted):
+            return None
+        named = request.headers.getlist(self._header)
+        if len(named) != 1:
+            return None
+        return named[0].encode("latin-1").decode("utf-8", "replace").strip()[:_NAME_CHARACTERS] or None

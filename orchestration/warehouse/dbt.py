@@ -250,8 +250,11 @@ class _Worker:
             answer: dict[str, Any] = json.loads(line)
             if "error" in answer:
                 error = RuntimeError(f"dbt could not work on {self._project.folder}: {answer['error']}")
-                if "traceback" in answer:
-                    error.__context__ = WorkerTraceback(answer["traceback"])
+                try:
+                    if "traceback" in answer:
+                        raise WorkerTraceback(answer["traceback"])
+                except WorkerTraceback:
+                    raise error  # noqa: B904 - with the traceback as its context: the cause stays this error
                 raise error
             yield answer
         raise RuntimeError(f"dbt ended without an answer (exit status {self._process.wait()})")

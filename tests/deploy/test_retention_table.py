@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from orchestration.cli import preview_pages
 from orchestration.defs import history
 from orchestration.lake import compaction, landing
-from orchestration.ledger import landed
+from orchestration.ledger import landed, page_views
 from orchestration.settings import PROJECT_ROOT, Settings, load
 
 TEXT = (PROJECT_ROOT / "deploy" / "README.md").read_text()
@@ -43,6 +43,7 @@ def test_every_place_in_the_data_folder_is_in_the_table() -> None:
 def test_numbers_of_files_are_those_of_the_code() -> None:
     assert f"{landed.FORGOTTEN_AFTER.days} days after the file is gone" in goes("`ledger.sqlite`")
     assert f"beyond the newest {preview_pages.KEPT}" in goes("`preview`")
+    assert f"after {page_views.KEPT_DAYS} days" in goes("the same: who saw whose pages")
     assert f"each {compaction.FILES}th batch" in goes("calls in `lake`")
     assert f"a line cut at {landing.MAX_LINE_BYTES // 2**20} MiB" in TABLE
 

@@ -37,7 +37,7 @@ def quick_first_opening() -> Iterator[None]:
         yield
 
 
-def _open_copy(ledger: Ledger, url: str) -> None:
+def _open_copy(ledger: Ledger, url: str, *wait: Any, **waits: Any) -> None:
     path = Path(url.removeprefix(_SQLITE))
     if url.startswith(_SQLITE) and not path.exists():
         with suppress(OSError):  # of what cannot be written the opening itself speaks
@@ -46,7 +46,7 @@ def _open_copy(ledger: Ledger, url: str) -> None:
                 staged.write(empty())
                 staged.flush()
                 os.link(staged.name, path)  # whole at once: another process may make it
-    OPEN(ledger, url)
+    OPEN(ledger, url, *wait, **waits)
 
 
 @contextmanager

@@ -1,0 +1,128 @@
+"""What the pages of many accounts ask of the published copy: columns of marts, a bounded number of rows at a time."""
+
+from typing import Any
+
+PAGE_ROWS = 50
+CSV_ROWS = 50_000
+"""Rows of a file at most."""
+MOST_CHOICES = 200
+"""Values that a filter offers."""
+
+SORTS = {
+    "urgency": "utilization.hits_cap_on nulls last, utilization.pct_of_cap desc nulls last",
+    "used": "utilization.used_mtd desc nulls last",
+    "pct": "utilization.pct_of_cap desc nulls last",
+    "name": "lower(coalesce(utilization.account_name, utilization.account_id))",
+    "mrr": "utilization.mrr desc nulls last",
+}
+"""What a table of accounts can be sorted by. Nothing of a request becomes SQL."""
+
+_ACCOUNTS = """
+    from utilization_mtd as utilization
+    left join account_advice as advice
+        on advice.account_id = utilization.account_id and advice.meter = utilization.meter
+    where
+        not utilization.is_internal and not utilization.is_test
+        and ($q = '' or contains(lower(utilization.account_id), lower($q))
+            or contains(lower(coalesce(utilization.account_name, '')), lower($q)))
+        and ($segment = '' or utilization.segment = $segment)
+        and ($owner = '' or lower(utilization.owner) = lower($owner) or lower(utilization.csm) = lower($owner))
+        and ($plan = '' or utilization.plan = $plan)
+        and ($advice = '' or advice.advice = $advice)
+        and ($meter = '' or utilization.meter = $meter)
+"""
+
+ACCOUNTS_SEEN = f"""
+    select utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main, utilization.unit,
+        utilization.segment, utilization.owner, utilization.plan, utilization.used_mtd, utilization.quota,
+        utilization.pct_of_cap, utilization.ci95_pct, utilization.remaining, utilization.hits_cap_on,
+        utilization.severity, utilization.period_end, utilization.mrr, advice.advice, advice.next_step, advice.reasons
+    {_ACCOUNTS}
+    order by {{sort}}, utilization.account_id, utilization.meter
+    limit $limit offset $offset
+"""
+ACCOUNTS_COUNTED = f"select count(*) as rows, count(distinct utilization.account_id) as accounts {_ACCOUNTS}"
+
+CHOICES = """
+    select kind, value from (
+        select 'segment' as kind, segment as value from utilization_mtd
+        union select 'owner', owner from utilization_mtd
+        union select 'plan', plan from utilization_mtd
+        union select 'meter', meter from utilization_mtd
+        union select 'advice', advice from account_advice
+    ) as choices
+    where coalesce(value, '') <> ''
+    qualify row_number() over (partition by kind order by value) <= $limit
+    order by kind, value
+"""
+
+TOP = """
+    select top.*, accounts.unit, accounts.plan
+    from top_accounts_30d as top
+    join utilization_mtd as accounts on accounts.account_id = top.account_id and accounts.meter = top.meter
+    where top.meter = coalesce(nullif($meter, ''), (select any_value(meter) from utilization_mtd where is_main))
+    order by top.volume_rank, top.account_id
+    limit 20
+"""
+
+RESOLVED = """
+    select utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main, advice.next_step
+    from account_advice as advice
+    join utilization_mtd as utilization
+        on utilization.account_id = advice.account_id and utilization.meter = advice.meter
+    where advice.situation = 'resolved' and not utilization.is_internal and not utilization.is_test
+    order by utilization.account_id, utilization.meter
+    limit $limit
+"""
+
+REJECTED_BY_REASON = """
+    select reason, count(*) as lines, sum(lost_events)::bigint as lost_events, max(rejected_at) as last_at
+    from events_rejected
+    group by reason
+    order by lines desc, reason
+    limit 50
+"""
+UNMAPPED = "select * from unmapped_usage limit 50"
+PARITY = """
+    select state, count(*) as hours, sum(billable_units)::bigint as counted, sum(reported_units)::bigint as reported,
+        sum(stripe_units)::bigint as at_stripe
+    from billing_reconciliation_hourly
+    group by state
+    order by state
+"""
+
+ACCOUNT_USAGE = """
+    select account_id, account_name, meter, is_main, unit, aggregation, period_start, period_end, plan, quota,
+        limit_kind, used_mtd, remaining, pct_of_cap, ci95_pct, data_through, as_of
+    from utilization_mtd
+    where account_id = $account_id
+    order by is_main desc, meter
+"""
+USAGE_AFTER = """
+    select account_id, account_name, meter, is_main, unit, aggregation, period_start, period_end, plan, quota,
+        limit_kind, used_mtd, remaining, pct_of_cap, ci95_pct, data_through, as_of
+    from utilization_mtd
+    where account_id in (
+        select distinct account_id from utilization_mtd where account_id > $after order by account_id limit $limit
+    )
+    order by account_id, is_main desc, meter
+"""
+CUSTOMER_THRESHOLDS = """
+    select threshold, threshold_pct, reached_at_units
+    from period_thresholds
+    where account_id = $account_id and meter = $meter and period_start = $period_start::timestamp
+    order by reached_at_units
+"""
+
+
+def accounts_seen(sort: str) -> str:
+    """The question of a table of accounts, sorted by one of SORTS.
+
+    :raises KeyError: it cannot be sorted by that.
+    """
+    return ACCOUNTS_SEEN.format(sort=SORTS[sort])
+
+
+def filters(parameters: dict[str, Any]) -> dict[str, str]:
+    """What a table of accounts is filtered by: empty values let everything through. The rest is not looked at."""
+    return {name: str(parameters.get(name, ""))[:1024] for name in ("q", "segment", "owner", "plan", "advice", "meter")}
