@@ -135,6 +135,16 @@ def digests(ledger: Ledger, env: str, limit: int) -> list[Digest]:
     ]
 
 
+def neighbours(ledger: Ledger, env: str, on: str) -> tuple[str, str]:
+    """The business days of the digests before and after that of `on`, ISO 8601; empty where there is none."""
+    table, prefix = messages.c, f"{env}|digest|"
+    is_digest = (table.kind == "digest", table.key.startswith(prefix, autoescape=True))
+    with ledger.reading() as connection:
+        before = connection.scalar(sa.select(sa.func.max(table.key)).where(*is_digest, table.key < prefix + on))
+        after = connection.scalar(sa.select(sa.func.min(table.key)).where(*is_digest, table.key > prefix + on))
+    return str(before or "").removeprefix(prefix), str(after or "").removeprefix(prefix)
+
+
 def ways_of(ledger: Ledger, key: str) -> list[Way]:
     """Where the message went, by routes."""
     with ledger.reading() as connection:

@@ -6,6 +6,7 @@ The advice decides whether there is one, and what it may offer.
 import traceback
 from collections.abc import Mapping
 from datetime import date, timedelta
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -104,11 +105,8 @@ def rendered(letter: Mapping[str, Any], folder: Path | None, name: str, what: st
 
     :raises DraftError: the template is wrong, or names what a letter does not have.
     """
-    # sandboxed: the folder may belong to somebody who may write texts, not run code. No autoescape: it is no HTML.
-    folders = [path for path in (folder, SHIPPED) if path]
-    environment = SandboxedEnvironment(loader=FileSystemLoader(folders), undefined=StrictUndefined)
     try:
-        return environment.get_template(name).render(letter).strip()
+        return _environment(folder).get_template(name).render(letter).strip()
     except TemplateSyntaxError as error:
         said = _sentence(error.filename or name, error.lineno, error)
         raise DraftError(f"{what}: {said}; correct the template, {then}") from error
@@ -117,6 +115,16 @@ def rendered(letter: Mapping[str, Any], folder: Path | None, name: str, what: st
         frames = [frame for frame in traceback.extract_tb(error.__traceback__) if Path(frame.filename).name == name]
         place = (frames[-1].filename, frames[-1].lineno) if frames else (name, None)
         raise DraftError(f"{what}: {_sentence(*place, error)}; correct the template, {then}") from error
+
+
+@lru_cache(maxsize=4)
+def _environment(folder: Path | None) -> SandboxedEnvironment:
+    """One for a folder, for compiling a template takes a page's time; it looks at each use whether the file changed.
+
+    Sandboxed: the folder may belong to somebody who may write texts, not run code. No autoescape: it is not HTML.
+    """
+    folders = [path for path in (folder, SHIPPED) if path]
+    return SandboxedEnvironment(loader=FileSystemLoader(folders), undefined=StrictUndefined)
 
 
 def _sentence(file: str, line: int | None, error: Exception) -> str:

@@ -101,9 +101,11 @@ def address(asked: Asked, account_id: str, **parameters: str) -> str:
 
 def _meters(asked: Asked, account_id: str) -> list[dict[str, Any]]:
     """Its rows of utilization_mtd, the main meter first."""
-    if found := query(asked.settings.published, questions.ACCOUNT_METERS, {"account_id": account_id}):
-        return found
-    with connected(asked.settings.published) as connection:
+    published, account = asked.settings.published, {"account_id": account_id}
+    if found := query(published, questions.ACCOUNT_METERS, account):
+        facts = {row["meter"]: row for row in query(published, questions.METER_FACTS, account)}
+        return [{**row, **facts[row["meter"]]} for row in found]
+    with connected(published) as connection:
         try:
             named = queries.account_named(connection, account_id)
         except queries.UnknownAccountError as error:

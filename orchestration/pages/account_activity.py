@@ -95,7 +95,7 @@ def _hours(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     said = f"Calls by hour of the UTC day. Busiest from {busiest['hour_of_day']:02}:00, {share}."
     bars = [Bar(f"{row['hour_of_day']:02}", row["calls"]) for row in rows]
     return {
-        "chart": bar_chart(bars, "calls", said, ((560, 160), (360, 150))),
+        "chart": bar_chart(bars, "calls", said, [(360, 150)]),
         "said": said,
         "days": rows[0]["days"],
         "burstiness": rows[0]["burstiness"],

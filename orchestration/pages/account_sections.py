@@ -97,7 +97,7 @@ def _pace(row: Row) -> list[Figure]:
         low, high = row["projected_low"], row["projected_high"]
         is_band = low is not None and high is not None and low < high
         band = f"{figure(low, unit)} to {figure(high, unit)} in 8 of 10 cases" if is_band else noun
-        found.append(Figure("Projected at the end", figure(row["projected_eom"], unit), band))
+        found.append(Figure("Projected", figure(row["projected_eom"], unit), band))
     return found
 
 
@@ -110,13 +110,14 @@ def _days_left(row: Row) -> str:
 
 
 def _reset(row: Row) -> Figure:
+    start, end = row["period_start"], row["period_end"]
     kind = PERIODS.get(row["period_source"], row["period_source"] or "")
-    began = f"{kind} from {row['period_start']:%-d %b %Y} UTC"
-    if row["period_end"].year == MAXYEAR:
+    began = f"{kind} from {start:%-d %b %Y}"
+    if end.year == MAXYEAR:
         return Figure("Resets", "Never", began)
-    if row["aggregation"] == "latest":
-        return Figure("Period ends", f"{row['period_end']:%-d %b %Y}", f"{row['period_end']:%H:%M} UTC, {began}")
-    return Figure("Resets", f"{row['period_end']:%-d %b %Y}", f"{row['period_end']:%H:%M} UTC, {began}")
+    label = "Period ends" if row["aggregation"] == "latest" else "Resets"
+    day = f"{end:%-d %b}" if (end - start).days < 366 else f"{end:%-d %b %Y}"
+    return Figure(label, day, f"{end:%H:%M} UTC, {began}")
 
 
 def advice(row: Row, morning: DigestDay) -> dict[str, Any] | None:
@@ -151,7 +152,7 @@ def caveats(row: Row, morning: DigestDay, quality: Mapping[str, Any]) -> list[st
         found.append("the price list does not say what happens at the limit")
     if row["overage_value"]:
         found.append(f"overage {money(row['overage_value'], row['currency'])} so far in this period")
-    if quality.get("kept_from"):
+    if quality["kept_from"] and quality["kept_from"].year > 1970:
         found.append(f"usage before {quality['kept_from']:%-d %b %Y} is no longer kept")
     return [f"{each[:1].upper()}{each[1:]}." for each in dict.fromkeys(found)]
 

@@ -4,7 +4,7 @@ Each is drawn twice, for a wide page and for a phone, since a text that shrinks 
 sheet shows one of them. What they show is beside them as text, too.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
@@ -15,6 +15,7 @@ from markupsafe import Markup
 from orchestration.messages.figures import short
 from orchestration.pages.drawing import written
 
+Size = tuple[int, int]
 NARROW, WIDE = (360, 240), (960, 300)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 22, 26
 _ROOM = 14
@@ -45,7 +46,7 @@ class Bar:
 class _Plane:
     """From days and units to the points of a picture."""
 
-    def __init__(self, size: tuple[int, int], days: float, top: int) -> None:
+    def __init__(self, size: Size, days: float, top: int) -> None:
         self.width, self.height = size
         self.days, self.top = max(days, 1), max(top, 1)
 
@@ -69,12 +70,21 @@ def period_chart(
 
     `chart` is that of messages/charts.py, with `adds_up`. Quota and projection are the marts'.
     """
-    return Markup("").join(_period(chart, now, marks, said, size) for size in (WIDE, NARROW))
+    return _alternating(lambda size: _period(chart, now, marks, said, size), (WIDE, NARROW))
 
 
-def bar_chart(bars: Sequence[Bar], unit: str, said: str, sizes: Sequence[tuple[int, int]] = ()) -> Markup:
-    """A bar for each of `bars`, from zero, the largest one on top."""
-    return Markup("").join(_bars(bars, unit, said, size) for size in sizes or ((960, 200), (360, 180)))
+def bar_chart(bars: Sequence[Bar], unit: str, said: str, sizes: Sequence[Size] = ((960, 200), (360, 180))) -> Markup:
+    """A bar for each of `bars`, from zero, the largest one on top. Of two sizes the first is for wide pages."""
+    return _alternating(lambda size: _bars(bars, unit, said, size), sizes)
+
+
+def _alternating(draw: Callable[[Size], svg.SVG], sizes: Sequence[Size]) -> Markup:
+    """One picture for any page, or one for wide and one for narrow pages."""
+    shown = ("at-wide", "at-narrow") if len(sizes) > 1 else ("at-any",)
+    pictures = [draw(size) for size in sizes]
+    for picture, name in zip(pictures, shown, strict=True):
+        picture.class_ = [*(picture.class_ or []), name]
+    return Markup("".join(picture.as_str() for picture in pictures))  # noqa: S704 - all texts in them are `written`
 
 
 def scale(largest: int) -> list[int]:
@@ -88,8 +98,8 @@ def scale(largest: int) -> list[int]:
 
 
 def _period(
-    chart: Mapping[str, Any], now: tuple[datetime, int | None], marks: Sequence[Mark], said: str, size: tuple[int, int]
-) -> Markup:
+    chart: Mapping[str, Any], now: tuple[datetime, int | None], marks: Sequence[Mark], said: str, size: Size
+) -> svg.SVG:
     start = datetime.combine(date.fromisoformat(chart["from"]), time(), UTC)
     at, used_now = now
     quota, unit = chart["quota"], chart["unit"]
@@ -162,7 +172,7 @@ def _marks(plane: _Plane, marks: Sequence[tuple[float, Mark]]) -> list[svg.Eleme
     return drawn
 
 
-def _bars(bars: Sequence[Bar], unit: str, said: str, size: tuple[int, int]) -> Markup:
+def _bars(bars: Sequence[Bar], unit: str, said: str, size: Size) -> svg.SVG:
     ticks = scale(max((bar.units for bar in bars), default=0))
     plane = _Plane(size, len(bars), ticks[-1])
     step = plane.x(1) - plane.x(0)
@@ -177,7 +187,7 @@ def _bars(bars: Sequence[Bar], unit: str, said: str, size: tuple[int, int]) -> M
         drawn.append(svg.Rect(class_=classes, elements=title, **box))  # type: ignore[arg-type]
         if number % every == 0:
             drawn.append(_text(round(x + step / 2, 1), plane.height - 8, bar.label, "middle", "tick"))
-    return _picture("bars", plane, drawn, said)
+    return _picture("columned", plane, drawn, said)
 
 
 def _grid(plane: _Plane, ticks: Sequence[int], unit: str) -> list[svg.Element]:
@@ -202,14 +212,11 @@ def _text(x: float, y: float, text: str, anchor: str, classes: str) -> svg.Text:
     return svg.Text(class_=classes.split(), x=x, y=y, text_anchor=anchor, text=written(text))  # type: ignore[arg-type]
 
 
-def _picture(name: str, plane: _Plane, elements: Sequence[svg.Element], said: str) -> Markup:
-    """With its text alternative as the title; `wide` and `narrow` are shown by the style sheet."""
-    is_wide = plane.width > NARROW[0]
-    return Markup(  # noqa: S704 - all texts in it are `written`
-        svg.SVG(
-            class_=["chart", name, "at-wide" if is_wide else "at-narrow"],
-            viewBox=svg.ViewBoxSpec(0, 0, plane.width, plane.height),
-            extra={"role": "img"},
-            elements=[svg.Title(text=written(said)), *elements],
-        ).as_str()
+def _picture(name: str, plane: _Plane, elements: Sequence[svg.Element], said: str) -> svg.SVG:
+    """With its text alternative as the title."""
+    return svg.SVG(
+        class_=["chart", name],
+        viewBox=svg.ViewBoxSpec(0, 0, plane.width, plane.height),
+        extra={"role": "img"},
+        elements=[svg.Title(text=written(said)), *elements],
     )

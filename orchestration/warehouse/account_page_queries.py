@@ -5,17 +5,27 @@ Each question is of that account alone, so that it stays fast with a million oth
 
 from orchestration.warehouse.queries import CALLS_METER
 
-ACCOUNT_METERS = f"""
+ACCOUNT_METERS = """
+    select *, true as is_current_period, cast(null as bigint) as used_since
+    from utilization_mtd
+    where account_id = $account_id
+    order by is_main desc, meter
+"""
+"""With METER_FACTS, all that a message may say of the account, as `digest_query.DIGEST_ACCOUNTS` has it; but not what
+was used since a digest. Two questions take half the time of one: to plan a join of so many columns takes 4 ms.
+"""
+
+
+METER_FACTS = f"""
     select
-        utilization.*, meters.unit_singular, meters.is_billed, true as is_current_period,
+        utilization.meter, meters.unit_singular, meters.is_billed,
         coalesce(utilization.meter = ({CALLS_METER}), false) as is_calls,
         overage.currency, overage.cost_of_waiting, overage.projected_overage_value, overage.next_plan_delta,
         overage.is_refused, overage.is_refused_on_next_plan,
         quotas.previous_quota, quotas.effective_at as quota_since,
         coalesce(storms.is_retry_storm, false) as is_retry_storm,
         advice.advice, advice.situation, advice.reasons, advice.next_step, advice.by_when,
-        advice.owner as advice_owner, advice.value, advice.is_announced,
-        cast(null as bigint) as used_since
+        advice.owner as advice_owner, advice.value, advice.is_announced
     from utilization_mtd as utilization
     left join meters on meters.meter = utilization.meter
     left join overage on overage.account_id = $account_id and overage.meter = utilization.meter
@@ -26,10 +36,6 @@ ACCOUNT_METERS = f"""
         -- of the meter of calls alone the share of failed ones is known
         on storms.account_id = $account_id and utilization.error_ratio_7d is not null
     where utilization.account_id = $account_id
-    order by utilization.is_main desc, utilization.meter
-"""
-"""The account's meters with all that a message may say of them, as `digest_query.DIGEST_ACCOUNTS` has it; but not what
-was used since a digest.
 """
 
 
