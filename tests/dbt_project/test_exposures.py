@@ -9,7 +9,14 @@ import pytest
 
 from orchestration import settings
 from orchestration.billing import meters, span_query, usage_query
-from orchestration.warehouse import account_page_queries, account_usage, notice_query, page_queries, queries
+from orchestration.warehouse import (
+    account_page_queries,
+    account_usage,
+    digest_page_queries,
+    notice_query,
+    page_queries,
+    queries,
+)
 from orchestration.warehouse.dbt import DbtProject
 
 CONSTANTS = (
@@ -21,6 +28,7 @@ CONSTANTS = (
     | vars(meters)
     | vars(page_queries)
     | vars(account_page_queries)
+    | vars(digest_page_queries)
 )
 
 QUERIES = {
