@@ -82,7 +82,7 @@ REJECTED_BY_REASON = """
     order by lines desc, reason
     limit 50
 """
-UNMAPPED = "select * from unmapped_usage limit 50"
+UNMAPPED_SUBJECTS = "select * from unmapped_usage limit 50"
 PARITY = """
     select state, count(*) as hours, sum(billable_units)::bigint as counted, sum(reported_units)::bigint as reported,
         sum(stripe_units)::bigint as at_stripe

@@ -9,12 +9,20 @@ import pytest
 
 from orchestration import settings
 from orchestration.billing import meters, span_query, usage_query
-from orchestration.warehouse import account_usage, notice_query, queries
+from orchestration.warehouse import (
+    account_page_queries,
+    account_usage,
+    digest_page_queries,
+    notice_query,
+    page_queries,
+    queries,
+)
 from orchestration.warehouse.dbt import DbtProject
 
 CONSTANTS = (
     vars(queries) | vars(notice_query) | vars(account_usage) | vars(usage_query) | vars(span_query) | vars(meters)
-)
+    | vars(page_queries) | vars(account_page_queries) | vars(digest_page_queries)
+)  # fmt: skip
 
 QUERIES = {
     "usage_digest": {
@@ -34,6 +42,14 @@ QUERIES = {
     "billing_statements": {
         *("ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "CUSTOMERS_OF", "DATA_QUALITY"),
         *("BILLED_ACCOUNTS", "BILLED_HOURS", "ENDPOINTS_OF_DAY", "INVOICED_PERIODS", "UNITS_WITHIN"),
+    },
+    "pages": {
+        *("ACCOUNTS_COUNTED", "ACCOUNTS_NAMED", "ACCOUNTS_NEAREST", "ACCOUNTS_SEEN", "ACCOUNT_METERS"),
+        *("ACCOUNT_OUTCOMES", "ACCOUNT_USAGE", "BILLED_SO_FAR", "CALLED_ENDPOINTS", "CHOICES", "CUSTOMER_ACCOUNTS"),
+        *("CUSTOMER_THRESHOLDS", "DAILY_USAGE", "DATA_QUALITY", "FAILED_CALLS", "HOURS_OF_DAY", "METER_FACTS"),
+        *("OUTCOMES_OF", "PARITY", "PERIOD_CROSSINGS", "PERIOD_DAYS_OF_METER", "QUOTA_CHANGES", "READINGS_BY_DAY"),
+        *("REJECTED_BY_REASON", "RESOLVED", "STANDING_NOW", "TOP", "UNMAPPED_SUBJECTS", "USAGE_AFTER", "USAGE_BY_DAY"),
+        *("USED_PROPERTIES", "WEEKLY_CHANGES"),
     },
     "published_copy": {
         "UTILIZATION",
