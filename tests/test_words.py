@@ -18,7 +18,7 @@ MOST_WORDS = 20
 ROOMS = ["cli", "defs", "billing", "channels/stripe", "channels/postgres", "collector", "demo", "lake", "ledger"]
 ROOMS += ["channels/email", "channels/webhook"]
 ROOMS += ["channels/slack", "messages", "settings.py", "usage", "warehouse"]
-ROOMS += ["channels/discord", "channels/telegram", "channels/teams"]
+ROOMS += ["channels/discord", "channels/telegram", "channels/teams", "pages"]
 
 NOT_SAID = {
     "orchestration/cli/run.py": "telemetry: {enabled: false}",  # a file for Dagster

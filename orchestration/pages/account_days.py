@@ -51,9 +51,9 @@ def span(asked: Asked, today: date, kept_from: date | None) -> Span:
     except ValueError as error:
         raise WrongQuestionError(f"There are no such days: {error}.") from None
     if (end - start).days > MOST_DAYS:
-        raise WrongQuestionError(f"Ask for {MOST_DAYS} days at most.")
+        raise WrongQuestionError(f"Ask for fewer days: {MOST_DAYS} is the most.")
     if kept_from and start < kept_from:
-        raise WrongQuestionError(f"Usage before {kept_from} is not kept any more. Ask for later days.")
+        raise WrongQuestionError(f"Usage before {kept_from} is no longer kept. Ask for later days.")
     return Span(start, end, is_chosen=True)
 
 

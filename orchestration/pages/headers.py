@@ -14,9 +14,15 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 CUSTOMER_PATHS = ("/u/",)
 MOST_BYTES = 8_192
 """Of a path with its parameters: an id of 1,024 bytes takes 3,072."""
-_POLICY = (
-    "default-src 'none'; style-src 'self'; img-src 'self' data:; form-action 'self'; base-uri 'none';"
-    " frame-ancestors {ancestors}"
+_POLICY = "; ".join(
+    (
+        "default-src 'none'",
+        "style-src 'self'",
+        "img-src 'self' data:",
+        "form-action 'self'",
+        "base-uri 'none'",
+        "frame-ancestors {ancestors}",
+    )
 )
 
 logger = logging.getLogger("headroom.pages")

@@ -23,7 +23,7 @@ def page(asked: Asked) -> Page:
             "stale": is_stale(facts, settings.stale_after_hours),
             "stale_after": settings.stale_after_hours,
             "rejected": query(settings.published, page_queries.REJECTED_BY_REASON),
-            "unmapped": query(settings.published, page_queries.UNMAPPED_SUBJECTS),
+            "unmapped": query(settings.published, page_queries.UNMAPPED_IDS),
             "parity": query(settings.published, page_queries.PARITY),
             "waiting": [undelivered.sentence(each, settings.zone) for each in waiting[:WAITING]],
             "waiting_count": len(waiting),

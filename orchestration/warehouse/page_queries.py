@@ -32,7 +32,7 @@ _ACCOUNTS = """
         and ($meter = '' or utilization.meter = $meter)
 """
 
-ACCOUNTS_SEEN = f"""
+_ACCOUNTS_SEEN = f"""
     select utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main, utilization.unit,
         utilization.segment, utilization.owner, utilization.plan, utilization.used_mtd, utilization.quota,
         utilization.pct_of_cap, utilization.ci95_pct, utilization.remaining, utilization.hits_cap_on,
@@ -82,7 +82,7 @@ REJECTED_BY_REASON = """
     order by lines desc, reason
     limit 50
 """
-UNMAPPED_SUBJECTS = "select * from unmapped_usage limit 50"
+UNMAPPED_IDS = "select * from unmapped_usage limit 50"
 PARITY = """
     select state, count(*) as hours, sum(billable_units)::bigint as counted, sum(reported_units)::bigint as reported,
         sum(stripe_units)::bigint as at_stripe
@@ -120,7 +120,7 @@ def accounts_seen(sort: str) -> str:
 
     :raises KeyError: it cannot be sorted by that.
     """
-    return ACCOUNTS_SEEN.format(sort=SORTS[sort])
+    return _ACCOUNTS_SEEN.format(sort=SORTS[sort])
 
 
 def filters(parameters: dict[str, Any]) -> dict[str, str]:
