@@ -200,7 +200,7 @@ class Settings(BaseSettings):
         None,
         alias="HEADROOM_CRM_URL",
         pattern=r"^https?://[^\s<>|]*(\{account_id\}|\{account_name\})[^\s<>|]*$",
-        description="an account's page in your CRM, with {account_id} or {account_name} in it; links names in messages",
+        description="an account in your CRM, with {account_id} or {account_name} in it; messages or pages link there",
     )
     heartbeat_url: SecretStr | None = Field(
         None,
@@ -604,6 +604,12 @@ class Settings(BaseSettings):
     def now(self) -> datetime:
         """The clock, in UTC: read once by whoever starts a piece of work and passed on from there."""
         return (self.fixed_now or datetime.now(UTC)).astimezone(UTC)
+
+    @property
+    def account_url(self) -> str | None:
+        """Where messages link an account, with {account_id} in it: its page, or else the CRM."""
+        # not in the path: browsers would take the id `..` for a folder
+        return f"{self.pages_url.rstrip('/')}/accounts/?id={{account_id}}" if self.pages_url else self.crm_url
 
     @cached_property
     def zone(self) -> ZoneInfo:

@@ -143,7 +143,7 @@ class _Look:
         if route.is_to_customers or route.template:
             return customer_notice.letter(key, verdict.kind, row, route, at, zone, settings.templates)
         is_shared = route.to_column == "slack_channel"
-        return notice_wording.notice(key, verdict.kind, row, at, zone, settings.crm_url, is_shared=is_shared)
+        return notice_wording.notice(key, verdict.kind, row, at, zone, settings.account_url, is_shared=is_shared)
 
     def _row(self, verdict: Verdict, key: str | None) -> dict[str, Any]:
         account, meter, period_start, quota, threshold = verdict.key

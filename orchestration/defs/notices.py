@@ -32,7 +32,9 @@ def decide_weekly(project: Project, ways: Ways, *_: object) -> str:
     settings = project.settings
     quality = queries.data_quality(settings.published)
     changes = published_copy.query(settings.published, queries.WEEKLY_CHANGES)
-    notice = weekly.weekly_message(changes, quality["data_through"], quality["as_of"], settings.zone, settings.crm_url)
+    notice = weekly.weekly_message(
+        changes, quality["data_through"], quality["as_of"], settings.zone, settings.account_url
+    )
     return notice if isinstance(notice, str) else freeze(project, ways, notice, quality["as_of"])
 
 
@@ -43,7 +45,7 @@ def decide_monthly(project: Project, ways: Ways, *_: object) -> str:
         return "no accounts yet"
     outcomes = published_copy.query(settings.published, queries.CAP_HITS)
     alerts = published_copy.query(settings.published, queries.ALERT_OUTCOMES)
-    notice = monthly.monthly_message(outcomes, quality["as_of"], settings.zone, settings.crm_url, alerts)
+    notice = monthly.monthly_message(outcomes, quality["as_of"], settings.zone, settings.account_url, alerts)
     return freeze(project, ways, notice, quality["as_of"])
 
 
@@ -73,7 +75,7 @@ def decide_critical(project: Project, ways: Ways, warn: Callable[[str], object])
         verdicts = [verdict for verdict in verdicts if verdict.outcome is not crossings.Outcome.RULE_CHANGED]
         if not news:
             return "no hard quota was crossed since the last digest"
-        notice = critical.critical_message(news, as_of, settings.zone, settings.crm_url)
+        notice = critical.critical_message(news, as_of, settings.zone, settings.account_url)
         key = f"{settings.env}|{notice.key}"
         if decided.find(connection, key):
             return "crossings wait for the digest: this moment already has a notice"  # the clock stands still

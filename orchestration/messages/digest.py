@@ -197,7 +197,7 @@ def compose_digest(
             settings.zone,
             figures.before,
             _links(settings.ui_url, run_id),
-            settings.crm_url,
+            settings.account_url,
             figures.dormant_through,
         )
         if is_whole and (line := footer.parity(figures.standing, settings.zone)):

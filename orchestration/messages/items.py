@@ -67,8 +67,11 @@ def brief(row: Row, text: str, crm_url: str | None = None) -> dict[str, str]:
 
 
 def account_url(row: Row, template: str | None) -> str:
-    """The account's page in the CRM, by the template of HEADROOM_CRM_URL; empty without one."""
-    if template is None:
+    """The account's page, by the template of `Settings.account_url`; empty without one.
+
+    Also for an id that does not go into a link whole: it would lead to another account, or to none.
+    """
+    if template is None or one_line(row["account_id"], 200) != row["account_id"]:
         return ""
     url = template
     for hole, column in _HOLES.items():

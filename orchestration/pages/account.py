@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from orchestration.ledger import announcements
 from orchestration.messages.account_wording import DigestDay
+from orchestration.messages.items import account_url
 from orchestration.messages.message import account_name
 from orchestration.pages import account_charts, account_days, account_sections, delivery_words
 from orchestration.pages.account_activity import activity
@@ -46,6 +47,7 @@ def page(asked: Asked, account_id: str) -> Page:
         "tabs": [(each["meter"], address(asked, account_id, meter=each["meter"])) for each in meters],
         "facts": account_sections.facts(row, today),
         "tags": account_sections.tags(row, today),
+        "crm": account_url(row, asked.settings.crm_url),
         "figures": account_sections.figures(row, morning),
         "advice": account_sections.advice(row, morning),
         "caveats": account_sections.caveats(row, morning, quality),

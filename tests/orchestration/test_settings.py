@@ -329,3 +329,11 @@ def test_environment_that_means_production_is_refused(monkeypatch: pytest.Monkey
             load()
     else:
         assert load().env == "local"
+
+
+def test_messages_link_the_page_of_an_account_before_the_crm(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load().account_url is None
+    monkeypatch.setenv("HEADROOM_CRM_URL", "https://crm.example.com/{account_id}")
+    assert load().account_url == "https://crm.example.com/{account_id}"
+    monkeypatch.setenv("HEADROOM_PAGES_URL", "https://usage.example.com/pages/")
+    assert load().account_url == "https://usage.example.com/pages/accounts/?id={account_id}"

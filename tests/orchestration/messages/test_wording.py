@@ -202,6 +202,14 @@ def test_digest_of_thousands_holds_the_first_ones_and_counts_all() -> None:
 # The items
 
 
+@pytest.mark.parametrize("account_id", ["x" * 201, "a\nb", "a  b"])
+def test_id_that_a_link_cannot_hold_has_no_link(account_id: str) -> None:
+    [item] = digest(make_crossing(account_id=account_id), crm_url="https://pages.test/accounts/?id={account_id}")[
+        "items"
+    ]
+    assert item["url"] == ""
+
+
 def test_item_shows_the_figures_of_the_marts() -> None:
     row = make_crossing(
         account_name="Acme  Ltd\n",
