@@ -12,7 +12,7 @@ from typing import Any
 from orchestration.messages import advice_words, email_draft, mailto, outlook
 from orchestration.messages.account_wording import DigestDay, Row
 from orchestration.messages.figures import change, money, one_line, person
-from orchestration.usage import units
+from orchestration.usage import formatting, units
 from orchestration.usage.formatting import amount, figure, format_pct
 
 PERIODS = {
@@ -65,11 +65,12 @@ def tags(row: Row, on: date) -> list[str]:
 def figures(row: Row, morning: DigestDay) -> list[Figure]:
     """Of the running usage period, each with its unit."""
     unit, used, noun = row["unit"], row["used_mtd"], units.name(row["unit"])
+    counted = noun if used is None else formatting.noun(used, unit, row["unit_singular"] or "")
     quota = {
         "limited": f"of {amount(row['quota'] or 0, unit)}",
-        "unlimited": f"{noun}, unlimited",
-        "blocked": f"{noun}, blocked: quota 0",
-        "unknown": f"{noun}, quota not known",
+        "unlimited": f"{counted}, unlimited",
+        "blocked": f"{counted}, blocked: quota 0",
+        "unknown": f"{counted}, quota not known",
     }[row["quota_state"]]
     found = [
         Figure("Used", "–" if used is None else figure(used, unit), quota if used is not None else "no reading yet")
@@ -77,7 +78,7 @@ def figures(row: Row, morning: DigestDay) -> list[Figure]:
     if row["pct_of_cap"] is not None:
         found.append(Figure("Of the quota", format_pct(row["pct_of_cap"], row["ci95_pct"])))
     if row["remaining"] is not None:
-        found.append(Figure("Remaining", figure(row["remaining"], unit), noun))
+        found.append(Figure("Remaining", figure(row["remaining"], unit), formatting.noun(row["remaining"], unit)))
     if units.adds_up(row["aggregation"]):
         found += _pace(row)
     if row["quota_state"] == "limited" and used is not None:

@@ -20,6 +20,8 @@ NARROW, WIDE = (360, 240), (960, 300)
 _LEFT, _RIGHT, _TOP, _BOTTOM = 52, 12, 22, 26
 _ROOM = 14
 """Between two texts above each other."""
+_HALF_A_DATE = 20
+"""Of a text below the axis, so that the last one is whole."""
 _STEPS = (1, 2, 5)
 
 
@@ -186,7 +188,8 @@ def _bars(bars: Sequence[Bar], unit: str, said: str, size: Size) -> svg.SVG:
         box = {"x": round(x + gap / 2, 1), "y": y, "width": round(step - gap, 1), "height": round(plane.bottom - y, 1)}
         drawn.append(svg.Rect(class_=classes, elements=title, **box))  # type: ignore[arg-type]
         if number % every == 0:
-            drawn.append(_text(round(x + step / 2, 1), plane.height - 8, bar.label, "middle", "tick"))
+            middle = min(round(x + step / 2, 1), plane.width - _HALF_A_DATE)
+            drawn.append(_text(middle, plane.height - 8, bar.label, "middle", "tick"))
     return _picture("columned", plane, drawn, said)
 
 
