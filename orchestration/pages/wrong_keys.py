@@ -1,6 +1,6 @@
 """Wrong keys by address, in memory: each one more than a few doubles the wait.
 
-A good key opens at once, also while its address waits. So whoever tries wrong keys locks out no colleague at the same
+A good key opens at once, also while its address waits. Someone who tries wrong keys locks out no colleague at the same
 proxy, and gains nothing: a key has 256 random bits. The wait is for scanners, and for pages left open with an old key.
 """
 

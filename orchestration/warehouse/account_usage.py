@@ -53,7 +53,7 @@ def days_of(
     end: date,
     zone: ZoneInfo,
 ) -> list[dict[str, Any]]:
-    """The same days, of the account and meter of a row with `is_calls`. Nobody looks whether they are kept.
+    """The same days, of the account and meter of a row with `is_calls`. Whether they are kept is not checked.
 
     :raises NothingPublishedError: an earlier version published the copy, without days of the business zone.
     """
