@@ -200,7 +200,7 @@ def test_account_without_a_quota_says_so(get: Get) -> None:
     shown = _shown(get("/accounts/nobody-knows").text)
     assert "Used 1 call, quota not known" in shown
     assert "There is nothing to draw yet" in shown
-    assert "No message has announced this account." in shown
+    assert "No message was about this account." in shown
     assert "Not billed through Headroom: the account has no Stripe customer." in shown
 
 
