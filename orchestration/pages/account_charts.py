@@ -55,7 +55,8 @@ def period(
         for each in changes
         if each["effective_at"] > row["period_start"] and each["effective_at"] < row["period_end"]
     ]
-    said = f"{charts.alternative(figures)} Crossed: {', '.join(each['name'] for each in crossed) or 'no threshold'}."
+    names = ", ".join(each["name"] for each in crossed) or "no threshold"
+    said = f"{charts.alternative(figures, row['used_mtd'])} Crossed: {names}."
     return {
         "chart": period_chart(figures, (row["as_of"], row["used_mtd"]), marks, said),
         "said": said,
