@@ -8,8 +8,16 @@ CSV_ROWS = 50_000
 MOST_CHOICES = 200
 """Values that a filter offers."""
 
+ADVICE = (
+    *("call_upgrade", "call_help", "help_first", "offer_upgrade", "renewal_talk", "tell_overage", "csm_check_in"),
+    *("do_not_pitch", "watch", "none"),
+)
+"""In the order of the digest's groups (messages/groups.py): who needs somebody first."""
+_URGENCY = "utilization.hits_cap_on nulls last, utilization.pct_of_cap desc nulls last"
+
 SORTS = {
-    "urgency": "utilization.hits_cap_on nulls last, utilization.pct_of_cap desc nulls last",
+    "advice": f"list_position({list(ADVICE)}, advice.advice) nulls last, {_URGENCY}",
+    "urgency": _URGENCY,
     "used": "utilization.used_mtd desc nulls last",
     "pct": "utilization.pct_of_cap desc nulls last",
     "name": "lower(coalesce(utilization.account_name, utilization.account_id))",
@@ -71,6 +79,8 @@ TOP = """
     order by top.volume_rank, top.account_id
     limit 20
 """
+
+TOP_METERS = "select distinct meter from top_accounts_30d order by meter limit $limit"
 
 RESOLVED = """
     select utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main, advice.next_step
