@@ -64,6 +64,13 @@ CHOICES = """
     order by kind, value
 """
 
+UNKNOWN_ACCOUNTS = """
+    select granted.account_id
+    from (select unnest($accounts::varchar[]) as account_id) as granted
+    anti join utilization_mtd as known on known.account_id = granted.account_id
+"""
+"""Of these accounts the ones that the figures know nothing of."""
+
 TOP = """
     select top.*, accounts.unit, accounts.plan
     from top_accounts_30d as top
