@@ -3,8 +3,8 @@
 from typing import Any
 
 from orchestration.pages.asking import Asked, Page, Table
-from orchestration.warehouse.page_queries import TOP
-from orchestration.warehouse.published_copy import query
+from orchestration.warehouse.page_queries import MAIN_METER, TOP
+from orchestration.warehouse.published_copy import query_kept
 
 COLUMNS = (
     *("volume_rank", "account_id", "account_name", "meter", "unit", "used", "calls", "share_pct", "active_days"),
@@ -24,4 +24,6 @@ def table(asked: Asked) -> Table:
 
 
 def _rows(asked: Asked) -> list[dict[str, Any]]:
-    return query(asked.settings.published, TOP, {"meter": asked.parameters.get("meter", "")[:1024]})
+    published = asked.settings.published
+    [main] = query_kept(published, MAIN_METER)
+    return query_kept(published, TOP, {"meter": asked.parameters.get("meter", "")[:1024] or main["meter"]})
