@@ -25,7 +25,9 @@ def page(asked: Asked) -> Page:
         "Changes of the week",
         {
             "week_start": week[0]["week_start"] if week else None,
-            "groups": [(HEADINGS[word], found, found[0]["of_word"] if found else 0) for word, found in groups.items()],
+            "groups": [
+                (word, HEADINGS[word], found, found[0]["of_word"] if found else 0) for word, found in groups.items()
+            ],
             "resolved": query_kept(published, page_queries.RESOLVED, {"limit": ROWS}),
         },
     )

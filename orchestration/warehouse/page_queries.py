@@ -10,8 +10,16 @@ CSV_ROWS = 50_000
 MOST_CHOICES = 200
 """Values that a filter offers."""
 
+ADVICE = (
+    *("call_upgrade", "call_help", "help_first", "offer_upgrade", "renewal_talk", "tell_overage", "csm_check_in"),
+    *("do_not_pitch", "watch", "none"),
+)
+"""In the order of the digest's groups (messages/groups.py): who needs somebody first."""
+_URGENCY = "utilization.hits_cap_on nulls last, utilization.pct_of_cap desc nulls last"
+
 SORTS = {
-    "urgency": "utilization.hits_cap_on nulls last, utilization.pct_of_cap desc nulls last",
+    "advice": f"list_position({list(ADVICE)}, advice.advice) nulls last, {_URGENCY}",
+    "urgency": _URGENCY,
     "used": "utilization.used_mtd desc nulls last",
     "pct": "utilization.pct_of_cap desc nulls last",
     "name": "lower(coalesce(utilization.account_name, utilization.account_id))",
@@ -19,8 +27,11 @@ SORTS = {
 }
 """What a table of accounts can be sorted by. Nothing of a request becomes SQL."""
 
+_ADVICE = """
+    left join account_advice as advice
+        on advice.account_id = utilization.account_id and advice.meter = utilization.meter
+"""
 _FILTERED = """
-    from utilization_mtd as utilization
     where
         not utilization.is_internal and not utilization.is_test
         and ($q = '' or contains(lower(utilization.account_id), lower($q))
@@ -40,22 +51,24 @@ _ACCOUNTS_SEEN = f"""
         utilization.pct_of_cap, utilization.ci95_pct, utilization.remaining, utilization.hits_cap_on,
         utilization.severity, utilization.period_end, utilization.mrr, advice.advice, advice.next_step, advice.reasons
     from (  -- a page first, by few columns; then its rows: a million accounts are not sorted with all of them
-        select utilization.rowid as row_id {_FILTERED}
+        select utilization.rowid as row_id
+        from utilization_mtd as utilization {{joined}} {_FILTERED}
         order by {{sort}}, utilization.account_id, utilization.meter
         limit $limit offset $offset
     ) as seen
-    join utilization_mtd as utilization on utilization.rowid = seen.row_id
-    left join account_advice as advice
-        on advice.account_id = utilization.account_id and advice.meter = utilization.meter
+    join utilization_mtd as utilization on utilization.rowid = seen.row_id {_ADVICE}
     order by {{sort}}, utilization.account_id, utilization.meter
 """
 ACCOUNTS_COUNTED = f"""
     select count(*) as rows,
         -- every account has the main meter, so without a filter of meters it is counted by that one
         case when $plan || $advice || $meter = '' then count(*) filter (utilization.is_main)
-            else (select count(distinct utilization.account_id) {_FILTERED} and $plan || $advice || $meter <> '')
+            else (
+                select count(distinct utilization.account_id)
+                from utilization_mtd as utilization {_FILTERED} and $plan || $advice || $meter <> ''
+            )
         end as accounts
-    {_FILTERED}
+    from utilization_mtd as utilization {_FILTERED}
 """
 
 CHOICES = """
@@ -108,6 +121,8 @@ CHANGED = f"""
 """
 """The largest of each kind, as queries.WEEKLY_CHANGES has all of them; and how many there are."""
 WEEK = "select week_start from weekly_changes limit 1"
+
+TOP_METERS = "select distinct meter from top_accounts_30d order by meter limit $limit"
 
 RESOLVED = """
     select utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main, advice.next_step
@@ -168,7 +183,7 @@ def accounts_seen(sort: str) -> str:
 
     :raises KeyError: it cannot be sorted by that.
     """
-    return _ACCOUNTS_SEEN.format(sort=SORTS[sort])
+    return _ACCOUNTS_SEEN.format(sort=SORTS[sort], joined=_ADVICE if "advice." in SORTS[sort] else "")
 
 
 def filters(parameters: dict[str, Any]) -> dict[str, str]:
