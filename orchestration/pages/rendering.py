@@ -19,6 +19,8 @@ from orchestration.usage import units
 from orchestration.usage.formatting import amount, counted, figure, format_pct, printable
 from orchestration.warehouse import queries
 
+STYLE = Path(__file__).resolve().parent / "static" / "pages.css"
+ROBOTS = "User-agent: *\nDisallow: /\n"
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
