@@ -7,6 +7,7 @@ import dagster as dg
 from orchestration.defs.resources import OWNERS, Project
 from orchestration.pages.export import export
 from orchestration.pages.export_folder import ExportError
+from orchestration.warehouse.published_copy import NothingPublishedError
 
 
 @dg.asset(
@@ -28,7 +29,7 @@ def pages_export(project: Project) -> dg.MaterializeResult[None]:
         raise dg.Failure("HEADROOM_PAGES_EXPORT is not set any longer: restart Dagster", allow_retries=False)
     try:
         done = export(settings, settings.pages_export)
-    except ExportError as error:
+    except (ExportError, NothingPublishedError) as error:
         raise dg.Failure(str(error), allow_retries=False) from None
     return dg.MaterializeResult(
         metadata={

@@ -5,13 +5,20 @@ import json
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+import dagster as dg
 import pytest
+from typer.testing import CliRunner
 
 from orchestration import settings
+from orchestration.cli import main
+from orchestration.defs import export as export_asset
+from orchestration.defs.resources import Project
 from orchestration.ledger import decided
 from orchestration.messages.digest_message import digest_message
 from orchestration.messages.message import to_json
@@ -209,3 +216,40 @@ def test_names_of_files_are_safe_and_differ_without_case() -> None:
         assert re.fullmatch(r"([a-z0-9]+-)*[0-9a-f]{16}(\.([a-z0-9]+-)*[0-9a-f]{16})?\.html", file)
         assert len(file) <= 2 * (SLUG_CHARACTERS + 18) + 5
     assert account_file("acme").startswith("acme-")
+
+
+def test_asset_and_command_write_the_same_pages(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_asset, by_command = tmp_path / "asset", tmp_path / "command"
+    for name, value in (("DATA", exported.config.data), ("NOW", NOW.isoformat()), ("PAGES_EXPORT", by_asset)):
+        monkeypatch.setenv(f"HEADROOM_{name}", str(value))
+    monkeypatch.setattr(export_asset, "export", partial(export.export, most_accounts=1))
+
+    result = materialize()
+    [made] = result.asset_materializations_for_node("pages_export")
+    said = CliRunner().invoke(main.app, ["pages", "export", "--to", str(by_command), "--accounts", "1"])
+    assert (said.exit_code, said.stderr) == (0, "")
+    assert said.stdout == (
+        f"{made.metadata['files'].value} files in {by_command}: 1 account of {exported.done.accounts_in_all}, the most"
+        " urgent, and 3 digests.\n"
+    )
+    files = {str(path.relative_to(by_asset)): path for path in by_asset.rglob("*") if path.is_file()}
+    assert len(files) == made.metadata["files"].value
+    for name, path in files.items():
+        assert path.read_bytes() == (by_command / name).read_bytes()
+
+    (by_asset / "mine.txt").touch()
+    failed = materialize().failure_data_for_node("pages_export")
+    assert "other files than an export, such as 'mine.txt'" in failed.user_failure_data.description
+    refused = CliRunner().invoke(main.app, ["pages", "export"])
+    assert (refused.exit_code, "'mine.txt'" in refused.stderr) == (1, True)
+
+
+def materialize() -> Any:
+    return dg.materialize(
+        [export_asset.pages_export],
+        resources={"project": Project()},
+        run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        raise_on_error=False,
+    )
