@@ -19,6 +19,8 @@ from orchestration.usage.formatting import amount, counted, figure, format_pct, 
 from orchestration.warehouse import queries
 
 _REFUSED = {401: "A link is needed", 404: "Not found", 429: "Too many tries", 503: "Not available right now"}
+STYLE = Path(__file__).resolve().parent / "static" / "pages.css"
+ROBOTS = "User-agent: *\nDisallow: /\n"
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
