@@ -52,20 +52,12 @@ QUERIES = {
     },
     "pages": {
         *("ACCOUNTS_COUNTED", "ACCOUNT_USAGE", "CHOICES", "CUSTOMER_THRESHOLDS", "PARITY", "REJECTED_BY_REASON"),
-        *(
-            "RESOLVED",
-            "TOP",
-            "TOP_METERS",
-            "UNMAPPED_IDS",
-            "USAGE_AFTER",
-            "WEEKLY_CHANGES",
-            "DAILY_USAGE",
-            "DATA_QUALITY",
-        ),
+        *("RESOLVED", "TOP", "UNMAPPED_IDS", "USAGE_AFTER", "CHANGED", "WEEK", "DAILY_USAGE", "DATA_QUALITY"),
+        *("MAIN_METER", "CALLS_METER", "TOP_METERS"),
         *("ACCOUNT_METERS", "ACCOUNT_OUTCOMES", "BILLED_SO_FAR", "CALLED_ENDPOINTS", "CUSTOMER_ACCOUNTS"),
         *("FAILED_CALLS", "HOURS_OF_DAY", "PERIOD_CROSSINGS", "PERIOD_DAYS_OF_METER", "QUOTA_CHANGES"),
         *("USED_PROPERTIES", "ACCOUNTS_NEAREST", "USAGE_BY_DAY", "READINGS_BY_DAY", "METERS", "METER_FACTS"),
-        *("STANDING_NOW", "OUTCOMES_OF"),
+        *("STANDING_NOW", "OUTCOMES_OF", "UNKNOWN_ACCOUNTS"),
     },
     "published_copy": {
         "UTILIZATION",
