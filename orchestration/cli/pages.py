@@ -43,6 +43,11 @@ def serve(context: typer.Context) -> None:
         return
     config = load_settings()
     ledger = Ledger(config.ledger_url)
+    if ledger.is_read_only:
+        fail(
+            "a view that cannot be recorded is not shown, and this user may only read the ledger: let it write to"
+            f" {config.data}, or move the ledger to Postgres (HEADROOM_LEDGER_URL)"
+        )
     _warn_of_a_copy(ledger)
     if not page_keys.listed(ledger) and not config.pages_trust_header:
         console.print('Nobody has a link yet: `headroom pages grant "CS team"` prints one.')
