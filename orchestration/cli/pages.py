@@ -45,8 +45,8 @@ def serve(context: typer.Context) -> None:
     ledger = Ledger(config.ledger_url)
     if ledger.is_read_only:
         fail(
-            "a view that cannot be recorded is not shown, and this user may only read the ledger: let it write to"
-            f" {config.data}, or move the ledger to Postgres (HEADROOM_LEDGER_URL)"
+            "pages record each view, and this user may only read the ledger. Let it write to"
+            f" {config.data}, or use Postgres (HEADROOM_LEDGER_URL)"
         )
     _warn_of_a_copy(ledger)
     if not page_keys.listed(ledger) and not config.pages_trust_header:
