@@ -46,6 +46,18 @@ def test_caddy_passes_on_events_and_nothing_else(collector: Collecting, tmp_path
         passes_on_events_alone(proxy, collector)
 
 
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+def test_no_key_is_in_the_log_while_the_collector_is_away(kind: str, tmp_path: Path) -> None:
+    with (
+        nginx("nginx.conf", "collect", tmp_path, {"127.0.0.1:8080": 9})
+        if kind == "nginx"
+        else caddy("Caddyfile", "collect", tmp_path, "127.0.0.1:8080", 9) as proxy
+    ):
+        assert proxy.ask("POST", f"/batch/?api_key={KEY}", EVENT).status == 502
+        wait_until(lambda: "/batch/" in proxy.logged())
+    assert KEY not in proxy.logged()
+
+
 def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
     analyze = program("systemd-analyze")
     unit = (DEPLOY / "headroom-collector.service").read_text()
