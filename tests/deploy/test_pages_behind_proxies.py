@@ -185,14 +185,12 @@ def test_login_proxy_names_the_user_and_nobody_else_does(world: World, login: in
         stranger.close()
 
 
-def test_copies_are_swapped_while_nginx_is_answered(world: World, tmp_path: Path) -> None:
+def test_no_request_is_lost_by_a_swap_or_while_one_of_two_is_away(world: World, tmp_path: Path) -> None:
     cookie = f"headroom_key={world.secret()}"
-    with (
-        world.serving() as port,
-        nginx("nginx-pages.conf", "usage", tmp_path, {PAGES: port}) as proxy,
-        ThreadPoolExecutor(2) as visitors,
-    ):
-        answers = [visitors.submit(proxy.ask, "GET", "/digests", Cookie=cookie) for _ in range(20)]
-        for _ in range(3):
-            publish(world.data)
-        assert {answer.result().status for answer in answers} == {200}
+    with world.serving() as port, ThreadPoolExecutor(2) as visitors:
+        two = {f"server 127.0.0.1:{port};": f"server 127.0.0.1:9; server 127.0.0.1:{port};"}
+        with nginx("nginx-pages.conf", "usage", tmp_path, {PAGES: port}, two) as proxy:
+            answers = [visitors.submit(proxy.ask, "GET", "/digests", Cookie=cookie) for _ in range(20)]
+            for _ in range(3):
+                publish(world.data)
+            assert {answer.result().status for answer in answers} == {200}

@@ -1,4 +1,6 @@
-"""The examples in deploy/ of what stands in front of the collector and what starts it, read by the real programs."""
+"""The examples in deploy/ of proxies in front of the collector, and of units of systemd, read by the real programs.
+Proxies in front of the pages are in test_pages_behind_proxies.py.
+"""
 
 import json
 import re
@@ -58,12 +60,13 @@ def test_no_key_is_in_the_log_while_the_collector_is_away(kind: str, tmp_path: P
     assert KEY not in proxy.logged()
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "command"), [("collector", "collect --workers 2"), ("pages", "pages")])
+def test_systemd_accepts_the_unit(name: str, command: str, tmp_path: Path) -> None:
     analyze = program("systemd-analyze")
-    unit = (DEPLOY / "headroom-collector.service").read_text()
-    [command] = re.findall(r"^ExecStart=(\S+) collect --workers 2$", unit, re.MULTILINE)
-    copy = tmp_path / "headroom-collector.service"
-    copy.write_text(unit.replace(command, sys.executable))
+    unit = (DEPLOY / f"headroom-{name}.service").read_text()
+    [started] = re.findall(rf"^ExecStart=(\S+) {command}$", unit, re.MULTILINE)
+    copy = tmp_path / f"headroom-{name}.service"
+    copy.write_text(unit.replace(started, sys.executable))
     done = subprocess.run([analyze, "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False)
     if "Failed to initialize manager" in done.stderr:
         pytest.skip("systemd cannot verify units here: nothing is proved about its example in deploy/")
