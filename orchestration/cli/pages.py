@@ -3,9 +3,11 @@
 import os
 import re
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo
 
@@ -22,6 +24,7 @@ from orchestration.messages.figures import short_name
 from orchestration.settings import Settings
 from orchestration.usage.formatting import counted, printable
 from orchestration.warehouse import queries
+from orchestration.warehouse.page_queries import EXPORTED_ACCOUNTS
 from orchestration.warehouse.published_copy import NothingPublishedError, connected
 
 if TYPE_CHECKING:
@@ -166,6 +169,35 @@ def revoke(key: Annotated[str, typer.Argument(help="its id or its name, as `head
     page_keys.revoke(ledger, found[0].id, now)
     console.print(
         f"The link of {found[0].name} ({found[0].id}) opens nothing from now on.", markup=False, soft_wrap=True
+    )
+
+
+@pages_app.command()
+def export(
+    to: Annotated[
+        Path | None, typer.Option(help="folder, new or an earlier export; default: HEADROOM_PAGES_EXPORT")
+    ] = None,
+    accounts: Annotated[int, typer.Option(min=1, help="that get a page, the most urgent")] = EXPORTED_ACCOUNTS,
+    is_all: Annotated[bool, typer.Option("--all", help="a page for each account, however many there are")] = False,
+) -> None:
+    """Write the pages of colleagues as files, for a bucket behind a login. No customer's page, and no key."""
+    from orchestration.pages import export as pages_export
+    from orchestration.pages.export_folder import ExportError
+
+    config = load_settings()
+    target = to or config.pages_export
+    if target is None:
+        fail("say where to: `headroom pages export --to DIR`, or set HEADROOM_PAGES_EXPORT")
+    try:
+        done = pages_export.export(config, target, sys.maxsize if is_all else accounts)
+    except (ExportError, NothingPublishedError) as error:
+        fail(str(error))
+    of = f" of {done.accounts_in_all:,}, the most urgent" if done.accounts < done.accounts_in_all else ""
+    console.print(
+        f"{counted(done.files, 'file')} in {done.folder}: {counted(done.accounts, 'account')}{of}, and"
+        f" {counted(done.digests, 'digest')}.",
+        markup=False,
+        soft_wrap=True,
     )
 
 
