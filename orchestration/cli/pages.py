@@ -46,6 +46,11 @@ def serve(context: typer.Context) -> None:
         return
     config = load_settings()
     ledger = Ledger(config.ledger_url)
+    if ledger.is_read_only:
+        fail(
+            "pages record each view, and this user may only read the ledger. Let it write to"
+            f" {config.data}, or use Postgres (HEADROOM_LEDGER_URL)"
+        )
     _warn_of_a_copy(ledger)
     if not page_keys.listed(ledger) and not config.pages_trust_header:
         console.print('Nobody has a link yet: `headroom pages grant "CS team"` prints one.')

@@ -14,7 +14,7 @@ from orchestration import settings
 from orchestration.cli import pages
 from orchestration.cli.console import console
 from orchestration.cli.main import app
-from orchestration.ledger import page_keys, page_views, restored
+from orchestration.ledger import engines, page_keys, page_views, restored
 from orchestration.ledger.ledger import Ledger
 from orchestration.warehouse import queries
 
@@ -146,6 +146,14 @@ def test_port_that_is_taken_is_said(ledger: Ledger, monkeypatch: pytest.MonkeyPa
 
     assert result.exit_code == 1
     assert f"the pages cannot listen on 127.0.0.1, port {port} (Address already in use)" in result.stderr
+
+
+def test_pages_do_not_start_on_a_ledger_that_is_only_read(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engines, "may_only_read", lambda _: True)  # for root each mode is as good as any
+    result = ask()
+
+    assert result.exit_code == 1
+    assert "this user may only read the ledger. Let it write to" in " ".join(result.stderr.split())
 
 
 def test_name_of_two_keys_is_answered_with_their_ids(ledger: Ledger) -> None:

@@ -10,7 +10,9 @@ from typing import Any
 from urllib.parse import quote
 
 import duckdb
+import psycopg2
 import pytest
+import sqlalchemy as sa
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
@@ -31,6 +33,7 @@ from orchestration.pages import (
 )
 from orchestration.pages.asking import Asked, Page
 from orchestration.pages.wrong_keys import ADDRESSES, FREE, MOST_SECONDS, WrongKeys
+from tests.fakes.postgres import Postgres
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -309,6 +312,23 @@ def test_no_view_is_shown_that_cannot_be_recorded(world: World, data: Path, monk
         answer = client.get("/accounts/acme", headers=bearer(secret))
     assert (answer.status_code, "recorded" in answer.text, "acme" in answer.text) == (503, True, False)
     assert client.get("/accounts/acme", headers=bearer(secret)).status_code == 200
+
+
+def test_no_view_is_shown_while_the_server_of_the_ledger_only_reads(
+    world: World, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.ledger()
+    monkeypatch.setenv("HEADROOM_LEDGER_URL", url)
+    world.ledger = Ledger(settings.load().ledger_url)
+    _, secret = world.key()
+    client = world.client()
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        for is_on, status in (("on", 503), ("off", 200)):  # as a replica that becomes the primary one
+            connection.cursor().execute(
+                f"alter database {sa.make_url(url).database} set default_transaction_read_only = {is_on}"
+            )
+            assert client.get("/accounts/acme", headers=bearer(secret)).status_code == status
 
 
 def test_view_is_recorded_when_the_process_dies_before_the_answer(world: World) -> None:
