@@ -43,7 +43,12 @@ from orchestration.pages.visitors import COOKIE, CUSTOMER_COOKIE, Door, NoKeyErr
 from orchestration.settings import Settings
 from orchestration.usage.spreadsheet import spreadsheet
 from orchestration.warehouse.kept_copy import KeptCopy
-from orchestration.warehouse.published_copy import LockedCopyError, NothingPublishedError, OutdatedCopyError
+from orchestration.warehouse.published_copy import (
+    LockedCopyError,
+    NothingPublishedError,
+    OutdatedCopyError,
+    UnreadableCopyError,
+)
 
 STYLE = Path(__file__).resolve().parent / "static" / "pages.css"
 Endpoint = Callable[[Request], Response]
@@ -112,6 +117,7 @@ class _Site:
                 NothingPublishedError: self._refused(503),
                 OutdatedCopyError: self._refused(503),
                 LockedCopyError: self._refused(503),
+                UnreadableCopyError: self._refused(503),
                 duckdb.InterruptException: self._refused(503),
                 sa.exc.SQLAlchemyError: self._refused(503),
                 404: self._refused(404),
@@ -274,6 +280,7 @@ _SENTENCES: dict[type[Exception], str] = {
     duckdb.InterruptException: "The question took too long. Ask for less, or try again in a minute.",
     NothingPublishedError: "There are no figures yet. The first run counts them.",
     OutdatedCopyError: "Another version of Headroom made the figures. The next run makes them again.",
+    UnreadableCopyError: "The figures cannot be read now. The next run makes them again.",
     LockedCopyError: "Another program has the figures open for writing. Try again in a minute.",
     sa.exc.SQLAlchemyError: "This view cannot be recorded now, so no figures are shown. Try again in a minute.",
 }
