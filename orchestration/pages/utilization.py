@@ -14,8 +14,8 @@ COLUMNS = (
 )
 
 
-def page(asked: Asked) -> Page:
-    """One row for each account and meter that the filters let through, 50 at a time.
+def page(asked: Asked, at_once: int = page_queries.PAGE_ROWS) -> Page:
+    """One row for each account and meter that the filters let through, so many at a time.
 
     :raises WrongQuestionError: a sort or a number of a page that there is not.
     """
@@ -23,7 +23,7 @@ def page(asked: Asked) -> Page:
     rows = query_kept(
         published,
         page_queries.accounts_seen(_sort(asked)),
-        {**filters, "limit": page_queries.PAGE_ROWS, "offset": (number - 1) * page_queries.PAGE_ROWS},
+        {**filters, "limit": at_once, "offset": (number - 1) * at_once},
     )
     [counts] = query_kept(published, page_queries.ACCOUNTS_COUNTED, filters)
     days = queries.daily_usage(published, (row["account_id"] for row in rows))
@@ -43,7 +43,7 @@ def page(asked: Asked) -> Page:
             "kept": kept,
             "sort": _sort(asked),
             "number": number,
-            "pages": max(1, -(-counts["rows"] // page_queries.PAGE_ROWS)),
+            "pages": max(1, -(-counts["rows"] // at_once)),
             "mine": asked.visitor.name if "@" in asked.visitor.name else "",
         },
     )

@@ -7,6 +7,8 @@ from orchestration.warehouse.queries import CALLS_METER
 PAGE_ROWS = 50
 CSV_ROWS = 50_000
 """Rows of a file at most."""
+EXPORTED_ACCOUNTS = 5_000
+"""That have a page in files, the most urgent, unless more are asked for."""
 MOST_CHOICES = 200
 """Values that a filter offers."""
 
@@ -84,7 +86,34 @@ CHOICES = """
     order by kind, value
 """
 
+UNKNOWN_ACCOUNTS = """
+    select granted.account_id
+    from (select unnest($accounts::varchar[]) as account_id) as granted
+    anti join utilization_mtd as known on known.account_id = granted.account_id
+"""
+"""Of these accounts the ones that the figures know nothing of."""
+
 MAIN_METER = "select meter from meters where is_main"
+EXPORTED_METERS = """
+    select
+        utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main, utilization.plan,
+        utilization.segment, utilization.owner, utilization.pct_of_cap, utilization.ci95_pct, utilization.severity,
+        chosen.accounts
+    from utilization_mtd as utilization
+    join (
+        select account_id, count(*) over () as accounts
+        from utilization_mtd
+        where not is_internal and not is_test
+        group by account_id
+        order by min(hits_cap_on) nulls last, max(pct_of_cap) desc nulls last, account_id
+        limit $limit
+    ) as chosen on chosen.account_id = utilization.account_id
+    order by
+        lower(coalesce(utilization.account_name, utilization.account_id)), utilization.account_id,
+        utilization.is_main desc, utilization.meter
+"""
+"""By names, the meters of the most urgent accounts, and of how many accounts they are."""
+
 TOP = """
     select top.*, accounts.unit, accounts.plan
     from (

@@ -4,6 +4,7 @@ While dbt writes the warehouse, no other process can open it. So an engine (engi
 passed its tests, and swaps the copy in under the published name. Readers never wait and never see half a build.
 """
 
+import os
 import re
 import threading
 from collections import Counter
@@ -12,7 +13,9 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -242,7 +245,7 @@ def attached(published: Path, limits: Mapping[str, str | int]) -> duckdb.DuckDBP
         raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
     # Attached, not opened: opened, it would be shared with every reader in this process that still holds an older copy.
     # in memory, it would spill into the folder that this process happens to run in
-    connection = duckdb.connect(config={**limits, "temp_directory": f"{published}.tmp"})
+    connection = duckdb.connect(config={**limits, "temp_directory": _spill_folder(published)})
     try:
         connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
         use(connection, published)
@@ -260,6 +263,17 @@ def attached(published: Path, limits: Mapping[str, str | int]) -> duckdb.DuckDBP
             f"{published} cannot be read: {program} has it open for writing. Close it there, or open it read only"
         ) from error
     return connection
+
+
+def _spill_folder(published: Path) -> str:
+    """Where what is too large for the memory goes: beside the copy, or, where nobody may write, to a folder of ours."""
+    return f"{published}.tmp" if os.access(published.parent, os.W_OK) else _own_folder().name
+
+
+@cache
+def _own_folder() -> TemporaryDirectory[str]:
+    """It goes with this process."""
+    return TemporaryDirectory(prefix="headroom-")
 
 
 def use(connection: duckdb.DuckDBPyConnection, published: Path) -> None:

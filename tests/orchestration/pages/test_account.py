@@ -166,7 +166,9 @@ def test_quota_line_stands_at_the_quota(get: Get, published: Path) -> None:
     # 110 calls are higher than the 96 that the projection begins with, by 14 parts of 96 of its height
     assert (bottom - float(y)) / (bottom - float(projected)) == pytest.approx(110 / 96, rel=0.01)
     assert "quota 110" in chart
-    assert f"{_row(published)['used_mtd']} of 110 used so far." in _shown(html)  # as above the chart, not up to the last whole day
+    assert f"{_row(published)['used_mtd']} of 110 used so far." in _shown(
+        html
+    )  # as above the chart, not up to the last whole day
     assert "Crossed: 50 %, 80 %" in _shown(html)
 
 

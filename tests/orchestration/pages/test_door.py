@@ -145,7 +145,17 @@ def test_customer_sees_their_own_account_alone(world: World) -> None:
     assert set(world.views()) == {(f"key:{key.id}", "acme", "customer"), (f"key:{key.id}", "acme", "machine")}
 
 
-LOOK_ALIKES = ("ACME", "acme ", "acm\u0435", "\uff41cme", "acme\u200b", "acme/", "acme%2F..%2Fother", "../accounts/other", "acme\0")
+LOOK_ALIKES = (
+    "ACME",
+    "acme ",
+    "acm\u0435",
+    "\uff41cme",
+    "acme\u200b",
+    "acme/",
+    "acme%2F..%2Fother",
+    "../accounts/other",
+    "acme\0",
+)
 """Ids that a person, a normalizing database or a proxy might take for acme, or for the way to another."""
 
 
