@@ -1,6 +1,6 @@
 """The access record of the pages: who saw which account's figures, on which page, in which hour."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -25,15 +25,16 @@ class View:
     """The first time in that hour."""
 
 
-def record(ledger: Ledger, visitor: str, account_id: str, page: str, now: datetime) -> None:
-    """Committed before the page is answered. A second time in the hour changes nothing."""
-    hour = now.replace(minute=0, second=0, microsecond=0)
-    values = {"visitor": visitor, "account_id": account_id, "page": page, "hour_start": hour, "first_at": now}
+def record(ledger: Ledger, views: Iterable[View]) -> None:
+    """Committed before the pages are answered, all or none. A second time in the hour changes nothing."""
     table = page_views.c
-    same = [table[name] == values[name] for name in ("visitor", "account_id", "page", "hour_start")]
     with ledger.transaction() as connection:
-        if connection.execute(sa.select(table.first_at).where(*same)).first() is None:
-            connection.execute(sa.insert(page_views).values(**values))
+        for view in views:
+            hour = view.first_at.replace(minute=0, second=0, microsecond=0)
+            values = {**vars(view), "hour_start": hour}
+            same = [table[name] == values[name] for name in ("visitor", "account_id", "page", "hour_start")]
+            if connection.execute(sa.select(table.first_at).where(*same)).first() is None:
+                connection.execute(sa.insert(page_views).values(**values))
 
 
 def newest(ledger: Ledger, limit: int, visitor: str | None = None, account_id: str | None = None) -> Sequence[View]:

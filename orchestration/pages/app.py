@@ -42,7 +42,12 @@ from orchestration.pages.rendering import STYLE
 from orchestration.pages.visitors import COOKIE, CUSTOMER_COOKIE, Door, NoKeyError, TooManyError
 from orchestration.settings import Settings
 from orchestration.warehouse.kept_copy import KeptCopy
-from orchestration.warehouse.published_copy import LockedCopyError, NothingPublishedError, OutdatedCopyError
+from orchestration.warehouse.published_copy import (
+    LockedCopyError,
+    NothingPublishedError,
+    OutdatedCopyError,
+    UnreadableCopyError,
+)
 
 Endpoint = Callable[[Request], Response]
 MOST_PARAMETERS = 30
@@ -110,6 +115,7 @@ class _Site:
                 NothingPublishedError: self._refused(503),
                 OutdatedCopyError: self._refused(503),
                 LockedCopyError: self._refused(503),
+                UnreadableCopyError: self._refused(503),
                 duckdb.InterruptException: self._refused(503),
                 sa.exc.SQLAlchemyError: self._refused(503),
                 404: self._refused(404),
@@ -272,6 +278,7 @@ _SENTENCES: dict[type[Exception], str] = {
     duckdb.InterruptException: "The question took too long. Ask for less, or try again in a minute.",
     NothingPublishedError: "There are no figures yet. The first run counts them.",
     OutdatedCopyError: "Another version of Headroom made the figures. The next run makes them again.",
+    UnreadableCopyError: "The figures cannot be read now. The next run makes them again.",
     LockedCopyError: "Another program has the figures open for writing. Try again in a minute.",
     sa.exc.SQLAlchemyError: "This view cannot be recorded now, so no figures are shown. Try again in a minute.",
 }

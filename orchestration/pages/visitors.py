@@ -2,8 +2,10 @@
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import date, datetime
 
+import sqlalchemy as sa
 from starlette.requests import Request
 
 from orchestration.ledger import page_keys, page_views
@@ -17,6 +19,9 @@ COOKIE = "headroom_key"
 CUSTOMER_COOKIE = "headroom_usage"
 _REMEMBERED = 10_000
 _NAME_CHARACTERS = 200
+
+Seen = tuple[str, str, str]
+"""A visitor, an account and a page."""
 
 
 class NoKeyError(PermissionError):
@@ -32,6 +37,15 @@ class TooManyError(PermissionError):
         """To wait."""
 
 
+@dataclass
+class _Batch:
+    """Views that are committed together."""
+
+    views: dict[Seen, datetime] = field(default_factory=dict)
+    is_done: bool = False
+    fault: sa.exc.SQLAlchemyError | None = None
+
+
 class Door:
     """Lets visitors in, and writes down whose figures they saw. One for a process; threads share it."""
 
@@ -40,7 +54,9 @@ class Door:
         self._header, self._trusted = settings.pages_trust_header, settings.pages_trusted
         self._wrong = WrongKeys()
         self._hour: datetime | None = None
-        self._recorded: set[tuple[str, str, str]] = set()
+        self._recorded: set[Seen] = set()
+        self._batch = _Batch()
+        self._writing = threading.Lock()
         self._forgot_on: date | None = None
         self._lock = threading.Lock()
 
@@ -88,13 +104,30 @@ class Door:
                 self._hour, self._recorded = hour, set()
             if seen in self._recorded:
                 return
-        if self._forgot_on != now.date():
-            page_views.forget(self._ledger, now, page_views.KEPT_DAYS)
-            self._forgot_on = now.date()
-        page_views.record(self._ledger, who, account_id, page, now)
+            batch = self._batch
+            batch.views[seen] = now
+        with self._writing:
+            if not batch.is_done:
+                self._write(batch)
+        if batch.fault:
+            raise batch.fault
         with self._lock:
             if hour == self._hour:
                 self._recorded.add(seen)
+
+    def _write(self, batch: _Batch) -> None:
+        """One commit for all who wait: SQLite lets writers at once starve each other."""
+        with self._lock:
+            self._batch = _Batch()
+        now = self._clock()
+        try:
+            if self._forgot_on != now.date():
+                page_views.forget(self._ledger, now, page_views.KEPT_DAYS)
+                self._forgot_on = now.date()
+            page_views.record(self._ledger, [page_views.View(*seen, at) for seen, at in batch.views.items()])
+        except sa.exc.SQLAlchemyError as fault:  # each of them answers it
+            batch.fault = fault
+        batch.is_done = True
 
     def _user(self, request: Request) -> str | None:
         """Whom a trusted login proxy names. Named twice, by the proxy and by the visitor, it is nobody."""

@@ -16,7 +16,7 @@ import duckdb
 from orchestration.warehouse import published_copy
 from orchestration.warehouse.published_copy import KeptAnswers, NothingPublishedError
 
-LIMITS: dict[str, str | int] = {"memory_limit": "160MB", "threads": 2}
+LIMITS: dict[str, str | int] = {"memory_limit": "120MB", "threads": 2}
 """Of the engine: pages ask for few rows. What needs more memory goes to a folder beside the copy."""
 MOST_SECONDS = 5.0
 """That a question may take. It is interrupted then: duckdb.InterruptException."""
@@ -53,6 +53,7 @@ class KeptCopy:
 
         :raises NothingPublishedError: nothing was built yet.
         :raises published_copy.LockedCopyError: another program writes it.
+        :raises published_copy.UnreadableCopyError: it is not a DuckDB file.
         """
         opened, connection = self._taken()
         try:
@@ -81,24 +82,28 @@ class KeptCopy:
                 opened.close()
 
     def _taken(self) -> tuple[_Open, duckdb.DuckDBPyConnection]:
-        version = self.version()
         with self._lock:
-            opened = self._newest
-            if opened is None or opened.version != version:
-                old, opened = opened, _Open(version, published_copy.attached(self._published, LIMITS))
-                self._newest = opened
-                if old and not old.readers:
-                    old.close()
-            opened.readers += 1
+            opened = self._opened()
             connection = opened.idle.pop() if opened.idle else None
             if connection is None:
                 connection = opened.engine.cursor()
                 published_copy.use(connection, self._published)
+            opened.readers += 1
             self._until[id(connection)] = time.monotonic() + self._most_seconds, connection
             if self._watch is None:
                 self._watch = threading.Thread(target=self._interrupt_late_ones, daemon=True)
                 self._watch.start()
         return opened, connection
+
+    def _opened(self) -> _Open:
+        """The newest copy. What is swapped in while it opens may be what was opened: the next reader opens it again."""
+        version, newest = self.version(), self._newest
+        if newest is None or newest.version != version:
+            old, newest = newest, _Open(version, published_copy.attached(self._published, LIMITS))
+            self._newest = newest
+            if old and not old.readers:
+                old.close()
+        return newest
 
     def _given_back(self, opened: _Open, connection: duckdb.DuckDBPyConnection) -> None:
         with self._lock:

@@ -43,6 +43,10 @@ class OutdatedCopyError(duckdb.Error):
     """The published copy lacks a table or a column: an earlier version built it. The message says what to do."""
 
 
+class UnreadableCopyError(duckdb.Error):
+    """The published copy is not a whole DuckDB file: somebody else wrote it. The message says what to do."""
+
+
 class LockedCopyError(RuntimeError):
     """Another program has the published copy open for writing. The message says which one and what to do."""
 
@@ -235,6 +239,7 @@ def attached(published: Path, limits: Mapping[str, str | int]) -> duckdb.DuckDBP
 
     :raises NothingPublishedError: nothing was built yet.
     :raises LockedCopyError: another program writes it.
+    :raises UnreadableCopyError: it is not a DuckDB file.
     """
     if not published.exists():
         raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
@@ -246,9 +251,13 @@ def attached(published: Path, limits: Mapping[str, str | int]) -> duckdb.DuckDBP
         use(connection, published)
     except BaseException as error:
         connection.close()
-        holder = re.search(r"held in (.+?)\s*\(PID (\d+)\)", str(error))
-        if not isinstance(error, duckdb.IOException) or "lock" not in str(error):
+        if not isinstance(error, duckdb.Error):
             raise
+        if not isinstance(error, duckdb.IOException) or "lock" not in str(error):
+            raise UnreadableCopyError(
+                f"{published} cannot be read: `headroom run` publishes it again. {str(error).splitlines()[0]}"
+            ) from error
+        holder = re.search(r"held in (.+?)\s*\(PID (\d+)\)", str(error))
         program = f"{Path(holder[1]).name}, process {holder[2]}," if holder else "another program"
         raise LockedCopyError(
             f"{published} cannot be read: {program} has it open for writing. Close it there, or open it read only"

@@ -261,9 +261,12 @@ ALERT_OUTCOMES = """
 
 ACCOUNTS_NAMED = """
     select * from utilization_mtd
-    where
-        is_main
-        and (account_id = $name or lower(account_id) = lower($name) or lower(account_name) = lower($name))
+    where rowid in (  -- the names of all first, and then the other columns of the one
+        select rowid from utilization_mtd
+        where
+            is_main
+            and (account_id = $name or lower(account_id) = lower($name) or lower(account_name) = lower($name))
+    )
     order by account_id
 """
 

@@ -116,7 +116,7 @@ def _driven(folder: Path, port: int, key: str, body: str, connections: int = CON
     )
     done = subprocess.run(
         [
-            *_pinned(1),
+            *pinned(1),
             *("wrk", "-t1", f"-c{connections}", f"-d{SECONDS}s", "--latency", "--timeout", "10s", "-s", str(script)),
             f"http://127.0.0.1:{port}/v1/analytics/bench/",
         ],
@@ -131,7 +131,7 @@ def _driven(folder: Path, port: int, key: str, body: str, connections: int = CON
 
 @contextmanager
 def _collector(folder: Path, **more: str) -> Iterator[tuple[int, str]]:
-    port, key = _free_port(), secrets.token_hex(16)
+    port, key = free_port(), secrets.token_hex(16)
     environment = {
         **os.environ,
         "HEADROOM_DATA": str(folder / "data"),
@@ -139,20 +139,20 @@ def _collector(folder: Path, **more: str) -> Iterator[tuple[int, str]]:
         "HEADROOM_COLLECT_KEYS": key,
         **more,
     }
-    with _server([*_pinned(0), sys.executable, "-m", "orchestration.cli.main", "collect"], port, environment):
+    with server([*pinned(0), sys.executable, "-m", "orchestration.cli.main", "collect"], port, environment):
         yield port, key
 
 
 @contextmanager
 def _bare(kind: str, folder: Path) -> Iterator[int]:
-    port = _free_port()
+    port = free_port()
     command = [sys.executable, "-m", "tests.bench.bare_server", kind, str(port), str(folder / "bare.ndjson")]
-    with _server([*_pinned(0), *command], port, dict(os.environ)):
+    with server([*pinned(0), *command], port, dict(os.environ)):
         yield port
 
 
 @contextmanager
-def _server(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
+def server(command: list[str], port: int, environment: dict[str, str]) -> Iterator[None]:
     process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL)
     try:
         while not _answers(port):
@@ -165,7 +165,7 @@ def _server(command: list[str], port: int, environment: dict[str, str]) -> Itera
         process.wait(20)
 
 
-def _pinned(core: int) -> list[str]:
+def pinned(core: int) -> list[str]:
     return ["taskset", "-c", str(core)] if shutil.which("taskset") and (os.cpu_count() or 1) > 1 else []
 
 
@@ -174,7 +174,7 @@ def _answers(port: int) -> bool:
         return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]

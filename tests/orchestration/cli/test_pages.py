@@ -113,8 +113,8 @@ def test_keys_and_views_are_listed_within_the_terminal(
     assert "Nobody has opened a page yet" in ask("list", "--views").stdout
     key, _ = page_keys.grant(ledger, "CS " * 30, None, NOW, NOW + timedelta(days=1))
     page_keys.grant(ledger, "Acme", "x" * 1024, NOW - timedelta(days=2), NOW - timedelta(days=1))
-    page_views.record(ledger, f"key:{key.id}", "<b>[red]acme", "account", NOW)
-    page_views.record(ledger, "login:dana", "", "utilization", NOW)
+    page_views.record(ledger, [page_views.View(f"key:{key.id}", "<b>[red]acme", "account", NOW)])
+    page_views.record(ledger, [page_views.View("login:dana", "", "utilization", NOW)])
 
     listed, views = ask("list").stdout, ask("list", "--views").stdout
     assert "valid" in listed

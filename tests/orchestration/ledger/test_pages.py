@@ -34,7 +34,7 @@ def test_key_is_found_by_its_secret_until_it_ends(ledger: Ledger) -> None:
 
 def test_view_is_recorded_once_an_hour_and_forgotten(ledger: Ledger) -> None:
     for minutes in (0, 19, 20):
-        page_views.record(ledger, "key:1", "x" * 1024, "account", NOW + timedelta(minutes=minutes))
+        page_views.record(ledger, [page_views.View("key:1", "x" * 1024, "account", NOW + timedelta(minutes=minutes))])
 
     views = page_views.newest(ledger, 10, account_id="x" * 1024)
     assert [view.first_at for view in views] == [NOW + timedelta(minutes=20), NOW]

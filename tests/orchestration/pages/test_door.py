@@ -3,6 +3,7 @@
 import os
 import sqlite3
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -381,3 +382,19 @@ def test_settings_of_the_door_are_checked(
         monkeypatch.setenv(f"HEADROOM_PAGES_{name}", value)
     with pytest.raises(ValidationError, match=said):
         settings.load()
+
+
+def test_views_at_once_are_all_recorded_before_their_answers(world: World, data: Path) -> None:
+    client, (key, secret), count = world.client(), world.key(), 20
+    with (
+        closing(sqlite3.connect(data / "ledger.sqlite", isolation_level=None)) as other,
+        ThreadPoolExecutor(count) as pool,
+    ):
+        other.execute("begin immediate")
+        answers = [pool.submit(client.get, f"/accounts/a{at}", headers=bearer(secret)) for at in range(count)]
+        with pytest.raises(TimeoutError):
+            answers[0].result(timeout=0.1)
+        other.execute("rollback")
+        assert {answer.result().status_code for answer in answers} == {200}
+    seen = page_views.newest(world.ledger, 100, visitor=f"key:{key.id}")
+    assert sorted(view.account_id for view in seen) == sorted(f"a{at}" for at in range(count))
