@@ -22,7 +22,7 @@ def page(asked: Asked) -> Page:
         "Changes of the week",
         {
             "week_start": rows[0]["week_start"] if rows else None,
-            "groups": [(HEADINGS[word], found[:ROWS], len(found)) for word, found in groups.items()],
+            "groups": [(word, HEADINGS[word], found[:ROWS], len(found)) for word, found in groups.items()],
             "resolved": query(asked.settings.published, page_queries.RESOLVED, {"limit": ROWS}),
         },
     )

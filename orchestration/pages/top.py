@@ -3,7 +3,7 @@
 from typing import Any
 
 from orchestration.pages.asking import Asked, Page, Table
-from orchestration.warehouse.page_queries import TOP
+from orchestration.warehouse.page_queries import MOST_CHOICES, TOP, TOP_METERS
 from orchestration.warehouse.published_copy import query
 
 COLUMNS = (
@@ -16,7 +16,9 @@ def page(asked: Asked) -> Page:
     """Rows of top_accounts_30d, of the main meter where none is named."""
     rows = _rows(asked)
     days = {row["account_id"]: [int(used) for used in row["used_by_day"].split(",")] for row in rows}
-    return Page("top", "Top 20 by 30 days", {"rows": rows, "days": days})
+    meters = [row["meter"] for row in query(asked.settings.published, TOP_METERS, {"limit": MOST_CHOICES})]
+    shown = rows[0]["meter"] if rows else asked.parameters.get("meter", "")
+    return Page("top", "Top 20 of 30 days", {"rows": rows, "days": days, "meters": meters, "shown": shown})
 
 
 def table(asked: Asked) -> Table:

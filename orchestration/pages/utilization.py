@@ -70,7 +70,7 @@ def _filters(asked: Asked) -> dict[str, str]:
 
 
 def _sort(asked: Asked) -> str:
-    sort = asked.parameters.get("sort") or "urgency"
+    sort = asked.parameters.get("sort") or "advice"
     if sort not in page_queries.SORTS:
         raise WrongQuestionError(f"Accounts are sorted by one of: {', '.join(page_queries.SORTS)}.")
     return sort

@@ -6,12 +6,20 @@ PAGE_ROWS = 50
 CSV_ROWS = 50_000
 """Rows of a file at most."""
 EXPORTED_ACCOUNTS = 5_000
-"""That have a page in files, the most urgent, unless more are asked for."""
+"""That have a page in files unless more are asked for: those that come first in the table of accounts."""
 MOST_CHOICES = 200
 """Values that a filter offers."""
 
+ADVICE = (
+    *("call_upgrade", "call_help", "help_first", "offer_upgrade", "renewal_talk", "tell_overage", "csm_check_in"),
+    *("do_not_pitch", "watch", "none"),
+)
+"""In the order of the digest's groups (messages/groups.py): who needs somebody first."""
+_URGENCY = "utilization.hits_cap_on nulls last, utilization.pct_of_cap desc nulls last"
+
 SORTS = {
-    "urgency": "utilization.hits_cap_on nulls last, utilization.pct_of_cap desc nulls last",
+    "advice": f"list_position({list(ADVICE)}, advice.advice) nulls last, {_URGENCY}",
+    "urgency": _URGENCY,
     "used": "utilization.used_mtd desc nulls last",
     "pct": "utilization.pct_of_cap desc nulls last",
     "name": "lower(coalesce(utilization.account_name, utilization.account_id))",
@@ -58,25 +66,30 @@ CHOICES = """
     order by kind, value
 """
 
-EXPORTED_METERS = """
+EXPORTED_METERS = f"""
     select
         utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main, utilization.plan,
-        utilization.segment, utilization.owner, utilization.pct_of_cap, utilization.ci95_pct, utilization.severity,
-        chosen.accounts
+        utilization.owner, utilization.pct_of_cap, utilization.ci95_pct, utilization.severity, chosen.accounts
     from utilization_mtd as utilization
     join (
         select account_id, count(*) over () as accounts
-        from utilization_mtd
-        where not is_internal and not is_test
+        from (
+            select utilization.account_id,
+                row_number() over (order by {SORTS["advice"]}, utilization.account_id, utilization.meter) as place
+            from utilization_mtd as utilization
+            left join account_advice as advice
+                on advice.account_id = utilization.account_id and advice.meter = utilization.meter
+            where not utilization.is_internal and not utilization.is_test
+        ) as ranked
         group by account_id
-        order by min(hits_cap_on) nulls last, max(pct_of_cap) desc nulls last, account_id
+        order by min(place)
         limit $limit
     ) as chosen on chosen.account_id = utilization.account_id
     order by
         lower(coalesce(utilization.account_name, utilization.account_id)), utilization.account_id,
         utilization.is_main desc, utilization.meter
 """
-"""By names, the meters of the most urgent accounts, and of how many accounts they are."""
+"""By names, the meters of the accounts that come first, and how many accounts there are in all."""
 
 TOP = """
     select top.*, accounts.unit, accounts.plan
@@ -86,6 +99,8 @@ TOP = """
     order by top.volume_rank, top.account_id
     limit 20
 """
+
+TOP_METERS = "select distinct meter from top_accounts_30d order by meter limit $limit"
 
 RESOLVED = """
     select utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main, advice.next_step
