@@ -262,8 +262,8 @@ class _Site:
     def _said(self, path: str, status: int, sentence: str) -> Response:
         if path.startswith("/v1/"):
             return Response(json.dumps({"error": sentence}), status, media_type="application/json")
-        has_way_out = status in (400, 404) and not path.startswith("/u/")
-        return HTMLResponse(rendering.refusal(status, sentence, Served(self._root), way_out=has_way_out), status)
+        is_customers = path.startswith("/u/")
+        return HTMLResponse(rendering.refusal(status, sentence, Served(self._root), is_customers=is_customers), status)
 
 
 _FAILED = "Headroom failed to make this page. The data team finds the reason in its log."

@@ -52,7 +52,7 @@ def export(settings: Settings, target: Path, most_accounts: int = page_queries.E
     try:
         with (
             published_copy.attached(settings.published, _LIMITS) as connection,
-            published_copy.held(settings.published, connection),
+            published_copy.held(settings.published, connection, published_copy.KeptAnswers()),
             renewed(target) as folder,
         ):
             files = _Files(settings, ledger, folder, most_accounts)

@@ -44,11 +44,14 @@ def render(page: Page, asked: Asked, name: str) -> str:
     )
 
 
-def refusal(status: int, sentence: str, links: Links, *, way_out: bool) -> str:
-    """A page that says why there is none. With a `way_out` it leads colleagues back to the accounts."""
+def refusal(status: int, sentence: str, links: Links, *, is_customers: bool) -> str:
+    """A page that says why there is none. Colleagues are led back to the accounts; a customer sees no name of ours."""
     heading = _REFUSED.get(status, "That did not work")
     template = _environment().get_template("refusal.html.jinja")
-    return template.render(heading=heading, sentence=sentence, links=links, way_out=way_out)
+    has_way_out = status in (400, 404) and not is_customers
+    return template.render(
+        heading=heading, sentence=sentence, links=links, is_customers=is_customers, has_way_out=has_way_out
+    )
 
 
 def moment(at: datetime | None, zone: ZoneInfo) -> str:

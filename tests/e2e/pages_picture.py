@@ -15,7 +15,9 @@ from tests.e2e.program import Program, finish
 DAY = "2026-11-20"
 ACCOUNT = "juniper-mobility"
 """At its quota, with a call to make."""
-HEIGHTS = {"utilization": 790, "account": 1060}
+ENDS = {"utilization": "#accounts tbody tr:nth-child(5)", "account": ".legend"}
+"""The last element of each picture."""
+MARGIN = 8
 
 
 def main(folder: Path) -> None:
@@ -29,10 +31,12 @@ def main(folder: Path) -> None:
             assert process.stdout
             address = re.search(r"http://[\d.:]+", process.stdout.readline())
             assert address
-            browser.open(f"{address[0]}/k/{link}", height=HEIGHTS["utilization"])
-            browser.picture(folder / "pages-utilization.png")
-            browser.open(f"{address[0]}/accounts/{ACCOUNT}", height=HEIGHTS["account"])
-            browser.picture(folder / "pages-account.png")
+            pages = {"utilization": f"/k/{link}", "account": f"/accounts/{ACCOUNT}"}
+            for name, path in pages.items():
+                browser.open(f"{address[0]}{path}")
+                end = browser.value(f"document.querySelector('{ENDS[name]}').getBoundingClientRect().bottom")
+                browser.show(height=round(end) + MARGIN)
+                browser.picture(folder / f"pages-{name}.png")
         finally:
             process.send_signal(signal.SIGTERM)
             finish(process)

@@ -10,6 +10,8 @@ from tests.support import pages_world
 from tests.support.pages_world import HOSTILE, Served
 
 WIDTHS = (390, 1280)
+PAPER_WIDTH = 718
+"""Of A4 between its margins."""
 FIRST = "Skip to the figures"
 OVERFLOW = "document.documentElement.scrollWidth - document.documentElement.clientWidth"
 SCROLLED = """
@@ -71,8 +73,9 @@ def test_phone_shows_every_figure_of_the_table(served: Served, browser: Browser)
 
 def test_paper_is_white_and_has_no_menu(served: Served, browser: Browser) -> None:
     browser.open(served.url)
-    browser.show(scheme="dark", media="print")
+    browser.show(PAPER_WIDTH, scheme="dark", media="print")
 
+    assert browser.value(OVERFLOW) <= 0
     assert browser.value(MENU) == 0
     assert browser.value("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 

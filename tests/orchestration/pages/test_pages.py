@@ -157,7 +157,10 @@ def test_customer_expects_no_alert_beyond_a_hard_limit(site: Site) -> None:
 def test_refusal_leads_colleagues_back_and_nobody_else(site: Site) -> None:
     assert 'href="/">All accounts' in site.inside().get("/accounts/nobody").text
     stranger = TestClient(site.application, base_url="http://pages.test")
-    assert "All accounts" not in stranger.get("/").text + stranger.get("/u/").text
+    assert "All accounts" not in stranger.get("/").text
+    refused = stranger.get("/u/").text
+    assert "Ask your contact for one." in refused
+    assert not re.search("All accounts|Headroom|data team", refused)
 
 
 def test_customer_sees_no_other_account(site: Site) -> None:
