@@ -177,7 +177,9 @@ def export(
     to: Annotated[
         Path | None, typer.Option(help="folder, new or an earlier export; default: HEADROOM_PAGES_EXPORT")
     ] = None,
-    accounts: Annotated[int, typer.Option(min=1, help="that get a page, the most urgent")] = EXPORTED_ACCOUNTS,
+    accounts: Annotated[
+        int, typer.Option(min=1, help="that get a page, those first that need somebody")
+    ] = EXPORTED_ACCOUNTS,
     is_all: Annotated[bool, typer.Option("--all", help="a page for each account, however many there are")] = False,
 ) -> None:
     """Write the pages of colleagues as files, for a bucket behind a login. No customer's page, and no key."""
@@ -192,7 +194,7 @@ def export(
         done = pages_export.export(config, target, sys.maxsize if is_all else accounts)
     except (ExportError, NothingPublishedError) as error:
         fail(str(error))
-    of = f" of {done.accounts_in_all:,}, the most urgent" if done.accounts < done.accounts_in_all else ""
+    of = f" of {done.accounts_in_all:,}" if done.accounts < done.accounts_in_all else ""
     console.print(
         f"{counted(done.files, 'file')} in {done.folder}: {counted(done.accounts, 'account')}{of}, and"
         f" {counted(done.digests, 'digest')}.",
