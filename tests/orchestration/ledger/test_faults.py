@@ -10,7 +10,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -45,10 +44,9 @@ from tests.fakes.slack import (
     rate_limited,
     refused,
 )
-from tests.support import ledgers
+from tests.support import ledgers, programs
 from tests.support.builders import CHART, make_digest, make_group
 from tests.support.killing import KilledError, at_line
-from tests.support.waiting import RUN_SECONDS
 
 EIGHT = datetime(2026, 11, 20, 8, tzinfo=UTC)
 DAYS = 3
@@ -279,7 +277,7 @@ def test_every_part_is_posted_once_and_in_order_whatever_happened(
             raise
 
 
-# Killed, for real. Run as a program, this file is the processes that are.
+# Killed, for real.
 
 
 @pytest.mark.parametrize(
@@ -294,8 +292,7 @@ def test_every_part_is_posted_once_and_in_order_when_processes_are_killed(
         seeded.now = EIGHT + day * timedelta(days=1)
         line = seeded.random.randrange(1, 2 * LINES)
         arguments = (seeded.database, slack.url, day, seed, seeded.now.isoformat(), line)
-        command = [sys.executable, "-m", __name__, *map(str, arguments)]
-        ends.append(subprocess.run(command, timeout=RUN_SECONDS, check=False).returncode)
+        ends.append(programs.run(run_until_killed, *arguments).returncode)
 
     seeded.recover()
     seeded.check()
@@ -308,7 +305,3 @@ def run_until_killed(database: str, url: str, day: str, seed: str, now: str, lin
     files = {outbox.__file__, ledger_module.__file__, slack_module.__file__}
     sys.settrace(at_line(int(line), files, lambda: os.kill(os.getpid(), signal.SIGKILL)))
     run(Ledger(database), url, int(day), int(seed), lambda: datetime.fromisoformat(now))
-
-
-if __name__ == "__main__":
-    run_until_killed(*sys.argv[1:])
