@@ -10,6 +10,7 @@ from orchestration.pages.links import Links
 from orchestration.settings import Settings
 
 Audience = Literal["internal", "customer"]
+"""Of pages. A gate sees none: limits.py answers it."""
 
 
 class NotFoundError(LookupError):
