@@ -22,7 +22,10 @@ _METER = {
         "quota": {**_COUNT, "description": "null: not known, or unlimited"},
         "remaining": _COUNT,
         "pct": {**_COUNT, "description": "percent of the quota"},
-        "limit": {**_MAYBE, "description": "hard: usage past the quota is refused; soft: it is overage"},
+        "limit": {
+            **_MAYBE,
+            "description": "past the quota, usage is hard: refused, soft: overage, throttle: slowed down, monitor: served",
+        },
     },
 }
 _ACCOUNT = {
