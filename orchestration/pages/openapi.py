@@ -24,7 +24,7 @@ _METER = {
         "pct": {**_COUNT, "description": "percent of the quota"},
         "limit": {
             **_MAYBE,
-            "description": "past the quota, usage is hard: refused, soft: overage, throttle: slowed down, monitor: served",
+            "description": "past the quota. hard: refused, soft: overage, throttle: slowed down, monitor: served",
         },
     },
 }
