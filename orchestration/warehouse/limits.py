@@ -2,17 +2,18 @@
 
 A gate loads it in place of the marts: what is counted and how it is weighed, the rates of plans, and a row for each
 account and meter. Each publication writes it anew beside the published copy, whichever engine built the marts. The
-format is in docs/gate-snapshot.md; a change that an older gate would misread has another `version`.
+format is in docs/limits.md; a change that an older gate would misread has another `version`.
 """
 
 import gzip
 import json
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any, Protocol
 
 import duckdb
 from filelock import FileLock
@@ -27,6 +28,8 @@ COMPRESSION = 1
 """Level of gzip: level 5 takes half as long again and saves a tenth."""
 _ROWS = 50_000
 """Read and written at a time: about 4 MB."""
+_HEAD_CHARACTERS = 1_000
+"""In which a snapshot says of which copy it is."""
 _LIMITS: dict[str, str | int] = {"memory_limit": "700MB"}
 """Of the engine. What needs more memory goes to a folder beside the copy."""
 
@@ -79,6 +82,10 @@ GATE_SUBJECTS = """
 """
 
 
+class _Sink(Protocol):
+    def write(self, data: bytes, /) -> int: ...
+
+
 class LimitsError(ValueError):
     """`limits.json` is missing or unreadable. The message says what to do."""
 
@@ -119,10 +126,10 @@ def write(published: Path, env: str, usage_url: str | None) -> Written:
             head = {
                 "version": VERSION,
                 "published_at": f"{datetime.fromtimestamp(made_at, UTC):%Y-%m-%dT%H:%M:%SZ}",
+                "copy": version,
                 **_head(connection),
                 "env": env,
                 "usage_url": usage_url,
-                "copy": version,
                 "columns": COLUMNS,
             }
             staged = path.with_name(f".{path.name}"), path.with_name(f".{path.name}.gz")
@@ -153,6 +160,16 @@ def read(path: Path) -> dict[str, Any]:
     return found
 
 
+def copy_of(path: Path) -> str | None:
+    """The version of the copy that the snapshot was made of, from its first bytes; None where there is none."""
+    try:
+        with path.open(encoding="utf-8", errors="replace") as file:
+            found = re.search('"copy": "([^"]*)"', file.read(_HEAD_CHARACTERS))
+    except FileNotFoundError:
+        return None
+    return found[1] if found else ""
+
+
 def _head(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     def rows(sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
         return published_copy.rows_of(connection, sql, parameters)
@@ -177,7 +194,7 @@ def _head(connection: duckdb.DuckDBPyConnection) -> dict[str, Any]:
     }
 
 
-def _write(connection: duckdb.DuckDBPyConnection, head: dict[str, Any], files: tuple[IO[bytes], ...]) -> int:
+def _write(connection: duckdb.DuckDBPyConnection, head: dict[str, Any], files: tuple[_Sink, ...]) -> int:
     def say(text: str) -> None:
         for file in files:
             file.write(text.encode())

@@ -120,6 +120,17 @@ def test_compressed_snapshot_is_the_same(published: Path) -> None:
     assert done.accounts == len(limits.read(done.path)["accounts"])
 
 
+def test_snapshot_says_of_which_copy_it_is(published: Path) -> None:
+    path = limits.path_of(published)
+    assert limits.copy_of(path) is None
+    limits.write(published, "local", None)
+    assert limits.copy_of(path) == version_of(published)
+    publish(published, used=900)
+    assert limits.copy_of(path) != version_of(published)
+    path.write_text("[]")
+    assert limits.copy_of(path) == ""
+
+
 def test_killed_writer_leaves_a_whole_snapshot_and_the_next_repairs(published: Path) -> None:
     written(published)
     publish(published, used=900)
