@@ -21,6 +21,7 @@ from orchestration.cli import (
     doctor_configuration,
     doctor_deliveries,
     doctor_growth,
+    doctor_limits,
     doctor_runs,
     failures,
     route_findings,
@@ -45,15 +46,13 @@ from orchestration.messages.environment import Cause
 from orchestration.settings import Settings
 from orchestration.usage.findings import Finding
 from orchestration.usage.formatting import counted
-from orchestration.warehouse import limits, published_copy, queries, seeds
+from orchestration.warehouse import published_copy, queries, seeds
 from orchestration.warehouse.engines import engine_of
 
 BATCH_BYTES = 2**30
 """What a batch may need of the disk for a moment: 160 MB of lines, what is spilled while they are judged, Parquet."""
 HEARTBEAT = timedelta(minutes=5)
 """The daemon writes one each half minute."""
-SNAPSHOT = timedelta(minutes=10)
-"""After a publication: by then its run has written `limits.json`. For a million accounts it takes a few seconds."""
 LISTED = 10
 
 
@@ -217,22 +216,6 @@ def _lake_bucket(config: Settings, url: str) -> Finding:
     return Finding(f"{subject}: {'; '.join(waiting) or 'bucket and folder have all batches'}")
 
 
-def _limits(config: Settings) -> Iterator[Finding]:
-    """Nothing where there is no snapshot yet, or a run may just be writing it."""
-    path = limits.path_of(config.published)
-    made_of = limits.copy_of(path)
-    age_seconds = datetime.now(UTC).timestamp() - config.published.stat().st_mtime
-    if made_of is None or age_seconds < SNAPSHOT.total_seconds():
-        return
-    is_current = made_of == published_copy.version_of(config.published)
-    problem = (
-        f"gates get older figures than the published copy has. Run `headroom run`; its log says why {path} stays old"
-    )
-    yield Finding(
-        f"{path.name}: of the {'published' if is_current else 'previous'} copy", "" if is_current else problem
-    )
-
-
 def _published(config: Settings) -> Iterator[Finding]:
     subject, now, log = "published copy", config.now(), published_copy.log_of(config.published)
     stray = f"another program opened it for writing and left the log {log}"
@@ -255,7 +238,7 @@ def _published(config: Settings) -> Iterator[Finding]:
     if now - quality["as_of"] >= timedelta(hours=config.stale_after_hours):
         problem = "no run has published since: `headroom run` says why, and `headroom ui` lists failed runs"
     yield Finding(f"{subject}: counted {_age(now, quality['as_of'])} ago", problem)
-    yield from _limits(config)
+    yield from doctor_limits.examine(config)
     lines, lost = quality["rejected_lines"], quality.get("lost_events") or 0
     about = f", about {lost:,} events" if lost > lines else ""
     about += "; see `headroom rejected`" if lines else ""
