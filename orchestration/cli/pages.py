@@ -6,7 +6,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo
 
 import typer
@@ -24,6 +24,9 @@ from orchestration.usage.formatting import counted, printable
 from orchestration.warehouse import queries
 from orchestration.warehouse.published_copy import NothingPublishedError, connected
 
+if TYPE_CHECKING:
+    import uvicorn
+
 MOST_DAYS = 3_660
 """That a link may be valid: ten years."""
 _NAME_CHARACTERS = 100
@@ -38,10 +41,6 @@ def serve(context: typer.Context) -> None:
     """Serve the pages on HEADROOM_PAGES_HOST and HEADROOM_PAGES_PORT, until Ctrl-C."""
     if context.invoked_subcommand:
         return
-    import uvicorn
-
-    from orchestration.pages import app
-
     config = load_settings()
     ledger = Ledger(config.ledger_url)
     _warn_of_a_copy(ledger)
@@ -50,24 +49,11 @@ def serve(context: typer.Context) -> None:
     ledger.close()
     if config.pages_frames and not (config.pages_url or "").startswith("https://"):
         print_error("browsers keep no cookie in an embedded page without TLS: set HEADROOM_PAGES_URL to https://…")
-    with _bound(config) as listening:
+    with bound(config) as listening:
         port = listening.getsockname()[1]
         console.print(f"Pages on {config.pages_url or f'http://127.0.0.1:{port}'} (Ctrl-C stops them)", soft_wrap=True)
-        application = app.build(config, _clock)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                application,
-                access_log=False,  # addresses of entrance hold keys
-                log_level="warning",
-                server_header=False,
-                proxy_headers=False,  # pages/addresses.py says whom a proxy may name
-                ws="none",
-                timeout_graceful_shutdown=_STOP_SECONDS,
-            )
-        )
-        application.state.is_ending = lambda: server.should_exit  # gates that wait are answered then
         with suppress(failures.StoppedBySignalError, KeyboardInterrupt):  # uvicorn has ended in order, and raises it
-            server.run(sockets=[listening])
+            server(config).run(sockets=[listening])
 
 
 @pages_app.command()
@@ -185,12 +171,35 @@ def revoke(key: Annotated[str, typer.Argument(help="its id or its name, as `head
     )
 
 
+def server(config: Settings) -> "uvicorn.Server":
+    """The pages as a program that listens. SIGTERM ends it, after the requests under way."""
+    import uvicorn
+
+    from orchestration.pages import app
+
+    application = app.build(config, _clock)
+    built = uvicorn.Server(
+        uvicorn.Config(
+            application,
+            access_log=False,  # addresses of entrance hold keys
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,  # pages/addresses.py says whom a proxy may name
+            ws="none",
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+    )
+    application.state.is_ending = lambda: built.should_exit  # gates that wait are answered then
+    return built
+
+
 def base_url(config: Settings) -> str:
     """Where people reach the pages."""
     return (config.pages_url or f"http://127.0.0.1:{config.pages_port}").rstrip("/")
 
 
-def _bound(config: Settings) -> socket.socket:
+def bound(config: Settings) -> socket.socket:
+    """Where the server listens."""
     try:
         return socket.create_server(
             (config.pages_host, config.pages_port),

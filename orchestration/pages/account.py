@@ -105,7 +105,8 @@ def _meters(asked: Asked, account_id: str) -> list[dict[str, Any]]:
     """Its rows of utilization_mtd, the main meter first."""
     published, account = asked.settings.published, {"account_id": account_id}
     if found := query(published, questions.ACCOUNT_METERS, account):
-        facts = {row["meter"]: row for row in query(published, questions.METER_FACTS, account)}
+        asks = {**account, "calls_meter": queries.calls_meter(published)}
+        facts = {row["meter"]: row for row in query(published, questions.METER_FACTS, asks)}
         return [{**row, **facts[row["meter"]]} for row in found]
     with connected(published) as connection:
         try:

@@ -270,7 +270,8 @@ class _Site:
     def _said(self, path: str, status: int, sentence: str) -> Response:
         if path.startswith("/v1/"):
             return Response(json.dumps({"error": sentence}), status, media_type="application/json")
-        return HTMLResponse(rendering.refusal(status, sentence, Served(self._root)), status)
+        is_customers = path.startswith("/u/")
+        return HTMLResponse(rendering.refusal(status, sentence, Served(self._root), is_customers=is_customers), status)
 
 
 _FAILED = "Headroom failed to make this page. The data team finds the reason in its log."

@@ -73,7 +73,9 @@ class Door:
             return Visitor(user, "internal")
         secret = secret or request.cookies.get(CUSTOMER_COOKIE if is_customers else COOKIE)
         if not secret:
-            raise NoKeyError("This page opens with a link. Ask your data team for one.")
+            raise NoKeyError(
+                f"This page opens with a link. Ask your {'contact' if is_customers else 'data team'} for one."
+            )
         key = self.with_secret(secret, request)
         if key.audience not in get_args(Audience):  # least of all is it a colleague's
             raise NotFoundError("This key is a gate's. It opens /v1/limits alone.")
