@@ -186,7 +186,7 @@ def test_endpoints_errors_and_hours_are_shown(get: Get) -> None:
 def test_refused_calls_are_said_and_are_no_usage(get: Get, published: Path) -> None:
     shown = _shown(get("/accounts/nobody-knows").text)
     assert "/v1/refused 0 0 % 0 15 0" in shown
-    assert "Last 7 days 1 93.7 % 93.7 %" in shown
+    assert "Last 7 days 1 93 % 93 %" in shown
     assert "A gate refused 15 calls as well: they are in these shares, and are not usage." in shown
     assert _row(published, "nobody-knows")["used_mtd"] == 1
 
