@@ -32,11 +32,11 @@ class GateMiddleware:
         self._template = template or (lambda scope: gate.endpoint_of(scope["path"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        subject = self._identify(scope) if scope["type"] == "http" else None
+        subject = self._gate.read(self._identify, scope) if scope["type"] == "http" else None
         if subject is None:
             await self._app(scope, receive, send)
             return
-        endpoint = self._template(scope)
+        endpoint = self._gate.read(self._template, scope)
         decision = await self._gate.decide_async(subject, endpoint)
         if decision.is_allowed:
             await self._serve(scope, receive, send, _Call(self._gate, subject, decision, endpoint, scope))

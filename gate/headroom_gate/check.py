@@ -64,7 +64,7 @@ def from_environment() -> App:
 
 
 async def _check(gate: Gate, identify: Callable[[Scope], str | None], scope: Scope, send: Send) -> None:
-    subject = identify(scope)
+    subject = gate.read(identify, scope)
     if subject is None:
         await _answer(send, 200, [], b"")
         return

@@ -25,7 +25,7 @@ class Counter(Protocol):
 def bucket(now: float, through: int) -> int:
     """The second under which a call is kept, until a snapshot counts it: after what the present snapshot counts.
 
-    Seconds become coarser the older the snapshot is: 3,600 buckets for the first hour, 25,000 for a month.
+    Seconds become coarser the older the snapshot is: 3,600 buckets for the first hour, 31,000 for a month.
     """
     width = max(1, int(now - through) // 3600)
     return max(int(now) // width * width, through + 1)

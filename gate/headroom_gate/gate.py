@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable
-from typing import Literal
+from typing import Literal, TypeVar
 
 from headroom_gate import headers, policy
 from headroom_gate.counters import Counter, LocalCounter
@@ -19,6 +19,8 @@ from headroom_gate.reader import Limits
 from headroom_gate.templates import Templates
 
 logger = logging.getLogger("headroom_gate")
+Request = TypeVar("Request")
+"""An ASGI scope, or a WSGI environ."""
 MAX_AGE_SECONDS = 6 * 3600
 
 
@@ -85,6 +87,15 @@ class Gate:
     def fields(self, decision: Decision) -> headers.Fields:
         """What the answer's header says of limits."""
         return headers.fields(decision, self._clock())
+
+    def read(self, function: Callable[[Request], str | None], request: Request) -> str | None:
+        """What a function of the API's owner reads from a request; None where it fails, and the call goes on."""
+        try:
+            return function(request)
+        except Exception:
+            logger.exception("a call goes on without what %r should have read", function)
+            self.decisions["error"] += 1
+            return None
 
     def _ask(self, subject: str, endpoint: str | None) -> Question | Decision:
         snapshot, now = self.limits.current, self._clock()

@@ -71,6 +71,10 @@ class RedisCounter:
         """Whether Redis did not answer a moment ago."""
         return time.monotonic() < self._away_until
 
+    async def aclose(self) -> None:
+        """Close the connections of the event loop that runs."""
+        await self._async_script.registered_client.aclose()
+
     def take(self, question: Question) -> Answer:
         if self.is_away:
             return self._local.take(question)

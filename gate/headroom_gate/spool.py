@@ -98,12 +98,14 @@ class SpooledEvents:
         self.flush()
 
     def _open(self) -> None:
-        name = f"{time.time_ns()}-{secrets.token_hex(4)}"
-        new, self._path = self._folder / f"{name}.new", self._folder / f"{name}{_OPEN}"
-        self._file = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        fcntl.flock(self._file, fcntl.LOCK_EX)
-        new.rename(self._path)  # with its lock: no other process takes it for one that was left
-        self._size, self._opened_at = 0, time.monotonic()
+        while True:
+            self._path = self._folder / f"{time.time_ns()}-{secrets.token_hex(4)}{_OPEN}"
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if os.fstat(file).st_nlink:
+                break
+            os.close(file)  # before it had its lock, another process took it for one that was left
+        self._file, self._size, self._opened_at = file, 0, time.monotonic()
 
     def _finish(self) -> None:
         if self._file is not None:

@@ -31,10 +31,10 @@ class GateMiddleware:
         self._template = template or (lambda environ: gate.endpoint_of(path_of(environ)))
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        subject = self._identify(environ)
+        subject = self._gate.read(self._identify, environ)
         if subject is None:
             return self._app(environ, start_response)
-        endpoint = self._template(environ)
+        endpoint = self._gate.read(self._template, environ)
         decision = self._gate.decide(subject, endpoint)
         if decision.is_allowed:
             return self._serve(environ, start_response, subject, decision, endpoint)
