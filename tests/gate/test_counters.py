@@ -1,4 +1,4 @@
-"""Counters keep their promise: never a unit too many, and no refusal while there is room. Both counters, one test each."""
+"""Counters keep their promise: never a unit too many, and no refusal while there is room."""
 
 import asyncio
 import threading
@@ -19,17 +19,14 @@ COSTS = st.lists(st.integers(1, 7), min_size=1, max_size=40)
 ON_REDIS = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
-def take_all(
-    counters: Sequence[Counter], costs: Sequence[int], quota: int, used: int, account_id: str
-) -> list[Outcome]:
+def take_all(counters: Sequence[Counter], costs: Sequence[int], quota: int, used: int) -> list[Outcome]:
     """Each call by the next of the counters, all of them at once."""
     barrier = threading.Barrier(len(counters))
 
     def some(number: int) -> list[Outcome]:
         barrier.wait()
         return [
-            counters[number].take(make_question(quota, used, cost, account_id=account_id)).outcome
-            for cost in costs[number :: len(counters)]
+            counters[number].take(make_question(quota, used, cost)).outcome for cost in costs[number :: len(counters)]
         ]
 
     with ThreadPoolExecutor(len(counters)) as pool:
@@ -38,7 +35,7 @@ def take_all(
 
 
 def check(costs: Sequence[int], outcomes: Sequence[Outcome], quota: int, used: int) -> None:
-    """Never above the quota. And whoever was refused would not fit even now, when no more is let through."""
+    """Never above the quota. What was refused would not fit in the end either."""
     spent = sum(cost for cost, outcome in zip(costs, outcomes, strict=True) if outcome is Outcome.ALLOWED)
     assert used + spent <= max(quota, used)
     assert all(
@@ -49,7 +46,7 @@ def check(costs: Sequence[int], outcomes: Sequence[Outcome], quota: int, used: i
 @given(COSTS, st.integers(0, 60), st.integers(0, 40), st.integers(1, 4))
 def test_local_count_lets_through_exactly_the_quota(costs: list[int], quota: int, used: int, threads: int) -> None:
     counter = LocalCounter(Clock())
-    check(costs, take_all([counter] * threads, costs, quota, used, "acme"), quota, used)
+    check(costs, take_all([counter] * threads, costs, quota, used), quota, used)
 
 
 @ON_REDIS
@@ -59,12 +56,12 @@ def test_gates_on_one_redis_let_through_exactly_the_quota(
 ) -> None:
     redis.client.flushall()
     counters = [RedisCounter(redis.url, timeout_seconds=30) for _ in range(gates)]
-    check(costs, take_all(counters, costs, quota, used, "acme"), quota, used)
+    check(costs, take_all(counters, costs, quota, used), quota, used)
 
 
 def test_two_gates_of_one_redis_refuse_exactly_at_the_limit(redis: Redis) -> None:
     counters = [RedisCounter(redis.url, timeout_seconds=30) for _ in range(2)] * 2
-    outcomes = take_all(counters, [1] * 400, 250, 0, "acme")
+    outcomes = take_all(counters, [1] * 400, 250, 0)
     assert outcomes.count(Outcome.ALLOWED) == 250
 
 
