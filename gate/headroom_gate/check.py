@@ -2,7 +2,7 @@
 
 `/check/...` decides, `/metrics` is for Prometheus, `/healthz` says that the process runs. The answer is 200 or the
 refusal's status. nginx takes 403 alone for a refusal: `/check?refused=403` answers that, with the status meant in
-`X-Gate-Status`. What the API answers is not known here, so events have no status.
+`X-Gate-Status` and why in `X-Gate-Reason`. What the API answers is not known here, so events have no status.
 """
 
 import os
@@ -79,7 +79,8 @@ async def _check(gate: Gate, identify: Callable[[Scope], str | None], scope: Sco
     fields, body = gate.refused(subject, decision, endpoint)
     wanted = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("refused")
     status = 403 if wanted == ["403"] else decision.status
-    await _answer(send, status, [*fields, ("X-Gate-Status", str(decision.status))], body)
+    meant = [("X-Gate-Status", str(decision.status)), ("X-Gate-Reason", decision.reason)]
+    await _answer(send, status, [*fields, *meant], body)
 
 
 async def _answer(send: Send, status: int, fields: list[tuple[str, str]], body: bytes) -> None:

@@ -131,7 +131,7 @@ def test_clock_that_jumps_back_keeps_each_call_in_the_count() -> None:
     assert spent(counter, 1, quota=10) == 4
 
 
-def test_clock_that_jumps_over_the_end_of_a_period_and_back_keeps_both_counts() -> None:
+def test_clock_that_jumps_into_the_next_period_and_back_keeps_both_counts() -> None:
     counter = LocalCounter(Clock())
     later = make_question(10)
     object.__setattr__(later, "limit", later.limit.at(END))

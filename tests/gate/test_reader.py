@@ -116,7 +116,7 @@ def serving(snapshot: str) -> Iterator[tuple[type[Server], str]]:
         server.shutdown()
 
 
-def test_server_is_asked_with_the_key_and_the_tag_of_the_last_answer() -> None:
+def test_server_is_asked_with_the_key_and_the_last_tag() -> None:
     with serving(make_snapshot(make_account(used=1))) as (server, url):
         limits = Limits(url, key=f"{KEY}\n")
         limits.close()

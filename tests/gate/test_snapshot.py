@@ -42,7 +42,7 @@ def test_period_without_an_end_stays_as_it_is() -> None:
     assert (limit.used, limit.resets_at) == (7, None)
 
 
-def test_subject_belongs_to_its_account_from_its_first_to_before_its_last_moment() -> None:
+def test_subject_belongs_to_its_account_for_its_time() -> None:
     rows = [["key_1", "acme", START, NOW], ["key_1", "globex", NOW, None]]
     snapshot = parse(make_snapshot(subjects=rows))
 
