@@ -4,7 +4,6 @@ It is read by the version that the gate knows. A file that is damaged, or that a
 version, is refused as a whole. Getting the file is in reader.py, deciding by it in policy.py.
 """
 
-import json
 import sys
 from bisect import bisect_right
 from collections.abc import Iterable, Mapping
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from headroom_gate.json_rows import Members
 from headroom_gate.rates import Rate, per_second
 from headroom_gate.templates import Templates
 
@@ -101,17 +101,20 @@ class Snapshot:
 
 
 def parse(raw: bytes | str, meter: str | None = None) -> Snapshot:
-    """The snapshot of a meter; the main one if none is named.
+    """The snapshot of a meter; the main one if none is named. Its `accounts` come after what explains them.
 
     :raises SnapshotError: damaged, of another version, or without this meter.
     """
     try:
-        data = json.loads(raw)
-        if data["version"] != VERSION:
-            raise SnapshotError(f"limits.json has version {data['version']!r}. This gate reads version {VERSION} alone")
-        name = str(meter or next((each for each, about in data["meters"].items() if about["is_main"]), "main"))
-        if name not in data["meters"]:
-            raise SnapshotError(f"limits.json has no meter {name} that a gate can count")
+        text, data, name = raw if isinstance(raw, str) else raw.decode(), dict[str, Any](), ""
+        for member, value in Members(text, frozenset({"accounts", "subjects"})):
+            if member == "accounts":
+                _check_version(data)
+                name = _meter(data["meters"], meter)
+                data[member] = _accounts(data["columns"], value, name)
+            else:
+                data[member] = _subjects(value) if member == "subjects" else value
+        _check_version(data)
         about = data["meters"][name]
         weights = _weights(about["weights"])
         published_at = int(_epoch(data["published_at"]))
@@ -129,13 +132,26 @@ def parse(raw: bytes | str, meter: str | None = None) -> Snapshot:
                 plan: (_rate(row, "rate_limit_per_second"), _rate(row, "throttle_per_second"))
                 for plan, row in data["plans"].items()
             },
-            _accounts=_accounts(data["columns"], data["accounts"], name),
-            _subjects=_subjects(data["subjects"]),
+            _accounts=data["accounts"],
+            _subjects=data["subjects"],
         )
     except SnapshotError:
         raise
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, ArithmeticError) as error:
         raise SnapshotError(f"limits.json cannot be read: {error!r}") from error
+
+
+def _check_version(data: Mapping[str, Any]) -> None:
+    """First of all: of another version nothing else is known."""
+    if data["version"] != VERSION:
+        raise SnapshotError(f"limits.json has version {data['version']!r}. This gate reads version {VERSION} alone")
+
+
+def _meter(meters: Mapping[str, Mapping[str, Any]], wanted: str | None) -> str:
+    name = wanted or next((each for each, about in meters.items() if about["is_main"]), "main")
+    if name not in meters:
+        raise SnapshotError(f"limits.json has no meter {name} that a gate can count")
+    return name
 
 
 def _accounts(columns: list[str], rows: Iterable[list[Any]], meter: str) -> dict[str, tuple[Any, ...]]:
