@@ -3,6 +3,7 @@
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from headroom_gate import headers
 from headroom_gate.gate import Gate
 from headroom_gate.identify import by_key
 from headroom_gate.policy import Decision
@@ -12,6 +13,9 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+
+_NAMES = {name: name.lower().encode() for name in headers.NAMES}
 
 
 class GateMiddleware:
@@ -83,4 +87,4 @@ class _Call:
 
 
 def _encoded(fields: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
-    return [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in fields]
+    return [(_NAMES.get(name) or name.lower().encode(), value.encode("latin-1")) for name, value in fields]

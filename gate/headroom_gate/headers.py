@@ -4,14 +4,16 @@
 9457 in the draft's type quota-exceeded. The older `X-RateLimit-*` fields say the same of one limit.
 """
 
+import functools
 import json
 from datetime import UTC, datetime
 
 from headroom_gate.policy import Decision
-from headroom_gate.rates import seconds_until
-from headroom_gate.snapshot import Limit
+from headroom_gate.rates import Rate, seconds_until
 
 Fields = list[tuple[str, str]]
+NAMES = ("RateLimit-Policy", "RateLimit", "X-RateLimit-Limit", "X-RateLimit-Remaining", "X-RateLimit-Reset")
+"""Of nearly every answer."""
 LARGEST_INTEGER = 999_999_999_999_999
 """Of a structured field (RFC 9651)."""
 _PROBLEMS = "https://iana.org/assignments/http-problem-types#"
@@ -50,10 +52,8 @@ def _fields(decision: Decision, now: float) -> Fields:
     asked = decision.question
     assert asked is not None
     limit = asked.limit
-    policies = [] if limit.quota is None else [_quota_policy(limit.quota, limit)]
-    rates = ("rate", asked.rate), ("throttle", asked.throttle)
-    policies += [f'"{name}";q={rate.amount};w={rate.window_seconds}' for name, rate in rates if rate]
-    found = [("RateLimit-Policy", ", ".join(policies))]
+    seconds = None if limit.resets_at is None else limit.resets_at - limit.period_start
+    found = [("RateLimit-Policy", _policies(limit.quota, seconds, asked.rate, asked.throttle))]
     if decision.rate:
         wait, name = decision.rate.window_seconds, _policy(decision)
         # this limit alone: the answer must not be retried before the window of any limit that it names
@@ -75,9 +75,14 @@ def _older(most: int, left: int, resets_at: int | None) -> Fields:
     return found + ([] if resets_at is None else [("X-RateLimit-Reset", str(resets_at))])
 
 
-def _quota_policy(quota: int, limit: Limit) -> str:
-    policy = f'"quota";q={min(quota, LARGEST_INTEGER)}'
-    return policy if limit.resets_at is None else f"{policy};w={limit.resets_at - limit.period_start}"
+@functools.lru_cache(4096)
+def _policies(quota: int | None, seconds: int | None, rate: Rate | None, throttle: Rate | None) -> str:
+    found = []
+    if quota is not None:
+        found.append(f'"quota";q={min(quota, LARGEST_INTEGER)}' + ("" if seconds is None else f";w={seconds}"))
+    rates = ("rate", rate), ("throttle", throttle)
+    found += [f'"{name}";q={each.amount};w={each.window_seconds}' for name, each in rates if each]
+    return ", ".join(found)
 
 
 def _policy(decision: Decision) -> str:

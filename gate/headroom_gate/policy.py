@@ -10,8 +10,8 @@
 The plan's rate holds for all but `monitor`. A kind that this gate does not know is soft: it never refuses by the quota.
 """
 
-from dataclasses import dataclass
 from enum import IntEnum
+from typing import NamedTuple
 
 from headroom_gate.rates import Rate, seconds_until
 from headroom_gate.snapshot import Limit, Snapshot
@@ -27,8 +27,7 @@ class Outcome(IntEnum):
     RATE = 2
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(NamedTuple):
     """What a counter decides at one moment, and adds up if the answer is yes."""
 
     limit: Limit
@@ -47,8 +46,7 @@ class Question:
         return self.throttle if self.throttle and self.is_over(spent) else self.rate
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """Of a counter."""
 
     outcome: Outcome
@@ -58,8 +56,7 @@ class Answer:
     """Whether it is the first call of the account's period that the quota refuses."""
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(NamedTuple):
     """What becomes of a call, and what its answer says."""
 
     is_allowed: bool

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from headroom_gate.json_rows import Members
 from headroom_gate.rates import Rate, per_second
@@ -23,8 +23,7 @@ class SnapshotError(ValueError):
     """The snapshot cannot be read. The message says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Limit:
+class Limit(NamedTuple):
     """Where an account stands in its usage period. Counts are whole units of the meter, times seconds since 1970."""
 
     account_id: str

@@ -134,7 +134,7 @@ def test_clock_that_jumps_back_keeps_each_call_in_the_count() -> None:
 def test_clock_that_jumps_into_the_next_period_and_back_keeps_both_counts() -> None:
     counter = LocalCounter(Clock())
     later = make_question(10)
-    object.__setattr__(later, "limit", later.limit.at(END))
+    later = later._replace(limit=later.limit.at(END))
 
     spent(counter, 4, quota=10)
     assert counter.take(later).spent == 1

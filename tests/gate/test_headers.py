@@ -60,7 +60,7 @@ def test_refusal_by_the_throttle_has_its_name() -> None:
 
 def test_period_without_an_end_has_no_times() -> None:
     question = make_question(1000)
-    object.__setattr__(question.limit, "resets_at", None)
+    question = question._replace(limit=question.limit._replace(resets_at=None))
     found = dict(headers.fields(policy.settle(question, Answer(Outcome.ALLOWED, 813), NOW), NOW))
     assert found == {
         "RateLimit-Policy": '"quota";q=1000',
