@@ -6,6 +6,7 @@ While Redis is away each gate counts on by itself, from the last count that it h
 reports as a running sum with its next calls. So a repeated report, or an answer that was lost, counts once.
 """
 
+import asyncio
 import os
 import secrets
 import threading
@@ -13,6 +14,7 @@ import time
 from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import redis
 import redis.asyncio
@@ -60,11 +62,10 @@ class RedisCounter:
         os.register_at_fork(after_in_child=self._start_over)
 
     def _start_over(self) -> None:
-        self._gate = f"gate:{secrets.token_hex(8)}"
+        self._token = secrets.token_hex(8)
         self._away_until = 0.0
         self._script = redis.Redis.from_url(self._url, **self._options).register_script(SCRIPT)
-        pool = redis.asyncio.Redis.from_url(self._url, **self._options)
-        self._async_script = pool.register_script(SCRIPT)
+        self._async_scripts: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
     @property
     def is_away(self) -> bool:
@@ -72,8 +73,9 @@ class RedisCounter:
         return time.monotonic() < self._away_until
 
     async def aclose(self) -> None:
-        """Close the connections of the event loop that runs."""
-        await self._async_script.registered_client.aclose()
+        """Close the connections of the event loop that runs, at its end."""
+        if script := self._async_scripts.pop(asyncio.get_running_loop(), None):
+            await script.registered_client.aclose()
 
     def take(self, question: Question) -> Answer:
         if self.is_away:
@@ -89,9 +91,18 @@ class RedisCounter:
             return self._local.take(question)
         keys, arguments = self._call(question)
         try:
-            return self._heard(question, await self._async_script(keys=keys, args=arguments))
+            return self._heard(question, await self._async_script()(keys=keys, args=arguments))
         except (redis.RedisError, OSError):
             return self._unheard(question)
+
+    def _async_script(self) -> Any:
+        """With connections of the event loop that runs: no other can use them."""
+        loop = asyncio.get_running_loop()
+        script = self._async_scripts.get(loop)
+        if script is None:
+            client = redis.asyncio.Redis.from_url(self._url, **self._options)
+            script = self._async_scripts[loop] = client.register_script(SCRIPT)
+        return script
 
     def _call(self, question: Question) -> tuple[list[str], list[Any]]:
         limit, rate = question.limit, question.rate or NO_RATE
@@ -109,7 +120,8 @@ class RedisCounter:
         quota = "" if limit.quota is None else limit.quota
         counted = [question.published_at, limit.used, limit.through, ever, own, expire_at]
         rates = [rate.amount, rate.window_seconds, throttle.amount, throttle.window_seconds]
-        return keys, [self._gate, question.cost, quota, int(question.is_hard), *counted, *rates]
+        gate = f"gate:{self._token}:{os.getpid()}"  # uWSGI forks without a word to Python
+        return keys, [gate, question.cost, quota, int(question.is_hard), *counted, *rates]
 
     def _heard(self, question: Question, reply: list[int]) -> Answer:
         outcome, spent, is_first = Outcome(reply[0]), reply[1], bool(reply[2])

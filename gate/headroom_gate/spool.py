@@ -49,6 +49,8 @@ class SpooledEvents:
 
     def _start_over(self) -> None:
         """After a fork the open file stays with the parent, which has its lock."""
+        if (inherited := getattr(self, "_file", None)) is not None:
+            os.close(inherited)
         self.dropped = 0
         self.problem = ""
         """What went wrong last; empty if nothing."""

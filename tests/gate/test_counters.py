@@ -150,3 +150,33 @@ def test_bucket_of_a_call_is_later_than_what_the_snapshot_counts(seconds: int) -
 def test_buckets_stay_few_while_the_snapshot_grows_old() -> None:
     hour, days = ({bucket(START + second, START) for second in range(seconds)} for seconds in (3600, 2 * 86_400))
     assert (len(hour), len(days) < 20_000) == (3599, True)
+
+
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("wait"), st.integers(1, 300)),
+        st.tuples(st.just("call"), st.integers(1, 7)),
+        st.tuples(st.just("publish"), st.integers(1, 60)),
+    ),
+    max_size=60,
+)
+
+
+@given(STEPS, st.integers(0, 120))
+def test_count_is_exact_from_snapshot_to_snapshot(steps: list[tuple[str, int]], quota: int) -> None:
+    """Where each snapshot has all calls up to its time: the count is that of the calls, and decides exactly."""
+    clock, calls = Clock(), list[tuple[float, int]]()
+    counter, published_at, used, through = LocalCounter(clock), NOW, 0, NOW - 60
+    for step, number in steps:
+        if step == "wait":
+            clock.now += number
+        elif step == "publish":
+            published_at, through = max(published_at + 1, int(clock.now)), max(through, int(clock.now) - number)
+            used = sum(cost for at, cost in calls if at <= through)
+        else:
+            spent = sum(cost for _, cost in calls)
+            answer = counter.take(make_question(quota, used, number, published_at=published_at, through=through))
+            fits = spent + number <= quota
+            assert answer == (Outcome.ALLOWED if fits else Outcome.QUOTA, spent + number * fits, answer.is_first)
+            if fits:
+                calls.append((clock.now, number))

@@ -1,9 +1,15 @@
 """One count for many gates, while Redis goes away, comes back, and loses what it had."""
 
+import asyncio
 import contextlib
+import os
+import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from headroom_gate.policy import Outcome
@@ -208,3 +214,55 @@ def test_old_snapshot_of_one_gate_does_not_bring_calls_back(redis: Redis) -> Non
     late.take(old)
     early.take(make_question(100, 1, through=now + 600, published_at=now + 601))
     assert late.take(old).spent == 3
+
+
+def test_count_goes_on_from_one_event_loop_to_the_next(redis: Redis) -> None:
+    counter = make_counter(redis)
+
+    async def take() -> int:
+        spent = (await counter.take_async(make_question(100))).spent
+        await counter.aclose()
+        return spent
+
+    assert [asyncio.run(take()) for _ in range(2)] == [1, 2]
+    assert counter.failures == 0
+
+
+def test_children_of_a_fork_count_for_themselves(redis: Redis) -> None:
+    counter = make_counter(redis)
+    counter.take(make_question(100))
+    for _ in range(2):
+        if (child := os.fork()) == 0:
+            try:
+                counter.take(make_question(100))
+            finally:
+                os._exit(0)
+        os.waitpid(child, 0)
+
+    assert counter.take(make_question(100)).spent == 4
+    assert len([field for field in redis.client.hkeys(HASH) if field.startswith("gate:")]) == 3
+
+
+_GATE = """
+import sys
+from headroom_gate.redis_counter import RedisCounter
+from tests.gate.world import make_question
+counter = RedisCounter(sys.argv[1], timeout_seconds=30)
+while True:
+    print(counter.take(make_question(10**9)).spent, flush=True)
+"""
+
+
+def test_kill_9_of_a_gate_loses_no_unit_that_was_let_through(redis: Redis) -> None:
+    root = Path(__file__).parents[2]
+    with subprocess.Popen(
+        [sys.executable, "-c", _GATE, redis.url], stdout=subprocess.PIPE, text=True, cwd=root
+    ) as process:
+        assert process.stdout
+        seen = [int(process.stdout.readline()) for _ in range(50)]
+        os.kill(process.pid, signal.SIGKILL)
+        seen += [int(line) for line in process.stdout if line.endswith("\n")]
+
+    total = redis.client.hget(HASH, "total")
+    assert total
+    assert len(seen) <= int(total) <= len(seen) + 1
