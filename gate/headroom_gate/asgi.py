@@ -59,8 +59,11 @@ class GateMiddleware:
 
         try:
             await self._app(scope, receive, answer)
+        except Exception:
+            call.report(500)
+            raise
         finally:
-            call.report(500)  # the API failed without an answer, or the client went away
+            call.report(None)  # the client went away before there was an answer
 
 
 class _Call:
@@ -72,7 +75,7 @@ class _Call:
         self._gate, self._subject, self._decision, self._endpoint = gate, subject, decision, endpoint
         self._scope, self._root_path, self._is_reported = scope, scope.get("root_path", ""), False
 
-    def report(self, status: int) -> None:
+    def report(self, status: int | None) -> None:
         if not self._is_reported:
             self._is_reported = True
             self._gate.served(self._subject, self._decision, self._endpoint or self._route(), status)

@@ -47,12 +47,15 @@ class RedisCounter:
         *,
         timeout_seconds: float = 0.25,  # a call waits so long at most, then the gate counts on by itself
         retry_seconds: float = 1.0,  # and tries Redis again after this
+        max_connections: int = 50,  # of this process; more calls at once wait for one
         prefix: str = "headroom:gate",
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self._options: dict[str, Any] = {"socket_timeout": timeout_seconds, "socket_connect_timeout": timeout_seconds}
-        # no second try: the next call is one
-        self._options |= {"retry": None, "retry_on_error": []}
+        self._options: dict[str, Any] = {
+            **dict.fromkeys(("timeout", "socket_timeout", "socket_connect_timeout"), timeout_seconds),
+            "max_connections": max_connections,
+            "retry": None,  # the next call is a second try
+        }
         self._url, self._retry_seconds, self._prefix = url, retry_seconds, prefix
         self._local = LocalCounter(clock)
         self._lock = threading.Lock()
@@ -64,7 +67,8 @@ class RedisCounter:
     def _start_over(self) -> None:
         self._token = secrets.token_hex(8)
         self._away_until = 0.0
-        self._script = redis.Redis.from_url(self._url, **self._options).register_script(SCRIPT)
+        pool = redis.BlockingConnectionPool.from_url(self._url, **self._options)
+        self._script = redis.Redis(connection_pool=pool).register_script(SCRIPT)
         self._async_scripts: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
 
     @property
@@ -100,7 +104,8 @@ class RedisCounter:
         loop = asyncio.get_running_loop()
         script = self._async_scripts.get(loop)
         if script is None:
-            client = redis.asyncio.Redis.from_url(self._url, **self._options)
+            pool = redis.asyncio.BlockingConnectionPool.from_url(self._url, **self._options)
+            client = redis.asyncio.Redis.from_pool(pool)
             script = self._async_scripts[loop] = client.register_script(SCRIPT)
         return script
 

@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 from headroom_gate.json_rows import Members
@@ -16,7 +17,8 @@ from headroom_gate.rates import Rate, per_second
 from headroom_gate.templates import Templates
 
 VERSION = 1
-DAY_SECONDS = 86_400
+_COUNT = (int, type(None))
+_ALWAYS = float("-inf"), float("inf")
 
 
 class SnapshotError(ValueError):
@@ -65,7 +67,7 @@ class Snapshot:
     _weights: Mapping[str, tuple[list[float], list[int]]]
     _rates: Mapping[str, tuple[Rate | None, Rate | None]]
     _accounts: Mapping[str, tuple[Any, ...]]
-    _subjects: Mapping[str, list[tuple[str, float, float]]]
+    _subjects: Mapping[str, tuple[tuple[str, float, float], ...]]
 
     @property
     def accounts(self) -> int:
@@ -154,27 +156,25 @@ def _meter(meters: Mapping[str, Mapping[str, Any]], wanted: str | None) -> str:
 
 
 def _accounts(columns: list[str], rows: Iterable[list[Any]], meter: str) -> dict[str, tuple[Any, ...]]:
-    places = [columns.index(name) for name in ("account_id", "plan", "limit_kind", "quota", "used")]
-    places += [columns.index(name) for name in ("period_start", "resets_at")]
-    of_meter, found = columns.index("meter"), {}
+    names = ("meter", "account_id", "plan", "limit_kind", "quota", "used", "period_start", "resets_at")
+    cells, found = itemgetter(*(columns.index(name) for name in names)), dict[str, tuple[Any, ...]]()
     for row in rows:
-        if row[of_meter] != meter:
+        of_meter, account_id, plan, kind, quota, used, period_start, resets_at = cells(row)
+        if of_meter != meter:
             continue
-        account_id, plan, kind, quota, used, period_start, resets_at = (row[place] for place in places)
-        numbers = (used, period_start, 0 if quota is None else quota, 0 if resets_at is None else resets_at)
-        if any(type(number) is not int for number in numbers):
+        if not (type(used) is type(period_start) is int and type(quota) in _COUNT and type(resets_at) in _COUNT):
             raise SnapshotError(f"limits.json has a number that is not whole in the row of {account_id!r}")
         # interned, because a million accounts have a handful of plans
-        plan, kind = (None if text is None else sys.intern(text) for text in (plan, kind))
-        found[str(account_id)] = (plan, kind or "soft", quota, used, period_start, resets_at)
+        plan, kind = plan and sys.intern(plan), sys.intern(kind or "soft")
+        found[account_id] = plan, kind, quota, used, period_start, resets_at
     return found
 
 
-def _subjects(rows: Iterable[list[Any]]) -> dict[str, list[tuple[str, float, float]]]:
-    found: dict[str, list[tuple[str, float, float]]] = {}
+def _subjects(rows: Iterable[list[Any]]) -> dict[str, tuple[tuple[str, float, float], ...]]:
+    found: dict[str, tuple[tuple[str, float, float], ...]] = {}
     for subject, account_id, start, until in rows:
-        since = float("-inf") if start is None else start
-        found.setdefault(subject, []).append((account_id, since, float("inf") if until is None else until))
+        span = _ALWAYS[0] if start is None else start, _ALWAYS[1] if until is None else until
+        found[subject] = (*found.get(subject, ()), (account_id, *span))
     return found
 
 

@@ -1,5 +1,6 @@
 """The gate in front of an application on Starlette."""
 
+import asyncio
 import logging
 from pathlib import Path
 from typing import Any
@@ -120,6 +121,17 @@ def test_call_that_the_api_fails_is_metered_once_as_500(tmp_path: Path) -> None:
     events = Captured()
     assert client_of(make_gate(tmp_path, events=events)).get("/fail").status_code == 500
     assert [(each["event"], each["status"]) for each in events] == [("api_call", 500)]
+
+
+def test_call_whose_client_went_away_is_metered_without_a_status(tmp_path: Path) -> None:
+    async def cancelled(scope: Any, receive: Any, send: Any) -> None:
+        raise asyncio.CancelledError
+
+    events = Captured()
+    app = GateMiddleware(cancelled, make_gate(tmp_path, events=events), lambda _: "acme")
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(app({"type": "http", "path": "/v1/search"}, None, None))  # type: ignore[arg-type]
+    assert events == [{"account_id": "acme", "event": "api_call", "endpoint": "/v1/search", "weight": 5}]
 
 
 def test_weight_of_the_template_goes_from_the_quota(tmp_path: Path) -> None:

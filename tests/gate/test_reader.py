@@ -155,6 +155,7 @@ def test_server_that_is_away_leaves_the_last_good_snapshot() -> None:
     assert (used(limits), bool(limits.problem)) == (1, True)
 
 
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of threads, from Python 3.12 on
 def test_child_of_a_fork_follows_the_file_itself(tmp_path: Path) -> None:
     path = tmp_path / "limits.json"
     replace(path, make_snapshot(make_account(used=1)))

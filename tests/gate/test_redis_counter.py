@@ -12,6 +12,8 @@ import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import pytest
+
 from headroom_gate.policy import Outcome
 from headroom_gate.rates import Rate
 from headroom_gate.redis_counter import RedisCounter
@@ -228,6 +230,19 @@ def test_count_goes_on_from_one_event_loop_to_the_next(redis: Redis) -> None:
     assert counter.failures == 0
 
 
+def test_calls_beyond_the_connections_wait_for_one(redis: Redis) -> None:
+    counter = RedisCounter(redis.url, timeout_seconds=30, max_connections=3)
+
+    async def take() -> int:
+        answers = await asyncio.gather(*(counter.take_async(make_question(10**6)) for _ in range(100)))
+        await counter.aclose()
+        return max(answer.spent for answer in answers)
+
+    assert asyncio.run(take()) == 100
+    assert counter.failures == 0
+
+
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")  # of threads, from Python 3.12 on
 def test_children_of_a_fork_count_for_themselves(redis: Redis) -> None:
     counter = make_counter(redis)
     counter.take(make_question(100))
