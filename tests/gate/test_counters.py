@@ -9,6 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from headroom_gate import redis_counter
 from headroom_gate.counters import Counter, LocalCounter, bucket
 from headroom_gate.policy import Outcome
 from headroom_gate.redis_counter import RedisCounter
@@ -162,11 +163,9 @@ STEPS = st.lists(
 )
 
 
-@given(STEPS, st.integers(0, 120))
-def test_count_is_exact_from_snapshot_to_snapshot(steps: list[tuple[str, int]], quota: int) -> None:
-    """Where each snapshot has all calls up to its time: the count is that of the calls, and decides exactly."""
-    clock, calls = Clock(), list[tuple[float, int]]()
-    counter, published_at, used, through = LocalCounter(clock), NOW, 0, NOW - 60
+def check_steps(counter: Counter, clock: Clock, steps: list[tuple[str, int]], quota: int) -> None:
+    """Where each snapshot has all calls up to its time, the count is that of the calls, and decides exactly."""
+    calls, published_at, used, through = list[tuple[float, int]](), NOW, 0, NOW - 60
     for step, number in steps:
         if step == "wait":
             clock.now += number
@@ -180,3 +179,65 @@ def test_count_is_exact_from_snapshot_to_snapshot(steps: list[tuple[str, int]], 
             assert answer == (Outcome.ALLOWED if fits else Outcome.QUOTA, spent + number * fits, answer.is_first)
             if fits:
                 calls.append((clock.now, number))
+
+
+@given(STEPS, st.integers(0, 120))
+def test_local_count_is_exact_from_snapshot_to_snapshot(steps: list[tuple[str, int]], quota: int) -> None:
+    clock = Clock()
+    check_steps(LocalCounter(clock), clock, steps, quota)
+
+
+class ClockOfRedis(Clock):
+    """The clock of Redis as a key, for a script that reads it in place of TIME."""
+
+    def __init__(self, redis: Redis) -> None:
+        self._redis = redis
+        self.now = NOW
+
+    @property
+    def now(self) -> float:
+        return self._now
+
+    @now.setter
+    def now(self, now: float) -> None:
+        self._now = now
+        self._redis.client.set("now", int(now))
+
+
+@pytest.fixture
+def redis_clock(redis: Redis, monkeypatch: pytest.MonkeyPatch) -> ClockOfRedis:
+    script = redis_counter.SCRIPT.replace("redis.call('time')", "redis.call('mget', 'now')")
+    assert script != redis_counter.SCRIPT
+    monkeypatch.setattr(redis_counter, "SCRIPT", script)
+    return ClockOfRedis(redis)
+
+
+@ON_REDIS
+@given(STEPS, st.integers(0, 120))
+def test_redis_count_is_exact_from_snapshot_to_snapshot(
+    redis: Redis, redis_clock: ClockOfRedis, steps: list[tuple[str, int]], quota: int
+) -> None:
+    redis.client.flushall()
+    redis_clock.now = NOW
+    check_steps(RedisCounter(redis.url, timeout_seconds=30, clock=redis_clock), redis_clock, steps, quota)
+
+
+def test_clock_of_redis_that_jumps_back_keeps_each_call_in_the_count(redis: Redis, redis_clock: ClockOfRedis) -> None:
+    counter = RedisCounter(redis.url, timeout_seconds=30)
+    redis_clock.now = NOW - 86_400
+    assert spent(counter, 3, quota=10) == 3
+    redis_clock.now = NOW
+    assert spent(counter, 1, quota=10) == 4
+    assert spent(counter, 1, quota=10, used=4, published_at=NOW + 60, through=NOW + 50) == 5
+
+
+def test_clock_of_redis_that_jumps_ahead_counts_until_snapshots_reach_it(
+    redis: Redis, redis_clock: ClockOfRedis
+) -> None:
+    counter = RedisCounter(redis.url, timeout_seconds=30)
+    redis_clock.now = NOW + 3000
+    spent(counter, 1, quota=10)
+    redis_clock.now = NOW
+
+    assert spent(counter, 1, quota=10, used=1, published_at=NOW + 60, through=NOW + 50) == 3
+    assert spent(counter, 1, quota=10, used=2, published_at=NOW + 3060, through=NOW + 3050) == 3
