@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from headroom_gate import redis_counter
 from headroom_gate.counters import Counter, LocalCounter, bucket
 from headroom_gate.policy import Outcome
+from headroom_gate.rates import Rate
 from headroom_gate.redis_counter import RedisCounter
 from tests.fakes.redis import Redis
 from tests.gate.world import END, NOW, START, Clock, make_question
@@ -117,6 +118,16 @@ def test_first_refusal_of_a_period_is_known_once(counter: Counter) -> None:
     assert firsts == [True, False, False]
 
 
+def test_free_call_fits_into_a_count_that_is_full(counter: Counter) -> None:
+    answers = [counter.take(make_question(10, 10, cost)) for cost in (0, 1)]
+    assert [answer.outcome for answer in answers] == [Outcome.ALLOWED, Outcome.QUOTA]
+
+
+def test_call_above_the_whole_rate_passes_and_takes_all_of_it(counter: Counter) -> None:
+    outcomes = [counter.take(make_question(100, cost=5, rate=Rate(2, 60))).outcome for _ in range(2)]
+    assert outcomes == [Outcome.ALLOWED, Outcome.RATE]
+
+
 def test_accounts_do_not_share_a_count(counter: Counter) -> None:
     spent(counter, 5, quota=100)
     assert spent(counter, 1, quota=100, account_id="globex") == 1
@@ -220,6 +231,32 @@ def test_redis_count_is_exact_from_snapshot_to_snapshot(
     redis.client.flushall()
     redis_clock.now = NOW
     check_steps(RedisCounter(redis.url, timeout_seconds=30, clock=redis_clock), redis_clock, steps, quota)
+
+
+def check_border(counter: Counter, clock: Clock) -> None:
+    """A call in the last second that a snapshot counts is in the snapshot, one in the next second is not."""
+    for _ in range(2):
+        spent(counter, 1, quota=100)
+        clock.now += 1
+    assert spent(counter, 1, quota=100, used=1, published_at=NOW + 10, through=NOW) == 3
+
+
+def test_local_snapshot_counts_its_last_second() -> None:
+    clock = Clock()
+    check_border(LocalCounter(clock), clock)
+
+
+def test_redis_snapshot_counts_its_last_second(redis: Redis, redis_clock: ClockOfRedis) -> None:
+    check_border(RedisCounter(redis.url, timeout_seconds=30), redis_clock)
+
+
+def test_buckets_of_redis_are_coarser_when_the_snapshot_is_old(redis: Redis, redis_clock: ClockOfRedis) -> None:
+    counter = RedisCounter(redis.url, timeout_seconds=30)
+    for second in (7200, 7201, 7202):
+        redis_clock.now = NOW + second
+        spent(counter, 1, quota=100, through=NOW)
+    (fields,) = [redis.client.hkeys(key) for key in redis.client.keys("headroom:gate:*")]
+    assert sorted(field for field in fields if field.isdigit()) == [f"{NOW + 7200}", f"{NOW + 7202}"]
 
 
 def test_clock_of_redis_that_jumps_back_keeps_each_call_in_the_count(redis: Redis, redis_clock: ClockOfRedis) -> None:

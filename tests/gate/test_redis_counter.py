@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -18,14 +19,14 @@ from headroom_gate.policy import Outcome
 from headroom_gate.rates import Rate
 from headroom_gate.redis_counter import RedisCounter
 from tests.fakes.redis import Redis
-from tests.gate.world import END, START, make_question
+from tests.gate.world import END, NOW, START, Clock, make_question
 from tests.support.waiting import wait_until
 
 HASH = f"headroom:gate:{{acme}}:{START}"
 
 
-def make_counter(redis: Redis, **options: float) -> RedisCounter:
-    return RedisCounter(redis.url, **{"timeout_seconds": 30, "retry_seconds": 0, **options})  # type: ignore[arg-type]
+def make_counter(redis: Redis, **options: Any) -> RedisCounter:
+    return RedisCounter(redis.url, **{"timeout_seconds": 30, "retry_seconds": 0, **options})
 
 
 def test_allowed_call_is_one_round_trip_with_a_rate_as_well(redis: Redis) -> None:
@@ -101,6 +102,24 @@ def test_redis_that_lost_its_memory_gets_the_count_back_from_the_gates(redis: Re
     assert here.take(make_question(100)).spent == 3
     assert there.take(make_question(100)).spent == 7
     assert here.take(make_question(100)).spent == 8
+
+
+def test_lost_memory_comes_back_once_when_no_call_fits(redis: Redis) -> None:
+    counter = make_counter(redis)
+    for _ in range(4):
+        counter.take(make_question(4))
+    redis.client.flushall()
+    assert [counter.take(make_question(4)).spent for _ in range(3)] == [4, 4, 4]
+
+
+def test_lost_memory_comes_back_without_what_the_snapshot_counts(redis: Redis) -> None:
+    counter = make_counter(redis, clock=Clock())
+    for _ in range(2):
+        counter.take(make_question(100))
+    later = make_question(100, 2, published_at=NOW + 100, through=NOW + 50)
+    assert counter.take(later).spent == 3
+    redis.client.flushall()
+    assert counter.take(later).spent == 4
 
 
 class Line:
@@ -214,6 +233,7 @@ def test_old_snapshot_of_one_gate_does_not_bring_calls_back(redis: Redis) -> Non
     late, early = make_counter(redis), make_counter(redis)
     old = make_question(100, 0, through=now - 600, published_at=now - 500)
     late.take(old)
+    redis.client.flushall()
     early.take(make_question(100, 1, through=now + 600, published_at=now + 601))
     assert late.take(old).spent == 3
 
