@@ -118,8 +118,8 @@ def test_first_refusal_of_a_period_is_known_once(counter: Counter) -> None:
     assert firsts == [True, False, False]
 
 
-def test_free_call_fits_into_a_count_that_is_full(counter: Counter) -> None:
-    answers = [counter.take(make_question(10, 10, cost)) for cost in (0, 1)]
+def test_free_call_fits_into_a_count_that_is_past_its_quota(counter: Counter) -> None:
+    answers = [counter.take(make_question(10, 11, cost)) for cost in (0, 1)]
     assert [answer.outcome for answer in answers] == [Outcome.ALLOWED, Outcome.QUOTA]
 
 
