@@ -82,7 +82,7 @@ class RedisCounter:
             await script.registered_client.aclose()
 
     def take(self, question: Question) -> Answer:
-        if self.is_away:
+        if not self._is_asked():
             return self._local.take(question)
         keys, arguments = self._call(question)
         try:
@@ -91,13 +91,23 @@ class RedisCounter:
             return self._unheard(question)
 
     async def take_async(self, question: Question) -> Answer:
-        if self.is_away:
+        if not self._is_asked():
             return self._local.take(question)
         keys, arguments = self._call(question)
         try:
             return self._heard(question, await self._async_script()(keys=keys, args=arguments))
         except (redis.RedisError, OSError):
             return self._unheard(question)
+
+    def _is_asked(self) -> bool:
+        """Whether Redis answers, as far as is known; while it does not, one call in a while finds out."""
+        if not self._away_until:
+            return True
+        with self._lock:
+            if self.is_away:
+                return False
+            self._away_until = time.monotonic() + self._retry_seconds
+            return True
 
     def _async_script(self) -> Any:
         """With connections of the event loop that runs: no other can use them."""
@@ -129,6 +139,7 @@ class RedisCounter:
         return keys, [gate, question.cost, quota, int(question.is_hard), *counted, *rates]
 
     def _heard(self, question: Question, reply: list[int]) -> Answer:
+        self._away_until = 0.0
         outcome, spent, is_first = Outcome(reply[0]), reply[1], bool(reply[2])
         if question.limit.quota is not None:
             self._local.learn(question, spent, is_allowed=outcome is Outcome.ALLOWED)

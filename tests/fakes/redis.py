@@ -5,6 +5,7 @@ the disk.
 """
 
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -39,6 +40,16 @@ class Redis:
             self._process.wait()
             self._process = None
         self.client.close()
+
+    @contextmanager
+    def hanging(self) -> Iterator[None]:
+        """The server takes connections, and answers nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
     def _is_ready(self) -> bool:
         assert self._process is not None

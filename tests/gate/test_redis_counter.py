@@ -181,6 +181,22 @@ def test_redis_that_is_away_is_not_asked_again_at_once(redis: Redis) -> None:
     assert counter.failures == 1
 
 
+def test_redis_that_hangs_is_asked_by_one_call_at_a_time(redis_server: Redis) -> None:
+    counter = RedisCounter(redis_server.url, timeout_seconds=0.05, retry_seconds=0.05)
+    with redis_server.hanging():
+        counter.take(make_question(100))
+        wait_until(lambda: not counter.is_away)
+        counter._retry_seconds = 600
+
+        async def take() -> None:
+            await asyncio.gather(*(counter.take_async(make_question(100)) for _ in range(20)))
+            await counter.aclose()
+
+        asyncio.run(take())
+        assert counter.failures == 2
+        assert counter._local.tally(make_question(100)).own == 21
+
+
 def test_call_after_the_retry_time_asks_redis_again(redis: Redis) -> None:
     counter = make_counter(redis, retry_seconds=0.05)
     redis.stop()
