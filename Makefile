@@ -65,8 +65,9 @@ docs: .venv/ready ## every table and column, and where it comes from, in one fil
 		--project-dir dbt_project --profiles-dir dbt_project --target-path ../data/docs --log-path data/docs || exit; done
 	@echo "Open data/docs/static_index.html"
 
-picture: .venv/ready ## the README's picture of the digest, from the demo on a fixed morning; needs Chromium
+picture: .venv/ready ## the README's pictures of the digest and of two pages, from the demo on a fixed morning; needs Chromium
 	$(BIN)/python -m tests.e2e.picture .readme/digest.png
+	$(BIN)/python -m tests.e2e.pages_picture .readme
 
 bench: .venv/ready ## beside the recorded ratios; RECORD=1 records these in tests/bench/recorded.json
 	$(BIN)/python -m tests.bench $(WHAT) $(if $(RECORD),--record)

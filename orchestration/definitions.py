@@ -8,6 +8,7 @@ import dagster as dg
 from orchestration.defs import automation
 from orchestration.defs.digest import build_usage_digest, first_day
 from orchestration.defs.dispositions import raw_alerts
+from orchestration.defs.export import pages_export
 from orchestration.defs.ingest import ingest, raw_meter_reports
 from orchestration.defs.notices import BY_KIND, invoice_differences
 from orchestration.defs.postgres import postgres_tables
@@ -46,6 +47,7 @@ def headroom() -> dg.Definitions:
             invoice_differences,
             *BY_KIND.values(),
             postgres_tables,
+            *([pages_export] if project.settings.pages_export else []),
         ],
         asset_checks=[catalogue_at_stripe],
         jobs=automation.JOBS,

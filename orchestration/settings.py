@@ -315,6 +315,11 @@ class Settings(BaseSettings):
         alias="HEADROOM_PAGES_FRAME_ANCESTORS",
         description="whose pages may embed a customer's page: https://app.example.com, several with commas",
     )
+    pages_export: Path | None = Field(
+        None,
+        alias="HEADROOM_PAGES_EXPORT",
+        description="folder that each hourly and daily run writes the pages to, as files; without: none does",
+    )
 
     collect_host: str = Field(
         "127.0.0.1",
@@ -544,6 +549,7 @@ class Settings(BaseSettings):
         self.collect_keys_file = _absolute(self.collect_keys_file) if self.collect_keys_file else None
         self.routes = _absolute(self.routes) if self.routes else None
         self.templates = _absolute(self.templates) if self.templates else None
+        self.pages_export = _absolute(self.pages_export) if self.pages_export else None
         return self
 
     @model_validator(mode="after")

@@ -78,6 +78,16 @@ def explain(config: Settings, name: str, start: datetime, end: datetime) -> list
     return [each for each in explained if each.accounts or each.revisions] or explained[:1]
 
 
+def billed(config: Settings, ledger: MeterLedger, customer: str, start: datetime, end: datetime) -> list[BilledHour]:
+    """The hours in `[start, end)` of one customer with usage or a report, of the meter that these settings report.
+
+    :raises NothingPublishedError: no run has published anything yet.
+    """
+    with _usage(config) as (usage, as_of):
+        counted = usage.of_customers([customer], start, end)[customer]
+    return billed_hours(counted, ledger.of_customer(customer, start, end), _mode(ledger), as_of)
+
+
 def statements(config: Settings, name: str, month: datetime | None) -> list[Statement]:
     """Of each Stripe customer of `name`: its billing periods that began in the month, or the one that runs now.
 

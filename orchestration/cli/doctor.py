@@ -21,6 +21,7 @@ from orchestration.cli import (
     doctor_configuration,
     doctor_deliveries,
     doctor_growth,
+    doctor_pages,
     doctor_runs,
     failures,
     route_findings,
@@ -78,6 +79,7 @@ def examine(config: Settings) -> Iterator[Finding]:
     yield from doctor_runs.examine(config)
     yield from doctor_growth.examine(config, is_ledger_usable=not ledger.problem)
     yield from doctor_deliveries.examine(config, is_ledger_usable=not ledger.problem)
+    yield from doctor_pages.examine(config, is_ledger_usable=not ledger.problem)
     yield from _slack(config)
     yield from route_findings.examine(config)
     yield from _stripe(config)

@@ -3,10 +3,12 @@
 import os
 import re
 import socket
+import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from datetime import UTC, date, datetime, time, timedelta
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
 from zoneinfo import ZoneInfo
 
 import typer
@@ -22,7 +24,11 @@ from orchestration.messages.figures import short_name
 from orchestration.settings import Settings
 from orchestration.usage.formatting import counted, printable
 from orchestration.warehouse import queries
+from orchestration.warehouse.page_queries import EXPORTED_ACCOUNTS
 from orchestration.warehouse.published_copy import NothingPublishedError, connected
+
+if TYPE_CHECKING:
+    import uvicorn
 
 MOST_DAYS = 3_660
 """That a link may be valid: ten years."""
@@ -38,10 +44,6 @@ def serve(context: typer.Context) -> None:
     """Serve the pages on HEADROOM_PAGES_HOST and HEADROOM_PAGES_PORT, until Ctrl-C."""
     if context.invoked_subcommand:
         return
-    import uvicorn
-
-    from orchestration.pages import app
-
     config = load_settings()
     ledger = Ledger(config.ledger_url)
     _warn_of_a_copy(ledger)
@@ -50,22 +52,11 @@ def serve(context: typer.Context) -> None:
     ledger.close()
     if config.pages_frames and not (config.pages_url or "").startswith("https://"):
         print_error("browsers keep no cookie in an embedded page without TLS: set HEADROOM_PAGES_URL to https://…")
-    with _bound(config) as listening:
+    with bound(config) as listening:
         port = listening.getsockname()[1]
         console.print(f"Pages on {config.pages_url or f'http://127.0.0.1:{port}'} (Ctrl-C stops them)", soft_wrap=True)
-        server = uvicorn.Server(
-            uvicorn.Config(
-                app.build(config, _clock),
-                access_log=False,  # addresses of entrance hold keys
-                log_level="warning",
-                server_header=False,
-                proxy_headers=False,  # pages/addresses.py says whom a proxy may name
-                ws="none",
-                timeout_graceful_shutdown=_STOP_SECONDS,
-            )
-        )
         with suppress(failures.StoppedBySignalError, KeyboardInterrupt):  # uvicorn has ended in order, and raises it
-            server.run(sockets=[listening])
+            server(config).run(sockets=[listening])
 
 
 @pages_app.command()
@@ -176,12 +167,61 @@ def revoke(key: Annotated[str, typer.Argument(help="its id or its name, as `head
     )
 
 
+@pages_app.command()
+def export(
+    to: Annotated[
+        Path | None, typer.Option(help="folder, new or an earlier export; default: HEADROOM_PAGES_EXPORT")
+    ] = None,
+    accounts: Annotated[int, typer.Option(min=1, help="that get a page, the most urgent")] = EXPORTED_ACCOUNTS,
+    is_all: Annotated[bool, typer.Option("--all", help="a page for each account, however many there are")] = False,
+) -> None:
+    """Write the pages of colleagues as files, for a bucket behind a login. No customer's page, and no key."""
+    from orchestration.pages import export as pages_export
+    from orchestration.pages.export_folder import ExportError
+
+    config = load_settings()
+    target = to or config.pages_export
+    if target is None:
+        fail("say where to: `headroom pages export --to DIR`, or set HEADROOM_PAGES_EXPORT")
+    try:
+        done = pages_export.export(config, target, sys.maxsize if is_all else accounts)
+    except (ExportError, NothingPublishedError) as error:
+        fail(str(error))
+    of = f" of {done.accounts_in_all:,}, the most urgent" if done.accounts < done.accounts_in_all else ""
+    console.print(
+        f"{counted(done.files, 'file')} in {done.folder}: {counted(done.accounts, 'account')}{of}, and"
+        f" {counted(done.digests, 'digest')}.",
+        markup=False,
+        soft_wrap=True,
+    )
+
+
+def server(config: Settings) -> "uvicorn.Server":
+    """The pages as a program that listens. SIGTERM ends it, after the requests under way."""
+    import uvicorn
+
+    from orchestration.pages import app
+
+    return uvicorn.Server(
+        uvicorn.Config(
+            app.build(config, _clock),
+            access_log=False,  # addresses of entrance hold keys
+            log_level="warning",
+            server_header=False,
+            proxy_headers=False,  # pages/addresses.py says whom a proxy may name
+            ws="none",
+            timeout_graceful_shutdown=_STOP_SECONDS,
+        )
+    )
+
+
 def base_url(config: Settings) -> str:
     """Where people reach the pages."""
     return (config.pages_url or f"http://127.0.0.1:{config.pages_port}").rstrip("/")
 
 
-def _bound(config: Settings) -> socket.socket:
+def bound(config: Settings) -> socket.socket:
+    """Where the server listens."""
     try:
         return socket.create_server(
             (config.pages_host, config.pages_port),

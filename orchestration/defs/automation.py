@@ -53,6 +53,8 @@ CLOSING = ("stripe_invoices", "stripe_parity", "stripe_certificates", "invoice_d
 CATALOGUE = dg.AssetCheckKey(dg.AssetKey("stripe_usage"), "catalogue_at_stripe")
 """Once a day: it reads all subscriptions."""
 POSTGRES = dg.AssetSelection.assets("postgres_tables")
+PAGES = dg.AssetSelection.kind("html")
+"""By its kind, for the asset is there only where HEADROOM_PAGES_EXPORT is set."""
 NOTICES = dg.AssetSelection.assets(*BY_KIND.values())
 ALERTS = dg.AssetSelection.assets("account_alerts", "critical_alert")
 
@@ -64,13 +66,13 @@ refresh_job = dg.define_asset_job(
 )
 hourly_job = dg.define_asset_job(
     "hourly_job",
-    (INGEST | MODELS | STRIPE | NOTICES | POSTGRES) - dg.AssetSelection.checks(CATALOGUE),
+    (INGEST | MODELS | STRIPE | NOTICES | POSTGRES | PAGES) - dg.AssetSelection.checks(CATALOGUE),
     description="Counts the usage, reports closed hours to Stripe, and sends the notices that are due.",
     tags=interrupted.RUNTIME_TAG,
 )
 daily_job = dg.define_asset_job(
     "daily_job",
-    INGEST | MODELS | STRIPE | DIGEST | POSTGRES,
+    INGEST | MODELS | STRIPE | DIGEST | POSTGRES | PAGES,
     description="The whole job: counts the usage, reports it to Stripe, sends the digest.",
     tags=interrupted.RUNTIME_TAG,
 )

@@ -1,9 +1,11 @@
 """What was said about one account, to whom and when: the messages that announce its crossings, and the digests.
 
-Which crossings a message announces is in `announced_crossings` and `routed_crossings`; here they are only read.
+Which crossings a message announces is in `announced_crossings` and `routed_crossings`; here they are only read. The
+weekly and the monthly digest announce none: what they say of an account is in their own lines.
 """
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -19,6 +21,9 @@ from orchestration.ledger.tables import (
     routed_crossings,
 )
 
+PERIODIC = ("weekly", "monthly")
+"""Kinds of messages that have lines about accounts, and announce no crossing."""
+
 
 @dataclass(frozen=True)
 class Announced:
@@ -27,6 +32,15 @@ class Announced:
     meter: str
     threshold: str
     is_withdrawn: bool
+
+
+@dataclass(frozen=True)
+class Remark:
+    """A line about the account in a weekly or monthly digest."""
+
+    heading: str
+    """Of its section, with the number of lines: Dropping (12)."""
+    text: str
 
 
 @dataclass(frozen=True)
@@ -61,6 +75,7 @@ class Announcement:
     kind: str
     decided_at: datetime
     crossings: list[Announced] = field(default_factory=list)
+    remarks: list[Remark] = field(default_factory=list)
     ways: list[Way] = field(default_factory=list)
     answers: list[Answered] = field(default_factory=list)
 
@@ -99,7 +114,10 @@ def of_account(ledger: Ledger, env: str, account_id: str, limit: int) -> list[An
         .limit(limit)
     )
     with ledger.reading() as connection:
-        found = {row.key: Announcement(*row) for row in connection.execute(newest)}
+        all_found = [Announcement(*row) for row in connection.execute(newest)]
+        all_found += _with_remarks(connection, env, account_id, limit)
+        all_found.sort(key=lambda each: each.decided_at, reverse=True)
+        found = {each.key: each for each in all_found[:limit]}
         for row in connection.execute(sa.select(announced).where(announced.c.message_key.in_(found))):
             crossing = Announced(row.meter, row.threshold, bool(row.is_withdrawn))
             if crossing not in found[row.message_key].crossings:
@@ -109,6 +127,31 @@ def of_account(ledger: Ledger, env: str, account_id: str, limit: int) -> list[An
         for key, answers in _answers(connection, list(found), account_id).items():
             found[key].answers.extend(answers)
     return list(found.values())
+
+
+def _with_remarks(connection: sa.Connection, env: str, account_id: str, limit: int) -> Iterator[Announcement]:
+    """Weekly and monthly digests with lines about the account, the newest first."""
+    content = sa.cast(messages.c.content, sa.Text)
+    position = sa.func.strpos if connection.dialect.name == "postgresql" else sa.func.instr
+    named = (
+        sa.select(messages)
+        .where(
+            messages.c.kind.in_(PERIODIC),
+            sa.or_(*(messages.c.key.startswith(f"{env}|{kind}|", autoescape=True) for kind in PERIODIC)),
+            position(content, json.dumps(account_id)) > 0,
+        )
+        .order_by(messages.c.decided_at.desc(), messages.c.key)
+        .limit(limit)
+    )
+    for row in connection.execute(named):
+        remarks = [
+            Remark(section["heading"], line["text"])
+            for section in row.content.get("sections", [])
+            for line in section["lines"]
+            if line.get("account_id") == account_id
+        ]
+        if remarks:
+            yield Announcement(row.key, row.kind, row.decided_at, remarks=remarks)
 
 
 def digests(ledger: Ledger, env: str, limit: int) -> list[Digest]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from alembic.config import Config
 
 _FOLDER = Path(__file__).parent / "migrations"
-HEAD = "0014"
+HEAD = "0015"
 """The newest revision, so that an up-to-date ledger opens without importing Alembic (0.2 s)."""
 
 

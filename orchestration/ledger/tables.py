@@ -169,6 +169,7 @@ page_views = sa.Table(
     sa.Column("page", sa.String(16), primary_key=True),
     sa.Column("hour_start", EpochHour, primary_key=True, autoincrement=False),
     sa.Column("first_at", UtcDateTime, nullable=False),
+    sa.Index("page_views_by_hour", "hour_start"),
 )
 
 digest_rules = sa.Table(

@@ -41,13 +41,15 @@ def chart(row: Row, days: Sequence[date], units: Sequence[int], as_of: datetime)
     }
 
 
-def alternative(chart: Mapping[str, Any]) -> str:
-    """What the chart shows, for those who do not see it."""
+def alternative(chart: Mapping[str, Any], used_now: int | None = None) -> str:
+    """What the chart shows, for those who do not see it: up to the last complete day, or up to now."""
     used, quota, projected, low, high = (
         None if count is None else figure(count, chart["unit"])
         for count in (chart["used"][-1], *(chart[name] for name in ("quota", "projected", "low", "high")))
     )
     said = f"{used} of {quota} used after {len(chart['used'])} of {chart['days']} days"
+    if used_now is not None:
+        said = f"{figure(used_now, chart['unit'])} of {quota} used so far"
     if not chart["is_forecast"]:
         return f"{said}. There is no forecast."
     if projected is None:

@@ -30,11 +30,17 @@ def _sections(digest: Mapping[str, Any]) -> Iterator[Section]:
         items = [item for item in digest["items"] if item["group"] == group["key"]]
         lines = [_line(item) for item in items] if group["is_action"] else []
         if not group["is_action"]:
-            lines = [Line(brief["text"], name=brief["name"], url=brief["url"]) for brief in group["briefs"]]
+            lines = [_brief(brief) for brief in group["briefs"]]
         left = group["count"] - len(lines)
         yield Section(groups.heading(group), [*lines, *([Line(f"… and {left:,} more")] if left > 0 else [])])
     if alerted := digest.get("alerted"):
         yield Section(f"Alerted before this digest ({len(alerted):,})", [Line(line) for line in alerted])
+
+
+def _brief(brief: Mapping[str, Any]) -> Line:
+    """Digests of before 0.2 name these accounts without their ids."""
+    about = {"account_id": brief.get("account_id", ""), "meter": brief.get("meter", "")}
+    return Line(brief["text"], name=brief["name"], url=brief["url"], **about)
 
 
 def _line(item: Mapping[str, Any]) -> Line:

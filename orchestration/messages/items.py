@@ -63,7 +63,8 @@ def item(row: Row, days: Sequence[int], morning: DigestDay, group: str, crm_url:
 
 def brief(row: Row, text: str, crm_url: str | None = None) -> dict[str, str]:
     """An account in a line of names: what needs nobody's action."""
-    return {"name": name_of(row), "url": account_url(row, crm_url), "text": text}
+    about = {"account_id": row["account_id"], "meter": row["meter"]}
+    return {"name": name_of(row), "url": account_url(row, crm_url), "text": text, **about}
 
 
 def account_url(row: Row, template: str | None) -> str:

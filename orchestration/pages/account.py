@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any
-from urllib.parse import urlencode
 
 from orchestration.ledger import announcements
 from orchestration.messages.account_wording import DigestDay
@@ -44,7 +43,7 @@ def page(asked: Asked, account_id: str) -> Page:
         "row": row,
         "name": account_name(row),
         "unit": units.name(row["unit"]),
-        "tabs": [(each["meter"], address(asked, account_id, meter=each["meter"])) for each in meters],
+        "tabs": [(each["meter"], asked.links.account(account_id, meter=each["meter"])) for each in meters],
         "facts": account_sections.facts(row, today),
         "tags": account_sections.tags(row, today),
         "crm": account_url(row, asked.settings.crm_url),
@@ -61,13 +60,12 @@ def page(asked: Asked, account_id: str) -> Page:
         "days_in_all": account_days.in_all(row, days),
         "bars": account_charts.bars(row, days, chosen),
         "today": today,
-        "csv": address(
-            asked,
+        "csv": asked.links.account(
             account_id,
             meter=row["meter"],
             **{"from": chosen.start.isoformat(), "to": chosen.last.isoformat(), "format": "csv"},
         ),
-        "address": lambda **parameters: address(asked, account_id, meter=row["meter"], **parameters),
+        "address": partial(asked.links.account, account_id, meter=row["meter"]),
         "activity": activity(asked, row, min(quality["data_through"] or row["as_of"], row["as_of"]).date()),
         "said": delivery_words.said(
             announcements.of_account(asked.ledger, asked.settings.env, account_id, MESSAGES),
@@ -95,17 +93,12 @@ def table(asked: Asked, account_id: str) -> Table:
     return Table(f"usage-{account_id}-{row['meter']}-{chosen.start}-{chosen.last}.csv", columns, rows)
 
 
-def address(asked: Asked, account_id: str, **parameters: str) -> str:
-    """Of the account's page, with what is asked of it."""
-    url = asked.links.account(account_id)
-    return f"{url}{'&' if '?' in url else '?'}{urlencode(parameters)}"
-
-
 def _meters(asked: Asked, account_id: str) -> list[dict[str, Any]]:
     """Its rows of utilization_mtd, the main meter first."""
     published, account = asked.settings.published, {"account_id": account_id}
     if found := query(published, questions.ACCOUNT_METERS, account):
-        facts = {row["meter"]: row for row in query(published, questions.METER_FACTS, account)}
+        asks = {**account, "calls_meter": queries.calls_meter(published)}
+        facts = {row["meter"]: row for row in query(published, questions.METER_FACTS, asks)}
         return [{**row, **facts[row["meter"]]} for row in found]
     with connected(published) as connection:
         try:

@@ -46,8 +46,8 @@ def period(
     asked: Asked, row: Row, crossed: Sequence[Mapping[str, Any]], changes: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
     """The chart of the running period with its figures as a table; None where nothing can be drawn."""
-    drawn = _chart(asked, row)
-    if drawn is None or row["used_mtd"] is None:
+    figures = drawn(asked, row)
+    if figures is None or row["used_mtd"] is None:
         return None
     marks = [Mark(each["crossed_at"], each["name"], each["reached_at_units"]) for each in crossed]
     marks += [
@@ -55,20 +55,26 @@ def period(
         for each in changes
         if each["effective_at"] > row["period_start"] and each["effective_at"] < row["period_end"]
     ]
-    said = f"{charts.alternative(drawn)} Crossed: {', '.join(each['name'] for each in crossed) or 'no threshold'}."
-    first, used = date.fromisoformat(drawn["from"]), drawn["used"]
+    names = ", ".join(each["name"] for each in crossed) or "no threshold"
+    said = f"{charts.alternative(figures, row['used_mtd'])} Crossed: {names}."
     return {
-        "chart": period_chart(drawn, (row["as_of"], row["used_mtd"]), marks, said),
+        "chart": period_chart(figures, (row["as_of"], row["used_mtd"]), marks, said),
         "said": said,
-        "has_forecast": drawn["is_forecast"] and drawn["projected"] is not None,
-        "rows": [
-            {"on": first + timedelta(days=number), "used": "–" if each is None else figure(each, row["unit"])}
-            for number, each in enumerate(used)
-        ],
+        "has_forecast": figures["is_forecast"] and figures["projected"] is not None,
+        "rows": table(figures),
     }
 
 
-def _chart(asked: Asked, row: Row) -> dict[str, Any] | None:
+def table(figures: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The same as a table: what was used by the end of each complete day."""
+    first, unit = date.fromisoformat(figures["from"]), figures["unit"]
+    return [
+        {"on": first + timedelta(days=number), "used": "–" if each is None else figure(each, unit)}
+        for number, each in enumerate(figures["used"])
+    ]
+
+
+def drawn(asked: Asked, row: Row) -> dict[str, Any] | None:
     """As in the messages. What does not add up has its figure at the end of each day in place of a sum."""
     start, published = row["period_start"], asked.settings.published
     until = min(datetime.combine(row["as_of"].date(), time(), UTC), row["period_end"])
@@ -77,14 +83,14 @@ def _chart(asked: Asked, row: Row) -> dict[str, Any] | None:
     if units.adds_up(row["aggregation"]):
         asks = {"account_id": row["account_id"], "meter": row["meter"], "start": start, "until": until}
         found = query(published, questions.PERIOD_DAYS_OF_METER, asks)
-        drawn = charts.chart(row, [day["utc_day"] for day in found], [day["units"] for day in found], row["as_of"])
-        return drawn and {**drawn, "adds_up": True}
-    drawn = charts.chart(row, [], [], row["as_of"])
-    if drawn is None:
+        figures = charts.chart(row, [day["utc_day"] for day in found], [day["units"] for day in found], row["as_of"])
+        return figures and {**figures, "adds_up": True}
+    figures = charts.chart(row, [], [], row["as_of"])
+    if figures is None:
         return None
     with connected(published) as connection:
         days = account_usage.days_of(connection, published, row, start.date(), until.date(), ZoneInfo("UTC"))
-    return {**drawn, "used": [day["units"] for day in days], "adds_up": False}
+    return {**figures, "used": [day["units"] for day in days], "adds_up": False}
 
 
 def bars(row: Row, days: Sequence[Mapping[str, Any]], chosen: account_days.Span) -> dict[str, Any] | None:

@@ -9,7 +9,6 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -39,13 +38,12 @@ from orchestration.pages.asking import Asked, NotFoundError, Page, Table, Visito
 from orchestration.pages.cookies import cookie
 from orchestration.pages.headers import Headers
 from orchestration.pages.links import Served
+from orchestration.pages.rendering import STYLE
 from orchestration.pages.visitors import COOKIE, CUSTOMER_COOKIE, Door, NoKeyError, TooManyError
 from orchestration.settings import Settings
-from orchestration.usage.spreadsheet import spreadsheet
 from orchestration.warehouse.kept_copy import KeptCopy
 from orchestration.warehouse.published_copy import LockedCopyError, NothingPublishedError, OutdatedCopyError
 
-STYLE = Path(__file__).resolve().parent / "static" / "pages.css"
 Endpoint = Callable[[Request], Response]
 MOST_PARAMETERS = 30
 """Of an address; later ones are ignored, and of two of a name the last one counts."""
@@ -100,7 +98,7 @@ class _Site:
                 route("/v1/accounts/{account_id:path}/usage", self._machine_account),
                 route("/openapi.json", self._openapi),
                 route("/static/pages.css", lambda _: FileResponse(STYLE, headers={"cache-control": "max-age=3600"})),
-                route("/robots.txt", lambda _: PlainTextResponse("User-agent: *\nDisallow: /\n")),
+                route("/robots.txt", lambda _: PlainTextResponse(rendering.ROBOTS)),
                 route("/healthz", lambda _: PlainTextResponse("ok\n")),
             ],
             middleware=[around],
@@ -264,7 +262,8 @@ class _Site:
     def _said(self, path: str, status: int, sentence: str) -> Response:
         if path.startswith("/v1/"):
             return Response(json.dumps({"error": sentence}), status, media_type="application/json")
-        return HTMLResponse(rendering.refusal(status, sentence, Served(self._root)), status)
+        is_customers = path.startswith("/u/")
+        return HTMLResponse(rendering.refusal(status, sentence, Served(self._root), is_customers=is_customers), status)
 
 
 _FAILED = "Headroom failed to make this page. The data team finds the reason in its log."
@@ -290,10 +289,9 @@ def _sentence(error: Exception, status: int) -> str:
 
 
 def _csv(table: Table) -> Response:
-    body = spreadsheet(table.rows) if table.rows else "\ufeff" + ",".join(table.columns) + "\r\n"
     name = "".join(
         letter if letter.isascii() and (letter.isalnum() or letter in "-_.") else "_" for letter in table.file_name
     )
     return Response(
-        body, media_type="text/csv", headers={"content-disposition": f'attachment; filename="{name[:100]}"'}
+        table.as_csv(), media_type="text/csv", headers={"content-disposition": f'attachment; filename="{name[:100]}"'}
     )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from orchestration.ledger.ledger import Ledger
 from orchestration.pages.links import Links
 from orchestration.settings import Settings
+from orchestration.usage.spreadsheet import spreadsheet
 
 Audience = Literal["internal", "customer"]
 
@@ -73,6 +74,10 @@ class Table:
     columns: list[str]
     """Also where there is no row."""
     rows: Sequence[Mapping[str, object]]
+
+    def as_csv(self) -> str:
+        """A whole file, which begins with a byte order mark."""
+        return spreadsheet(self.rows) if self.rows else "\ufeff" + ",".join(self.columns) + "\r\n"
 
 
 MakePage = Callable[[Asked], Page]

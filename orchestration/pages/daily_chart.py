@@ -22,6 +22,8 @@ _ROOM = 14
 """Between two texts above each other."""
 _HALF_A_DATE = 20
 """Of a text below the axis, so that the last one is whole."""
+_LETTER = 7
+"""The width of one, about."""
 _STEPS = (1, 2, 5)
 
 
@@ -33,6 +35,14 @@ class Mark:
     text: str
     units: int | None = None
     """How much was used then; None marks the moment alone."""
+
+
+@dataclass(frozen=True)
+class Level:
+    """An amount that is marked all along the period."""
+
+    text: str
+    units: int
 
 
 @dataclass(frozen=True)
@@ -66,13 +76,17 @@ class _Plane:
 
 
 def period_chart(
-    chart: Mapping[str, Any], now: tuple[datetime, int | None], marks: Sequence[Mark], said: str
+    chart: Mapping[str, Any],
+    now: tuple[datetime, int | None],
+    marks: Sequence[Mark],
+    said: str,
+    levels: Sequence[Level] = (),
 ) -> Markup:
     """Usage of the period up to `now`, with what is used, the quota, and the projection with its band.
 
     `chart` is that of messages/charts.py, with `adds_up`. Quota and projection are the marts'.
     """
-    return _alternating(lambda size: _period(chart, now, marks, said, size), (WIDE, NARROW))
+    return _alternating(lambda size: _period(chart, now, marks, levels, said, size), (WIDE, NARROW))
 
 
 def bar_chart(bars: Sequence[Bar], unit: str, said: str, sizes: Sequence[Size] = ((960, 200), (360, 180))) -> Markup:
@@ -100,7 +114,12 @@ def scale(largest: int) -> list[int]:
 
 
 def _period(
-    chart: Mapping[str, Any], now: tuple[datetime, int | None], marks: Sequence[Mark], said: str, size: Size
+    chart: Mapping[str, Any],
+    now: tuple[datetime, int | None],
+    marks: Sequence[Mark],
+    levels: Sequence[Level],
+    said: str,
+    size: Size,
 ) -> svg.SVG:
     start = datetime.combine(date.fromisoformat(chart["from"]), time(), UTC)
     at, used_now = now
@@ -126,6 +145,7 @@ def _period(
     drawn.append(svg.Polygon(class_=["area"], points=area))
     if has_forecast:
         drawn += _forecast(plane, chart, last, unit)
+    drawn += _levels(plane, levels, quota)
     drawn += _quota(plane, quota, unit)
     drawn.append(svg.Polyline(class_=["used"], points=line))
     drawn += _marks(plane, [(days(mark.at), mark) for mark in marks])
@@ -152,6 +172,19 @@ def _quota(plane: _Plane, quota: int, unit: str) -> list[svg.Element]:
     return [line, _text(_LEFT + 6, y - 6, f"quota {short(quota, unit)}", "start", "label limit")]
 
 
+def _levels(plane: _Plane, levels: Sequence[Level], quota: int) -> list[svg.Element]:
+    """A thin line for each, with its text at the right. The quota has its own. Higher ones are left out."""
+    drawn: list[svg.Element] = []
+    right = plane.width - _RIGHT
+    for level in levels:
+        if level.units == quota or level.units > plane.top:
+            continue
+        y, end = plane.y(level.units), right - _LETTER * len(level.text) - 6
+        drawn.append(svg.Line(class_=["level-line"], x1=_LEFT, x2=end, y1=y, y2=y))
+        drawn.append(_text(right, y + 4, level.text, "end", "label"))
+    return drawn
+
+
 def _marks(plane: _Plane, marks: Sequence[tuple[float, Mark]]) -> list[svg.Element]:
     """A dot where a threshold was crossed, a line where the quota changed. Texts that would touch are left out: all of
     them are in the list beside the chart.
@@ -168,8 +201,8 @@ def _marks(plane: _Plane, marks: Sequence[tuple[float, Mark]]) -> list[svg.Eleme
         y = plane.y(mark.units)
         drawn.append(svg.Circle(class_=["crossing"], cx=x, cy=y, r=4))
         if all(abs(y - other) >= _ROOM for other in heights):
-            is_left = x > _LEFT + 60
-            drawn.append(_text(x - 9 if is_left else x + 9, y + 4, mark.text, "end" if is_left else "start", "label"))
+            is_left = x > _LEFT + 60  # above and left of a line that rises is room
+            drawn.append(_text(x - 7 if is_left else x + 9, y - 5, mark.text, "end" if is_left else "start", "label"))
             heights.append(y)
     return drawn
 

@@ -16,6 +16,8 @@ KINDS = {
     "critical": "Critical notice",
     "crossing": "Alert",
     "limit_hit": "Limit alert",
+    "weekly": "Weekly digest",
+    "monthly": "Monthly digest",
 }
 STATES = {
     State.DRAFT: "a draft that waits for a person",
@@ -65,6 +67,9 @@ def said(
                 + ("" if crossing.meter == main else f" of {crossing.meter}")
                 + (" (withdrawn later)" if crossing.is_withdrawn else "")
                 for crossing in each.crossings
+            ],
+            "remarks": [
+                ": ".join(filter(None, [remark.heading.rpartition(" (")[0], remark.text])) for remark in each.remarks
             ],
             "ways": [way(one, moment) for one in each.ways],
             "answers": [answer(one, moment) for one in each.answers],

@@ -10,6 +10,7 @@ from typing import Any
 
 from orchestration.ledger import announcements, decided
 from orchestration.ledger.announcements import Answered
+from orchestration.ledger.ledger import Ledger
 from orchestration.messages import groups
 from orchestration.messages.digest import digest_key
 from orchestration.messages.figures import one_line
@@ -26,7 +27,7 @@ LISTED = 400
 """Digests, the newest: more than a year of them."""
 
 
-def listing(asked: Asked) -> Page:
+def listing(asked: Asked, most: int = LISTED) -> Page:
     """The newest first."""
     moment = partial(_moment, asked)
     found = [
@@ -36,9 +37,14 @@ def listing(asked: Asked) -> Page:
             "accounts": each.accounts,
             "ways": [delivery_words.way(way, moment) for way in each.ways],
         }
-        for each in announcements.digests(asked.ledger, asked.settings.env, LISTED)
+        for each in announcements.digests(asked.ledger, asked.settings.env, most)
     ]
-    return Page("digests", "Digests", {"digests": found, "is_all": len(found) < LISTED})
+    return Page("digests", "Digests", {"digests": found, "is_all": len(found) < most})
+
+
+def days(ledger: Ledger, env: str, most: int) -> list[str]:
+    """Of the newest digests that have a page, the newest first; ISO 8601."""
+    return [each.on for each in announcements.digests(ledger, env, most) if _is_day(each.on)]
 
 
 def page(asked: Asked, on: str) -> Page:

@@ -36,17 +36,3 @@ def sparkline(days: Sequence[int], said: str = "") -> Markup:
             else [],
         ).as_str()
     )
-
-
-def bars(values: Sequence[int | float], names: Sequence[str]) -> Markup:
-    """A bar for each value, the largest at full height; `names` say each, for those who point or do not see."""
-    width, height, most = 24 * max(len(values), 1), 80, max(values, default=0) or 1
-    shapes: list[svg.Element] = [svg.Title(text=written(", ".join(names)))]
-    for at, (value, name) in enumerate(zip(values, names, strict=True)):
-        tall = round(float(value) * (height - 2) / float(most), 1)
-        bar = svg.Rect(x=at * 24 + 3, y=height - tall, width=18, height=tall, elements=[svg.Title(text=written(name))])
-        shapes.append(bar)
-    drawing = svg.SVG(
-        class_=["bars"], viewBox=svg.ViewBoxSpec(0, 0, width, height), extra={"role": "img"}, elements=shapes
-    )
-    return Markup(drawing.as_str())  # noqa: S704 - its texts are escaped above

@@ -5,7 +5,7 @@ from orchestration.messages import undelivered
 from orchestration.messages.wording import is_stale
 from orchestration.pages.asking import Asked, Page
 from orchestration.warehouse import page_queries, queries
-from orchestration.warehouse.published_copy import query
+from orchestration.warehouse.published_copy import query_kept
 
 WAITING = 50
 
@@ -22,9 +22,9 @@ def page(asked: Asked) -> Page:
             "facts": facts,
             "stale": is_stale(facts, settings.stale_after_hours),
             "stale_after": settings.stale_after_hours,
-            "rejected": query(settings.published, page_queries.REJECTED_BY_REASON),
-            "unmapped": query(settings.published, page_queries.UNMAPPED_IDS),
-            "parity": query(settings.published, page_queries.PARITY),
+            "rejected": query_kept(settings.published, page_queries.REJECTED_BY_REASON),
+            "unmapped": query_kept(settings.published, page_queries.UNMAPPED_IDS),
+            "parity": query_kept(settings.published, page_queries.PARITY),
             "waiting": [undelivered.sentence(each, settings.zone) for each in waiting[:WAITING]],
             "waiting_count": len(waiting),
         },

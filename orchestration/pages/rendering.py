@@ -1,24 +1,26 @@
 """Pages as HTML: the templates, and how figures, moments and names look in them. No figure is made here."""
 
-from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 from zoneinfo import ZoneInfo
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from orchestration.messages.figures import person
+from orchestration.messages import advice_words
+from orchestration.messages.figures import change, person
 from orchestration.messages.message import account_name
 from orchestration.pages import drawing
 from orchestration.pages.asking import Asked, Page
 from orchestration.pages.links import Links
 from orchestration.usage import units
-from orchestration.usage.formatting import amount, counted, figure, format_pct, printable
+from orchestration.usage.formatting import amount, counted, figure, format_pct, noun, printable
 from orchestration.warehouse import queries
 
+_REFUSED = {401: "A link is needed", 404: "Not found", 429: "Too many tries", 503: "Not available right now"}
+STYLE = Path(__file__).resolve().parent / "static" / "pages.css"
+ROBOTS = "User-agent: *\nDisallow: /\n"
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 
@@ -42,9 +44,14 @@ def render(page: Page, asked: Asked, name: str) -> str:
     )
 
 
-def refusal(status: int, sentence: str, links: Links) -> str:
-    """A page that says why there is none."""
-    return _environment().get_template("refusal.html.jinja").render(status=status, sentence=sentence, links=links)
+def refusal(status: int, sentence: str, links: Links, *, is_customers: bool) -> str:
+    """A page that says why there is none. Colleagues are led back to the accounts; a customer sees no name of ours."""
+    heading = _REFUSED.get(status, "That did not work")
+    template = _environment().get_template("refusal.html.jinja")
+    has_way_out = status in (400, 404) and not is_customers
+    return template.render(
+        heading=heading, sentence=sentence, links=links, is_customers=is_customers, has_way_out=has_way_out
+    )
 
 
 def moment(at: datetime | None, zone: ZoneInfo) -> str:
@@ -57,12 +64,6 @@ def day(on: date | datetime | None) -> str:
     return f"{on:%-d %b %Y}" if on else "–"
 
 
-def _days(days: Sequence[Mapping[str, Any]], unit: str) -> Markup:
-    """Usage by UTC day."""
-    names = [f"{day(each['utc_day'])}: {amount(each['units'], unit)}" for each in days]
-    return drawing.bars([each["units"] for each in days], names)
-
-
 def _environment() -> Environment:
     global _made
     if _made is None:
@@ -73,14 +74,15 @@ def _environment() -> Environment:
             if isinstance(value, str) and not isinstance(value, Markup)
             else value,
         )  # fmt: skip
-        _made.filters |= {"day": day, "pct": format_pct, "person": person}
+        _made.filters |= {"day": day, "pct": format_pct, "person": person, "change": change}
         _made.globals |= {
             "figure": figure,
             "amount": amount,
+            "noun": noun,
             "counted": counted,
+            "why": advice_words.reasons,
             "account_name": account_name,
             "sparkline": drawing.sparkline,
-            "day_bars": _days,
             "units_name": units.name,
         }
     return _made

@@ -3,8 +3,8 @@
 from typing import Any
 
 from orchestration.pages.asking import Asked, Page, Table
-from orchestration.warehouse.page_queries import TOP
-from orchestration.warehouse.published_copy import query
+from orchestration.warehouse.page_queries import MAIN_METER, MOST_CHOICES, TOP, TOP_METERS
+from orchestration.warehouse.published_copy import query_kept
 
 COLUMNS = (
     *("volume_rank", "account_id", "account_name", "meter", "unit", "used", "calls", "share_pct", "active_days"),
@@ -16,7 +16,9 @@ def page(asked: Asked) -> Page:
     """Rows of top_accounts_30d, of the main meter where none is named."""
     rows = _rows(asked)
     days = {row["account_id"]: [int(used) for used in row["used_by_day"].split(",")] for row in rows}
-    return Page("top", "Top 20 by 30 days", {"rows": rows, "days": days})
+    meters = [row["meter"] for row in query_kept(asked.settings.published, TOP_METERS, {"limit": MOST_CHOICES})]
+    shown = rows[0]["meter"] if rows else asked.parameters.get("meter", "")
+    return Page("top", "Top 20 of 30 days", {"rows": rows, "days": days, "meters": meters, "shown": shown})
 
 
 def table(asked: Asked) -> Table:
@@ -24,4 +26,6 @@ def table(asked: Asked) -> Table:
 
 
 def _rows(asked: Asked) -> list[dict[str, Any]]:
-    return query(asked.settings.published, TOP, {"meter": asked.parameters.get("meter", "")[:1024]})
+    published = asked.settings.published
+    [main] = query_kept(published, MAIN_METER)
+    return query_kept(published, TOP, {"meter": asked.parameters.get("meter", "")[:1024] or main["meter"]})

@@ -6,7 +6,7 @@ from typing import Any
 from orchestration.pages.asking import Asked, Page, Table, WrongQuestionError
 from orchestration.usage.formatting import figure
 from orchestration.warehouse import page_queries, queries
-from orchestration.warehouse.published_copy import query
+from orchestration.warehouse.published_copy import query, query_kept
 
 COLUMNS = (
     *("account_id", "account_name", "meter", "plan", "segment", "owner", "used_mtd", "quota", "unit", "pct_of_cap"),
@@ -14,21 +14,21 @@ COLUMNS = (
 )
 
 
-def page(asked: Asked) -> Page:
-    """One row for each account and meter that the filters let through, 50 at a time.
+def page(asked: Asked, at_once: int = page_queries.PAGE_ROWS) -> Page:
+    """One row for each account and meter that the filters let through, so many at a time.
 
     :raises WrongQuestionError: a sort or a number of a page that there is not.
     """
     published, filters, number = asked.settings.published, _filters(asked), _number(asked)
-    rows = query(
+    rows = query_kept(
         published,
         page_queries.accounts_seen(_sort(asked)),
-        {**filters, "limit": page_queries.PAGE_ROWS, "offset": (number - 1) * page_queries.PAGE_ROWS},
+        {**filters, "limit": at_once, "offset": (number - 1) * at_once},
     )
-    [counts] = query(published, page_queries.ACCOUNTS_COUNTED, filters)
+    [counts] = query_kept(published, page_queries.ACCOUNTS_COUNTED, filters)
     days = queries.daily_usage(published, (row["account_id"] for row in rows))
     choices: dict[str, list[str]] = {}
-    for row in query(published, page_queries.CHOICES, {"limit": page_queries.MOST_CHOICES}):
+    for row in query_kept(published, page_queries.CHOICES, {"limit": page_queries.MOST_CHOICES}):
         choices.setdefault(row["kind"], []).append(row["value"])
     kept = {name: value for name, value in asked.parameters.items() if name in (*filters, "sort") and value}
     return Page(
@@ -43,7 +43,7 @@ def page(asked: Asked) -> Page:
             "kept": kept,
             "sort": _sort(asked),
             "number": number,
-            "pages": max(1, -(-counts["rows"] // page_queries.PAGE_ROWS)),
+            "pages": max(1, -(-counts["rows"] // at_once)),
             "mine": asked.visitor.name if "@" in asked.visitor.name else "",
         },
     )
@@ -70,7 +70,7 @@ def _filters(asked: Asked) -> dict[str, str]:
 
 
 def _sort(asked: Asked) -> str:
-    sort = asked.parameters.get("sort") or "urgency"
+    sort = asked.parameters.get("sort") or "advice"
     if sort not in page_queries.SORTS:
         raise WrongQuestionError(f"Accounts are sorted by one of: {', '.join(page_queries.SORTS)}.")
     return sort

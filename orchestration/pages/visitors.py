@@ -71,7 +71,9 @@ class Door:
             return Visitor(user, "internal")
         secret = secret or request.cookies.get(CUSTOMER_COOKIE if is_customers else COOKIE)
         if not secret:
-            raise NoKeyError("This page opens with a link. Ask your data team for one.")
+            raise NoKeyError(
+                f"This page opens with a link. Ask your {'contact' if is_customers else 'data team'} for one."
+            )
         key = self.with_secret(secret, request)
         return Visitor(key.name, "internal" if key.account_id is None else "customer", key.account_id, key.id)
 

@@ -3,8 +3,6 @@
 Each question is of that account alone, so that it stays fast with a million others.
 """
 
-from orchestration.warehouse.queries import CALLS_METER
-
 ACCOUNT_METERS = """
     select *, true as is_current_period, cast(null as bigint) as used_since
     from utilization_mtd
@@ -16,10 +14,10 @@ was used since a digest. Two questions take half the time of one: to plan a join
 """
 
 
-METER_FACTS = f"""
+METER_FACTS = """
     select
         utilization.meter, meters.unit_singular, meters.is_billed,
-        coalesce(utilization.meter = ({CALLS_METER}), false) as is_calls,
+        coalesce(utilization.meter = $calls_meter, false) as is_calls,
         overage.currency, overage.cost_of_waiting, overage.projected_overage_value, overage.next_plan_delta,
         overage.is_refused, overage.is_refused_on_next_plan,
         quotas.previous_quota, quotas.effective_at as quota_since,
@@ -40,15 +38,27 @@ METER_FACTS = f"""
 
 
 PERIOD_DAYS_OF_METER = """
-    select cast(hour_start as date) as utc_day, sum(units)::bigint as units
+    select usage_date as utc_day, units
+    from daily_usage
+    where
+        account_id = $account_id and meter = $meter
+        and usage_date >= cast($start::timestamp + interval 1 day - interval 1 microsecond as date)
+        and usage_date < cast($until::timestamp as date)
+    union all
+    select usage_date as utc_day, sum(units)::bigint as units
     from hourly_usage
     where
         account_id = $account_id and meter = $meter
+        and usage_date in (cast($start::timestamp as date), cast($until::timestamp as date))
         and hour_start >= $start::timestamp and hour_start < $until::timestamp
-    group by utc_day
+        and (
+            hour_start < cast($start::timestamp + interval 1 day - interval 1 microsecond as date)
+            or hour_start >= cast($until::timestamp as date)
+        )
+    group by usage_date
     order by utc_day
 """
-"""By hours, for a period may begin within a day."""
+"""Whole days, and by hours the first and the last one: a period may begin within a day."""
 
 
 PERIOD_CROSSINGS = """

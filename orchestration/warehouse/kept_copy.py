@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from orchestration.warehouse import published_copy
-from orchestration.warehouse.published_copy import NothingPublishedError
+from orchestration.warehouse.published_copy import KeptAnswers, NothingPublishedError
 
 LIMITS: dict[str, str | int] = {"memory_limit": "160MB", "threads": 2}
 """Of the engine: pages ask for few rows. What needs more memory goes to a folder beside the copy."""
@@ -29,6 +29,7 @@ class _Open:
     engine: duckdb.DuckDBPyConnection
     readers: int = 0
     idle: list[duckdb.DuckDBPyConnection] = field(default_factory=list)
+    answers: KeptAnswers = field(default_factory=KeptAnswers)
 
     def close(self) -> None:
         for connection in (*self.idle, self.engine):
@@ -55,7 +56,7 @@ class KeptCopy:
         """
         opened, connection = self._taken()
         try:
-            with published_copy.held(self._published, connection):
+            with published_copy.held(self._published, connection, opened.answers):
                 yield opened.version
         finally:
             self._given_back(opened, connection)

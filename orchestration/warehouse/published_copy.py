@@ -4,14 +4,18 @@ While dbt writes the warehouse, no other process can open it. So an engine (engi
 passed its tests, and swaps the copy in under the published name. Readers never wait and never see half a build.
 """
 
+import os
 import re
+import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import duckdb
@@ -79,9 +83,11 @@ def reading(published: Path) -> Iterator[None]:
 
 
 @contextmanager
-def held(published: Path, connection: duckdb.DuckDBPyConnection) -> Iterator[None]:
-    """Queries inside go to this connection to the copy."""
-    token = _held.set((published, connection))
+def held(
+    published: Path, connection: duckdb.DuckDBPyConnection, answers: "KeptAnswers | None" = None
+) -> Iterator[None]:
+    """Queries inside go to this connection to the copy, and those of `query_kept` to `answers` first."""
+    token = _held.set(_Held(published, connection, answers))
     try:
         yield
     finally:
@@ -96,6 +102,47 @@ def query(published: Path, sql: str, parameters: Parameters | None = None) -> li
     """
     with connected(published) as connection:
         return rows_of(connection, sql, parameters)
+
+
+def query_kept(published: Path, sql: str, parameters: Mapping[str, object] | None = None) -> list[dict[str, Any]]:
+    """As `query`; but a server that keeps the copy open asks once, and knows the answer until the next copy.
+
+    For what many pages ask in the same words. The rows are everybody's: nobody changes them.
+    """
+    held = _held.get()
+    if held is None or held.published != published or held.answers is None:
+        return query(published, sql, parameters)
+    return held.answers.of(held.connection, sql, parameters or {})
+
+
+class KeptAnswers:
+    """What one copy has said. Bounded: the oldest goes first, and a long answer is not kept. Threads share it."""
+
+    def __init__(self, most_rows: int = 10_000) -> None:
+        self._most_rows, self._rows = most_rows, 0
+        self._known: dict[tuple[str, tuple[tuple[str, object], ...]], list[dict[str, Any]]] = {}
+        self._lock = threading.Lock()
+
+    def of(
+        self, connection: duckdb.DuckDBPyConnection, sql: str, parameters: Mapping[str, object]
+    ) -> list[dict[str, Any]]:
+        asked = sql, tuple(parameters.items())
+        with self._lock:
+            if (known := self._known.get(asked)) is not None:
+                return known
+        rows = rows_of(connection, sql, parameters or None)
+        if len(rows) <= self._most_rows // 10:
+            with self._lock:
+                if asked not in self._known:
+                    self._known[asked], self._rows = rows, self._rows + _weight(rows)
+                while self._rows > self._most_rows:
+                    self._rows -= _weight(self._known.pop(next(iter(self._known))))
+        return rows
+
+
+def _weight(rows: list[dict[str, Any]]) -> int:
+    """Of an answer: its question takes memory, too."""
+    return len(rows) + 1
 
 
 def ask(published: Path, lake: Path, sql: str) -> Answer:
@@ -157,14 +204,21 @@ _COLUMNS = """
 """
 
 
-_held: ContextVar[tuple[Path, duckdb.DuckDBPyConnection] | None] = ContextVar("_held", default=None)
+@dataclass(frozen=True)
+class _Held:
+    published: Path
+    connection: duckdb.DuckDBPyConnection
+    answers: KeptAnswers | None
+
+
+_held: ContextVar[_Held | None] = ContextVar("_held", default=None)
 
 
 @contextmanager
 def connected(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     held = _held.get()
-    if held and held[0] == published:
-        yield held[1]
+    if held and held.published == published:
+        yield held.connection
         return
     with _attached(published) as connection:
         yield connection
@@ -186,7 +240,7 @@ def attached(published: Path, limits: Mapping[str, str | int]) -> duckdb.DuckDBP
         raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
     # Attached, not opened: opened, it would be shared with every reader in this process that still holds an older copy.
     # in memory, it would spill into the folder that this process happens to run in
-    connection = duckdb.connect(config={**limits, "temp_directory": f"{published}.tmp"})
+    connection = duckdb.connect(config={**limits, "temp_directory": _spill_folder(published)})
     try:
         connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
         use(connection, published)
@@ -200,6 +254,17 @@ def attached(published: Path, limits: Mapping[str, str | int]) -> duckdb.DuckDBP
             f"{published} cannot be read: {program} has it open for writing. Close it there, or open it read only"
         ) from error
     return connection
+
+
+def _spill_folder(published: Path) -> str:
+    """Where what is too large for the memory goes: beside the copy, or, where nobody may write, to a folder of ours."""
+    return f"{published}.tmp" if os.access(published.parent, os.W_OK) else _own_folder().name
+
+
+@cache
+def _own_folder() -> TemporaryDirectory[str]:
+    """It goes with this process."""
+    return TemporaryDirectory(prefix="headroom-")
 
 
 def use(connection: duckdb.DuckDBPyConnection, published: Path) -> None:

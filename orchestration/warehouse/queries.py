@@ -10,7 +10,7 @@ from typing import Any
 import duckdb
 
 from orchestration.warehouse.digest_query import DIGEST_ACCOUNTS
-from orchestration.warehouse.published_copy import connected, query, rows_of
+from orchestration.warehouse.published_copy import connected, query, query_kept, rows_of
 
 
 class UnknownAccountError(LookupError):
@@ -23,8 +23,14 @@ class NotKeptError(LookupError):
 
 def data_quality(published: Path) -> dict[str, Any]:
     """The one row of the mart of that name, from the published copy."""
-    [row] = query(published, DATA_QUALITY)
-    return row
+    [row] = query_kept(published, DATA_QUALITY)
+    return dict(row)
+
+
+def calls_meter(published: Path) -> str | None:
+    """The meter that counts calls; None without one, or without a call."""
+    [row] = query_kept(published, f"select ({CALLS_METER}) as meter")
+    return str(row["meter"]) if row["meter"] is not None else None
 
 
 def kept_from(published: Path) -> date:

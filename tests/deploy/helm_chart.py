@@ -57,7 +57,7 @@ class Container:
     image: str
     command: Sequence[str]
     mounts: Mapping[str, str]
-    """Path by volume."""
+    """Path by volume, with `:ro` where it is only read."""
     variables: frozenset[str]
     """Set, or taken from a secret by name."""
     secrets: frozenset[str] = frozenset()
@@ -135,7 +135,10 @@ def _of_chart(command: Sequence[str]) -> Container:
 
 
 def _mounts(said: Mapping[str, Any]) -> dict[str, str]:
-    return {each["name"]: each["mountPath"] for each in said.get("volumeMounts", [])}
+    return {
+        each["name"]: each["mountPath"] + (":ro" if each.get("readOnly") else "")
+        for each in said.get("volumeMounts", [])
+    }
 
 
 def _dagster_yaml(values: Mapping[str, Any]) -> dict[str, Any]:

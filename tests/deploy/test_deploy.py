@@ -84,12 +84,13 @@ def test_everything_that_is_copied_exists_and_reaches_the_builder() -> None:
     assert not [secret for secret in (".env", "deploy/.env") if any(fnmatch.fnmatch(secret, each) for each in allowed)]
 
 
-def test_only_webserver_and_collector_have_ports_and_only_locally() -> None:
+def test_services_for_others_have_ports_and_only_locally() -> None:
     published = {name: service["ports"] for name, service in SERVICES.items() if "ports" in service}
 
     assert published == {
         "webserver": ["127.0.0.1:3000:3000"],
         "collector": ["${HEADROOM_COLLECT_BIND:-127.0.0.1}:8080:8080"],
+        "pages": ["${HEADROOM_PAGES_BIND:-127.0.0.1}:8090:8090"],
     }
 
 
@@ -105,7 +106,8 @@ def test_service_is_pinned_watched_and_confined(name: str) -> None:
         assert service["healthcheck"]["test"][0] == "CMD"
     if name != "postgres":
         assert service["cap_drop"] == ["ALL"]
-        assert service["volumes"] == ["data:/data"]
+        assert service["volumes"] == (["data:/data:ro"] if name == "pages" else ["data:/data"])
+        assert service.get("read_only", False) == (name == "pages")  # strangers speak to it
         assert service["environment"]["HEADROOM_DATA"] == "/data"  # whatever .env says
     assert ("env_file" in service) == (name == "code")  # the others need not know Slack's and Stripe's secrets
 
@@ -113,11 +115,11 @@ def test_service_is_pinned_watched_and_confined(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_no_secret_is_in_the_file(name: str) -> None:
     for variable, value in SERVICES[name].get("environment", {}).items():
-        if re.search("PASSWORD|URL", variable):
+        if re.search("PASSWORD|URL", variable) and value is not None:  # without a value: from .env
             assert "${POSTGRES_PASSWORD:?" in value
         if re.search("KEYS|SECRETS", variable):
             assert value is None
-        if variable.startswith("HEADROOM_COLLECT"):
+        if variable.startswith("HEADROOM_"):
             assert variable in VARIABLES
 
 
@@ -156,7 +158,7 @@ class Started:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.ports = {port: str(free_port()) for port in ("3000", "4000", "8080")}
+        self.ports = {port: str(free_port()) for port in ("3000", "4000", "8080", "8090")}
         (folder / "data").mkdir()
         workspace = (DEPLOY / "workspace.yaml").read_text().replace("4000", self.ports["4000"])
         (folder / "workspace.yaml").write_text(workspace.replace("host: code", "host: 127.0.0.1"))
@@ -166,6 +168,7 @@ class Started:
             "HEADROOM_DATA": str(folder / "data"),
             "HEADROOM_COLLECT_KEYS": "a-key-for-the-tests",
             "HEADROOM_COLLECT_PORT": self.ports["8080"],
+            "HEADROOM_PAGES_PORT": self.ports["8090"],
             "DAGSTER_HOME": str(dagster_home(folder, is_in_postgres=False)),
         }
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
@@ -245,6 +248,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
     try:
         services.leave_a_killed_run()
         services.start("collector")
+        services.start("pages")
         services.start("code")
         services.wait_until_it_listens("code", "4000")
         services.start("webserver")
@@ -255,7 +259,7 @@ def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Started]:
         services.stop()
 
 
-@pytest.mark.parametrize("name", ["code", "collector", "webserver", "daemon"])
+@pytest.mark.parametrize("name", ["code", "collector", "pages", "webserver", "daemon"])
 def test_service_starts_by_its_command_and_its_health_check_says_so(started: Started, name: str) -> None:
     started.wait_until_healthy(name)
 
@@ -306,13 +310,17 @@ def test_chart_values_are_of_the_same_system() -> None:
     values = read("values.yaml")
     [deployment] = values["dagster-user-deployments"]["deployments"]
     containers = [deployment, *deployment["initContainers"], *deployment["sidecarContainers"]]
-    code, collector = SERVICES["code"]["command"], SERVICES["collector"]["command"]
+    code = SERVICES["code"]["command"]
 
     assert ["-m", "orchestration.definitions"] == deployment["codeServerArgs"] == code[7:9]
     assert [str(deployment["port"]), deployment["name"]] == [code[6], code[10]]
-    assert deployment["sidecarContainers"][0]["command"] == collector
+    for sidecar in deployment["sidecarContainers"]:
+        assert sidecar["command"] == SERVICES[sidecar["name"]]["command"]
     assert deployment["initContainers"][0]["command"] == SERVICES["migrate"]["command"]
-    assert all(each["volumeMounts"] == [{"name": "data", "mountPath": "/data"}] for each in containers)
+    data = [(each.get("name"), each["volumeMounts"][0]) for each in containers]
+    for name, mount in data:
+        only_reads = {"readOnly": True} if name == "pages" else {}
+        assert mount == {"name": "data", "mountPath": "/data", **only_reads}
     image = deployment["image"]
     assert {each["image"] for each in containers[1:]} == {f"{image['repository']}:{image['tag']}"}
     assert SERVICES["code"]["image"] == f"headroom:{image['tag']}"

@@ -23,6 +23,11 @@ COMPOSE_GRACE_SECONDS = 10
 """Compose kills after these where a service says nothing."""
 OF_DAGSTER = ("webserver", "daemon")
 """They load no code of Headroom's, and run in the chart's own image."""
+HAVE_DEFAULTS = (
+    "_WORKERS", "_ACCESS_LOG", "_TRUST_HEADER", "_FRAME_ANCESTORS", "_STALE_AFTER_HOURS", "_CRM_URL", "_TEMPLATES",
+    "_STRIPE_METER",
+)  # fmt: skip
+"""Variables that need not be set."""
 OF_THE_PLACE = {"storage", "run_launcher", "run_coordinator", "concurrency", "compute_logs"}
 """Parts of dagster.yaml that are written differently here and there; the test below compares what they do."""
 
@@ -65,9 +70,11 @@ def test_helm_gives_a_process_the_same_volume_and_variables(name: str) -> None:
         assert (container.mounts, container.secrets) == ({}, frozenset())
         assert "env_file" not in service
         return
-    assert [f"{volume}:{path}" for volume, path in container.mounts.items()] == service["volumes"]
+    own = {f"{name}-tmp": path for path in service.get("tmpfs", [])}
+    volumes = {volume: path for volume, _, path in (each.partition(":") for each in service["volumes"])}
+    assert container.mounts == volumes | own
     # what compose sets by name comes from the same place, or with the secret
-    unset = {each for each in service["environment"] if each.endswith(("_WORKERS", "_ACCESS_LOG"))}  # have defaults
+    unset = {each for each in service["environment"] if each.endswith(HAVE_DEFAULTS)}
     missing = set(service["environment"]) - container.variables - IMAGE_VARIABLES - unset
     assert not missing or container.secrets == {"headroom"}
     # only the code server and what prepares its tables know the secret as a whole
@@ -91,7 +98,7 @@ def test_kubernetes_waits_for_a_stop_as_long_as_compose(name: str) -> None:
 
 
 def test_pod_of_the_code_server_has_time_for_all_its_containers() -> None:
-    [collector] = VALUES["dagster-user-deployments"]["deployments"][0]["sidecarContainers"]
+    collector, _ = VALUES["dagster-user-deployments"]["deployments"][0]["sidecarContainers"]
     variables = {each["name"]: each.get("value") for each in collector["env"]}
     config = Settings(_env_file=None, HEADROOM_COLLECT_GRACE_SECONDS=variables["HEADROOM_COLLECT_GRACE_SECONDS"])  # type: ignore[call-arg]
     container = CHART.processes["collector"]
@@ -180,3 +187,34 @@ def test_the_grace_is_patched_into_the_deployment_that_the_values_make() -> None
         text = (DEPLOY / name).read_text()
         assert f"--selector {labels}" in text
         assert "--patch-file deploy/grace.yaml" in text
+
+
+def test_services_and_policy_are_of_the_pod_that_the_values_make() -> None:
+    [deployment] = VALUES["dagster-user-deployments"]["deployments"]
+    ports = {each["name"]: each for sidecar in deployment["sidecarContainers"] for each in sidecar["ports"]}
+    labels = {"component": "user-deployments", "deployment": deployment["name"]}
+    objects = list(yaml.safe_load_all((DEPLOY / "services.yaml").read_text()))
+    services = {each["metadata"]["name"]: each["spec"] for each in objects if each["kind"] == "Service"}
+    [ingress] = [each["spec"] for each in objects if each["kind"] == "Ingress"]
+    [policy] = [each["spec"] for each in objects if each["kind"] == "NetworkPolicy"]
+
+    for service in services.values():
+        [port] = service["ports"]
+        assert service["selector"] == labels
+        assert ports[port["targetPort"]]["containerPort"] == port["port"]
+    [path] = ingress["rules"][0]["http"]["paths"]
+    target = path["backend"]["service"]
+    assert services[target["name"]]["ports"][0]["name"] == target["port"]["name"] == "pages"
+    assert ingress["tls"][0]["hosts"] == [ingress["rules"][0]["host"]]
+    assert policy["podSelector"] == {"matchLabels": labels}
+    open_ports = [{port["port"] for port in rule["ports"]} for rule in policy["ingress"]]
+    assert open_ports == [{deployment["port"]}, {port["containerPort"] for port in ports.values()}]
+
+
+def test_pages_know_where_messages_link_to() -> None:
+    [deployment] = VALUES["dagster-user-deployments"]["deployments"]
+    _, pages = deployment["sidecarContainers"]
+    variables = {each["name"]: each.get("value") for each in pages["env"]}
+
+    for name in ("HEADROOM_PAGES_URL", "HEADROOM_TIMEZONE"):
+        assert variables[name] == deployment["env"][name]

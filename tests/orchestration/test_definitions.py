@@ -182,6 +182,19 @@ def test_jobs_run_numbers_and_deliveries_together(definitions: dg.Definitions) -
     }
 
 
+def test_pages_are_written_last_and_only_where_a_folder_is_set(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_PAGES_EXPORT", str(data / "pages"))
+    definitions, key = headroom(), dg.AssetKey("pages_export")
+    for name, is_in in (("daily_job", True), ("hourly_job", True), ("refresh_job", False), ("alerts_job", False)):
+        job = definitions.resolve_job_def(name)
+        assert (key in job.asset_layer.selected_asset_keys) == is_in
+        priorities = {node.name: int(node.tags.get("dagster/priority", 0)) for node in job.nodes}
+        assert [node for node in priorities if priorities[node] < 0] == ["pages_export"] * is_in
+    spec = specs(definitions)["pages_export"]
+    assert [dep.asset_key.to_user_string() for dep in spec.deps] == ["published_copy"]
+    assert (spec.owners, spec.group_name, bool(spec.description)) == (["team:data"], "publish", True)
+
+
 def test_dbt_tests_are_blocking_checks(definitions: dg.Definitions) -> None:
     checks = {key.name: definitions.resolve_asset_graph().get_check_spec(key) for key in _checks(definitions)}
     assert {"daily_usage_adds_up_to_the_calls", "calls_are_distinct", "crossings_agree_with_utilization"} <= set(checks)

@@ -13,6 +13,7 @@ daily as (
     group by account_id, meter, usage_date
 ),
 
+-- In order: the days of one account are then found without reading the others.
 lifetimes as (
     select
         account_id,
@@ -21,6 +22,7 @@ lifetimes as (
         greatest(max(usage_date), cast({{ utc_literal(as_of()) }} as date)) as last_date
     from daily
     group by account_id, meter
+    order by account_id, meter
 ),
 
 account_days as (

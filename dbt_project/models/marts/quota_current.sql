@@ -10,8 +10,10 @@ meters as (
     select * from {{ ref('meters') }}
 ),
 
+-- In order, and so are the marts that join it: one account is then found without reading the others.
 known as (
     select * from {{ ref('account_meters') }}
+    order by account_id, meter
 ),
 
 in_force as (

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from orchestration.ledger import announcements, decided, dispositions, routed
-from orchestration.ledger.announcements import Announced
+from orchestration.ledger.announcements import Announced, Remark
 from orchestration.ledger.dispositions import Said
 from orchestration.ledger.ledger import Ledger, State
 from tests.support.builders import NOW
@@ -93,3 +93,19 @@ def test_digests_are_listed_with_their_accounts_and_neighbours(ledger: Ledger) -
     assert (oldest.on, oldest.accounts, oldest.ways) == ("2026-11-19", 0, [])
     assert announcements.neighbours(ledger, "local", "2026-11-20") == ("2026-11-19", "")
     assert announcements.neighbours(ledger, "local", "2026-11-19") == ("", "2026-11-20")
+
+
+def test_weekly_digest_has_what_it_says_of_the_account(ledger: Ledger) -> None:
+    lines = [{"account_id": "acme", "text": "−60 %"}, {"account_id": "acme 2", "text": "gone"}]
+    weekly = {"sections": [{"heading": "Dropping (2)", "lines": lines}]}
+    with ledger.transaction() as connection:
+        decided.record(connection, "local|weekly|2026-W47", weekly, NOW + timedelta(days=2))
+        decided.record(connection, "local|weekly|2026-W46", {"sections": []}, NOW)
+        decided.record(connection, "other|weekly|2026-W47", weekly, NOW)
+        decided.record(connection, "local|monthly|2026-10", weekly, NOW + timedelta(days=1))
+    announce(ledger)
+    found = announcements.of_account(ledger, "local", "acme", 10)
+    assert [each.key.split("|")[1] for each in found] == ["weekly", "monthly", "digest"]
+    assert found[0].remarks == [Remark("Dropping (2)", "−60 %")]
+    assert [each.key for each in announcements.of_account(ledger, "local", 'ac"me', 10)] == []
+    assert announcements.of_account(ledger, "local", "acme", 1) == found[:1]

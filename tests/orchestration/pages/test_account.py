@@ -155,7 +155,7 @@ def test_each_meter_has_its_own_view(get: Get, published: Path) -> None:
     assert "Top values of model" in shown and "large 1,200 100 %" in shown
 
 
-def test_quota_line_stands_at_the_quota(get: Get) -> None:
+def test_quota_line_stands_at_the_quota(get: Get, published: Path) -> None:
     html = get("/accounts/acme").text
     chart = html[html.index('class="chart period at-wide"') :]
     [y] = re.findall(r'class="quota"[^>]*?y1="([\d.]+)"', chart)[:1]
@@ -166,6 +166,9 @@ def test_quota_line_stands_at_the_quota(get: Get) -> None:
     # 110 calls are higher than the 96 that the projection begins with, by 14 parts of 96 of its height
     assert (bottom - float(y)) / (bottom - float(projected)) == pytest.approx(110 / 96, rel=0.01)
     assert "quota 110" in chart
+    assert f"{_row(published)['used_mtd']} of 110 used so far." in _shown(
+        html
+    )  # as above the chart, not up to the last whole day
     assert "Crossed: 50 %, 80 %" in _shown(html)
 
 
@@ -200,7 +203,7 @@ def test_account_without_a_quota_says_so(get: Get) -> None:
     shown = _shown(get("/accounts/nobody-knows").text)
     assert "Used 1 call, quota not known" in shown
     assert "There is nothing to draw yet" in shown
-    assert "No message has announced this account." in shown
+    assert "No message was about this account." in shown
     assert "Not billed through Headroom: the account has no Stripe customer." in shown
 
 

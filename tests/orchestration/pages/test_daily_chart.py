@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from orchestration.pages.daily_chart import Bar, Mark, bar_chart, period_chart, scale
+from orchestration.pages.daily_chart import Bar, Level, Mark, bar_chart, period_chart, scale
 from tests.support.builders import CHART
 
 AT = datetime(2026, 11, 4, 12, tzinfo=UTC)
@@ -50,6 +50,16 @@ def test_quota_line_and_crossings_are_at_their_units() -> None:
     assert round((bottom - float(line)) / (bottom - used[-1][1]) * 55) == 100
     [(x, y)] = re.findall(r'class="crossing"[^>]*?cx="([\d.]+)" cy="([\d.]+)"', svg)
     assert (float(x), float(y)) == used[3]
+
+
+def test_levels_are_lines_at_their_units_but_for_the_quota() -> None:
+    levels = [Level("50 %", 50), Level("100 %", 100), Level("above the picture", 10_000)]
+    svg = _wide(period_chart({**CHART, "adds_up": True}, (AT, 55), [], "said", levels))
+    used = _points(svg, "used")
+    bottom = used[0][1]
+    [height] = re.findall(r'class="level-line"[^>]*? y1="([\d.]+)"', svg)
+    assert round((bottom - float(height)) / (bottom - used[-1][1]) * 55) == 50
+    assert "50 %" in svg and "100 %" not in svg and "above" not in svg
 
 
 def test_reading_without_forecast_begins_where_it_stands() -> None:

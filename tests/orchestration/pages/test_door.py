@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import duckdb
 import pytest
@@ -142,6 +143,73 @@ def test_customer_sees_their_own_account_alone(world: World) -> None:
     assert client.get("/v1/usage", headers=bearer(secret)).json() == {"account": "acme"}
     assert client.get("/v1/accounts/acme/usage", headers=bearer(secret)).json() == {"account": "acme"}
     assert set(world.views()) == {(f"key:{key.id}", "acme", "customer"), (f"key:{key.id}", "acme", "machine")}
+
+
+LOOK_ALIKES = (
+    "ACME",
+    "acme ",
+    "acm\u0435",
+    "\uff41cme",
+    "acme\u200b",
+    "acme/",
+    "acme%2F..%2Fother",
+    "../accounts/other",
+    "acme\0",
+)
+"""Ids that a person, a normalizing database or a proxy might take for acme, or for the way to another."""
+
+
+@pytest.mark.parametrize("account_id", LOOK_ALIKES, ids=ascii)
+def test_id_that_looks_like_the_own_one_opens_nothing(world: World, account_id: str) -> None:
+    _, secret = world.key("acme")
+    client = world.client()
+
+    for path in (f"/v1/accounts/{quote(account_id, safe='')}/usage", f"/accounts/{quote(account_id, safe='')}"):
+        assert client.get(path, headers=bearer(secret)).status_code == 404
+    asked = client.get("/u/", params={"id": account_id, "account_id": account_id}, headers=bearer(secret))
+    assert asked.text.startswith("customer of acme for")
+
+
+def test_each_page_takes_its_own_cookie_of_two(world: World) -> None:
+    [(_, inside), (_, acme), (_, beta)] = [world.key(account) for account in (None, "acme", "beta")]
+    client = world.client()
+    both = {"cookie": f"headroom_key={inside}; headroom_usage={acme}"}
+
+    assert client.get("/u/", headers=both).text.startswith("customer of acme")
+    assert client.get("/accounts/beta", headers=both).text.startswith("account of beta")
+    swapped = {"cookie": f"headroom_key={acme}; headroom_usage={inside}"}
+    assert [client.get(path, headers=swapped).status_code for path in ("/u/", "/", "/accounts/beta")] == [404] * 3
+    # what a program says of itself counts more than what its browser kept
+    assert client.get("/v1/usage", headers={**both, **bearer(beta)}).json() == {"account": "beta"}
+
+
+def test_key_with_any_other_letter_opens_nothing(world: World) -> None:
+    _, secret = world.key("acme")
+    wrong = [secret[:-1], f"{secret}A", secret.swapcase(), secret[1:] + secret[0], f"{secret} {secret}", f"{secret}\t,"]
+    wrong += [secret[:at] + ("A" if secret[at] != "A" else "B") + secret[at + 1 :] for at in (0, 20, len(secret) - 1)]
+    for each in wrong:
+        client = world.client()  # whose door has not heard of the others
+        assert client.get("/v1/usage", headers=bearer(each)).status_code == 401
+        assert client.get(f"/u/{quote(each, safe='')}").status_code == 401
+
+
+@pytest.mark.parametrize(
+    "spoofed",
+    [
+        {"x-original-url": "/accounts/other"}, {"x-rewrite-url": "/accounts/other"}, {"x-forwarded-user": "boss"},
+        {"x-forwarded-prefix": "/accounts"}, {"x-forwarded-host": "evil.test"}, {"x-http-method-override": "POST"},
+        {"x-forwarded-for": "10.0.0.7", "x-user": "boss@example.com"},
+    ],
+    ids=lambda spoofed: next(iter(spoofed)),
+)  # fmt: skip
+def test_headers_of_a_visitor_change_nothing(world: World, spoofed: dict[str, str]) -> None:
+    _, secret = world.key("acme")
+    client = world.client(TRUST_HEADER="X-User", TRUST_FROM="10.0.0.7")
+
+    assert client.get("/", headers={**bearer(secret), **spoofed}).status_code == 404
+    answer = client.get("/u/", headers={**bearer(secret), **spoofed})
+    assert answer.text.startswith("customer of acme")
+    assert "evil" not in str(answer.headers)
 
 
 def test_unknown_expired_and_revoked_keys_are_answered_alike(world: World) -> None:

@@ -11,9 +11,12 @@ import jsonschema
 import pytest
 from starlette.testclient import TestClient
 
+from orchestration.messages.groups import GROUPS
+from orchestration.settings import PROJECT_ROOT
 from orchestration.usage.formatting import printable
-from orchestration.warehouse import published_copy
-from tests.orchestration.pages.conftest import HOSTILE, Site
+from orchestration.warehouse import page_queries, published_copy
+from tests.orchestration.pages.conftest import Site
+from tests.support.pages_world import HOSTILE
 
 INTERNAL = ("/", "/top", "/changes", "/digests", "/quality")
 MTD = "select * from utilization_mtd where not is_internal and not is_test order by account_id, meter"
@@ -50,6 +53,35 @@ def test_filters_and_search_show_what_they_say(site: Site) -> None:
     assert "No account matches" in client.get("/", params={"q": "' or 1=1 --"}).text
 
 
+def test_first_accounts_are_those_of_the_first_groups_of_the_digest(site: Site) -> None:
+    advised = {(row["account_id"], row["meter"]): row for row in marts(site, "select * from account_advice")}
+    text = site.inside().get("/").text
+    shown = [
+        advised[key] for account, meter, _ in ROW.findall(text) if (key := (html.unescape(account), meter)) in advised
+    ]
+    places = [page_queries.ADVICE.index(row["advice"]) for row in shown]
+    assert len(places) > 3
+    assert places == sorted(places)
+    assert all(html.escape(row["next_step"]) in text for row in shown)
+    assert "over quota" in text
+
+
+def test_every_advice_has_its_place_in_the_order_of_the_digest() -> None:
+    with (PROJECT_ROOT / "dbt_project" / "seeds" / "routing.csv").open() as file:
+        routed = {row["advice"] for row in csv.DictReader(file)}
+    assert routed <= set(page_queries.ADVICE)
+    ordered = [group.key for group in GROUPS if group.key in page_queries.ADVICE]
+    assert [*ordered, "none"] == list(page_queries.ADVICE)
+
+
+def test_sorted_column_says_so(site: Site) -> None:
+    client = site.inside()
+    assert re.findall(r'aria-sort="(\w+)"><a[^>]*>([^<]*)', client.get("/").text) == [("other", "What to do")]
+    named = re.findall(r'aria-sort="(\w+)"><a[^>]*>([^<]*)', client.get("/?sort=name&plan=growth").text)
+    assert named == [("ascending", "Account")]
+    assert 'href="/?sort=pct&amp;plan=growth"' in client.get("/?sort=name&plan=growth").text
+
+
 @pytest.mark.parametrize("query", ["sort=1;drop", "page=0", "page=-1", "page=²", "page=x"])
 def test_wrong_question_gets_a_sentence(site: Site, query: str) -> None:
     answer = site.inside().get(f"/?{query}")
@@ -63,6 +95,18 @@ def test_largest_accounts_are_those_of_the_mart(site: Site) -> None:
     shown = re.findall(r'data-account="([^"]*)".*?data-used="(\d+)"', text, re.DOTALL)
     expected = [(row["account_id"], row["used"]) for row in top]
     assert [(html.unescape(account), int(used)) for account, used in shown] == expected
+
+
+def test_largest_accounts_are_of_the_chosen_meter(site: Site) -> None:
+    client = site.inside()
+    meters = [row["meter"] for row in marts(site, "select distinct meter from top_accounts_30d order by meter")]
+    assert len(meters) > 1
+    for meter in meters:
+        text = client.get("/top", params={"meter": meter}).text
+        offered = re.findall(r'<option value="([^"]*)"( selected)?>', text)
+        assert offered == [(each, " selected" if each == meter else "") for each in meters]
+        sql = "select used from top_accounts_30d where meter = $meter order by volume_rank, account_id limit 20"
+        assert re.findall(r'data-used="(\d+)"', text) == [str(row["used"]) for row in marts(site, sql, meter=meter)]
 
 
 def test_quality_has_the_counts_of_the_mart(site: Site) -> None:
@@ -87,6 +131,36 @@ def test_hostile_names_are_text_on_every_page(site: Site, account_id: str) -> No
 def test_unknown_account_is_not_found_and_not_recorded(site: Site) -> None:
     answer = site.inside().get("/accounts/no-such-account")
     assert answer.status_code == 404
+
+
+def test_customer_sees_the_period_against_the_quota_and_every_day(site: Site) -> None:
+    text = site.customer("a/b").get("/u/").text
+    assert "9 of 10 calls used, 1 Nov to 30 Nov 2026." in text
+    assert len(re.findall(r"<rect[^>]*bar", text[: text.index("at-narrow", text.index("columned"))])) == 20  # zeros too
+    assert re.search(r"80 %</th><td[^>]*>8</td><td>18 Nov 2026, 07:12", text)
+    assert "projected" not in text.lower()
+
+
+def test_customer_expects_no_alert_beyond_a_hard_limit(site: Site) -> None:
+    sql = """
+        select account_id, limit_kind, max(reached_at_units) > max(utilization.quota) as is_beyond
+        from utilization_mtd as utilization join period_thresholds using (account_id, meter, period_start)
+        where is_main and limit_kind is not null
+        group by all having is_beyond
+    """
+    kinds = {row["limit_kind"]: row["account_id"] for row in marts(site, sql)}
+    shown = {kind: site.customer(account).get("/u/").text for kind, account in kinds.items()}
+    assert '<th scope="row">120 %</th>' in shown["soft"]
+    assert '<th scope="row">120 %</th>' not in shown["hard"]
+
+
+def test_refusal_leads_colleagues_back_and_nobody_else(site: Site) -> None:
+    assert 'href="/">All accounts' in site.inside().get("/accounts/nobody").text
+    stranger = TestClient(site.application, base_url="http://pages.test")
+    assert "All accounts" not in stranger.get("/").text
+    refused = stranger.get("/u/").text
+    assert "Ask your contact for one." in refused
+    assert not re.search("All accounts|Headroom|data team", refused)
 
 
 def test_customer_sees_no_other_account(site: Site) -> None:

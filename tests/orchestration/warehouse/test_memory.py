@@ -1,7 +1,9 @@
 """What needs more memory than the machine gives is written to a disk, or ends with a sentence."""
 
+import os
 from datetime import UTC, datetime
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import duckdb
 import pytest
@@ -98,3 +100,22 @@ def test_question_that_needs_more_than_the_memory_goes_to_the_disk(
     monkeypatch.setattr(published_copy, "MEMORY_LIMIT", "100MB")
     assert len(published_copy.ask(published, tmp_path / "lake", SORTED).rows) == 1
     assert not list(tmp_path.glob("*.tmp/*"))
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="becomes another user, for whom the folder's mode counts")
+def test_question_goes_to_the_disk_where_the_copys_folder_is_read_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(published_copy, "MEMORY_LIMIT", "100MB")
+    with TemporaryDirectory() as folder:  # the folders above pytest's own are root's
+        published = Path(folder) / "published.duckdb"
+        duckdb.connect(str(published)).close()
+        published.chmod(0o444)
+        Path(folder).chmod(0o555)
+        if not (child := os.fork()):  # pragma: no cover
+            status = 1
+            try:
+                os.setuid(65534)
+                status = len(published_copy.query(published, SORTED)) - 1
+                published_copy._own_folder().cleanup()
+            finally:
+                os._exit(status)
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
