@@ -132,9 +132,9 @@ class SpooledEvents:
                 with path.open("rb") as file:
                     fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     # after a look at the name: another process may have sent it before the lock was free
-                    if not path.exists() or self._send(path, file.read()):
-                        continue
-                    is_sent, waiting_bytes = False, waiting_bytes + path.stat().st_size
+                    if path.exists() and not (is_sent and self._send(path, file.read())):
+                        # the files after one that was not received wait for the next time
+                        is_sent, waiting_bytes = False, waiting_bytes + path.stat().st_size
             except (BlockingIOError, FileNotFoundError):
                 continue  # another process writes or sends it
             except OSError as error:

@@ -121,6 +121,20 @@ def test_collector_that_is_away_gets_the_events_later(collector: tuple[type[Coll
     events.close()
 
 
+def test_collector_that_is_away_is_asked_once_for_all_files(
+    collector: tuple[type[Collector], str], tmp_path: Path
+) -> None:
+    received, url = collector
+    received.status = 503
+    for number in range(3):
+        (tmp_path / f"{number}-a.ndjson").write_bytes(b'{"event":"api_call"}\n')
+
+    assert not SpooledEvents(url, "key", tmp_path).flush()
+
+    assert len(received.keys) == 1
+    assert len(list(tmp_path.iterdir())) == 3
+
+
 def test_events_that_the_collector_refuses_for_good_are_put_aside(
     collector: tuple[type[Collector], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
