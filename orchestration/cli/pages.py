@@ -182,10 +182,10 @@ def revoke(key: Annotated[str, typer.Argument(help="its id or its name, as `head
 @pages_app.command()
 def export(
     to: Annotated[
-        Path | None, typer.Option(help="folder, new or an earlier export; default: HEADROOM_PAGES_EXPORT")
+        Path | None, typer.Option(help="a new folder, or that of an earlier export; default: HEADROOM_PAGES_EXPORT")
     ] = None,
     accounts: Annotated[
-        int, typer.Option(min=1, help="that get a page, those first that need somebody")
+        int, typer.Option(min=1, help="how many get a page, in the order of Utilization")
     ] = EXPORTED_ACCOUNTS,
     is_all: Annotated[bool, typer.Option("--all", help="a page for each account, however many there are")] = False,
 ) -> None:

@@ -51,9 +51,9 @@ def export(settings: Settings, target: Path, most_accounts: int = page_queries.E
     ledger = Ledger(settings.ledger_url)
     try:
         with (
+            renewed(target) as folder,  # first: who waits for another export has the newest copy then
             published_copy.attached(settings.published, _LIMITS) as connection,
             published_copy.held(settings.published, connection, published_copy.KeptAnswers()),
-            renewed(target) as folder,
         ):
             files = _Files(settings, ledger, folder, most_accounts)
             files.write_lists()

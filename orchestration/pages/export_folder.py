@@ -24,7 +24,7 @@ _NAMES = re.compile(
 )
 """What an export has at its top."""
 WAIT_SECONDS = 900
-"""For another export to the same folder: twice what 5,000 accounts take."""
+"""For another export to the same folder: a run of Dagster waits for the one before it."""
 MODE = 0o750
 """Of a new folder: names and revenue of customers are in it. A folder that exists keeps its mode and its group."""
 
