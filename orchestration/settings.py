@@ -42,7 +42,7 @@ LAKE_KEEP_DAYS = 400
 READ_BY_OTHERS = re.compile(
     "HEADROOM_(WAREHOUSE|CLICKHOUSE_(HOST|PORT|DATABASE|USER|PASSWORD|SECURE|CLUSTER)"  # dbt_project/profiles.yml
     "|URL|KEY"  # the clients in collector/snippets
-    "|COLLECT_BIND"  # deploy/compose.yaml
+    "|(COLLECT|PAGES)_BIND"  # deploy/compose.yaml
     "|TEST_.*"
     r"|ROUTE_\w+"  # Settings.secret, by the names of the routes
     # Kubernetes sets them in every pod beside a Service called headroom, or headroom-collect.

@@ -577,7 +577,4 @@ def run_until_killed(folder: str, url: str, key: str, now: str, line: str, meter
 
 
 if __name__ == "__main__":
-    if len(sys.argv) > 2:
-        run_until_killed(*sys.argv[1:])
-    else:
-        sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 300))
+    sys.exit(main(int(sys.argv[1]) if len(sys.argv) > 1 else 300))

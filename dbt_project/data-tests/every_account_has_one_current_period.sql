@@ -1,3 +1,4 @@
+{{ config(meta={"dagster": {"ref": {"name": "account_periods"}}}) }}
 -- Everything that is counted so far is counted in the current period: none of it would show without one.
 select
     quotas.account_id,

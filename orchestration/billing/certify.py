@@ -70,7 +70,7 @@ class _Comparison:
     def __init__(self, config: Settings, ledger: MeterLedger, meter: Meter, clock: Callable[[], datetime]) -> None:
         self._config, self._ledger, self._meter, self._clock = config, ledger, meter, clock
         self._certificates, self._amounts = Certificates(ledger), ExpectedAmounts(config, ledger)
-        self._read_at = subscriptions_read_at(ledger)
+        self._read_at, self._live_since = subscriptions_read_at(ledger), ledger.live_since()
         self._outcome = CertifyResult()
         self._reads = 0
 
@@ -132,7 +132,7 @@ class _Comparison:
         return is_due(before, units, period.invoice_units, period.invoice_amount, period.final_at, now)
 
     def _is_whole(self, period: BilledPeriod, end: datetime) -> bool:
-        live_since = self._ledger.live_since()
+        live_since = self._live_since
         return live_since is not None and live_since < period.end and (period.end <= end or not period.items)
 
     def _compared(

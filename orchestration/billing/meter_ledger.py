@@ -95,9 +95,8 @@ class MeterLedger:
 
     def live_since(self) -> datetime | None:
         """The first hour that was reported, or was to be."""
-        first = sa.select(sa.func.min(STORED.hour_start)).where(self.is_stored, STORED.state == sa.bindparam("of"))
-        with self.ledger.reading() as connection:  # the index has the first hour of each state
-            firsts = [connection.scalar(first, {"of": state}) for state in LIVE]
+        with self.ledger.reading() as connection:
+            firsts = connection.execute(rows.first_hours(self.env, self.event_name, LIVE)).one()
         return min((hour for hour in firsts if hour), default=None)
 
     def open_days(self) -> set[date]:

@@ -14,5 +14,7 @@ def reads_left(config: Settings, ledger: MeterLedger, clock: Callable[[], dateti
 
 def note_reads(ledger: MeterLedger, clock: Callable[[], datetime], reads: int) -> None:
     """They were read so many times more."""
+    if not reads:
+        return
     today = f"reads|{clock():%Y-%m-%d}"
     ledger.remember(today, str(int(ledger.mark(today) or 0) + reads))

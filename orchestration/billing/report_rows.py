@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,6 +38,17 @@ def meter_id(env: str, event_name: str) -> sa.ScalarSelect[int]:
     """The number of an environment's meter; null, which no row has, before its first report."""
     table = report_meters.c
     return sa.select(table.id).where(table.env == env, table.meter == event_name).scalar_subquery()
+
+
+@cache
+def first_hours(env: str, event_name: str, states: tuple[ReportState, ...]) -> sa.Select[Any]:
+    """Of a meter, one row with a column for each state: its first hour, which the index has, or null.
+
+    Every run asks for them: the statement is put together once.
+    """
+    is_stored = STORED.meter_id == meter_id(env, event_name)
+    first = sa.select(sa.func.min(STORED.hour_start))
+    return sa.select(*(first.where(is_stored, STORED.state == state).scalar_subquery() for state in states))
 
 
 def of_hour(meter: sa.ScalarSelect[int]) -> tuple[sa.ColumnElement[bool], ...]:

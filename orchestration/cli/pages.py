@@ -46,6 +46,11 @@ def serve(context: typer.Context) -> None:
         return
     config = load_settings()
     ledger = Ledger(config.ledger_url)
+    if ledger.is_read_only:
+        fail(
+            "pages record each view, and this user may only read the ledger. Let it write to"
+            f" {config.data}, or use Postgres (HEADROOM_LEDGER_URL)"
+        )
     _warn_of_a_copy(ledger)
     if not page_keys.listed(ledger) and not config.pages_trust_header:
         console.print('Nobody has a link yet: `headroom pages grant "CS team"` prints one.')
@@ -62,7 +67,10 @@ def serve(context: typer.Context) -> None:
 @pages_app.command()
 def grant(
     name: Annotated[str, typer.Argument(help="who gets it, such as 'CS team'")] = "",
-    audience: Annotated[Literal["internal", "customer"] | None, typer.Option(help="who they are")] = None,
+    audience: Annotated[
+        Literal["internal", "customer", "gate"] | None,
+        typer.Option(help="who they are; gate: a program, /v1/limits alone"),
+    ] = None,
     account: Annotated[str, typer.Option(help="for the customer of this account, who sees nothing else")] = "",
     expires: Annotated[str, typer.Option(help="after days or hours, 90d or 12h, or after a day, 2027-01-31")] = "90d",
 ) -> None:
@@ -70,8 +78,8 @@ def grant(
     config, now = load_settings(), _clock()
     if audience == "customer" and not account:
         fail("a customer's link is for one account: name it with --account")
-    if audience == "internal" and account:
-        fail("a link for --account is a customer's, who sees nothing else: leave out --audience internal")
+    if audience in ("internal", "gate") and account:
+        fail(f"a link for --account is a customer's, who sees nothing else: leave out --audience {audience}")
     account_id = None
     if account:
         try:
@@ -84,16 +92,20 @@ def grant(
     if not name:
         fail('say who gets the link: `headroom pages grant "CS team"`')
     until = _until(expires, now, config.zone)
-    key, secret = page_keys.grant(Ledger(config.ledger_url), name, account_id, now, until)
-    console.print(f"{base_url(config)}/{'u' if account_id else 'k'}/{secret}", markup=False, soft_wrap=True)
+    is_gate = audience == "gate"
+    key, secret = page_keys.grant(Ledger(config.ledger_url), name, account_id, now, until, is_gate=is_gate)
+    link = secret if is_gate else f"{base_url(config)}/{'u' if account_id else 'k'}/{secret}"
+    what = f"key, which opens {base_url(config)}/v1/limits and is" if is_gate else "link, which is"
+    console.print(link, markup=False, soft_wrap=True)
     console.print(
-        f"For {name}, until {_moment(until, config.zone)} {until.astimezone(config.zone):%Z}. Keep the link, which is"
+        f"For {name}, until {_moment(until, config.zone)} {until.astimezone(config.zone):%Z}. Keep the {what}"
         f" shown once. `headroom pages revoke {key.id}` ends it.",
         markup=False,
         soft_wrap=True,
     )
     if config.pages_url is None:
-        print_error("this link opens on this machine alone: set HEADROOM_PAGES_URL to where people reach the pages")
+        who, whose = ("key", "gates") if is_gate else ("link", "people")
+        print_error(f"this {who} opens on this machine alone: set HEADROOM_PAGES_URL to where {whose} reach the pages")
 
 
 @pages_app.command("list")
@@ -134,7 +146,7 @@ def list_keys(
             (
                 key.name,
                 key.id,
-                key.account_id or "all",
+                key.account_id or ("limits" if key.audience == "gate" else "all"),
                 _state(key, now),
                 _moment(key.expires_at, config.zone),
                 _moment(seen[who], config.zone) if (who := f"key:{key.id}") in seen else "never",
@@ -172,7 +184,9 @@ def export(
     to: Annotated[
         Path | None, typer.Option(help="folder, new or an earlier export; default: HEADROOM_PAGES_EXPORT")
     ] = None,
-    accounts: Annotated[int, typer.Option(min=1, help="that get a page, the most urgent")] = EXPORTED_ACCOUNTS,
+    accounts: Annotated[
+        int, typer.Option(min=1, help="that get a page, those first that need somebody")
+    ] = EXPORTED_ACCOUNTS,
     is_all: Annotated[bool, typer.Option("--all", help="a page for each account, however many there are")] = False,
 ) -> None:
     """Write the pages of colleagues as files, for a bucket behind a login. No customer's page, and no key."""
@@ -187,7 +201,7 @@ def export(
         done = pages_export.export(config, target, sys.maxsize if is_all else accounts)
     except (ExportError, NothingPublishedError) as error:
         fail(str(error))
-    of = f" of {done.accounts_in_all:,}, the most urgent" if done.accounts < done.accounts_in_all else ""
+    of = f" of {done.accounts_in_all:,}" if done.accounts < done.accounts_in_all else ""
     console.print(
         f"{counted(done.files, 'file')} in {done.folder}: {counted(done.accounts, 'account')}{of}, and"
         f" {counted(done.digests, 'digest')}.",
@@ -202,9 +216,10 @@ def server(config: Settings) -> "uvicorn.Server":
 
     from orchestration.pages import app
 
-    return uvicorn.Server(
+    application = app.build(config, _clock)
+    built = uvicorn.Server(
         uvicorn.Config(
-            app.build(config, _clock),
+            application,
             access_log=False,  # addresses of entrance hold keys
             log_level="warning",
             server_header=False,
@@ -213,6 +228,8 @@ def server(config: Settings) -> "uvicorn.Server":
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
     )
+    application.state.is_ending = lambda: built.should_exit  # gates that wait are answered then
+    return built
 
 
 def base_url(config: Settings) -> str:

@@ -221,9 +221,10 @@ def _asset_selection(only: RunStep | None) -> "list[dg.AssetKey] | None":
 
 def _instance(config: Settings) -> "dg.DagsterInstance":
     """Dagster's instance; runs that were killed are closed, so that the UI does not show them alive."""
-    from orchestration.defs import interrupted
+    from orchestration.defs import dagster_migrations, interrupted
 
     make_dagster_home(config)
+    dagster_migrations.keep()
     instance = _without_output()
     interrupted.close(config.runs, instance, datetime.now(UTC))
     _close_runs_of_earlier_versions(config, instance)

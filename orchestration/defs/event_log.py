@@ -22,6 +22,8 @@ from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
 from dagster._serdes import ConfigurableClassData, deserialize_value
 from sqlalchemy.pool import NullPool
 
+from orchestration.defs import dagster_migrations
+
 INDEX = "index"
 """The file with what concerns all runs."""
 KEPT_OPEN = 4
@@ -37,6 +39,7 @@ class EventLog(SqliteEventLogStorage):
         self._in_batch: dict[str, sa.Connection] = {}
         self._writer = 0
         self._there: set[str] = set()
+        dagster_migrations.keep()
         super().__init__(base_dir, inst_data)
 
     @classmethod

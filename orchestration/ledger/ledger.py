@@ -96,6 +96,11 @@ class Ledger:
         else:
             migrate.require_newest(self._engine)
 
+    @property
+    def is_read_only(self) -> bool:
+        """Whether this user may only read it. A server says so with each write."""
+        return engines.is_read_only(self._engine)
+
     def close(self) -> None:
         self._engine.dispose()
 

@@ -13,6 +13,8 @@ WIDTH, HEIGHT, MARGIN = 640, 200, 16
 PAPER, RULE, INK, BAND = b"\xff\xff\xff", b"\xe6\xe9\xed", b"\x2f\x6f\xb0", b"\xcf\xe1\xf2"
 LINE, LIMIT = b"\x7f\xa9\xd3", b"\xc0\x30\x38"
 """Red, green, blue: of the projection, and of the quota."""
+COLOURS = (PAPER, RULE, INK, BAND, LINE, LIMIT)
+"""The file has them once, and of each pixel the place in this list."""
 THICK = 2
 """Pixels of a line on each side of its middle."""
 
@@ -48,35 +50,45 @@ def _height(value: float, top: int) -> int:
     return round(value * (HEIGHT - 1) / top)
 
 
-def _past(used: int, quota: int) -> list[bytes]:
-    return [_limit(y, quota) or (INK if y <= used and used else _ground(y)) for y in range(HEIGHT)]
+def _past(used: int, quota: int) -> bytes:
+    column = _ground()
+    if used > 0:
+        _paint(column, INK, 0, used)
+    _paint(column, LIMIT, quota - THICK + 1, quota)
+    return bytes(column)
 
 
-def _ahead(low: int, line: int, high: int, quota: int) -> list[bytes]:
-    return [
-        _limit(y, quota) or (LINE if abs(y - line) <= THICK else BAND if low <= y <= high else _ground(y))
-        for y in range(HEIGHT)
-    ]
+def _ahead(low: int, line: int, high: int, quota: int) -> bytes:
+    column = _ground()
+    _paint(column, BAND, low, high)
+    _paint(column, LINE, line - THICK, line + THICK)
+    _paint(column, LIMIT, quota - THICK + 1, quota)
+    return bytes(column)
 
 
-def _limit(y: int, quota: int) -> bytes | None:
-    return LIMIT if 0 <= quota - y < THICK else None
+def _ground() -> bytearray:
+    """A column from the bottom up, with a rule every fifty pixels."""
+    column = bytearray([COLOURS.index(PAPER)]) * HEIGHT
+    column[::50] = bytes([COLOURS.index(RULE)]) * len(column[::50])
+    return column
 
 
-def _ground(y: int) -> bytes:
-    return RULE if y % 50 == 0 else PAPER
+def _paint(column: bytearray, colour: bytes, first: int, last: int) -> None:
+    """The pixels from the first to the last one, as far as the column has them."""
+    first, count = max(first, 0), min(last, HEIGHT - 1) + 1 - max(first, 0)
+    if count > 0:
+        column[first : first + count] = bytes([COLOURS.index(colour)]) * count
 
 
-def _png(columns: list[list[bytes]]) -> bytes:
+def _png(columns: list[bytes]) -> bytes:
     """The columns, each from the bottom up, with a margin."""
-    blank = PAPER * (WIDTH + 2 * MARGIN)
-    rows = [
-        PAPER * MARGIN + b"".join(column[y] for column in columns) + PAPER * MARGIN for y in range(HEIGHT - 1, -1, -1)
-    ]
+    paper, pixels = bytes([COLOURS.index(PAPER)]), b"".join(columns)
+    blank, side = paper * (WIDTH + 2 * MARGIN), paper * MARGIN
+    rows = [side + pixels[y::HEIGHT] + side for y in range(HEIGHT - 1, -1, -1)]
     lines = [blank] * MARGIN + rows + [blank] * MARGIN
-    header = struct.pack(">IIBBBBB", WIDTH + 2 * MARGIN, len(lines), 8, 2, 0, 0, 0)  # 8 bits of each of three colours
-    pixels = zlib.compress(b"".join(b"\0" + line for line in lines))
-    chunks = ((b"IHDR", header), (b"IDAT", pixels), (b"IEND", b""))
+    header = struct.pack(">IIBBBBB", len(blank), len(lines), 8, 3, 0, 0, 0)  # 8 bits, a place in the palette
+    data = zlib.compress(b"".join(b"\0" + line for line in lines))
+    chunks = ((b"IHDR", header), (b"PLTE", b"".join(COLOURS)), (b"IDAT", data), (b"IEND", b""))
     packed = (
         struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data)) for name, data in chunks
     )

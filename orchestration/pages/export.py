@@ -5,13 +5,14 @@ works from a disk and from any address.
 """
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
 from orchestration.ledger.ledger import Ledger
 from orchestration.pages import account, accounts, changes, digests, quality, rendering, top, utilization
-from orchestration.pages.asking import Asked, MakePage, Page, Visitor
+from orchestration.pages.asking import Asked, Page, Visitor
 from orchestration.pages.export_folder import MARK, ExportError, Folder, renewed
 from orchestration.pages.links import Contents, Exported
 from orchestration.settings import Settings
@@ -39,7 +40,7 @@ class Export:
 
 
 def export(settings: Settings, target: Path, most_accounts: int = page_queries.EXPORTED_ACCOUNTS) -> Export:
-    """Write all pages to `target`, in place of the export that is there, with pages of the most urgent accounts.
+    """Write all pages to `target`, in place of the export that is there, with pages of the accounts that come first.
 
     :raises ExportError: something else is there, or it cannot be written.
     :raises published_copy.NothingPublishedError: nothing was built yet.
@@ -51,7 +52,7 @@ def export(settings: Settings, target: Path, most_accounts: int = page_queries.E
     try:
         with (
             published_copy.attached(settings.published, _LIMITS) as connection,
-            published_copy.held(settings.published, connection),
+            published_copy.held(settings.published, connection, published_copy.KeptAnswers()),
             renewed(target) as folder,
         ):
             files = _Files(settings, ledger, folder, most_accounts)
@@ -76,20 +77,22 @@ class _Files:
         self.days = digests.days(ledger, settings.env, DIGESTS)
         said = f"Files of {rendering.moment(self._now, settings.zone)}, without a search."
         if len(self.meters) < self.in_all:
-            said += f" The {len(self.meters):,} most urgent of {counted(self.in_all, 'account')} have a page."
+            said += (
+                f" The first {len(self.meters):,} of {counted(self.in_all, 'account')} have a page, by what they need."
+            )
         self._contents = Contents({name: found[0]["meter"] for name, found in self.meters.items()}, self.days, said)
         self._pages_of_table = max(1, -(-len(rows) // ROWS))
 
     def write_lists(self) -> None:
         """The pages of many accounts, each with its CSV."""
         here = self._asked()
-        pages: dict[str, MakePage] = {"top": top.page, "changes": changes.page, "quality": quality.page}
-        for name, make in pages.items():
-            self._write(here.links.page(name), here, name, make(here))
+        self._write(here.links.page("changes"), here, "changes", changes.page(here))
+        self._write(here.links.page("quality"), here, "quality", quality.page(here))
         mains = [found[0] for found in self.meters.values()]
         self._write(here.links.page("accounts"), here, "accounts", accounts.page(mains, self.in_all))
-        for table in (utilization.table(here), top.table(here), changes.table(here)):
-            self._folder.write(table.file_name, table.as_csv())
+        self._write_tops([str(meter) for meter in top.page(here).values["meters"]])
+        self._folder.write(here.links.home(format="csv"), utilization.table(here).as_csv())
+        self._folder.write(here.links.page("changes", format="csv"), changes.table(here).as_csv())
         for number in range(1, self._pages_of_table + 1):
             asked = self._asked(page=str(number))
             page = utilization.page(asked, ROWS)
@@ -97,6 +100,13 @@ class _Files:
             self._write(asked.links.home(page=str(number)), asked, "utilization", ending)
         self._folder.write(here.links.style(), rendering.STYLE.read_text(encoding="utf-8"))
         self._folder.write("robots.txt", rendering.ROBOTS)
+
+    def _write_tops(self, meters: Sequence[str]) -> None:
+        """Of the main meter, which is not named, and of each."""
+        for meter in ("", *meters):
+            asked = self._asked(meter=meter)
+            self._write(asked.links.page("top", meter=meter), asked, "top", top.page(asked))
+            self._folder.write(asked.links.page("top", format="csv", meter=meter), top.table(asked).as_csv())
 
     def write_digests(self) -> None:
         here, below = self._asked(), self._asked("../")

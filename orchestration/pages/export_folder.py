@@ -19,7 +19,8 @@ from orchestration.lake.compaction import exchange
 MARK = "export.json"
 """The file by which a folder is known as an export. Written last."""
 _NAMES = re.compile(
-    rf"{re.escape(MARK)}|robots\.txt|accounts|digests|static|index(-\d+)?\.html|[a-z]+\.html|(utilization|top|changes)\.csv"
+    rf"{re.escape(MARK)}|robots\.txt|accounts|digests|static|index(-\d+)?\.html|[a-z]+\.(html|csv)"
+    r"|top\.[a-z0-9-]+\.(html|csv)"
 )
 """What an export has at its top."""
 WAIT_SECONDS = 900

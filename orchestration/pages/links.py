@@ -109,7 +109,8 @@ class Exported:
         return f"{self._root}digests/{on}.html" if on in self._contents.digests else self.page("digests")
 
     def page(self, name: str, **parameters: str) -> str:
-        return f"{self._root}{name}.{'csv' if parameters.get('format') == 'csv' else 'html'}"
+        meter = f".{file_part(parameters['meter'])}" if parameters.get("meter") else ""
+        return f"{self._root}{name}{meter}.{'csv' if parameters.get('format') == 'csv' else 'html'}"
 
     def style(self) -> str:
         return f"{self._root}static/pages.css"
@@ -121,10 +122,11 @@ def account_file(account_id: str, meter: str = "") -> str:
     It is safe on every file system, and another one for each id, also where letters have no case. The same id has the
     same name in each export.
     """
-    return f"{_file_part(account_id)}{f'.{_file_part(meter)}' if meter else ''}.html"
+    return f"{file_part(account_id)}{f'.{file_part(meter)}' if meter else ''}.html"
 
 
-def _file_part(name: str) -> str:
+def file_part(name: str) -> str:
+    """A name as a part of a file's: what people recognise, and a hash of all of it."""
     digest = hashlib.sha256(name.encode("utf-8", "surrogatepass")).hexdigest()[:16]
     slug = re.sub(r"[^a-z0-9]+", "-", name.lower())[:SLUG_CHARACTERS].strip("-")
     return f"{slug}-{digest}" if slug else digest

@@ -18,9 +18,9 @@ from orchestration.usage import units
 from orchestration.usage.formatting import amount, counted, figure, format_pct, noun, printable
 from orchestration.warehouse import queries
 
-_REFUSED = {401: "A link is needed", 404: "Not found", 429: "Too many tries", 503: "Not available right now"}
 STYLE = Path(__file__).resolve().parent / "static" / "pages.css"
 ROBOTS = "User-agent: *\nDisallow: /\n"
+_REFUSED = {401: "A link is needed", 404: "Not found", 429: "Too many tries", 503: "Not available right now"}
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 
 

@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import traceback
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,14 @@ def parse(project: DbtProject) -> dbtRunnerResult:
     return parsed
 
 
-def build(project: DbtProject, manifest: Any, request: dict[str, Any], *options: str) -> dict[str, Any]:
-    """Build what the request names; the answer to it."""
+def build(
+    project: DbtProject,
+    manifest: Any,
+    request: dict[str, Any],
+    *options: str,
+    left_out: Sequence[str] = ("unit_test", "exposure"),
+) -> dict[str, Any]:
+    """Build what the request names, without nodes of the kinds that are left out; the answer to it."""
     os.environ["HEADROOM_DATA"] = str(project.warehouse.parent)
     _place_sources(manifest)
     selection = [] if request["nodes"] is None else ["--select", *request["nodes"], "--indirect-selection", "empty"]
@@ -82,7 +89,7 @@ def build(project: DbtProject, manifest: Any, request: dict[str, Any], *options:
         built = dbtRunner(manifest=manifest).invoke(
             [
                 *("build", *_arguments(project), *selection, "--no-write-json", *options),
-                *("--exclude-resource-type", "unit_test", "exposure"),
+                *("--exclude-resource-type", *left_out),
                 *("--vars", json.dumps(request["vars"])),
             ]
         )

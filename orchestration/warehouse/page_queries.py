@@ -8,7 +8,7 @@ PAGE_ROWS = 50
 CSV_ROWS = 50_000
 """Rows of a file at most."""
 EXPORTED_ACCOUNTS = 5_000
-"""That have a page in files, the most urgent, unless more are asked for."""
+"""That have a page in files unless more are asked for: those that come first in the table of accounts."""
 MOST_CHOICES = 200
 """Values that a filter offers."""
 
@@ -86,6 +86,31 @@ CHOICES = """
     order by kind, value
 """
 
+EXPORTED_METERS = f"""
+    select
+        utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main, utilization.plan,
+        utilization.owner, utilization.pct_of_cap, utilization.ci95_pct, utilization.severity, chosen.accounts
+    from utilization_mtd as utilization
+    join (
+        select account_id, count(*) over () as accounts
+        from (
+            select utilization.account_id,
+                row_number() over (order by {SORTS["advice"]}, utilization.account_id, utilization.meter) as place
+            from utilization_mtd as utilization
+            left join account_advice as advice
+                on advice.account_id = utilization.account_id and advice.meter = utilization.meter
+            where not utilization.is_internal and not utilization.is_test
+        ) as ranked
+        group by account_id
+        order by min(place)
+        limit $limit
+    ) as chosen on chosen.account_id = utilization.account_id
+    order by
+        lower(coalesce(utilization.account_name, utilization.account_id)), utilization.account_id,
+        utilization.is_main desc, utilization.meter
+"""
+"""By names, the meters of the accounts that come first, and how many accounts there are in all."""
+
 UNKNOWN_ACCOUNTS = """
     select granted.account_id
     from (select unnest($accounts::varchar[]) as account_id) as granted
@@ -94,25 +119,6 @@ UNKNOWN_ACCOUNTS = """
 """Of these accounts the ones that the figures know nothing of."""
 
 MAIN_METER = "select meter from meters where is_main"
-EXPORTED_METERS = """
-    select
-        utilization.account_id, utilization.account_name, utilization.meter, utilization.is_main, utilization.plan,
-        utilization.segment, utilization.owner, utilization.pct_of_cap, utilization.ci95_pct, utilization.severity,
-        chosen.accounts
-    from utilization_mtd as utilization
-    join (
-        select account_id, count(*) over () as accounts
-        from utilization_mtd
-        where not is_internal and not is_test
-        group by account_id
-        order by min(hits_cap_on) nulls last, max(pct_of_cap) desc nulls last, account_id
-        limit $limit
-    ) as chosen on chosen.account_id = utilization.account_id
-    order by
-        lower(coalesce(utilization.account_name, utilization.account_id)), utilization.account_id,
-        utilization.is_main desc, utilization.meter
-"""
-"""By names, the meters of the most urgent accounts, and of how many accounts they are."""
 
 TOP = """
     select top.*, accounts.unit, accounts.plan

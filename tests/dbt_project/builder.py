@@ -29,7 +29,14 @@ from orchestration.warehouse.duckdb import DuckDbEngine
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 COUNTED = (
-    *("+stg_api_calls", "+stg_meter_values", "hourly_usage", "hourly_usage_by_endpoint", "daily_usage"),
+    *(
+        "+stg_api_calls",
+        "+stg_refused_calls",
+        "+stg_meter_values",
+        "hourly_usage",
+        "hourly_usage_by_endpoint",
+        "daily_usage",
+    ),
     *("hourly_usage_by_property", "event_values", "daily_usage_by_endpoint", "daily_usage_by_property"),
     *("calls_are_distinct", "daily_usage_adds_up_to_the_calls", "endpoints_add_up_to_daily_usage"),
 )
@@ -58,14 +65,16 @@ class Builder:
         timezone: str = "UTC",
         full_refresh: bool = False,
         bill_sampled: bool = False,
+        unit_tests: bool = False,
     ) -> list[NodeResult]:
-        """What became of `nodes`, or of all that production builds."""
+        """What became of `nodes`, or of all that production builds; with `unit_tests` also of those, beside all."""
         request = {
             "data": str(self._data),
             "project": str(self._project),
             "nodes": nodes,
             "vars": {"now": now.isoformat(), "timezone": timezone, "bill_sampled": bill_sampled},
             "options": ["--full-refresh"] * full_refresh,
+            "left_out": [*["unit_test"] * (not unit_tests), "exposure"],
         }
         process = _process()
         assert process.stdin
@@ -109,6 +118,7 @@ def main(place: Path) -> None:
 
     answers, sys.stdout = sys.stdout, sys.stderr
     gc.enable()  # which the worker, ending after one build, does without
+    gc.set_threshold(100_000, 20)  # a build makes a million objects that go by themselves
 
     @cache
     def parsed(project: DbtProject) -> Any:
@@ -126,7 +136,7 @@ def main(place: Path) -> None:
         target = place / hashlib.sha256(os.fsencode(folder)).hexdigest() / DuckDbEngine.dbt_folder
         manifest = parsed(DbtProject(folder, target, place / "warehouse.duckdb"))
         project = DbtProject(folder, target, data / "warehouse.duckdb")
-        answer = dbt_worker.build(project, manifest, request, *request["options"])
+        answer = dbt_worker.build(project, manifest, request, *request["options"], left_out=request["left_out"])
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 

@@ -1,35 +1,19 @@
 """The dbt project's own tests: unit tests for each rule, which production builds leave out."""
 
-import subprocess
-import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
-from orchestration import settings
 from orchestration.lake.lake import Lake
+from tests.dbt_project.builder import PROJECT, Builder
+from tests.support.pipeline import assert_built
 
 
-def test_unit_tests_and_contracts_hold_on_an_empty_lake(data: Path) -> None:
-    config = settings.load()
-    config.export()
-    with Lake(config.lake).writing():
+def test_unit_tests_and_contracts_hold_on_an_empty_lake(tmp_path: Path) -> None:
+    with Lake(tmp_path / "lake").writing():
         pass
-    project = config.dbt_project
-    places = ["--project-dir", project, "--profiles-dir", project]
-    build = subprocess.run(
-        [
-            Path(sys.executable).with_name("dbt"),
-            "build",
-            *places,
-            "--target-path",
-            data / "t",
-            "--log-path",
-            data / "l",
-        ],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert build.returncode == 0, build.stdout
-    written = sum(path.read_text().count("\n    model: ") for path in (project / "models").rglob("*.yml"))
+    results = Builder(tmp_path).results(datetime.now(UTC), unit_tests=True)
+    assert_built(results)
+    written = sum(path.read_text().count("\n    model: ") for path in (PROJECT / "models").rglob("*.yml"))
     assert written > 18
-    assert f"{written} unit tests" in build.stdout  # dbt leaves out one that it does not understand, with a warning
+    run = [result for result in results if result.unique_id.startswith("unit_test.")]
+    assert len(run) == written  # dbt leaves out one that it does not understand, with a warning

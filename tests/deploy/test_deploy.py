@@ -26,7 +26,7 @@ from orchestration.cli.run import PID_TAG
 from orchestration.collector.metrics import Metrics
 from orchestration.collector.metrics_page import page
 from orchestration.defs import interrupted
-from orchestration.settings import PROJECT_ROOT, Settings
+from orchestration.settings import PROJECT_ROOT, READ_BY_OTHERS, Settings
 from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS, free_port, wait_until
 
 DEPLOY = PROJECT_ROOT / "deploy"
@@ -92,6 +92,8 @@ def test_services_for_others_have_ports_and_only_locally() -> None:
         "collector": ["${HEADROOM_COLLECT_BIND:-127.0.0.1}:8080:8080"],
         "pages": ["${HEADROOM_PAGES_BIND:-127.0.0.1}:8090:8090"],
     }
+    for name in re.findall(r"\$\{(HEADROOM_\w+_BIND)", str(published)):
+        assert READ_BY_OTHERS.fullmatch(name)  # of .env, which the code server reads as well
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -1,4 +1,6 @@
-"""The examples in deploy/ of what stands in front of the collector and what starts it, read by the real programs."""
+"""The examples in deploy/ of proxies in front of the collector, and of units of systemd, read by the real programs.
+Proxies in front of the pages are in test_pages_behind_proxies.py.
+"""
 
 import json
 import re
@@ -46,12 +48,25 @@ def test_caddy_passes_on_events_and_nothing_else(collector: Collecting, tmp_path
         passes_on_events_alone(proxy, collector)
 
 
-def test_systemd_accepts_the_unit(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["nginx", "caddy"])
+def test_no_key_is_in_the_log_while_the_collector_is_away(kind: str, tmp_path: Path) -> None:
+    with (
+        nginx("nginx.conf", "collect", tmp_path, {"127.0.0.1:8080": 9})
+        if kind == "nginx"
+        else caddy("Caddyfile", "collect", tmp_path, "127.0.0.1:8080", 9) as proxy
+    ):
+        assert proxy.ask("POST", f"/batch/?api_key={KEY}", EVENT).status == 502
+        wait_until(lambda: "/batch/" in proxy.logged())
+    assert KEY not in proxy.logged()
+
+
+@pytest.mark.parametrize(("name", "command"), [("collector", "collect --workers 2"), ("pages", "pages")])
+def test_systemd_accepts_the_unit(name: str, command: str, tmp_path: Path) -> None:
     analyze = program("systemd-analyze")
-    unit = (DEPLOY / "headroom-collector.service").read_text()
-    [command] = re.findall(r"^ExecStart=(\S+) collect --workers 2$", unit, re.MULTILINE)
-    copy = tmp_path / "headroom-collector.service"
-    copy.write_text(unit.replace(command, sys.executable))
+    unit = (DEPLOY / f"headroom-{name}.service").read_text()
+    [started] = re.findall(rf"^ExecStart=(\S+) {command}$", unit, re.MULTILINE)
+    copy = tmp_path / f"headroom-{name}.service"
+    copy.write_text(unit.replace(started, sys.executable))
     done = subprocess.run([analyze, "verify", "--man=no", str(copy)], capture_output=True, text=True, check=False)
     if "Failed to initialize manager" in done.stderr:
         pytest.skip("systemd cannot verify units here: nothing is proved about its example in deploy/")

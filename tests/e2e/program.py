@@ -31,6 +31,7 @@ SLACK_TOKEN = "xoxb-marked-SLACK-secret-4711"
 STRIPE_KEY = "sk_test_marked_STRIPE_secret_0815"
 INHERITED = ("PATH", "HOME", "LANG", "COVERAGE_PROCESS_CONFIG")
 """The last one lets `pytest --cov` measure the program's processes too."""
+Process = subprocess.Popen[str] | forks.Fork
 NOBODY = "http://127.0.0.1:9"
 """Where nothing listens: no test reaches a vendor by accident."""
 
@@ -87,7 +88,7 @@ class Program:
         }
 
     def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        """Start `headroom` in a process group of its own."""
+        """Start `headroom` as people do, in a process group of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "orchestration.cli.main", *arguments],
             cwd=self.root,
@@ -98,13 +99,15 @@ class Program:
             start_new_session=True,
         )
 
-    def run(self, *arguments: str, status: int = 0, **environment: str) -> Result:
-        """Run `headroom` to its end, which must have this exit status: by a fork of a process that has imported it."""
+    def fork(self, *arguments: str, **environment: str) -> Process:
+        """Start `headroom` as a fork of a process that has imported it, in a process group of its own."""
         if "COVERAGE_PROCESS_CONFIG" in self.environment:
-            return finish(self.start(*arguments, **environment), status)
-        result = Result(*forks.run(self.root, arguments, {**self.environment, **environment}, RUN_SECONDS))
-        assert result.status == status, result
-        return result
+            return self.start(*arguments, **environment)
+        return forks.start(self.root, arguments, {**self.environment, **environment}, RUN_SECONDS)
+
+    def run(self, *arguments: str, status: int = 0, **environment: str) -> Result:
+        """Run `headroom` to its end, which must have this exit status, as a fork."""
+        return finish(self.fork(*arguments, **environment), status)
 
     def ask(self, *arguments: str, status: int = 0, **environment: str) -> Result:
         """Like `run`, without a process of its own, which costs seconds: for commands that only look."""
@@ -144,15 +147,16 @@ class Program:
         return (path for path in self.data.rglob("*") if path.is_file())
 
 
-def finish(process: "subprocess.Popen[str]", status: int = 0) -> Result:
+def finish(process: Process, status: int = 0) -> Result:
     """Wait for the end of a started command, which must have this exit status."""
     stdout, stderr = process.communicate(timeout=RUN_SECONDS)
+    assert process.returncode is not None
     result = Result(process.returncode, stdout, stderr)
     assert result.status == status, result
     return result
 
 
-def kill(process: "subprocess.Popen[str]") -> None:
+def kill(process: Process) -> None:
     """SIGKILL to the command and everything that it started."""
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()

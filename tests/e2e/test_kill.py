@@ -8,7 +8,6 @@ import random
 import re
 import shutil
 import sqlite3
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 
 from orchestration import demo
-from tests.e2e.program import NOW, Program, finish, kill
+from tests.e2e.program import NOW, Process, Program, finish, kill
 from tests.fakes.slack import FakeSlack
 from tests.support.builders import land, make_event
 
@@ -59,7 +58,7 @@ def program(tmp_path_factory: pytest.TempPathFactory, slack: FakeSlack) -> Progr
 
 
 def test_figures_reports_and_messages_are_the_same_when_runs_were_killed(program: Program, slack: FakeSlack) -> None:
-    undisturbed = program.start("run")
+    undisturbed = program.fork("run")
     effort = 0.8 * work_seconds(undisturbed)  # of the next ones, as dbt's parse is kept
     finish(undisturbed)
     calm = outcome(program, slack)
@@ -109,7 +108,7 @@ def test_restored_backup_counts_everything_and_posts_nothing_twice(
 
 def is_killed(program: Program, effort: float) -> bool:
     """Start a run, and kill it when it has worked so many seconds; False if it has ended before."""
-    process = program.start("run")
+    process = program.fork("run")
     work_seconds(process, effort)
     if process.poll() is None:
         kill(process)
@@ -118,7 +117,7 @@ def is_killed(program: Program, effort: float) -> bool:
     return False
 
 
-def work_seconds(process: "subprocess.Popen[str]", until: float = math.inf) -> float:
+def work_seconds(process: Process, until: float = math.inf) -> float:
     """What it and its processes use of the processor, until it has ended or used so much.
 
     Seconds of the clock say nothing of how far it is: beside other work each run takes another number of them.

@@ -68,7 +68,7 @@ def once(days: dict[int, tuple[int, int]]) -> dict[str, int]:
 
 def run_twice_at_once(program: Program, *arguments: str, **environment: str) -> None:
     """Two runs, of which the one that finds the other at work may end in doubt."""
-    both = [program.start("run", *arguments, **environment) for _ in range(2)]
+    both = [program.fork("run", *arguments, **environment) for _ in range(2)]
     ends = [process.communicate(timeout=RUN_SECONDS) for process in both]
     assert min({process.returncode for process in both}) == 0, ends
     assert all("attempt" in stderr for process, (_, stderr) in zip(both, ends, strict=True) if process.returncode), ends

@@ -19,7 +19,8 @@ import time
 import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
+from importlib import import_module
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, NoReturn
@@ -27,21 +28,52 @@ from typing import Any, NoReturn
 from orchestration.warehouse import dbt
 
 
-def run(root: Path, arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> tuple[int, str, str]:
-    """A command of the checkout in `root`, to its end: its exit status, and what it wrote to stdout and stderr.
-
-    The status is that of Popen: negative after a signal. SIGALRM ends what takes longer than so many seconds.
+def start(root: Path, arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> "Fork":
+    """A command of the checkout in `root`, in a session of its own. SIGALRM ends what takes longer than so many
+    seconds.
     """
-    process = _process(root)
-    assert process.stdin
-    assert process.stdout
-    with tempfile.TemporaryDirectory() as folder:
-        files = [Path(folder, "stdout"), Path(folder, "stderr")]
-        request = {"arguments": arguments, "environment": {**environment}, "seconds": seconds}
-        process.stdin.write(json.dumps({**request, "files": [str(file) for file in files]}) + "\n")
-        process.stdin.flush()
-        status = int(process.stdout.readline())
-        return status, *(file.read_text() for file in files)
+    return Fork(root, {"arguments": arguments, "environment": {**environment}, "seconds": seconds})
+
+
+def call(root: Path, function: Callable[..., object], *arguments: str | int, seconds: float) -> int:
+    """The exit status of a fork that calls this function of a module, with the environment of this process."""
+    name = [function.__module__, function.__name__]
+    request = {"call": name, "arguments": arguments, "environment": {**os.environ}, "seconds": seconds}
+    fork = Fork(root, request)
+    sys.stderr.write("".join(fork.communicate()))
+    assert fork.returncode is not None
+    return fork.returncode
+
+
+class Fork:
+    """A process that was started here: as much of Popen as the tests ask for."""
+
+    def __init__(self, root: Path, request: dict[str, Any]) -> None:
+        self._process = _process(root)
+        self._folder = Path(tempfile.mkdtemp())
+        self._files = [self._folder / "stdout", self._folder / "stderr"]
+        self.pid = self._ask({**request, "files": [str(file) for file in self._files]})
+        self.returncode: int | None = None
+
+    def poll(self, options: int = os.WNOHANG) -> int | None:
+        """The status when it has ended: that of Popen, negative after a signal."""
+        if self.returncode is None:
+            self.returncode = self._ask({"wait": self.pid, "options": options})
+        return self.returncode
+
+    def communicate(self, timeout: float | None = None) -> tuple[str, str]:
+        """What it wrote to stdout and stderr, to its end, which SIGALRM brings. Once."""
+        self.poll(options=0)
+        stdout, stderr = (file.read_text() for file in self._files)
+        shutil.rmtree(self._folder)
+        return stdout, stderr
+
+    def _ask(self, request: dict[str, Any]) -> Any:
+        assert self._process.stdin
+        assert self._process.stdout
+        self._process.stdin.write(json.dumps(request) + "\n")
+        self._process.stdin.flush()
+        return json.loads(self._process.stdout.readline())
 
 
 @cache
@@ -143,12 +175,34 @@ def main() -> None:
     gc.enable()  # the module of the worker does without
     for line in sys.stdin:
         request = json.loads(line)
-        if not (pid := os.fork()):
-            begin(request)
-            end(cli.main)
-        print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), file=answers)
+        answer = _ended(**request) if "wait" in request else _forked(request, cli.main)
+        print(json.dumps(answer), file=answers)
     shutil.rmtree(place)
     os._exit(0)
+
+
+def _forked(request: dict[str, Any], command: Callable[[], object]) -> int:
+    """The id of the process of the request, which has its own session, files and environment already.
+
+    What a function needs is imported here, for the next one that calls it as well.
+    """
+    if "call" in request:
+        module, function = request["call"]
+        command = partial(getattr(import_module(module), function), *request["arguments"])
+    begun, its_begun = os.pipe()
+    if not (pid := os.fork()):
+        begin(request)  # which closes the pipe
+        end(command)
+    os.close(its_begun)
+    os.read(begun, 1)
+    os.close(begun)
+    return pid
+
+
+def _ended(wait: int, options: int) -> int | None:
+    """The status of that process, or None while it runs."""
+    pid, status = os.waitpid(wait, options)
+    return os.waitstatus_to_exitcode(status) if pid else None
 
 
 def begin(request: dict[str, Any]) -> None:
@@ -160,10 +214,10 @@ def begin(request: dict[str, Any]) -> None:
     os.environ.update(request["environment"])
     time.tzset()
     signal.alarm(int(request["seconds"]))
-    sys.argv = ["headroom", *request["arguments"]]
+    sys.argv = ["headroom", *map(str, request["arguments"])]
 
 
-def end(command: Callable[[], None]) -> NoReturn:
+def end(command: Callable[[], object]) -> NoReturn:
     """Run it, and end as the program does but for taking all apart that was imported, which takes seconds."""
     status = 0
     try:

@@ -1,5 +1,6 @@
 """Ends of a process at any line of the code under test."""
 
+import sys
 from collections.abc import Callable
 from types import FrameType
 from typing import Any
@@ -20,6 +21,7 @@ def at_line(line: int, files: set[str], act: Callable[[], object]) -> Callable[[
         if event == "line":
             left -= 1
             if left == 0:
+                sys.settrace(None)  # what is left to run is traced for nobody
                 act()
         return trace
 

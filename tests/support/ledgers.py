@@ -2,15 +2,16 @@
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import sqlalchemy as sa
 
+from orchestration.ledger import engines
 from orchestration.ledger.ledger import Ledger
 
 OPEN = Ledger.__init__
@@ -31,10 +32,25 @@ def empty() -> bytes:
 
 @contextmanager
 def quick_first_opening() -> Iterator[None]:
-    """The first opening of a ledger in this process copies `empty()`."""
+    """The first opening of a ledger in this process copies `empty()`, and all know the statements of the others: to
+    put them together takes longer than most tests.
+    """
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, "__init__", _open_copy)
+        patch.setattr(engines, "create", partial(_knowing, engines.create))
         yield
+
+
+_engines: dict[str, Any] = {}
+"""The first one of each kind of database."""
+
+
+def _knowing(create: Callable[..., Any], *where: Any) -> Any:
+    engine = create(*where)
+    first = _engines.setdefault(engine.dialect.name, engine)
+    # SQLAlchemy looks a statement up by its dialect, too, of which each engine has its own.
+    engine.dialect, engine._compiled_cache = first.dialect, first._compiled_cache
+    return engine
 
 
 def _open_copy(ledger: Ledger, url: str, *wait: Any, **waits: Any) -> None:

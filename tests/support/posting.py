@@ -1,12 +1,11 @@
 """A ledger, a channel as a route opens it, and a clock that tests move: messages are drawn, frozen and delivered.
 
-Run as a program, it is the processes that race or are killed in the middle of a delivery.
+So are processes that race, or are killed in the middle of a delivery.
 """
 
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -25,8 +24,8 @@ from orchestration.messages.message import Line, Message, Section
 from orchestration.messages.vendor import Target
 from orchestration.settings import load
 from tests.fakes.faults import Fault
-from tests.support import ledgers
-from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
+from tests.support import ledgers, programs
+from tests.support.waiting import PATIENCE_SECONDS
 
 ROUTE = "on-call"
 ROUNDS = 6
@@ -124,13 +123,7 @@ def opened(
 
 def run_as_program(program: str, folder: Path, fake: Fake, promise: Promise) -> list[str]:
     """The keys that the program delivered to the fake, or tried to."""
-    process = subprocess.run(
-        [sys.executable, "-m", __name__, program, folder, fake.name, promise, fake.to, json.dumps(dict(fake.options))],
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
-    )
+    process = programs.run(as_program, program, folder, fake.name, promise, fake.to, json.dumps(dict(fake.options)))
     assert process.stderr == ""
     assert process.returncode == 0
     return process.stdout.split()
@@ -232,7 +225,7 @@ def _deliver_each(desk: Desk, keys: list[str], barrier: Any) -> None:
 
 PROGRAMS: dict[str, Callable[[Desk], None]] = {"kill": kill_at_lines, "race": race}
 
-if __name__ == "__main__":
-    program, directory, channel_name, promised, address, options = sys.argv[1:]
+
+def as_program(program: str, directory: str, channel_name: str, promised: str, address: str, options: str) -> None:
     with opened(Path(directory), channel_name, Promise(promised), address, json.loads(options)) as at:
         PROGRAMS[program](at)

@@ -1,16 +1,14 @@
 """Random weeks of billing (tests/billing_faults.py), and processes that were killed for real."""
 
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
-from tests.billing_faults import LINES, MODES, report_of
+from tests.billing_faults import LINES, MODES, report_of, run_until_killed
 from tests.fakes.stripe import FakeStripe
+from tests.support import programs
 from tests.support.billing_world import HOUR, METERS, SEVEN, World
-from tests.support.waiting import RUN_SECONDS
 
 BLOCKS, SEEDS = 3, 7
 
@@ -52,8 +50,7 @@ def test_usage_is_billed_once_when_processes_were_killed(tmp_path: Path, mode: s
             world.usage |= {("a", "cus_a", SEVEN): 5 + number, (customer, customer, SEVEN - HOUR): 3}
             world.publish()
             arguments = (tmp_path, stripe.url, stripe.key, world.now.isoformat(), line + 50 * number, meter)
-            command = [sys.executable, "-m", "tests.billing_faults", *map(str, arguments)]
-            ends.append(subprocess.run(command, timeout=RUN_SECONDS, check=False).returncode)
+            ends.append(programs.run(run_until_killed, *arguments).returncode)
             world.now += HOUR
         for _ in range(3):
             world.run()

@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from orchestration.billing import changed_reports, due
-from orchestration.billing.meter_ledger import MeterLedger
+from orchestration.billing.meter_ledger import LIVE, MeterLedger
 from orchestration.billing.metering import DayPlan, HourRecord, MeterReport, Mode, ReportState
 from orchestration.billing.revisions import Report, reports_at_stripe
 from orchestration.ledger.engines import BusyError, is_sqlite
@@ -191,9 +191,10 @@ def test_day_is_read_by_the_index_of_its_hours(reports: MeterLedger) -> None:
     sa.event.remove(engine, "before_cursor_execute", note)
     with reports.ledger.reading() as connection:
         plans = [str(connection.exec_driver_sql(f"explain query plan {sql}", given).all()) for sql, given in asked]
-    of_day, first = plans[:2], plans[2:]
+    *of_day, first = plans
     assert all("state=? AND hour_start>? AND hour_start<?" in plan for plan in of_day)
-    assert all("COVERING INDEX meter_reports_by_state (meter_id=? AND state=?)" in plan for plan in first)
+    assert len(of_day) == 2
+    assert first.count("COVERING INDEX meter_reports_by_state (meter_id=? AND state=?)") == len(LIVE)
 
 
 def test_what_is_written_while_somebody_reads_waits_for_nobody(reports: MeterLedger, ledger_url: str) -> None:

@@ -5,7 +5,6 @@ The asset, the ledger, slack_sdk and its bytes are the real ones; Slack is on lo
 
 import os
 import signal
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
@@ -37,6 +36,7 @@ from orchestration.settings import PROJECT_ROOT
 from tests.fakes.email import FakeEmail
 from tests.fakes.slack import LOST_AFTER, FakeSlack
 from tests.orchestration.defs.installation import schedule_context
+from tests.support import forks
 from tests.support.notice_world import (
     NOON,
     Letterbox,
@@ -533,7 +533,7 @@ def test_alerts_run_every_15_minutes_where_a_route_takes_them_at_once(
     assert skipped is None or skipped in str(tick.skip_message)
 
 
-# Killed, for real. Run as a program, this file is the process that is.
+# Killed, for real: a fork is.
 
 MOMENTS = ["record", "prepare", "claim", "send", "finish"]
 """Functions on whose call a process is killed: within the decision, before and after the claim, after the post."""
@@ -544,9 +544,7 @@ def test_alert_is_posted_once_when_processes_are_killed(data: Path, slack: FakeS
     publish(data, [make_notice_crossing()])
     states = []
     for moment in MOMENTS:
-        arguments = [sys.executable, "-m", "tests.orchestration.defs.test_account_alerts", moment]
-        end = subprocess.run(arguments, cwd=PROJECT_ROOT, timeout=RUN_SECONDS, check=False).returncode
-        assert end == -signal.SIGKILL
+        assert forks.call(PROJECT_ROOT, run_until_killed, moment, seconds=RUN_SECONDS) == -signal.SIGKILL
         delivery = Project().ledger().delivery(KEY)
         states.append((delivery and delivery.attempts, len(slack.messages)))
         let_the_doubt_end()
@@ -578,7 +576,3 @@ def run_until_killed(moment: str) -> None:
     ways, ledger = project.ways(), project.ledger()
     keys, _, _ = alerts.decide(project, ways, print)
     ways.send(ledger, keys or ledger.waiting("local|crossing|"), print)
-
-
-if __name__ == "__main__":
-    run_until_killed(sys.argv[1])

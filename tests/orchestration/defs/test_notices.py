@@ -6,7 +6,6 @@ The assets, the ledger, slack_sdk and its bytes are the real ones; Slack is on l
 import logging
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -34,7 +33,7 @@ from orchestration.messages import rules
 from orchestration.settings import PROJECT_ROOT
 from orchestration.warehouse import published_copy
 from tests.fakes.slack import LOST_AFTER, FakeSlack
-from tests.support import builders
+from tests.support import builders, forks
 from tests.support.builders import make_alert_outcome, make_cap_hit, make_change, make_hard_crossing, make_standing
 from tests.support.waiting import RUN_SECONDS
 
@@ -399,7 +398,7 @@ def test_critical_crossings_wait_for_a_digest_when_the_ledger_was_restored(data:
     assert not slack.messages
 
 
-# Killed, for real. Run as a program, this file is the process that is.
+# Killed, for real: a fork is.
 
 MOMENTS = ["record_crossings", "send", "finish"]
 """Functions on whose call a process is killed: within the decision, after the claim, after the post."""
@@ -409,9 +408,7 @@ def test_critical_crossing_is_alerted_once_when_processes_are_killed(data: Path,
     publish_critical(data)
     states = []
     for moment in MOMENTS:
-        arguments = [sys.executable, "-m", "tests.orchestration.defs.test_notices", moment]
-        end = subprocess.run(arguments, cwd=PROJECT_ROOT, timeout=RUN_SECONDS, check=False).returncode
-        assert end == -signal.SIGKILL
+        assert forks.call(PROJECT_ROOT, run_until_killed, moment, seconds=RUN_SECONDS) == -signal.SIGKILL
         delivery = Project().ledger().delivery(CRITICAL)
         states.append((delivery and delivery.attempts, len(slack.messages)))
         let_the_doubt_end()
@@ -441,7 +438,3 @@ def run_until_killed(moment: str) -> None:
     project = Project()
     decide_critical(project, project.ways(), print)
     project.ways().send_waiting(project.ledger(), "local|critical|", logging.getLogger())
-
-
-if __name__ == "__main__":
-    run_until_killed(sys.argv[1])

@@ -3,8 +3,6 @@
 import logging
 import os
 import signal
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -25,6 +23,7 @@ from tests.fakes.notion import FakeNotion
 from tests.fakes.pagerduty import FakePagerDuty
 from tests.fakes.slack_route import RoutedSlack
 from tests.fakes.webhook import FakeWebhook
+from tests.support import forks
 from tests.support.waiting import RUN_SECONDS
 
 SIX: Mapping[str, Callable[[], Any]] = {
@@ -187,7 +186,7 @@ def test_run_ends_while_messages_are_left_and_the_next_one_goes_on(office: Offic
     assert len(office.texts("hook")) == 5
 
 
-# Killed, for real. Run as a program, this file is the process that is.
+# Killed, for real: a fork is.
 
 MESSAGES = 20
 
@@ -198,11 +197,8 @@ def test_six_channels_get_everything_once_when_the_run_is_killed(office: Office)
     keys = [office.decide(f"n{number:02}") for number in range(MESSAGES)]
     deliveries = [each.key for key in keys for each in decided.deliveries_of(ledger, key)]
     assert len(deliveries) == 6 * MESSAGES
-    arguments = [sys.executable, "-m", "tests.orchestration.defs.test_sending", "40"]
 
-    end = subprocess.run(arguments, cwd=PROJECT_ROOT, timeout=RUN_SECONDS, check=False).returncode
-
-    assert end == -signal.SIGKILL
+    assert forks.call(PROJECT_ROOT, run_until_killed, 40, seconds=RUN_SECONDS) == -signal.SIGKILL
     before = sum(len(office.texts(route)) for route in office.fakes)
     assert 0 < before < 6 * MESSAGES
     office.now = datetime.now(UTC) + timedelta(
@@ -229,7 +225,3 @@ def run_until_killed(finished: int) -> None:
     Ledger.finish = count  # type: ignore[method-assign]
     ways = Ways(load(), lambda: datetime.now(UTC), sleep=lambda _: None)
     ways.send_waiting(Ledger(load().ledger_url), "local|weekly|", logging.getLogger())
-
-
-if __name__ == "__main__":
-    run_until_killed(int(sys.argv[1]))

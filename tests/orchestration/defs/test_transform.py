@@ -7,6 +7,7 @@ import dagster as dg
 import pytest
 
 from orchestration import settings
+from orchestration.defs.dagster_dbt_alone import get_asset_check_key_for_test
 from orchestration.defs.resources import Project
 from orchestration.defs.transform import SOURCES_OF_ONE_ASSET, Translator, _require_readable_seeds, why
 from orchestration.warehouse.dbt import NodeResult
@@ -58,3 +59,13 @@ def test_asset_of_a_node_is_described_once(data: Path) -> None:
     specs = [translator.get_asset_spec(manifest, "model.headroom.daily_usage", None) for _ in range(2)]
     assert specs[0] is specs[1]
     assert specs[0].group_name == "usage"
+
+
+def test_each_test_of_a_model_is_a_check_of_an_asset(data: Path) -> None:
+    """Others do not run, and dbt then selects all the rest by name, which takes longer than to build them."""
+    manifest, translator = Project().dbt().manifest(), Translator(SOURCES_OF_ONE_ASSET)
+    tests = [name for name, node in manifest["nodes"].items() if node["resource_type"] == "test"]
+    keys = {test: get_asset_check_key_for_test(manifest, translator, test, project=None) for test in tests}
+
+    assert [test for test, key in keys.items() if key is None] == []
+    assert len(set(keys.values())) == len(tests)

@@ -10,7 +10,6 @@ import os
 import random
 import re
 import signal
-import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -45,10 +44,9 @@ from tests.fakes.slack import (
     rate_limited,
     refused,
 )
-from tests.support import ledgers
+from tests.support import ledgers, programs
 from tests.support.builders import CHART, make_digest, make_group
 from tests.support.killing import KilledError, at_line
-from tests.support.waiting import RUN_SECONDS
 
 EIGHT = datetime(2026, 11, 20, 8, tzinfo=UTC)
 DAYS = 3
@@ -124,9 +122,8 @@ def decide(ledger: Ledger, on: date, seed: int, now: datetime) -> None:
         )
 
 
-def run(database: str, url: str, day: int, seed: int, clock: Callable[[], datetime]) -> None:
+def run(ledger: Ledger, url: str, day: int, seed: int, clock: Callable[[], datetime]) -> None:
     """The digest's run on that day, from the decision on: what waits, then the digest and its replies."""
-    ledger = Ledger(database)
     channel = SlackChannel("xoxb-fake-token", {"sales": "C0DIGEST"}, url)
     try:
         decide(ledger, EIGHT.date() + timedelta(days=day), seed, clock())
@@ -137,7 +134,7 @@ def run(database: str, url: str, day: int, seed: int, clock: Callable[[], dateti
             except (RefusedError, InDoubtError):
                 continue
     finally:
-        ledger.close()
+        ledger.close()  # as the end of a process does
 
 
 class SeededDays:
@@ -145,12 +142,14 @@ class SeededDays:
 
     def __init__(self, seed: int, database: str, slack: FakeSlack) -> None:
         self.random, self.database, self.slack, self.seed = random.Random(seed), database, slack, seed
+        self.ledger = Ledger(database)
+        """Of all runs: what is opened again knows the statements, which take longer to put together than to run."""
         self.now, self.day = EIGHT, 0
         slack.clock = lambda: self.now.timestamp()
         slack.page_size = 2
 
-    def run(self) -> None:
-        run(self.database, self.slack.url, self.day, self.seed, lambda: self.now)
+    def run(self, ledger: Ledger | None = None) -> None:
+        run(ledger or self.ledger, self.slack.url, self.day, self.seed, lambda: self.now)
 
     def disturbed_run(self) -> None:
         """A run that is killed somewhere, or that another one comes across, or neither."""
@@ -174,7 +173,7 @@ class SeededDays:
 
     def another(self) -> None:
         self.now += timedelta(seconds=self.random.choice([0, 1, 25]))  # an attempt lasts no longer than half a minute
-        self.run()
+        self.run(Ledger(self.database))
 
     def disturb(self) -> None:
         """Runs with whatever goes wrong, until all days have had some."""
@@ -197,9 +196,8 @@ class SeededDays:
             self.run()
 
     def check(self) -> None:
-        ledger = Ledger(self.database)
-        found = ledger.deliveries()
-        ledger.close()
+        found = self.ledger.deliveries()
+        self.ledger.close()
         states = {delivery.key: delivery.state for delivery in found}
         assert set(states.values()) == {State.SENT}
         days = {key: key.removeprefix(PREFIX) for key in states if ":" not in key}
@@ -279,7 +277,7 @@ def test_every_part_is_posted_once_and_in_order_whatever_happened(
             raise
 
 
-# Killed, for real. Run as a program, this file is the processes that are.
+# Killed, for real.
 
 
 @pytest.mark.parametrize(
@@ -294,8 +292,7 @@ def test_every_part_is_posted_once_and_in_order_when_processes_are_killed(
         seeded.now = EIGHT + day * timedelta(days=1)
         line = seeded.random.randrange(1, 2 * LINES)
         arguments = (seeded.database, slack.url, day, seed, seeded.now.isoformat(), line)
-        command = [sys.executable, "-m", __name__, *map(str, arguments)]
-        ends.append(subprocess.run(command, timeout=RUN_SECONDS, check=False).returncode)
+        ends.append(programs.run(run_until_killed, *arguments).returncode)
 
     seeded.recover()
     seeded.check()
@@ -307,8 +304,4 @@ def run_until_killed(database: str, url: str, day: str, seed: str, now: str, lin
     blocks.MAX_ITEMS = 3
     files = {outbox.__file__, ledger_module.__file__, slack_module.__file__}
     sys.settrace(at_line(int(line), files, lambda: os.kill(os.getpid(), signal.SIGKILL)))
-    run(database, url, int(day), int(seed), lambda: datetime.fromisoformat(now))
-
-
-if __name__ == "__main__":
-    run_until_killed(*sys.argv[1:])
+    run(Ledger(database), url, int(day), int(seed), lambda: datetime.fromisoformat(now))

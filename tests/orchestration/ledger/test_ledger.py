@@ -1,5 +1,4 @@
 import os
-import subprocess
 import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
@@ -13,8 +12,8 @@ from filelock import FileLock, Timeout
 
 from orchestration.ledger import decided, migrate
 from orchestration.ledger.ledger import Delivery, Ledger, State
-from tests.support import ledgers
-from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
+from tests.support import ledgers, programs
+from tests.support.waiting import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 HOUR = datetime(2026, 11, 19, 12, tzinfo=UTC)
@@ -129,9 +128,7 @@ def test_ledger_survives_power_loss_and_lets_readers_read(tmp_path: Path) -> Non
 
 
 def test_fresh_ledger_is_made_once_when_processes_open_it_at_once(tmp_path: Path) -> None:
-    process = subprocess.run(
-        [sys.executable, __file__, str(tmp_path)], capture_output=True, text=True, timeout=RUN_SECONDS, check=False
-    )
+    process = programs.run(open_fresh_ledgers, tmp_path)
 
     assert process.stderr == ""
     assert process.returncode == 0
@@ -407,17 +404,17 @@ def test_announced_crossings_are_found_by_prefix_and_moment(
         assert decided.told(connection, "local|critical|", NOW) == []
 
 
-# Run as a program, this file is the processes that open fresh ledgers at the same moment.
+# The processes that open fresh ledgers at the same moment.
 
 FRESH_LEDGERS, PROCESSES = 25, 4
 
 
-def open_fresh_ledgers(folder: Path) -> None:
+def open_fresh_ledgers(folder: str) -> None:
     import alembic.command  # noqa: F401 - ahead, so that the processes open together
 
     context = get_context("fork")
     barrier = context.Barrier(PROCESSES, timeout=PATIENCE_SECONDS)
-    processes = [context.Process(target=_open_each, args=(folder, barrier)) for _ in range(PROCESSES)]
+    processes = [context.Process(target=_open_each, args=(Path(folder), barrier)) for _ in range(PROCESSES)]
     for process in processes:
         process.start()
     for process in processes:
@@ -436,7 +433,3 @@ def _open_each(folder: Path, barrier: Any) -> None:
         except BaseException:
             barrier.abort()
             raise
-
-
-if __name__ == "__main__":
-    open_fresh_ledgers(Path(sys.argv[1]))

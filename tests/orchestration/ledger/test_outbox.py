@@ -1,6 +1,5 @@
 import os
 import signal
-import subprocess
 import sys
 import threading
 from collections import Counter
@@ -30,8 +29,8 @@ from orchestration.ledger.outbox import (
     deliver_parts,
 )
 from orchestration.ledger.tables import deliveries, messages
-from tests.support import ledgers
-from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
+from tests.support import ledgers, programs
+from tests.support.waiting import PATIENCE_SECONDS
 
 KEY = "local|digest|2026-11-20"
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -548,17 +547,11 @@ def test_delivery_arrives_once_when_anything_goes_wrong_in_any_order(ledger_url:
     ledger.close()
 
 
-# Killed, for real. Run as a program, this file is the processes that race or are killed.
+# Killed, for real, or at the same moment.
 
 
 def run_as_program(*arguments: object) -> str:
-    process = subprocess.run(
-        [sys.executable, "-m", __name__, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        timeout=RUN_SECONDS,
-        check=False,
-    )
+    process = programs.run(as_program, *arguments)
     assert process.stderr == ""
     assert process.returncode == 0
     return process.stdout
@@ -706,8 +699,7 @@ def _kill_at(line: int) -> None:
     sys.settrace(trace)
 
 
-if __name__ == "__main__":
-    program, database, directory, *numbers = sys.argv[1:]
+def as_program(program: str, database: str, directory: str, *numbers: str) -> None:
     with ledgers.quick_disk():
         if program == "race":
             race(database, Path(directory))

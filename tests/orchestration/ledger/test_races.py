@@ -1,6 +1,5 @@
-"""Processes that decide the same at the same moment. Run as a program, this file is those processes."""
+"""Processes that decide the same at the same moment."""
 
-import subprocess
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +15,8 @@ from orchestration.billing.metering import DayPlan, MeterReport, Mode, ReportSta
 from orchestration.ledger.engines import BusyError, UnusableLedgerError
 from orchestration.ledger.ledger import Ledger, State
 from orchestration.ledger.tables import announced_crossings, deliveries, meter_reports
-from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
+from tests.support import programs
+from tests.support.waiting import PATIENCE_SECONDS
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 ROUNDS, RACERS = 20, 3
@@ -66,8 +66,7 @@ def plan(ledger: Ledger, number: int, racer: int) -> None:
 
 
 def ledger_after_race(how: Callable[[Ledger, int, int], None], url: str) -> Ledger:
-    command = [sys.executable, __file__, how.__name__, url]
-    process = subprocess.run(command, capture_output=True, text=True, timeout=RUN_SECONDS, check=False)
+    process = programs.run(race, how.__name__, url)
     assert (process.stderr, process.returncode) == ("", 0)
     return Ledger(url)
 
@@ -146,12 +145,12 @@ def run_each(how: Callable[[Ledger, int, int], None], url: str, racer: int, barr
         ledger.close()
 
 
-if __name__ == "__main__":
-    do = {each.__name__: each for each in (decide_the_same, decide_another, claim, plan)}[sys.argv[1]]
-    Ledger(sys.argv[2]).close()
+def race(name: str, url: str) -> None:
+    do = {each.__name__: each for each in (decide_the_same, decide_another, claim, plan)}[name]
+    Ledger(url).close()
     context = get_context("fork")
     start = context.Barrier(RACERS, timeout=PATIENCE_SECONDS)
-    processes = [context.Process(target=run_each, args=(do, sys.argv[2], n, start)) for n in range(RACERS)]
+    processes = [context.Process(target=run_each, args=(do, url, n, start)) for n in range(RACERS)]
     for each in processes:
         each.start()
     for each in processes:

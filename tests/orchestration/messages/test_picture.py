@@ -9,19 +9,21 @@ from tests.support.builders import CHART
 
 
 def pixels(image: bytes) -> list[list[bytes]]:
-    """The lines of a PNG as this module writes it: one chunk of data, no filter."""
+    """The lines of a PNG as this module writes it: a palette, one chunk of data, no filter."""
     assert image.startswith(b"\x89PNG\r\n\x1a\n")
     chunks, rest = {}, image[8:]
     while rest:
         length, name = struct.unpack(">I4s", rest[:8])
         assert struct.unpack(">I", rest[8 + length : 12 + length]) == (zlib.crc32(rest[4 : 8 + length]),)
         chunks[name], rest = rest[8 : 8 + length], rest[12 + length :]
-    assert list(chunks) == [b"IHDR", b"IDAT", b"IEND"]
-    width, height = struct.unpack(">II", chunks[b"IHDR"][:8])
-    raw = zlib.decompress(chunks[b"IDAT"])
-    assert len(raw) == height * (3 * width + 1)
-    lines = [raw[start + 1 : start + 3 * width + 1] for start in range(0, len(raw), 3 * width + 1)]
-    return [[line[at : at + 3] for at in range(0, 3 * width, 3)] for line in lines]
+    assert list(chunks) == [b"IHDR", b"PLTE", b"IDAT", b"IEND"]
+    width, height, *kind = struct.unpack(">IIBBBBB", chunks[b"IHDR"])
+    assert kind == [8, 3, 0, 0, 0], "8 bits of each pixel are a place in the palette"
+    palette, raw = chunks[b"PLTE"], zlib.decompress(chunks[b"IDAT"])
+    assert len(raw) == height * (width + 1)
+    lines = [raw[start : start + width + 1] for start in range(0, len(raw), width + 1)]
+    assert {line[0] for line in lines} == {0}
+    return [[palette[3 * place : 3 * place + 3] for place in line[1:]] for line in lines]
 
 
 def columns(**fields: Any) -> list[list[bytes]]:

@@ -11,7 +11,9 @@ from typing import Any
 from urllib.parse import quote
 
 import duckdb
+import psycopg2
 import pytest
+import sqlalchemy as sa
 from pydantic import ValidationError
 from starlette.testclient import TestClient
 
@@ -32,6 +34,7 @@ from orchestration.pages import (
 )
 from orchestration.pages.asking import Asked, Page
 from orchestration.pages.wrong_keys import ADDRESSES, FREE, MOST_SECONDS, WrongKeys
+from tests.fakes.postgres import Postgres
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -50,6 +53,9 @@ class World:
         self, account_id: str | None = None, name: str = "CS team", days: int = 90
     ) -> tuple[page_keys.PageKey, str]:
         return page_keys.grant(self.ledger, name, account_id, self.now, self.now + days * DAY)
+
+    def gate(self) -> tuple[page_keys.PageKey, str]:
+        return page_keys.grant(self.ledger, "api gate", None, self.now, self.now + 90 * DAY, is_gate=True)
 
     def client(self, peer: tuple[str, int] = STRANGER, host: str = "pages.test", **variables: str) -> Any:
         for name, value in variables.items():
@@ -144,6 +150,39 @@ def test_customer_sees_their_own_account_alone(world: World) -> None:
     assert client.get("/v1/usage", headers=bearer(secret)).json() == {"account": "acme"}
     assert client.get("/v1/accounts/acme/usage", headers=bearer(secret)).json() == {"account": "acme"}
     assert set(world.views()) == {(f"key:{key.id}", "acme", "customer"), (f"key:{key.id}", "acme", "machine")}
+
+
+@pytest.mark.parametrize("path", [*INTERNAL, "/u/", "/v1/usage", "/v1/accounts/acme/usage"])
+def test_gate_sees_no_page(world: World, path: str) -> None:
+    _, secret = world.gate()
+    client = world.client()
+
+    cookies = {"cookie": f"headroom_key={secret}; headroom_usage={secret}"}
+    for headers in (bearer(secret), cookies):
+        answer = client.get(path, headers=headers)
+        assert answer.status_code == 404
+        assert "acme" not in answer.text
+    for link in (f"/k/{secret}", f"/u/{secret}"):
+        assert client.get(link).status_code == 404
+    assert world.views() == []
+
+
+def test_limits_are_for_the_key_of_a_gate_alone(world: World, data: Path) -> None:
+    (data / "limits.json").write_text("{}")
+    (key, gate), (_, colleague), (_, customer) = world.gate(), world.key(), world.key("acme")
+    client = world.client(PROXY, TRUST_HEADER="X-Forwarded-User", TRUST_FROM="10.0.0.0/24")
+
+    for secret in (colleague, customer):
+        assert client.get("/v1/limits", headers=bearer(secret)).status_code == 404
+    for secret in (gate, colleague, customer):
+        cookies = {"cookie": f"headroom_key={secret}; headroom_usage={secret}", "x-forwarded-user": "dana"}
+        assert client.get("/v1/limits", headers=cookies).status_code == 401
+    assert world.views() == []
+
+    assert client.get("/v1/limits", headers={**bearer(gate), "accept-encoding": "identity"}).json() == {}
+    assert world.views() == [(f"key:{key.id}", "", "limits")]
+    page_keys.revoke(world.ledger, key.id, world.now)
+    assert client.get("/v1/limits", headers=bearer(gate)).status_code == 401
 
 
 LOOK_ALIKES = (
@@ -310,6 +349,23 @@ def test_no_view_is_shown_that_cannot_be_recorded(world: World, data: Path, monk
         answer = client.get("/accounts/acme", headers=bearer(secret))
     assert (answer.status_code, "recorded" in answer.text, "acme" in answer.text) == (503, True, False)
     assert client.get("/accounts/acme", headers=bearer(secret)).status_code == 200
+
+
+def test_no_view_is_shown_while_the_server_of_the_ledger_only_reads(
+    world: World, postgres: Postgres, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.ledger()
+    monkeypatch.setenv("HEADROOM_LEDGER_URL", url)
+    world.ledger = Ledger(settings.load().ledger_url)
+    _, secret = world.key()
+    client = world.client()
+    with closing(psycopg2.connect(url)) as connection:
+        connection.autocommit = True
+        for is_on, status in (("on", 503), ("off", 200)):  # as a replica that becomes the primary one
+            connection.cursor().execute(
+                f"alter database {sa.make_url(url).database} set default_transaction_read_only = {is_on}"
+            )
+            assert client.get("/accounts/acme", headers=bearer(secret)).status_code == status
 
 
 def test_view_is_recorded_when_the_process_dies_before_the_answer(world: World) -> None:

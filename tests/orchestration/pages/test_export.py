@@ -24,7 +24,7 @@ from orchestration.messages.digest_message import digest_message
 from orchestration.messages.message import to_json
 from orchestration.pages import export
 from orchestration.pages.export_folder import ExportError
-from orchestration.pages.links import SLUG_CHARACTERS, account_file
+from orchestration.pages.links import SLUG_CHARACTERS, account_file, file_part
 from orchestration.settings import Settings
 from orchestration.usage.formatting import printable
 from orchestration.warehouse import published_copy
@@ -49,7 +49,7 @@ class Exported:
     done: export.Export
 
     def text(self, file: str) -> str:
-        return (self.folder / file).read_text(encoding="utf-8")
+        return (self.folder / file).read_bytes().decode()
 
     def pages(self) -> list[Path]:
         return sorted(self.folder.rglob("*.html"))
@@ -69,7 +69,7 @@ def exported(site: Site, tmp_path_factory: pytest.TempPathFactory) -> Exported:
 
 
 class Parsed(HTMLParser):
-    """The links and ids of a page, and the words of its main part without forms."""
+    """The links and ids of a page, and the words of its main part without forms and menus."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -87,11 +87,11 @@ class Parsed(HTMLParser):
         found = dict(attrs)
         self.links += [link for name in ("href", "src", "action") if (link := found.get(name))]
         self.ids.add(found.get("id") or "")
-        if tag in ("main", "form"):
+        if tag in ("main", "form", "nav"):
             self._in.append(tag)
 
     def handle_endtag(self, tag: str) -> None:
-        if tag in ("main", "form"):
+        if tag in ("main", "form", "nav"):
             self._in.remove(tag)
 
     def handle_data(self, data: str) -> None:
@@ -131,6 +131,16 @@ def test_files_need_no_server_and_hold_no_key(exported: Exported, site: Site) ->
 def test_page_says_what_the_served_one_says(exported: Exported, site: Site, name: str) -> None:
     served = Parsed(site.inside().get(f"/{name}").text)
     assert served.words == Parsed(exported.text(f"{name}.html")).words
+
+
+def test_largest_accounts_of_each_meter_have_a_page(exported: Exported, site: Site) -> None:
+    meters = published_copy.query(site.published, "select distinct meter from top_accounts_30d")
+    for meter in (str(row["meter"]) for row in meters):
+        file, asked = f"top.{file_part(meter)}", {"meter": meter}
+        assert Parsed(site.inside().get("/top", params=asked).text).words == Parsed(exported.text(f"{file}.html")).words
+        assert site.inside().get("/top?format=csv", params={**asked, "format": "csv"}).text == exported.text(
+            f"{file}.csv"
+        )
 
 
 def test_account_page_says_what_the_served_one_says(exported: Exported, site: Site) -> None:
@@ -174,12 +184,12 @@ def test_next_export_has_no_file_of_accounts_that_left(
     assert after < before
     assert (done.accounts, done.accounts_in_all, done.digests) == (3, exported.done.accounts, 2)
     listed = (folder / "accounts.html").read_text()
-    assert f"The 3 most urgent of {done.accounts_in_all} accounts have a page." in listed
-    assert f"These are the most urgent of {done.accounts_in_all} accounts." in listed
+    assert f"The first 3 of {done.accounts_in_all} accounts have a page, by what they need." in listed
+    assert f"These are the first of {done.accounts_in_all} accounts by what they need." in listed
     last = -(-len(after) // 2)
     assert len(list(folder.glob("index*.html"))) == last > 1
-    assert 'href="index-2.html" rel="next">Next' in (folder / "index.html").read_text()
-    assert "Next" not in (folder / f"index-{last}.html").read_text()
+    assert 'href="index-2.html" rel="next"' in (folder / "index.html").read_text()
+    assert 'rel="next"' not in (folder / f"index-{last}.html").read_text()
     small = Exported(exported.config, folder, done)
     test_every_link_leads_to_a_file_of_the_export(small)
 
@@ -232,8 +242,8 @@ def test_asset_and_command_write_the_same_pages(
     said = CliRunner().invoke(main.app, ["pages", "export", "--to", str(by_command), "--accounts", "1"])
     assert (said.exit_code, said.stderr) == (0, "")
     assert said.stdout == (
-        f"{made.metadata['files'].value} files in {by_command}: 1 account of {exported.done.accounts_in_all}, the most"
-        " urgent, and 3 digests.\n"
+        f"{made.metadata['files'].value} files in {by_command}: 1 account of {exported.done.accounts_in_all}, and"
+        " 3 digests.\n"
     )
     files = {str(path.relative_to(by_asset)): path for path in by_asset.rglob("*") if path.is_file()}
     assert len(files) == made.metadata["files"].value

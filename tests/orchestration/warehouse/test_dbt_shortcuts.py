@@ -1,13 +1,17 @@
 """The shortcuts of dbt's process: that this version of dbt still comes by them, and that they change nothing.
 
-They change dbt for a whole process, so each test has one of its own.
+They change dbt for a whole process, so each test has one of its own: a fork of one that has imported dbt, and has not
+taken the shortcuts.
 """
 
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from tests.orchestration.warehouse.test_dbt import folder  # noqa: F401 - the fixture
 
@@ -143,29 +147,71 @@ print(json.dumps([described() == theirs, theirs[0]]))
 NOTHING_MADE = {"_generate": 0, "build_json_schema": 0, "stack": 0}
 
 
-def run(script: str, *arguments: str) -> Any:
-    done = subprocess.run(
-        [sys.executable, "-c", script, *arguments], capture_output=True, text=True, check=True, timeout=120
-    )
-    return json.loads(done.stdout)
+IMPORTED = """
+import json, os, sys
+from orchestration.warehouse import dbt_shortcuts
+import dbt.adapters.duckdb, dbt.cli.main
+for line in sys.stdin:
+    script, *arguments = json.loads(line)
+    reading, writing = os.pipe()
+    if not (child := os.fork()):
+        os.dup2(writing, 1)
+        sys.argv[1:] = arguments
+        try:
+            exec(script, {})
+            sys.stdout.flush()
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading) as said:
+        print(json.dumps(said.read()), flush=True)
+    os.waitpid(child, 0)
+"""
+Process = subprocess.Popen[str]
 
 
-def test_event_is_made_when_somebody_reads_it() -> None:
-    assert run(EVENTS) == [["plain", "plain", "heard", "an error"], ["heard", "error"]]
+@pytest.fixture(scope="module")
+def imported() -> Iterator[Process]:
+    """Runs scripts, each in a fork."""
+    with subprocess.Popen(
+        [sys.executable, "-c", IMPORTED], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        yield process
+        process.communicate()
+
+
+def run(imported: Process, script: str, *arguments: str) -> Any:
+    """What the script printed, as JSON."""
+    assert imported.stdin
+    assert imported.stdout
+    imported.stdin.write(json.dumps([script, *arguments]) + "\n")
+    imported.stdin.flush()
+    return json.loads(json.loads(imported.stdout.readline()))
+
+
+def test_event_is_made_when_somebody_reads_it(imported: Process) -> None:
+    assert run(imported, EVENTS) == [["plain", "plain", "heard", "an error"], ["heard", "error"]]
 
 
 def test_json_schemas_of_mashumaro_are_not_compiled_at_import() -> None:
-    assert "mashumaro.jsonschema.models" in run(POSTPONED_AT_IMPORT)
+    said = subprocess.check_output([sys.executable, "-c", POSTPONED_AT_IMPORT], text=True, timeout=120)
+    assert "mashumaro.jsonschema.models" in json.loads(said)
 
 
-def test_macros_have_the_names_that_dbt_gives_them(folder: Path) -> None:  # noqa: F811
+def test_macros_have_the_names_that_dbt_gives_them(imported: Process, folder: Path) -> None:  # noqa: F811
     (folder / "macros").mkdir()
     (folder / "macros" / "clock.sql").write_text("{% macro current_timestamp() %} now() {% endmacro %}")
     ours = "macro.small.current_timestamp"
-    assert run(NAMESPACES, str(folder)) == [ours, ours, "macro.dbt.current_timestamp"]
+    assert run(imported, NAMESPACES, str(folder)) == [ours, ours, "macro.dbt.current_timestamp"]
 
 
-def test_second_process_takes_the_templates_and_schemas_of_the_first(folder: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_second_process_takes_the_templates_and_schemas_of_the_first(
+    imported: Process,
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
     (folder / "models" / "ten.sql").write_text(
         "{% set ten = 10 %}select {{ ten }} as ten, '{{ var('now', 'x') }}' as x"
     )
@@ -174,7 +220,7 @@ def test_second_process_takes_the_templates_and_schemas_of_the_first(folder: Pat
     (folder / "models" / "counted.sql").unlink()
 
     def build(data: Path) -> Any:
-        return run(BUILD, str(folder), str(data / "dbt"), str(data / "warehouse.duckdb"))
+        return run(imported, BUILD, str(folder), str(data / "dbt"), str(data / "warehouse.duckdb"))
 
     (tmp_path / "first").mkdir()
     (tmp_path / "second").mkdir()
@@ -198,5 +244,5 @@ def test_second_process_takes_the_templates_and_schemas_of_the_first(folder: Pat
     assert build(tmp_path / "first")[1]["_generate"] > 0, "of another state of the project they may be others"
 
 
-def test_tables_of_results_have_the_types_that_dbt_gives_them() -> None:
-    assert run(TESTERS) == [True, ["Text", "Integer", "Date", "Boolean"]]
+def test_tables_of_results_have_the_types_that_dbt_gives_them(imported: Process) -> None:
+    assert run(imported, TESTERS) == [True, ["Text", "Integer", "Date", "Boolean"]]
