@@ -12,7 +12,7 @@ COLUMNS = (
     *("change_pct", "first_call_on", "last_call_on", "owner", "csm", "advice", "recommended_action"),
 )
 ROWS = 100
-"""Of one kind of change on the page; the CSV has all of them."""
+"""Of one kind of change on the page; the CSV has more."""
 
 
 def page(asked: Asked) -> Page:

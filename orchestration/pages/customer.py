@@ -13,7 +13,7 @@ from orchestration.pages.daily_chart import Bar, Level, bar_chart, period_chart
 from orchestration.usage import units
 from orchestration.usage.formatting import amount, figure
 from orchestration.warehouse import account_page_queries, account_usage, page_queries
-from orchestration.warehouse.published_copy import connected, query
+from orchestration.warehouse.published_copy import connected, query, query_kept
 
 DAYS = 30
 """Of the period that are drawn one by one: the newest."""
@@ -25,7 +25,7 @@ def page(asked: Asked, account_id: str) -> Page:
 
     :raises NotFoundError: there are no figures of it yet.
     """
-    rows = query(asked.settings.published, page_queries.ACCOUNT_USAGE, {"account_id": account_id})
+    rows = query_kept(asked.settings.published, page_queries.ACCOUNT_USAGE, {"account_id": account_id})
     if not rows:
         raise NotFoundError("There is no usage to show yet. Come back after your first call.")
     return Page(

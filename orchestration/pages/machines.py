@@ -13,7 +13,7 @@ from orchestration.pages.asking import Asked, NotFoundError
 from orchestration.usage import units
 from orchestration.usage.formatting import figure
 from orchestration.warehouse import page_queries, queries
-from orchestration.warehouse.published_copy import query
+from orchestration.warehouse.published_copy import query, query_kept
 
 ACCOUNTS = 1_000
 """In one answer."""
@@ -39,7 +39,7 @@ def account_usage(asked: Asked, account_id: str) -> dict[str, Any]:
 
     :raises NotFoundError: there is no such account.
     """
-    rows = query(asked.settings.published, page_queries.ACCOUNT_USAGE, {"account_id": account_id})
+    rows = query_kept(asked.settings.published, page_queries.ACCOUNT_USAGE, {"account_id": account_id})
     if not rows:
         raise NotFoundError("There is no such account.")
     return _account(rows)

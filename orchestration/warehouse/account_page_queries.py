@@ -105,7 +105,13 @@ USED_PROPERTIES = """
 """
 
 
-FAILED_CALLS = "select * from error_rates where account_id = $account_id"
+FAILED_CALLS = """
+    select through_date, has_enough_calls_7d, refused_calls_7d,
+        calls_7d, error_ratio_7d, retryable_ratio_7d, throttled_ratio_7d,
+        calls_before_7d, error_ratio_before_7d, retryable_ratio_before_7d, throttled_ratio_before_7d
+    from error_rates
+    where account_id = $account_id
+"""
 
 
 HOURS_OF_DAY = """

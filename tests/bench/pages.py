@@ -69,25 +69,27 @@ def _served(data: Path, of: str) -> list[Row]:
     with server(command, port, clean_environment(data) | {"HEADROOM_PAGES_PORT": str(port)}):
         client = Client(port, secret)
         one = [f"/v1/accounts/{account}/usage" for account in accounts]
-        client.gets(one[:200])
+        first = client.gets(one)  # each view of the hour is recorded, and each account asked for
         ours = client.gets(_times_over(one, REQUESTS))
         swapped = client.gets(_times_over(one, REQUESTS), lambda: _swap(data / "published.duckdb"))
         client.gets(_times_over(["/", "/top", "/changes", *(f"/accounts/{each}" for each in accounts)], PAGES))
         memory = _memory(port)
     with server(_bare(port), port, dict(os.environ)):
         client = Client(port, secret)
-        client.gets(one[:200])
+        client.gets(one)
         bare = client.gets(_times_over(one, REQUESTS))
-    ratio = ours.per_second / bare.per_second
     against = "Starlette and uvicorn that answer a constant, same core"
     return [
-        Row(
-            f"{of} accounts: JSON of one, one core",
-            f"{ours.per_second:,.0f} requests/s",
-            f"{bare.per_second:,.0f} requests/s",
-            f"{ratio:.2f} of its speed",
-            against,
-            1 / ratio,
+        *(
+            Row(
+                f"{of} accounts: JSON of one, {when}, one core",
+                f"{mine.per_second:,.0f} requests/s",
+                f"{bare.per_second:,.0f} requests/s",
+                f"{mine.per_second / bare.per_second:.2f} of its speed",
+                against,
+                bare.per_second / mine.per_second,
+            )
+            for when, mine in (("the first time in an hour", first), ("again", ours))
         ),
         Row(
             f"{of} accounts: the same, the copy swapped {SWAPS} times",
