@@ -48,15 +48,15 @@ soak: .venv/ready ## a simulated month of two installations, and a table of what
 	@SEED=$(SEED) MINUTES=$(MINUTES) DAYS=$(DAYS) $(BIN)/python -m tests.soak
 
 lint: .venv/ready
-	$(BIN)/ruff check orchestration tests dbt_project
-	$(BIN)/ruff format --check orchestration tests dbt_project
+	$(BIN)/ruff check orchestration gate tests dbt_project
+	$(BIN)/ruff format --check orchestration gate tests dbt_project
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project
 
 fmt: .venv/ready
-	$(BIN)/ruff check --fix orchestration tests dbt_project
-	$(BIN)/ruff format orchestration tests dbt_project
+	$(BIN)/ruff check --fix orchestration gate tests dbt_project
+	$(BIN)/ruff format orchestration gate tests dbt_project
 	$(BIN)/sqlfluff fix --disable-progress-bar dbt_project
 
 # Nothing is asked of the warehouse: it works without one, and while a job writes it.

@@ -29,7 +29,7 @@ problems as (
                 then 'names an unknown reason: ' || reason
             when severity is not null and severity not in ('ok', 'watch', 'warm', 'high', 'critical')
                 then 'names an unknown severity: ' || severity
-            when limit_kind is not null and limit_kind not in ('hard', 'soft')
+            when limit_kind is not null and limit_kind not in ('hard', 'soft', 'throttle', 'monitor')
                 then 'names an unknown limit_kind: ' || limit_kind
             when meter is not null and meter not in (select listed.meter from {{ ref('meters') }} as listed)
                 then 'names a meter that is not in meters.csv: ' || meter

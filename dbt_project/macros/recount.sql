@@ -24,7 +24,7 @@
 {% macro make_recount_plan() %}
     {%- set checksums, missing = [], [] -%}
     {%- do checksums.append(graph.nodes["model.headroom.threshold_crossings"].checksum.checksum) -%}
-    {%- for name in ["stg_api_calls", "stg_meter_values"] + recounted_models() -%}
+    {%- for name in ["stg_api_calls", "stg_refused_calls", "stg_meter_values"] + recounted_models() -%}
         {%- do checksums.append(graph.nodes["model.headroom." ~ name].checksum.checksum) -%}
         {%- if not adapter.get_relation(target.database, target.schema, name) -%}
             {%- do missing.append(name) -%}

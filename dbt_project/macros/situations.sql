@@ -41,6 +41,8 @@
         "gauge": "is_gauge",
         "hard_limit": "is_at_threshold and is_hard",
         "soft_limit": "is_at_threshold and limit_kind = 'soft'",
+        "throttle_limit": "is_at_threshold and limit_kind = 'throttle'",
+        "monitor_limit": "is_at_threshold and limit_kind = 'monitor'",
         "limit_unknown": "is_at_threshold and limit_kind is null",
         "pay_per_use": "is_at_threshold and is_pay_per_use",
         "over_quota": "is_over",

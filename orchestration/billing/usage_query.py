@@ -175,7 +175,7 @@ ENDPOINTS_OF_DAY = """
             1
         ) as weight
     from daily_usage_by_endpoint as usage
-    where usage.usage_date = $day and list_contains($accounts, usage.account_id)
+    where usage.usage_date = $day and usage.calls > 0 and list_contains($accounts, usage.account_id)
     order by usage.account_id, usage.calls desc, usage.endpoint
 """
 

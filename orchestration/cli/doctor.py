@@ -21,6 +21,7 @@ from orchestration.cli import (
     doctor_configuration,
     doctor_deliveries,
     doctor_growth,
+    doctor_limits,
     doctor_pages,
     doctor_runs,
     failures,
@@ -239,6 +240,7 @@ def _published(config: Settings) -> Iterator[Finding]:
     if now - quality["as_of"] >= timedelta(hours=config.stale_after_hours):
         problem = "no run has published since: `headroom run` says why, and `headroom ui` lists failed runs"
     yield Finding(f"{subject}: counted {_age(now, quality['as_of'])} ago", problem)
+    yield from doctor_limits.examine(config)
     lines, lost = quality["rejected_lines"], quality.get("lost_events") or 0
     about = f", about {lost:,} events" if lost > lines else ""
     about += "; see `headroom rejected`" if lines else ""

@@ -23,6 +23,7 @@ from orchestration.cli.console import console, fail, print_error, print_findings
 from orchestration.cli.db import db_app
 from orchestration.cli.deliveries import deliveries_app
 from orchestration.cli.lake import lake_app
+from orchestration.cli.limits import show_limits
 from orchestration.cli.meters import meters_app
 from orchestration.cli.pages import pages_app
 from orchestration.cli.postgres import postgres_app
@@ -48,6 +49,7 @@ app = typer.Typer(
 app.add_typer(deliveries_app, name="deliveries")
 app.add_typer(routes_app, name="routes")
 app.command("test-route")(test_route)
+app.command("limits")(show_limits)
 app.add_typer(rules_app, name="rules")
 app.add_typer(slack_app, name="slack")
 app.add_typer(stripe_app, name="stripe")

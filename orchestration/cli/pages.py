@@ -67,7 +67,10 @@ def serve(context: typer.Context) -> None:
 @pages_app.command()
 def grant(
     name: Annotated[str, typer.Argument(help="who gets it, such as 'CS team'")] = "",
-    audience: Annotated[Literal["internal", "customer"] | None, typer.Option(help="who they are")] = None,
+    audience: Annotated[
+        Literal["internal", "customer", "gate"] | None,
+        typer.Option(help="who they are; gate: a program, /v1/limits alone"),
+    ] = None,
     account: Annotated[str, typer.Option(help="for the customer of this account, who sees nothing else")] = "",
     expires: Annotated[str, typer.Option(help="after days or hours, 90d or 12h, or after a day, 2027-01-31")] = "90d",
 ) -> None:
@@ -75,8 +78,8 @@ def grant(
     config, now = load_settings(), _clock()
     if audience == "customer" and not account:
         fail("a customer's link is for one account: name it with --account")
-    if audience == "internal" and account:
-        fail("a link for --account is a customer's, who sees nothing else: leave out --audience internal")
+    if audience in ("internal", "gate") and account:
+        fail(f"a link for --account is a customer's, who sees nothing else: leave out --audience {audience}")
     account_id = None
     if account:
         try:
@@ -89,16 +92,20 @@ def grant(
     if not name:
         fail('say who gets the link: `headroom pages grant "CS team"`')
     until = _until(expires, now, config.zone)
-    key, secret = page_keys.grant(Ledger(config.ledger_url), name, account_id, now, until)
-    console.print(f"{base_url(config)}/{'u' if account_id else 'k'}/{secret}", markup=False, soft_wrap=True)
+    is_gate = audience == "gate"
+    key, secret = page_keys.grant(Ledger(config.ledger_url), name, account_id, now, until, is_gate=is_gate)
+    link = secret if is_gate else f"{base_url(config)}/{'u' if account_id else 'k'}/{secret}"
+    what = f"key, which opens {base_url(config)}/v1/limits and is" if is_gate else "link, which is"
+    console.print(link, markup=False, soft_wrap=True)
     console.print(
-        f"For {name}, until {_moment(until, config.zone)} {until.astimezone(config.zone):%Z}. Keep the link, which is"
+        f"For {name}, until {_moment(until, config.zone)} {until.astimezone(config.zone):%Z}. Keep the {what}"
         f" shown once. `headroom pages revoke {key.id}` ends it.",
         markup=False,
         soft_wrap=True,
     )
     if config.pages_url is None:
-        print_error("this link opens on this machine alone: set HEADROOM_PAGES_URL to where people reach the pages")
+        who, whose = ("key", "gates") if is_gate else ("link", "people")
+        print_error(f"this {who} opens on this machine alone: set HEADROOM_PAGES_URL to where {whose} reach the pages")
 
 
 @pages_app.command("list")
@@ -139,7 +146,7 @@ def list_keys(
             (
                 key.name,
                 key.id,
-                key.account_id or "all",
+                key.account_id or ("limits" if key.audience == "gate" else "all"),
                 _state(key, now),
                 _moment(key.expires_at, config.zone),
                 _moment(seen[who], config.zone) if (who := f"key:{key.id}") in seen else "never",
@@ -209,9 +216,10 @@ def server(config: Settings) -> "uvicorn.Server":
 
     from orchestration.pages import app
 
-    return uvicorn.Server(
+    application = app.build(config, _clock)
+    built = uvicorn.Server(
         uvicorn.Config(
-            app.build(config, _clock),
+            application,
             access_log=False,  # addresses of entrance hold keys
             log_level="warning",
             server_header=False,
@@ -220,6 +228,8 @@ def server(config: Settings) -> "uvicorn.Server":
             timeout_graceful_shutdown=_STOP_SECONDS,
         )
     )
+    application.state.is_ending = lambda: built.should_exit  # gates that wait are answered then
+    return built
 
 
 def base_url(config: Settings) -> str:

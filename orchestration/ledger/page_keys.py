@@ -23,7 +23,7 @@ class PageKey:
     """By which people name it, for `revoke`. It opens nothing."""
     name: str
     audience: str
-    """internal or customer."""
+    """internal, customer or gate: colleagues, one customer, or a gate, which gets `limits.json` and no page."""
     account_id: str | None
     """The only account that a customer sees."""
     granted_at: datetime
@@ -35,14 +35,22 @@ class PageKey:
 
 
 def grant(
-    ledger: Ledger, name: str, account_id: str | None, now: datetime, expires_at: datetime
+    ledger: Ledger,
+    name: str,
+    account_id: str | None,
+    now: datetime,
+    expires_at: datetime,
+    *,
+    is_gate: bool = False,
 ) -> tuple[PageKey, str]:
-    """A new key for the company, or for the customer of an account, and its secret, which nobody can read again."""
+    """A new key for the company, for the customer of an account, or for a gate; and its secret, which nobody can read
+    again.
+    """
     secret = secrets.token_urlsafe(32)
     key = PageKey(
         id=secrets.token_hex(4),
         name=name,
-        audience="internal" if account_id is None else "customer",
+        audience="gate" if is_gate else "internal" if account_id is None else "customer",
         account_id=account_id,
         granted_at=now,
         expires_at=expires_at,

@@ -15,6 +15,8 @@ REASONS = {
     "gauge": "the meter is a reading, without a forecast",
     "hard_limit": "hard limit",
     "soft_limit": "soft limit",
+    "throttle_limit": "slowed down past the limit",
+    "monitor_limit": "limit that is only watched",
     "limit_unknown": "kind of limit not known",
     "pay_per_use": "pay per use",
     "over_quota": "over quota",

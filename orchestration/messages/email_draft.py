@@ -48,7 +48,7 @@ def letter(row: Row, on: date) -> dict[str, Any] | None:
 def facts(row: Row, on: date) -> dict[str, Any]:
     """What a letter may name, whatever the advice: the account's own numbers, and nothing of ours."""
     is_over, is_hard = row["used_mtd"] >= row["quota"], row["limit_kind"] == "hard"
-    is_overage = row["cost_of_waiting"] == "overage starts"
+    is_overage, is_slowed = row["cost_of_waiting"] == "overage starts", row["limit_kind"] == "throttle"
     is_ahead, offers = hits_cap_is_ahead(row), row["advice"] in OFFERS and bool(row["next_plan"])
     reasons = (row["reasons"] or "").split(",")
     return {
@@ -75,6 +75,8 @@ def facts(row: Row, on: date) -> dict[str, Any]:
         "is_used_up": is_over,
         "is_refused": is_hard and is_over and "served_past_limit" not in reasons,
         "will_be_refused": is_hard and is_ahead,
+        "is_slowed": is_slowed and is_over,
+        "will_be_slowed": is_slowed and is_ahead,
         "is_overage": is_overage and is_over,
         "will_be_overage": is_overage and is_ahead,
         "offers_next_plan": offers and row["is_refused_on_next_plan"] is False,

@@ -15,7 +15,7 @@ from orchestration.usage.formatting import counted, figure, format_pct
 OFFERS = ("call_upgrade", "offer_upgrade", "renewal_talk")
 """Advice with which the next plan may be named to the customer as a gain."""
 PLAN_CHARACTERS = 40
-_HARD, _SOFT = "will be blocked", "overage starts"
+_HARD, _SLOWED, _SOFT = "will be blocked", "will be slowed down", "overage starts"
 """What `overage.cost_of_waiting` has."""
 
 
@@ -30,6 +30,8 @@ def outlook(row: Row, morning: DigestDay) -> str:
         return "blocked, quota 0"
     is_hard, noun = row["limit_kind"] == "hard", units.name(row["unit"])
     if is_over(row):
+        if row["limit_kind"] == "throttle":
+            return f"out of quota, {noun} are slowed down{_so_far(row)}"
         if not is_hard:
             return _overage(row)
         # A limit that lets calls through does not hold: nobody should read that it does.
@@ -44,16 +46,26 @@ def outlook(row: Row, morning: DigestDay) -> str:
         return "too early for a forecast" if is_forecast(row) else f"no forecast for {noun}"
     if row["hits_cap_on"] is None or not row["hits_cap_in_period"]:
         return said
-    then = {_HARD: f"then {noun} are refused", _SOFT: "then overage"}.get(row["cost_of_waiting"] or "", "")
+    then = {
+        _HARD: f"then {noun} are refused",
+        _SLOWED: f"then {noun} are slowed down",
+        _SOFT: "then overage",
+    }.get(row["cost_of_waiting"] or "", "")
     return f"runs out {said}{f', {then}' if then else ''}"
 
 
 def _overage(row: Row) -> str:
-    if row["overage_units"] and row["overage_value"]:
-        return f"over quota, overage {money(row['overage_value'], row['currency'])} so far"
+    if so_far := _so_far(row):
+        return f"over quota{so_far}"
     if row["used_mtd"] == row["quota"]:
         return "quota used up, overage starts" if row["cost_of_waiting"] == _SOFT else "quota used up"
     return "over quota, overage has started" if row["cost_of_waiting"] == _SOFT else "over quota"
+
+
+def _so_far(row: Row) -> str:
+    """What the overage costs by now, after a comma; empty where it costs nothing."""
+    is_priced = row["overage_units"] and row["overage_value"]
+    return f", overage {money(row['overage_value'], row['currency'])} so far" if is_priced else ""
 
 
 def projection(row: Row) -> str:

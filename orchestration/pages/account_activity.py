@@ -9,7 +9,7 @@ from orchestration.messages.figures import one_line, percent
 from orchestration.pages.asking import Asked
 from orchestration.pages.daily_chart import Bar, bar_chart
 from orchestration.usage import units
-from orchestration.usage.formatting import figure
+from orchestration.usage.formatting import counted, figure
 from orchestration.warehouse import account_page_queries as questions
 from orchestration.warehouse.published_copy import query
 
@@ -69,6 +69,7 @@ def _errors(rows: list[dict[str, Any]]) -> dict[str, Any] | None:
     return {
         "through": row["through_date"],
         "is_enough": bool(row["has_enough_calls_7d"]),
+        "refused": counted(row["refused_calls_7d"], "call") if row["refused_calls_7d"] else "",
         "weeks": [
             {
                 "label": label,

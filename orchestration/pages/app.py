@@ -1,12 +1,13 @@
 """The pages as a Starlette application: addresses, who may open them, and answers. What a page shows is in its module.
 
-Each request is answered in a thread, from one published copy. An answer is for its visitor alone: no proxy keeps it.
+Each request is answered in a thread, from one published copy; only gates wait without one. An answer is for its
+visitor alone: no proxy keeps it.
 """
 
 import hashlib
 import json
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -37,6 +38,7 @@ from orchestration.pages import (
 from orchestration.pages.asking import Asked, NotFoundError, Page, Table, Visitor, WrongQuestionError
 from orchestration.pages.cookies import cookie
 from orchestration.pages.headers import Headers
+from orchestration.pages.limits import Limits
 from orchestration.pages.links import Served
 from orchestration.pages.rendering import STYLE
 from orchestration.pages.visitors import COOKIE, CUSTOMER_COOKIE, Door, NoKeyError, TooManyError
@@ -49,7 +51,7 @@ from orchestration.warehouse.published_copy import (
     UnreadableCopyError,
 )
 
-Endpoint = Callable[[Request], Response]
+Endpoint = Callable[[Request], Response | Awaitable[Response]]
 MOST_PARAMETERS = 30
 """Of an address; later ones are ignored, and of two of a name the last one counts."""
 LEDGER_SECONDS = 5
@@ -70,6 +72,7 @@ class _Site:
         self._ledger = Ledger(settings.ledger_url, wait_seconds=LEDGER_SECONDS)
         self._copy = KeptCopy(settings.published)
         self._door = Door(settings, self._ledger, clock)
+        self._limits = Limits(settings.published, self._door)
         self._root = urlsplit(settings.pages_url or "").path.rstrip("/")
         self._is_secure = (settings.pages_url or "").startswith("https://")
         self._frames = settings.pages_frames
@@ -101,6 +104,7 @@ class _Site:
                 route("/u/{secret}", self._enter_as_customer),
                 route("/v1/usage", self._machine_usage),
                 route("/v1/accounts/{account_id:path}/usage", self._machine_account),
+                route("/v1/limits", self._limits.answer),
                 route("/openapi.json", self._openapi),
                 route("/static/pages.css", lambda _: FileResponse(STYLE, headers={"cache-control": "max-age=3600"})),
                 route("/robots.txt", lambda _: PlainTextResponse(rendering.ROBOTS)),
@@ -179,8 +183,10 @@ class _Site:
     def _enter(self, request: Request) -> Response:
         secret = request.path_params["secret"]
         key = self._door.with_secret(secret, request)
-        if key.account_id is not None:
+        if key.audience == "customer":
             raise NotFoundError("This key is a customer's. Open its own link.")
+        if key.audience != "internal":
+            raise NotFoundError("This key is a gate's. It opens /v1/limits alone.")
         return self._let_in(secret, COOKIE, f"{self._root}/", key.expires_at)
 
     def _enter_as_customer(self, request: Request) -> Response:

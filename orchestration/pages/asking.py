@@ -11,6 +11,7 @@ from orchestration.settings import Settings
 from orchestration.usage.spreadsheet import spreadsheet
 
 Audience = Literal["internal", "customer"]
+"""Of pages. A gate sees none: limits.py answers it."""
 
 
 class NotFoundError(LookupError):

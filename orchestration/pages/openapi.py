@@ -2,6 +2,9 @@
 
 from typing import Any
 
+from orchestration.pages.limits import MOST_WAIT_SECONDS
+from orchestration.warehouse import limits
+
 _TEXT = {"type": "string"}
 _MAYBE = {"type": ["string", "null"]}
 _AT = {"type": ["string", "null"], "format": "date-time"}
@@ -19,7 +22,10 @@ _METER = {
         "quota": {**_COUNT, "description": "null: not known, or unlimited"},
         "remaining": _COUNT,
         "pct": {**_COUNT, "description": "percent of the quota"},
-        "limit": {**_MAYBE, "description": "hard: usage past the quota is refused; soft: it is overage"},
+        "limit": {
+            **_MAYBE,
+            "description": "past the quota. hard: refused, soft: overage, throttle: slowed down, monitor: served",
+        },
     },
 }
 _ACCOUNT = {
@@ -41,6 +47,32 @@ _ACCOUNTS = {
     "properties": {
         "accounts": {"type": "array", "items": {"$ref": "#/components/schemas/Account"}},
         "next": {**_MAYBE, "description": "what to send as `after` for the next ones; null at the end"},
+    },
+}
+_LIMITS = {
+    "type": "object",
+    "required": [
+        "version",
+        "published_at",
+        "data_through",
+        "env",
+        "meters",
+        "plans",
+        "columns",
+        "accounts",
+        "subjects",
+    ],
+    "properties": {
+        "version": {"const": limits.VERSION},
+        "published_at": _AT,
+        "data_through": _AT,
+        "env": _TEXT,
+        "usage_url": {**_MAYBE, "description": "where customers see their usage"},
+        "meters": {"type": "object"},
+        "plans": {"type": "object"},
+        "columns": {"const": list(limits.COLUMNS)},
+        "accounts": {"type": "array", "items": {"type": "array"}, "description": "rows of the columns"},
+        "subjects": {"type": "array", "items": {"type": "array"}, "description": "subject, account, from, until"},
     },
 }
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": _TEXT}}
@@ -89,9 +121,30 @@ def document() -> dict[str, Any]:
                     "responses": _answers("Account"),
                 }
             },
+            "/v1/limits": {
+                "get": {
+                    "operationId": "limits",
+                    "summary": "For gates: where each account stands against its limits. Needs the key of a gate",
+                    "parameters": [
+                        {
+                            "name": "wait",
+                            "in": "query",
+                            "schema": {"type": "integer", "minimum": 0, "maximum": MOST_WAIT_SECONDS, "default": 0},
+                            "description": "seconds to wait for a newer snapshot than that of If-None-Match",
+                        }
+                    ],
+                    "responses": _answers("Limits"),
+                }
+            },
         },
         "components": {
             "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
-            "schemas": {"Account": _ACCOUNT, "Accounts": _ACCOUNTS, "Meter": _METER, "Error": _ERROR},
+            "schemas": {
+                "Account": _ACCOUNT,
+                "Accounts": _ACCOUNTS,
+                "Meter": _METER,
+                "Limits": _LIMITS,
+                "Error": _ERROR,
+            },
         },
     }

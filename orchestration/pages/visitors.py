@@ -4,6 +4,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime
+from typing import get_args
 
 import sqlalchemy as sa
 from starlette.requests import Request
@@ -11,12 +12,14 @@ from starlette.requests import Request
 from orchestration.ledger import page_keys, page_views
 from orchestration.ledger.ledger import Ledger
 from orchestration.pages import addresses
-from orchestration.pages.asking import Visitor
+from orchestration.pages.asking import Audience, NotFoundError, Visitor
 from orchestration.pages.wrong_keys import WrongKeys
 from orchestration.settings import Settings
 
 COOKIE = "headroom_key"
 CUSTOMER_COOKIE = "headroom_usage"
+GATE = "gate"
+"""Audience of a key."""
 _REMEMBERED = 10_000
 _NAME_CHARACTERS = 200
 
@@ -80,9 +83,8 @@ class Door:
         :raises NoKeyError: none of them, or it is not valid.
         :raises TooManyError: too many wrong ones came from that address.
         """
-        scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
         is_customers = request.scope["path"].startswith("/u/")
-        secret: str | None = bearer.strip() if scheme.lower() == "bearer" else None
+        secret: str | None = _bearer(request)
         if not secret and not is_customers and (user := self._user(request)):
             return Visitor(user, "internal")
         secret = secret or request.cookies.get(CUSTOMER_COOKIE if is_customers else COOKIE)
@@ -91,13 +93,33 @@ class Door:
                 f"This page opens with a link. Ask your {'contact' if is_customers else 'data team'} for one."
             )
         key = self.with_secret(secret, request)
+        if key.audience not in get_args(Audience):  # least of all is it a colleague's
+            raise NotFoundError("This key is a gate's. It opens /v1/limits alone.")
         return Visitor(key.name, "internal" if key.account_id is None else "customer", key.account_id, key.id)
+
+    def gate(self, request: Request) -> page_keys.PageKey:
+        """The key of a gate, by the bearer token: no cookie and no login proxy opens what gates get.
+
+        :raises NoKeyError: there is none, or it is not valid.
+        :raises NotFoundError: it is not a gate's.
+        :raises TooManyError: too many wrong ones came from that address.
+        """
+        secret = _bearer(request)
+        if not secret:
+            raise NoKeyError('Send the key of a gate. `headroom pages grant "api gate" --audience gate` prints one.')
+        key = self.with_secret(secret, request)
+        if key.audience != GATE:
+            raise NotFoundError("There is no such page.")
+        return key
 
     def record(self, visitor: Visitor, account_id: str, page: str) -> None:
         """Before the answer: this visitor sees that account's figures."""
+        self.note(f"key:{visitor.key_id}" if visitor.key_id else f"login:{visitor.name}", account_id, page)
+
+    def note(self, who: str, account_id: str, page: str) -> None:
+        """The same of a visitor as the access record names it: key:id or login:name."""
         now = self._clock()
         hour = now.replace(minute=0, second=0, microsecond=0)
-        who = f"key:{visitor.key_id}" if visitor.key_id else f"login:{visitor.name}"
         seen = (who, account_id, page)
         with self._lock:
             if hour != self._hour or len(self._recorded) >= _REMEMBERED:
@@ -137,3 +159,8 @@ class Door:
         if len(named) != 1:
             return None
         return named[0].encode("latin-1").decode("utf-8", "replace").strip()[:_NAME_CHARACTERS] or None
+
+
+def _bearer(request: Request) -> str:
+    scheme, _, bearer = request.headers.get("authorization", "").partition(" ")
+    return bearer.strip() if scheme.lower() == "bearer" else ""

@@ -10,14 +10,20 @@ from enum import StrEnum
 
 API_CALL = ("api_call", "api_request")
 """Names of one counted API call; the second is a synonym that some producers send."""
+API_CALL_REFUSED = "api_call_refused"
+"""A call that a gate refused before it reached the API. It is kept as calls are, and no meter can count it: it is not
+usage, is never billed, and is seen by the marts of errors alone, as a 429. A call that the API itself answered with 429
+is an `api_call` like any other.
+"""
 QUOTA_SET = "quota_set"
 LIMIT_REACHED = "usage.limit_reached"
 EVENTS_DROPPED = "events_dropped"
 """Not counted, and never lost: our snippets report by it how many events (`properties.dropped`) they had to give up."""
 MAX_EVENTS_DROPPED = 10**9
 OTHER_EVENTS = (QUOTA_SET, LIMIT_REACHED)
-"""Those that are not counted themselves. All others that are accepted are, by meters of `meters.csv`."""
-EVENT_NAMES = (*API_CALL, *OTHER_EVENTS)
+"""Those that say something of a meter. All others that are accepted are events of the API, which the lake keeps by day,
+and which meters of `meters.csv` count."""
+EVENT_NAMES = (*API_CALL, API_CALL_REFUSED, *OTHER_EVENTS)
 """Always accepted, whichever meters there are."""
 
 # Field aliases, in the order in which they are tried: the first that is there, and not null, wins.

@@ -4,7 +4,7 @@ import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 
-from orchestration.usage.events import EVENTS_DROPPED, LIMIT_REACHED, QUOTA_FIELDS, QUOTA_SET
+from orchestration.usage.events import API_CALL_REFUSED, EVENTS_DROPPED, LIMIT_REACHED, QUOTA_FIELDS, QUOTA_SET
 from orchestration.usage.meters import AGGREGATIONS, PATH, Meter
 
 QUOTA_POLICIES = ("carry", "prorate", "reset")
@@ -12,7 +12,7 @@ WEIGHTS = "endpoint_weights"
 MAX_DECIMALS = 6
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
-_OTHER_EVENTS = (QUOTA_SET, LIMIT_REACHED, EVENTS_DROPPED)
+_OTHER_EVENTS = (API_CALL_REFUSED, QUOTA_SET, LIMIT_REACHED, EVENTS_DROPPED)
 _QUOTAS = tuple(field.removeprefix("properties.") for field in QUOTA_FIELDS)
 
 

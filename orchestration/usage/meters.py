@@ -19,7 +19,7 @@ from enum import StrEnum
 from typing import Any
 
 from orchestration.usage import formatting
-from orchestration.usage.events import API_CALL
+from orchestration.usage.events import API_CALL, API_CALL_REFUSED
 
 COLUMNS = {
     "meter": "varchar",
@@ -160,8 +160,12 @@ def calls_meter(meters: Iterable[Meter]) -> Meter | None:
 
 
 def event_names(meters: Iterable[Meter]) -> tuple[str, ...]:
-    """The names of all events that are counted, each once: calls, also where no meter counts them, and the meters'."""
-    return tuple(dict.fromkeys((*API_CALL, *(name for meter in meters for name in meter.event_names))))
+    """The names of all events that are kept as usage is, each once: calls, made or refused, also where no meter counts
+    them, and the meters'.
+    """
+    return tuple(
+        dict.fromkeys((*API_CALL, API_CALL_REFUSED, *(name for meter in meters for name in meter.event_names)))
+    )
 
 
 def meter_name(text: str) -> str:

@@ -14,7 +14,7 @@ from pathlib import Path
 import duckdb
 
 from orchestration.warehouse import published_copy
-from orchestration.warehouse.published_copy import KeptAnswers, NothingPublishedError
+from orchestration.warehouse.published_copy import KeptAnswers
 
 LIMITS: dict[str, str | int] = {"memory_limit": "120MB", "threads": 2}
 """Of the engine: pages ask for few rows. What needs more memory goes to a folder beside the copy."""
@@ -67,11 +67,7 @@ class KeptCopy:
 
         :raises NothingPublishedError: nothing was built yet.
         """
-        try:
-            found = self._published.stat()
-        except FileNotFoundError:
-            raise NothingPublishedError("there are no figures yet: `headroom run` counts and publishes them") from None
-        return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+        return published_copy.version_of(self._published)
 
     def close(self) -> None:
         """Readers under way finish."""

@@ -98,6 +98,18 @@ def held(
         _held.reset(token)
 
 
+def version_of(published: Path) -> str:
+    """Of the copy that is published now; it changes with each build.
+
+    :raises NothingPublishedError: nothing was built yet.
+    """
+    try:
+        found = published.stat()
+    except FileNotFoundError:
+        raise NothingPublishedError("there are no figures yet: `headroom run` counts and publishes them") from None
+    return f"{found.st_ino:x}-{found.st_mtime_ns:x}-{found.st_size:x}"
+
+
 def query(published: Path, sql: str, parameters: Parameters | None = None) -> list[dict[str, Any]]:
     """Rows of a query against the published copy; timestamps come back as aware UTC datetimes.
 

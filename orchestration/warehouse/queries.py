@@ -156,6 +156,7 @@ TOP_VALUES = f"""
         select account_id, ({CALLS_METER}) as meter, 'endpoint' as property, endpoint as value, usage_date,
             calls as used
         from daily_usage_by_endpoint
+        where calls > 0
         union all
         select account_id, meter, property, value, usage_date, units as used
         from daily_usage_by_property
@@ -164,7 +165,7 @@ TOP_VALUES = f"""
     where
         usage_date > (
             select least(max(days.last_date), (select cast(as_of as date) from data_quality)) from (
-                select max(usage_date) as last_date from daily_usage_by_endpoint
+                select max(usage_date) as last_date from daily_usage_by_endpoint where calls > 0
                 union all
                 select max(usage_date) from daily_usage_by_property
             ) as days

@@ -2,9 +2,9 @@
 
 Seconds differ from machine to machine and from hour to hour; the ratios are what to compare. Each figure is the
 median of several runs, ours and the baseline's in turn. Name what to run: jobs, ingest, files, history, day, accounts,
-marts, pages, clickhouse, collector, bucket, stripe, billion (hours, 80 GB of disk), others (which installs other tools
-into a folder of its own first); without a name, the first two and the collector. Beside each ratio stands the recorded
-one; `--record` takes those of this run in its place.
+marts, pages, clickhouse, collector, bucket, stripe, gate, billion (hours, 80 GB of disk), others (which installs other
+tools into a folder of its own first); without a name, the first two and the collector. Beside each ratio stands the
+recorded one; `--record` takes those of this run in its place.
 """
 
 import sys
@@ -23,6 +23,7 @@ from tests.bench import (
     collector,
     day,
     files,
+    gate,
     history,
     ingest,
     jobs,
@@ -49,6 +50,7 @@ BENCHMARKS: dict[str, Callable[[Path], list[Row]]] = {
     "others": others.bench,
     "pages": pages.bench,
     "stripe": stripe.bench,
+    "gate": gate.bench,
 }
 
 

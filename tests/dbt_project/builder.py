@@ -29,7 +29,14 @@ from orchestration.warehouse.duckdb import DuckDbEngine
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 COUNTED = (
-    *("+stg_api_calls", "+stg_meter_values", "hourly_usage", "hourly_usage_by_endpoint", "daily_usage"),
+    *(
+        "+stg_api_calls",
+        "+stg_refused_calls",
+        "+stg_meter_values",
+        "hourly_usage",
+        "hourly_usage_by_endpoint",
+        "daily_usage",
+    ),
     *("hourly_usage_by_property", "event_values", "daily_usage_by_endpoint", "daily_usage_by_property"),
     *("calls_are_distinct", "daily_usage_adds_up_to_the_calls", "endpoints_add_up_to_daily_usage"),
 )

@@ -87,6 +87,9 @@ def asked(path: str, routing: list[Row], situations: list[Row] | None = None) ->
         return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
+KINDS = ("hard_limit", "soft_limit", "throttle_limit", "monitor_limit")
+
+
 def facts(situation: str, reasons: str, **fields: Any) -> Row:
     """A row of account_situations; the rest follows from the reasons."""
     codes = reasons.split(",")
@@ -100,7 +103,7 @@ def facts(situation: str, reasons: str, **fields: Any) -> Row:
         "next_plan": None if "no_next_plan" in codes else "growth",
         "severity": "critical" if is_over else "high",
         "segment": "smb",
-        "limit_kind": next((code[:4] for code in codes if code in ("hard_limit", "soft_limit")), None),
+        "limit_kind": next((code.removesuffix("_limit") for code in codes if code in KINDS), None),
         "owner": "sales",
         "csm": "csm",
         "hits_cap_on": TODAY if is_over else None,
@@ -289,6 +292,34 @@ CASES: dict[int, tuple[Row, str, date | None, str, str]] = {
         "sales",
         "Write before overage starts. Do not pitch: it costs them less than the growth plan.",
     ),
+    124: (
+        facts("staying_cheaper", "throttle_limit,over_quota,staying_cheaper"),
+        "tell_overage",
+        date(2026, 11, 22),
+        "sales",
+        "Write that their calls are slowed down now. Do not pitch: the growth plan costs them more.",
+    ),
+    125: (
+        facts("staying_cheaper", "throttle_limit,runs_out,staying_cheaper"),
+        "tell_overage",
+        date(2026, 11, 24),
+        "sales",
+        "Write before their calls are slowed down. Do not pitch: the growth plan costs them more.",
+    ),
+    126: (
+        facts("staying_cheaper", "monitor_limit,over_quota,staying_cheaper"),
+        "do_not_pitch",
+        None,
+        "sales",
+        "Do not pitch: staying costs them less than the growth plan.",
+    ),
+    127: (
+        facts("staying_cheaper", "monitor_limit,runs_out,staying_cheaper"),
+        "do_not_pitch",
+        None,
+        "sales",
+        "Do not pitch: staying costs them less than the growth plan.",
+    ),
     130: (
         facts("price_unknown", "soft_limit,over_quota,same_cost,renewal_soon"),
         "renewal_talk",
@@ -316,6 +347,34 @@ CASES: dict[int, tuple[Row, str, date | None, str, str]] = {
         date(2026, 11, 24),
         "sales",
         "Write before overage starts.",
+    ),
+    134: (
+        facts("price_unknown", "throttle_limit,over_quota,no_next_plan"),
+        "tell_overage",
+        date(2026, 11, 22),
+        "sales",
+        "Write that their calls are slowed down now.",
+    ),
+    135: (
+        facts("price_unknown", "throttle_limit,runs_out,same_cost"),
+        "tell_overage",
+        date(2026, 11, 24),
+        "sales",
+        "Write before their calls are slowed down.",
+    ),
+    136: (
+        facts("price_unknown", "monitor_limit,over_quota,no_next_plan"),
+        "tell_overage",
+        date(2026, 11, 22),
+        "sales",
+        "Write that they are over their quota.",
+    ),
+    137: (
+        facts("price_unknown", "monitor_limit,runs_out,same_cost"),
+        "tell_overage",
+        date(2026, 11, 24),
+        "sales",
+        "Write before they reach their quota.",
     ),
     140: (
         facts("will_not_run_out", "soft_limit,will_not_run_out,renewal_soon,pace_matters"),

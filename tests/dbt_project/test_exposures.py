@@ -13,6 +13,7 @@ from orchestration.warehouse import (
     account_page_queries,
     account_usage,
     digest_page_queries,
+    limits,
     notice_query,
     page_queries,
     queries,
@@ -29,6 +30,7 @@ CONSTANTS = (
     | vars(page_queries)
     | vars(account_page_queries)
     | vars(digest_page_queries)
+    | {name: value for name, value in vars(limits).items() if name.startswith("GATE_")}
 )
 
 QUERIES = {
@@ -58,6 +60,9 @@ QUERIES = {
         *("FAILED_CALLS", "HOURS_OF_DAY", "PERIOD_CROSSINGS", "PERIOD_DAYS_OF_METER", "QUOTA_CHANGES"),
         *("USED_PROPERTIES", "ACCOUNTS_NEAREST", "USAGE_BY_DAY", "READINGS_BY_DAY", "METERS", "METER_FACTS"),
         *("STANDING_NOW", "OUTCOMES_OF", "UNKNOWN_ACCOUNTS", "EXPORTED_METERS"),
+    },
+    "limits_snapshot": {
+        *("GATE_ACCOUNTS", "GATE_DATA", "GATE_METERS", "GATE_PLANS", "GATE_SUBJECTS", "GATE_WEIGHTS"),
     },
     "published_copy": {
         "UTILIZATION",

@@ -23,6 +23,12 @@ CALLS = """(
     select *, event_at at time zone 'UTC' as utc_at from read_parquet('{lake}/batches/*/calls/*/*.parquet')
     where event_at <= timestamptz '{until}' and event_name = 'api_call'
 )"""
+ANSWERS = """(
+    select * replace (case when event_name = 'api_call_refused' then 429 else status end as status),
+        event_at at time zone 'UTC' as utc_at
+    from read_parquet('{lake}/batches/*/calls/*/*.parquet')
+    where event_at <= timestamptz '{until}' and event_name in ('api_call', 'api_call_refused')
+)"""
 TOKENS = """(
     select *, event_at at time zone 'UTC' as utc_at, properties ->> 'total_tokens' as sent,
         case when sent not in ('lots', '-1') then sent::double::bigint end as tokens
@@ -60,12 +66,13 @@ COUNTS = {
         select
             account_id, cast(utc_at as date) as usage_date, date_trunc('hour', utc_at) as hour_start,
             ifnull(endpoint, '') as endpoint,
-            sum(sample_weight)::bigint as calls,
+            coalesce(sum(sample_weight) filter (event_name = 'api_call'), 0)::bigint as calls,
             coalesce(sum(sample_weight) filter (status // 100 in (1, 2, 3, 4, 5)), 0)::bigint as calls_with_status,
             coalesce(sum(sample_weight) filter (status = 429), 0)::bigint as throttled_calls,
             coalesce(sum(sample_weight) filter (status // 100 = 4 and status != 429), 0)::bigint as client_error_calls,
-            coalesce(sum(sample_weight) filter (status // 100 = 5), 0)::bigint as server_error_calls
-        from {calls} group by all
+            coalesce(sum(sample_weight) filter (status // 100 = 5), 0)::bigint as server_error_calls,
+            coalesce(sum(sample_weight) filter (event_name = 'api_call_refused'), 0)::bigint as refused_calls
+        from {answers} group by all
     """,
     "hourly_usage_by_property": """
         select
@@ -85,6 +92,7 @@ COUNTS = {
     """,
 }
 """The oracle for each recounted model: one plain query over all files."""
+STAGED = ("+stg_api_calls", "+stg_refused_calls", "+stg_meter_values")
 CALLED = ("hourly_usage", "hourly_usage_by_endpoint")
 """Those of them that have every call."""
 
@@ -110,8 +118,9 @@ def counted(lake: Path, now: datetime, table: str = "hourly_usage") -> set[tuple
     with duckdb.connect() as connection:
         connection.execute("set TimeZone = 'UTC'")
         until = now + timedelta(minutes=5)
-        calls, tokens = (events.format(lake=lake, until=until) for events in (CALLS, TOKENS))
-        return set(connection.execute(COUNTS[table].format(calls=calls, tokens=tokens)).fetchall())
+        calls, answers, tokens = (events.format(lake=lake, until=until) for events in (CALLS, ANSWERS, TOKENS))
+        asked = COUNTS[table].format(calls=calls, answers=answers, tokens=tokens)
+        return set(connection.execute(asked).fetchall())
 
 
 def assert_counted(builder: Builder, lake: Path, now: datetime, *tables: str) -> None:
@@ -164,7 +173,8 @@ class History:
             model = self.random.choice(["", ', "model": "large"', ', "model": "it\'s"'])
             said = f'{{"total_tokens": {tokens}{model}}}'
             return Call(account, at, str(self.events), weight, event_name="llm_request", properties=said)
-        return Call(account, at, str(self.events), weight, endpoint, status)
+        name = self.random.choice(["api_call", "api_call", "api_call", "api_call_refused"])
+        return Call(account, at, str(self.events), weight, endpoint, status, name)
 
     def step(self) -> tuple[str, ...]:
         """The models that are as of now after it."""
@@ -177,7 +187,7 @@ class History:
         self.now += timedelta(minutes=minutes)
         if self.random.random() < 0.3:  # nothing is tested, so nothing is remembered
             models = self.random.choice([tuple(COUNTS), *((table,) for table in COUNTS)])
-            assert is_well(self.builder.build(self.now, "+stg_api_calls", "+stg_meter_values", *models))
+            assert is_well(self.builder.build(self.now, *STAGED, *models))
             return models
         crossings = self.random.choice([[], ["+threshold_crossings"]])  # what it remembers may be older than the counts
         assert is_well(self.builder.build(self.now, *COUNTED, *crossings))
@@ -207,7 +217,7 @@ def test_only_days_with_new_calls_are_counted_again(lake: Path, builder: Builder
     for day in days:
         tamper(builder, day.date())
     lakes.add(lake, make_calls(2, days[1], name="late"))
-    builder.build(NOW + timedelta(hours=1), "+stg_api_calls", "+stg_meter_values", *COUNTS)
+    builder.build(NOW + timedelta(hours=1), *STAGED, *COUNTS)
     assert [is_tampered(builder, day.date()) for day in days] == [True, False, True, False]
 
 
@@ -220,7 +230,7 @@ def test_only_hours_with_new_calls_are_counted_again(lake: Path, builder: Builde
         builder.query(f"update {table} set calls = calls + 1000")
     late = [hours[3], *hours[8:16], hours[17], hours[23]]
     lakes.add(lake, [call for hour in late for call in make_calls(1, hour, name=f"late {hour}")])
-    builder.build(NOW, "+stg_api_calls", "+stg_meter_values", *COUNTS)
+    builder.build(NOW, *STAGED, *COUNTS)
     for table in CALLED:
         again = {row[0] for row in builder.query(f"select hour_start from {table} where calls < 1000")}
         assert again == {hour.replace(tzinfo=None) for hour in late}, table
@@ -253,7 +263,7 @@ def test_build_that_was_not_tested_is_counted_again(lake: Path, builder: Builder
     assert is_well(builder.build(NOW))
     lakes.add(lake, make_calls(3, late))
     for _ in range(2):
-        builder.build(NOW + timedelta(hours=1), "+stg_api_calls", "+stg_meter_values", *COUNTS)
+        builder.build(NOW + timedelta(hours=1), *STAGED, *COUNTS)
         tamper(builder, late.date())
     assert is_well(builder.build(NOW + timedelta(hours=2)))
     assert not is_tampered(builder, late.date())
@@ -268,7 +278,7 @@ def test_build_of_one_model_is_not_remembered_for_the_other(lake: Path, builder:
     }
     assert is_well(builder.build(NOW))
     lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
-    assert is_well(builder.build(NOW + timedelta(hours=1), "+stg_api_calls", "+stg_meter_values", only, *tests[only]))
+    assert is_well(builder.build(NOW + timedelta(hours=1), *STAGED, only, *tests[only]))
     assert is_well(builder.build(NOW + timedelta(hours=2)))
     assert_counted(builder, lake, NOW + timedelta(hours=2))
 
@@ -278,7 +288,7 @@ def test_build_that_ended_between_two_models_is_made_good_by_the_next(lake: Path
     """Even where the lake loses the batch that only one of them has seen, and another one comes in its place."""
     assert is_well(builder.build(NOW))
     folder = lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
-    builder.build(NOW + timedelta(hours=1), "+stg_api_calls", "+stg_meter_values", only)
+    builder.build(NOW + timedelta(hours=1), *STAGED, only)
     shutil.rmtree(folder)
     lakes.add(lake, make_calls(2, NOW - timedelta(days=5), name="b"))
     assert is_well(builder.build(NOW + timedelta(hours=2)))
@@ -289,7 +299,7 @@ def test_full_count_that_ended_between_two_models_is_made_again(lake: Path, buil
     lakes.add(lake, make_calls(3, NOW - timedelta(days=9)))
     assert is_well(builder.build(NOW))
     tamper(builder, (NOW - timedelta(days=9)).date())
-    builder.build(NOW, "+stg_api_calls", "+stg_meter_values", "hourly_usage", full_refresh=True)
+    builder.build(NOW, *STAGED, "hourly_usage", full_refresh=True)
     assert is_well(builder.build(NOW))
     assert_counted(builder, lake, NOW)
 
@@ -298,7 +308,7 @@ def test_days_that_a_clock_set_back_took_away_come_back_with_it(lake: Path, buil
     """Also where the build with the wrong clock is not remembered."""
     lakes.add(lake, make_calls(3, NOW - timedelta(days=3)))
     assert is_well(builder.build(NOW))
-    builder.build(NOW - timedelta(days=5), "+stg_api_calls", "+stg_meter_values", *COUNTS)
+    builder.build(NOW - timedelta(days=5), *STAGED, *COUNTS)
     assert_counted(builder, lake, NOW - timedelta(days=5))
     assert is_well(builder.build(NOW + timedelta(hours=1)))
     assert_counted(builder, lake, NOW + timedelta(hours=1))
@@ -375,7 +385,7 @@ def test_lake_is_counted_again_when_it_returns_after_another_one(lake: Path, bui
     lake.rename(tmp_path / "first")
     lakes.create(lake)
     lakes.add(lake, make_calls(2, NOW - timedelta(days=7), name="b"))
-    builder.build(NOW, "+stg_api_calls", "+stg_meter_values", "hourly_usage")
+    builder.build(NOW, *STAGED, "hourly_usage")
     shutil.rmtree(lake)
     (tmp_path / "first").rename(lake)
     assert is_well(builder.build(NOW))

@@ -121,7 +121,16 @@ CLOSED = "is the last one and ends: up_to_units must be empty, or units above it
         (change("enterprise", package_price="-1"), "The plan enterprise", "has a negative number"),
         (change("starter", pricing="tiered", unit_price=None), "The plan starter", PRICING),
         (change("free", pricing=None, limit_kind="soft"), "The plan free", PRICING),
-        (change("starter", limit_kind="firm"), "The plan starter", "has a limit_kind that is neither hard nor soft"),
+        (
+            change("starter", limit_kind="firm"),
+            "The plan starter",
+            "has a limit_kind that is none of hard, soft, throttle, monitor",
+        ),
+        (
+            change("starter", limit_kind="throttle", rate_limit_per_second="0"),
+            "The plan starter",
+            "slows calls down past the quota, so it needs a rate_limit_per_second above 0",
+        ),
         (change("free", meter="gold", next_plan=None), "The plan free", METER),
         (change("starter", included_units="0.5"), "The plan starter", UNITS),
         (change("enterprise", package_units="0.5"), "The plan enterprise", UNITS),

@@ -73,6 +73,17 @@ EVENTS = [
         ("usage.limit_reached of acme, 2026-11-19 12:00:00",),
     ),
     Case(
+        "A call that a gate refused",
+        line(
+            event="api_call_refused",
+            uuid="rf-1",
+            timestamp=AT,
+            properties={"account_id": "acme", "endpoint": "/v1/a", "status": 429, "refused_by": "quota"},
+        ),
+        ("api_call_refused of acme, 2026-11-19 12:00:00, id rf-1, endpoint /v1/a, status 429",),
+        note="it is not usage: no meter counts it, and nothing bills it",
+    ),
+    Case(
         "PostHog",
         line(event="api_call", distinct_id="user-1", uuid="ph-1", timestamp=AT, properties={"account_id": "acme"}),
         ("api_call of acme, 2026-11-19 12:00:00, id ph-1",),

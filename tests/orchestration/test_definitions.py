@@ -32,6 +32,7 @@ GRAPH = {
         "meters",
         "stg_accounts",
         "stg_api_calls",
+        "stg_refused_calls",
         "stg_customers",
         "stg_limits_reached",
         "stg_meter_values",
@@ -224,7 +225,10 @@ def test_every_check_says_what_it_asks_for(definitions: dg.Definitions) -> None:
     assert said["unique_error_rates_account_id"].startswith("No two rows of error_rates have the same account_id. If")
     of_two = said["momentum_has_one_row_per_meter"]
     assert of_two.startswith("No two rows of momentum have the same account_id and meter.")
-    assert "cost_of_waiting of overage is one of: will be blocked, overage starts, nothing." in " ".join(said.values())
+    assert (
+        "cost_of_waiting of overage is one of: will be blocked, will be slowed down, overage starts, nothing."
+        in " ".join(said.values())
+    )
 
 
 @pytest.mark.parametrize(

@@ -56,7 +56,7 @@ facts as (
         coalesce(overage.is_staying_cheaper, false) as is_staying_cheaper,
         coalesce(not overage.is_staying_cheaper and overage.next_plan_delta < 0, false) as is_upgrade_cheaper,
         coalesce(not overage.is_staying_cheaper and overage.next_plan_delta = 0, false) as is_same_cost,
-        coalesce(overage.limit_kind = 'soft' and overage.included_units = 0, false) as is_pay_per_use,
+        coalesce(overage.limit_kind <> 'hard' and overage.included_units = 0, false) as is_pay_per_use,
         coalesce(profiles.is_internal, false) or coalesce(profiles.is_test, false) as is_internal,
         coalesce(profiles.is_trial, false) as is_trial,
         coalesce(profiles.snoozed_until > cast({{ utc_literal(as_of()) }} as date), false) as is_snoozed,
@@ -66,14 +66,14 @@ facts as (
             false
         ) as is_renewal_soon,
         {{ is_of_calls('standings.meter') }} and coalesce(profiles.is_retry_storm, false) as is_retry_storm,
-        -- Past a hard limit 429 is the limit's own answer: only other errors ask for help.
+        -- Past a limit that refuses or slows down, 429 is its own answer: only other errors ask for help.
         {{ is_of_calls('standings.meter') }}
         and coalesce(profiles.has_enough_calls_7d, false)
         and coalesce(
             (
                 profiles.error_ratio_7d
                 - case
-                    when overage.limit_kind = 'hard' and standings.used_mtd >= standings.quota
+                    when overage.limit_kind in ('hard', 'throttle') and standings.used_mtd >= standings.quota
                         then profiles.throttled_ratio_7d
                     else 0
                 end

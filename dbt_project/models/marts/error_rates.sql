@@ -6,6 +6,7 @@ with days as (
         throttled_calls,
         client_error_calls,
         server_error_calls,
+        refused_calls,
         usage_date >= {{ date_literal(days_ago(7)) }} as is_last_week
     from {{ ref('daily_usage_by_endpoint') }}
     where
@@ -21,7 +22,8 @@ weeks as (
         cast(sum(calls_with_status) as bigint) as calls_with_status,
         cast(sum(throttled_calls) as bigint) as throttled_calls,
         cast(sum(client_error_calls) as bigint) as client_error_calls,
-        cast(sum(server_error_calls) as bigint) as server_error_calls
+        cast(sum(server_error_calls) as bigint) as server_error_calls,
+        cast(sum(refused_calls) as bigint) as refused_calls
     from days
     group by account_id, is_last_week
 ),
@@ -32,6 +34,7 @@ measured as (
         is_last_week,
         calls,
         calls_with_status,
+        refused_calls,
         throttled_calls + server_error_calls as retryable_calls,
         case
             when calls_with_status > 0
@@ -61,6 +64,7 @@ final as (
         {{ date_literal(days_ago(1)) }} as through_date,
         coalesce(last_week.calls, 0) as calls_7d,
         coalesce(last_week.calls_with_status, 0) as calls_with_status_7d,
+        coalesce(last_week.refused_calls, 0) as refused_calls_7d,
         coalesce(last_week.retryable_calls, 0) as retryable_calls_7d,
         cast(last_week.error_ratio as decimal(7, 6)) as error_ratio_7d,
         cast(last_week.retryable_ratio as decimal(7, 6)) as retryable_ratio_7d,
@@ -68,6 +72,7 @@ final as (
         coalesce(last_week.calls_with_status, 0) >= {{ var('error_rates_min_calls') }} as has_enough_calls_7d,
         coalesce(week_before.calls, 0) as calls_before_7d,
         coalesce(week_before.calls_with_status, 0) as calls_with_status_before_7d,
+        coalesce(week_before.refused_calls, 0) as refused_calls_before_7d,
         coalesce(week_before.retryable_calls, 0) as retryable_calls_before_7d,
         cast(week_before.error_ratio as decimal(7, 6)) as error_ratio_before_7d,
         cast(week_before.retryable_ratio as decimal(7, 6)) as retryable_ratio_before_7d,

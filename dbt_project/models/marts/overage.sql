@@ -38,6 +38,7 @@ terms as (
         plans.currency as currency,
         plans.base_price as base_price,
         case when forecasts.quota_state = 'blocked' then 'hard' else plans.limit_kind end as limit_kind,
+        plans.pricing as pricing,
         coalesce(plans.included_units = 0, false) as is_pay_per_use,
         case when plans.included_units = 0 then 0 else forecasts.quota end as included_units,
         forecasts.quota_state,
@@ -86,6 +87,7 @@ amounts as (
         units.currency,
         units.base_price,
         units.limit_kind,
+        units.pricing,
         units.is_pay_per_use,
         units.included_units,
         units.quota_state,
@@ -175,6 +177,8 @@ final as (
             when not is_in_catalogue or quota_state = 'unknown' then null
             when quota_state <> 'limited' then ''
             when hits_cap_in_period and limit_kind = 'hard' then 'will be blocked'
+            when hits_cap_in_period and limit_kind = 'throttle' then 'will be slowed down'
+            when hits_cap_in_period and limit_kind = 'monitor' and pricing = 'none' then ''
             when hits_cap_in_period and not is_pay_per_use then 'overage starts'
             when hits_cap_in_period is not null or projected_eom is not null then ''
         end as cost_of_waiting,

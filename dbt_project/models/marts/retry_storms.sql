@@ -1,3 +1,4 @@
+-- Only calls that count can explain growth: what a gate refused is in none of these numbers.
 with growing as (
     select
         account_id,
@@ -6,10 +7,11 @@ with growing as (
         calls_before_7d,
         calls_7d - calls_before_7d as extra_calls,
         -- of both weeks: where only one tells its errors, their growth is not known
-        calls_with_status_7d * 100 >= calls_7d * {{ var('retry_storm_min_status_pct') }}
-        and calls_with_status_before_7d * 100 >= calls_before_7d * {{ var('retry_storm_min_status_pct') }}
-            as has_known_status,
-        retryable_calls_7d - retryable_calls_before_7d as extra_retryable_calls
+        (calls_with_status_7d - refused_calls_7d) * 100 >= calls_7d * {{ var('retry_storm_min_status_pct') }}
+        and (calls_with_status_before_7d - refused_calls_before_7d) * 100
+        >= calls_before_7d * {{ var('retry_storm_min_status_pct') }} as has_known_status,
+        (retryable_calls_7d - refused_calls_7d) - (retryable_calls_before_7d - refused_calls_before_7d)
+            as extra_retryable_calls
     from {{ ref('error_rates') }}
     where calls_7d > calls_before_7d
 ),

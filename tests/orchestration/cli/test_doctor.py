@@ -1,6 +1,7 @@
 """`headroom doctor` on parts that are really broken: what it says of them, and that it goes on to the next."""
 
 import fcntl
+import json
 import os
 import re
 import shlex
@@ -243,6 +244,17 @@ def test_doctor_says_when_nothing_arrives_or_nothing_is_counted(
     said = examine(1)
     assert "FAILS lake: the newest call is 28 h old, the last one arrived 26 h ago: older than" in said
     assert "FAILS published copy: counted 26 h ago: no run has published since" in said
+
+
+def test_doctor_says_of_which_copy_the_limits_are(data_folder: Path) -> None:
+    published, snapshot = data_folder / "published.duckdb", data_folder / "limits.json"
+    snapshot.write_text('{"version": 1, "copy": "killed before"}')
+    assert "limits.json" not in examine()  # a run may just be writing it
+    long_ago = time.time() - 3_600
+    os.utime(published, (long_ago, long_ago))
+    assert "FAILS limits.json: of the previous copy: gates get older figures than the published copy has." in examine(1)
+    snapshot.write_text(json.dumps({"copy": published_copy.version_of(published)}))
+    assert "ok limits.json: of the published copy" in examine()
 
 
 def test_doctor_finds_a_published_copy_that_is_no_database(data_folder: Path) -> None:

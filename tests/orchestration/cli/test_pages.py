@@ -51,6 +51,17 @@ def test_granted_link_opens_until_it_is_revoked(ledger: Ledger, monkeypatch: pyt
     assert "there is no valid key 'x'" in ask("revoke", "x").stderr
 
 
+def test_gate_is_granted_a_key_and_no_link(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_PAGES_URL", "https://pages.test/usage/")
+    secret, said = ask("grant", "api gate", "--audience", "gate").stdout.splitlines()
+
+    key = page_keys.find(ledger, secret)
+    assert key
+    assert (key.name, key.audience, key.account_id) == ("api gate", "gate", None)
+    assert "Keep the key, which opens https://pages.test/usage/v1/limits and is shown once." in said
+    assert "limits" in ask("list").stdout
+
+
 @pytest.mark.parametrize(
     ("expires", "until"),
     [("12h", NOW + timedelta(hours=12)), ("2027-01-31", datetime(2027, 1, 31, 23, tzinfo=UTC))],
@@ -74,6 +85,7 @@ def test_link_expires_after_hours_or_after_a_day_of_the_zone(
         (["CS", "--expires", "2026-11-19"], "is past"),
         (["CS", "--audience", "customer"], "name it with --account"),
         (["--account", "acme", "--audience", "internal"], "leave out --audience internal"),
+        (["--account", "acme", "--audience", "gate"], "leave out --audience gate"),
         (["--account", "acme"], "does not exist yet: `headroom run`"),
     ],
 )

@@ -31,7 +31,11 @@ def test_schema_is_valid_and_is_served(collector: Collecting) -> None:
 
 def test_names_are_those_of_the_vocabulary() -> None:
     assert tuple(DEFINITIONS["name"]["examples"]) == events.EVENT_NAMES
-    assert DEFINITIONS["meteredName"]["not"]["enum"] == [*events.OTHER_EVENTS, events.EVENTS_DROPPED]
+    assert DEFINITIONS["meteredName"]["not"]["enum"] == [
+        events.API_CALL_REFUSED,
+        *events.OTHER_EVENTS,
+        events.EVENTS_DROPPED,
+    ]
     assert tuple(DEFINITIONS["apiCall"]["anyOf"][0]["properties"]["event"]["enum"]) == events.API_CALL
     for name in events.EVENT_NAMES:
         for field in events.NAME_FIELDS:

@@ -427,6 +427,8 @@ OFFER: dict[str, Any] = {"advice": "offer_upgrade", "next_plan": "scale", "is_re
     [
         (FULL, "further calls are refused until the period ends", "overage"),
         ({**FULL, "limit_kind": "soft", "cost_of_waiting": "overage starts"}, "are billed as overage", "refused"),
+        ({**FULL, "limit_kind": "throttle"}, "further calls are slowed down until the period ends", "refused"),
+        ({**FULL, "limit_kind": "monitor"}, "Your quota is used up.", "overage"),
         ({**FULL, "reasons": "served_past_limit"}, "Your quota is used up.", "refused"),
         ({**OFFER, "situation": "upgrade_cheaper"}, "The scale plan would cost you less.", "room"),
         ({**OFFER, "situation": "refused_soon"}, "The scale plan has room for this.", "less"),

@@ -16,6 +16,8 @@ LIFETIME_END = datetime(9999, 12, 31, tzinfo=UTC)
 MORNING = DigestDay(FRIDAY, ZoneInfo("Europe/Berlin"), since=datetime(2026, 11, 19, 7, tzinfo=UTC))
 HARD = {"limit_kind": "hard", "cost_of_waiting": "will be blocked"}
 SOFT = {"limit_kind": "soft", "cost_of_waiting": "overage starts"}
+SLOWED = {"limit_kind": "throttle", "cost_of_waiting": "will be slowed down"}
+WATCHED = {"limit_kind": "monitor", "cost_of_waiting": ""}
 OVER = {"used_mtd": 1_100_000, "hits_cap_on": None}
 PRICED = {
     "advice": "offer_upgrade",
@@ -42,6 +44,15 @@ PRICED = {
             {**SOFT, **OVER, "overage_units": 100_000, "overage_value": Decimal("22.3"), "currency": "USD"},
             "over quota, overage $22.30 so far",
         ),
+        ({**SLOWED}, "runs out Fri 27 Nov, then calls are slowed down"),
+        ({**SLOWED, **OVER}, "out of quota, calls are slowed down"),
+        (
+            {**SLOWED, **OVER, "overage_units": 100_000, "overage_value": Decimal("22.3"), "currency": "USD"},
+            "out of quota, calls are slowed down, overage $22.30 so far",
+        ),
+        ({**WATCHED}, "runs out Fri 27 Nov"),
+        ({**WATCHED, **OVER}, "over quota"),
+        ({**WATCHED, "cost_of_waiting": "overage starts"}, "runs out Fri 27 Nov, then overage"),
         ({"hits_cap_in_period": False}, "will not run out this period"),
         ({"hits_cap_on": None, "hits_cap_in_period": None}, "too early for a forecast"),
         ({"meter": "seats", "unit": "seats", "hits_cap_in_period": None}, "no forecast for seats"),

@@ -42,6 +42,8 @@ def _events() -> Iterator[dict[str, Any]]:
                 properties = {"account_id": "acme", "endpoint": "/v1/<b>", "status": 429 if number == 4 else 200}
                 yield make_event("acme", called, properties=properties)
     yield make_event("acme", "2026-11-20T07:00:00Z")
+    refused = {"account_id": "nobody-knows", "endpoint": "/v1/refused", "sample_weight": 15}
+    yield make_event(event="api_call_refused", uuid="refused", properties=refused)
     for account in (*HOSTILE, "nobody-knows"):
         yield make_event(account, "2026-11-19T12:00:00Z", uuid=f"event-{account[:40]}")
 
@@ -178,6 +180,15 @@ def test_endpoints_errors_and_hours_are_shown(get: Get) -> None:
     assert "&lt;b&gt;" in get("/accounts/acme").text
     assert "Last 7 days 35 20 % 20 %" in shown
     assert "Busiest from 09:00" in shown
+    assert "gate" not in shown
+
+
+def test_refused_calls_are_said_and_are_no_usage(get: Get, published: Path) -> None:
+    shown = _shown(get("/accounts/nobody-knows").text)
+    assert "/v1/refused 0 0 % 0 15 0" in shown
+    assert "Last 7 days 1 93 % 93 %" in shown
+    assert "A gate refused 15 calls as well: they are in these shares, and are not usage." in shown
+    assert _row(published, "nobody-knows")["used_mtd"] == 1
 
 
 @pytest.mark.parametrize("account", [pytest.param(each, id=str(n)) for n, each in enumerate(HOSTILE)])

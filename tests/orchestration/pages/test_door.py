@@ -54,6 +54,9 @@ class World:
     ) -> tuple[page_keys.PageKey, str]:
         return page_keys.grant(self.ledger, name, account_id, self.now, self.now + days * DAY)
 
+    def gate(self) -> tuple[page_keys.PageKey, str]:
+        return page_keys.grant(self.ledger, "api gate", None, self.now, self.now + 90 * DAY, is_gate=True)
+
     def client(self, peer: tuple[str, int] = STRANGER, host: str = "pages.test", **variables: str) -> Any:
         for name, value in variables.items():
             self.patch.setenv(f"HEADROOM_PAGES_{name}", value)
@@ -147,6 +150,39 @@ def test_customer_sees_their_own_account_alone(world: World) -> None:
     assert client.get("/v1/usage", headers=bearer(secret)).json() == {"account": "acme"}
     assert client.get("/v1/accounts/acme/usage", headers=bearer(secret)).json() == {"account": "acme"}
     assert set(world.views()) == {(f"key:{key.id}", "acme", "customer"), (f"key:{key.id}", "acme", "machine")}
+
+
+@pytest.mark.parametrize("path", [*INTERNAL, "/u/", "/v1/usage", "/v1/accounts/acme/usage"])
+def test_gate_sees_no_page(world: World, path: str) -> None:
+    _, secret = world.gate()
+    client = world.client()
+
+    cookies = {"cookie": f"headroom_key={secret}; headroom_usage={secret}"}
+    for headers in (bearer(secret), cookies):
+        answer = client.get(path, headers=headers)
+        assert answer.status_code == 404
+        assert "acme" not in answer.text
+    for link in (f"/k/{secret}", f"/u/{secret}"):
+        assert client.get(link).status_code == 404
+    assert world.views() == []
+
+
+def test_limits_are_for_the_key_of_a_gate_alone(world: World, data: Path) -> None:
+    (data / "limits.json").write_text("{}")
+    (key, gate), (_, colleague), (_, customer) = world.gate(), world.key(), world.key("acme")
+    client = world.client(PROXY, TRUST_HEADER="X-Forwarded-User", TRUST_FROM="10.0.0.0/24")
+
+    for secret in (colleague, customer):
+        assert client.get("/v1/limits", headers=bearer(secret)).status_code == 404
+    for secret in (gate, colleague, customer):
+        cookies = {"cookie": f"headroom_key={secret}; headroom_usage={secret}", "x-forwarded-user": "dana"}
+        assert client.get("/v1/limits", headers=cookies).status_code == 401
+    assert world.views() == []
+
+    assert client.get("/v1/limits", headers={**bearer(gate), "accept-encoding": "identity"}).json() == {}
+    assert world.views() == [(f"key:{key.id}", "", "limits")]
+    page_keys.revoke(world.ledger, key.id, world.now)
+    assert client.get("/v1/limits", headers=bearer(gate)).status_code == 401
 
 
 LOOK_ALIKES = (

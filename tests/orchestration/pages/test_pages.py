@@ -4,6 +4,7 @@ import csv
 import html
 import io
 import re
+from datetime import timedelta
 from typing import Any
 from urllib.parse import quote
 
@@ -11,12 +12,13 @@ import jsonschema
 import pytest
 from starlette.testclient import TestClient
 
+from orchestration.ledger import page_keys
 from orchestration.messages.groups import GROUPS
 from orchestration.settings import PROJECT_ROOT
 from orchestration.usage.formatting import printable
-from orchestration.warehouse import page_queries, published_copy
+from orchestration.warehouse import limits, page_queries, published_copy
 from tests.orchestration.pages.conftest import Site
-from tests.support.pages_world import HOSTILE
+from tests.support.pages_world import HOSTILE, NOW
 
 INTERNAL = ("/", "/top", "/changes", "/digests", "/quality")
 MTD = "select * from utilization_mtd where not is_internal and not is_test order by account_id, meter"
@@ -214,3 +216,28 @@ def test_answer_is_not_sent_again_until_the_figures_change(site: Site) -> None:
     assert (again.status_code, again.text) == (304, "")
     other = {"authorization": f"Bearer {site.secret('..')}", "if-none-match": first.headers["etag"]}
     assert client.get("/v1/usage", headers=other).status_code == 200
+
+
+def test_limits_are_those_of_the_mart_and_as_described(site: Site) -> None:
+    written = limits.write(site.published, "test", None)
+    _, secret = page_keys.grant(site.ledger, "gate", None, NOW, NOW + timedelta(days=9_000), is_gate=True)
+    client = TestClient(site.application, base_url="http://pages.test", headers={"authorization": f"Bearer {secret}"})
+    answer, plain = client.get("/v1/limits"), {"accept-encoding": "identity"}
+
+    assert answer.headers["content-encoding"] == "gzip"
+    assert answer.content == written.path.read_bytes() == client.get("/v1/limits", headers=plain).content
+    described = client.get("/openapi.json").json()
+    schema = described["paths"]["/v1/limits"]["get"]["responses"]["200"]["content"]["application/json"]["schema"]
+    jsonschema.validate(answer.json(), {**schema, "components": described["components"]})
+    shown = {row[0]: row[2:6] for row in answer.json()["accounts"]}
+    assert shown.keys() >= set(HOSTILE)
+    rows = marts(site, "select * from utilization_mtd where meter = 'api-calls'")
+    assert shown == {
+        row["account_id"]: [
+            row["plan"],
+            row["limit_kind"],
+            0 if row["quota_state"] == "blocked" else row["quota"],
+            row["used_mtd"],
+        ]
+        for row in rows
+    }

@@ -48,6 +48,10 @@ def test_meter_without_a_mistake_has_no_problem(cells: dict[str, str]) -> None:
         ({"event_names": ""}, "event_names is empty. Only a latest meter may have none."),
         ({"event_names": "a||b"}, "event_names is 'a||b', with an empty name or a blank around one. Write a|b."),
         ({"event_names": "a | b"}, "event_names is 'a | b', with an empty name or a blank"),
+        (
+            {"event_names": "api_call|api_call_refused"},
+            "event_names has api_call_refused, which Headroom reads for itself. Remove it.",
+        ),
         ({"event_names": "a|quota_set"}, "event_names has quota_set, which Headroom reads for itself. Remove it."),
         ({"event_names": "usage.limit_reached"}, "event_names has usage.limit_reached"),
         ({"event_names": "events_dropped"}, "event_names has events_dropped"),

@@ -43,8 +43,8 @@ def test_shop_of_tokens_has_a_main_meter_and_none_of_calls() -> None:
 
 def test_events_are_calls_and_what_any_meter_counts_each_once(product: list[Meter]) -> None:
     two = make_meter(event_names="a|llm_request")
-    assert event_names([*product, two]) == ("api_call", "api_request", "llm_request", "a")
-    assert event_names([]) == ("api_call", "api_request")
+    assert event_names([*product, two]) == ("api_call", "api_request", "api_call_refused", "llm_request", "a")
+    assert event_names([]) == ("api_call", "api_request", "api_call_refused")
 
 
 def test_row_of_text_and_row_of_the_table_are_one_meter() -> None:
