@@ -145,10 +145,11 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 def pytest_collection_finish() -> None:
     """What the test files import stays, and the collector need not go through it: an eighth of the time with Dagster's
-    modules.
+    modules. Of what is left it comes less often, which is another 2 %.
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(10_000)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:

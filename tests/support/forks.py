@@ -146,8 +146,11 @@ def _take_over(*descriptors: int) -> None:
 
 
 def main() -> None:
+    import dagster as dg
+
     from orchestration import definitions
     from orchestration.cli import main as cli
+    from orchestration.defs import dagster_migrations
     from orchestration.warehouse import dbt_worker
     from orchestration.warehouse.duckdb import DuckDbEngine
 
@@ -169,6 +172,9 @@ def main() -> None:
     dbt_worker.parse = known
     dbt.subprocess = SimpleNamespace(Popen=Started, PIPE=None)
     assert definitions
+    dagster_migrations.keep()
+    with tempfile.TemporaryDirectory() as home, dg.DagsterInstance.local_temp(home):
+        pass  # what Dagster imports and reads for its first home
     _kept.update(OPEN_FILES.iterdir())
     gc.collect()
     gc.freeze()
