@@ -64,7 +64,7 @@ def columns(program: Program) -> dict[str, list[tuple[str, str]]]:
 
 def test_run_prints_what_it_prints_on_duckdb(on_duckdb: Program, on_clickhouse: Program) -> None:
     programs = (on_clickhouse, on_duckdb)
-    results = [finish(process) for process in [program.fork("run") for program in programs]]
+    results = [finish(process) for process in [program.start("run") for program in programs]]
     found, wanted = map(printed, programs, results)
     assert found == wanted
     assert "Usage digest · Wed 20 Nov" in found

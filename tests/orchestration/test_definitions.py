@@ -34,9 +34,7 @@ GRAPH = {
         "stg_api_calls",
         "stg_refused_calls",
         "stg_customers",
-        "stg_limits_reached",
         "stg_meter_values",
-        "stg_quota_sets",
         "stg_subjects",
     },
     "usage": {
@@ -62,7 +60,10 @@ GRAPH = {
     },
     "alerts": {"alert_dispositions", "stg_alerts", "stg_dispositions"},
     "trends": {"account_profiles", "error_rates", "momentum", "retry_storms", "top_accounts_30d", "weekly_changes"},
-    "quotas": {"account_meters", "meter_events", "plans", "quota_current", "quota_history"},
+    "quotas": {
+        *("account_meters", "meter_events", "plans", "quota_current", "quota_history", "stg_limits_reached"),
+        "stg_quota_sets",
+    },
     "periods": {
         "account_periods",
         "billable_meters_hourly",

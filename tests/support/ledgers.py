@@ -42,12 +42,15 @@ def quick_first_opening() -> Iterator[None]:
 
 
 _engines: dict[str, Any] = {}
-"""The first one of each kind of database."""
+"""One of each kind of database; one that has been connected knows what its server can do, and the others take it over."""
 
 
 def _knowing(create: Callable[..., Any], *where: Any) -> Any:
     engine = create(*where)
-    first = _engines.setdefault(engine.dialect.name, engine)
+    first = _engines.get(engine.dialect.name)
+    if first is None or first.dialect.server_version_info is None:
+        _engines[engine.dialect.name] = engine
+        return engine
     # SQLAlchemy looks a statement up by its dialect, too, of which each engine has its own.
     engine.dialect, engine._compiled_cache = first.dialect, first._compiled_cache
     return engine
