@@ -56,3 +56,8 @@ def test_subject_of_a_key_comes_from_the_command() -> None:
     from headroom_gate import subject_of_key
 
     assert found.stdout == f"{subject_of_key('sk_live_4711')}\n"
+
+
+def test_docs_show_the_example_as_it_is() -> None:
+    example = FOLDER.parent / "orchestration" / "collector" / "snippets" / "examples" / "gate_main.py"
+    assert f"```python\n{example.read_text()}```" in (FOLDER.parent / "docs" / "gate.md").read_text()
