@@ -42,7 +42,7 @@ def quick_first_opening() -> Iterator[None]:
 
 
 _engines: dict[str, Any] = {}
-"""One of each kind of database; one that has been connected knows what its server can do, and the others take it over."""
+"""One of each kind of database. Once connected it knows what its server can do, and the others take that over."""
 
 
 def _knowing(create: Callable[..., Any], *where: Any) -> Any:
