@@ -42,6 +42,7 @@ LAKE_KEEP_DAYS = 400
 READ_BY_OTHERS = re.compile(
     "HEADROOM_(WAREHOUSE|CLICKHOUSE_(HOST|PORT|DATABASE|USER|PASSWORD|SECURE|CLUSTER)"  # dbt_project/profiles.yml
     "|URL|KEY"  # the clients in collector/snippets
+    "|GATE_.*"  # an API with a gate, as in collector/snippets/examples/gate_main.py
     "|(COLLECT|PAGES)_BIND"  # deploy/compose.yaml
     "|TEST_.*"
     r"|ROUTE_\w+"  # Settings.secret, by the names of the routes
