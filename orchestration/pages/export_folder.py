@@ -1,4 +1,4 @@
-"""The folder of an export: made anew beside the old one, and put in its place in one step.
+"""The folder of an export: made beside the old one, and put in its place in one step.
 
 A reader finds the old export or the new one, whole. A process that is killed leaves the old one, and beside it a folder
 that the next export removes.

@@ -1,7 +1,7 @@
 """`limits.json`: where each account stands against its limits, for the gates at the doors of APIs.
 
 A gate loads it in place of the marts: what is counted and how it is weighed, the rates of plans, and a row for each
-account and meter. Each publication writes it anew beside the published copy, whichever engine built the marts. The
+account and meter. Each publication writes it beside the published copy, whichever engine built the marts. The
 format is in docs/limits.md; a change that an older gate would misread has another `version`.
 """
 
