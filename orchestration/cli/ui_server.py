@@ -20,16 +20,14 @@ from types import FrameType
 from filelock import FileLock, Timeout
 
 from orchestration import settings
-from orchestration.cli import run
+from orchestration.cli import run, ui_guard
 from orchestration.cli.console import console, print_log
 from orchestration.messages import environment
 from orchestration.messages.environment import Cause
 from orchestration.settings import Settings
 
 DAGSTER = (
-    # Killed with -9, `headroom ui` can stop nobody: the system sends Dagster a SIGINT then.
-    "import ctypes, sys; sys.platform == 'linux' and ctypes.CDLL(None).prctl(1, 2);"
-    " import runpy, warnings, dagster; warnings.simplefilter('ignore');"  # it warns of its own command otherwise
+    "import runpy, warnings, dagster; warnings.simplefilter('ignore');"  # it warns of its own command otherwise
     " runpy.run_module('dagster', run_name='__main__')"
 )
 PORTS = 100
@@ -88,8 +86,10 @@ def _serve(config: Settings, served_at: Path) -> int:
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed window ends it, except under nohup
         signal.signal(signal.SIGHUP, stop)
     server = subprocess.Popen(
-        [sys.executable, "-c", DAGSTER, "dev", "--log-level", "warning", "-h", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-P", ui_guard.__file__, sys.executable, "-c", DAGSTER]
+        + ["dev", "--log-level", "warning", "-h", "127.0.0.1", "-p", str(port)],
         cwd=settings.PROJECT_ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -184,13 +184,11 @@ def _answers(port: int) -> bool:
 
 
 def _stop(server: "subprocess.Popen[str]") -> None:
-    """Ask Dagster to stop, then end whatever is left of its process group."""
-    if server.poll() is None:
-        server.send_signal(signal.SIGINT)
-        with suppress(subprocess.TimeoutExpired):
-            server.wait(20)
-    try:
+    """Have the guard end Dagster, and end whatever is left of their process group."""
+    assert server.stdin is not None
+    server.stdin.close()
+    with suppress(subprocess.TimeoutExpired):
+        server.wait(ui_guard.SECONDS_TO_STOP + 5)
+    with suppress(ProcessLookupError):
         os.killpg(server.pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
     server.wait()

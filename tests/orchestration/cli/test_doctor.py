@@ -343,6 +343,7 @@ def test_doctor_says_which_runs_were_killed_hang_or_are_overdue(
     with dg.DagsterInstance.get() as instance:
         for run_id, status in (("killed00", dg.DagsterRunStatus.STARTED), ("hangs000", dg.DagsterRunStatus.STARTING)):
             instance.add_run(dg.DagsterRun("hourly_job", run_id=run_id, status=status))
+        [hanging] = instance.get_run_records(dg.RunsFilter(run_ids=["hangs000"]))
         (data_folder / "runs").mkdir()
         (data_folder / "runs" / "killed00").touch()  # as a process leaves it that held its lock
     said = examine()
@@ -354,7 +355,8 @@ def test_doctor_says_which_runs_were_killed_hang_or_are_overdue(
         now = staticmethod(lambda _: now + timedelta(days=1))  # type: ignore[assignment]
 
     monkeypatch.setattr(doctor_runs, "datetime", Tomorrow)
-    since = f"has run since {now:%d %b %H:%M} UTC, longer than any run should: end it in Dagster's UI"
+    began = f"{hanging.create_timestamp:%d %b %H:%M} UTC"
+    since = f"has run since {began}, longer than any run should: end it in Dagster's UI"
     assert f"FAILS run hangs000 of hourly_job: {since}" in examine(1)
     monkeypatch.setenv("HEADROOM_ENV", "production")
     monkeypatch.delenv("HEADROOM_NOW")
