@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 
 SECONDS_TO_STOP = 20
 
@@ -18,10 +19,8 @@ def _end_with_the_pipe(child: "subprocess.Popen[bytes]") -> None:
         pass
     if child.poll() is None:
         child.send_signal(signal.SIGINT)
-        try:
+        with suppress(subprocess.TimeoutExpired):
             child.wait(SECONDS_TO_STOP)
-        except subprocess.TimeoutExpired:
-            pass
     os.killpg(0, signal.SIGKILL)  # what is left of the session, and this process with it
 
 

@@ -85,9 +85,9 @@ def _serve(config: Settings, served_at: Path) -> int:
         signal.signal(number, stop)
     if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # a closed window ends it, except under nohup
         signal.signal(signal.SIGHUP, stop)
+    dagster = [sys.executable, "-c", DAGSTER, "dev", "--log-level", "warning", "-h", "127.0.0.1", "-p", str(port)]
     server = subprocess.Popen(
-        [sys.executable, "-P", ui_guard.__file__, sys.executable, "-c", DAGSTER]
-        + ["dev", "--log-level", "warning", "-h", "127.0.0.1", "-p", str(port)],
+        [sys.executable, "-P", ui_guard.__file__, *dagster],
         cwd=settings.PROJECT_ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
