@@ -275,8 +275,8 @@ def write(
                 writing.append(pool.submit(write_calls, day, f"calls-{place}", share))
             if day in days:
                 rows = f"{accepted} where {is_call} and cast(event_at as date) = date '{day}'"
-                one_by_one = connection.sql(f"select {selected(columns)} from {rows}").to_arrow_reader(parquet.VECTOR_ROWS)
-                write_calls(day, "calls", first, one_by_one)
+                found_singly = connection.sql(f"select {selected(columns)} from {rows}")
+                write_calls(day, "calls", first, found_singly.to_arrow_reader(parquet.VECTOR_ROWS))
             else:
                 writing.append(pool.submit(write_calls, day, "calls", first))
         for written in writing:
