@@ -6,6 +6,7 @@ same effect. The tests of this module fail where a newer version no longer calls
 """
 
 import functools
+import threading
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -14,8 +15,12 @@ from mashumaro.config import BaseConfig
 # dbt's own classes are set like this. Those of mashumaro's JSON schemas would be compiled at import: 0.2 s.
 BaseConfig.lazy_compilation = True
 
+import dbt.compilation
+import dbt.task.run
+import dbt.task.test
 from dbt.clients.jinja import MacroGenerator
 from dbt.context.macros import MacroNamespace, MacroNamespaceBuilder
+from dbt.context.providers import ModelContext, RuntimeProvider
 from dbt.include.global_project import PROJECT_NAME as GLOBAL_PROJECT_NAME
 from dbt.tracking import track_behavior_change_warn
 from dbt_common.behavior_flags import BehaviorFlagRendered
@@ -39,6 +44,10 @@ def take() -> None:
         (BaseEvent, "pb_msg", _Message()),
         (EventManager, "fire_event", _fire_if_read),
         (MacroNamespaceBuilder, "build_namespace", _namespace),
+        *(
+            (module, "generate_runtime_model_context", _context)
+            for module in (dbt.compilation, dbt.task.run, dbt.task.test)
+        ),
         (MacroFuzzEnvironment, "compile", dbt_compiled.template),
         (dbtClassMixin, "json_schema", classmethod(dbt_compiled.json_schema)),
         (BehaviorFlagRendered, "_default_source", staticmethod(lambda: "dbt")),
@@ -114,3 +123,20 @@ def _namespace(
     local = made.get(builder.search_package, {})
     root = {} if builder.root_package == builder.search_package else made.get(builder.root_package, {})
     return _Namespace(made, internal, local, root)
+
+
+_latest = threading.local()
+
+
+def _context(model: Any, config: Any, manifest: Any) -> dict[str, Any]:
+    """dbt makes the context of a node twice, to compile it and to run it. The thread that has compiled the node fills
+    that one again: it is the macros that take long.
+    """
+    made = getattr(_latest, "made", None)
+    if made is not None and made.model is model and made.config is config and made.manifest is manifest:
+        made.sql_results.clear()
+        made._ctx.clear()
+    else:
+        made = ModelContext(model, config, manifest, RuntimeProvider(), None)
+    _latest.made = made
+    return made.to_dict()
