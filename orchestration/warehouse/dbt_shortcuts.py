@@ -5,6 +5,7 @@ same effect. The tests of this module fail where a newer version no longer calls
 (`dbt_worker.py`) takes the shortcuts; a dbt that somebody starts by hand is left as it is.
 """
 
+import copy
 import functools
 import threading
 from collections.abc import Iterable
@@ -18,6 +19,10 @@ BaseConfig.lazy_compilation = True
 import dbt.compilation
 import dbt.task.run
 import dbt.task.test
+from dbt.adapters.duckdb.column import DuckDBColumn
+from dbt.adapters.duckdb.environments import Environment
+from dbt.adapters.duckdb.impl import DuckDBAdapter
+from dbt.adapters.duckdb.utils import escape_sql_string
 from dbt.clients.jinja import MacroGenerator
 from dbt.context.macros import MacroNamespace, MacroNamespaceBuilder
 from dbt.context.providers import ModelContext, RuntimeProvider
@@ -33,6 +38,8 @@ from dbt_common.events.event_manager import EventManager
 from orchestration.warehouse import dbt_compiled
 
 _initialize, _fire = BaseEvent.__init__, EventManager.fire_event
+_open, _cursor = Environment.initialize_db.__func__, Environment.initialize_cursor.__func__  # type: ignore[attr-defined]
+_describe = DuckDBAdapter.get_column_schema_from_query
 _empty_table = agate_helper.empty_table
 _make_type_tester = functools.cache(agate_helper.build_type_tester)
 
@@ -48,6 +55,9 @@ def take() -> None:
             (module, "generate_runtime_model_context", _context)
             for module in (dbt.compilation, dbt.task.run, dbt.task.test)
         ),
+        (Environment, "initialize_db", classmethod(_opened)),
+        (Environment, "initialize_cursor", classmethod(_unset_cursor)),
+        (DuckDBAdapter, "get_column_schema_from_query", _columns),
         (MacroFuzzEnvironment, "compile", dbt_compiled.template),
         (dbtClassMixin, "json_schema", classmethod(dbt_compiled.json_schema)),
         (BehaviorFlagRendered, "_default_source", staticmethod(lambda: "dbt")),
@@ -140,3 +150,28 @@ def _context(model: Any, config: Any, manifest: Any) -> dict[str, Any]:
         made = ModelContext(model, config, manifest, RuntimeProvider(), None)
     _latest.made = made
     return made.to_dict()
+
+
+def _opened(environment: Any, credentials: Any, *rest: Any) -> Any:
+    """dbt makes the settings in each of 145 cursors of a build. Here they are those of the database."""
+    connection = _open(environment, credentials, *rest)
+    for name, value in (credentials.settings or {}).items():
+        connection.execute(f"set global {name} = '{escape_sql_string(value)}'")
+    return connection
+
+
+def _unset_cursor(environment: Any, credentials: Any, *rest: Any) -> Any:
+    without = copy.copy(credentials)
+    without.settings = None
+    return _cursor(environment, without, *rest)
+
+
+def _columns(adapter: Any, sql: str) -> list[Any]:
+    """Names and types of a query. dbt asks those of each contract, a query that reads nothing."""
+    if sql.count("from") > 1 or "cast(null as" not in sql:
+        return cast(list[Any], _describe(adapter, sql))
+
+    def make() -> Any:
+        return [[column.column, column.dtype] for column in _describe(adapter, sql)]
+
+    return [DuckDBColumn(*each) for each in dbt_compiled.compiled.get("columns", sql, make)]

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.orchestration.warehouse.test_dbt import folder  # noqa: F401 - the fixture
@@ -182,6 +183,29 @@ project = DbtProject(*map(Path, sys.argv[1:4]))
 results = dbt_worker.build(project, dbt_worker.parse(project).result, {"nodes": None, "vars": {}})["results"]
 print(json.dumps([[each["status"] for each in results], seen]))
 """
+ASKED = """
+import json, sys
+from pathlib import Path
+from orchestration.warehouse import dbt_worker
+from orchestration.warehouse.dbt import DbtProject
+from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
+asked, execute = [], DuckDBCursorWrapper.execute
+DuckDBCursorWrapper.execute = lambda cursor, sql, *rest: (asked.append(sql), execute(cursor, sql, *rest))[1]
+
+project = DbtProject(*map(Path, sys.argv[1:4]))
+results = dbt_worker.build(project, dbt_worker.parse(project).result, {"nodes": None, "vars": {}})["results"]
+for path in project.compiled:
+    dbt_worker.compiled.save(path, project.parse_key)
+described = [sql for sql in asked if "describe" in sql.lower()]
+print(json.dumps([[[each["status"], each["message"]] for each in results], len(described)]))
+"""
+PROFILE = """
+small:
+  target: duckdb
+  outputs:
+    duckdb:
+      {type: duckdb, path: "{{ env_var('HEADROOM_DATA', 'x') }}/warehouse.duckdb", settings: {TimeZone: "Asia/Kolkata"}}
+"""
 NOTHING_MADE = {"_generate": 0, "build_json_schema": 0, "stack": 0}
 
 
@@ -263,6 +287,35 @@ def test_node_runs_in_the_context_that_it_was_compiled_in(
         ["compile", "unique", 1, True, False],
         ["test", "unique", 0, True, True],
     ]
+
+
+def test_contract_is_described_once_and_settings_are_those_of_all_cursors(
+    imported: Process,
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    (folder / "profiles.yml").write_text(PROFILE)
+    (folder / "models" / "sources.yml").unlink()
+    (folder / "models" / "counted.sql").unlink()
+    model = folder / "models" / "zone.sql"
+    columns = "{name: zone, data_type: varchar}, {name: amount, data_type: 'decimal(18,2)'}"
+    model.with_suffix(".yml").write_text(
+        f"models: [{{name: zone, columns: [{columns}], config: {{materialized: table, contract: {{enforced: true}}}}}}]"
+    )
+
+    def build(amount: str) -> Any:
+        model.write_text(f"select current_setting('TimeZone') as zone, {amount} as amount")
+        return run(imported, ASKED, str(folder), str(tmp_path / "dbt"), str(tmp_path / "warehouse.duckdb"))
+
+    right = "cast(1 as decimal(18, 2))"
+    assert build(right) == [[["success", "OK"]], 2]
+    assert build(right) == [[["success", "OK"]], 1], "the contract is known by its text"
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb"), read_only=True) as connection:
+        assert connection.execute("from zone").fetchall() == [("Asia/Kolkata", 1)]
+    [[status, message]], described = build("'1'")
+    assert (status, described) == ("error", 2)
+    assert "data type mismatch" in message
+    assert "DECIMAL(18,2)" in message
 
 
 def test_second_process_takes_the_templates_and_schemas_of_the_first(
