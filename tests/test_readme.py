@@ -16,7 +16,7 @@ from tests.orchestration.lake.world import World
 from tests.support.waiting import PATIENCE_SECONDS, free_port
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "orchestration/collector/README.md")
+PAGES = ("README.md", "docs/data-in/http.md")
 BLOCK = re.compile(r"^```sh\n(.*?)^```", re.MULTILINE | re.DOTALL)
 """A block of `console` shows prompts and answers, and is not for pasting."""
 

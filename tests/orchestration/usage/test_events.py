@@ -18,7 +18,7 @@ def test_rejection_explains_itself_for_every_reason() -> None:
         ("README.md", ACCOUNT_FIELDS),
         ("README.md", ID_FIELDS),
         ("README.md", TIME_FIELDS),
-        ("docs/definitions.md", ACCOUNT_FIELDS),
+        ("docs/meaning/definitions.md", ACCOUNT_FIELDS),
     ],
 )
 def test_page_lists_the_aliases_in_their_order(page: str, fields: tuple[str, ...]) -> None:
