@@ -1,7 +1,7 @@
 """Build the site of docs/ strictly, with dbt's page in it: `.venv/bin/python -m tests.docs.site` in `make docs`.
 
-The pages point to files of the repository as well, for readers of GitHub. A copy of docs/ is built, in which these
-links lead to copies of the files, so that the site is whole wherever it is put.
+The pages are for GitHub as well, and point to files of the repository. A copy of docs/ is built, in which these links
+lead to copies of the files, so that the site is whole wherever it is put.
 """
 
 import re
@@ -22,6 +22,7 @@ DBT_PAGE = OUT / "dbt" / "static_index.html"
 """What `dbt docs generate --static` wrote."""
 
 _LINK = re.compile(r"\[((?:[^\]`]|`[^`]*`)*)\]\((?!\w+:|#)([^)\s#]+)(#[^)\s]*)?\)")
+_CODE = re.compile(r"`[^`]*`")
 _IMAGES = {".png", ".svg", ".jpg"}
 
 
@@ -39,7 +40,7 @@ def build(dbt_page: Path, out: Path, docs: Path = DOCS) -> Path:
     shutil.copy(dbt_page, pages / "dbt" / "index.html")
     config = shutil.copy(CONFIG, out)
     for page in pages.rglob("*.md"):
-        page.write_text("\n".join(_with_copies(page, pages, docs)) + "\n", encoding="utf-8")
+        page.write_text("\n".join(_lines(page, pages, docs)) + "\n", encoding="utf-8")
     program = Path(sys.executable).with_name("zensical")
     command = [program, "build", "--strict", "--clean", "--config-file", config]
     done = subprocess.run(command, capture_output=True, text=True, env={"NO_COLOR": "1"})
@@ -50,8 +51,11 @@ def build(dbt_page: Path, out: Path, docs: Path = DOCS) -> Path:
     return out / "site"
 
 
-def _with_copies(page: Path, pages: Path, docs: Path) -> Iterator[str]:
-    """The lines of a page. Links to files outside docs/ lead to copies, links to folders there are text."""
+def _lines(page: Path, pages: Path, docs: Path) -> Iterator[str]:
+    """The page for the builder. Links to files outside docs/ lead to copies, links to folders there are text.
+
+    A bar in code in a table has a backslash for GitHub alone.
+    """
     original = docs / page.relative_to(pages)
     is_code = False
 
@@ -70,6 +74,8 @@ def _with_copies(page: Path, pages: Path, docs: Path) -> Iterator[str]:
 
     for line in page.read_text(encoding="utf-8").splitlines():
         is_code ^= line.lstrip().startswith("```")
+        if line.startswith("|") and not is_code:
+            line = _CODE.sub(lambda match: match[0].replace("\\|", "|"), line)
         yield line if is_code else _LINK.sub(link, line)
 
 

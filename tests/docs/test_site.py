@@ -50,6 +50,7 @@ def test_site_is_built_and_whole(dbt_page: Path, tmp_path: Path) -> None:
     assert (site / "dbt" / "index.html").read_text() == dbt_page.read_text()
     assert "/dbt/index.html" in (site / "reference" / "tables.html").read_text(encoding="utf-8")
     assert (site / "files" / "deploy" / "Dockerfile.txt").is_file()
+    assert "production|digest|2026-11-20" in (site / "billing" / "ledger.html").read_text(encoding="utf-8")
     assert "HEADROOM_TIMEZONE" in (site / "search.json").read_text(encoding="utf-8")
 
 
