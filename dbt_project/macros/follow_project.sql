@@ -27,7 +27,8 @@
     {%- if execute -%}
         {%- set read = [] -%}
         {%- for name in selected_resources -%}
-            {%- set node = graph.nodes.get(name) or graph.unit_tests.get(name) -%}
+            {#- a unit test reads what its model reads -#}
+            {%- set node = graph.nodes.get("model." ~ name.split(".")[1:3] | join(".") if name.startswith("unit_test.") else name) -%}
             {%- for parent in (node.depends_on.nodes if node else []) if parent not in selected_resources -%}
                 {%- if graph.nodes.get(parent) -%}{%- do read.append(graph.nodes[parent].alias) -%}{%- endif -%}
             {%- endfor -%}
