@@ -1,11 +1,13 @@
-"""The console blocks of README and docs, as steps: what a reader types, and what the page shows.
+"""The blocks of README and docs that people type, as steps: commands, and what the page shows as their answers.
 
-A block is run if its first line is a command, unless a comment above the fence says why not:
+A block of `console` is run if its first line is a command, and one of `sh` is pasted as a whole, unless a comment above
+the fence says why not:
 
     <!-- not run: it needs a cluster -->
 
 A command begins with `$ ` and goes on in lines with `> `. What follows, up to the next command, is its answer: `…` in it
-stands for any text, and neither blanks nor line breaks matter. A command may fail only where its answer is shown.
+stands for any text, and neither blanks nor line breaks matter. A command may fail only where its answer is shown. What
+is pasted has its answer below, in a sentence that begins with "The answer is".
 """
 
 import re
@@ -13,8 +15,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FENCE = re.compile(r"^```console *\n(.*?)^```", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(console|sh) *\n(.*?)^```", re.MULTILINE | re.DOTALL)
 NOT_RUN = re.compile(r"<!-- not run: [^>]*\w{3}[^>]* -->\n$")
+ANSWER = re.compile(r"\s*The answer is `([^`]+)`")
 PROMPT, CONTINUED = "$ ", "> "
 
 
@@ -30,12 +33,17 @@ class Step:
 def steps(page: Path) -> list[Step]:
     """The commands of a page that are run, in order."""
     text = page.read_text(encoding="utf-8")
-    return [
-        step
-        for block in FENCE.finditer(text)
-        if block[1].startswith(PROMPT) and not NOT_RUN.search(text[: block.start()])
-        for step in _steps(block[1], text[: block.start(1)].count("\n") + 1)
-    ]
+    found: list[Step] = []
+    for block in FENCE.finditer(text):
+        line = text[: block.start(2)].count("\n") + 1
+        if NOT_RUN.search(text[: block.start()]):
+            continue
+        if block[1] == "sh":
+            answer = ANSWER.match(text, block.end())
+            found.append(Step(line, block[2].strip(), f"… {answer[1]} …" if answer else ""))
+        elif block[2].startswith(PROMPT):
+            found += _steps(block[2], line)
+    return found
 
 
 def _steps(block: str, line: int) -> Iterator[Step]:
