@@ -138,7 +138,7 @@ cast(case when regexp_full_match({{ text }}, '[0-9]{1,18}(\.0+)?') then split_pa
 
 {% macro sampling_variance(weight, units) %}{{ return(adapter.dispatch('sampling_variance')(weight, units)) }}{% endmacro %}
 {# The variance of a sum of sampled weights that count `units` each, w * (w - 1) * units^2: exact, and zero
-   where all weights are 1 (docs/definitions.md#sampled-events). #}
+   where all weights are 1 (docs/meaning/definitions.md#sampled-events). #}
 {% macro default__sampling_variance(weight, units) -%}
 cast(sum(cast({{ weight }} as hugeint) * ({{ weight }} - 1) * {{ units }} * {{ units }}) as decimal(38, 0))
 {%- endmacro %}

@@ -1,7 +1,7 @@
 {{ config(materialized="view") }} -- days of a table that is counted by hours, as long as daily_usage
 
--- daily_usage by days of the business zone (docs/definitions.md#days). A UTC hour is of the day in which it begins, but
--- for its calls of the next one.
+-- daily_usage by days of the business zone (docs/meaning/definitions.md#days). A UTC hour is of the day in which it
+-- begins, but for its calls of the next one.
 -- Without an import CTE: DuckDB keeps one that is read three times whole. A page asks for the days of one account among
 -- 5,000, which takes 75 ms with one and 10 ms without.
 with hours as (  -- the calendar is asked once for each hour and not for each row
