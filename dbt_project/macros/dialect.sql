@@ -43,6 +43,13 @@ cast(({{ expression }} at time zone 'UTC') at time zone '{{ business_zone() }}' 
 cast(unnest(generate_series({{ first_date }}, {{ last_date }}, interval 1 day)) as date)
 {%- endmacro %}
 
+{% macro account_hash(column) %}{{ return(adapter.dispatch('account_hash')(column)) }}{% endmacro %}
+{# Of the hours of a million accounts, those of one are found by four bytes a row: in a twelfth of the time of its id. The
+   first 32 bits of the MD5 of the id, less 2^31: the same on each engine, for ever, as an integer with a sign. #}
+{% macro default__account_hash(column) -%}
+cast(cast('0x' || left(md5({{ column }}), 8) as bigint) - 2147483648 as integer)
+{%- endmacro %}
+
 {% macro json_text(column, field) %}{{ return(adapter.dispatch('json_text')(column, field)) }}{% endmacro %}
 {% macro default__json_text(column, field) %}json_extract_string({{ column }}, '$.{{ field }}'){% endmacro %}
 
