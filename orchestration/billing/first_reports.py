@@ -25,13 +25,14 @@ class FirstReports:
     def __init__(
         self, connection: duckdb.DuckDBPyConnection, terms: Terms, sampled: int, days: Collection[date], end: datetime
     ) -> None:
-        """Of those UTC days, and of hours before `end`, which is naive: later ones are not closed. Units of sampled calls
-        count `sampled` times.
+        """Of those UTC days, and of hours before `end`: later ones are not closed. Units of sampled calls count
+        `sampled` times.
         """
         self.state = ReportState.PREVIEWED if terms.is_preview else ReportState.PREPARED
         self._connection, horizon = connection, terms.now - HORIZON
         self._register("open_since", terms.final_before.keys(), map(_naive, terms.final_before.values()), _MOMENT)
-        bounds = {"horizon": _naive(horizon), "others_since": _naive(terms.others_final_before or horizon), "end": end}
+        moments = {"horizon": horizon, "others_since": terms.others_final_before or horizon, "end": end}
+        bounds = {name: _naive(moment) for name, moment in moments.items()}
         connection.execute(HOURS, {**bounds, "sampled": sampled, "largest": LARGE_HOUR - 1, "days": list(days)})
         self._names = {"name": f"{terms.env}|{terms.event_name}|", "is_total": terms.mode is Mode.TOTAL}
 

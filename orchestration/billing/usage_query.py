@@ -64,7 +64,7 @@ class BillableUsage:
 
     def first_reports(self, terms: Terms, days: Collection[date]) -> FirstReports:
         """Of those days, as far as they are in the window."""
-        return FirstReports(self._connection, terms, self._sampled, days, self._end)
+        return FirstReports(self._connection, terms, self._sampled, days, self._end.replace(tzinfo=UTC))
 
     def unmapped(self, day: date) -> dict[datetime, list[int]]:
         """By hour of a day, the units of each account without a Stripe customer."""
