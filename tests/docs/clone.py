@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,7 +52,7 @@ class Clone:
         client = [sys.executable, "-S", "-E", str(Path(__file__).with_name("headroom_client.py"))]
         _write_program(programs / "headroom", client)
         for name in ("python", "dbt"):
-            (programs / name).symlink_to(Path(sys.executable).with_name(name))
+            _write_program(programs / name, [str(Path(sys.executable).with_name(name))])
         inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
         self.environment = {
             **inherited,
@@ -74,7 +74,7 @@ class Clone:
         """Type the commands one after the other, and end what they left running."""
         lines = ["exec 2>&1"]
         for step in steps:
-            lines += [_whole(self._here(step.command)), f'printf "\\n{END} %s\\n" $?']
+            lines += [_whole(self._here(step.command), self._here(step.answer)), f'printf "\\n{END} %s\\n" $?']
         with _forks() as address, tempfile.NamedTemporaryFile("w+") as output:
             shell = subprocess.Popen(
                 ["bash", "--norc", "-c", "\n".join(lines)],
@@ -92,10 +92,10 @@ class Clone:
             output.seek(0)
             return list(_answers(output.read()))
 
-    def _here(self, command: str) -> str:
+    def _here(self, text: str) -> str:
         for port, own in self.ports.items():
-            command = command.replace(f":{port}", f":{own}")
-        return command
+            text = text.replace(f":{port}", f":{own}")
+        return text
 
     def shown(self, answer: str) -> str:
         """An answer with the ports of the page."""
@@ -104,18 +104,21 @@ class Clone:
         return answer.replace(str(self.folder), "/srv/headroom")
 
 
-def copy(data: Path, folder: Path, environment: Mapping[str, str]) -> Clone:
-    """A clone that goes on where another one ended: with its data, and a Stripe that it reported nothing to."""
-    clone = Clone(folder, {**environment})
-    shutil.copytree(data, clone.data, symlinks=True)
-    return clone
+def again(clone: Clone, data: Path, **environment: str) -> Clone:
+    """The clone once more, in the same place, with that data: what the published copy reads has the place in it."""
+    shutil.rmtree(clone.folder)
+    other = Clone(clone.folder, environment)
+    shutil.copytree(data, other.data)
+    return other
 
 
-def _whole(command: str) -> str:
-    """A command in the background is answered by the first that it says: then it is ready for the next step."""
+def _whole(command: str, answer: str) -> str:
+    """A command in the background is ready for the next one when it has said the last line of its answer."""
     if not command.endswith(" &"):
         return command
-    return f'said=$(mktemp); {{ {command} }} >"$said" 2>&1; until [ -s "$said" ]; do sleep 0.1; done; cat "$said"'
+    awaited = shlex.quote(answer.splitlines()[-1] if answer else "")
+    until = f'until grep --quiet --fixed-strings -- {awaited} "$said"; do sleep 0.1; done'
+    return f'said=$(mktemp); {{ {command} }} >"$said" 2>&1; {until}; cat "$said"'
 
 
 def _write_program(path: Path, command: Sequence[str]) -> None:

@@ -15,7 +15,7 @@ if sys.argv[1:] in SERVERS:
     os.execv(sys.executable, [sys.executable, "-m", "orchestration.cli.main", *sys.argv[1:]])
 with socket.socket(socket.AF_UNIX) as connection:
     connection.connect(os.environ["TUTORIAL_SOCKET"])
-    request = {"arguments": sys.argv[1:], "environment": {**os.environ}, "folder": os.getcwd()}
+    request = {"arguments": sys.argv[1:], "environment": {**os.environ}, "folder": os.environ["PWD"]}
     with connection.makefile("rw") as channel:
         print(json.dumps(request), file=channel, flush=True)
         answer = json.loads(channel.readline())

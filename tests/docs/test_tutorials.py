@@ -3,15 +3,16 @@
 `start.md` begins with nothing. The other pages begin with a copy of what it left behind.
 """
 
-from collections.abc import Iterator
+import shutil
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from orchestration.settings import PROJECT_ROOT
-from tests.docs.clone import NOW, Answer, Clone, copy
-from tests.docs.tutorial import Step, is_answered, steps
+from tests.docs.clone import NOW, Answer, Clone, again
+from tests.docs.tutorial import is_answered, steps
 from tests.fakes.stripe_catalog import CatalogStripe
 
 START = "docs/start.md"
@@ -21,31 +22,41 @@ STEPS = {page: found for page in PAGES if (found := steps(PROJECT_ROOT / page))}
 STEPS["README.md"] = [step for step in STEPS["README.md"] if "headroom collect" in step.command]
 
 
+@dataclass(frozen=True)
+class Started:
+    """start.md was followed: where, what was said, and a copy of the data that it left behind."""
+
+    clone: Clone
+    answers: list[Answer]
+    data: Path
+
+
 @pytest.fixture(scope="module")
-def started(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Clone, list[Answer]]]:
-    """The clone in which start.md was followed, and what it said."""
-    with stripe() as sandbox:
-        clone = Clone(tmp_path_factory.mktemp("start") / "headroom", {"STRIPE_API_BASE": sandbox.url})
-        yield clone, clone.follow(STEPS[START])
+def started(tmp_path_factory: pytest.TempPathFactory) -> Started:
+    folder = tmp_path_factory.mktemp("start")
+    with sandbox() as stripe:
+        clone = Clone(folder / "headroom", {"STRIPE_API_BASE": stripe.url})
+        answers = clone.follow(STEPS[START])
+    return Started(clone, answers, Path(shutil.copytree(clone.data, folder / "data")))
 
 
-def stripe() -> CatalogStripe:
-    """A sandbox with the customers of the sample and nothing else."""
-    sandbox = CatalogStripe()
-    sandbox.clock = datetime.fromisoformat(NOW).timestamp
-    sandbox.keys["sk_test_YOUR_KEY"] = None
+def sandbox() -> CatalogStripe:
+    """Stripe with the customers of the sample and nothing else."""
+    stripe = CatalogStripe()
+    stripe.clock = datetime.fromisoformat(NOW).timestamp
+    stripe.keys["sk_test_YOUR_KEY"] = None
     for customer in ("cus_globex", "cus_initech"):
-        sandbox.add_customer(customer)
-    return sandbox
+        stripe.add_customer(customer)
+    return stripe
 
 
 @pytest.mark.parametrize("page", STEPS)
-def test_page_shows_what_its_commands_do(page: str, started: tuple[Clone, list[Answer]], tmp_path: Path) -> None:
+def test_page_shows_what_its_commands_do(page: str, started: Started) -> None:
     if page == START:
-        check(page, *started)
+        check(page, started.clone, started.answers)
         return
-    with stripe() as sandbox:
-        clone = copy(started[0].data, tmp_path / "headroom", {"STRIPE_API_BASE": sandbox.url})
+    with sandbox() as stripe:
+        clone = again(started.clone, started.data, STRIPE_API_BASE=stripe.url)
         check(page, clone, clone.follow(STEPS[page]))
 
 

@@ -5,9 +5,9 @@ the fence says why not:
 
     <!-- not run: it needs a cluster -->
 
-A command begins with `$ ` and goes on in lines with `> `. What follows, up to the next command, is its answer: `…` in it
-stands for any text, and neither blanks nor line breaks matter. A command may fail only where its answer is shown. What
-is pasted has its answer below, in a sentence that begins with "The answer is".
+A command begins with `$ ` and goes on in lines with `> `. What follows, up to the next command, is its answer. In it
+`…` stands for any text, and neither blanks nor line breaks matter. A command may fail only where its answer is shown.
+What is pasted has its answer below, in a sentence that begins with "The answer is".
 """
 
 import re
