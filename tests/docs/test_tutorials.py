@@ -18,8 +18,6 @@ from tests.fakes.stripe_catalog import CatalogStripe
 START = "docs/start.md"
 PAGES = ["README.md", *sorted(str(path.relative_to(PROJECT_ROOT)) for path in (PROJECT_ROOT / "docs").rglob("*.md"))]
 STEPS = {page: found for page in PAGES if (found := steps(PROJECT_ROOT / page))}
-# Its other blocks join when it is as short as it is to be.
-STEPS["README.md"] = [step for step in STEPS["README.md"] if "headroom collect" in step.command]
 
 
 @dataclass(frozen=True)
