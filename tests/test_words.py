@@ -1,6 +1,6 @@
 """What people read is plain English: `tests/support/words.py` collects it, and here it is judged.
 
-The rules are those of docs/contributing.md#words. A room that is not in ROOMS yet is still to be rewritten.
+The rules are those of docs/contribute.md#words. A room that is not in ROOMS yet is still to be rewritten.
 """
 
 import re
@@ -22,7 +22,6 @@ ROOMS += ["channels/discord", "channels/telegram", "channels/teams", "pages"]
 
 NOT_SAID = {
     "orchestration/cli/run.py": "telemetry: {enabled: false}",  # a file for Dagster
-    "orchestration/cli/ui_server.py": "import ctypes",  # a program for Python
     "orchestration/demo/plan.py": "amber atlas",  # names of accounts
     "orchestration/messages/environment.py": "(?P<",  # a pattern
     "orchestration/lake/deduplication.py": "earlier.source",  # SQL, and so are the next ones
@@ -41,7 +40,7 @@ BANNED = re.compile(
     | taken\ over | (?<!there\ )(?:is|are|was|were)\ no\ (?!longer|more) | nobody\ looks | as\ (?:it|they)\ must\ be
     )\b"""
 )
-"""Phrases of the phrase book (was), and those that docs/contributing.md names."""
+"""Phrases of the phrase book (was), and those that docs/contribute.md names."""
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.[a-z]{2,}", re.IGNORECASE)
 OWN_ADDRESS = re.compile(r"user:password@host")
 ONE_OF_MANY = re.compile(
