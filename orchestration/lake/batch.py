@@ -194,14 +194,15 @@ def refuse(connection: duckdb.DuckDBPyConnection, staged: BatchLines | None, ing
         ).fetchall()
         if staged:
             connection.unregister("lines")
-    for file in staged.damaged if staged else ():
-        connection.execute(
-            "insert into refused_besides values (?, ?, ?, 0, ?, ?, null, ?, ?)",
-            [
-                *(file.path, file.origin, file.read_lines + 1, str(Rejection.DAMAGED_FILE), file.damage),
-                *estimate_loss(file, staged.unread_bytes.get(file.path)),
-            ],
-        ).fetchall()
+    if staged:
+        for file in staged.damaged:
+            connection.execute(
+                "insert into refused_besides values (?, ?, ?, 0, ?, ?, null, ?, ?)",
+                [
+                    *(file.path, file.origin, file.read_lines + 1, str(Rejection.DAMAGED_FILE), file.damage),
+                    *estimate_loss(file, staged.unread_bytes.get(file.path)),
+                ],
+            ).fetchall()
     connection.execute(f"""
         create temp view refused as
         select {REFUSED.replace("reason, line", "reason, raw as line")} from judged where reason is not null

@@ -149,7 +149,7 @@ def _context(model: Any, config: Any, manifest: Any) -> dict[str, Any]:
     else:
         made = ModelContext(model, config, manifest, RuntimeProvider(), None)
     _latest.made = made
-    return made.to_dict()
+    return cast(dict[str, Any], made.to_dict())
 
 
 def _opened(environment: Any, credentials: Any, *rest: Any) -> Any:
