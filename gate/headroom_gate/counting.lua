@@ -11,7 +11,7 @@
 
 local gate, cost, quota, is_hard = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local published, used, through = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local ever, own, expire_at = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local ever, own, expire_at = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local hash = KEYS[1]
 
 local function is_too_fast(first, amount, window)
@@ -44,7 +44,8 @@ if published > newest then
         end
     end
     redis.call('hset', hash, 'published', published, 'used', used, 'through', through, 'total', total)
-    redis.call('expireat', hash, expire_at)
+    -- never in the past, where this clock is ahead of the gates': the count would be gone with each call
+    redis.call('expireat', hash, math.max(expire_at, now + 86400))
 else
     used, through = tonumber(known[2]), tonumber(known[3])
 end

@@ -98,6 +98,10 @@ class RedisCounter:
             return self._heard(question, await self._async_script()(keys=keys, args=arguments))
         except (redis.RedisError, OSError):
             return self._unheard(question)
+        except asyncio.CancelledError:
+            if question.limit.quota is not None:
+                self._local.count(question)  # Redis may have it: so it counts once, whether Redis does or not
+            raise
 
     def _is_asked(self) -> bool:
         """Whether Redis answers, as far as is known; while it does not, one call in a while finds out."""

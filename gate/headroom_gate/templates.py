@@ -1,12 +1,15 @@
 """Route templates: from the path of a request to the endpoint that weights are set for, before any framework routes.
 
-Understood are `/items/{id}`, `{id:int}`, `{rest:path}`, `<int:id>`, `<path:rest>` and `/items/:id`. A path without
-parameters goes before one with them, and an earlier template before a later one.
+Understood are `/items/{id}`, `{id:int}`, `{rest:path}`, `<int:id>`, `<path:rest>` and `/items/:id`; other kinds match
+all but a slash. A path without parameters goes before one with them, and an earlier template before a later one.
 """
 
 import re
 from collections.abc import Iterable
 
+_BRACES = {"int": "[0-9]+", "path": ".*"}
+_ANGLES = {"int": "[0-9]+", "path": ".+"}
+"""Kinds, as Starlette and as Werkzeug match them."""
 _PARAMETER = re.compile(r"\{(?P<a>[^{}]*)\}|<(?P<b>[^<>]*)>|(?<=/):(?P<c>\w+)")
 
 
@@ -37,8 +40,8 @@ def _pattern(template: str) -> str:
     parts, end = [], 0
     for found in _PARAMETER.finditer(template):
         parts.append(re.escape(template[end : found.start()]))
-        name = found["a"] or found["b"] or ""
-        is_path = name.endswith(":path") or name.startswith("path:")
-        parts.append(".+" if is_path else "[^/]+")
+        of_braces = _BRACES.get((found["a"] or "").rpartition(":")[2])
+        of_angles = _ANGLES.get((found["b"] or "").partition(":")[0])
+        parts.append(of_braces or of_angles or "[^/]+")
         end = found.end()
     return "".join([*parts, re.escape(template[end:])])

@@ -166,7 +166,7 @@ def main() -> None:
     import gc
     import tracemalloc
 
-    from headroom_gate.snapshot import parse
+    from headroom_gate.parsing import parse
 
     raw = Path(sys.argv[1]).read_bytes()
     started = time.process_time()

@@ -47,6 +47,12 @@ def test_check_of_nginx_refuses_with_403_and_says_the_status_meant(tmp_path: Pat
     assert (answer.status_code, answer.headers["x-gate-status"]) == (403, "429")
 
 
+def test_check_weighs_an_encoded_path_as_the_api_reads_it(tmp_path: Path) -> None:
+    client = check_client(tmp_path, 0)
+    asked = [client.get("/check", headers={"x-original-uri": "/v1/%73earch?q=%2F"}), client.get("/check/v1/%73earch")]
+    assert [answer.headers["x-ratelimit-remaining"] for answer in asked] == ["995", "990"]
+
+
 def test_call_behind_a_proxy_is_metered_without_a_status(tmp_path: Path) -> None:
     events = Captured()
     check_client(tmp_path, 0, events).get("/check/v1/search")
@@ -73,6 +79,37 @@ def test_service_is_set_up_by_the_environment(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("HEADROOM_GATE_SPOOL", str(tmp_path / "spool"))
     assert TestClient(from_environment()).get("/healthz").status_code == 200
     assert (tmp_path / "spool").is_dir()
+
+
+@pytest.mark.parametrize(("fail", "status"), [("", 200), ("open", 200), ("closed", 503)])
+def test_service_without_limits_fails_as_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: str, status: int
+) -> None:
+    monkeypatch.setenv("HEADROOM_GATE_LIMITS", str(tmp_path / "limits.json"))
+    monkeypatch.setenv("HEADROOM_GATE_FAIL", fail)
+    with TestClient(from_environment()) as client:
+        assert client.get("/check/", headers={"x-api-key": "sk_live_4711"}).status_code == status
+
+
+def test_service_with_another_way_to_fail_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_GATE_LIMITS", str(tmp_path / "limits.json"))
+    monkeypatch.setenv("HEADROOM_GATE_FAIL", "shut")
+    with pytest.raises(ValueError, match="HEADROOM_GATE_FAIL is 'shut'"):
+        from_environment()
+
+
+def test_service_that_ends_sends_the_events_that_wait(tmp_path: Path) -> None:
+    class Waiting(Captured):
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    events = Waiting()
+    with TestClient(check_app(make_gate(tmp_path, events=events), by_account)) as client:
+        assert client.get("/check/", headers={"account": "acme"}).status_code == 200
+        assert not events.is_closed
+    assert events.is_closed
 
 
 _CONFIGURATION = """

@@ -166,12 +166,13 @@ def test_buckets_stay_few_while_the_snapshot_grows_old() -> None:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("wait"), st.integers(1, 300)),
+        st.tuples(st.just("wait"), st.integers(1, 100)),
         st.tuples(st.just("call"), st.integers(1, 7)),
         st.tuples(st.just("publish"), st.integers(1, 60)),
     ),
     max_size=60,
 )
+"""Shorter than two hours: a bucket is one second then."""
 
 
 def check_steps(counter: Counter, clock: Clock, steps: list[tuple[str, int]], quota: int) -> None:
@@ -231,6 +232,22 @@ def test_redis_count_is_exact_from_snapshot_to_snapshot(
     redis.client.flushall()
     redis_clock.now = NOW
     check_steps(RedisCounter(redis.url, timeout_seconds=30, clock=redis_clock), redis_clock, steps, quota)
+
+
+@given(st.integers(7_200, 10**6), st.lists(st.integers(0, 400), min_size=1), st.integers(0, 400))
+def test_coarse_bucket_refuses_no_call_too_early(age: int, calls: list[int], until: int) -> None:
+    clock = Clock()
+    counter, start = LocalCounter(clock), NOW + age
+    for second in sorted(calls):
+        clock.now = start + second
+        counter.take(make_question(10**6, through=NOW))
+    used = sum(second <= until for second in calls)
+
+    answer = counter.take(make_question(10**6, used, published_at=start + 400, through=start + until))
+
+    width = (age + 400) // 3600
+    missing = len(calls) + 1 - answer.spent
+    assert 0 <= missing <= sum(until < second < until + width for second in calls)
 
 
 def check_border(counter: Counter, clock: Clock) -> None:

@@ -224,6 +224,34 @@ def test_count_is_gone_a_day_after_its_period(redis: Redis) -> None:
     assert redis.client.expiretime(HASH) == END + 86_400
 
 
+def test_count_holds_where_the_clock_of_redis_is_past_the_period(redis: Redis) -> None:
+    counter, question = make_counter(redis), make_question(3, published_at=200, through=150)
+    over = question._replace(limit=question.limit._replace(period_start=100, resets_at=300))
+    outcomes = [counter.take(over).outcome for _ in range(5)]
+    assert outcomes == [Outcome.ALLOWED] * 3 + [Outcome.QUOTA] * 2
+
+
+def test_call_that_is_cancelled_while_redis_is_asked_counts_once(redis: Redis) -> None:
+    counter = make_counter(redis)
+
+    async def cancel() -> None:
+        await counter.take_async(make_question(100))
+        call = asyncio.ensure_future(counter.take_async(make_question(100)))
+        await asyncio.sleep(0)  # the question is on its way
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        await counter.aclose()
+
+    asyncio.run(cancel())
+    assert counter.take(make_question(100)).spent == 3
+    saved = redis.client.hgetall(HASH)
+    redis.stop()
+    counter.take(make_question(100))
+    redis.start()
+    redis.client.hset(HASH, mapping=saved)
+    assert counter.take(make_question(100)).spent == 5
+
+
 def test_script_is_loaded_again_into_a_redis_that_does_not_know_it(redis: Redis) -> None:
     counter = make_counter(redis)
     counter.take(make_question(100))

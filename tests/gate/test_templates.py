@@ -5,7 +5,10 @@ import pytest
 from headroom_gate.templates import Templates
 
 TEMPLATES = Templates(
-    ["/v1/{name}", "/v1/search", "/v1/items/{id:int}/parts", "/flask/<int:id>", "/files/{rest:path}", "/js/:id", "/a.b"]
+    [
+        *("/v1/{name}", "/v1/search", "/v1/items/{id:int}/parts", "/numbers/{id:int}", "/numbers/{name}"),
+        *("/files/{rest:path}", "/flask/<int:id>", "/pages/<path:rest>", "/js/:id", "/a.b"),
+    ]
 )
 
 
@@ -17,6 +20,12 @@ TEMPLATES = Templates(
         ("/v1/items/7/parts", "/v1/items/{id:int}/parts"),
         ("/flask/7", "/flask/<int:id>"),
         ("/files/a/b/c", "/files/{rest:path}"),
+        ("/files/", "/files/{rest:path}"),
+        ("/pages/a/b", "/pages/<path:rest>"),
+        ("/pages/", None),
+        ("/numbers/7", "/numbers/{id:int}"),
+        ("/numbers/seven", "/numbers/{name}"),
+        ("/flask/seven", None),
         ("/js/7", "/js/:id"),
         ("/a.b", "/a.b"),
         ("/axb", None),
