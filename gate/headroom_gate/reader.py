@@ -72,7 +72,7 @@ class Limits:
             if found is not None:
                 self._take(*found)
             problem = self._refused
-        except Exception as error:  # noqa: BLE001 - a thread that ends here would let the limits grow old for ever
+        except Exception as error:  # noqa: BLE001 - without this thread the limits would grow old
             problem = str(error) or repr(error)
         if problem and problem != self.problem:
             logger.warning("the limits stay as they were: %s", problem)

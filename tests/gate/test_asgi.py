@@ -239,6 +239,21 @@ def test_snapshot_of_yesterday_refuses_nothing(tmp_path: Path) -> None:
     assert events.named("api_call")
 
 
+def test_clock_that_jumps_ahead_makes_the_snapshot_an_old_one_until_it_is_back(tmp_path: Path) -> None:
+    clock = Clock()
+    client = client_of(make_gate(tmp_path, make_account(used=1000), clock=clock))
+    statuses = []
+    for now in (NOW, NOW + 7 * 3600, NOW - 7 * 3600, NOW):
+        clock.now = now
+        statuses.append(client.get("/v1/items/1").status_code)
+    assert statuses == [429, 200, 429, 429]
+
+
+def test_snapshot_of_yesterday_keeps_no_rate(tmp_path: Path) -> None:
+    gate = make_gate(tmp_path, make_account(plan="rated"), clock=Clock(NOW + 86_400))
+    assert [client_of(gate).get("/v1/items/1").status_code for _ in range(5)] == [200] * 5
+
+
 def test_closed_gate_keeps_the_limits_of_yesterday(tmp_path: Path) -> None:
     gate = make_gate(tmp_path, make_account(used=1000), clock=Clock(NOW + 86_400), fail="closed")
     assert client_of(gate).get("/v1/items/1").status_code == 429

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
+from headroom_gate import Gate, Limits
 from headroom_gate.check import check_app, from_environment
 from tests.gate.world import Captured, make_account, make_gate, make_snapshot
 from tests.support.waiting import free_port, wait_until
@@ -181,6 +182,19 @@ def nginx(folder: Path, gate_port: int, api_port: int) -> Iterator[str]:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_nginx_answers_503_where_a_closed_gate_has_no_limits(tmp_path: Path) -> None:
+    limits = Limits(tmp_path / "limits.json")
+    limits.close()
+    with (
+        serving(check_app(Gate(limits, fail="closed"), by_account)) as gate_port,
+        serving(api) as api_port,
+        nginx(tmp_path, gate_port, api_port) as url,
+    ):
+        refused = httpx.get(f"{url}/v1/search", headers={"account": "acme"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+    assert refused.json() == {"status": 503, "violated-policies": []}
 
 
 def test_nginx_answers_as_the_gate_says(tmp_path: Path) -> None:
