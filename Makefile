@@ -7,7 +7,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # In the order of the files, the end-to-end ones before the many small ones: no core waits for a long file at the end.
 ON_ALL_CORES := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
-.PHONY: run demo test coverage test-clients test-clickhouse test-clickhouse-units test-kills billing-faults soak lint fmt docs picture bench lock \
+.PHONY: run demo test coverage test-clients test-clickhouse test-clickhouse-units test-kills billing-faults soak lint fmt docs reference picture bench lock \
 	audit clean
 
 run: demo ## run the whole job once, show the result, then serve the UI
@@ -59,11 +59,15 @@ fmt: .venv/ready
 	$(BIN)/ruff format orchestration gate tests dbt_project
 	$(BIN)/sqlfluff fix --disable-progress-bar dbt_project
 
-# Nothing is asked of the warehouse: it works without one, and while a job writes it.
-docs: .venv/ready ## every table and column, and where it comes from, in one file for a browser
-	@for command in parse "docs generate --static --no-compile --empty-catalog"; do $(BIN)/dbt --quiet $$command \
-		--project-dir dbt_project --profiles-dir dbt_project --target-path ../data/docs --log-path data/docs || exit; done
-	@echo "Open data/docs/static_index.html"
+# Nothing is asked of the warehouse: it works without one, and while a job writes it. Nothing is fetched.
+docs: .venv/ready ## the site of docs/, strictly, with dbt's own page of every table, column and their lineage
+	@for command in parse "docs generate --static --no-compile --empty-catalog"; do $(BIN)/dbt --quiet $$command --project-dir \
+		dbt_project --profiles-dir dbt_project --target-path ../data/docs/dbt --log-path data/docs/dbt || exit; done
+	@$(BIN)/python -m tests.docs.site
+
+reference: .venv/ready ## the pages of docs/ that are made from the code, after a change of it
+	$(BIN)/python -m tests.docs.reference
+	$(BIN)/python -m tests.event_shapes.page
 
 picture: .venv/ready ## the README's pictures of the digest and of two pages, from the demo on a fixed morning; needs Chromium
 	$(BIN)/python -m tests.e2e.picture .readme/digest.png

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-REFERENCE = re.compile(r"(?<![\w./-])docs/[\w-]+\.md(?:#[\w-]+)?")
+REFERENCE = re.compile(r"(?<![\w./-])docs/(?:[\w-]+/)*[\w-]+\.md(?:#[\w-]+)?")
 LINK = re.compile(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)")
 NUMBERED = re.compile(r"\bD[1-9]\b")
 """What these references were before the definitions had a page: numbers of a paper that readers do not have."""
@@ -82,7 +82,7 @@ def test_every_link_leads_to_a_file_and_a_heading() -> None:
 
 
 def test_definitions_are_referred_to_by_readme_code_models_and_tests() -> None:
-    definitions = ROOT / "docs" / "definitions.md"
+    definitions = ROOT / "docs" / "meaning" / "definitions.md"
     pointing = {
         file.relative_to(ROOT).parts[0] for file in texts() for _, page, _ in links(file, ROOT) if page == definitions
     }
@@ -94,17 +94,17 @@ def test_no_reference_is_to_a_number() -> None:
 
 
 def test_link_to_a_renamed_heading_or_moved_file_is_broken(tmp_path: Path) -> None:
-    (tmp_path / "docs").mkdir()
-    page, code = tmp_path / "docs" / "definitions.md", tmp_path / "model.sql"
-    page.write_text("# Definitions\n\n## Days to cap\n\nSee [above](#definitions), [the model](../model.sql).\n")
-    code.write_text("-- docs/definitions.md#days-to-cap: whole weeks first (docs/definitions.md).\n")
+    (tmp_path / "docs" / "meaning").mkdir(parents=True)
+    page, code = tmp_path / "docs" / "meaning" / "definitions.md", tmp_path / "model.sql"
+    page.write_text("# Definitions\n\n## Days to cap\n\nSee [above](#definitions), [the model](../../model.sql).\n")
+    code.write_text("-- docs/meaning/definitions.md#days-to-cap: whole weeks first.\n")
     assert broken([page, code], tmp_path) == []
     page.write_text(page.read_text().replace("## Days to cap", "## Days left"))
     assert broken([page, code], tmp_path) == [
-        "model.sql: docs/definitions.md#days-to-cap: the page has no such heading"
+        "model.sql: docs/meaning/definitions.md#days-to-cap: the page has no such heading"
     ]
     code.rename(tmp_path / "moved.sql")
-    assert broken([page], tmp_path) == ["docs/definitions.md: ../model.sql: there is no such file"]
+    assert broken([page], tmp_path) == ["docs/meaning/definitions.md: ../../model.sql: there is no such file"]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,6 @@
 """What people read is plain English: `tests/support/words.py` collects it, and here it is judged.
 
-The rules are those of docs/contributing.md#words. A room that is not in ROOMS yet is still to be rewritten.
+The rules are those of docs/contribute.md#words. A room that is not in ROOMS yet is still to be rewritten.
 """
 
 import re
@@ -41,7 +41,7 @@ BANNED = re.compile(
     | taken\ over | (?<!there\ )(?:is|are|was|were)\ no\ (?!longer|more) | nobody\ looks | as\ (?:it|they)\ must\ be
     )\b"""
 )
-"""Phrases of the phrase book (was), and those that docs/contributing.md names."""
+"""Phrases of the phrase book (was), and those that docs/contribute.md names."""
 ADDRESS = re.compile(r"[\w.+-]+@[\w-]+\.[a-z]{2,}", re.IGNORECASE)
 OWN_ADDRESS = re.compile(r"user:password@host")
 ONE_OF_MANY = re.compile(

@@ -30,6 +30,10 @@ arrayJoin(
 )
 {%- endmacro %}
 
+{% macro clickhouse__account_hash(column) -%}
+toInt32(toInt64(reinterpretAsUInt32(reverse(substring(MD5({{ column }}), 1, 4)))) - 2147483648)
+{%- endmacro %}
+
 {% macro clickhouse__json_text(column, field) -%}
 {%- set path = "'" ~ field.split(".") | join("', '") ~ "'" -%}
 case JSONType({{ column }}, {{ path }})

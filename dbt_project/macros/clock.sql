@@ -11,7 +11,7 @@
 {% endmacro %}
 
 {# Events up to here count; later ones are kept and count when their time has come
-   (docs/definitions.md#future-events). #}
+   (docs/meaning/definitions.md#future-events). #}
 {% macro counted_until() %}{{ return(as_of() + modules.datetime.timedelta(minutes=5)) }}{% endmacro %}
 
 {# IANA zone of the business day. The jobs pass the variable; by hand it is HEADROOM_TIMEZONE. #}

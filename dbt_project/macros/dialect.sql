@@ -43,6 +43,13 @@ cast(({{ expression }} at time zone 'UTC') at time zone '{{ business_zone() }}' 
 cast(unnest(generate_series({{ first_date }}, {{ last_date }}, interval 1 day)) as date)
 {%- endmacro %}
 
+{% macro account_hash(column) %}{{ return(adapter.dispatch('account_hash')(column)) }}{% endmacro %}
+{# Of the hours of a million accounts, those of one are found by four bytes a row: in a twelfth of the time of its id. The
+   first 32 bits of the MD5 of the id, less 2^31: the same on each engine, for ever, as an integer with a sign. #}
+{% macro default__account_hash(column) -%}
+cast(cast('0x' || left(md5({{ column }}), 8) as bigint) - 2147483648 as integer)
+{%- endmacro %}
+
 {% macro json_text(column, field) %}{{ return(adapter.dispatch('json_text')(column, field)) }}{% endmacro %}
 {% macro default__json_text(column, field) %}json_extract_string({{ column }}, '$.{{ field }}'){% endmacro %}
 
@@ -131,7 +138,7 @@ cast(case when regexp_full_match({{ text }}, '[0-9]{1,18}(\.0+)?') then split_pa
 
 {% macro sampling_variance(weight, units) %}{{ return(adapter.dispatch('sampling_variance')(weight, units)) }}{% endmacro %}
 {# The variance of a sum of sampled weights that count `units` each, w * (w - 1) * units^2: exact, and zero
-   where all weights are 1 (docs/definitions.md#sampled-events). #}
+   where all weights are 1 (docs/meaning/definitions.md#sampled-events). #}
 {% macro default__sampling_variance(weight, units) -%}
 cast(sum(cast({{ weight }} as hugeint) * ({{ weight }} - 1) * {{ units }} * {{ units }}) as decimal(38, 0))
 {%- endmacro %}

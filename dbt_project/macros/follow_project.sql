@@ -21,6 +21,31 @@
     {%- endif -%}
 {% endmacro %}
 
+{# Before each build by hand of a part: what it reads and does not build has to be there, or one sentence says what to
+   do in place of an error for each model and test. #}
+{% macro require_built() %}
+    {%- if execute -%}
+        {%- set read = [] -%}
+        {%- for name in selected_resources -%}
+            {#- a unit test reads what its model reads -#}
+            {%- set node = graph.nodes.get("model." ~ name.split(".")[1:3] | join(".") if name.startswith("unit_test.") else name) -%}
+            {%- for parent in (node.depends_on.nodes if node else []) if parent not in selected_resources -%}
+                {%- if graph.nodes.get(parent) -%}{%- do read.append(graph.nodes[parent].alias) -%}{%- endif -%}
+            {%- endfor -%}
+        {%- endfor -%}
+        {%- if read and not flags.DEFER -%}
+            {%- set built = built_relations() | map(attribute="name") | list -%}
+            {%- set missing = read | unique | reject("in", built) | sort -%}
+            {%- if missing -%}
+                {%- do exceptions.raise_compiler_error(
+                    "The warehouse lacks " ~ missing[0] ~ (" and " ~ (missing | length - 1) ~ " more tables"
+                    if missing | length > 1 else "") ~ " that this selection reads: run `dbt build` or `headroom run` once."
+                ) -%}
+            {%- endif -%}
+        {%- endif -%}
+    {%- endif -%}
+{% endmacro %}
+
 {# What a build keeps for the next one, beside the models: warehouse/duckdb.py leaves it out of the published copy. #}
 {% macro bookkeeping() %}{{ return(["recount_progress", "crossing_moments"]) }}{% endmacro %}
 

@@ -4,7 +4,7 @@
     gate = Gate(limits, counter=RedisCounter("redis://localhost"), events=HeadroomEvents(...))
     app = GateMiddleware(app, gate)
 
-Nothing here imports Headroom itself. docs/gate.md explains it.
+Nothing here imports Headroom itself. docs/gate/index.md explains it.
 """
 
 from headroom_gate.gate import Gate

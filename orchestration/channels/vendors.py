@@ -1,5 +1,5 @@
 """The channels that routes may name. To add one: a folder with a `vendor.py` beside this file, a name here, a row in
-docs/routes.md.
+docs/messages/routes.md.
 
 Each is imported when a route needs it: their libraries take a tenth of a second each.
 """

@@ -1,6 +1,6 @@
 """The part of `headroom doctor` that looks at what grows: landed files that were read, and Dagster's history.
 
-What grows and what goes is in one table, in deploy/README.md.
+What grows and what goes is in one table, in docs/operate/deploy.md.
 """
 
 from collections.abc import Iterator

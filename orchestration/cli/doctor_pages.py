@@ -51,7 +51,10 @@ def _address(config: Settings) -> Iterator[Finding]:
         words = "browsers keep no cookie in an embedded page without TLS: set it to https://…, or unset"
         yield Finding(subject, f"{words} HEADROOM_PAGES_FRAME_ANCESTORS", is_needed=False)
     elif url.scheme == "http" and not _is_inside(url.hostname or ""):
-        words = "keys travel readable over http: put a proxy with TLS in front (deploy/README.md), and set https://…"
+        words = (
+            "keys travel readable over http: put a proxy with TLS in front (docs/operate/deploy.md#the-pages), and set"
+            " https://…"
+        )
         yield Finding(subject, words, is_needed=False)
     if re.search("/[ku]/.", url.path):
         words = "it is the address of a link: set it to where the pages begin, and revoke that link's key"

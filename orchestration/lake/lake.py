@@ -160,7 +160,7 @@ class Lake:
             raise ValueError(
                 f"The ledger has read the files of batch {number}, but the lake in {self.root} ends at {last}."
                 " Usage would be missing. Restore the lake of this ledger, from its bucket (HEADROOM_LAKE_URL) or"
-                " from a backup: see orchestration/ledger/README.md."
+                " from a backup: see docs/billing/ledger.md."
             )
 
     def ingest(

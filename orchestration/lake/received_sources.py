@@ -1,6 +1,6 @@
 """Events that were counted before the collector said whose they are.
 
-The source of an event that names none is its project or the name of its key (`collector/README.md`), and source and id
+The source of an event that names none is its project or the name of its key (docs/data-in/http.md), and source and id
 are what an event is known by. An event that was counted without a source, and is sent once more after the collector
 learned one, says the same as before: it keeps the identity that it has, so that it does not count twice. Another event
 with that id, of another sender, says something else, and counts.

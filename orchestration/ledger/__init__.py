@@ -1,1 +1,4 @@
-"""What was decided and sent: the memory of every delivery and report, on SQLite or Postgres. README.md explains it."""
+"""What was decided and sent: the memory of every delivery and report, on SQLite or Postgres.
+
+docs/billing/ledger.md explains it.
+"""

@@ -1,4 +1,4 @@
-"""The ledger: what was ingested, decided, and sent. The README beside this file has its states and invariants.
+"""The ledger: what was ingested, decided, and sent. docs/billing/ledger.md has its states and invariants.
 
 Every decision is committed here before it has an effect, in one transaction with what it was based on. What differs
 between SQLite and Postgres is in engines.py.

@@ -31,7 +31,7 @@ REASONS = {
     "renewal_soon": "renews soon",
     "pace_matters": "only the pace would be news",
 }
-"""By the codes of account_advice.reasons (docs/definitions.md#advice)."""
+"""By the codes of account_advice.reasons (docs/meaning/definitions.md#advice)."""
 
 
 def heading(row: Row) -> str:

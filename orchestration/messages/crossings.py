@@ -21,7 +21,7 @@ version: versions are counted anew when a quota_set comes in late, and a quota s
 threshold by its name: "80%" of the quota, or "50000" whole units."""
 
 CLOSING = timedelta(days=1)
-"""How long a period is still news after its end, for the data that comes late (docs/definitions.md#clocks)."""
+"""How long a period is still news after its end, for the data that comes late (docs/meaning/definitions.md#clocks)."""
 
 
 class Outcome(StrEnum):
@@ -57,8 +57,8 @@ def judge(
     `crossings` are rows of threshold_crossings with the account's utilization beside them, `announced` the keys that
     have a verdict already, `previous_cutoff` the moment up to which the digest before looked. What is news is told
     by that memory and not by "the last 24 hours": no gap and no repeat after a missed run or late data
-    (docs/definitions.md#crossings); only a period that the digest before saw closed for longer than `CLOSING` is none.
-    A crossing whose pace matters and does not use up the quota gets no verdict: it is news once that changes.
+    (docs/meaning/definitions.md#crossings); only a period that the digest before saw closed for longer than `CLOSING`
+    is none. A crossing whose pace matters and does not use up the quota gets no verdict: it is news once that changes.
     The very first digest has no memory; its news is what happened since 8am of the day before.
     """
     first_news, heights = news_since(None, on, zone), heights_of(crossings)

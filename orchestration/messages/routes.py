@@ -1,7 +1,7 @@
 """Routes: which message goes to whom, by which channel, when. The file is `routes.toml` in the data folder.
 
 The words of the file and their meaning are here, without any channel and without the clock. What a route sends of a
-message is in cuts.py; docs/routes.md has examples.
+message is in cuts.py; docs/messages/routes.md has examples.
 """
 
 import re
@@ -231,7 +231,7 @@ def _of_channel(entry: Mapping[str, Any], vendor: Callable[[str], Vendor], is_ad
     try:
         found = vendor(str(entry.get("channel")))
     except KeyError:
-        yield f"there is no channel {entry.get('channel')!r}; docs/routes.md lists them"
+        yield f"there is no channel {entry.get('channel')!r}; docs/messages/routes.md lists them"
         return
     if found.address and not is_addressed:
         yield f"to is missing: {found.address}"

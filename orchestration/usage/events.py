@@ -49,13 +49,13 @@ FIELDS = (
 """Of the event itself. In a row of CSV or Parquet and in a flat event all others are its properties."""
 
 MAX_QUOTA = 10**15
-"""Largest quota accepted, in smallest steps of its meter a period (docs/definitions.md#quota-values). It is also the
-largest exact value that Stripe takes."""
+"""Largest quota accepted, in smallest steps of its meter a period (docs/meaning/definitions.md#quota-values). It is
+also the largest exact value that Stripe takes."""
 MAX_ACCOUNT_ID_BYTES = 1024
 TYPICAL_EVENT_BYTES = 260
 """As JSON, by which it is estimated what is lost of a file where nothing was read before."""
 MAX_SAMPLE_WEIGHT = 1_000_000
-"""Calls that one sampled call may stand for (docs/definitions.md#sampled-events)."""
+"""Calls that one sampled call may stand for (docs/meaning/definitions.md#sampled-events)."""
 EARLIEST_TIME = datetime(2000, 1, 1, tzinfo=UTC)
 """Older times are refused: they are epochs in the wrong unit, dates without separators, or unset clocks."""
 MAX_DAYS_AHEAD = 366
@@ -71,7 +71,7 @@ EPOCH = r"[0-9]{1,19}|[0-9]{1,17}\.[0-9]+"
 """In seconds, milliseconds, microseconds or nanoseconds: between the bounds above no number can be two of them."""
 FUTURE_TOLERANCE_SECONDS = 300
 """An event further ahead of the clock than this is kept but not counted until its time has come
-(docs/definitions.md#future-events)."""
+(docs/meaning/definitions.md#future-events)."""
 
 
 class Rejection(StrEnum):

@@ -31,10 +31,10 @@ def noun(count: int, unit: str, singular: str = "") -> str:
 
 def format_pct(pct: Decimal | None, ci95_pct: Decimal | None = None, decimals: int = 1) -> str:
     """A percentage for people, cut off and never rounded up: 79.96 is shown as 79.9 %, never as 80.0 %
-    (docs/definitions.md#utilization).
+    (docs/meaning/definitions.md#utilization).
 
     With half the width of its 95 % interval, in percent of itself, where sampled calls make it an estimate
-    (docs/definitions.md#sampled-events).
+    (docs/meaning/definitions.md#sampled-events).
     """
     if pct is None:
         return "–"

@@ -3,6 +3,8 @@
 Each question is of that account alone, so that it stays fast with a million others.
 """
 
+from orchestration.warehouse.queries import account_hash
+
 ACCOUNT_METERS = """
     select *, true as is_current_period, cast(null as bigint) as used_since
     from utilization_mtd
@@ -37,7 +39,7 @@ METER_FACTS = """
 """
 
 
-PERIOD_DAYS_OF_METER = """
+PERIOD_DAYS_OF_METER = f"""
     select usage_date as utc_day, units
     from daily_usage
     where
@@ -48,7 +50,7 @@ PERIOD_DAYS_OF_METER = """
     select usage_date as utc_day, sum(units)::bigint as units
     from hourly_usage
     where
-        account_id = $account_id and meter = $meter
+        account_id = $account_id and account_hash = {account_hash("$account_id")} and meter = $meter
         and usage_date in (cast($start::timestamp as date), cast($until::timestamp as date))
         and hour_start >= $start::timestamp and hour_start < $until::timestamp
         and (
@@ -79,13 +81,15 @@ QUOTA_CHANGES = """
 """The newest first."""
 
 
-CALLED_ENDPOINTS = """
+CALLED_ENDPOINTS = f"""
     select endpoint as value, sum(calls)::bigint as used, sum(calls_with_status)::bigint as calls_with_status,
         sum(throttled_calls)::bigint as throttled_calls, sum(client_error_calls)::bigint as client_error_calls,
         sum(server_error_calls)::bigint as server_error_calls, sum(sum(calls)) over ()::bigint as all_used,
         count(*) over () as values
     from daily_usage_by_endpoint
-    where account_id = $account_id and usage_date > $through - 7 and usage_date <= $through
+    where
+        account_id = $account_id and account_hash = {account_hash("$account_id")}
+        and usage_date > $through - 7 and usage_date <= $through
     group by endpoint
     order by used desc, value
     limit $limit
@@ -114,10 +118,10 @@ FAILED_CALLS = """
 """
 
 
-HOURS_OF_DAY = """
+HOURS_OF_DAY = f"""
     select hour_of_day, days, calls, mean_calls, share_ratio, burstiness
     from hourly_profile
-    where account_id = $account_id
+    where account_id = $account_id and account_hash = {account_hash("$account_id")}
     order by hour_of_day
 """
 

@@ -68,10 +68,12 @@ def days_of(
             "is_by_period": row["aggregation"] != "latest",
         }
         return rows_of(connection, READINGS_BY_DAY, asked)
-    table = "daily_usage" if zone.key == "UTC" else "daily_usage_business_zone"
+    table, found = "daily_usage", ""
+    if zone.key != "UTC":
+        table, found = "daily_usage_business_zone", f"and daily.account_hash = {queries.account_hash('$account_id')}"
     asked |= {"is_calls": row["is_calls"]}
     try:
-        return rows_of(connection, USAGE_BY_DAY.format(table=table), asked)
+        return rows_of(connection, USAGE_BY_DAY.format(table=table, found=found), asked)
     except OutdatedCopyError as error:
         raise NothingPublishedError(
             f"{published} has no days of {zone.key} yet: `headroom run` counts them, and `--utc` shows UTC days"
@@ -108,6 +110,7 @@ USAGE_BY_DAY = """
     from (select unnest($days::date[]) as usage_date) as days
     left join {table} as daily
         on daily.usage_date = days.usage_date and daily.account_id = $account_id and daily.meter = $meter
+        {found}
     order by days.usage_date
 """
 READINGS_BY_DAY = """

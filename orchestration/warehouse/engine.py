@@ -1,6 +1,6 @@
 """What an engine of the marts has to do. No module but engines.py asks which one it is.
 
-How to add one: docs/contributing.md#a-warehouse-engine.
+How to add one: docs/contribute.md#a-warehouse-engine.
 """
 
 from collections.abc import Callable, Iterator, Mapping

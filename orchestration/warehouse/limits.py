@@ -2,7 +2,7 @@
 
 A gate loads it in place of the marts: what is counted and how it is weighed, the rates of plans, and a row for each
 account and meter. Each publication writes it beside the published copy, whichever engine built the marts. The
-format is in docs/limits.md; a change that an older gate would misread has another `version`.
+format is in docs/gate/limits.md; a change that an older gate would misread has another `version`.
 """
 
 import gzip

@@ -104,6 +104,14 @@ def billed_customers(published: Path, name: str) -> list[str]:
     return [row["stripe_customer_id"] for row in rows]
 
 
+def account_hash(account: str) -> str:
+    """SQL: column account_hash of an account, as dbt's macro of that name makes it.
+
+    With it, a question about one account reads the hours of a million others in a twelfth of the time.
+    """
+    return f"cast(cast('0x' || left(md5({account}), 8) as bigint) - 2147483648 as integer)"
+
+
 UTILIZATION = """
     select * from utilization_mtd
     where severity <> 'ok'

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import duckdb
 
+from orchestration.warehouse.queries import account_hash
+
 HOURS = ("hourly_usage", "hourly_usage_by_endpoint", "hourly_usage_by_property", "billing_reconciliation_hourly")
 UNREAD = (
     *("account_profiles", "cap_forecasts", "event_values", "events_rejected", "expected_usage", "forecast_backtest"),
@@ -20,6 +22,7 @@ NAMED = {
     "stripe_customer_id": "{} || case when copy = 0 then '' else '-' || copy end",
     "account_name": "{} || case when copy = 0 then '' else ' ' || copy end",
 }
+NAMED["account_hash"] = account_hash(NAMED["account_id"].format("account_id"))
 
 
 def multiply(source: Path, target: Path, copies: int, days: int | None = None) -> None:

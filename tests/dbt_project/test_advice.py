@@ -509,7 +509,7 @@ def test_lists_of_situations_and_advice_are_those_of_the_model() -> None:
 
 
 def test_page_of_definitions_has_each_situation_and_each_reason() -> None:
-    page = (PROJECT.parent / "docs" / "definitions.md").read_text()
+    page = (PROJECT.parent / "docs" / "meaning" / "definitions.md").read_text()
     section = page.partition("\n## Advice\n")[2].partition("\n## ")[0]
     rows = re.findall(r"(?m)^\| (`[^|]*) \|", section)
     codes = section.partition("as codes, in this order: ")[2].partition("\n- ")[0]

@@ -268,7 +268,7 @@ def arrive(engines: Engines, name: str, *events: object, now: datetime) -> None:
 def test_marts_are_row_by_row_the_same_on_both_engines(engines: Engines) -> None:
     engines.build(NOW)
     found = engines.differences()
-    for table, (count, rows) in found.items():  # pytest -rP shows it; the table in dbt_project/CLICKHOUSE.md
+    for table, (count, rows) in found.items():  # pytest -rP shows it; the table in docs/operate/clickhouse.md
         sys.stdout.write(f"| {table} | {count:,} | {len(rows)} |\n")
     assert {name: rows for name, (_, rows) in found.items() if rows} == {}
 

@@ -1,4 +1,5 @@
-"""What docs/definitions.md says is so: the worked example is built, and each column of utilization_mtd has a place."""
+"""What docs/meaning/definitions.md says is so: the worked example is built, and each column of utilization_mtd has a
+place."""
 
 import re
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ from tests.dbt_project import lakes
 from tests.dbt_project.builder import PROJECT, Builder
 from tests.dbt_project.lakes import Call
 
-PAGE = PROJECT.parent / "docs" / "definitions.md"
+PAGE = PROJECT.parent / "docs" / "meaning" / "definitions.md"
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 SEPTEMBER = date(2026, 9, 1)
 PLACES = Decimal("0.00001")

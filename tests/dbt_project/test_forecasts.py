@@ -1,5 +1,5 @@
-"""forecast_backtest and expected_usage are two readings of docs/definitions.md#projection: they must say the same of
-the same day. cap_forecasts is compared with a walk from day to day.
+"""forecast_backtest and expected_usage are two readings of docs/meaning/definitions.md#projection: they must say the
+same of the same day. cap_forecasts is compared with a walk from day to day.
 """
 
 import random

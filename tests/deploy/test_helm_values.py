@@ -19,6 +19,7 @@ from orchestration.settings import PROJECT_ROOT, Settings
 from tests.deploy.helm_chart import KUBERNETES_GRACE_SECONDS, WORKSPACE, render
 
 DEPLOY = PROJECT_ROOT / "deploy"
+PAGE = PROJECT_ROOT / "docs" / "operate" / "deploy.md"
 COMPOSE_GRACE_SECONDS = 10
 """Compose kills after these where a service says nothing."""
 OF_DAGSTER = ("webserver", "daemon")
@@ -171,7 +172,7 @@ def test_dagster_accepts_what_the_chart_writes(tmp_path: Path) -> None:
 
 def test_image_and_chart_have_the_locked_versions() -> None:
     locked = re.findall(r"^dagster==(\S+)", (PROJECT_ROOT / "requirements.lock").read_text(), re.MULTILINE)
-    named = re.findall(r"--version (\d\S+)", (DEPLOY / "README.md").read_text() + (DEPLOY / "values.yaml").read_text())
+    named = re.findall(r"--version (\d\S+)", PAGE.read_text() + (DEPLOY / "values.yaml").read_text())
 
     assert set(named) == set(locked)
     assert {CHART.processes[name].image.rpartition(":")[2] for name in OURS if name not in OF_DAGSTER} == {
@@ -183,8 +184,8 @@ def test_the_grace_is_patched_into_the_deployment_that_the_values_make() -> None
     [deployment] = VALUES["dagster-user-deployments"]["deployments"]
     labels = f"component=user-deployments,deployment={deployment['name']}"
 
-    for name in ("README.md", "grace.yaml"):
-        text = (DEPLOY / name).read_text()
+    for file in (PAGE, DEPLOY / "grace.yaml"):
+        text = file.read_text()
         assert f"--selector {labels}" in text
         assert "--patch-file deploy/grace.yaml" in text
 

@@ -17,7 +17,7 @@ from orchestration.lake import compaction, landing
 from orchestration.ledger import landed, page_views
 from orchestration.settings import PROJECT_ROOT, Settings, load
 
-TEXT = (PROJECT_ROOT / "deploy" / "README.md").read_text()
+TEXT = (PROJECT_ROOT / "docs" / "operate" / "deploy.md").read_text()
 TABLE = TEXT.partition("## What grows, and what goes\n")[2].partition("\n## ")[0]
 ROWS = [line.split("|")[1:-1] for line in TABLE.splitlines() if line.startswith("|") and line.count("|") == 4]
 OF_PEOPLE = {"accounts.csv", "subjects.csv", "customers.csv", "demo-accounts.csv", "destination.toml", "routes.toml"}

@@ -1,4 +1,4 @@
-"""A case: what a producer writes, and what becomes of it. Each is a test, and an example in docs/events.md."""
+"""A case: what a producer writes, and what becomes of it. Each is a test, and an example in docs/data-in/events.md."""
 
 import json
 from collections.abc import Callable, Mapping

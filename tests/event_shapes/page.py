@@ -1,4 +1,4 @@
-"""Write docs/events.md from the cases: `.venv/bin/python -m tests.event_shapes.page`."""
+"""Write docs/data-in/events.md from the cases: `.venv/bin/python -m tests.event_shapes.page`."""
 
 from collections.abc import Iterator
 
@@ -8,7 +8,7 @@ from orchestration.usage.events import Rejection
 from tests.event_shapes import files, lines, requests
 from tests.event_shapes.case import Case, FileCase, RequestCase
 
-PAGE = PROJECT_ROOT / "docs" / "events.md"
+PAGE = PROJECT_ROOT / "docs" / "data-in" / "events.md"
 
 
 def text() -> str:
@@ -19,7 +19,7 @@ def _lines() -> Iterator[str]:
     yield "# Events: every shape that is read"
     yield ""
     yield "A test lands or posts each example. `.venv/bin/python -m tests.event_shapes.page` writes this page from the"
-    yield "tests: change [the cases](../tests/event_shapes), not the page."
+    yield "tests: change [the cases](../../tests/event_shapes), not the page."
     yield ""
     yield "All times are UTC. An event without a time has that of its arrival: at the collector, or at the ingestion."
     yield ""
@@ -43,8 +43,9 @@ def _lines() -> Iterator[str]:
     yield ""
     names = ", ".join(f"`{name}`" for name in events.EVENT_NAMES)
     yield f"Headroom takes events of these names: {names}. It also takes those of the"
-    yield "`event_names` in [`meters.csv`](../dbt_project/seeds/meters.csv). All others go to quarantine. Once a meter"
-    yield "names them, `headroom rejected --replay` takes them from there. What the lake has of a removed name stays."
+    yield "`event_names` in [`meters.csv`](../../dbt_project/seeds/meters.csv). All others go to quarantine. Once a"
+    yield "meter names them, `headroom rejected --replay` takes them from there. What the lake has of a removed name"
+    yield "stays."
     yield ""
     yield "Values are judged when they are counted: `headroom meters check` shows what each meter counts of the last"
     yield 'day. A value is a number or its text: `12`, `"12.50"`, `1e3`. It has at most the places of the meter\'s'
@@ -101,7 +102,7 @@ def _lines() -> Iterator[str]:
     for each in files.REFUSED:
         yield f"| {each.name} (`{each.file}`) | `{str(each.example).splitlines()[0]}` | “… {each.refused} …” |"
     yield from _heading("Requests")
-    yield "Any of them may be compressed with gzip. [The collector's page](../orchestration/collector/README.md) has"
+    yield "Any of them may be compressed with gzip. [The collector's page](http.md) has"
     yield "keys, limits and answers."
     for request in requests.TAKEN:
         yield from _request(request)

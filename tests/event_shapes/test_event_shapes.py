@@ -1,4 +1,4 @@
-"""Every case of docs/events.md is what really happens, and the page is up to date."""
+"""Every case of docs/data-in/events.md is what really happens, and the page is up to date."""
 
 import json
 import os

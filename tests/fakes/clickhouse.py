@@ -32,7 +32,7 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "head
 CLUSTER = "headroom"
 USER = "headroom"
 PASSWORD = "a-password-of-the-tests"
-# The profile is what Headroom needs of any server: dbt_project/CLICKHOUSE.md. `default` is who starts the listeners.
+# The profile is what Headroom needs of any server: docs/operate/clickhouse.md. `default` is who starts the listeners.
 USERS = f"""<clickhouse>
     <profiles><default>
         <join_use_nulls>1</join_use_nulls>

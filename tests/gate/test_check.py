@@ -135,8 +135,8 @@ http {{
 
 
 def snippet_of_the_docs() -> str:
-    """The part of docs/gate.md that people copy, as it is there."""
-    page = (Path(__file__).parents[2] / "docs" / "gate.md").read_text()
+    """The part of docs/gate/index.md that people copy, as it is there."""
+    page = (Path(__file__).parents[2] / "docs" / "gate" / "index.md").read_text()
     return page.partition("```nginx\n")[2].partition("```")[0]
 
 

@@ -1,4 +1,4 @@
-"""Header fields and bodies, as exact text: the examples of docs/gate.md."""
+"""Header fields and bodies, as exact text: the examples of docs/gate/index.md."""
 
 import json
 import re

@@ -60,4 +60,4 @@ def test_subject_of_a_key_comes_from_the_command() -> None:
 
 def test_docs_show_the_example_as_it_is() -> None:
     example = FOLDER.parent / "orchestration" / "collector" / "snippets" / "examples" / "gate_main.py"
-    assert f"```python\n{example.read_text()}```" in (FOLDER.parent / "docs" / "gate.md").read_text()
+    assert f"```python\n{example.read_text()}```" in (FOLDER.parent / "docs" / "gate" / "index.md").read_text()

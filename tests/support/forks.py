@@ -28,11 +28,14 @@ from typing import Any, NoReturn
 from orchestration.warehouse import dbt
 
 
-def start(root: Path, arguments: Sequence[str], environment: Mapping[str, str], seconds: float) -> "Fork":
-    """A command of the checkout in `root`, in a session of its own. SIGALRM ends what takes longer than so many
-    seconds.
+def start(
+    root: Path, arguments: Sequence[str], environment: Mapping[str, str], seconds: float, folder: Path | None = None
+) -> "Fork":
+    """A command of the checkout in `root`, in a session of its own, in that folder if not there. SIGALRM ends what
+    takes longer than so many seconds.
     """
-    return Fork(root, {"arguments": arguments, "environment": {**environment}, "seconds": seconds})
+    request = {"arguments": arguments, "environment": {**environment}, "folder": str(folder or "."), "seconds": seconds}
+    return Fork(root, request)
 
 
 def call(root: Path, function: Callable[..., object], *arguments: str | int, seconds: float) -> int:
@@ -218,6 +221,7 @@ def begin(request: dict[str, Any]) -> None:
     _take_over(os.open(os.devnull, os.O_RDONLY), *(os.open(file, flags, 0o600) for file in request["files"]))
     os.environ.clear()
     os.environ.update(request["environment"])
+    os.chdir(request.get("folder", "."))
     time.tzset()
     signal.alarm(int(request["seconds"]))
     sys.argv = ["headroom", *map(str, request["arguments"])]

@@ -107,7 +107,7 @@ asked as (
     where is_at_threshold or is_raised or is_dropping or is_dormant
 ),
 
--- The first that applies: docs/definitions.md#advice.
+-- The first that applies: docs/meaning/definitions.md#advice.
 situations as (
     select
         *,

@@ -136,9 +136,9 @@ remainders as (
     from facts
 ),
 
--- docs/definitions.md#days-to-cap: today, then whole weeks from tomorrow on, then the day of the week in which the rest
--- is used up. The weeks leave a rest, for its last unit comes on a day with calls. The expectation has six places, and
--- its sum may be short of a thousandth of a unit.
+-- docs/meaning/definitions.md#days-to-cap: today, then whole weeks from tomorrow on, then the day of the week in which
+-- the rest is used up. The weeks leave a rest, for its last unit comes on a day with calls. The expectation has six
+-- places, and its sum may be short of a thousandth of a unit.
 weeks_to_cap as (
     select
         account_id,
@@ -191,7 +191,7 @@ days_to_cap as (
 ),
 
 -- What does not add up moves by decisions, not by days: what it shows is all that can be said
--- (docs/definitions.md#projection).
+-- (docs/meaning/definitions.md#projection).
 timed as (
     select
         remainders.*,

@@ -1,6 +1,6 @@
--- docs/definitions.md#projection: level = mean of the last 7 complete days, shape = weekday mean of the last 28 over
--- their overall mean. The overall mean is that of the weekday means, so that the seven shapes sum to seven with any
--- history. Where another method did clearly better in the account's own past, that one is taken: forecast_choice.
+-- docs/meaning/definitions.md#projection: level = mean of the last 7 complete days, shape = weekday mean of the last 28
+-- over their overall mean. The overall mean is that of the weekday means, so that the seven shapes sum to seven with
+-- any history. Where another method did clearly better in the account's own past, that one is taken: forecast_choice.
 with choices as (
     select * from {{ ref('forecast_choice') }}
 ),

@@ -1,4 +1,5 @@
--- docs/definitions.md#projection at past moments: what each method would have said, from the complete days known then.
+-- docs/meaning/definitions.md#projection at past moments: what each method would have said, from the complete days
+-- known then.
 with periods as (
     select
         account_id,

@@ -64,7 +64,8 @@ final as (
             sum(case when status between 400 and 499 and status <> 429 then sample_weight else 0 end) as bigint
         ) as client_error_calls,
         cast(sum(case when status >= 500 then sample_weight else 0 end) as bigint) as server_error_calls,
-        cast(sum(refused_weight) as bigint) as refused_calls
+        cast(sum(refused_weight) as bigint) as refused_calls,
+        {{ account_hash('account_id') }} as account_hash
     from answers
     group by account_id, event_date, hour_start, endpoint
 )

@@ -3,6 +3,7 @@
 with hours as (
     select
         account_id,
+        account_hash,
         usage_date,
         cast(extract(hour from hour_start) as integer) as hour_of_day,
         calls
@@ -29,35 +30,39 @@ lifetimes as (
 days as (
     select
         hours.account_id,
+        hours.account_hash,
         hours.usage_date,
         sum(hours.calls) as calls,
         max(hours.calls) as busiest_hour_calls
     from hours
-    group by hours.account_id, hours.usage_date
+    group by hours.account_id, hours.account_hash, hours.usage_date
 ),
 
 accounts as (
     select
         account_id,
+        account_hash,
         count(*) as active_days,
         sum(calls) as calls,
         sum(busiest_hour_calls) as busiest_hours_calls
     from days
-    group by account_id
+    group by account_id, account_hash
 ),
 
 hours_of_day as (
     select
         account_id,
+        account_hash,
         hour_of_day,
         sum(calls) as calls
     from hours
-    group by account_id, hour_of_day
+    group by account_id, account_hash, hour_of_day
 ),
 
 measured as (
     select
         account_id,
+        account_hash,
         active_days,
         calls,
         {{ ratio('busiest_hours_calls * 24', 'calls') }} as burstiness_ratio
@@ -77,13 +82,15 @@ final as (
             when measured.calls < measured.active_days * {{ var('bursty_min_calls_per_day') }} then 'too few calls'
             when measured.burstiness_ratio >= {{ var('bursty_min_ratio') }} then 'bursty'
             else 'steady'
-        end as burstiness
+        end as burstiness,
+        measured.account_hash as account_hash
     from measured
     cross join {{ hours_of_day() }} as all_hours (hour_of_day)
     left join lifetimes on measured.account_id = lifetimes.account_id
     left join hours_of_day
         on
             measured.account_id = hours_of_day.account_id
+            and measured.account_hash = hours_of_day.account_hash
             and all_hours.hour_of_day = hours_of_day.hour_of_day
 )
 

@@ -62,7 +62,8 @@ final as (
         next_day_calls,
         next_day_units,
         last_call_at,
-        last_arrived_at
+        last_arrived_at,
+        {{ account_hash('account_id') }} as account_hash
     from counted
 )
 

@@ -58,7 +58,7 @@ def dovecote(monkeypatch: pytest.MonkeyPatch) -> list[PigeonPost]:
 
     def open_channel(target: Target, config: Settings) -> Channel:
         if not target.secret("grain"):
-            raise ValueError(f"route {target.route} needs grain: see docs/routes.md")
+            raise ValueError(f"route {target.route} needs grain: see docs/messages/routes.md")
         opened.append(PigeonPost(target, opened[0].arrived if opened else [], opened[0].trouble if opened else []))
         return opened[-1]
 
@@ -129,7 +129,8 @@ def test_what_is_not_registered_is_no_channel(name: str) -> None:
 
 @pytest.mark.parametrize("name", vendors.NAMES)
 def test_every_channel_has_a_row_in_the_docs(name: str) -> None:
-    [row] = [line for line in (PROJECT_ROOT / "docs/routes.md").read_text().splitlines() if f"| `{name}` |" in line]
+    page = (PROJECT_ROOT / "docs/messages/routes.md").read_text()
+    [row] = [line for line in page.splitlines() if f"| `{name}` |" in line]
     vendor = vendors.vendor(name)
 
     assert all(f"`{secret}`" in row for secret in vendor.secrets)

@@ -343,7 +343,7 @@ def test_item_of_the_period_before_shows_nothing_of_the_running_one() -> None:
 
 
 def test_sampled_usage_says_how_exact_it_is() -> None:
-    """The example of docs/definitions.md#sampled-events: one call in a hundred, 800,000 of a million.
+    """The example of docs/meaning/definitions.md#sampled-events: one call in a hundred, 800,000 of a million.
 
     The band is ± 2.2 % of the usage, which is 1.8 points of the quota.
     """

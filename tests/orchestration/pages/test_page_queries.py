@@ -1,12 +1,23 @@
 """Questions that are asked in a faster way give the same rows as the plain one."""
 
+import hashlib
+import shutil
+from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
+from starlette.testclient import TestClient
 
+from orchestration import settings
+from orchestration.ledger import page_keys
+from orchestration.ledger.ledger import Ledger
+from orchestration.pages import app
 from orchestration.warehouse import account_page_queries, page_queries, queries
 from orchestration.warehouse.published_copy import query
 from tests.orchestration.pages.conftest import Site
+from tests.support.pages_world import NOW
 
 HOURLY = """
     select usage_date as utc_day, sum(units)::bigint as units from hourly_usage
@@ -25,6 +36,36 @@ def test_days_of_a_period_are_the_sums_of_its_hours(site: Site, start: str, unti
     hours = query(site.published, HOURLY, asks)
     assert [day for day in days if day["units"]] == hours
     assert hours
+
+
+HASHED = " and account_hash = " + queries.account_hash("$account_id")
+
+
+@pytest.mark.parametrize("name", ["CALLED_ENDPOINTS", "HOURS_OF_DAY"])
+def test_rows_of_an_account_are_those_that_its_id_alone_finds(site: Site, name: str) -> None:
+    asked = getattr(account_page_queries, name)
+    assert HASHED in asked
+    accounts = query(site.published, "select account_id from utilization_mtd where is_main order by used_mtd desc")
+    found = 0
+    for account in accounts[:40]:
+        asks = account | ({"through": NOW.date(), "limit": 10} if "$through" in asked else {})
+        rows = query(site.published, asked, asks)
+        assert rows == query(site.published, asked.replace(HASHED, ""), asks)
+        found += bool(rows)
+    assert found > 10
+
+
+@pytest.mark.parametrize("table", ["hourly_usage", "hourly_usage_by_endpoint"])
+def test_hash_of_an_account_is_the_one_of_its_hours(site: Site, table: str) -> None:
+    rows = query(site.published, f"select distinct account_id, account_hash from {table}")
+    assert len(rows) > 10
+    for row in rows:
+        first = int.from_bytes(hashlib.md5(row["account_id"].encode(), usedforsecurity=False).digest()[:4], "big")
+        assert row["account_hash"] == first - 2**31
+        asks = {"account_id": row["account_id"]}
+        assert query(site.published, f"select {queries.account_hash('$account_id')} as hash", asks) == [
+            {"hash": row["account_hash"]}
+        ]
 
 
 @pytest.mark.parametrize("given", [{}, {"q": "a"}, {"meter": "api-calls"}, {"plan": "growth"}, {"advice": "watch"}])
@@ -63,3 +104,21 @@ def test_marts_lie_in_the_order_of_accounts(site: Site) -> None:
             f" from (select account_id, lag(account_id) over () as before from {mart})",
         )
         assert order["ordered"] > 0.9, mart
+
+
+def test_page_of_an_older_versions_figures_says_so(site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_DATA", str(tmp_path))
+    config = settings.load()
+    config.published.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(site.published, config.published)
+    with duckdb.connect(str(config.published)) as older:
+        older.execute("alter table hourly_usage_by_endpoint rename account_hash to another")
+    [account] = query(site.published, "select account_id from utilization_mtd order by used_mtd desc limit 1")
+    ledger = Ledger(config.ledger_url)
+    _, secret = page_keys.grant(ledger, "CS team", None, NOW, NOW + timedelta(days=9))
+    ledger.close()
+    with TestClient(app.build(config, lambda: NOW), base_url="http://pages.test") as client:
+        answer = client.get(f"/accounts/{account['account_id']}", headers={"authorization": f"Bearer {secret}"})
+
+    assert answer.status_code == 503
+    assert "Another version of Headroom made the figures. The next run makes them again." in answer.text

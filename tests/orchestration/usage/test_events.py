@@ -15,10 +15,10 @@ def test_rejection_explains_itself_for_every_reason() -> None:
 @pytest.mark.parametrize(
     ("page", "fields"),
     [
-        ("README.md", ACCOUNT_FIELDS),
-        ("README.md", ID_FIELDS),
-        ("README.md", TIME_FIELDS),
-        ("docs/definitions.md", ACCOUNT_FIELDS),
+        ("docs/data-in/files.md", ACCOUNT_FIELDS),
+        ("docs/data-in/files.md", ID_FIELDS),
+        ("docs/data-in/files.md", TIME_FIELDS),
+        ("docs/meaning/definitions.md", ACCOUNT_FIELDS),
     ],
 )
 def test_page_lists_the_aliases_in_their_order(page: str, fields: tuple[str, ...]) -> None:
@@ -26,6 +26,6 @@ def test_page_lists_the_aliases_in_their_order(page: str, fields: tuple[str, ...
     assert ", ".join(f"`{field}`" for field in fields) in text
 
 
-def test_readme_names_every_event() -> None:
-    text = (PROJECT_ROOT / "README.md").read_text(encoding="utf-8")
+def test_page_of_files_names_every_event() -> None:
+    text = (PROJECT_ROOT / "docs" / "data-in" / "files.md").read_text(encoding="utf-8")
     assert [name for name in EVENT_NAMES if f"`{name}`" not in text] == []
