@@ -7,7 +7,6 @@ refusal's status. nginx takes 403 alone for a refusal: `/check?refused=403` answ
 
 import asyncio
 import os
-from typing import get_args
 from urllib.parse import parse_qs, unquote_to_bytes
 
 from headroom_gate import metrics
@@ -18,7 +17,7 @@ from headroom_gate.identify import Identify, by_key
 from headroom_gate.reader import Limits
 
 PREFIX = "/check"
-FAILS = get_args(Fail)
+FAILS: dict[str, Fail] = {"open": "open", "closed": "closed"}
 
 
 def check_app(gate: Gate, identify: Identify = by_key) -> App:
@@ -66,10 +65,11 @@ def from_environment() -> App:
             url, given.get("HEADROOM_GATE_EVENTS_KEY", ""), given.get("HEADROOM_GATE_SPOOL", "gate-spool")
         )
     limits = Limits(given["HEADROOM_GATE_LIMITS"], key=given.get("HEADROOM_GATE_KEY", ""))
-    endpoints, fail = given.get("HEADROOM_GATE_ENDPOINTS", "").split(), given.get("HEADROOM_GATE_FAIL") or "open"
+    endpoints = given.get("HEADROOM_GATE_ENDPOINTS", "").split()
+    fail = given.get("HEADROOM_GATE_FAIL") or "open"
     if fail not in FAILS:
         raise ValueError(f"HEADROOM_GATE_FAIL is {fail!r}. It may be {' or '.join(FAILS)}")
-    return check_app(Gate(limits, counter=counter, events=events, endpoints=endpoints, fail=fail))
+    return check_app(Gate(limits, counter=counter, events=events, endpoints=endpoints, fail=FAILS[fail]))
 
 
 async def _live(gate: Gate, receive: Receive, send: Send) -> None:

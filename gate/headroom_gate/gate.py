@@ -20,8 +20,9 @@ from headroom_gate.reader import Limits
 from headroom_gate.templates import Templates
 
 logger = logging.getLogger("headroom_gate")
-Request, Found = TypeVar("Request"), TypeVar("Found")
-"""An ASGI scope or a WSGI environ, and what is read from it."""
+Request = TypeVar("Request")
+"""An ASGI scope, or a WSGI environ."""
+Found = TypeVar("Found")
 Fail = Literal["open", "closed"]
 MAX_AGE_SECONDS = 6 * 3600
 
@@ -103,16 +104,19 @@ class Gate:
     def subject(self, identify: Identify, request: Any) -> str | None:
         """Who calls; None where nobody is named, or `identify` fails, and the call goes on uncounted."""
         found = self.read(identify, request)
-        if isinstance(found, str) or not found:
-            return found or None
-        if not isinstance(found, list | tuple):
+        if not found:
+            return None
+        if isinstance(found, str):
+            return found
+        if not isinstance(found, list):
             logger.error("a call goes on uncounted: %r found %r, which is not a subject in text", identify, found)
             self._count("error")
             return None
-        if len(found) == 1 or (snapshot := self.limits.current) is None:
-            return found[0]
+        subjects: list[str] = found
+        if len(subjects) == 1 or (snapshot := self.limits.current) is None:
+            return subjects[0]
         now = self._clock()
-        return next((each for each in found if snapshot.limit_of(snapshot.account_of(each, now), now)), found[0])
+        return next((each for each in subjects if snapshot.limit_of(snapshot.account_of(each, now), now)), subjects[0])
 
     def read(self, function: Callable[[Request], Found | None], request: Request) -> Found | None:
         """What a function of the API's owner reads from a request; None where it fails, and the call goes on."""

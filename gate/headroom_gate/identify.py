@@ -5,11 +5,11 @@ An API that knows the account by itself passes a function of its own in place of
 """
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 Scope = Mapping[str, Any]
-Identify = Callable[[Any], str | Sequence[str] | None]
+Identify = Callable[[Any], str | list[str] | None]
 """From an ASGI scope, or a WSGI environ, to the subject. Of several, the gate takes the first that has limits."""
 
 

@@ -85,9 +85,8 @@ def _accounts(columns: list[str], rows: Iterable[list[Any]], meter: str) -> dict
         if row[of_meter] != meter:
             continue
         account_id, used, raw = row[of_account], row[of_used], terms_of(row)
-        terms = known.get(raw)
-        if terms is None:
-            terms = known[raw] = _terms(*raw)
+        if (terms := known.get(raw)) is None and (terms := _terms(*raw)) is not None:
+            known[raw] = terms
         if terms is None or type(used) is not int:
             raise SnapshotError(f"limits.json has a number that is not whole in the row of {account_id!r}")
         found[account_id] = used, terms
