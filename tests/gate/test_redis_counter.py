@@ -181,6 +181,27 @@ def test_redis_that_is_away_is_not_asked_again_at_once(redis: Redis) -> None:
     assert counter.failures == 1
 
 
+def test_redis_that_refuses_the_key_is_said_once_in_the_log(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    counter = RedisCounter(redis.url.replace("://", "://gate:wrong-4711@"), timeout_seconds=30, retry_seconds=0)
+    for _ in range(3):
+        counter.take(make_question(100))
+    assert [record.message for record in caplog.records] == [
+        f"Redis does not answer, so this process counts by itself: {counter.problem}"
+    ]
+    assert "password" in counter.problem
+    assert "wrong-4711" not in caplog.text
+
+
+def test_problem_with_redis_is_over_when_it_answers(redis: Redis) -> None:
+    counter = make_counter(redis)
+    redis.stop()
+    counter.take(make_question(100))
+    assert "refused" in counter.problem
+    redis.start()
+    counter.take(make_question(100))
+    assert counter.problem == ""
+
+
 def test_redis_that_hangs_is_asked_by_one_call_at_a_time(redis_server: Redis) -> None:
     counter = RedisCounter(redis_server.url, timeout_seconds=0.05, retry_seconds=0.05)
     with redis_server.hanging():
