@@ -276,6 +276,24 @@ def test_buckets_of_redis_are_coarser_when_the_snapshot_is_old(redis: Redis, red
     assert sorted(field for field in fields if field.isdigit()) == [f"{NOW + 7200}", f"{NOW + 7202}"]
 
 
+def test_processes_that_ended_leave_redis_when_a_snapshot_counts_them(redis: Redis, redis_clock: ClockOfRedis) -> None:
+    def make_process() -> RedisCounter:
+        return RedisCounter(redis.url, timeout_seconds=30, clock=redis_clock)
+
+    ended, idle = [make_process() for _ in range(3)], make_process()
+    for counter in (*ended, idle):
+        spent(counter, 1, quota=100)
+    redis_clock.now = NOW + 5 * 3600
+    spent(idle, 1, quota=100)
+    redis_clock.now = NOW + 7 * 3600
+    newer = {"quota": 100, "used": 5, "published_at": NOW + 7 * 3600, "through": NOW + 6 * 3600}
+    (key,) = redis.client.keys("headroom:gate:*")
+
+    assert spent(make_process(), 1, **newer) == 6
+    assert len([field for field in redis.client.hkeys(key) if field.startswith("gate:")]) == 2
+    assert [spent(counter, 1, **newer) for counter in (ended[0], idle, ended[0])] == [7, 8, 9]
+
+
 def test_clock_of_redis_that_jumps_back_keeps_each_call_in_the_count(redis: Redis, redis_clock: ClockOfRedis) -> None:
     counter = RedisCounter(redis.url, timeout_seconds=30)
     redis_clock.now = NOW - 86_400
