@@ -17,6 +17,7 @@ NOT_YET = {
     *("data-in/events", "reference/cli", "reference/settings", "reference/tables"),  # made from the code
 }
 PAGES = {str(path.relative_to(PROJECT_ROOT / "docs")): path for path in (PROJECT_ROOT / "docs").rglob("*.md")}
+PAGES["README.md"] = PROJECT_ROOT / "README.md"
 CODE = re.compile(r"^```.*?^```$|^    \S.*?$|<!--.*?-->|\]\([^)]*\)", re.MULTILINE | re.DOTALL)
 ITEM = re.compile(r"\n\s*\n|\n(?=\s*- |\d+\. |#|\|)")
 
@@ -43,3 +44,8 @@ def test_prose_has_no_code_and_each_cell_by_itself() -> None:
     assert [words for words in prose(page) if words.strip("-|")] == [
         *("# Title", "One two.", "- an [item goes on", "a", "b", "c", "d e")
     ]
+
+
+def test_readme_is_read_in_five_minutes() -> None:
+    page = PAGES["README.md"].read_bytes()
+    assert (len(page.splitlines()) <= 150, len(page) <= 9 * 1024) == (True, True)
