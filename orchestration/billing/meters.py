@@ -67,7 +67,10 @@ def names(config: Settings) -> list[str]:
 
 def others(config: Settings) -> list[Settings]:
     """The settings by which each billed meter but the main one is reported, in the order of their names."""
-    found = _found(config)
+    return _others(config, _found(config))
+
+
+def _others(config: Settings, found: list[Meter]) -> list[Settings]:
     is_older = not any(meter.is_main for meter in found)  # without is_billed: who had a stripe_meter was billed
     return [
         config.for_meter(meter.name, meter.stripe_meter)
@@ -77,16 +80,18 @@ def others(config: Settings) -> list[Settings]:
 
 
 def each_meter(config: Settings) -> list[Settings]:
-    """The same, after the settings for the main meter where that is billed."""
-    return [config, *others(config)] if is_main_billed(config) else others(config)
+    """The same, after the settings for the main meter where that is billed, all from one look at the copy."""
+    found = _found(config)
+    return [config, *_others(config, found)] if _is_main_billed(found) else _others(config, found)
 
 
 def is_main_billed(config: Settings) -> bool:
     """Whether the main meter is reported to Stripe; it is where an older version published the copy."""
-    try:
-        return main_meter(known(config)).is_billed
-    except NothingPublishedError:
-        return True
+    return _is_main_billed(_found(config))
+
+
+def _is_main_billed(found: list[Meter]) -> bool:
+    return not any(meter.is_main for meter in found) or main_meter(found).is_billed
 
 
 def stay_with(meter: Meter, ledger: MeterLedger) -> None:

@@ -24,7 +24,7 @@ from orchestration.messages.digest import compose_digest, digest_key, read_figur
 from orchestration.messages.digest_message import digest_message
 from orchestration.messages.message import Message
 from orchestration.usage.periods import digest_due_at, latest_digest_date
-from orchestration.warehouse import queries
+from orchestration.warehouse import published_copy, queries
 
 FIRST_DIGEST = "2024-01-01"
 SHOWN = timedelta(days=365)
@@ -88,15 +88,16 @@ def build_usage_digest(timezone: str, first: str = FIRST_DIGEST) -> dg.AssetsDef
                 when = "is not due yet" if on > latest else f"is past: later digests up to {latest} have its crossings"
                 context.log.info(f"nothing sent: the digest of {on} {when}")
                 return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {when}"})
-            quality = queries.data_quality(settings.published)
-            if not quality["accounts"]:
-                return dg.MaterializeResult(metadata={"outcome": "nothing sent: no accounts yet"})
-            require_figures_of_the_morning(quality, on, settings.zone)
-            if stale := wording.stale_line(quality, settings.stale_after_hours, on, settings.zone):
-                context.log.warning(stale)
-                tell_data_team(project, ways, on, stale, quality["as_of"])
-                return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {stale}"})
-            prepare_digest(project, ways, on, context.run_id, context.log.warning)
+            with published_copy.reading(settings.published):  # what was checked is what is sent
+                quality = queries.data_quality(settings.published)
+                if not quality["accounts"]:
+                    return dg.MaterializeResult(metadata={"outcome": "nothing sent: no accounts yet"})
+                require_figures_of_the_morning(quality, on, settings.zone)
+                if stale := wording.stale_line(quality, settings.stale_after_hours, on, settings.zone):
+                    context.log.warning(stale)
+                    tell_data_team(project, ways, on, stale, quality["as_of"])
+                    return dg.MaterializeResult(metadata={"outcome": f"nothing sent: {stale}"})
+                prepare_digest(project, ways, on, context.run_id, context.log.warning)
         sent = ways.send_message(ledger, key, context.log.warning)
         raise_errors(sent, key, f"the digest of {on}")
         said = outcome(sent)

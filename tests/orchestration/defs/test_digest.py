@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from zoneinfo import ZoneInfo
 
 import dagster as dg
@@ -101,6 +102,24 @@ def test_run_that_is_executed_again_sends_what_failed_once(installation: Install
 
     assert announced(installation) == {"2024-11-20": ["acme"]}
     assert set(installation.slack.counts().values()) == {1}
+
+
+def test_digest_is_of_the_copy_that_was_checked_when_another_is_published(
+    installation: Installation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Yesterday's marts, published by another run between the check and the digest, are not the morning's."""
+    standing = digest.standing
+
+    def publish_and_stand(*asked: Any) -> Any:
+        installation.at(datetime(2024, 11, 19, 20, tzinfo=UTC))
+        installation.publish("beta")
+        installation.at(WEDNESDAY)
+        return standing(*asked)
+
+    monkeypatch.setattr(digest, "standing", publish_and_stand)
+    installation.publish("acme")
+    installation.materialize()
+    assert announced(installation) == {"2024-11-20": ["acme"]}
 
 
 def test_delivery_does_not_depend_on_its_link(installation: Installation) -> None:
