@@ -22,7 +22,6 @@ ROOMS += ["channels/discord", "channels/telegram", "channels/teams", "pages"]
 
 NOT_SAID = {
     "orchestration/cli/run.py": "telemetry: {enabled: false}",  # a file for Dagster
-    "orchestration/cli/ui_server.py": "import ctypes",  # a program for Python
     "orchestration/demo/plan.py": "amber atlas",  # names of accounts
     "orchestration/messages/environment.py": "(?P<",  # a pattern
     "orchestration/lake/deduplication.py": "earlier.source",  # SQL, and so are the next ones

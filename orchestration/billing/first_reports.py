@@ -23,13 +23,16 @@ class FirstReports:
     """Those of the usage that a connection to the published copy has, by the terms of one plan."""
 
     def __init__(
-        self, connection: duckdb.DuckDBPyConnection, terms: Terms, sampled: int, days: Collection[date]
+        self, connection: duckdb.DuckDBPyConnection, terms: Terms, sampled: int, days: Collection[date], end: datetime
     ) -> None:
-        """Of those UTC days. Units of sampled calls count `sampled` times."""
+        """Of those UTC days, and of hours before `end`: later ones are not closed. Units of sampled calls count
+        `sampled` times.
+        """
         self.state = ReportState.PREVIEWED if terms.is_preview else ReportState.PREPARED
         self._connection, horizon = connection, terms.now - HORIZON
         self._register("open_since", terms.final_before.keys(), map(_naive, terms.final_before.values()), _MOMENT)
-        bounds = {"horizon": _naive(horizon), "others_since": _naive(terms.others_final_before or horizon)}
+        moments = {"horizon": horizon, "others_since": terms.others_final_before or horizon, "end": end}
+        bounds = {name: _naive(moment) for name, moment in moments.items()}
         connection.execute(HOURS, {**bounds, "sampled": sampled, "largest": LARGE_HOUR - 1, "days": list(days)})
         self._names = {"name": f"{terms.env}|{terms.event_name}|", "is_total": terms.mode is Mode.TOTAL}
 
@@ -89,7 +92,9 @@ HOURS = """
         select
             stripe_customer_id, hour_start, cast(sum(billable_units + $sampled * sampled_units) as bigint) as units
         from billable_usage_hourly
-        where stripe_customer_id is not null and list_contains(cast($days as date[]), cast(hour_start as date))
+        where
+            stripe_customer_id is not null and hour_start < $end
+            and list_contains(cast($days as date[]), cast(hour_start as date))
         group by stripe_customer_id, hour_start
     ) as hours
     left join headroom_open_since as open_since on hours.stripe_customer_id = open_since.stripe_customer_id

@@ -63,8 +63,8 @@ class BillableUsage:
         return [(customer, hour.replace(tzinfo=UTC), units) for customer, hour, units in rows]
 
     def first_reports(self, terms: Terms, days: Collection[date]) -> FirstReports:
-        """Of those days; whole ones."""
-        return FirstReports(self._connection, terms, self._sampled, days)
+        """Of those days, as far as they are in the window."""
+        return FirstReports(self._connection, terms, self._sampled, days, self._end.replace(tzinfo=UTC))
 
     def unmapped(self, day: date) -> dict[datetime, list[int]]:
         """By hour of a day, the units of each account without a Stripe customer."""

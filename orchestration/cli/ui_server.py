@@ -26,10 +26,11 @@ from orchestration.messages import environment
 from orchestration.messages.environment import Cause
 from orchestration.settings import Settings
 
-DAGSTER = (
-    "import runpy, warnings, dagster; warnings.simplefilter('ignore');"  # it warns of its own command otherwise
-    " runpy.run_module('dagster', run_name='__main__')"
-)
+DAGSTER = """
+import runpy, warnings, dagster
+warnings.simplefilter("ignore")  # it warns of its own command otherwise
+runpy.run_module("dagster", run_name="__main__")
+"""
 PORTS = 100
 _ESCAPE = re.compile(r"\x1b\[[0-9;]*m")
 _RECORD = re.compile(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d [+-]\d{4} - [\w.-]+ - (?P<level>[A-Z]+) - (?P<message>.*)")

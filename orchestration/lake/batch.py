@@ -16,13 +16,11 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
-from orchestration.lake import id_hash, parquet, parsed_lines
+from orchestration.lake import id_hash, judged, parquet, parsed_lines
 from orchestration.lake.batch_lines import BatchLines
-from orchestration.lake.event_sql import JUDGE_LINES
 from orchestration.lake.landed_file import LandedFile
 from orchestration.lake.meter_sql import judge_terms
 from orchestration.lake.parsed_lines import Calls, ParsedLines
-from orchestration.lake.statements import parsed_once
 from orchestration.usage.events import OTHER_EVENTS, TYPICAL_EVENT_BYTES, Rejection
 from orchestration.usage.meters import Meter
 
@@ -105,10 +103,12 @@ def judge(
     """
     parsed, unvouched = parsed_lines.parse(connection, staged, ingested_at, kept_from, meters)
     connection.execute("set preserve_insertion_order = false")  # costs memory, and from here on nothing has an order
-    connection.register("lines", staged.raw(unvouched))
-    terms = {"ingested_at": ingested_at, "kept_from": kept_from, **judge_terms(meters)}
-    connection.execute(parsed_once(connection, JUDGE_LINES), terms).fetchall()
-    connection.unregister("lines")
+    if unvouched == []:
+        judged.judge_none(connection)
+    else:
+        connection.register("lines", staged.raw(unvouched))
+        judged.judge(connection, {"ingested_at": ingested_at, "kept_from": kept_from, **judge_terms(meters)})
+        connection.unregister("lines")
     _candidates(connection)
     parsed.register(connection)
     connection.execute(f"""
@@ -139,8 +139,7 @@ def judge_again(
             cast(null as varchar) as undecoded, landed_file, origin, line_number, arrived_at
         from ({rejected})
     """).fetchall()
-    terms = {"ingested_at": ingested_at, "kept_from": kept_from, **judge_terms(meters)}
-    connection.execute(parsed_once(connection, JUDGE_LINES), terms).fetchall()
+    judged.judge(connection, {"ingested_at": ingested_at, "kept_from": kept_from, **judge_terms(meters)})
     _candidates(connection)
     connection.execute("create temp view candidate as from judged_candidate").fetchall()
 
@@ -180,27 +179,29 @@ def refuse(connection: duckdb.DuckDBPyConnection, staged: BatchLines | None, ing
     """).fetchall()
     elsewhere = """select seq from repeated
         where is_conflict and (seq, item) not in (select (seq, item) from judged where raw is not null)"""
-    if staged:
-        connection.register("lines", staged.raw(column_of(connection, f"{elsewhere} order by seq")))
-    connection.execute(
-        f"""
-        insert into refused_besides
-        select landed_file, origin, line_number, item, '{Rejection.ID_CONFLICT}', raw, coalesce(arrived_at, ?),
-            strlen(raw), 1
-        from lines where seq in ({elsewhere})
-        """,
-        [ingested_at],
-    ).fetchall()
-    if staged:
-        connection.unregister("lines")
-        for file in staged.damaged:
-            connection.execute(
-                "insert into refused_besides values (?, ?, ?, 0, ?, ?, null, ?, ?)",
-                [
-                    *(file.path, file.origin, file.read_lines + 1, str(Rejection.DAMAGED_FILE), file.damage),
-                    *estimate_loss(file, staged.unread_bytes.get(file.path)),
-                ],
-            ).fetchall()
+    conflicts = column_of(connection, f"{elsewhere} order by seq")
+    if conflicts:
+        if staged:
+            connection.register("lines", staged.raw(conflicts))
+        connection.execute(
+            f"""
+            insert into refused_besides
+            select landed_file, origin, line_number, item, '{Rejection.ID_CONFLICT}', raw, coalesce(arrived_at, ?),
+                strlen(raw), 1
+            from lines where seq in ({elsewhere})
+            """,
+            [ingested_at],
+        ).fetchall()
+        if staged:
+            connection.unregister("lines")
+    for file in staged.damaged if staged else ():
+        connection.execute(
+            "insert into refused_besides values (?, ?, ?, 0, ?, ?, null, ?, ?)",
+            [
+                *(file.path, file.origin, file.read_lines + 1, str(Rejection.DAMAGED_FILE), file.damage),
+                *estimate_loss(file, staged.unread_bytes.get(file.path)),
+            ],
+        ).fetchall()
     connection.execute(f"""
         create temp view refused as
         select {REFUSED.replace("reason, line", "reason, raw as line")} from judged where reason is not null
@@ -261,10 +262,10 @@ def write(
     found = parsed.taken_by_day(connection) if parsed else {}
     days = column_of(connection, f"select distinct cast(event_at as date) as day from {accepted} where {is_call}")
 
-    def write_calls(day: date, name: str, calls: list[Calls], judged: Iterable[pa.RecordBatch] = ()) -> None:
+    def write_calls(day: date, name: str, calls: list[Calls], others: Iterable[pa.RecordBatch] = ()) -> None:
         batches = parsed_lines.calls(calls, schema, {"ingested_at": ingested_at, "batch": number})
         target = folder / "calls" / f"event_date={day}" / f"{name}.parquet"
-        parquet.write_batches(target, schema, chain(batches, judged), {**_ENCODINGS, hashed: "PLAIN"})
+        parquet.write_batches(target, schema, chain(batches, others), {**_ENCODINGS, hashed: "PLAIN"})
 
     with ThreadPoolExecutor(WRITERS) as pool:
         writing = []
@@ -274,8 +275,8 @@ def write(
                 writing.append(pool.submit(write_calls, day, f"calls-{place}", share))
             if day in days:
                 rows = f"{accepted} where {is_call} and cast(event_at as date) = date '{day}'"
-                judged = connection.sql(f"select {selected(columns)} from {rows}").to_arrow_reader(parquet.VECTOR_ROWS)
-                write_calls(day, "calls", first, judged)
+                found_singly = connection.sql(f"select {selected(columns)} from {rows}")
+                write_calls(day, "calls", first, found_singly.to_arrow_reader(parquet.VECTOR_ROWS))
             else:
                 writing.append(pool.submit(write_calls, day, "calls", first))
         for written in writing:

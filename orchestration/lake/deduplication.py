@@ -54,6 +54,9 @@ def find_repeated(connection: duckdb.DuckDBPyConnection, batches: Path) -> None:
         from candidate
         where id_hash in (from suspect)
     """).fetchall()
+    if not column_of(connection, "select 1 from suspicious limit 1"):
+        connection.execute("create temp table repeated as select seq, item, false as is_conflict from suspicious")
+        return
     connection.execute(f"""
         create temp table kept as
         select *, {_NEARNESS}, cast(-1 as bigint) as seq, cast(0 as bigint) as item from stored

@@ -181,7 +181,7 @@ class DbtProject:
         for path in sorted(self.folder.rglob("*")):
             inside = path.relative_to(self.folder)
             is_written_by_dbt = inside.parts[0] in ("target", "logs", "dbt_packages")  # by hand
-            if path.suffix in (".sql", ".yml", ".csv") and path.is_file() and not is_written_by_dbt:
+            if path.suffix in (".sql", ".yml", ".csv", ".md") and path.is_file() and not is_written_by_dbt:
                 digest.update(os.fsencode(inside) + b"\0" + path.read_bytes())
         return digest.hexdigest()
 

@@ -5,7 +5,9 @@ same effect. The tests of this module fail where a newer version no longer calls
 (`dbt_worker.py`) takes the shortcuts; a dbt that somebody starts by hand is left as it is.
 """
 
+import copy
 import functools
+import threading
 from collections.abc import Iterable
 from typing import Any, cast
 
@@ -14,8 +16,16 @@ from mashumaro.config import BaseConfig
 # dbt's own classes are set like this. Those of mashumaro's JSON schemas would be compiled at import: 0.2 s.
 BaseConfig.lazy_compilation = True
 
+import dbt.compilation
+import dbt.task.run
+import dbt.task.test
+from dbt.adapters.duckdb.column import DuckDBColumn
+from dbt.adapters.duckdb.environments import Environment
+from dbt.adapters.duckdb.impl import DuckDBAdapter
+from dbt.adapters.duckdb.utils import escape_sql_string
 from dbt.clients.jinja import MacroGenerator
 from dbt.context.macros import MacroNamespace, MacroNamespaceBuilder
+from dbt.context.providers import ModelContext, RuntimeProvider
 from dbt.include.global_project import PROJECT_NAME as GLOBAL_PROJECT_NAME
 from dbt.tracking import track_behavior_change_warn
 from dbt_common.behavior_flags import BehaviorFlagRendered
@@ -28,6 +38,8 @@ from dbt_common.events.event_manager import EventManager
 from orchestration.warehouse import dbt_compiled
 
 _initialize, _fire = BaseEvent.__init__, EventManager.fire_event
+_open, _cursor = Environment.initialize_db.__func__, Environment.initialize_cursor.__func__  # type: ignore[attr-defined]
+_describe = DuckDBAdapter.get_column_schema_from_query
 _empty_table = agate_helper.empty_table
 _make_type_tester = functools.cache(agate_helper.build_type_tester)
 
@@ -39,6 +51,13 @@ def take() -> None:
         (BaseEvent, "pb_msg", _Message()),
         (EventManager, "fire_event", _fire_if_read),
         (MacroNamespaceBuilder, "build_namespace", _namespace),
+        *(
+            (module, "generate_runtime_model_context", _context)
+            for module in (dbt.compilation, dbt.task.run, dbt.task.test)
+        ),
+        (Environment, "initialize_db", classmethod(_opened)),
+        (Environment, "initialize_cursor", classmethod(_unset_cursor)),
+        (DuckDBAdapter, "get_column_schema_from_query", _columns),
         (MacroFuzzEnvironment, "compile", dbt_compiled.template),
         (dbtClassMixin, "json_schema", classmethod(dbt_compiled.json_schema)),
         (BehaviorFlagRendered, "_default_source", staticmethod(lambda: "dbt")),
@@ -114,3 +133,45 @@ def _namespace(
     local = made.get(builder.search_package, {})
     root = {} if builder.root_package == builder.search_package else made.get(builder.root_package, {})
     return _Namespace(made, internal, local, root)
+
+
+_latest = threading.local()
+
+
+def _context(model: Any, config: Any, manifest: Any) -> dict[str, Any]:
+    """dbt makes the context of a node twice, to compile it and to run it. The thread that has compiled the node fills
+    that one again: it is the macros that take long.
+    """
+    made = getattr(_latest, "made", None)
+    if made is not None and made.model is model and made.config is config and made.manifest is manifest:
+        made.sql_results.clear()
+        made._ctx.clear()
+    else:
+        made = ModelContext(model, config, manifest, RuntimeProvider(), None)
+    _latest.made = made
+    return made.to_dict()
+
+
+def _opened(environment: Any, credentials: Any, *rest: Any) -> Any:
+    """dbt makes the settings in each of 145 cursors of a build. Here they are those of the database."""
+    connection = _open(environment, credentials, *rest)
+    for name, value in (credentials.settings or {}).items():
+        connection.execute(f"set global {name} = '{escape_sql_string(value)}'")
+    return connection
+
+
+def _unset_cursor(environment: Any, credentials: Any, *rest: Any) -> Any:
+    without = copy.copy(credentials)
+    without.settings = None
+    return _cursor(environment, without, *rest)
+
+
+def _columns(adapter: Any, sql: str) -> list[Any]:
+    """Names and types of a query. dbt asks those of each contract, a query that reads nothing."""
+    if sql.count("from") > 1 or "cast(null as" not in sql:
+        return cast(list[Any], _describe(adapter, sql))
+
+    def make() -> Any:
+        return [[column.column, column.dtype] for column in _describe(adapter, sql)]
+
+    return [DuckDBColumn(*each) for each in dbt_compiled.compiled.get("columns", sql, make)]

@@ -108,3 +108,7 @@ def test_every_query_of_the_published_copy_serves_an_exposure() -> None:
     constants = {name for name, value in CONSTANTS.items() if name.isupper() and isinstance(value, str)}
     constants = {name for name in constants if not name.startswith("_")}  # parts of others
     assert constants == set().union(*QUERIES.values())
+
+
+def test_page_of_dbt_begins_with_an_overview_of_ours(manifest: dict[str, Any]) -> None:
+    assert "docs/meaning/definitions.md" in manifest["docs"]["doc.headroom.__overview__"]["block_contents"]

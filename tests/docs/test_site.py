@@ -11,8 +11,15 @@ import pytest
 
 from tests.docs.site import CONFIG, DOCS, SiteError, build
 from tests.docs.site_faults import faults
+from tests.e2e.browser import Browser, open_browser
 from tests.test_docs_links import prose
 
+OVERFLOW = "Math.max(0, document.documentElement.scrollWidth - innerWidth)"
+COPIED = """
+    (code => (code.setAttribute('data-md-copying', ''), code.innerText))(
+        document.querySelector('.language-console code'))
+"""
+"""What the theme's button copies of the first block."""
 PAGES = sorted(path.relative_to(DOCS).as_posix() for path in DOCS.rglob("*.md"))
 
 
@@ -22,12 +29,23 @@ def in_navigation(entries: list[dict[str, Any]]) -> Iterator[str]:
             yield from in_navigation(target) if isinstance(target, list) else [target]
 
 
-@pytest.fixture
-def dbt_page(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def dbt_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """What dbt would write: it takes half a minute, and `make docs` waits for it."""
-    page = tmp_path / "static_index.html"
+    page = tmp_path_factory.mktemp("dbt") / "static_index.html"
     page.write_text("<title>dbt</title>")
     return page
+
+
+@pytest.fixture(scope="module")
+def site(dbt_page: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return build(dbt_page, tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with open_browser() as opened:
+        yield opened
 
 
 def test_every_page_is_in_the_navigation_once() -> None:
@@ -44,14 +62,35 @@ def test_page_has_one_title_and_skips_no_level(page: str) -> None:
     assert all(below - above <= 1 for above, below in pairwise(levels))
 
 
-def test_site_is_built_and_whole(dbt_page: Path, tmp_path: Path) -> None:
-    site = build(dbt_page, tmp_path / "out")
-
+def test_site_is_built_and_whole(dbt_page: Path, site: Path) -> None:
     assert (site / "dbt" / "index.html").read_text() == dbt_page.read_text()
     assert "/dbt/index.html" in (site / "reference" / "tables.html").read_text(encoding="utf-8")
     assert (site / "files" / "deploy" / "Dockerfile.txt").is_file()
     assert "production|digest|2026-11-20" in (site / "billing" / "ledger.html").read_text(encoding="utf-8")
     assert "HEADROOM_TIMEZONE" in (site / "search.json").read_text(encoding="utf-8")
+
+
+def test_site_fits_a_phone_and_asks_no_other_host(site: Path, browser: Browser) -> None:
+    for page in ("index", "data-in/events", "operate/deploy", "reference/settings"):
+        browser.open(site / f"{page}.html", width=390)
+        assert (page, browser.value(OVERFLOW)) == (page, 0)
+
+    assert [address for address in browser.requested if not address.startswith("file:")] == []
+
+
+def test_site_is_dark_where_the_reader_is(site: Path, browser: Browser) -> None:
+    for scheme, name in (("light", "default"), ("dark", "slate")):
+        browser.open(site / "index.html", scheme=scheme)
+        assert browser.value("document.body.dataset.mdColorScheme") == name
+
+
+def test_copied_block_has_whole_commands_and_no_answer(site: Path, browser: Browser) -> None:
+    browser.open(site / "analysts.html")
+
+    command, *more = browser.value(COPIED).strip().splitlines()
+    assert command.startswith('headroom sql "select ')
+    assert more
+    assert all(line.startswith(("from ", "where ")) for line in more)
 
 
 def test_site_is_not_built_where_a_link_leads_nowhere(dbt_page: Path, tmp_path: Path) -> None:

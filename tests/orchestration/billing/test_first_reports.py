@@ -83,7 +83,7 @@ def test_first_reports_are_what_the_plan_would_make(usage: dict[Any, list[int]],
     expected, found = Change(), Change()
     expected.add(whole, lambda *_: False, lambda _: 0)
     with engine(usage) as connection:
-        first = FirstReports(connection, terms, 0, days)
+        first = FirstReports(connection, terms, 0, days, EIGHT)
         made = plan([row for day in days for row in first.others(day, set())], {}, terms)
         found.add(made, lambda *_: False, lambda _: 0)
         for customer, hours, units in first.by_customer(set()):
@@ -101,7 +101,7 @@ def test_hours_with_reports_are_left_to_the_plan(usage: dict[Any, list[int]], re
     days = sorted({hour.date() for _, hour in usage})
     terms = Terms("local", "api-calls", Mode.TOTAL, NOW)
     with engine(usage) as connection:
-        first = FirstReports(connection, terms, 1, days)
+        first = FirstReports(connection, terms, 1, days, EIGHT)
         others = [(customer, hour) for day in days for customer, hour, _ in first.others(day, recorded)]
         reports = [report.key for report in reports_of(first, days, recorded)]
         assert sum(hours for _, hours, _ in first.by_customer(recorded)) == len(reports)

@@ -846,6 +846,19 @@ def test_a_live_key_is_refused_outside_production(world: World) -> None:
     assert world.stripe.requests == []
 
 
+def test_running_hour_is_reported_when_it_is_closed(world: World) -> None:
+    """In a first plan, and in one of a day that has reports."""
+    running, world.usage = world.now.replace(minute=0, second=0, microsecond=0), {}
+    for hour, before in ((running, 0), (running + HOUR, 3)):
+        world.usage |= {("a", "cus_a", hour - HOUR): 3, ("a", "cus_a", hour): 2}
+        world.publish()
+        _, [change] = report.look_ahead(world.config, connect_meter)
+        assert (change.units_before, change.units) == (before, before + 3)
+        world.run()
+        assert hour not in world.totals("cus_a")
+        world.now += HOUR
+
+
 def test_a_machine_ten_minutes_off_reports_what_the_marts_closed(world: World) -> None:
     """Ahead of Stripe, it closes hours early; what still comes is a correction."""
     stripe_time = {"now": NOW}

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from tests.orchestration.warehouse.test_dbt import folder  # noqa: F401 - the fixture
@@ -144,6 +145,67 @@ assert agate_helper.build_type_tester({"a"}) is not agate_helper.build_type_test
 assert agate_helper.empty_table() is agate_helper.empty_table()
 print(json.dumps([described() == theirs, theirs[0]]))
 """
+CONTEXTS = """
+import json, sys
+from pathlib import Path
+from orchestration.warehouse import dbt_shortcuts
+import dbt.compilation, dbt.task.run, dbt.task.test
+from dbt.context.macros import MacroNamespaceBuilder
+theirs = dbt.task.run.generate_runtime_model_context
+from orchestration.warehouse import dbt_worker
+from orchestration.warehouse.dbt import DbtProject
+
+ours, seen, namespaces = dbt.task.run.generate_runtime_model_context, [], []
+build_namespace = MacroNamespaceBuilder.build_namespace
+MacroNamespaceBuilder.build_namespace = lambda *each: (namespaces.append(1), build_namespace(*each))[1]
+
+
+def described(context):
+    read = ("model", "compiled_code", "sql", "this", "database", "schema", "pre_hooks", "post_hooks", "_sql_results")
+    return sorted(context), [json.dumps(context[name], default=str, sort_keys=True) for name in read]
+
+
+def compared(step):
+    def context_of(model, config, manifest):
+        before = len(namespaces)
+        found = ours(model, config, manifest)
+        made = len(namespaces) - before
+        is_same = described(found) == described(theirs(model, config, manifest))
+        seen.append([step, model.name.split("_")[0], made, is_same, "ten" in str(found["compiled_code"])])
+        return found
+    return context_of
+
+
+for step, module in (("compile", dbt.compilation), ("run", dbt.task.run), ("test", dbt.task.test)):
+    assert module.generate_runtime_model_context is ours is not theirs
+    module.generate_runtime_model_context = compared(step)
+project = DbtProject(*map(Path, sys.argv[1:4]))
+results = dbt_worker.build(project, dbt_worker.parse(project).result, {"nodes": None, "vars": {}})["results"]
+print(json.dumps([[each["status"] for each in results], seen]))
+"""
+ASKED = """
+import json, sys
+from pathlib import Path
+from orchestration.warehouse import dbt_worker
+from orchestration.warehouse.dbt import DbtProject
+from dbt.adapters.duckdb.environments.local import DuckDBCursorWrapper
+asked, execute = [], DuckDBCursorWrapper.execute
+DuckDBCursorWrapper.execute = lambda cursor, sql, *rest: (asked.append(sql), execute(cursor, sql, *rest))[1]
+
+project = DbtProject(*map(Path, sys.argv[1:4]))
+results = dbt_worker.build(project, dbt_worker.parse(project).result, {"nodes": None, "vars": {}})["results"]
+for path in project.compiled:
+    dbt_worker.compiled.save(path, project.parse_key)
+described = [sql for sql in asked if "describe" in sql.lower()]
+print(json.dumps([[[each["status"], each["message"]] for each in results], len(described)]))
+"""
+PROFILE = """
+small:
+  target: duckdb
+  outputs:
+    duckdb:
+      {type: duckdb, path: "{{ env_var('HEADROOM_DATA', 'x') }}/warehouse.duckdb", settings: {TimeZone: "Asia/Kolkata"}}
+"""
 NOTHING_MADE = {"_generate": 0, "build_json_schema": 0, "stack": 0}
 
 
@@ -205,6 +267,55 @@ def test_macros_have_the_names_that_dbt_gives_them(imported: Process, folder: Pa
     (folder / "macros" / "clock.sql").write_text("{% macro current_timestamp() %} now() {% endmacro %}")
     ours = "macro.small.current_timestamp"
     assert run(imported, NAMESPACES, str(folder)) == [ours, ours, "macro.dbt.current_timestamp"]
+
+
+def test_node_runs_in_the_context_that_it_was_compiled_in(
+    imported: Process,
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    (folder / "models" / "sources.yml").unlink()
+    (folder / "models" / "counted.sql").unlink()
+    asks = "{% if execute %}{% call statement('found', fetch_result=true) %} select 1 {% endcall %}{% endif %}"
+    (folder / "models" / "ten.sql").write_text(asks + "select 10 as ten")
+    (folder / "models" / "ten.yml").write_text("models: [{name: ten, columns: [{name: ten, data_tests: [unique]}]}]")
+    statuses, seen = run(imported, CONTEXTS, str(folder), str(tmp_path / "dbt"), str(tmp_path / "warehouse.duckdb"))
+    assert statuses == ["success", "pass"]
+    assert seen == [
+        ["compile", "ten", 1, True, False],
+        ["run", "ten", 0, True, True],
+        ["compile", "unique", 1, True, False],
+        ["test", "unique", 0, True, True],
+    ]
+
+
+def test_contract_is_described_once_and_settings_are_those_of_all_cursors(
+    imported: Process,
+    folder: Path,  # noqa: F811
+    tmp_path: Path,
+) -> None:
+    (folder / "profiles.yml").write_text(PROFILE)
+    (folder / "models" / "sources.yml").unlink()
+    (folder / "models" / "counted.sql").unlink()
+    model = folder / "models" / "zone.sql"
+    columns = "{name: zone, data_type: varchar}, {name: amount, data_type: 'decimal(18,2)'}"
+    model.with_suffix(".yml").write_text(
+        f"models: [{{name: zone, columns: [{columns}], config: {{materialized: table, contract: {{enforced: true}}}}}}]"
+    )
+
+    def build(amount: str) -> Any:
+        model.write_text(f"select current_setting('TimeZone') as zone, {amount} as amount")
+        return run(imported, ASKED, str(folder), str(tmp_path / "dbt"), str(tmp_path / "warehouse.duckdb"))
+
+    right = "cast(1 as decimal(18, 2))"
+    assert build(right) == [[["success", "OK"]], 2]
+    assert build(right) == [[["success", "OK"]], 1], "the contract is known by its text"
+    with duckdb.connect(str(tmp_path / "warehouse.duckdb"), read_only=True) as connection:
+        assert connection.execute("from zone").fetchall() == [("Asia/Kolkata", 1)]
+    [[status, message]], described = build("'1'")
+    assert (status, described) == ("error", 2)
+    assert "data type mismatch" in message
+    assert "DECIMAL(18,2)" in message
 
 
 def test_second_process_takes_the_templates_and_schemas_of_the_first(
