@@ -104,49 +104,51 @@ class Settings(BaseSettings):
         "local",
         alias="HEADROOM_ENV",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$",  # it begins the keys of deliveries
-        description="`production` starts the schedules; a short word",
+        description="a short word; `production` starts the schedules",
     )
-    data: Path = Field(Path("data"), alias="HEADROOM_DATA", description="lake, warehouse, ledger, Dagster")
+    data: Path = Field(
+        Path("data"), alias="HEADROOM_DATA", description="folder of lake, warehouse, ledger and Dagster's storage"
+    )
     postgres_ledger: SecretStr | None = Field(
         None,
         alias="HEADROOM_LEDGER_URL",
-        description="postgresql://user:password@host/database; default: an SQLite file in HEADROOM_DATA",
+        description="the ledger's postgresql://user:password@host/database; default: an SQLite file in HEADROOM_DATA",
     )
     postgres_dagster: SecretStr | None = Field(
         None,
         alias="HEADROOM_DAGSTER_POSTGRES_URL",
-        description="of Dagster's runs, events and schedules; default: SQLite files in HEADROOM_DATA",
+        description="Postgres of Dagster's runs, events and schedules; default: SQLite files in HEADROOM_DATA",
     )
     destination: SecretStr | None = Field(
         None,
         alias="HEADROOM_DESTINATION_URL",
-        description="of the Postgres that rows of the marts are delivered to; without: nothing is",
+        description="Postgres of yours that gets rows of the marts; without it, nothing is delivered",
     )
     destination_tables: Path | None = Field(
         None,
         alias="HEADROOM_DESTINATION_TABLES",
-        description="TOML, which rows go into which tables there; default: destination.toml in HEADROOM_DATA",
+        description="TOML file: which rows go into which tables there; default: destination.toml in HEADROOM_DATA",
     )
     clickhouse_url: SecretStr | None = Field(
         None,
         alias="HEADROOM_CLICKHOUSE_URL",
-        description="http://user:password@host:8123/database?cluster=name: builds the marts there; default: DuckDB",
+        description="http://user:password@host:8123/database?cluster=name that builds the marts; default: DuckDB",
     )
     clickhouse_lake: str | None = Field(
         None,
         alias="HEADROOM_CLICKHOUSE_LAKE",
-        description="the lake as that server finds it, a folder, s3://… or https://…; default: where it is here",
+        description="the lake as that server finds it: a folder, s3://… or https://…; default: the lake's own folder",
     )
     landing_folder: Path | None = Field(
         None,
         alias="HEADROOM_LANDING",
-        description="event files; default: landing in HEADROOM_DATA",
+        description="folder of event files; default: landing in HEADROOM_DATA",
     )
     landing_url: str | None = Field(
         None,
         alias="HEADROOM_LANDING_URL",
         pattern=r"^(s3|gs|az)://[^/]+",
-        description="more event files: s3://bucket/prefix, gs://… or az://…; only read",
+        description="bucket with more event files, which is only read: s3://bucket/prefix, gs://… or az://…",
     )
     landing_copies: Literal["once", "count"] = Field(
         "once",
@@ -171,15 +173,17 @@ class Settings(BaseSettings):
         description="UTC days that the lake keeps calls of, more where a usage period is longer; default: all",
     )
     accounts: Path | None = Field(
-        None, alias="HEADROOM_ACCOUNTS", description="CSV of accounts; default: accounts.csv in HEADROOM_DATA"
+        None, alias="HEADROOM_ACCOUNTS", description="CSV file of accounts; default: accounts.csv in HEADROOM_DATA"
     )
     subjects: Path | None = Field(
-        None, alias="HEADROOM_SUBJECTS", description="CSV of ids and accounts; default: subjects.csv in HEADROOM_DATA"
+        None,
+        alias="HEADROOM_SUBJECTS",
+        description="CSV file of ids and accounts; default: subjects.csv in HEADROOM_DATA",
     )
     customers: Path | None = Field(
         None,
         alias="HEADROOM_CUSTOMERS",
-        description="CSV of accounts and Stripe customers; default: customers.csv in HEADROOM_DATA",
+        description="CSV file of accounts and Stripe customers; default: customers.csv in HEADROOM_DATA",
     )
     timezone: str = Field("UTC", alias="HEADROOM_TIMEZONE", description="IANA zone of the business day and of 8am")
     # A producer that lands a file a day, two hours after midnight, leaves data 26 hours old just before the next one.
@@ -206,17 +210,19 @@ class Settings(BaseSettings):
     heartbeat_url: SecretStr | None = Field(
         None,
         alias="HEADROOM_HEARTBEAT_URL",
-        description="of a monitor, asked for after each good hourly run and the digest; without: nothing is",
+        description="address of a monitor, asked for after each good hourly run and the digest",
     )
     routes: Path | None = Field(
         None,
         alias="HEADROOM_ROUTES",
-        description="TOML, which message goes to whom by which channel; default: routes.toml in HEADROOM_DATA",
+        description="TOML file: which message goes to whom by which channel; default: routes.toml in HEADROOM_DATA",
     )
     templates: Path | None = Field(
         None, alias="HEADROOM_TEMPLATES", description="folder with templates in place of Headroom's own"
     )
-    slack_bot_token: SecretStr | None = Field(None, alias="SLACK_BOT_TOKEN", description="without: preview")
+    slack_bot_token: SecretStr | None = Field(
+        None, alias="SLACK_BOT_TOKEN", description="token of your Slack app; without it, messages are previews"
+    )
     slack_api_url: str | None = Field(None, alias="SLACK_API_URL", description="another address of Slack's API")
     slack_channel: str | None = Field(
         None, alias="HEADROOM_SLACK_CHANNEL", description="channel id of the digest, and of whatever has no other"
@@ -234,20 +240,28 @@ class Settings(BaseSettings):
         None, alias="HEADROOM_SLACK_CHANNEL_FINANCE", description="channel id for finance: invoices that differ"
     )
     slack_allowed: str = Field(
-        "", alias="HEADROOM_SLACK_ALLOWED_CHANNELS", description="if set, no other channel is posted to; commas"
+        "",
+        alias="HEADROOM_SLACK_ALLOWED_CHANNELS",
+        description="channel ids with commas; if set, nothing is posted to any other channel",
     )
     slack_shared: str = Field(
-        "", alias="HEADROOM_SLACK_SHARED_CHANNELS", description="that another company may read (Slack Connect); commas"
+        "",
+        alias="HEADROOM_SLACK_SHARED_CHANNELS",
+        description="ids of channels that another company may read (Slack Connect), with commas",
     )
     slack_files: bool = Field(
         True,
         alias="HEADROOM_SLACK_FILES",
-        description="charts and the table of accounts in the digest's thread; or off",
+        description="whether charts and the table of accounts go into the digest's thread",
     )
     critical_at_once: bool = Field(
-        False, alias="HEADROOM_CRITICAL_AT_ONCE", description="hard quotas, critical: alert hourly, not only at 8am"
+        False,
+        alias="HEADROOM_CRITICAL_AT_ONCE",
+        description="whether critical accounts with a hard limit are announced hourly, not only at 8am",
     )
-    stripe_api_key: SecretStr | None = Field(None, alias="STRIPE_API_KEY", description="without: preview")
+    stripe_api_key: SecretStr | None = Field(
+        None, alias="STRIPE_API_KEY", description="key of Stripe's API; without it, reports are previews"
+    )
     stripe_api_base: str | None = Field(None, alias="STRIPE_API_BASE", description="another address of Stripe's API")
     stripe_meter: str = Field(
         "api-calls",
@@ -264,28 +278,30 @@ class Settings(BaseSettings):
         20,
         alias="HEADROOM_STRIPE_REQUESTS_PER_SECOND",
         gt=0,
-        description="Stripe allows 25 in a sandbox, 100 in live mode",
+        description="requests a second; Stripe allows 25 in a sandbox, 100 in live mode",
     )
     stripe_reads_per_day: int = Field(
         300,
         alias="HEADROOM_STRIPE_READS_PER_DAY",
         ge=0,
-        description="for comparing with Stripe; it allows 10,000 a month, and more with more payments",
+        description="requests a day that compare; Stripe allows 10,000 a month, and more with more payments",
     )
     stripe_max_change_pct: int = Field(
         10,
         alias="HEADROOM_STRIPE_MAX_CHANGE_PCT",
         ge=0,
-        description="of the units that can still be billed: larger corrections have to be approved",
+        description="percent of the units that can still be billed; people approve larger corrections",
     )
     stripe_max_changed_customers: int = Field(
         100,
         alias="HEADROOM_STRIPE_MAX_CHANGED_CUSTOMERS",
         ge=0,
-        description="corrections for more of them have to be approved",
+        description="customers that a run may correct; people approve corrections for more",
     )
     bill_sampled: bool = Field(
-        False, alias="HEADROOM_BILL_SAMPLED", description="bill sampled calls, too, though they are an estimate"
+        False,
+        alias="HEADROOM_BILL_SAMPLED",
+        description="whether sampled calls are billed, too, though they are an estimate",
     )
 
     pages_host: str = Field(
@@ -293,7 +309,9 @@ class Settings(BaseSettings):
         alias="HEADROOM_PAGES_HOST",
         description="address that the pages listen on; 0.0.0.0 is all of IPv4, :: all of IPv4 and IPv6",
     )
-    pages_port: int = Field(8090, alias="HEADROOM_PAGES_PORT", ge=0, le=65535, description="0: any free one")
+    pages_port: int = Field(
+        8090, alias="HEADROOM_PAGES_PORT", ge=0, le=65535, description="port of the pages; 0 takes any free one"
+    )
     pages_url: str | None = Field(
         None,
         alias="HEADROOM_PAGES_URL",
@@ -304,7 +322,7 @@ class Settings(BaseSettings):
         None,
         alias="HEADROOM_PAGES_TRUST_HEADER",
         pattern=r"^[A-Za-z0-9-]+$",
-        description="in which a login proxy names its user; needs HEADROOM_PAGES_TRUST_FROM",
+        description="header in which a login proxy names its user; needs HEADROOM_PAGES_TRUST_FROM",
     )
     pages_trust_from: str = Field(
         "",
@@ -314,12 +332,12 @@ class Settings(BaseSettings):
     pages_frame_ancestors: str = Field(
         "",
         alias="HEADROOM_PAGES_FRAME_ANCESTORS",
-        description="whose pages may embed a customer's page: https://app.example.com, several with commas",
+        description="sites that may embed a customer's page: https://app.example.com, several with commas",
     )
     pages_export: Path | None = Field(
         None,
         alias="HEADROOM_PAGES_EXPORT",
-        description="folder that each hourly and daily run writes the pages to, as files; without: none does",
+        description="folder that each hourly and daily run writes the pages to, as files",
     )
 
     collect_host: str = Field(
@@ -327,7 +345,9 @@ class Settings(BaseSettings):
         alias="HEADROOM_COLLECT_HOST",
         description="address that the collector listens on; 0.0.0.0 is all of IPv4, :: all of IPv4 and IPv6",
     )
-    collect_port: int = Field(8080, alias="HEADROOM_COLLECT_PORT", ge=0, le=65535, description="0: any free one")
+    collect_port: int = Field(
+        8080, alias="HEADROOM_COLLECT_PORT", ge=0, le=65535, description="port of the collector; 0 takes any free one"
+    )
     collect_keys: SecretStr | None = Field(
         None,
         alias="HEADROOM_COLLECT_KEYS",
@@ -336,38 +356,40 @@ class Settings(BaseSettings):
     collect_keys_file: Path | None = Field(
         None,
         alias="HEADROOM_COLLECT_KEYS_FILE",
-        description="more of them, one a line, read again at SIGHUP; lines that begin with # are comments",
+        description="file of more keys, one a line, read again at SIGHUP; lines that begin with # are comments",
     )
     collect_webhook_secrets: SecretStr | None = Field(
-        None, alias="HEADROOM_COLLECT_WEBHOOK_SECRETS", description="whsec_… of Standard Webhooks, several with commas"
+        None,
+        alias="HEADROOM_COLLECT_WEBHOOK_SECRETS",
+        description="secrets of Standard Webhooks, whsec_…, several with commas",
     )
     collect_url: str | None = Field(
         None,
         alias="HEADROOM_COLLECT_URL",
         pattern=r"^(s3|gs|az)://[^/]+",
-        description="events go into this bucket, not to the landing folder; in, or the same as, HEADROOM_LANDING_URL",
+        description="bucket for events in place of the landing folder: HEADROOM_LANDING_URL, or a prefix in it",
     )
     collect_wait_ms: int = Field(
         1000,
         alias="HEADROOM_COLLECT_WAIT_MS",
         ge=1,
         le=5_000,
-        description="for which requests wait for others, to share an object of the bucket",
+        description="milliseconds for which requests wait for others, to share an object of the bucket",
     )
     collect_cors_origins: str | None = Field(
         None,
         alias="HEADROOM_COLLECT_CORS_ORIGINS",
-        description="whose pages may send from a browser: https://app.example.com, several with commas, or *",
+        description="sites that may send from a browser: https://app.example.com, several with commas, or *",
     )
     collect_seal_seconds: float = Field(
-        10, alias="HEADROOM_COLLECT_SEAL_SECONDS", gt=0, description="after which a segment is handed to ingest"
+        10, alias="HEADROOM_COLLECT_SEAL_SECONDS", gt=0, description="seconds after which a segment is handed to ingest"
     )
     collect_max_body_bytes: int = Field(
         6 * 2**20,  # PostHog's libraries close a batch at 5 MiB, after an event of up to 900 KiB
         alias="HEADROOM_COLLECT_MAX_BODY_BYTES",
         ge=1,
         le=7 * 2**20,  # ingest cuts a line off at 8 MiB
-        description="of one request, as sent and unpacked",
+        description="bytes of one request, as sent and unpacked",
     )
     collect_max_events: int = Field(
         10_000, alias="HEADROOM_COLLECT_MAX_EVENTS", ge=1, description="events, or lines, of one request"
@@ -376,10 +398,13 @@ class Settings(BaseSettings):
         64 * 2**20,
         alias="HEADROOM_COLLECT_MAX_PENDING_BYTES",
         ge=1,
-        description="of all requests that are being read or wait for the disk",
+        description="bytes of all requests that are being read or wait for the disk",
     )
     collect_max_connections: int = Field(
-        2000, alias="HEADROOM_COLLECT_MAX_CONNECTIONS", ge=1, description="at once; idle ones make room, more get 503"
+        2000,
+        alias="HEADROOM_COLLECT_MAX_CONNECTIONS",
+        ge=1,
+        description="connections at once; idle ones make room, more get 503",
     )
     collect_workers: int = Field(
         1,
@@ -391,25 +416,31 @@ class Settings(BaseSettings):
     collect_access_log: Literal["off", "text", "json"] = Field(
         "off",
         alias="HEADROOM_COLLECT_ACCESS_LOG",
-        description="off, text or json: a line on standard output for each request but probes",
+        description="a line on standard output for each request but probes",
     )
     collect_grace_seconds: float = Field(
         0,
         alias="HEADROOM_COLLECT_GRACE_SECONDS",
         ge=0,
-        description="for which it still serves after SIGTERM, while /readyz answers 503; a second signal ends them",
+        description="seconds of service after SIGTERM, while /readyz answers 503; a second signal ends them",
     )
     collect_stop_seconds: float = Field(
         10,
         alias="HEADROOM_COLLECT_STOP_SECONDS",
         gt=0,
-        description="after these, that a stop waits for requests under way and for the disk",
+        description="seconds after these for which a stop waits for requests under way and for the disk",
     )
     collect_request_seconds: float = Field(
-        30, alias="HEADROOM_COLLECT_REQUEST_SECONDS", gt=0, description="for sending a request, and taking the answer"
+        30,
+        alias="HEADROOM_COLLECT_REQUEST_SECONDS",
+        gt=0,
+        description="seconds for sending a request, and for taking the answer",
     )
     collect_idle_seconds: float = Field(
-        75, alias="HEADROOM_COLLECT_IDLE_SECONDS", gt=0, description="that a connection stays open between requests"
+        75,
+        alias="HEADROOM_COLLECT_IDLE_SECONDS",
+        gt=0,
+        description="seconds that a connection stays open between requests",
     )
 
     @field_validator("timezone")

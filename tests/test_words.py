@@ -117,7 +117,9 @@ def test_number_that_is_set_has_its_unit_in_its_name() -> None:
 
 
 def test_descriptions_of_the_dbt_project_are_plain_english() -> None:
-    files = [each for each in sorted((ROOT / "dbt_project").rglob("*.yml")) if "unit_tests" not in each.parts]
+    files = sorted((ROOT / "dbt_project").rglob("*.yml"))
+    # target is what dbt by hand left
+    files = [each for each in files if not {"unit_tests", "target"} & set(each.parts)]
     found = [text for file in files for text in words.of_yaml(file, ROOT)]
     assert len(found) > 900
     assert [fault for text in found for fault in faults(text)] == []

@@ -21,6 +21,8 @@
         "has a limit_kind that is none of hard, soft, throttle, monitor"),
     ("limit_kind = 'throttle' and coalesce(rate_limit_per_second, 0) <= 0",
         "slows calls down past the quota, so it needs a rate_limit_per_second above 0"),
+    ("coalesce(limit_kind, '') <> 'throttle' and rate_limit_per_second = 0",
+        "has a rate_limit_per_second of 0, which lets nothing through: empty is unlimited"),
     ("limit_kind = 'hard' and pricing <> 'none'",
         "has a hard limit, so there is no overage to price: pricing must be none"),
     ("(unit_price is not null) <> (pricing = 'flat')", "needs a unit_price with flat, and must have none otherwise"),

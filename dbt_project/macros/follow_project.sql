@@ -30,7 +30,11 @@
             {#- a unit test reads what its model reads -#}
             {%- set node = graph.nodes.get("model." ~ name.split(".")[1:3] | join(".") if name.startswith("unit_test.") else name) -%}
             {%- for parent in (node.depends_on.nodes if node else []) if parent not in selected_resources -%}
-                {%- if graph.nodes.get(parent) -%}{%- do read.append(graph.nodes[parent].alias) -%}{%- endif -%}
+                {#- what a model only comes after, it does not read -#}
+                {%- set before = "-- depends_on: {{ ref('" ~ parent.split(".")[2] ~ "') }}" -%}
+                {%- if graph.nodes.get(parent) and before not in node.raw_code -%}
+                    {%- do read.append(graph.nodes[parent].alias) -%}
+                {%- endif -%}
             {%- endfor -%}
         {%- endfor -%}
         {%- if read and not flags.DEFER -%}

@@ -4,9 +4,9 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from headroom_gate import headers
+from headroom_gate.call import Call
 from headroom_gate.gate import Gate
-from headroom_gate.identify import by_key
-from headroom_gate.policy import Decision
+from headroom_gate.identify import Identify, by_key
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -26,68 +26,58 @@ class GateMiddleware:
     """
 
     def __init__(
-        self,
-        app: App,
-        gate: Gate,
-        identify: Callable[[Scope], str | None] = by_key,
-        template: Callable[[Scope], str | None] | None = None,
+        self, app: App, gate: Gate, identify: Identify = by_key, template: Callable[[Scope], str | None] | None = None
     ) -> None:
         self._app, self._gate, self._identify = app, gate, identify
         self._template = template or (lambda scope: gate.endpoint_of(scope["path"]))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        subject = self._gate.read(self._identify, scope) if scope["type"] == "http" else None
+        subject = self._gate.subject(self._identify, scope) if scope["type"] == "http" else None
         if subject is None:
             await self._app(scope, receive, send)
             return
         endpoint = self._gate.read(self._template, scope)
-        decision = await self._gate.decide_async(subject, endpoint)
-        if decision.is_allowed:
-            await self._serve(scope, receive, send, _Call(self._gate, subject, decision, endpoint, scope))
-            return
-        fields, body = self._gate.refused(subject, decision, endpoint)
-        await send({"type": "http.response.start", "status": decision.status, "headers": _encoded(fields)})
-        await send({"type": "http.response.body", "body": body})
+        call = Call(self._gate, subject, endpoint, await self._gate.decide_async(subject, endpoint))
+        if call.is_allowed:
+            await self._serve(scope, receive, send, call)
+        else:
+            fields, body = call.refusal()
+            await respond(send, call.status, fields, body)
 
-    async def _serve(self, scope: Scope, receive: Receive, send: Send, call: "_Call") -> None:
+    async def _serve(self, scope: Scope, receive: Receive, send: Send, call: Call) -> None:
+        root_path: str = scope.get("root_path", "")
+
+        def report(status: int | None) -> None:
+            call.endpoint = call.endpoint or _route(scope, root_path)
+            call.answered(status)
+
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start":
                 # reported before the answer leaves: what a client has seen is metered
-                call.report(message["status"])
-                message = {**message, "headers": [*message.get("headers", ()), *call.headers()]}
+                report(message["status"])
+                message = {**message, "headers": [*message.get("headers", ()), *_encoded(call.fields())]}
             await send(message)
 
         try:
             await self._app(scope, receive, answer)
         except Exception:
-            call.report(500)
+            report(500)
             raise
         finally:
-            call.report(None)  # the client went away before there was an answer
+            report(None)  # the client went away before there was an answer
 
 
-class _Call:
-    """One call that was let through, reported once."""
-
-    __slots__ = ("_decision", "_endpoint", "_gate", "_is_reported", "_root_path", "_scope", "_subject")
-
-    def __init__(self, gate: Gate, subject: str, decision: Decision, endpoint: str | None, scope: Scope) -> None:
-        self._gate, self._subject, self._decision, self._endpoint = gate, subject, decision, endpoint
-        self._scope, self._root_path, self._is_reported = scope, scope.get("root_path", ""), False
-
-    def report(self, status: int | None) -> None:
-        if not self._is_reported:
-            self._is_reported = True
-            self._gate.served(self._subject, self._decision, self._endpoint or self._route(), status)
-
-    def headers(self) -> list[tuple[bytes, bytes]]:
-        return _encoded(self._gate.fields(self._decision))
-
-    def _route(self) -> str | None:
-        """The template of Starlette and FastAPI, with the prefix of a mounted app."""
-        path = getattr(self._scope.get("route"), "path", None)
-        return None if path is None else f"{self._scope.get('root_path', '').removeprefix(self._root_path)}{path}"
+async def respond(send: Send, status: int, fields: headers.Fields, body: bytes) -> None:
+    """A whole answer."""
+    await send({"type": "http.response.start", "status": status, "headers": _encoded(fields)})
+    await send({"type": "http.response.body", "body": body})
 
 
-def _encoded(fields: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
+def _route(scope: Scope, root_path: str) -> str | None:
+    """The template of Starlette and FastAPI, with the prefix of a mounted app."""
+    path = getattr(scope.get("route"), "path", None)
+    return None if path is None else f"{scope.get('root_path', '').removeprefix(root_path)}{path}"
+
+
+def _encoded(fields: headers.Fields) -> list[tuple[bytes, bytes]]:
     return [(_NAMES.get(name) or name.lower().encode(), value.encode("latin-1")) for name, value in fields]

@@ -110,6 +110,11 @@ class LocalCounter:
         tally.follow(question)
         return tally
 
+    def count(self, question: Question) -> None:
+        """Add a call that was decided elsewhere."""
+        with self.lock:
+            self.tally(question).add(question.cost, self._clock())
+
     def learn(self, question: Question, spent: int, *, is_allowed: bool) -> None:
         """Follow what all gates together have counted."""
         with self.lock:

@@ -5,14 +5,15 @@
 --   published, used, through   the newest snapshot that any gate has brought
 --   total                      units after it: the sum of the buckets
 --   <second>                   bucket: units of calls in that second
---   gate:<id>                  units that this gate has had counted here in the period
+--   gate:<id>                  units that this gate has had counted here in the period, and the bucket of the last ones
 --   reached                    set by the first call that the quota refused
 -- KEYS[2], KEYS[3] are the windows of the rate, KEYS[4], KEYS[5] those of the throttle.
 
 local gate, cost, quota, is_hard = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3]), ARGV[4] == '1'
 local published, used, through = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local ever, own, expire_at = tonumber(ARGV[8]), tonumber(ARGV[9]), ARGV[10]
+local ever, own, expire_at = tonumber(ARGV[8]), tonumber(ARGV[9]), tonumber(ARGV[10])
 local hash = KEYS[1]
+local idle_seconds = 6 * 3600
 
 local function is_too_fast(first, amount, window)
     amount = tonumber(amount)
@@ -26,7 +27,9 @@ end
 
 local now = tonumber(redis.call('time')[1])
 local known = redis.call('hmget', hash, 'published', 'used', 'through', 'total', gate)
-local total, seen = tonumber(known[4] or 0), tonumber(known[5] or 0)
+local total = tonumber(known[4] or 0)
+local seen, last = string.match(known[5] or '0', '^(%d+):?(%d*)$')
+seen, last = tonumber(seen), tonumber(last) or 0
 
 local newest = tonumber(known[1] or -1)
 local is_newest = published >= newest
@@ -41,10 +44,15 @@ if published > newest then
             redis.call('hdel', hash, second)
         elseif second then
             total = total + tonumber(fields[i + 1])
+        elseif string.find(fields[i], '^gate:') and fields[i] ~= gate then
+            -- of a process that has ended, as far as is known: what it had counted is in the snapshot
+            local at = tonumber(string.match(fields[i + 1], ':(%d+)$'))
+            if at and at <= through and at < now - idle_seconds then redis.call('hdel', hash, fields[i]) end
         end
     end
     redis.call('hset', hash, 'published', published, 'used', used, 'through', through, 'total', total)
-    redis.call('expireat', hash, expire_at)
+    -- never in the past, where this clock is ahead of the gates': the count would be gone with each call
+    redis.call('expireat', hash, math.max(expire_at, now + 86400))
 else
     used, through = tonumber(known[2]), tonumber(known[3])
 end
@@ -54,15 +62,19 @@ local function add(units)
     local second = math.max(now - now % width, through + 1)
     redis.call('hincrby', hash, string.format('%.0f', second), units)
     redis.call('hincrby', hash, 'total', units)
-    total = total + units
+    total, last = total + units, second
+end
+
+local function see(units)
+    seen = units
+    redis.call('hset', hash, gate, string.format('%.0f:%.0f', seen, last))
 end
 
 -- what this gate let through while it could not reach Redis, or what Redis has lost: once, however often it is said
 if is_newest and ever > seen then
     local owed = math.min(ever - seen, own)
     if owed > 0 then add(owed) end
-    seen = ever
-    redis.call('hset', hash, gate, seen)
+    see(ever)
 end
 
 local spent = used + total
@@ -77,6 +89,6 @@ elseif is_too_fast(2, ARGV[11], ARGV[12]) then
 end
 if cost > 0 then
     add(cost)
-    redis.call('hset', hash, gate, seen + cost)
+    see(seen + cost)
 end
 return {0, spent + cost, 0}

@@ -9,10 +9,11 @@ import threading
 import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 from headroom_gate import headers, policy
 from headroom_gate.counters import Counter, LocalCounter
+from headroom_gate.identify import Identify
 from headroom_gate.metering import Events, Metering
 from headroom_gate.policy import Answer, Decision, Question
 from headroom_gate.reader import Limits
@@ -21,6 +22,8 @@ from headroom_gate.templates import Templates
 logger = logging.getLogger("headroom_gate")
 Request = TypeVar("Request")
 """An ASGI scope, or a WSGI environ."""
+Found = TypeVar("Found")
+Fail = Literal["open", "closed"]
 MAX_AGE_SECONDS = 6 * 3600
 
 
@@ -35,16 +38,26 @@ class Gate:
         events: Events | None = None,  # none: the API sends its events itself
         event: str = "api_call",
         endpoints: Iterable[str] = (),  # route templates without a weight, where no framework names the route
-        fail: Literal["open", "closed"] = "open",
+        fail: Fail = "open",
         max_age_seconds: float = MAX_AGE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.limits, self.counter = limits, counter or LocalCounter(clock)
         self.metering = Metering(events, event)
-        self.decisions: Counts[str] = Counts()
-        """Calls by the reason of their decision."""
+        self._decisions: Counts[str] = Counts()
         self._endpoints, self._is_closed = Templates(endpoints), fail == "closed"
         self._max_age_seconds, self._clock, self._lock = max_age_seconds, clock, threading.Lock()
+
+    @property
+    def decisions(self) -> dict[str, int]:
+        """Calls by the reason of their decision."""
+        with self._lock:
+            return dict(self._decisions)
+
+    def close(self) -> None:
+        """Send the events that wait, and follow the limits no longer. It may take seconds."""
+        self.limits.close()
+        self.metering.close()
 
     def endpoint_of(self, path: str) -> str | None:
         """The route template of a path, of those with a weight and of those that the gate was given."""
@@ -88,13 +101,30 @@ class Gate:
         """What the answer's header says of limits."""
         return headers.fields(decision, self._clock())
 
-    def read(self, function: Callable[[Request], str | None], request: Request) -> str | None:
+    def subject(self, identify: Identify, request: Any) -> str | None:
+        """Who calls; None where nobody is named, or `identify` fails, and the call goes on uncounted."""
+        found = self.read(identify, request)
+        if not found:
+            return None
+        if isinstance(found, str):
+            return found
+        if not isinstance(found, list):
+            logger.error("a call goes on uncounted: %r found %r, which is not a subject in text", identify, found)
+            self._count("error")
+            return None
+        subjects: list[str] = found
+        if len(subjects) == 1 or (snapshot := self.limits.current) is None:
+            return subjects[0]
+        now = self._clock()
+        return next((each for each in subjects if snapshot.limit_of(snapshot.account_of(each, now), now)), subjects[0])
+
+    def read(self, function: Callable[[Request], Found | None], request: Request) -> Found | None:
         """What a function of the API's owner reads from a request; None where it fails, and the call goes on."""
         try:
             return function(request)
         except Exception:
             logger.exception("a call goes on without what %r should have read", function)
-            self.decisions["error"] += 1
+            self._count("error")
             return None
 
     def _ask(self, subject: str, endpoint: str | None) -> Question | Decision:
@@ -112,9 +142,12 @@ class Gate:
         return self._noted(policy.settle(asked, answer, self._clock()))
 
     def _noted(self, decision: Decision) -> Decision:
-        with self._lock:
-            self.decisions[decision.reason] += 1
+        self._count(decision.reason)
         return decision
+
+    def _count(self, reason: str) -> None:
+        with self._lock:
+            self._decisions[reason] += 1
 
     def _failed(self) -> Decision:
         logger.exception("the gate lets a call through because of an error of its own")

@@ -1,7 +1,7 @@
-"""A large JSON object, read member by member and row by row.
+"""A large JSON object, read member by member and a few rows at a time.
 
-So a million rows need no memory twice, and other threads run between two of them: `json.loads` of the whole would stop
-the API for seconds.
+So a million rows need no memory twice, and other threads run meanwhile: `json.loads` of the whole would stop the API
+for seconds.
 """
 
 import json
@@ -13,6 +13,10 @@ _decode = json.JSONDecoder().raw_decode
 _BLANK = re.compile(r"[ \t\n\r]*")
 _COMMA = re.compile(r"[ \t\n\r]*,[ \t\n\r]*")
 _COLON = re.compile(r"[ \t\n\r]*:[ \t\n\r]*")
+_BETWEEN_ROWS = "],\n["
+"""As Headroom writes them. No string of JSON has a line break in it."""
+_PIECE_CHARACTERS = 2**14
+"""Of rows that are decoded at once: other threads wait 0.2 ms for it."""
 
 
 class Members:
@@ -45,11 +49,22 @@ class Members:
         if self._text.startswith("]", self._at):
             self._at += 1
             return
+        yield from self._pieces()
         while True:
             row, self._at = _decode(self._text, self._at)
             yield row
             if not self._goes_on("]"):
                 return
+
+    def _pieces(self) -> Iterator[Any]:
+        """The rows up to the last few, or up to those in another layout."""
+        while (end := self._text.find(_BETWEEN_ROWS, self._at + _PIECE_CHARACTERS)) > 0:
+            try:
+                rows = json.loads(f"[{self._text[self._at : end + 1]}]")
+            except ValueError:  # it reaches beyond this list
+                return
+            self._at = end + len(_BETWEEN_ROWS) - 1
+            yield from rows
 
     def _goes_on(self, end: str) -> bool:
         if comma := _COMMA.match(self._text, self._at):

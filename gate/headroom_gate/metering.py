@@ -27,6 +27,15 @@ class Metering:
         self._events, self.event = events, event
         self.failures = 0
 
+    @property
+    def dropped(self) -> int:
+        """Events that were captured, and lost later."""
+        return getattr(self._events, "dropped", 0)
+
+    def close(self) -> None:
+        """Send what waits, where the object of events can do that."""
+        getattr(self._events, "close", bool)()
+
     def served(self, subject: str, decision: Decision, endpoint: str | None, status: int | None) -> None:
         """A call that the API answered, whatever the status: it counts."""
         self._capture(subject, self.event, endpoint, status=status, weight=decision.cost)

@@ -17,6 +17,7 @@ def text(gate: Gate) -> str:
     counters = {
         "headroom_gate_redis_failures_total": getattr(gate.counter, "failures", 0),
         "headroom_gate_metering_failures_total": gate.metering.failures,
+        "headroom_gate_events_dropped_total": gate.metering.dropped,
     }
     for kind, values in (("gauge", gauges), ("counter", counters)):
         for name, value in values.items():

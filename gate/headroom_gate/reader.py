@@ -11,10 +11,10 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
 
-from headroom_gate.snapshot import Snapshot, SnapshotError, parse
+from headroom_gate.parsing import SnapshotError, parse
+from headroom_gate.snapshot import Snapshot
 
 logger = logging.getLogger("headroom_gate")
 WAIT_SECONDS = 30
@@ -68,22 +68,24 @@ class Limits:
         """Look for a newer snapshot now; whether there is one. `problem` says what went wrong, if something did."""
         before = self._snapshot
         try:
-            raw = self._fetched(wait_seconds) if self._is_url else self._read()
-            if raw is not None:
-                self._take(raw)
+            found = self._fetched(wait_seconds) if self._is_url else self._read()
+            if found is not None:
+                self._take(*found)
             problem = self._refused
-        except (OSError, HTTPException, ValueError, EOFError) as error:
+        except Exception as error:  # noqa: BLE001 - without this thread the limits would grow old
             problem = str(error) or repr(error)
         if problem and problem != self.problem:
             logger.warning("the limits stay as they were: %s", problem)
         self.problem = problem
         return self._snapshot is not before
 
-    def _take(self, raw: bytes) -> None:
+    def _take(self, version: object, text: str) -> None:
+        """From now on only another version is read. Calls go by the snapshot before until the new one is complete."""
         try:
-            self._snapshot, self._refused = parse(raw, self._meter), ""
+            self._snapshot, self._refused = parse(text, self._meter), ""
         except SnapshotError as error:
             self._refused = str(error)
+        self._version = version
 
     def close(self) -> None:
         """End the thread, after its present look."""
@@ -103,17 +105,13 @@ class Limits:
             # a server that holds the question open has waited already
             self._closed.wait(max(0.1, self._poll_seconds - (time.monotonic() - started)))
 
-    def _read(self) -> bytes | None:
+    def _read(self) -> tuple[object, str] | None:
         path = Path(self._source)
         about = path.stat()
         version = about.st_mtime_ns, about.st_ino, about.st_size
-        if version == self._version:
-            return None
-        raw = path.read_bytes()
-        self._version = version
-        return raw
+        return None if version == self._version else (version, path.read_bytes().decode())
 
-    def _fetched(self, wait_seconds: int) -> bytes | None:
+    def _fetched(self, wait_seconds: int) -> tuple[object, str] | None:
         headers = {"Authorization": f"Bearer {self._key}", "Accept-Encoding": "gzip"}
         if self._version:
             headers["If-None-Match"] = str(self._version)
@@ -122,8 +120,8 @@ class Limits:
         try:
             with self._opener.open(request, timeout=wait_seconds + 10) as answer:
                 raw: bytes = answer.read()
-                self._version = answer.headers.get("ETag")
-                return gzip.decompress(raw) if answer.headers.get("Content-Encoding") == "gzip" else raw
+                is_packed = answer.headers.get("Content-Encoding") == "gzip"
+                return answer.headers.get("ETag"), (gzip.decompress(raw) if is_packed else raw).decode()
         except urllib.error.HTTPError as error:
             with error:
                 if error.code == 304:

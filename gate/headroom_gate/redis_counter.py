@@ -7,6 +7,7 @@ reports as a running sum with its next calls. So a repeated report, or an answer
 """
 
 import asyncio
+import logging
 import os
 import secrets
 import threading
@@ -24,6 +25,7 @@ from headroom_gate.counters import LocalCounter
 from headroom_gate.policy import Answer, Outcome, Question
 from headroom_gate.rates import Rate
 
+logger = logging.getLogger("headroom_gate")
 NO_RATE = Rate(0, 1)
 KEPT_AFTER_PERIOD_SECONDS = 86_400
 KEPT_WITHOUT_END_SECONDS = 400 * 86_400
@@ -61,6 +63,8 @@ class RedisCounter:
         self._lock = threading.Lock()
         self.failures = 0
         """Calls for which Redis did not answer."""
+        self.problem = ""
+        """Why it did not answer last; empty while it does."""
         self._start_over()
         os.register_at_fork(after_in_child=self._start_over)
 
@@ -87,8 +91,8 @@ class RedisCounter:
         keys, arguments = self._call(question)
         try:
             return self._heard(question, self._script(keys=keys, args=arguments))
-        except (redis.RedisError, OSError):
-            return self._unheard(question)
+        except (redis.RedisError, OSError) as error:
+            return self._unheard(question, error)
 
     async def take_async(self, question: Question) -> Answer:
         if not self._is_asked():
@@ -96,8 +100,12 @@ class RedisCounter:
         keys, arguments = self._call(question)
         try:
             return self._heard(question, await self._async_script()(keys=keys, args=arguments))
-        except (redis.RedisError, OSError):
-            return self._unheard(question)
+        except (redis.RedisError, OSError) as error:
+            return self._unheard(question, error)
+        except asyncio.CancelledError:
+            if question.limit.quota is not None:
+                self._local.count(question)  # Redis may have it: so it counts once, whether Redis does or not
+            raise
 
     def _is_asked(self) -> bool:
         """Whether Redis answers, as far as is known; while it does not, one call in a while finds out."""
@@ -139,14 +147,17 @@ class RedisCounter:
         return keys, [gate, question.cost, quota, int(question.is_hard), *counted, *rates]
 
     def _heard(self, question: Question, reply: list[int]) -> Answer:
-        self._away_until = 0.0
+        self._away_until, self.problem = 0.0, ""
         outcome, spent, is_first = Outcome(reply[0]), reply[1], bool(reply[2])
         if question.limit.quota is not None:
             self._local.learn(question, spent, is_allowed=outcome is Outcome.ALLOWED)
         return Answer(outcome, spent, is_first)
 
-    def _unheard(self, question: Question) -> Answer:
+    def _unheard(self, question: Question, error: Exception) -> Answer:
         with self._lock:
+            is_news, self.problem = not self.problem, str(error) or repr(error)
             self.failures += 1
             self._away_until = time.monotonic() + self._retry_seconds
+        if is_news:
+            logger.warning("Redis does not answer, so this process counts by itself: %s", self.problem)
         return self._local.take(question)

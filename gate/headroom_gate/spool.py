@@ -39,6 +39,8 @@ class SpooledEvents:
         max_age_seconds: float = 1.0,
         folder_bytes: int = 1024**3,  # beyond this events are dropped, and counted
     ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ValueError(f"{url!r} is not an address of a collector, such as https://headroom.example.com/v1/…")
         self._url, self._headers = url, {"Authorization": f"Bearer {key.strip()}", "Content-Type": "application/json"}
         self._folder, self._file_bytes = Path(folder), file_bytes
         self._max_age_seconds, self._folder_bytes = max_age_seconds, folder_bytes
@@ -139,7 +141,7 @@ class SpooledEvents:
                 continue  # another process writes or sends it
             except OSError as error:
                 is_sent, self.problem = False, repr(error)
-        self._waiting_bytes = waiting_bytes
+        self._waiting_bytes = waiting_bytes + sum(map(_size, self._folder.glob(f"*{_REFUSED}")))
         return is_sent
 
     def _send(self, path: Path, raw: bytes) -> bool:
@@ -165,9 +167,16 @@ class SpooledEvents:
             with error:
                 self.problem = f"HTTP {error.code} {error.reason}"
                 return error.code
-        except (OSError, HTTPException) as error:
+        except (OSError, HTTPException, ValueError) as error:  # the last of a key that no header can have
             self.problem = repr(error)
             return 0
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:  # an operator took it away
+        return 0
 
 
 class _NoRedirects(urllib.request.HTTPRedirectHandler):

@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from typing import Any
 
+from headroom_gate.call import Call
 from headroom_gate.gate import Gate
-from headroom_gate.identify import by_environ_key
-from headroom_gate.policy import Decision
+from headroom_gate.identify import Identify, by_environ_key
 
 Environ = dict[str, Any]
 StartResponse = Callable[..., Callable[[bytes], object]]
@@ -24,54 +24,55 @@ class GateMiddleware:
         self,
         app: App,
         gate: Gate,
-        identify: Callable[[Environ], str | None] = by_environ_key,
+        identify: Identify = by_environ_key,
         template: Callable[[Environ], str | None] | None = None,
     ) -> None:
         self._app, self._gate, self._identify = app, gate, identify
         self._template = template or (lambda environ: gate.endpoint_of(path_of(environ)))
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
-        subject = self._gate.read(self._identify, environ)
+        subject = self._gate.subject(self._identify, environ)
         if subject is None:
             return self._app(environ, start_response)
         endpoint = self._gate.read(self._template, environ)
-        decision = self._gate.decide(subject, endpoint)
-        if decision.is_allowed:
-            return self._serve(environ, start_response, subject, decision, endpoint)
-        fields, body = self._gate.refused(subject, decision, endpoint)
-        start_response(f"{decision.status} {HTTPStatus(decision.status).phrase}", fields)
+        call = Call(self._gate, subject, endpoint, self._gate.decide(subject, endpoint))
+        if call.is_allowed:
+            return self._serve(environ, start_response, call)
+        fields, body = call.refusal()
+        start_response(f"{call.status} {HTTPStatus(call.status).phrase}", fields)
         return [body]
 
-    def _serve(
-        self, environ: Environ, start_response: StartResponse, subject: str, decision: Decision, endpoint: str | None
-    ) -> Iterable[bytes]:
-        statuses: list[int] = []
-
+    def _serve(self, environ: Environ, start_response: StartResponse, call: Call) -> Iterable[bytes]:
         def answer(status: str, fields: list[tuple[str, str]], *error: object) -> Callable[[bytes], object]:
-            if not statuses:  # an application may start again after an error
-                statuses.append(int(status[:3]))
-                self._gate.served(subject, decision, endpoint, statuses[0])
-            return start_response(status, [*fields, *self._gate.fields(decision)], *error)
+            call.answered(int(status[:3]))
+            return start_response(status, [*fields, *call.fields()], *error)
 
         try:
             body = self._app(environ, answer)
         except BaseException:
-            if not statuses:
-                self._gate.served(subject, decision, endpoint, 500)
+            call.answered(500)
             raise
-        return body if statuses else self._lazily(body, statuses, subject, decision, endpoint)
+        return body if call.is_reported else _Body(body, call)
 
-    def _lazily(
-        self, body: Iterable[bytes], statuses: list[int], subject: str, decision: Decision, endpoint: str | None
-    ) -> Iterator[bytes]:
-        """A body that is a generator starts the answer with its first part, or fails before."""
+
+class _Body:
+    """Of an application that starts its answer with the first part, as a generator does, or fails before."""
+
+    def __init__(self, body: Iterable[bytes], call: Call) -> None:
+        self._body, self._call = body, call
+
+    def __iter__(self) -> Iterator[bytes]:
         try:
-            yield from body
-        finally:
-            if not statuses:
-                self._gate.served(subject, decision, endpoint, 500)
-            if hasattr(body, "close"):
-                body.close()
+            yield from self._body
+        except BaseException:
+            self._call.answered(500)
+            raise
+
+    def close(self) -> None:
+        """Servers call this at the end, also where a client went away before the first part."""
+        self._call.answered(None)
+        if hasattr(self._body, "close"):
+            self._body.close()
 
 
 def path_of(environ: Environ) -> str:

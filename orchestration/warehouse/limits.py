@@ -52,9 +52,12 @@ GATE_WEIGHTS = """
 GATE_PLANS = """
     select
         plan,
-        min(rate_limit_per_second) filter (limit_kind <> 'throttle')::varchar as rate_limit_per_second,
-        min(rate_limit_per_second) filter (limit_kind = 'throttle')::varchar as throttle_per_second
-    from plans
+        min(rate) filter (limit_kind <> 'throttle')::varchar as rate_limit_per_second,
+        min(rate) filter (limit_kind = 'throttle')::varchar as throttle_per_second
+    from (
+        -- a gate refuses a snapshot with a rate of 0, which plans_can_be_priced finds
+        select plan, limit_kind, nullif(rate_limit_per_second, 0) as rate from plans
+    )
     group by plan
     order by plan
 """

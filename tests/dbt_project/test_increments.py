@@ -35,6 +35,7 @@ TOKENS = """(
     from read_parquet('{lake}/batches/*/calls/*/*.parquet')
     where event_at <= timestamptz '{until}' and event_name = 'llm_request'
 )"""
+HASH = "(('0x' || md5(account_id)[1:8])::bigint - 2147483648)::integer"
 COUNTS = {
     "hourly_usage": """
         select
@@ -48,7 +49,7 @@ COUNTS = {
             coalesce(sum(sample_weight) filter (ingested_at >= event_at + interval 24 hours), 0)::bigint as late_calls,
             (max(ingested_at) filter (ingested_at >= event_at + interval 24 hours)) at time zone 'UTC' as last_late_at,
             0 as next_day_calls, 0 as next_day_units,
-            max(utc_at) as last_call_at, max(ingested_at at time zone 'UTC') as last_arrived_at
+            max(utc_at) as last_call_at, max(ingested_at at time zone 'UTC') as last_arrived_at, {hash} as account_hash
         from {calls} group by all
         union all
         select
@@ -59,7 +60,7 @@ COUNTS = {
             sum(sample_weight * (sample_weight - 1) * tokens * tokens)::decimal(38, 0),
             coalesce(sum(sample_weight) filter (ingested_at >= event_at + interval 24 hours), 0)::bigint,
             (max(ingested_at) filter (ingested_at >= event_at + interval 24 hours)) at time zone 'UTC',
-            0, 0, max(utc_at), max(ingested_at at time zone 'UTC')
+            0, 0, max(utc_at), max(ingested_at at time zone 'UTC'), {hash}
         from {tokens} where tokens is not null group by all
     """,
     "hourly_usage_by_endpoint": """
@@ -71,7 +72,8 @@ COUNTS = {
             coalesce(sum(sample_weight) filter (status = 429), 0)::bigint as throttled_calls,
             coalesce(sum(sample_weight) filter (status // 100 = 4 and status != 429), 0)::bigint as client_error_calls,
             coalesce(sum(sample_weight) filter (status // 100 = 5), 0)::bigint as server_error_calls,
-            coalesce(sum(sample_weight) filter (event_name = 'api_call_refused'), 0)::bigint as refused_calls
+            coalesce(sum(sample_weight) filter (event_name = 'api_call_refused'), 0)::bigint as refused_calls,
+            {hash} as account_hash
         from {answers} group by all
     """,
     "hourly_usage_by_property": """
@@ -119,7 +121,7 @@ def counted(lake: Path, now: datetime, table: str = "hourly_usage") -> set[tuple
         connection.execute("set TimeZone = 'UTC'")
         until = now + timedelta(minutes=5)
         calls, answers, tokens = (events.format(lake=lake, until=until) for events in (CALLS, ANSWERS, TOKENS))
-        asked = COUNTS[table].format(calls=calls, answers=answers, tokens=tokens)
+        asked = COUNTS[table].format(calls=calls, answers=answers, tokens=tokens, hash=HASH)
         return set(connection.execute(asked).fetchall())
 
 

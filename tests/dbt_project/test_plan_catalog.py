@@ -131,6 +131,11 @@ CLOSED = "is the last one and ends: up_to_units must be empty, or units above it
             "The plan starter",
             "slows calls down past the quota, so it needs a rate_limit_per_second above 0",
         ),
+        (
+            change("starter", rate_limit_per_second="0"),
+            "The plan starter",
+            "has a rate_limit_per_second of 0, which lets nothing through: empty is unlimited",
+        ),
         (change("free", meter="gold", next_plan=None), "The plan free", METER),
         (change("starter", included_units="0.5"), "The plan starter", UNITS),
         (change("enterprise", package_units="0.5"), "The plan enterprise", UNITS),

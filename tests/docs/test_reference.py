@@ -42,7 +42,7 @@ def test_every_secret_is_marked() -> None:
 
 
 def test_default_that_a_description_names_is_in_its_column() -> None:
-    assert "| `HEADROOM_LANDING` | event files | path | landing in HEADROOM_DATA |" in settings_page.text()
+    assert "| `HEADROOM_LANDING` | folder of event files | path | landing in HEADROOM_DATA |" in settings_page.text()
 
 
 def test_every_mart_and_seed_is_described() -> None:

@@ -43,11 +43,20 @@ PATIENT: dict[str, Any] = {"trust_env": False, "timeout": PATIENCE_SECONDS}
 COLLECTOR_KEY = "marked-COLLECTOR-secret"
 
 
+@dataclass(frozen=True)
+class Api:
+    """The API with the gate, as uvicorn starts it."""
+
+    application: str = "gate_main:app"
+    modules: tuple[Path, ...] = (EXAMPLES,)
+
+
 @dataclass
 class Installation:
     """All processes but the API, which is killed and started again."""
 
     program: Program
+    example: Api
     collector_process: Process
     redis_url: str
     collector: str
@@ -72,9 +81,12 @@ class Installation:
             "HEADROOM_GATE_KEY": self.gate_key,
             "HEADROOM_GATE_REDIS": self.redis_url,
             "HEADROOM_GATE_SPOOL": str(self.spool),
+            "PYTHONPATH": os.pathsep.join(map(str, self.example.modules)),
         }
-        options = ["--port", str(self.port), "--log-level", "warning", "gate_main:app"]
-        self.api = subprocess.Popen([sys.executable, "-m", "uvicorn", *options], cwd=EXAMPLES, env=environment)
+        options = ["--port", str(self.port), "--log-level", "warning", self.example.application]
+        self.api = subprocess.Popen(
+            [sys.executable, "-m", "uvicorn", *options], cwd=self.program.folder, env=environment
+        )
         wait_until(self.published_at)
 
     def kill_api(self) -> None:
@@ -138,7 +150,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Installation]:
+def api() -> Api:
+    """On Starlette. tests/clients/test_gate.py has one on FastAPI."""
+    return Api()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory, root: Path, api: Api) -> Iterator[Installation]:
     """Everything runs, and the gate knows both customers' quotas."""
     ports = {"HEADROOM_COLLECT_PORT": str(free_port()), "HEADROOM_PAGES_PORT": str(free_port())}
     environment = {
@@ -160,7 +178,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Inst
         + "".join(f"{subject_of_key(f'sk-{name}')},{name},,\n" for name in PLAN_OF)
     )
     with ExitStack() as started:
-        redis = started.enter_context(servers.running()) if servers.is_installed() else None
+        redis = started.enter_context(servers.running())
         processes = [program.fork(command) for command in ("collect", "pages")]
         for process in processes:
             started.callback(kill, process)
@@ -168,7 +186,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, root: Path) -> Iterator[Inst
         for address in (collector, pages):
             wait_until(lambda address=address: is_healthy(address))
         secret = program.ask("pages", "grant", "api gate", "--audience", "gate").stdout.split()[0]
-        place = Installation(program, processes[0], redis.url if redis else "", collector, pages, secret)
+        place = Installation(program, api, processes[0], redis.url, collector, pages, secret)
         for name, plan in PLAN_OF.items():
             place.send(account_id=name, api_quota_monthly=QUOTA, plan=plan)
         place.run()

@@ -74,10 +74,6 @@ def running() -> Iterator[Redis]:
             server.stop()
 
 
-def is_installed() -> bool:
-    return _program() is not None
-
-
 def _program() -> str | None:
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):

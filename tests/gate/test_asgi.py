@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from starlette.websockets import WebSocket
 
 from headroom_gate import Gate, subject_of_key
 from headroom_gate.asgi import GateMiddleware
+from headroom_gate.identify import by_key
 from headroom_gate.policy import Question
 from tests.gate.world import END, NOW, Captured, Clock, make_account, make_gate, make_limits, make_snapshot, publish
 
@@ -156,8 +158,6 @@ def test_request_without_a_subject_passes_uncounted(tmp_path: Path) -> None:
 
 
 def test_key_is_named_by_its_hash_and_belongs_to_its_account(tmp_path: Path) -> None:
-    from headroom_gate.identify import by_key
-
     subject, events = subject_of_key("sk_live_4711"), Captured()
     limits = make_limits(tmp_path, make_snapshot(make_account(used=812), subjects=[[subject, "acme", None, None]]))
     client = client_of(Gate(limits, events=events, clock=Clock()), identify=by_key)
@@ -167,6 +167,37 @@ def test_key_is_named_by_its_hash_and_belongs_to_its_account(tmp_path: Path) -> 
 
     assert [each["account_id"] for each in events] == [subject, subject]
     assert "sk_live" not in repr(events)
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Authorization": "Bearer sk_live_4711", "X-API-Key": "made-up"},
+        {"X-API-Key": "made-up", "Authorization": "Bearer sk_live_4711"},
+        {"Authorization": "Bearer made-up", "X-API-Key": "sk_live_4711"},
+        {"Authorization": "Bearer ", "X-API-Key": "sk_live_4711"},
+    ],
+)
+def test_key_that_is_made_up_does_not_hide_the_other(tmp_path: Path, headers: dict[str, str]) -> None:
+    snapshot = make_snapshot(make_account(used=1000), subjects=[[subject_of_key("sk_live_4711"), "acme", None, None]])
+    client = client_of(Gate(make_limits(tmp_path, snapshot), clock=Clock()), identify=by_key)
+    assert client.get("/v1/items/1", headers=headers).status_code == 429
+
+
+def test_empty_key_is_none(tmp_path: Path) -> None:
+    events = Captured()
+    client = client_of(make_gate(tmp_path, events=events), identify=by_key)
+    assert client.get("/v1/items/1", headers={"Authorization": "Bearer ", "X-API-Key": " "}).status_code == 200
+    assert events == []
+
+
+def test_subject_that_is_not_text_is_an_error_and_the_call_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    gate = make_gate(tmp_path, make_account("5", used=1000))
+    assert client_of(gate, identify=lambda _: 5).get("/v1/items/1").status_code == 200
+    assert gate.decisions == {"error": 1}
+    assert "5, which is not a subject in text" in caplog.text
 
 
 def test_unknown_subject_is_let_through_and_counted_in_a_metric(tmp_path: Path) -> None:
@@ -206,6 +237,21 @@ def test_snapshot_of_yesterday_refuses_nothing(tmp_path: Path) -> None:
     assert "ratelimit" not in answer.headers
     assert gate.decisions == {"stale": 1}
     assert events.named("api_call")
+
+
+def test_clock_that_jumps_ahead_makes_the_snapshot_an_old_one(tmp_path: Path) -> None:
+    clock = Clock()
+    client = client_of(make_gate(tmp_path, make_account(used=1000), clock=clock))
+    statuses = []
+    for now in (NOW, NOW + 7 * 3600, NOW - 7 * 3600, NOW):
+        clock.now = now
+        statuses.append(client.get("/v1/items/1").status_code)
+    assert statuses == [429, 200, 429, 429]
+
+
+def test_snapshot_of_yesterday_keeps_no_rate(tmp_path: Path) -> None:
+    gate = make_gate(tmp_path, make_account(plan="rated"), clock=Clock(NOW + 86_400))
+    assert [client_of(gate).get("/v1/items/1").status_code for _ in range(5)] == [200] * 5
 
 
 def test_closed_gate_keeps_the_limits_of_yesterday(tmp_path: Path) -> None:
@@ -291,7 +337,9 @@ def test_metrics_say_the_age_of_the_snapshot_and_what_was_decided(tmp_path: Path
     from headroom_gate import metrics
 
     clock = Clock()
-    gate = make_gate(tmp_path, clock=clock)
+    events = Captured()
+    events.dropped = 3
+    gate = make_gate(tmp_path, clock=clock, events=events)
     client_of(gate).get("/v1/items/1")
     clock.now = NOW + 90
 
@@ -299,3 +347,15 @@ def test_metrics_say_the_age_of_the_snapshot_and_what_was_decided(tmp_path: Path
 
     assert 'headroom_gate_calls_total{reason="ok"} 1\n' in text
     assert "headroom_gate_snapshot_age_seconds 90\n" in text
+    assert "headroom_gate_events_dropped_total 3\n" in text
+
+
+def test_metrics_are_read_while_other_threads_count(tmp_path: Path) -> None:
+    from headroom_gate import metrics
+
+    gate, reasons = make_gate(tmp_path), 20_000
+    counting = threading.Thread(target=lambda: [gate._count(f"reason {number}") for number in range(reasons)])
+    counting.start()
+    while counting.is_alive():
+        metrics.text(gate)
+    assert len(gate.decisions) == reasons

@@ -14,6 +14,7 @@ import pytest
 import uvicorn
 from starlette.testclient import TestClient
 
+from headroom_gate import Gate, Limits
 from headroom_gate.check import check_app, from_environment
 from tests.gate.world import Captured, make_account, make_gate, make_snapshot
 from tests.support.waiting import free_port, wait_until
@@ -47,6 +48,12 @@ def test_check_of_nginx_refuses_with_403_and_says_the_status_meant(tmp_path: Pat
     assert (answer.status_code, answer.headers["x-gate-status"]) == (403, "429")
 
 
+def test_check_weighs_an_encoded_path_as_the_api_reads_it(tmp_path: Path) -> None:
+    client = check_client(tmp_path, 0)
+    asked = [client.get("/check", headers={"x-original-uri": "/v1/%73earch?q=%2F"}), client.get("/check/v1/%73earch")]
+    assert [answer.headers["x-ratelimit-remaining"] for answer in asked] == ["995", "990"]
+
+
 def test_call_behind_a_proxy_is_metered_without_a_status(tmp_path: Path) -> None:
     events = Captured()
     check_client(tmp_path, 0, events).get("/check/v1/search")
@@ -73,6 +80,37 @@ def test_service_is_set_up_by_the_environment(tmp_path: Path, monkeypatch: pytes
     monkeypatch.setenv("HEADROOM_GATE_SPOOL", str(tmp_path / "spool"))
     assert TestClient(from_environment()).get("/healthz").status_code == 200
     assert (tmp_path / "spool").is_dir()
+
+
+@pytest.mark.parametrize(("fail", "status"), [("", 200), ("open", 200), ("closed", 503)])
+def test_service_without_limits_fails_as_the_environment_says(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fail: str, status: int
+) -> None:
+    monkeypatch.setenv("HEADROOM_GATE_LIMITS", str(tmp_path / "limits.json"))
+    monkeypatch.setenv("HEADROOM_GATE_FAIL", fail)
+    with TestClient(from_environment()) as client:
+        assert client.get("/check/", headers={"x-api-key": "sk_live_4711"}).status_code == status
+
+
+def test_service_with_another_way_to_fail_does_not_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEADROOM_GATE_LIMITS", str(tmp_path / "limits.json"))
+    monkeypatch.setenv("HEADROOM_GATE_FAIL", "shut")
+    with pytest.raises(ValueError, match="HEADROOM_GATE_FAIL is 'shut'"):
+        from_environment()
+
+
+def test_service_that_ends_sends_the_events_that_wait(tmp_path: Path) -> None:
+    class Waiting(Captured):
+        is_closed = False
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    events = Waiting()
+    with TestClient(check_app(make_gate(tmp_path, events=events), by_account)) as client:
+        assert client.get("/check/", headers={"account": "acme"}).status_code == 200
+        assert not events.is_closed
+    assert events.is_closed
 
 
 _CONFIGURATION = """
@@ -144,6 +182,19 @@ def nginx(folder: Path, gate_port: int, api_port: int) -> Iterator[str]:
 def _listens(port: int) -> bool:
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def test_nginx_answers_503_where_a_closed_gate_has_no_limits(tmp_path: Path) -> None:
+    limits = Limits(tmp_path / "limits.json")
+    limits.close()
+    with (
+        serving(check_app(Gate(limits, fail="closed"), by_account)) as gate_port,
+        serving(api) as api_port,
+        nginx(tmp_path, gate_port, api_port) as url,
+    ):
+        refused = httpx.get(f"{url}/v1/search", headers={"account": "acme"})
+    assert (refused.status_code, refused.headers["retry-after"]) == (503, "30")
+    assert refused.json() == {"status": 503, "violated-policies": []}
 
 
 def test_nginx_answers_as_the_gate_says(tmp_path: Path) -> None:

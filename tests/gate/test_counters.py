@@ -166,12 +166,13 @@ def test_buckets_stay_few_while_the_snapshot_grows_old() -> None:
 
 STEPS = st.lists(
     st.one_of(
-        st.tuples(st.just("wait"), st.integers(1, 300)),
+        st.tuples(st.just("wait"), st.integers(1, 100)),
         st.tuples(st.just("call"), st.integers(1, 7)),
         st.tuples(st.just("publish"), st.integers(1, 60)),
     ),
     max_size=60,
 )
+"""Shorter than two hours: a bucket is one second then."""
 
 
 def check_steps(counter: Counter, clock: Clock, steps: list[tuple[str, int]], quota: int) -> None:
@@ -233,6 +234,22 @@ def test_redis_count_is_exact_from_snapshot_to_snapshot(
     check_steps(RedisCounter(redis.url, timeout_seconds=30, clock=redis_clock), redis_clock, steps, quota)
 
 
+@given(st.integers(7_200, 10**6), st.lists(st.integers(0, 400), min_size=1), st.integers(0, 400))
+def test_coarse_bucket_refuses_no_call_too_early(age: int, calls: list[int], until: int) -> None:
+    clock = Clock()
+    counter, start = LocalCounter(clock), NOW + age
+    for second in sorted(calls):
+        clock.now = start + second
+        counter.take(make_question(10**6, through=NOW))
+    used = sum(second <= until for second in calls)
+
+    answer = counter.take(make_question(10**6, used, published_at=start + 400, through=start + until))
+
+    width = (age + 400) // 3600
+    missing = len(calls) + 1 - answer.spent
+    assert 0 <= missing <= sum(until < second < until + width for second in calls)
+
+
 def check_border(counter: Counter, clock: Clock) -> None:
     """A call in the last second that a snapshot counts is in the snapshot, one in the next second is not."""
     for _ in range(2):
@@ -257,6 +274,24 @@ def test_buckets_of_redis_are_coarser_when_the_snapshot_is_old(redis: Redis, red
         spent(counter, 1, quota=100, through=NOW)
     (fields,) = [redis.client.hkeys(key) for key in redis.client.keys("headroom:gate:*")]
     assert sorted(field for field in fields if field.isdigit()) == [f"{NOW + 7200}", f"{NOW + 7202}"]
+
+
+def test_processes_that_ended_leave_redis_when_a_snapshot_counts_them(redis: Redis, redis_clock: ClockOfRedis) -> None:
+    def make_process() -> RedisCounter:
+        return RedisCounter(redis.url, timeout_seconds=30, clock=redis_clock)
+
+    ended, idle = [make_process() for _ in range(3)], make_process()
+    for counter in (*ended, idle):
+        spent(counter, 1, quota=100)
+    redis_clock.now = NOW + 5 * 3600
+    spent(idle, 1, quota=100)
+    redis_clock.now = NOW + 7 * 3600
+    newer = {"quota": 100, "used": 5, "published_at": NOW + 7 * 3600, "through": NOW + 6 * 3600}
+    (key,) = redis.client.keys("headroom:gate:*")
+
+    assert spent(make_process(), 1, **newer) == 6
+    assert len([field for field in redis.client.hkeys(key) if field.startswith("gate:")]) == 2
+    assert [spent(counter, 1, **newer) for counter in (ended[0], idle, ended[0])] == [7, 8, 9]
 
 
 def test_clock_of_redis_that_jumps_back_keeps_each_call_in_the_count(redis: Redis, redis_clock: ClockOfRedis) -> None:

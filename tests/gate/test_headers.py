@@ -94,7 +94,7 @@ def test_body_of_a_refusal_is_a_problem_with_the_page_of_the_customer() -> None:
         "title": "Request cannot be satisfied as assigned quota has been exceeded",
         "status": 429,
         "detail": "998 of 1,000 calls are used, and this call needs 5. "
-        "The quota starts again at 2027-01-01 00:00:00 UTC.",
+        "The quota starts again at 2097-01-01 00:00:00 UTC.",
         "violated-policies": ["quota"],
         "usage": "https://headroom.example.com/u/",
     }

@@ -2,11 +2,13 @@
 
 import json
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headroom_gate import json_rows
 from headroom_gate.json_rows import Members
 
 LEAVES = st.none() | st.booleans() | st.integers() | st.text(max_size=5)
@@ -24,6 +26,19 @@ def read(text: str) -> dict[str, Any]:
 @given(OBJECTS, st.sampled_from([None, 1]))
 def test_object_is_read_as_json_reads_it(value: dict[str, Any], indent: int | None) -> None:
     assert read(f" {json.dumps(value, indent=indent)}\n") == value
+
+
+def lines(rows: list[Any]) -> str:
+    """As Headroom writes them."""
+    return "[\n" + ",\n".join(map(json.dumps, rows)) + "]"
+
+
+@given(ROWS | st.lists(st.lists(ROWS, max_size=3), max_size=4), ROWS, st.integers(0, 40))
+def test_rows_are_the_same_wherever_a_piece_of_them_ends(rows: list[Any], more: list[Any], characters: int) -> None:
+    text = f'{{"rows": {lines(rows)},\n"more": {lines(more)},\n"last": [\n[1],\n[2]]}}'
+    with patch.object(json_rows, "_PIECE_CHARACTERS", characters):
+        found = {name: list(value) for name, value in Members(text, frozenset({"rows", "more"}))}
+    assert found == {"rows": rows, "more": more, "last": [[1], [2]]}
 
 
 @given(OBJECTS, st.data())

@@ -4,9 +4,9 @@ import pytest
 
 from headroom_gate import policy
 from headroom_gate.counters import LocalCounter
+from headroom_gate.parsing import parse
 from headroom_gate.policy import Answer, Decision, Outcome, Question
 from headroom_gate.rates import Rate
-from headroom_gate.snapshot import parse
 from tests.gate.world import END, NOW, Clock, make_account, make_question, make_snapshot
 
 

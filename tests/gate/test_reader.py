@@ -4,13 +4,13 @@ import gzip
 import http.server
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
-from headroom_gate import Limits
+from headroom_gate import Gate, Limits
 from tests.gate.world import NOW, Clock, make_account, make_snapshot
 from tests.support.waiting import wait_until
 
@@ -59,6 +59,40 @@ def test_damaged_file_leaves_the_last_good_snapshot(tmp_path: Path, damaged: str
     assert (used(limits), limits.problem) == (2, "")
 
 
+def test_thread_outlives_a_file_that_no_parser_can_read(tmp_path: Path) -> None:
+    path = tmp_path / "limits.json"
+    replace(path, '{"a": ' + "[" * 10**5)
+    limits = Limits(path, poll_seconds=0.01)
+    try:
+        assert limits.current is None
+        wait_until(lambda: limits.problem)
+        replace(path, make_snapshot(make_account(used=1)))
+        wait_until(lambda: used(limits) == 1)
+    finally:
+        limits.close()
+
+
+def test_calls_go_by_the_old_snapshot_until_the_new_one_is_read(tmp_path: Path) -> None:
+    path, clock = tmp_path / "limits.json", Clock()
+    accounts = [make_account(f"account-{number}", used=number) for number in range(20_000)]
+    replace(path, make_snapshot(make_account(used=1000)))
+    limits = Limits(path, clock=clock)
+    limits.refresh()
+    limits.close()
+    gate = Gate(limits, clock=clock)
+    replace(path, make_snapshot(*accounts, make_account(used=1000, quota=10**6), published_at=NOW + 1))
+
+    refreshing = threading.Thread(target=limits.refresh)
+    refreshing.start()
+    meanwhile = [gate.decide("acme", None).is_allowed]
+    while refreshing.is_alive():
+        meanwhile.append(gate.decide("acme", None).is_allowed)
+
+    assert meanwhile.count(False) > 10
+    assert meanwhile == sorted(meanwhile)  # refused by the old one, then allowed by the new one
+    assert gate.decide("acme", None).is_allowed
+
+
 def test_missing_file_leaves_the_last_good_snapshot(tmp_path: Path) -> None:
     path, clock = tmp_path / "limits.json", Clock()
     limits = Limits(path, clock=clock)
@@ -80,6 +114,7 @@ class Server(http.server.BaseHTTPRequestHandler):
 
     snapshot = ""
     status = 200
+    damage = staticmethod(bytes)
     asked: list[tuple[str, str | None]]
 
     def do_GET(self) -> None:
@@ -95,7 +130,7 @@ class Server(http.server.BaseHTTPRequestHandler):
             self.send_response(304)
             self.end_headers()
         else:
-            body = gzip.compress(type(self).snapshot.encode())
+            body = type(self).damage(gzip.compress(type(self).snapshot.encode()))
             self.send_response(200)
             self.send_header("ETag", tag)
             self.send_header("Content-Encoding", "gzip")
@@ -128,6 +163,19 @@ def test_server_is_asked_with_the_key_and_the_last_tag() -> None:
         assert used(limits) == 2
     assert [path for path, _ in server.asked] == ["/v1/limits", "/v1/limits?wait=30", "/v1/limits?wait=30"]
     assert [bool(tag) for _, tag in server.asked] == [False, True, True]
+
+
+@pytest.mark.parametrize("damage", [lambda raw: raw[:-9], lambda raw: raw[:10] + b"\xff" * 50, lambda _: b"<html>"])
+def test_answer_that_was_damaged_on_its_way_is_asked_for_again(damage: Callable[[bytes], bytes]) -> None:
+    with serving(make_snapshot(make_account(used=1))) as (server, url):
+        limits = Limits(url, key=KEY)
+        limits.close()
+        server.damage = staticmethod(damage)
+        assert not limits.refresh()
+        assert limits.problem
+        server.damage = staticmethod(bytes)
+        assert limits.refresh()
+    assert (used(limits), limits.problem) == (1, "")
 
 
 def test_wrong_key_is_a_problem_that_does_not_show_it() -> None:

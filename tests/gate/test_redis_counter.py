@@ -181,6 +181,27 @@ def test_redis_that_is_away_is_not_asked_again_at_once(redis: Redis) -> None:
     assert counter.failures == 1
 
 
+def test_redis_that_refuses_the_key_is_said_once_in_the_log(redis: Redis, caplog: pytest.LogCaptureFixture) -> None:
+    counter = RedisCounter(redis.url.replace("://", "://gate:wrong-4711@"), timeout_seconds=30, retry_seconds=0)
+    for _ in range(3):
+        counter.take(make_question(100))
+    assert [record.message for record in caplog.records] == [
+        f"Redis does not answer, so this process counts by itself: {counter.problem}"
+    ]
+    assert "password" in counter.problem
+    assert "wrong-4711" not in caplog.text
+
+
+def test_problem_with_redis_is_over_when_it_answers(redis: Redis) -> None:
+    counter = make_counter(redis)
+    redis.stop()
+    counter.take(make_question(100))
+    assert "refused" in counter.problem
+    redis.start()
+    counter.take(make_question(100))
+    assert counter.problem == ""
+
+
 def test_redis_that_hangs_is_asked_by_one_call_at_a_time(redis_server: Redis) -> None:
     counter = RedisCounter(redis_server.url, timeout_seconds=0.05, retry_seconds=0.05)
     with redis_server.hanging():
@@ -222,6 +243,35 @@ def test_buckets_that_a_newer_snapshot_counts_are_deleted(redis: Redis) -> None:
 def test_count_is_gone_a_day_after_its_period(redis: Redis) -> None:
     make_counter(redis).take(make_question(100))
     assert redis.client.expiretime(HASH) == END + 86_400
+
+
+def test_count_holds_where_the_clock_of_redis_is_past_the_period(redis: Redis) -> None:
+    counter, question = make_counter(redis), make_question(3, published_at=200, through=150)
+    over = question._replace(limit=question.limit._replace(period_start=100, resets_at=300))
+    outcomes = [counter.take(over).outcome for _ in range(5)]
+    assert outcomes == [Outcome.ALLOWED] * 3 + [Outcome.QUOTA] * 2
+
+
+def test_call_that_is_cancelled_while_redis_is_asked_counts_once(redis: Redis) -> None:
+    line = Line(redis)
+    counter = RedisCounter(line.url, timeout_seconds=30, retry_seconds=0)
+
+    async def spent() -> list[int]:
+        await counter.take_async(make_question(100))
+        line.is_cut = True
+        call = asyncio.ensure_future(counter.take_async(make_question(100)))
+        await asyncio.to_thread(wait_until, lambda: redis.client.hget(HASH, "total") == "2")
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        line.is_cut = False
+        before = await counter.take_async(make_question(100))
+        redis.client.flushall()
+        after = await counter.take_async(make_question(100))
+        await counter.aclose()
+        return [before.spent, after.spent]
+
+    assert asyncio.run(spent()) == [3, 4]
+    line.close()
 
 
 def test_script_is_loaded_again_into_a_redis_that_does_not_know_it(redis: Redis) -> None:

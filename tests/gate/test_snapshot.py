@@ -5,8 +5,8 @@ from typing import Any
 
 import pytest
 
+from headroom_gate.parsing import SnapshotError, parse
 from headroom_gate.rates import Rate
-from headroom_gate.snapshot import SnapshotError, parse
 from tests.gate.world import END, NOW, START, make_account, make_snapshot
 
 
@@ -52,9 +52,16 @@ def test_subject_belongs_to_its_account_for_its_time() -> None:
     assert snapshot.account_of("acme", NOW) == "acme"
 
 
+def test_subject_with_times_and_without_has_all_of_its_accounts() -> None:
+    rows = [["key_1", "acme", 0, None], ["key_1", "globex", NOW, None], ["key_2", "acme", NOW, None]]
+    snapshot = parse(make_snapshot(subjects=rows))
+    assert [snapshot.account_of("key_1", at) for at in (START, NOW)] == ["acme", "acme"]
+    assert [snapshot.account_of("key_2", at) for at in (START, NOW)] == ["key_2", "acme"]
+
+
 def test_weight_holds_from_its_day_on() -> None:
     meter = json.loads(make_snapshot())["meters"]["api-calls"]
-    meter["weights"] = [["/v1/search", "2026-12-11", "7"], ["/v1/search", "2026-12-10", "5"]]
+    meter["weights"] = [["/v1/search", "2096-12-11", "7"], ["/v1/search", "2096-12-10", "5"]]
     snapshot = parse(make_snapshot(meters={"api-calls": meter}))
     eleventh = START + 10 * 86_400
 
@@ -101,7 +108,7 @@ def test_damaged_snapshot_is_refused_as_a_whole(changed: dict[str, Any], words: 
         parse(make_snapshot(**changed))
 
 
-@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"version": 1}'])
+@pytest.mark.parametrize("raw", [b"", b"{", b"[]", b"null", b"\xff\xfe", b'{"version": 1}', b'{"a": ' + b"[" * 10**5])
 def test_text_that_is_not_a_snapshot_is_refused(raw: bytes) -> None:
     with pytest.raises(SnapshotError):
         parse(raw)

@@ -148,6 +148,34 @@ def test_events_that_the_collector_refuses_for_good_are_put_aside(
     assert "refuses" in caplog.text
 
 
+def test_events_that_were_put_aside_fill_the_folder_too(
+    collector: tuple[type[Collector], str], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    received, url = collector
+    received.status = 400
+    events = SpooledEvents(url, "key", tmp_path, max_age_seconds=600, folder_bytes=100)
+    for _ in range(3):
+        events.capture("acme")
+        events.flush()
+    events.close()
+    assert events.dropped == 2
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+@pytest.mark.parametrize("url", ["headroom.example.com/v1/analytics/my-api/", "file:///etc/passwd", ""])
+def test_address_that_is_none_is_refused_at_the_start(tmp_path: Path, url: str) -> None:
+    with pytest.raises(ValueError, match="is not an address of a collector"):
+        SpooledEvents(url, "key", tmp_path)
+
+
+def test_key_that_no_header_can_have_is_a_problem_and_events_wait(tmp_path: Path) -> None:
+    events = SpooledEvents("http://127.0.0.1:9/", "ключ", tmp_path, max_age_seconds=600)
+    events.capture("acme")
+    assert not events.flush()
+    assert "UnicodeEncodeError" in events.problem
+    events.close()
+
+
 def test_file_of_a_process_that_runs_is_left_to_it(collector: tuple[type[Collector], str], tmp_path: Path) -> None:
     received, url = collector
     owner = SpooledEvents(url, "key", tmp_path, max_age_seconds=600)

@@ -8,9 +8,9 @@ import flask
 import pytest
 from werkzeug.test import Client
 
-from headroom_gate import Gate
+from headroom_gate import Gate, subject_of_key
 from headroom_gate.wsgi import Environ, GateMiddleware, flask_template
-from tests.gate.world import END, NOW, Captured, make_account, make_gate
+from tests.gate.world import END, NOW, Captured, Clock, make_account, make_gate, make_limits, make_snapshot
 
 
 def make_app() -> flask.Flask:
@@ -96,6 +96,36 @@ def test_wsgi_application_that_is_a_generator_is_metered_once(tmp_path: Path) ->
     assert [each["status"] for each in events] == [201]
 
 
+def test_wsgi_generator_that_nobody_starts_is_closed_and_metered(tmp_path: Path) -> None:
+    class Parts:
+        is_closed = False
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"made"
+
+        def close(self) -> None:
+            self.is_closed = True
+
+    events, parts = Captured(), Parts()
+    app = GateMiddleware(lambda *_: parts, make_gate(tmp_path, events=events), lambda _: "acme")
+    body: Any = app({"PATH_INFO": "/v1/search"}, lambda *_: print)
+
+    body.close()  # as servers do where the client went away
+
+    assert parts.is_closed
+    assert events == [{"account_id": "acme", "event": "api_call", "endpoint": "/v1/search", "weight": 5}]
+
+
+def test_wsgi_generator_that_fails_first_is_metered_as_500(tmp_path: Path) -> None:
+    def app(environ: Environ, start_response: Any) -> Iterator[bytes]:
+        yield from [b"made"][environ["nothing"] :]
+
+    events = Captured()
+    with pytest.raises(KeyError):
+        bare_client(make_gate(tmp_path, events=events), app).get("/v1/search")
+    assert [each["status"] for each in events] == [500]
+
+
 def test_wsgi_body_is_closed(tmp_path: Path) -> None:
     class Body(list[bytes]):
         is_closed = False
@@ -122,3 +152,11 @@ def test_wsgi_key_is_named_by_its_hash(tmp_path: Path) -> None:
     assert len({each["account_id"] for each in events}) == 1
     assert len(events) == 2
     assert events[0]["account_id"].startswith("key_")
+
+
+def test_wsgi_key_that_is_made_up_does_not_hide_the_other(tmp_path: Path) -> None:
+    subject = subject_of_key("sk_live_4711")
+    limits = make_limits(tmp_path, make_snapshot(make_account(used=1000), subjects=[[subject, "acme", None, None]]))
+    client = Client(GateMiddleware(make_app().wsgi_app, Gate(limits, clock=Clock())))
+    headers = {"Authorization": "Bearer made-up", "X-API-Key": "sk_live_4711"}
+    assert client.get("/v1/search", headers=headers).status_code == 429

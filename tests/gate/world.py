@@ -10,9 +10,9 @@ from headroom_gate.policy import Question
 from headroom_gate.rates import Rate
 from headroom_gate.snapshot import Limit
 
-START = 1_796_083_200
-"""2026-12-01 00:00 UTC: of the period in the tests."""
-END = 1_798_761_600
+START = 4_005_158_400
+"""2096-12-01 00:00 UTC: of the period in the tests, which Redis must not take for one that is over."""
+END = 4_007_836_800
 NOW = START + 10 * 86_400
 COLUMNS = ["account_id", "meter", "plan", "limit_kind", "quota", "used", "period_start", "resets_at"]
 
@@ -29,6 +29,8 @@ class Clock:
 
 class Captured(list[dict[str, Any]]):
     """Events as HeadroomEvents takes them."""
+
+    dropped = 0
 
     def capture(self, account_id: str, event: str = "api_call", **properties: object) -> None:
         self.append({"account_id": account_id, "event": event, **properties})

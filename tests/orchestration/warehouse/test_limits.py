@@ -9,6 +9,9 @@ from typing import Any
 import duckdb
 import pytest
 
+from headroom_gate import json_rows
+from headroom_gate.parsing import parse
+from headroom_gate.rates import Rate
 from orchestration.warehouse import limits
 from orchestration.warehouse.limits import LimitsError
 from orchestration.warehouse.published_copy import NothingPublishedError, version_of
@@ -33,7 +36,7 @@ TABLES = f"""
         ('seats', false, null, 'latest', null, 'seats', null);
     create table plans (plan varchar, meter varchar, limit_kind varchar, rate_limit_per_second bigint);
     insert into plans values ('team', 'api-calls', 'hard', 20), ('team', 'tokens', 'soft', 7),
-        ('slow', 'api-calls', 'throttle', 2), ('free', 'api-calls', 'monitor', null);
+        ('slow', 'api-calls', 'throttle', 2), ('zero', 'api-calls', 'soft', 0), ('free', 'api-calls', 'monitor', null);
     create table utilization_mtd (account_id varchar, meter varchar, plan varchar, limit_kind varchar,
         quota_state varchar, quota bigint, used_mtd bigint, period_start timestamp, period_end timestamp);
     insert into utilization_mtd values
@@ -106,10 +109,24 @@ def test_snapshot_has_what_a_gate_can_count(published: Path) -> None:
             },
             "uploads": {"unit": "uploads", "events": ["upload"], "is_main": False, "weights": []},
         },
-        "plans": {"free": {}, "slow": {"throttle_per_second": "2"}, "team": {"rate_limit_per_second": "7"}},
+        "plans": {
+            "free": {},
+            "slow": {"throttle_per_second": "2"},
+            "team": {"rate_limit_per_second": "7"},
+            "zero": {},
+        },
         "columns": list(limits.COLUMNS),
         "subjects": [["key_1", "acme", 0, None], ["key_2", "acme", 1793491200, 1793577601]],
     }
+
+
+def test_gate_reads_what_a_publication_writes(published: Path) -> None:
+    text = limits.write(published, "local", None).path.read_text()
+    snapshot = parse(text)
+    known = {account: snapshot.limit_of(account, 1793491200) for account in HOSTILE}
+    assert {account: limit and limit.quota for account, limit in known.items()} == dict.fromkeys(HOSTILE, 9)
+    assert snapshot.rates_of("slow") == (None, Rate(2, 1))
+    assert json_rows._BETWEEN_ROWS in text  # by which the gate reads many rows at once
 
 
 def test_compressed_snapshot_is_the_same(published: Path) -> None:
