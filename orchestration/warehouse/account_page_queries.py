@@ -134,14 +134,15 @@ ACCOUNT_OUTCOMES = """
 """
 
 
-BILLED_SO_FAR = """
+BILLED_SO_FAR = f"""
     select
         count(*) as hours, sum(billable_units)::bigint as billable_units, sum(reported_units)::bigint as reported_units,
         count(*) filter (where state = 'confirmed' and billable_units = reported_units) as confirmed_hours,
         count(*) filter (where state not in ('unreported', 'previewed')) as reported_hours
     from billing_reconciliation_hourly
     where
-        stripe_customer_id = $stripe_customer_id and hour_start >= $period_start::timestamp
+        stripe_customer_id = $stripe_customer_id and customer_hash = {account_hash("$stripe_customer_id")}
+        and hour_start >= $period_start::timestamp
         and hour_start < $period_end::timestamp
 """
 

@@ -23,6 +23,7 @@ NAMED = {
     "account_name": "{} || case when copy = 0 then '' else ' ' || copy end",
 }
 NAMED["account_hash"] = account_hash(NAMED["account_id"].format("account_id"))
+NAMED["customer_hash"] = account_hash(NAMED["stripe_customer_id"].format("stripe_customer_id"))
 
 
 def multiply(source: Path, target: Path, copies: int, days: int | None = None) -> None:

@@ -78,7 +78,8 @@ final as (
         reported.first_attempt_at,
         reported.sent_at,
         reported.confirmed_at,
-        reported.error
+        reported.error,
+        {{ account_hash('coalesce(counted.stripe_customer_id, reported.stripe_customer_id)') }} as customer_hash
     from counted
     full outer join reported
         on

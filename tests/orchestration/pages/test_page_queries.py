@@ -55,9 +55,16 @@ def test_rows_of_an_account_are_those_that_its_id_alone_finds(site: Site, name: 
     assert found > 10
 
 
-@pytest.mark.parametrize("table", ["hourly_usage", "hourly_usage_by_endpoint"])
-def test_hash_of_an_account_is_the_one_of_its_hours(site: Site, table: str) -> None:
-    rows = query(site.published, f"select distinct account_id, account_hash from {table}")
+@pytest.mark.parametrize(
+    ("table", "prefix"),
+    [
+        *(("hourly_usage", "account_"), ("hourly_usage_by_endpoint", "account_")),
+        ("billing_reconciliation_hourly", "stripe_customer_"),
+    ],
+)
+def test_hash_of_an_account_is_the_one_of_its_hours(site: Site, table: str, prefix: str) -> None:
+    hashed = f"{prefix.removeprefix('stripe_')}hash"
+    rows = query(site.published, f"select distinct {prefix}id as account_id, {hashed} as account_hash from {table}")
     assert len(rows) > 10
     for row in rows:
         first = int.from_bytes(hashlib.md5(row["account_id"].encode(), usedforsecurity=False).digest()[:4], "big")
