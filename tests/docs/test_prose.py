@@ -12,7 +12,6 @@ from tests.support.words import Text
 from tests.test_words import faults
 
 NOT_YET = {
-    *("billing/ledger", "data-in/http", "meaning/definitions"),
     "performance",
     *("data-in/events", "reference/cli", "reference/settings", "reference/tables"),  # made from the code
 }
