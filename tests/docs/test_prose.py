@@ -12,7 +12,7 @@ from tests.support.words import Text
 from tests.test_words import faults
 
 NOT_YET = {
-    *("data-in/http", "gate/index", "gate/limits", "meaning/definitions"),
+    *("gate/index", "gate/limits", "meaning/definitions"),
     *("operate/clickhouse", "operate/deploy", "performance"),
     *("data-in/events", "reference/cli", "reference/settings", "reference/tables"),  # made from the code
 }
