@@ -148,7 +148,7 @@ class Settings(BaseSettings):
         None,
         alias="HEADROOM_LANDING_URL",
         pattern=r"^(s3|gs|az)://[^/]+",
-        description="bucket with more event files, which is only read: s3://bucket/prefix, gs://… or az://…",
+        description="a bucket with more event files, which is only read: s3://bucket/prefix, gs://… or az://…",
     )
     landing_copies: Literal["once", "count"] = Field(
         "once",
@@ -165,7 +165,7 @@ class Settings(BaseSettings):
         None,
         alias="HEADROOM_LAKE_URL",
         pattern=r"^(s3|gs|az)://[^/]+",
-        description="the lake's home in a bucket; the folder in HEADROOM_DATA is then a copy that may be lost",
+        description="the lake's home in a bucket, s3://bucket/prefix; the folder in HEADROOM_DATA is then a copy that may be lost",
     )
     lake_keep_days: int | None = Field(
         None,
@@ -199,13 +199,13 @@ class Settings(BaseSettings):
         None,
         alias="HEADROOM_UI_URL",
         pattern=r"^https?://[^\s<>|]+$",
-        description="where people open Dagster's UI, for links in messages",
+        description="address at which people open Dagster's UI, for links in messages",
     )
     crm_url: str | None = Field(
         None,
         alias="HEADROOM_CRM_URL",
         pattern=r"^https?://[^\s<>|]*(\{account_id\}|\{account_name\})[^\s<>|]*$",
-        description="an account in your CRM, with {account_id} or {account_name} in it; messages or pages link there",
+        description="address of an account in your CRM, with {account_id} or {account_name} in it; messages or pages link there",
     )
     heartbeat_url: SecretStr | None = Field(
         None,
@@ -316,7 +316,7 @@ class Settings(BaseSettings):
         None,
         alias="HEADROOM_PAGES_URL",
         pattern=r"^https?://[^/\s?#]+(/[^\s?#]*)?$",
-        description="where people reach the pages: messages link each account to its page there",
+        description="address at which people reach the pages: messages link each account to its page there",
     )
     pages_trust_header: str | None = Field(
         None,
@@ -367,7 +367,7 @@ class Settings(BaseSettings):
         None,
         alias="HEADROOM_COLLECT_URL",
         pattern=r"^(s3|gs|az)://[^/]+",
-        description="bucket for events in place of the landing folder: HEADROOM_LANDING_URL, or a prefix in it",
+        description="a bucket for events in place of the landing folder: HEADROOM_LANDING_URL, or a prefix in it",
     )
     collect_wait_ms: int = Field(
         1000,

@@ -150,7 +150,7 @@ def _worded(name: str, problem: Any) -> str:
         near = get_close_matches(value.lower(), choices.replace(" or ", ", ").split(", "), 1)
         return f"is not {choices}{f': did you mean {near[0]}?' if near else ''}"
     if kind == "string_pattern_mismatch":
-        return f"is in the wrong form. It takes: {_description(name)}"
+        return f"is in the wrong form. What it is: {_description(name)}"
     if kind in ("greater_than", "greater_than_equal", "less_than", "less_than_equal"):
         [bound] = context.values()
         word = {"greater_than": "more than", "greater_than_equal": "at least", "less_than": "less than"}

@@ -111,7 +111,10 @@ def test_configuration_is_refused_with_what_is_right(
         "HEADROOM_BILL_SAMPLED": ("ja", " is neither true nor false"),
         "HEADROOM_PORT": ("tcp://10.0.0.1:80", " is what Kubernetes sets for a Service of that name"),
         "HEADROOM_STALE_AFTER_HOURS": ("0", " is out of range: use at least 1"),
-        "HEADROOM_LANDING_URL": ("bucket", " is in the wrong form. It takes: more event files: s3://bucket/prefix"),
+        "HEADROOM_LANDING_URL": (
+            "bucket",
+            " is in the wrong form. What it is: a bucket with more event files, which is only read: s3://",
+        ),
     }
     for name, (value, _) in wrong.items():
         monkeypatch.setenv(name, value)

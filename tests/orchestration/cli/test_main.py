@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from orchestration.cli.main import app
+from orchestration.warehouse import queries
 from tests.fakes.slack import FakeSlack
 
 ACCOUNTS = """
@@ -81,9 +82,9 @@ DAYS = """
 BUSINESS_DAYS = """
     create table daily_usage_business_zone as
     select 'acme' as account_id, 'api-calls' as meter, day::date as usage_date, if(day = '2026-11-20', 1, 0) as calls,
-        if(day = '2026-11-20', 1, 0) as units, day < '2026-11-20' as is_complete
+        if(day = '2026-11-20', 1, 0) as units, day < '2026-11-20' as is_complete, {hash} as account_hash
     from unnest(generate_series(date '2026-11-01', date '2026-11-20', interval 1 day)) as days (day)
-"""
+""".format(hash=queries.account_hash("'acme'"))
 runner = CliRunner()
 
 
