@@ -165,7 +165,7 @@ class Settings(BaseSettings):
         None,
         alias="HEADROOM_LAKE_URL",
         pattern=r"^(s3|gs|az)://[^/]+",
-        description="the lake's home in a bucket, s3://bucket/prefix; the folder in HEADROOM_DATA is then a copy that may be lost",
+        description="the lake's home in a bucket, s3://bucket/prefix; the data folder then has a copy that may be lost",
     )
     lake_keep_days: int | None = Field(
         None,
@@ -205,7 +205,7 @@ class Settings(BaseSettings):
         None,
         alias="HEADROOM_CRM_URL",
         pattern=r"^https?://[^\s<>|]*(\{account_id\}|\{account_name\})[^\s<>|]*$",
-        description="address of an account in your CRM, with {account_id} or {account_name} in it; messages or pages link there",
+        description="address of an account in your CRM, with {account_id} or {account_name} in it, for links to it",
     )
     heartbeat_url: SecretStr | None = Field(
         None,

@@ -205,7 +205,7 @@ def test_letter_above_the_size_of_the_server_is_refused_before_it_is_sent(desk: 
 
 
 def test_server_that_never_answers_leaves_the_letter_in_doubt(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(servers, "ATTEMPT_SECONDS", 0.5)
+    monkeypatch.setattr(servers, "ATTEMPT_SECONDS", 3.0)  # long enough to connect on a busy machine
     desk.server.is_silent = True
     with pytest.raises(InDoubtError, match="no answer from the mail server"):
         desk.deliver()
