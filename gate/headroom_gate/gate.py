@@ -9,7 +9,7 @@ import threading
 import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterable
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, get_args
 
 from headroom_gate import headers, policy
 from headroom_gate.counters import Counter, LocalCounter
@@ -42,6 +42,9 @@ class Gate:
         max_age_seconds: float = MAX_AGE_SECONDS,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        """:raises ValueError: `fail` is neither open nor closed."""
+        if fail not in get_args(Fail):
+            raise ValueError(f"fail is {fail!r}. It may be {' or '.join(get_args(Fail))}")
         self.limits, self.counter = limits, counter or LocalCounter(clock)
         self.metering = Metering(events, event)
         self._decisions: Counts[str] = Counts()

@@ -272,6 +272,11 @@ def test_closed_gate_without_a_snapshot_answers_503(tmp_path: Path) -> None:
     assert (answer.status_code, answer.headers["retry-after"]) == (503, "30")
 
 
+def test_gate_that_may_fail_in_no_known_way_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="fail is 'shut'. It may be open or closed"):
+        Gate(make_limits(tmp_path, make_snapshot()), fail="shut")  # type: ignore[arg-type]
+
+
 def test_function_of_the_owner_that_fails_lets_the_call_through(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
