@@ -12,7 +12,6 @@ from tests.support.words import Text
 from tests.test_words import faults
 
 NOT_YET = {
-    "performance",
     *("data-in/events", "reference/cli", "reference/settings", "reference/tables"),  # made from the code
 }
 PAGES = {str(path.relative_to(PROJECT_ROOT / "docs")): path for path in (PROJECT_ROOT / "docs").rglob("*.md")}
