@@ -1,4 +1,4 @@
-"""Holds Dagster's processes for `headroom ui`: when that closes its pipe, or dies of whatever, all of them end.
+"""Holds Dagster's processes for `headroom ui`: when that closes its pipe, or is killed, all of them end.
 
 A file to be run, not to be imported: `python ui_guard.py COMMAND ...` with a pipe as its input, as the first process
 of a session of its own. It imports nothing of ours, so that it is there before anything can be killed.
@@ -15,7 +15,7 @@ SECONDS_TO_STOP = 20
 
 
 def _end_with_the_pipe(child: "subprocess.Popen[bytes]") -> None:
-    while os.read(0, 1):  # until whoever holds the other end closes it; the system closes it for a killed one
+    while os.read(0, 1):  # until the holder of the other end closes it, or the system for a killed one
         pass
     if child.poll() is None:
         child.send_signal(signal.SIGINT)

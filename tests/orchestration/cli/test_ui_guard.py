@@ -26,7 +26,7 @@ def is_alive(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("how", ["killed", "closes"])
-def test_all_end_with_whoever_holds_the_pipe(tmp_path: Path, how: str) -> None:
+def test_all_end_with_the_holder_of_the_pipe(tmp_path: Path, how: str) -> None:
     pids = tmp_path / "pids"
     command = [sys.executable, "-c", GUARD, "sh", "-c", DEAF.format(pids=pids)]
     if how == "killed":
