@@ -7,7 +7,7 @@ writes another one, and reads files without its own by their ids.
 
 from functools import cache
 
-import duckdb
+from orchestration.lake import in_memory
 
 HASH = "hash(source, event_id)"
 _NAME = "id_hash_"
@@ -23,7 +23,7 @@ def column() -> str:
 
 @cache
 def _column(probes: str) -> str:
-    with duckdb.connect() as connection:
+    with in_memory.engine() as connection:
         [[name]] = connection.execute(probes).fetchall()
     return f"{_NAME}{name}"
 

@@ -33,6 +33,7 @@ from orchestration.lake import (
     compaction,
     deduplication,
     first_layout,
+    in_memory,
     landing,
     manifests,
     meter_reports,
@@ -318,13 +319,8 @@ class Lake:
         parquet.sync(staged)
         staged.replace(self.root / KEPT_FROM)
 
-    def _connect(self) -> duckdb.DuckDBPyConnection:
-        spilled = self._staging / "spilled"
-        connection = duckdb.connect(
-            config={"memory_limit": MEMORY_LIMIT, "threads": THREADS, "temp_directory": str(spilled)}
-        )
-        connection.execute("set TimeZone = 'UTC'")  # read as TIMESTAMP, an offset would be dropped silently
-        return connection
+    def _connect(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        return in_memory.engine(self._staging / "spilled", MEMORY_LIMIT, THREADS)
 
     def accounts_copy(self, kind: AccountsFile) -> Copy:
         """The copy of a file of accounts that is in use, and what is held of the file."""

@@ -165,6 +165,7 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    from orchestration.lake import in_memory
     from orchestration.lake.binary_columns import as_text
 
     size_bytes = stored.seek(0, io.SEEK_END)
@@ -176,8 +177,7 @@ def parquet_lines(stored: BinaryIO) -> Iterator[bytes]:
         file = pq.ParquetFile(pa.PythonFile(stored, mode="r"))
         rows = file.metadata.num_rows
         query = _parquet_query(file.schema_arrow.names)
-        with duckdb.connect(config={"threads": 1}) as connection:
-            connection.execute("set TimeZone = 'UTC'")
+        with in_memory.engine(threads=1) as connection:
             for batch in file.iter_batches(batch_size=_rows_at_once(file.metadata)):
                 names = [f"c{index}" for index in range(batch.num_columns)]
                 table = pa.table([as_text(column) for column in batch.columns], names)

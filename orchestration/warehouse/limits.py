@@ -30,7 +30,7 @@ _ROWS = 50_000
 """Read and written at a time: about 4 MB."""
 _HEAD_CHARACTERS = 1_000
 """In which a snapshot says of which copy it is."""
-_LIMITS: dict[str, str | int] = {"memory_limit": "700MB"}
+_MEMORY_LIMIT = "700MB"
 """Of the engine. What needs more memory goes to a folder beside the copy."""
 
 # A gate sees one request at a time and nothing of its answer: it cannot add up tokens, and reads no other property.
@@ -124,7 +124,7 @@ def write(published: Path, env: str, usage_url: str | None) -> Written:
     path = path_of(published)
     with FileLock(path.with_suffix(".lock")):
         version, made_at = published_copy.version_of(published), published.stat().st_mtime
-        with published_copy.attached(published, _LIMITS) as connection:
+        with published_copy.attached_for_now(published, _MEMORY_LIMIT) as connection:
             connection.execute("set enable_progress_bar = false")
             head = {
                 "version": VERSION,

@@ -15,7 +15,7 @@ from typing import Any
 
 import duckdb
 
-from orchestration.lake import number_sql
+from orchestration.lake import in_memory, number_sql
 from orchestration.lake.batch import literal
 from orchestration.lake.lake import MEMORY_LIMIT, Lake
 from orchestration.usage.events import FUTURE_TOLERANCE_SECONDS
@@ -94,14 +94,15 @@ class MeterCounts:
         self._kept_from = Lake(lake).kept_from()
         subjects, weights = str(lake / "subjects.parquet"), str(project / "seeds" / "endpoint_weights.csv")
         connection.execute(
-            "create table subjects as select subject, account_id, coalesce(valid_from, '-infinity') as valid_from,"
+            "create temp table subjects as select subject, account_id, coalesce(valid_from, '-infinity') as valid_from,"
             " coalesce(valid_until, 'infinity') as valid_until from read_parquet($subjects)",
             {"subjects": subjects},
         )
         connection.execute(
-            "create table weights as select endpoint, weight, effective_from, lead(effective_from, 1, date 'infinity')"
-            " over (partition by endpoint order by effective_from) as effective_until from read_csv($weights,"
-            " header = true, delim = ',', columns = {endpoint: 'varchar', effective_from: 'date', weight: 'bigint'})",
+            "create temp table weights as select endpoint, weight, effective_from,"
+            " lead(effective_from, 1, date 'infinity') over (partition by endpoint order by effective_from)"
+            " as effective_until from read_csv($weights, header = true, delim = ',',"
+            " columns = {endpoint: 'varchar', effective_from: 'date', weight: 'bigint'})",
             {"weights": weights},
         )
 
@@ -239,10 +240,7 @@ def meter_counts(lake: Path, project: Path, now: datetime) -> Iterator[MeterCoun
     :raises FileNotFoundError: there is no lake yet.
     :raises duckdb.Error: a file of the lake was made one with others meanwhile; ask again.
     """
-    with duckdb.connect() as connection:
-        connection.execute("set TimeZone = 'UTC'")
-        connection.execute(f"set memory_limit = '{MEMORY_LIMIT}'")
-        connection.execute("set temp_directory = ?", [str(lake / ".explained")])
+    with in_memory.engine(lake / ".explained", MEMORY_LIMIT) as connection:
         yield MeterCounts(connection, lake, project, now)
 
 

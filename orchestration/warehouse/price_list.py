@@ -8,6 +8,7 @@ from typing import Any
 import duckdb
 import jinja2
 
+from orchestration.lake import in_memory
 from orchestration.usage.meters import COLUMNS
 from orchestration.warehouse.published_copy import rows_of
 
@@ -46,13 +47,13 @@ def price_list(project: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]
 
     :raises ValueError: a file cannot be read, or a build would refuse it; the message says why.
     """
-    with duckdb.connect() as connection:
+    with in_memory.engine() as connection:
         for seed, types in SEEDS.items():
             file = project / "seeds" / f"{seed}.csv"
             columns = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items())
             try:
                 connection.execute(
-                    f"create table {seed} as from read_csv(?, header = true, delim = ',', types = {{{columns}}})",
+                    f"create temp table {seed} as from read_csv(?, header = true, delim = ',', types = {{{columns}}})",
                     [str(file)],
                 )
             except duckdb.Error as error:

@@ -20,6 +20,8 @@ from typing import Any
 
 import duckdb
 
+from orchestration.lake import in_memory
+
 Parameters = Sequence[object] | Mapping[str, object]
 MEMORY_LIMIT = "50%"
 """Of the machine's memory, or of what its cgroup may have. What is more goes to a folder beside the copy."""
@@ -171,7 +173,7 @@ def ask(published: Path, lake: Path, sql: str) -> Answer:
     :raises ForbiddenFileError: it names another file, or writes one.
     :raises duckdb.Error: it cannot be understood, or changes the copy.
     """
-    with _attached(published) as connection:
+    with attached(published, {"memory_limit": MEMORY_LIMIT}) as connection:
         # DuckDB allows a folder for reading and writing. So only what never writes may look into the lake.
         statements = connection.extract_statements(sql)
         if all(statement.type == duckdb.StatementType.SELECT for statement in statements):
@@ -236,35 +238,46 @@ def connected(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     if held and held.published == published:
         yield held.connection
         return
-    with _attached(published) as connection:
+    with attached_for_now(published) as connection:
         yield connection
 
 
 @contextmanager
-def _attached(published: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    with attached(published, {"memory_limit": MEMORY_LIMIT}) as connection:
+def attached_for_now(published: Path, memory_limit: str | None = None) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the copy as it is now, whatever is swapped in later.
+
+    :raises: what `attached` raises.
+    """
+    # In memory alone, it would spill into the folder that this process happens to run in.
+    with in_memory.engine(_spill_folder(published), memory_limit or MEMORY_LIMIT) as connection:
+        _attach(connection, published)
         yield connection
 
 
 def attached(published: Path, limits: Mapping[str, str | int]) -> duckdb.DuckDBPyConnection:
-    """A new engine with the copy as it is now, whatever is swapped in later. The caller closes it.
+    """The same with an engine of its own, whose settings nobody else has. The caller closes it.
 
     :raises NothingPublishedError: nothing was built yet.
     :raises LockedCopyError: another program writes it.
     :raises UnreadableCopyError: it is not a DuckDB file.
     """
+    connection = duckdb.connect(config={**limits, "temp_directory": _spill_folder(published)})
+    try:
+        _attach(connection, published)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _attach(connection: duckdb.DuckDBPyConnection, published: Path) -> None:
+    """Not opened: opened, it would be shared with every reader in this process that still holds an older copy."""
     if not published.exists():
         raise NothingPublishedError(f"{published} does not exist yet: `headroom run` builds and publishes it")
-    # Attached, not opened: opened, it would be shared with every reader in this process that still holds an older copy.
-    # in memory, it would spill into the folder that this process happens to run in
-    connection = duckdb.connect(config={**limits, "temp_directory": _spill_folder(published)})
     try:
         connection.execute(f"attach '{_quoted(published)}' as \"{published.stem}\" (read_only)")
         use(connection, published)
-    except BaseException as error:
-        connection.close()
-        if not isinstance(error, duckdb.Error):
-            raise
+    except duckdb.Error as error:
         if not isinstance(error, duckdb.IOException) or "lock" not in str(error):
             raise UnreadableCopyError(
                 f"{published} cannot be read: `headroom run` publishes it again. {str(error).splitlines()[0]}"
@@ -274,7 +287,6 @@ def attached(published: Path, limits: Mapping[str, str | int]) -> duckdb.DuckDBP
         raise LockedCopyError(
             f"{published} cannot be read: {program} has it open for writing. Close it there, or open it read only"
         ) from error
-    return connection
 
 
 def _spill_folder(published: Path) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import duckdb
 
-from orchestration.lake import cells
+from orchestration.lake import cells, in_memory
 from orchestration.usage import meter_problems, meters
 from orchestration.usage.meters import Meter
 
@@ -45,7 +45,7 @@ def types_of(nodes: Mapping[str, Any], names: Sequence[str]) -> dict[str, dict[s
 def examine(folder: Path, seeds: Mapping[str, Mapping[str, str]]) -> Examined:
     """Look at each of these files of the dbt project in `folder`, with the columns that it should have."""
     found = Examined()
-    with duckdb.connect() as connection:
+    with in_memory.engine() as connection:
         for name, types in seeds.items():
             _examine(connection, folder / name, name, types, found)
     if METERS in seeds and not found.problems:

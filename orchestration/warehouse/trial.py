@@ -16,6 +16,7 @@ from typing import Any
 import duckdb
 from filelock import FileLock
 
+from orchestration.lake import in_memory
 from orchestration.settings import Settings
 from orchestration.warehouse import seeds
 from orchestration.warehouse.dbt import DbtProject
@@ -39,7 +40,7 @@ def seed_rows(config: Settings, names: Collection[str]) -> dict[str, list[dict[s
     if problems := seeds.examine(config.dbt_project, files).problems:
         raise TrialError(" ".join(problems))
     found = {}
-    with duckdb.connect() as connection:
+    with in_memory.engine() as connection:
         for file, types in files.items():
             path = config.dbt_project / file
             kinds = ", ".join(f"'{name}': '{kind}'" for name, kind in types.items() if name in _header(path))

@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ from orchestration.warehouse import published_copy
 from tests.fakes.stripe import FakeStripe
 from tests.fakes.stripe_subscriptions import usage_type
 from tests.support import ledgers
+from tests.support.duckdb_file import memory, opened
 
 NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -118,7 +119,7 @@ class World:
     def publish(self) -> None:
         path = self.config.published
         path.unlink(missing_ok=True)
-        with duckdb.connect(str(path)) as connection:
+        with opened(path) as connection:
             self.write(connection)
 
     def write(self, connection: duckdb.DuckDBPyConnection) -> None:
@@ -211,13 +212,14 @@ class QuickWorld(World):
 
     def __init__(self, folder: Path, stripe: FakeStripe, *, meter: str = "", **settings: Any) -> None:
         super().__init__(folder, stripe, meter=meter, **settings)
-        self.memory = duckdb.connect(config={"threads": 1})  # a second one takes longer to wake than a few rows take
+        self._scratch = ExitStack()
+        self.memory = self._scratch.enter_context(memory())
         self._opened: Ledger | None = None
 
     @contextmanager
     def connected(self, _: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         with self.memory.cursor() as connection:
-            connection.execute("set TimeZone = 'UTC'")
+            connection.execute("use scratch; set TimeZone = 'UTC'")
             yield connection
 
     def open_ledger(self, url: str) -> Ledger:
@@ -231,6 +233,10 @@ class QuickWorld(World):
         """As the end of a process does. What is opened next knows the statements, which take long to put together."""
         if self._opened:
             self._opened.close()
+
+    def end(self) -> None:
+        self.close()
+        self._scratch.close()
 
 
 @contextmanager
@@ -246,7 +252,7 @@ def quick(world: QuickWorld) -> Iterator[None]:
         ):
             yield
     finally:
-        world.close()
+        world.end()
 
 
 def naive(moment: datetime) -> datetime:

@@ -7,7 +7,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pytest
 
@@ -18,6 +17,7 @@ from orchestration.messages.message import Message
 from orchestration.messages.vendor import Drawn, Target, Vendor
 from orchestration.settings import Settings
 from tests.support.builders import QUALITY, make_crossing, make_standing
+from tests.support.duckdb_file import opened
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 CROSSING = (
@@ -96,7 +96,7 @@ def publish(
     }
     path = data / "new.duckdb"
     path.unlink(missing_ok=True)
-    with duckdb.connect(str(path)) as connection:
+    with opened(path) as connection:
         connection.execute("set TimeZone = 'UTC'")
         for name, (rows, example, columns) in tables.items():
             table = [{column: _plain(row[column]) for column in columns} for row in (*rows, example)]

@@ -1,10 +1,9 @@
 """A world with what statements, explanations and problems read besides: names, plans, endpoints."""
 
-import duckdb
-
 from orchestration.settings import PROJECT_ROOT
 from orchestration.warehouse.price_list import SEEDS
 from tests.support.billing_world import World
+from tests.support.duckdb_file import opened
 
 NAMES = {"a1": "Acme Corp", "a2": "Acme Labs", "b": "Globex", "c": "Free Rider"}
 PLANS = {"a1": "starter", "a2": "starter"}
@@ -17,7 +16,7 @@ class StatementWorld(World):
     def publish(self) -> None:
         super().publish()
         customers = dict.fromkeys((account, customer) for account, customer, _ in self.usage | self.sampled)
-        with duckdb.connect(str(self.config.published)) as connection:
+        with opened(self.config.published) as connection:
             connection.execute("alter table billable_usage_hourly add column calls bigint")
             connection.execute("alter table billable_usage_hourly add column last_call_at timestamp")
             connection.execute("update billable_usage_hourly set calls = billable_units / 2")

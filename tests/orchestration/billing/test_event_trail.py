@@ -9,7 +9,6 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from typer.testing import CliRunner
 
@@ -23,6 +22,7 @@ from tests.dbt_project import lakes
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import HOUR, NOW, SEVEN
 from tests.support.builders import land, make_event, make_meter
+from tests.support.duckdb_file import opened
 from tests.support.statement_world import StatementWorld
 
 runner = CliRunner()
@@ -33,7 +33,7 @@ class EventWorld(StatementWorld):
 
     def publish(self) -> None:
         super().publish()
-        with duckdb.connect(str(self.config.published)) as connection:
+        with opened(self.config.published) as connection:
             connection.execute(
                 """create table stg_subjects as
                 select 'key-1' as subject, 'a1' as account_id, timestamp '1970-01-01' as valid_from,
@@ -125,7 +125,7 @@ def uploads(world: EventWorld) -> EventWorld:
     world.usage = {("a1", "cus_a", SEVEN): 1}
     world.metered["data"] = {("a1", "cus_a", SEVEN): 1_912}
     world.publish()
-    with duckdb.connect(str(world.config.published)) as connection:
+    with opened(world.config.published) as connection:
         connection.execute("update billable_meters_hourly set meter = 'tokens', stripe_meter = 'gb-at-stripe'")
         values = {**STORED, "stripe_meter": "gb-at-stripe", "unit": "GB", "is_billed": "true"}
         changes = ", ".join(f"{name} = '{value}'" for name, value in values.items())
@@ -143,7 +143,7 @@ def test_events_of_a_summed_meter_have_their_value(uploads: EventWorld) -> None:
 
 
 def test_events_of_a_reading_are_refused_in_a_sentence(uploads: EventWorld) -> None:
-    with duckdb.connect(str(uploads.config.published)) as connection:
+    with opened(uploads.config.published) as connection:
         connection.execute("update meters set aggregation = 'max' where meter = 'tokens'")
     result = runner.invoke(app, ["stripe", "--meter", "tokens", "explain", "cus_a", "2026-11-20T07", "--events"])
     assert result.exit_code == 1

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from orchestration.billing.approval import LARGE_HOUR, Change
 from orchestration.billing.first_reports import FirstReports
 from orchestration.billing.metering import HORIZON, MAX_UNITS, MeterReport, Mode, Terms, plan
+from tests.support.duckdb_file import memory
 
 NOW = datetime(2026, 11, 20, 8, 5, tzinfo=UTC)
 EIGHT = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -39,7 +40,7 @@ terms_of_plans = st.builds(
 
 @contextmanager
 def engine(usage: dict[Any, list[int]]) -> Iterator[duckdb.DuckDBPyConnection]:
-    with duckdb.connect() as connection:
+    with memory() as connection:
         connection.execute(
             "create table billable_usage_hourly (account_id varchar, stripe_customer_id varchar, hour_start timestamp,"
             " billable_units bigint, sampled_units bigint)"

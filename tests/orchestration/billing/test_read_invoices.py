@@ -7,7 +7,6 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from orchestration.billing import invoicing, read_invoices
@@ -22,6 +21,7 @@ from orchestration.channels.stripe import invoices as stripe_invoices
 from orchestration.ledger.engines import BusyError
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import DAY, HOUR, QuickWorld, World, quick
+from tests.support.duckdb_file import memory
 from tests.support.killing import KilledError, at_line
 
 START, END = datetime(2026, 11, 1, tzinfo=UTC), datetime(2026, 12, 1, tzinfo=UTC)
@@ -238,7 +238,7 @@ def test_models_get_the_periods_with_the_copy_of_the_ledger(world: World) -> Non
     world.read()
     copy_ledger(world.config)
     copied = world.config.lake / "subscription_periods" / "periods.parquet"
-    with duckdb.connect() as connection:
+    with memory() as connection:
         connection.execute("set TimeZone = 'UTC'")
         rows = connection.execute(f"select * from '{copied}'").fetchall()
     item = made["items"][0]["id"]

@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import duckdb
 import pytest
 from typer.testing import CliRunner
 
@@ -21,6 +20,7 @@ from orchestration.cli.console import console
 from orchestration.cli.main import app
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import HOUR, NOW, SEVEN, World
+from tests.support.duckdb_file import memory, opened
 from tests.support.statement_world import StatementWorld
 
 DAY = timedelta(days=1)
@@ -45,7 +45,7 @@ def output_of(*arguments: str, status: int = 0) -> str:
 
 
 def copied(world: World) -> list[tuple[str, int, int, str]]:
-    with duckdb.connect() as connection:
+    with memory() as connection:
         return connection.execute(
             f"""select stripe_customer_id, revision, units, state from '{world.config.lake}/meter_reports/*/*.parquet'
                 order by stripe_customer_id, hour_start, revision"""
@@ -162,7 +162,7 @@ def test_subscription_periods_of_the_ledger_are_copied(world: World) -> None:
     Invoicing(world.ledger).save([period], [])
     assert lake_copy.copy_ledger(world.config).periods == 1
 
-    with duckdb.connect() as connection:
+    with memory() as connection:
         connection.execute("set TimeZone = 'UTC'")
         file = world.config.lake / "subscription_periods" / "periods.parquet"
         assert connection.execute(f"from '{file}'").fetchall() == [
@@ -318,7 +318,7 @@ def test_statement_shows_its_certificate(world: World, monkeypatch: pytest.Monke
     confirmed(world)
     world.now = datetime(2026, 12, 1, 1, 30, tzinfo=UTC)
     world.publish()
-    with duckdb.connect(str(world.config.published)) as connection:
+    with opened(world.config.published) as connection:
         connection.execute(
             "update account_periods set period_start = timestamp '2026-11-01', period_end = timestamp '2026-12-01'"
         )

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
 import pytest
 from stripe import StripeClient
 
@@ -11,6 +10,7 @@ from orchestration.channels.stripe import client as stripe_client
 from orchestration.settings import PROJECT_ROOT, load
 from orchestration.warehouse.price_list import SEEDS
 from tests.fakes.stripe_catalog import CatalogStripe
+from tests.support.duckdb_file import opened
 
 TABLES = """
     create table stg_accounts (
@@ -48,7 +48,7 @@ def published(data: Path) -> Path:
     """A published copy with the price list, and no account yet."""
     path = data / "published.duckdb"
     seeds = PROJECT_ROOT / "dbt_project" / "seeds"
-    with duckdb.connect(str(path)) as connection:
+    with opened(path) as connection:
         for seed, types in SEEDS.items():
             connection.execute(f"create table {seed} as from read_csv('{seeds / seed}.csv', types = {types})")
         connection.execute(TABLES)

@@ -15,7 +15,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import duckdb
 import pytest
 import sqlalchemy as sa
 from dagster._daemon.types import DaemonHeartbeat
@@ -34,6 +33,7 @@ from orchestration.usage.findings import Finding
 from orchestration.warehouse import published_copy
 from tests.fakes.slack import FakeSlack
 from tests.support.builders import land, make_event
+from tests.support.duckdb_file import opened
 from tests.support.pipeline import ingest
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
@@ -60,7 +60,7 @@ def data_folder(healthy_folder: Path, data: Path, monkeypatch: pytest.MonkeyPatc
 
 
 def publish(data: Path, as_of: datetime) -> None:
-    with duckdb.connect(str(data / "published.duckdb")) as connection:
+    with opened(data / "published.duckdb") as connection:
         connection.execute(
             "create or replace table data_quality as select ?::timestamp as as_of, 3 as rejected_lines",
             [as_of.replace(tzinfo=None)],
@@ -79,7 +79,7 @@ def test_doctor_says_whose_usage_period_keeps_old_calls_in_the_lake(
     data_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HEADROOM_LAKE_KEEP_DAYS", "400")
-    with duckdb.connect(str(data_folder / "published.duckdb")) as connection:
+    with opened(data_folder / "published.duckdb") as connection:
         connection.execute("alter table data_quality add column data_through timestamp")
         connection.execute("alter table data_quality add column kept_from date default '2024-05-01'")
         connection.execute("update data_quality set data_through = as_of")
@@ -92,7 +92,7 @@ def test_doctor_says_whose_usage_period_keeps_old_calls_in_the_lake(
 
 
 def test_doctor_names_producers_whose_clock_is_ahead(data_folder: Path) -> None:
-    with duckdb.connect(str(data_folder / "published.duckdb")) as connection:
+    with opened(data_folder / "published.duckdb") as connection:
         connection.execute("alter table data_quality add column events_ahead bigint default 12")
         connection.execute("alter table data_quality add column lost_events bigint default 95")
         connection.execute(

@@ -9,13 +9,13 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from orchestration.cli import failures, main
 from orchestration.ledger.ledger import Ledger
 from orchestration.settings import PROJECT_ROOT
 from tests.orchestration.cli.test_doctor import NOW, publish
+from tests.support.duckdb_file import opened
 from tests.support.waiting import PATIENCE_SECONDS
 
 NOBODY = 65534
@@ -71,7 +71,7 @@ def test_traceback_is_shown_when_asked_for(
 
 
 def test_copy_of_an_earlier_version_is_said_in_a_sentence(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    with duckdb.connect(str(data / "published.duckdb")) as connection:
+    with opened(data / "published.duckdb") as connection:
         connection.execute("create table utilization_mtd as select 'acme' as account_id, 'api-calls' as meter")
         connection.execute("create table data_quality as select date '2026-10-01' as kept_from")
     status, _, stderr = headroom(capsys, "usage", "acme")
@@ -162,7 +162,7 @@ def test_commands_that_read_need_no_right_to_write(
 ) -> None:
     monkeypatch.setenv("HEADROOM_NOW", NOW.isoformat())
     publish(data, NOW)
-    with duckdb.connect(str(data / "published.duckdb")) as connection:
+    with opened(data / "published.duckdb") as connection:
         connection.execute("create table events_rejected (reason varchar, lost_events bigint)")
         connection.execute(f"create table meters as from read_csv('{PROJECT_ROOT}/dbt_project/seeds/meters.csv')")
     Ledger(f"sqlite:///{data / 'ledger.sqlite'}").close()

@@ -3,13 +3,13 @@
 import re
 from pathlib import Path
 
-import duckdb
 import pytest
 from typer.testing import CliRunner, Result
 
 from orchestration.cli.main import app
 from orchestration.warehouse import queries
 from tests.fakes.slack import FakeSlack
+from tests.support.duckdb_file import opened
 
 ACCOUNTS = """
     create table utilization_mtd as
@@ -92,7 +92,7 @@ runner = CliRunner()
 def published(data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("HEADROOM_NOW", "2026-11-20T23:30:00-05:00")  # the 21st in UTC, a Saturday
     path = data / "published.duckdb"
-    with duckdb.connect(str(path)) as connection:
+    with opened(path) as connection:
         for table in (METERS, ACCOUNTS, DAYS, CALLERS, READINGS, PERIODS):
             connection.execute(table)
         connection.execute("create table data_quality as select date '2026-10-01' as kept_from")
@@ -217,7 +217,7 @@ def test_usage_is_of_days_of_the_business_zone(published: Path, monkeypatch: pyt
     assert "published.duckdb has no days of America/New_York yet: `headroom run` counts them" in " ".join(
         usage("acme", status=1).stderr.split()
     )
-    with duckdb.connect(str(published)) as connection:
+    with opened(published) as connection:
         connection.execute(BUSINESS_DAYS)
     printed = usage("acme", "--from", "2026-11-20").stdout
     utc = usage("acme", "--from", "2026-11-20", "--utc").stdout
@@ -233,7 +233,7 @@ def test_usage_is_of_days_of_the_business_zone(published: Path, monkeypatch: pyt
 
 def test_usage_of_a_day_that_is_only_kept_in_part_is_refused(published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADROOM_TIMEZONE", "Europe/Berlin")  # where 1 October begins on the UTC day before
-    with duckdb.connect(str(published)) as connection:
+    with opened(published) as connection:
         connection.execute(BUSINESS_DAYS)
     assert len(csv_days("acme", "--from", "2026-10-02", "--to", "2026-10-03")) == 2
     assert "calls before 2026-10-01 are not kept" in usage("acme", "--from", "2026-10-01", status=1).stderr

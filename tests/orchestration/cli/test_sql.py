@@ -7,12 +7,12 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import duckdb
 import pytest
 from typer.testing import CliRunner
 
 from orchestration.cli.main import app, main
 from orchestration.warehouse import published_copy
+from tests.support.duckdb_file import opened
 
 runner = CliRunner()
 
@@ -23,7 +23,7 @@ def published(data: Path) -> Path:
     lake = data / "lake"
     lake.mkdir()
     path = data / "published.duckdb"
-    with duckdb.connect(str(path)) as connection:
+    with opened(path) as connection:
         connection.execute(f"copy (select 'acme' as account_id) to '{lake}/accounts.parquet' (format parquet)")
         connection.execute("create table daily_usage as select 'acme' as account_id, 7 as calls")
         connection.execute("create table quota_current as select 'acme' as account_id, 10 as quota")
@@ -86,7 +86,7 @@ def test_text_of_csv_is_no_formula(published: Path) -> None:
     ],
 )
 def test_no_other_file_is_read_or_written(published: Path, data: Path, query: str) -> None:
-    with duckdb.connect(str(data / "warehouse.duckdb")) as connection:
+    with opened(data / "warehouse.duckdb") as connection:
         connection.execute("create table x as select 1")
     before = sorted(data.rglob("*"))
 
@@ -108,7 +108,7 @@ def test_views_read_the_lake(published: Path) -> None:
 def test_lake_is_read_in_a_folder_with_an_odd_name(tmp_path: Path) -> None:
     lake, path = tmp_path / "o'clock [1]*" / "lake", tmp_path / "published.duckdb"
     lake.mkdir(parents=True)
-    with duckdb.connect(str(path)) as connection:
+    with opened(path) as connection:
         connection.execute("copy (select 7 as x) to $file (format parquet)", {"file": str(lake / "a.parquet")})
         pattern = str(lake / "a.parquet").replace("[", "[[]").replace("*", "[*]").replace("'", "''")
         connection.execute(f"create view stg as from read_parquet('{pattern}')")
@@ -117,7 +117,7 @@ def test_lake_is_read_in_a_folder_with_an_odd_name(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def opened(published: Path) -> Iterator[int]:
+def held(published: Path) -> Iterator[int]:
     """The copy as somebody has opened it for writing, in a process of its own; its id."""
     published.chmod(0o644)
     program = f"import duckdb; c = duckdb.connect({str(published)!r}); print(flush=True); input()"
@@ -131,14 +131,14 @@ def opened(published: Path) -> Iterator[int]:
 
 
 def test_locked_copy_says_who_has_it_and_what_to_do(
-    opened: int, published: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    held: int, published: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for command in (["sql", "select 1"], ["usage", "acme"], ["rejected"]):
         monkeypatch.setattr(sys, "argv", ["headroom", *command])
         with pytest.raises(SystemExit, match="1"):
             main()
         said = capsys.readouterr().err
-        assert f"process {opened}, has it open for writing" in said
+        assert f"process {held}, has it open for writing" in said
         assert "open it read only" in said
         assert len(said.splitlines()) == 1
 

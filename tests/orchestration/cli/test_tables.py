@@ -2,16 +2,16 @@
 
 from pathlib import Path
 
-import duckdb
 import pytest
 from typer.testing import CliRunner
 
 from orchestration.cli.main import app
 from orchestration.cli.tables import stripe_sentence
+from tests.support.duckdb_file import opened
 
 
 def test_rejected_lines_have_their_loss_and_a_hint_and_are_harmless(data: Path) -> None:
-    with duckdb.connect(str(data / "published.duckdb")) as connection:
+    with opened(data / "published.duckdb") as connection:
         connection.execute(
             """create table events_rejected as
             select chr(27) || ']0;file' || chr(7) as landed_file, 3 as line_number, 0 as item, reason, line,

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 
 from orchestration.defs import digest, resources
@@ -22,6 +21,7 @@ from orchestration.ledger.ledger import Delivery, Ledger
 from orchestration.usage.periods import calendar_month, latest_digest_date
 from tests.fakes.slack import FakeSlack
 from tests.support.builders import land, make_event, make_quota
+from tests.support.duckdb_file import opened
 from tests.support.pipeline import build_marts
 
 BUILT_AT = datetime(2024, 11, 20, 8, tzinfo=UTC)
@@ -80,7 +80,7 @@ class Installation:
         start, end = calendar_month(self.now.astimezone(UTC).date())
         hour_ago = self.now - timedelta(hours=1)
         period = {"period_start": start, "period_end": end}
-        with duckdb.connect(str(copy)) as connection:
+        with opened(copy) as connection:
             for table, values in {
                 "data_quality": {"as_of": self.now, "data_through": hour_ago},
                 "utilization_mtd": {"as_of": self.now, **period},
@@ -96,12 +96,12 @@ class Installation:
     def correct(self, account: str, used: int) -> None:
         """The account's usage of the period, of a quota of five, in the marts as they are now."""
         change = "update utilization_mtd set used_mtd = $used, pct_of_cap = $used * 20 where account_id = $account"
-        with duckdb.connect(str(Project().settings.published)) as connection:
+        with opened(Project().settings.published) as connection:
             connection.execute(change, {"used": used, "account": account})
 
     def change(self, statement: str) -> None:
         """A statement on the marts as they are now."""
-        with duckdb.connect(str(Project().settings.published)) as connection:
+        with opened(Project().settings.published) as connection:
             connection.execute(statement)
 
     def materialize(self, *days: str) -> dg.ExecuteInProcessResult:

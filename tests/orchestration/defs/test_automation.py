@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import dagster as dg
-import duckdb
 import pytest
 
 from orchestration.billing import report
@@ -20,6 +19,7 @@ from orchestration.defs.stripe import stripe_certificates, stripe_invoices, stri
 from orchestration.ledger.ledger import State
 from tests.orchestration.defs.installation import schedule_context
 from tests.support.builders import NOW, land, make_event
+from tests.support.duckdb_file import opened
 
 PUBLISHED = datetime(2026, 11, 20, 10, tzinfo=UTC)
 
@@ -211,7 +211,7 @@ def test_unsent_usage_of_each_billed_meter_is_tried_again(
 ) -> None:
     monkeypatch.setenv("STRIPE_API_KEY", "sk_test_x")
     publish_quality(data, hours_since_call=0)
-    with duckdb.connect(str(data / "published.duckdb")) as connection:
+    with opened(data / "published.duckdb") as connection:
         connection.execute(METERS.format(is_main_billed))
     main = ["stripe_usage"] if is_main_billed else []
     assert usage_retries(5, monkeypatch, [*main, "stripe_gauges"])
@@ -232,7 +232,7 @@ def test_unsent_usage_of_each_billed_meter_is_tried_again(
 def test_main_meter_that_is_not_billed_asks_nothing_of_stripe(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_API_KEY", "sk_test_x")
     monkeypatch.setenv("STRIPE_API_BASE", "http://127.0.0.1:9")
-    with duckdb.connect(str(data / "published.duckdb")) as connection:
+    with opened(data / "published.duckdb") as connection:
         connection.execute(METERS.format(False))
     assets = [stripe_usage, stripe_invoices, stripe_parity, stripe_certificates]
     with dg.DagsterInstance.ephemeral() as instance:
@@ -271,7 +271,7 @@ def test_invoices_are_compared_twice_before_they_are_final(data: Path, monkeypat
 
 
 def publish_quality(data: Path, hours_since_call: int, as_of: str = "2026-11-20 10:00:00") -> None:
-    with duckdb.connect(str(data / "published.duckdb")) as connection:
+    with opened(data / "published.duckdb") as connection:
         connection.execute(
             "create or replace table data_quality as select ?::timestamp as as_of, ? as hours_since_call",
             [as_of, hours_since_call],

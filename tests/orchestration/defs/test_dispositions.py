@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 
 from orchestration.channels.slack.blocks import digest_payloads
@@ -20,6 +19,7 @@ from orchestration.messages.digest_message import digest_message
 from orchestration.messages.message import to_json
 from tests.fakes.slack import LOST_BEFORE, FakeSlack, rate_limited, refused
 from tests.support.builders import ITEM, NOW, make_digest
+from tests.support.duckdb_file import memory
 
 REPLIES = "conversations.replies"
 LOG = getLogger("test")
@@ -166,7 +166,7 @@ def test_alerts_and_answers_come_to_the_lake(slack: FakeSlack) -> None:
     with dg.DagsterInstance.ephemeral() as instance:
         assert dg.materialize([raw_alerts], instance=instance, resources={"project": project}).success
     folder = project.settings.lake / "alerts"
-    with duckdb.connect() as connection:
+    with memory() as connection:
         connection.execute("set TimeZone = 'UTC'")
         joined = connection.execute(
             f"select account_id, meter, threshold, disposition from '{folder}/alerts.parquet'"

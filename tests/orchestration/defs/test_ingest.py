@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pytest
 import sqlalchemy as sa
 from filelock import FileLock
@@ -26,6 +25,7 @@ from orchestration.ledger.ledger import Ledger
 from orchestration.ledger.tables import landed_files
 from tests.orchestration.lake.world import World
 from tests.support.builders import NOW, land, make_event, make_quota
+from tests.support.duckdb_file import opened
 
 
 def ingested() -> int:
@@ -282,7 +282,7 @@ def test_calls_that_are_old_enough_go_but_none_of_a_running_period(data: Path, m
 
     batches[0].number = 2
     assert compacted() == {"lake_files_merged": 0, "lake_kept_from": "1970-01-01"}, "nothing was published"
-    with duckdb.connect(str(config.published)) as connection:
+    with opened(config.published) as connection:
         connection.execute(
             "create table data_quality as select ?::timestamp as as_of, ?::timestamp as data_through", [NOW, NOW]
         )
@@ -293,7 +293,7 @@ def test_calls_that_are_old_enough_go_but_none_of_a_running_period(data: Path, m
     held = "account ever, whose usage period began on 2025-10-15"
     assert compacted() == {"lake_files_merged": 0, "lake_kept_from": "2025-10-15", "lake_held_back_by": held}
     assert world.calls() == ["2025-10-15", "2025-10-16"]
-    with duckdb.connect(str(config.published)) as connection:
+    with opened(config.published) as connection:
         connection.execute("update account_periods set period_start = '2026-11-01'")
     assert compacted() == {"lake_files_merged": 0, "lake_kept_from": "2025-10-16"}
     assert world.calls() == ["2025-10-16"]

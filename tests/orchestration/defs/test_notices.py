@@ -15,7 +15,6 @@ from types import FrameType
 from typing import Any
 
 import dagster as dg
-import duckdb
 import pyarrow as pa
 import pytest
 import sqlalchemy as sa
@@ -35,6 +34,7 @@ from orchestration.warehouse import published_copy
 from tests.fakes.slack import LOST_AFTER, FakeSlack
 from tests.support import builders, forks
 from tests.support.builders import make_alert_outcome, make_cap_hit, make_change, make_hard_crossing, make_standing
+from tests.support.duckdb_file import opened
 from tests.support.waiting import RUN_SECONDS
 
 CRITICAL = "local|critical|2026-11-20T14:05:00Z|slack"
@@ -137,7 +137,7 @@ def publish(
     }
     path = data / "new.duckdb"
     path.unlink(missing_ok=True)
-    with duckdb.connect(str(path)) as connection:
+    with opened(path) as connection:
         connection.execute("set TimeZone = 'UTC'")
         for name, (rows, example) in tables.items():
             left_out = JOINED if name == "utilization_mtd" else ACCOUNT_COLUMNS

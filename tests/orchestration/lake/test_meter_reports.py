@@ -5,11 +5,11 @@ from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from orchestration.lake import meter_reports
 from orchestration.lake.meter_reports import METER_REPORT_COLUMNS
+from tests.support.duckdb_file import memory
 
 DAY = date(2026, 11, 20)
 AT = datetime(2026, 11, 20, 7, tzinfo=UTC)
@@ -17,7 +17,7 @@ ROW = ("cus_a", AT, 1, 10**15, -5, "id", "sent", AT, 2, AT, AT, "no 'reason'", N
 
 
 def rows(lake: Path, columns: str = "*") -> list[tuple[Any, ...]]:
-    with duckdb.connect() as connection:
+    with memory() as connection:
         connection.execute("set TimeZone = 'UTC'")
         files = f"read_parquet('{lake}/meter_reports/*/*.parquet', hive_partitioning = true)"
         return connection.execute(f"select {columns} from {files} order by hour_start, hour_date").fetchall()
@@ -27,7 +27,7 @@ def test_empty_copy_has_the_columns(tmp_path: Path) -> None:
     meter_reports.create(tmp_path)
 
     assert rows(tmp_path) == []
-    with duckdb.connect() as connection:
+    with memory() as connection:
         found = connection.execute(f"describe from '{tmp_path}/meter_reports/*/*.parquet'").fetchall()
     kinds = {"timestamptz": "timestamp with time zone"}
     assert [(name, kind.lower()) for name, kind, *_ in found if name != "hour_date"] == [

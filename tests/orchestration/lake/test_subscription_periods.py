@@ -4,18 +4,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from orchestration.lake import subscription_periods
 from orchestration.lake.subscription_periods import SUBSCRIPTION_PERIOD_COLUMNS
+from tests.support.duckdb_file import memory
 
 START, END = datetime(2026, 10, 17, 14, 0, 7, tzinfo=UTC), datetime(2026, 11, 17, 14, 0, 7, tzinfo=UTC)
 ROW = ("cus_a", "sub_a", "si_a", "api-calls", START, END, "active", False, None)
 
 
 def rows(lake: Path) -> list[tuple[Any, ...]]:
-    with duckdb.connect() as connection:
+    with memory() as connection:
         connection.execute("set TimeZone = 'UTC'")
         return connection.execute(f"from '{lake}/subscription_periods/periods.parquet'").fetchall()
 
@@ -24,7 +24,7 @@ def test_empty_copy_of_periods_has_the_columns(tmp_path: Path) -> None:
     subscription_periods.create(tmp_path)
 
     assert rows(tmp_path) == []
-    with duckdb.connect() as connection:
+    with memory() as connection:
         found = connection.execute(f"describe from '{tmp_path}/subscription_periods/periods.parquet'").fetchall()
     kinds = {"timestamptz": "timestamp with time zone"}
     assert [(name, kind.lower()) for name, kind, *_ in found] == [

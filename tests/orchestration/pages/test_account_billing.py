@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from orchestration.ledger.ledger import Ledger
@@ -14,6 +13,7 @@ from orchestration.pages.asking import Asked, Visitor
 from orchestration.pages.links import Served
 from tests.fakes.stripe import FakeStripe
 from tests.support.billing_world import HOUR, METERS, NOW, SEVEN, World
+from tests.support.duckdb_file import opened
 
 ROW = {
     "account_id": "acme",
@@ -36,7 +36,7 @@ def world(tmp_path: Path) -> Iterator[World]:
         made.run()
         made.usage[("acme", "cus_a", SEVEN)] = 300
         made.publish()
-        with duckdb.connect(str(made.config.published)) as connection:
+        with opened(made.config.published) as connection:
             connection.execute("create table account_customers as select 'acme' as account_id,"
                                " 'cus_a' as stripe_customer_id")  # fmt: skip
         yield made

@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from starlette.testclient import TestClient
 
@@ -18,6 +17,7 @@ from orchestration.messages.digest_message import digest_message
 from orchestration.messages.message import to_json
 from orchestration.pages import app
 from tests.support.builders import NOW, make_digest, make_group
+from tests.support.duckdb_file import opened
 
 COPY = """
     create table data_quality as
@@ -37,7 +37,7 @@ Get = Callable[..., Any]
 @pytest.fixture
 def get(data: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Get]:
     monkeypatch.setenv("HEADROOM_NOW", NOW.isoformat())
-    with duckdb.connect(str(data / "published.duckdb")) as connection:
+    with opened(data / "published.duckdb") as connection:
         connection.execute(COPY)
     _, secret = page_keys.grant(_ledger(), "CS team", None, NOW, NOW + timedelta(days=1))
     with TestClient(app.build(settings.load(), lambda: NOW)) as client:

@@ -6,7 +6,6 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from starlette.testclient import TestClient
 
@@ -17,6 +16,7 @@ from orchestration.pages import app
 from orchestration.warehouse import account_page_queries, page_queries, queries
 from orchestration.warehouse.published_copy import query
 from tests.orchestration.pages.conftest import Site
+from tests.support.duckdb_file import opened
 from tests.support.pages_world import NOW
 
 HOURLY = """
@@ -118,7 +118,7 @@ def test_page_of_an_older_versions_figures_says_so(site: Site, tmp_path: Path, m
     config = settings.load()
     config.published.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(site.published, config.published)
-    with duckdb.connect(str(config.published)) as older:
+    with opened(config.published) as older:
         older.execute("alter table hourly_usage_by_endpoint rename account_hash to another")
     [account] = query(site.published, "select account_id from utilization_mtd order by used_mtd desc limit 1")
     ledger = Ledger(config.ledger_url)

@@ -5,11 +5,11 @@ import signal
 from datetime import UTC, datetime
 from pathlib import Path
 
-import duckdb
 import pytest
 
 from orchestration.warehouse.dbt import DbtProject, _Worker
 from orchestration.warehouse.duckdb import DuckDbEngine
+from tests.support.duckdb_file import opened
 
 FILES = {
     "dbt_project.yml": "{name: small, version: '1.0.0', profile: small, flags: {send_anonymous_usage_stats: false}}",
@@ -60,7 +60,7 @@ def test_second_data_folder_takes_the_parse_of_the_first(folder: Path, tmp_path:
     for project, calls in ((first, 3), (second, 5)):
         results = project.build(datetime(2026, 11, 20, 8, tzinfo=UTC), "UTC")
         assert [(result.status, result.message) for result in results] == [("success", "OK")]
-        with duckdb.connect(str(project.warehouse), read_only=True) as connection:
+        with opened(project.warehouse, read_only=True) as connection:
             assert connection.execute("from counted").fetchall() == [(calls,)]
 
 

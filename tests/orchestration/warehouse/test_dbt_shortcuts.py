@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 
 from tests.orchestration.warehouse.test_dbt import folder  # noqa: F401 - the fixture
+from tests.support.duckdb_file import opened
 
 POSTPONED_AT_IMPORT = """
 import json
@@ -310,7 +310,7 @@ def test_contract_is_described_once_and_settings_are_those_of_all_cursors(
     right = "cast(1 as decimal(18, 2))"
     assert build(right) == [[["success", "OK"]], 2]
     assert build(right) == [[["success", "OK"]], 1], "the contract is known by its text"
-    with duckdb.connect(str(tmp_path / "warehouse.duckdb"), read_only=True) as connection:
+    with opened(tmp_path / "warehouse.duckdb", read_only=True) as connection:
         assert connection.execute("from zone").fetchall() == [("Asia/Kolkata", 1)]
     [[status, message]], described = build("'1'")
     assert (status, described) == ("error", 2)

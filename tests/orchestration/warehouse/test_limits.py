@@ -15,6 +15,7 @@ from headroom_gate.rates import Rate
 from orchestration.warehouse import limits
 from orchestration.warehouse.limits import LimitsError
 from orchestration.warehouse.published_copy import NothingPublishedError, version_of
+from tests.support.duckdb_file import opened
 from tests.support.killing import KilledError, at_line
 
 HOSTILE = ("a/b", "quo\"te's", "line\nend", "nul\u2028\u202e", "{}", "naïve", "back\\slash", "x" * 1_024)
@@ -60,7 +61,7 @@ def published(tmp_path: Path) -> Path:
 def publish(path: Path, used: int = 812) -> None:
     """A copy in the place of the one before, as an engine swaps it in."""
     staged = path.with_name("staged")
-    with duckdb.connect(str(staged)) as connection:
+    with opened(staged) as connection:
         connection.execute(TABLES)
         connection.execute("update utilization_mtd set used_mtd = ? where used_mtd = 812", [used])
         connection.executemany(
@@ -179,7 +180,7 @@ def _unpacked(published: Path) -> bytes:
 
 def test_failed_writer_leaves_the_snapshot_of_before(published: Path, tmp_path: Path) -> None:
     before = written(published)
-    with duckdb.connect(str(tmp_path / "other.duckdb")) as connection:
+    with opened(tmp_path / "other.duckdb") as connection:
         connection.execute(f"{TABLES}; alter table utilization_mtd drop column limit_kind")
     (tmp_path / "other.duckdb").replace(published)
 

@@ -15,15 +15,17 @@ from orchestration.billing import usage_query
 from orchestration.warehouse import published_copy, queries
 from orchestration.warehouse.duckdb import inspect, publish
 from orchestration.warehouse.published_copy import NothingPublishedError, query
+from tests.support.duckdb_file import opened
 
 NOW = datetime(2026, 11, 20, 8, tzinfo=UTC)
 CONSISTENT = (
     "select count(*) as rows, min(build) as first, max(build) as last from a union all select 1, build, build from b"
+    " order by rows desc"
 )
 
 
 def build(path: Path, number: int, rows: int = 1000) -> None:
-    with duckdb.connect(str(path)) as connection:
+    with opened(path) as connection:
         connection.execute(f"create or replace table a as select {number} as build from range({rows})")
         connection.execute(f"create or replace table b as select {number} as build")
 
@@ -57,7 +59,7 @@ def test_publish_says_how_many_rows_each_table_has(built: Path, published: Path)
 
 
 def test_publish_counts_only_the_marts_when_there_are_other_schemas(built: Path, published: Path) -> None:
-    with duckdb.connect(str(built)) as connection:
+    with opened(built) as connection:
         connection.execute("create schema audit")
         connection.execute("create table audit.failures as select 1 as x")
         connection.execute("create view seen as select * from a")
@@ -67,14 +69,14 @@ def test_publish_counts_only_the_marts_when_there_are_other_schemas(built: Path,
 
 
 def test_publish_leaves_out_what_a_build_keeps_for_the_next_one(built: Path, published: Path) -> None:
-    with duckdb.connect(str(built)) as connection:
+    with opened(built) as connection:
         connection.execute("create table crossing_moments as select 'mark' as counted_by")
         connection.execute("create table recount_progress as select 'mark' as version")
 
     assert publish(built, published) == {"a": 1000, "b": 1}
     columns = query(published, "select column_name from duckdb_columns() where column_name = 'counted_by'")
     assert columns == []
-    with duckdb.connect(str(built), read_only=True) as connection:  # the next build still finds it
+    with opened(built, read_only=True) as connection:  # the next build still finds it
         assert connection.execute("from crossing_moments").fetchall() == [("mark",)]
 
 
@@ -106,7 +108,7 @@ def test_publish_works_when_its_folder_has_an_odd_name(tmp_path: Path) -> None:
 
 def test_reader_keeps_its_copy_when_a_newer_one_is_published(built: Path, published: Path) -> None:
     publish(built, published)
-    with published_copy.connected(published) as old, duckdb.connect(str(published), read_only=True) as direct:
+    with published_copy.connected(published) as old, opened(published, read_only=True) as direct:
         build(built, 2)
         publish(built, published)
 
@@ -179,7 +181,7 @@ engine.publish(Path(sys.argv[1]), Path(sys.argv[2]))
 def test_publish_replaces_the_copy_when_an_earlier_one_was_killed(built: Path, published: Path, moment: str) -> None:
     publish(built, published)
     build(built, 2)
-    with duckdb.connect(str(built)) as connection:
+    with opened(built) as connection:
         connection.execute("create table crossing_moments as select range from range(1_000_000)")
     root = Path(__file__).resolve().parents[3]
     ended = subprocess.run([sys.executable, "-c", KILLED, built, published, moment], cwd=root, check=False)
@@ -228,7 +230,7 @@ def test_query_cannot_change_the_copy(built: Path, published: Path) -> None:
 
 def test_query_gives_aware_utc_timestamps(built: Path, published: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TZ", "Asia/Tokyo")
-    with duckdb.connect(str(built)) as connection:
+    with opened(built) as connection:
         connection.execute("""
             create table moments as
             select timestamp '2026-11-20 08:00' as naive, timestamptz '2026-11-20 08:00+02' as aware,
@@ -266,7 +268,7 @@ NINETEENTH = date(2026, 11, 19)
 
 @pytest.fixture
 def usage(built: Path, published: Path) -> Path:
-    with duckdb.connect(str(built)) as connection:
+    with opened(built) as connection:
         connection.execute(USAGE)
     publish(built, published)
     return published
@@ -312,7 +314,7 @@ def test_mark_of_a_day_is_another_when_its_billable_usage_is(
 ) -> None:
     marks = []
     for statement in ("select 1", change):
-        with duckdb.connect(str(built)) as connection:
+        with opened(built) as connection:
             connection.execute(statement)
         publish(built, published)
         with usage_query.billable_usage(published, *(datetime(2026, 11, day, tzinfo=UTC) for day in (18, 21))) as found:
@@ -334,7 +336,7 @@ def test_invoice_is_open_from_the_first_period_that_is_not_final(built: Path, pu
             ('d', timestamp '2026-11-01', timestamp '2026-12-01', 'calendar month')
         ) as periods (account_id, period_start, period_end, source)
     """
-    with duckdb.connect(str(built)) as connection:
+    with opened(built) as connection:
         connection.execute(USAGE)
         connection.execute(periods)
     publish(built, published)
@@ -393,7 +395,7 @@ def test_calls_are_needed_for_periods_that_run_or_ended_lately(
     day: str | None,
     held_by: str,
 ) -> None:
-    with duckdb.connect(str(built)) as connection:
+    with opened(built) as connection:
         connection.execute(
             "create table data_quality as select timestamp '2026-11-20' as as_of, ?::timestamp as data_through",
             [through],
@@ -412,7 +414,7 @@ def test_calls_are_needed_for_periods_that_run_or_ended_lately(
 
 
 def test_data_quality_is_the_one_row_of_its_mart(built: Path, published: Path) -> None:
-    with duckdb.connect(str(built)) as connection:
+    with opened(built) as connection:
         connection.execute("create table data_quality as select 3 as accounts, timestamp '2026-11-20' as as_of")
     publish(built, published)
 

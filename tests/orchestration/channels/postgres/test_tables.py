@@ -15,7 +15,6 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import duckdb
 import pytest
 import sqlalchemy as sa
 
@@ -24,6 +23,7 @@ from orchestration.channels.postgres.mapping import parse
 from orchestration.channels.postgres.tables import PostgresTables, TableResult, UnusableDestinationError, statements
 from orchestration.warehouse import published_copy
 from tests.fakes.postgres import Postgres
+from tests.support.duckdb_file import opened
 from tests.support.waiting import PATIENCE_SECONDS, RUN_SECONDS
 
 TABLES = """
@@ -44,7 +44,7 @@ WRITING = ("write", "_deliver", "_insert", "_copy")
 def publish(path: Path, crossings: int = 3, accounts: int = 3, used: int = 80, quota: int = 100) -> None:
     """So many crossings, as many reported limits, and a mart of so many accounts."""
     path.unlink(missing_ok=True)
-    with duckdb.connect(str(path)) as connection:
+    with opened(path) as connection:
         connection.execute(
             """
             create table threshold_crossings as
@@ -193,7 +193,7 @@ def test_times_are_utc_also_where_the_table_has_no_zone(world: World) -> None:
 
 
 def test_a_new_column_of_a_mart_stops_nothing_and_is_named(world: World) -> None:
-    with duckdb.connect(str(world.published)) as connection:
+    with opened(world.published) as connection:
         connection.execute("alter table threshold_crossings add column weather varchar default 'fine'")
     assert world.write()[0] == (3, 0, 0)
     assert {row["weather"] for row in world.rows("select payload ->> 'weather' as weather from crossings")} == {"fine"}

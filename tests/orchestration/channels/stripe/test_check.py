@@ -5,7 +5,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pytest
 from stripe import StripeClient
 from typer.testing import CliRunner, Result
@@ -20,6 +19,7 @@ from orchestration.settings import load
 from orchestration.usage.findings import Finding
 from tests.fakes.slack import Fault
 from tests.fakes.stripe_catalog import CatalogStripe
+from tests.support.duckdb_file import opened
 
 NOW = 1_795_262_400  # 2026-11-21 12:00 UTC
 STARTER = ("headroom_starter_base", "headroom_starter_api-calls")
@@ -38,7 +38,7 @@ def stripe_with_catalog(published: Path, stripe: CatalogStripe, client: StripeCl
 
 def add_account(published: Path, account: str, customer: str | None = "cus_1", **fields: Any) -> None:
     row = {"plan": "starter", "included_units": 500, "missing": "", "is_internal": False, "is_test": False, **fields}
-    with duckdb.connect(str(published)) as connection:
+    with opened(published) as connection:
         values = [account, account, customer, row["plan"], row["is_internal"], row["is_test"]]
         connection.execute("insert into stg_accounts values (?, ?, ?, ?, ?, ?)", values)
         values = [account, "api-calls", row["plan"], row["included_units"], row["missing"]]
@@ -131,7 +131,7 @@ def test_each_billed_meter_of_a_plan_needs_one_item(
 
 def sell_storage(published: Path) -> None:
     """The plan starter sells gigabytes too: half a GB is included, each more costs 0.02 USD; counted by 0.001 GB."""
-    with duckdb.connect(str(published)) as connection:
+    with opened(published) as connection:
         connection.execute(
             "update meters set is_billed = true, decimals = 3, stripe_meter = 'storage-at-stripe'"
             " where meter = 'storage'"
@@ -227,7 +227,7 @@ def test_account_period_that_is_not_the_subscriptions_is_told(
     published: Path, clock: CatalogStripe, client: StripeClient
 ) -> None:
     add_account(published, "acme")
-    with duckdb.connect(str(published)) as connection:
+    with opened(published) as connection:
         row = ["acme", datetime(2026, 11, 1), datetime(2026, 12, 1), "calendar month"]  # noqa: DTZ001 - as dbt writes it
         connection.execute("insert into account_periods values (?, ?, ?, ?)", row)
     made = clock.subscribe("cus_1", *STARTER, anchor=1_792_245_600)  # 2026-10-17 14:00 UTC

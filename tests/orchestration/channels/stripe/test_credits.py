@@ -5,7 +5,6 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
-import duckdb
 import pyarrow.parquet as pq
 import pytest
 from stripe import StripeClient
@@ -19,6 +18,7 @@ from orchestration.cli.stripe_credit import print_credit
 from orchestration.ledger.outbox import RefusedError
 from orchestration.settings import load
 from tests.fakes.stripe_catalog import CatalogStripe
+from tests.support.duckdb_file import memory, opened
 
 NOW = datetime(2026, 11, 20, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -36,7 +36,7 @@ def customer(published: Path, stripe: CatalogStripe, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("HEADROOM_NOW", NOW.isoformat())
     stripe.clock = lambda: UNIX
     stripe.add_customer("cus_1")
-    with duckdb.connect(str(published)) as connection:
+    with opened(published) as connection:
         connection.execute("insert into stg_accounts values ('acme', 'Acme', 'cus_1', 'starter', false, false)")
         connection.execute(OVERAGE)
     yield "cus_1"
@@ -100,7 +100,7 @@ def test_all_credit_is_read_once_a_day_into_the_lake(customer: str, stripe: Cata
     credit = config.lake / "prepaid_credit" / "credit.parquet"
 
     assert read_credit(config, connect_credits, lambda: NOW) == 1
-    with duckdb.connect() as connection:
+    with memory() as connection:
         connection.execute("set TimeZone = 'UTC'")
         [row] = connection.execute(f"select * exclude read_at from '{credit}'").fetchall()
         assert row == ("cus_1", "usd", Decimal("70.00"), NOW + 7 * DAY)

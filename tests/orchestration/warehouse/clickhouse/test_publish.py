@@ -7,7 +7,6 @@ from decimal import Decimal
 from itertools import count
 from pathlib import Path
 
-import duckdb
 import pytest
 from pydantic import SecretStr
 
@@ -15,6 +14,7 @@ from orchestration.warehouse.clickhouse import publish as clickhouse_publish
 from orchestration.warehouse.clickhouse.client import ClickHouse, ClickHouseError
 from orchestration.warehouse.clickhouse.publish import publish
 from tests.fakes.clickhouse import PASSWORD, USER, NoClickHouseError, Node, running
+from tests.support.duckdb_file import opened
 from tests.support.killing import KilledError, at_line
 
 pytestmark = pytest.mark.clickhouse
@@ -69,7 +69,7 @@ def published(server: ClickHouse, folder: Path) -> Path:
 
 
 def ask(path: Path, query: str) -> list[tuple[object, ...]]:
-    with duckdb.connect(str(path), read_only=True) as connection:
+    with opened(path, read_only=True) as connection:
         return connection.execute(query).fetchall()
 
 
