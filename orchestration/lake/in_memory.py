@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-_FOR_GOOD = {"async_threads": 0, "enable_external_file_cache": False}
+_FOR_GOOD: dict[str, str | bool | int | float | list[str]] = {"async_threads": 0, "enable_external_file_cache": False}
 """No threads that read from afar; and what was read of a file is not kept, for another may come in its place."""
 _MOST_IDLE = 4
 _idle: list[duckdb.DuckDBPyConnection] = []
