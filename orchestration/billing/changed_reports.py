@@ -8,8 +8,8 @@ import sqlalchemy as sa
 
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.report_rows import STORED, TABLE
+from orchestration.ledger import marks
 from orchestration.ledger.columns import EpochHour, EpochTime
-from orchestration.ledger.tables import marks
 
 ROWS = 10_000
 """Read at a time, where all of a day are."""
@@ -33,9 +33,10 @@ def rows_of(ledger: MeterLedger, day: date, columns: Sequence[str]) -> Iterator[
     Moments as they are stored, in microseconds since 1970: to make datetimes of them costs more than all the rest.
     """
     raw = [_raw(TABLE[name]) for name in columns]
-    query = sa.select(*raw).where(*ledger.of_day(day)).order_by(TABLE.hour_start, TABLE.customer_id, TABLE.revision)
+    conditions, window = ledger.of_day(day)
+    query = sa.select(*raw).where(*conditions).order_by(TABLE.hour_start, TABLE.customer_id, TABLE.revision)
     with ledger.ledger.reading() as connection:
-        yield from connection.execution_options(yield_per=ROWS).execute(query).partitions()
+        yield from connection.execution_options(yield_per=ROWS).execute(query, window).partitions()
 
 
 def _raw(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
@@ -47,7 +48,5 @@ def _raw(column: sa.ColumnElement[Any]) -> sa.ColumnElement[Any]:
 def note_copied(ledger: MeterLedger, changed: Mapping[date, str], seal: str) -> None:
     """These changes are in the copy with that seal. What changed meanwhile is left for the next one."""
     with ledger.ledger.transaction() as connection:
-        for day, value in changed.items():
-            name = ledger.named(f"changed|{day}")
-            connection.execute(sa.delete(marks).where(marks.c.name == name, marks.c.value == value))
-        ledger.set_mark(connection, "copy", seal)
+        marks.remove_unchanged(connection, {ledger.named(f"changed|{day}"): value for day, value in changed.items()})
+        ledger.set_marks(connection, {"copy": seal})

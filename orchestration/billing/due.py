@@ -7,8 +7,18 @@ import sqlalchemy as sa
 
 from orchestration.billing.meter_ledger import MeterLedger
 from orchestration.billing.metering import ReportState
-from orchestration.billing.report_rows import TABLE, is_newest
+from orchestration.billing.report_rows import TABLE
+from orchestration.billing.report_statements import BEFORE, IS_NEWEST, SINCE
 from orchestration.billing.revisions import Report
+
+_IS_PREPARED, _IS_DOUBTFUL = TABLE.state == ReportState.PREPARED, TABLE.state == ReportState.SENDING
+_IS_WAITING = TABLE.state.in_((ReportState.PREPARED, ReportState.SENDING))
+_IS_UNSENT = TABLE.state.in_((ReportState.WAITING, ReportState.PREPARED, ReportState.SENDING))
+_OF = TABLE.stripe_customer_id.in_(sa.bindparam("customers", expanding=True))
+_OF_OTHERS = TABLE.stripe_customer_id.not_in(sa.bindparam("without", expanding=True))
+_BEGUN = sa.bindparam("begun", type_=TABLE.first_attempt_at.type)
+_BEGUN_SINCE = TABLE.first_attempt_at >= _BEGUN
+_IS_OLD = sa.or_(sa.and_(_IS_PREPARED, BEFORE), sa.and_(_IS_DOUBTFUL, TABLE.first_attempt_at < _BEGUN))
 
 
 def prepared(
@@ -22,44 +32,39 @@ def prepared(
 
     `since`: only of hours from then on. `closing`: only of these customers, and of hours before the last of theirs.
     """
-    conditions = [TABLE.state == ReportState.PREPARED]
+    conditions = [_IS_PREPARED]
     if since:
-        conditions.append(TABLE.hour_start >= since)
+        conditions.append(SINCE)
     if without:
-        conditions.append(TABLE.stripe_customer_id.not_in(sorted(without)))
+        conditions.append(_OF_OTHERS)
     if closing is not None:
-        conditions.append(TABLE.stripe_customer_id.in_(sorted(closing)))
-        conditions.append(TABLE.hour_start < max(closing.values()))
-    return ledger.reports(*conditions, limit=limit)
+        conditions += [_OF, BEFORE]
+    customers, last = sorted(closing or ()), max((closing or {}).values(), default=None)
+    values = {"since": since, "without": sorted(without), "customers": customers, "before": last}
+    return ledger.reports(*conditions, limit=limit, **values)
 
 
 def doubtful(ledger: MeterLedger, since: datetime | None = None) -> list[Report]:
     """Those in doubt, oldest hour first. `since`: only those whose first attempt was made from then on."""
-    first = [TABLE.first_attempt_at >= since] if since else []
-    return ledger.reports(TABLE.state == ReportState.SENDING, *first)
+    if since is None:
+        return ledger.reports(_IS_DOUBTFUL)
+    return ledger.reports(_IS_DOUBTFUL, _BEGUN_SINCE, begun=since)
 
 
 def old(ledger: MeterLedger, since: datetime) -> list[Report]:
     """Those that the others leave out because of `since`."""
-    is_prepared = sa.and_(TABLE.state == ReportState.PREPARED, TABLE.hour_start < since)
-    is_doubtful = sa.and_(TABLE.state == ReportState.SENDING, TABLE.first_attempt_at < since)
-    return ledger.reports(sa.or_(is_prepared, is_doubtful))
+    return ledger.reports(_IS_OLD, before=since, begun=since)
 
 
 def unsent(ledger: MeterLedger, closing: Mapping[str, datetime]) -> list[Report]:
     """What is not known to be at Stripe, or waits for approval, of these customers and the hours before theirs."""
     if not closing:
         return []
-    states = (ReportState.WAITING, ReportState.PREPARED, ReportState.SENDING)
-    found = ledger.reports(
-        TABLE.state.in_(states),
-        TABLE.stripe_customer_id.in_(sorted(closing)),
-        TABLE.hour_start < max(closing.values()),
-        is_newest(),
-    )
+    last = max(closing.values())
+    found = ledger.reports(_IS_UNSENT, _OF, BEFORE, IS_NEWEST, customers=sorted(closing), before=last)
     return [report for report in found if report.hour_start < closing[report.stripe_customer_id]]
 
 
 def is_all_sent(ledger: MeterLedger) -> bool:
     """Whether no report waits to be sent, and none is in doubt."""
-    return not ledger.reports(TABLE.state.in_((ReportState.PREPARED, ReportState.SENDING)), limit=1)
+    return not ledger.reports(_IS_WAITING, limit=1)

@@ -17,7 +17,7 @@ makes a new revision of it.
 """
 
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from datetime import UTC, date, datetime, time, timedelta
@@ -28,6 +28,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from orchestration.billing import report_rows as rows
+from orchestration.billing import report_statements as statements
 from orchestration.billing.metering import (
     STANDS,
     CustomerHour,
@@ -38,10 +39,12 @@ from orchestration.billing.metering import (
     ReportState,
     record,
 )
-from orchestration.billing.report_rows import STORED, TABLE, FirstReport, is_newest
+from orchestration.billing.report_rows import STORED, TABLE, FirstReport
+from orchestration.billing.report_statements import BEFORE, IS_NEWEST, IS_STORED_NEWEST, OF_CUSTOMER, SINCE
 from orchestration.billing.revisions import Report
+from orchestration.ledger import marks
 from orchestration.ledger.ledger import Ledger
-from orchestration.ledger.tables import marks, meter_reports
+from orchestration.ledger.tables import meter_reports
 from orchestration.settings import Settings
 
 UNCONFIRMED = (ReportState.SENT, ReportState.MISMATCH)
@@ -51,6 +54,9 @@ UNSETTLED = "unsettled"
 UNSENT = (ReportState.WAITING, ReportState.PREPARED, ReportState.REFUSED, ReportState.LOST, ReportState.HELD)
 """What a plan may take back."""
 LIVE = tuple(state for state in ReportState if state is not ReportState.PREVIEWED)
+IS_PROBLEM = TABLE.state.in_(PROBLEMS)
+IS_AT_STRIPE = TABLE.state.in_((*UNCONFIRMED, ReportState.SENDING))
+IS_NAMED = TABLE.identifier.in_(sa.bindparam("identifiers", type_=TABLE.identifier.type, expanding=True))
 
 
 class MeterLedger:
@@ -67,26 +73,23 @@ class MeterLedger:
         with self.ledger.alone("stripe"):
             yield
 
-    def of_day(self, day: date) -> tuple[sa.ColumnElement[bool], ...]:
-        # In any state: the index begins with it, and without it the whole history would be read for each day.
+    def of_day(self, day: date) -> tuple[tuple[sa.ColumnElement[bool], ...], dict[str, datetime]]:
+        """Conditions on TABLE, and their parameters."""
         start = datetime.combine(day, time(), tzinfo=UTC)
-        hours = (TABLE.hour_start >= start, TABLE.hour_start < start + timedelta(days=1))
-        return self.is_ours, TABLE.state.in_(ReportState), *hours
+        return statements.of_hours(self._meter), {"since": start, "before": start + timedelta(days=1)}
 
     # What is remembered
 
     def mark(self, name: str) -> str | None:
         with self.ledger.reading() as connection:
-            value: str | None = connection.scalar(sa.select(marks.c.value).where(marks.c.name == self.named(name)))
-        return value
+            return marks.value(connection, self.named(name))
 
     def remember(self, name: str, value: str) -> None:
         with self.ledger.transaction() as connection:
-            self.set_mark(connection, name, value)
+            self.set_marks(connection, {name: value})
 
-    def set_mark(self, connection: sa.Connection, name: str, value: str) -> None:
-        connection.execute(sa.delete(marks).where(marks.c.name == self.named(name)))
-        connection.execute(sa.insert(marks).values(name=self.named(name), value=value))
+    def set_marks(self, connection: sa.Connection, values: Mapping[str, str]) -> None:
+        marks.put(connection, {self.named(name): value for name, value in values.items()})
 
     def named(self, name: str) -> str:
         return f"stripe|{self.env}|{self.event_name}|{name}"
@@ -104,29 +107,21 @@ class MeterLedger:
         now, and what was too late may not be by another grace period.
         """
         unsettled = (*UNSENT, ReportState.SENDING)
-        is_open = (STORED.state.in_(unsettled), is_newest(STORED))
-        query = sa.select(STORED.hour_start).distinct().where(self.is_stored, *is_open)
         with self.ledger.reading() as connection:
-            return {hour.date() for (hour,) in connection.execute(query)}
+            hours = connection.scalars(statements.open_hours(self._meter, unsettled))
+            return {hour.date() for hour in hours}
 
     def planned_days(self) -> dict[date, str]:
         """What was planned of each UTC day: the fingerprint of its usage."""
         return self.marked_days("day|")
 
     def marked_days(self, name: str) -> dict[date, str]:
-        prefix = self.named(name)
-        query = sa.select(marks.c.name, marks.c.value).where(marks.c.name.startswith(prefix, autoescape=True))
         with self.ledger.reading() as connection:
-            return {date.fromisoformat(name.removeprefix(prefix)): value for name, value in connection.execute(query)}
+            return {date.fromisoformat(day): value for day, value in marks.below(connection, self.named(name)).items()}
 
     def recorded(self, connection: sa.Connection, day: date, mode: Mode) -> dict[CustomerHour, HourRecord]:
-        columns = (TABLE.stripe_customer_id, TABLE.hour_start, TABLE.revision, TABLE.units, TABLE.value, TABLE.state)
-        query = (
-            sa.select(*columns, sa.func.coalesce(TABLE.finished_at, TABLE.created_at, type_=TABLE.created_at.type))
-            .where(*self.of_day(day))
-            .order_by(TABLE.revision)
-        )
-        return record(((*row[:5], ReportState(row[5]), row[6]) for row in connection.execute(query)), mode)
+        found = connection.execute(statements.recorded(self._meter), self.of_day(day)[1])
+        return record(((*row[:5], ReportState(row[5]), row[6]) for row in found), mode)
 
     def know(self, customers: Iterable[str]) -> dict[str, int]:
         """The numbers of all customers, after these got one, too."""
@@ -155,7 +150,7 @@ class MeterLedger:
             connection.execute(
                 sa.update(meter_reports)
                 .where(
-                    *rows.of_hour(self._meter), is_newest(STORED), sa.or_(*(STORED.state == state for state in UNSENT))
+                    *rows.of_hour(self._meter), IS_STORED_NEWEST, sa.or_(*(STORED.state == state for state in UNSENT))
                 )
                 .values(state=ReportState.SUPERSEDED),
                 [{"of_customer": customer, "of_hour": hour} for customer, hour in plan.superseded],
@@ -172,7 +167,7 @@ class MeterLedger:
             )
         if plan.superseded or plan.reports or approved:
             self._note_changed(connection, {day})
-        self.set_mark(connection, f"day|{day}", fingerprint if plan.is_settled else UNSETTLED)
+        self.set_marks(connection, {f"day|{day}": fingerprint if plan.is_settled else UNSETTLED})
 
     def _rows(self, reports: Iterable[MeterReport], at: datetime) -> list[dict[str, Any]]:
         """In the order of the primary key, so that the database fills its pages one after the other."""
@@ -204,23 +199,20 @@ class MeterLedger:
         if values_of := [
             {**rows.key_of(report), **{f"to_{n}": getattr(report, n) for n in names}} for report in reports
         ]:
-            values = {name: sa.bindparam(f"to_{name}", type_=STORED[name].type) for name in names}
             with self.ledger.transaction() as connection:
-                connection.execute(
-                    sa.update(meter_reports).where(*rows.of_revision(self._meter)).values(**values), values_of
-                )
+                connection.execute(statements.change(self._meter, names), values_of)
                 self._note_changed(connection, {report.hour_start.date() for report in reports})
 
     def at_stripe(self, identifiers: Iterable[str]) -> dict[str, Report]:
         """By identifier, those of them that Stripe has, or may have, and that were not confirmed."""
-        named = (TABLE.identifier.in_(sorted(identifiers)), TABLE.state.in_((*UNCONFIRMED, ReportState.SENDING)))
-        return {report.identifier: report for report in self.reports(*named)}
+        found = self.reports(IS_NAMED, IS_AT_STRIPE, identifiers=sorted(identifiers))
+        return {report.identifier: report for report in found}
 
     # Looking
 
     def problems(self, limit: int | None = None) -> list[Report]:
         """Hours whose newest revision is not billed as it should be, and says why in its error; oldest first."""
-        return self.reports(TABLE.state.in_(PROBLEMS), is_newest(), limit=limit)
+        return self.reports(IS_PROBLEM, IS_NEWEST, limit=limit)
 
     def adopt(self, customer: str, hour: datetime, units: int, known: int, at: datetime) -> Report:
         """Take what Stripe shows in place of the units `known` to stand there: a further revision of the hour, also in
@@ -253,7 +245,7 @@ class MeterLedger:
             )
             rows.insert(connection, self.env, self.event_name, [asdict(report)])
             self._note_changed(connection, {hour.date()})
-            self.set_mark(connection, f"day|{hour.date()}", UNSETTLED)
+            self.set_marks(connection, {f"day|{hour.date()}": UNSETTLED})
         return report
 
     def customers(self, since: datetime) -> set[str]:
@@ -266,23 +258,18 @@ class MeterLedger:
         """Customers with reports that Stripe took before that moment and has not been seen to show: the first hour of
         those and the last, the customer that waits longest first.
         """
-        query = (
-            sa.select(TABLE.stripe_customer_id, sa.func.min(TABLE.hour_start), sa.func.max(TABLE.hour_start))
-            .where(self.is_ours, TABLE.state.in_(UNCONFIRMED), TABLE.finished_at < taken_before)
-            .group_by(TABLE.stripe_customer_id)
-            .order_by(sa.func.min(sa.func.coalesce(TABLE.checked_at, TABLE.finished_at)), TABLE.stripe_customer_id)
-        )
+        query = statements.unconfirmed(self._meter, UNCONFIRMED)
         with self.ledger.reading() as connection:
-            return {customer: (first, last) for customer, first, last in connection.execute(query)}
+            found = connection.execute(query, {"taken_before": taken_before})
+            return {customer: (first, last) for customer, first, last in found}
 
     def knows(self, customer: str) -> bool:
         """Whether anything was ever recorded of the customer."""
-        return bool(self.reports(TABLE.stripe_customer_id == customer, limit=1))
+        return bool(self.reports(OF_CUSTOMER, limit=1, customer=customer))
 
     def of_customer(self, customer: str, start: datetime, end: datetime) -> list[Report]:
         """All revisions of the hours in `[start, end)`, in order."""
-        window = (TABLE.stripe_customer_id == customer, TABLE.hour_start >= start, TABLE.hour_start < end)
-        return self.reports(*window)
+        return self.reports(OF_CUSTOMER, SINCE, BEFORE, customer=customer, since=start, before=end)
 
     def misbilled_hours(self) -> int | None:
         """Customer-hours that Stripe bills otherwise than they were counted; None: nothing was ever sent there."""
@@ -318,26 +305,18 @@ class MeterLedger:
 
     def _note_changed(self, connection: sa.Connection, days: Iterable[date]) -> None:
         """Called in each transaction that writes reports: the copy in the lake lacks it from here on."""
-        for day in sorted(days):
-            self.set_mark(connection, f"changed|{day}", uuid.uuid4().hex)
+        self.set_marks(connection, {f"changed|{day}": uuid.uuid4().hex for day in sorted(days)})
 
-    def reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None) -> list[Report]:
+    def reports(self, *conditions: sa.ColumnElement[bool], limit: int | None = None, **values: object) -> list[Report]:
         """Those that meet the conditions on TABLE, oldest hour first; within an hour by the customer's name, or, with a
-        limit, by its number, as the index has them: no more are read.
+        limit, by its number, as the index has them: no more are read. `values` are the conditions' parameters.
         """
-        customer = TABLE.stripe_customer_id if limit is None else TABLE.customer_id
-        columns = [column for column in TABLE if column.name not in ("meter_id", "customer_id")]
-        query = (
-            sa.select(*columns)
-            .where(self.is_ours, *conditions)
-            .order_by(TABLE.hour_start, customer, TABLE.revision)
-            .limit(limit)
-        )
+        query = statements.chosen(self._meter, conditions, limit is not None)
         with self.ledger.reading() as connection:
-            return [_report(dict(row._mapping)) for row in connection.execute(query)]
+            return [_report(row._mapping) for row in connection.execute(query, {**values, "most": limit})]
 
 
-def _report(row: dict[str, Any]) -> Report:
+def _report(row: Mapping[str, Any]) -> Report:
     return Report(**{**row, "state": ReportState(row["state"])})
 
 

@@ -34,6 +34,7 @@ def is_newest(table: Any = TABLE) -> sa.ColumnElement[bool]:
     return ~sa.exists().where(*same, newer.c.revision > table.revision)
 
 
+@cache
 def meter_id(env: str, event_name: str) -> sa.ScalarSelect[int]:
     """The number of an environment's meter; null, which no row has, before its first report."""
     table = report_meters.c

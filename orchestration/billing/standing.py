@@ -7,7 +7,8 @@ import sqlalchemy as sa
 from orchestration.billing.certificate_store import Certificates
 from orchestration.billing.meter_ledger import PROBLEMS, MeterLedger
 from orchestration.billing.metering import ReportState
-from orchestration.billing.report_rows import TABLE, is_newest
+from orchestration.billing.report_rows import TABLE
+from orchestration.billing.report_statements import IS_NEWEST
 from orchestration.billing.usage_query import LOOK_BACK
 from orchestration.usage.standing import Standing
 
@@ -22,7 +23,7 @@ def standing(ledger: MeterLedger, now: datetime | None = None) -> Standing | Non
     since = sa.func.min(sa.func.coalesce(*moments, type_=TABLE.created_at.type), type_=TABLE.created_at.type)
     query = (
         sa.select(TABLE.state, sa.func.count(), since)
-        .where(ledger.is_ours, TABLE.state.not_in(DONE), is_newest())
+        .where(ledger.is_ours, TABLE.state.not_in(DONE), IS_NEWEST)
         .group_by(TABLE.state)
     )
     counts: dict[str, int] = {}

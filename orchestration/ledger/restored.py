@@ -13,8 +13,8 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from orchestration.ledger import marks
 from orchestration.ledger.ledger import Ledger
-from orchestration.ledger.tables import marks
 
 COPIED, UNADOPTED = "copied", "unadopted"
 LOOKED_FOR = timedelta(days=2)
@@ -52,7 +52,7 @@ def copied_at(ledger: Ledger, now: datetime) -> datetime | None:
     if not used:
         used = now.isoformat()
         with ledger.transaction() as connection:
-            connection.execute(sa.update(marks).where(marks.c.name == COPIED).values(value=f"{made}|{used}"))
+            marks.put(connection, {COPIED: f"{made}|{used}"})
     return datetime.fromisoformat(made) if now - datetime.fromisoformat(used) < LOOKED_FOR else None
 
 
@@ -65,17 +65,15 @@ def unadopted_since(ledger: Ledger) -> datetime | None:
 def note_older(ledger: Ledger, at: datetime) -> None:
     """It was found to be a copy, though it did not say so: as of now nothing is reported until `note_adopted`."""
     with ledger.transaction() as connection:
-        connection.execute(sa.delete(marks).where(marks.c.name.in_((COPIED, UNADOPTED))))
-        connection.execute(sa.insert(marks), [{"name": name, "value": at.isoformat()} for name in (COPIED, UNADOPTED)])
+        marks.put(connection, {COPIED: at.isoformat(), UNADOPTED: at.isoformat()})
 
 
 def note_adopted(ledger: Ledger) -> None:
     """What Stripe shows was taken over."""
     with ledger.transaction() as connection:
-        connection.execute(sa.delete(marks).where(marks.c.name == UNADOPTED))
+        marks.remove(connection, [UNADOPTED])
 
 
 def _mark(ledger: Ledger, name: str) -> str | None:
     with ledger.reading() as connection:
-        value: str | None = connection.scalar(sa.select(marks.c.value).where(marks.c.name == name))
-    return value
+        return marks.value(connection, name)
