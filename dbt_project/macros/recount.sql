@@ -46,7 +46,7 @@
         "is_full": true,
         "since": none,
         "days": [],
-        "hours": [],
+        "spans": [],
         "extra_day": days[hour_number % (days | length)].day,
         "previous_mark": "",
     } -%}
@@ -80,15 +80,30 @@
     {{ return(run_query("select " ~ rows_fingerprint("subjects") ~ " from " ~ subjects ~ " as subjects").rows[0][0] if subjects else "") }}
 {% endmacro %}
 
-{# A day of which many hours were touched is counted as a whole: a condition for each hour would cost more. #}
+{# Hours that follow one another are one span. A day with many spans is counted as a whole: a condition for each would
+   cost more. #}
 {% macro add_touched(plan, hours) %}
+    {%- set an_hour = modules.datetime.timedelta(hours=1) -%}
     {%- for day in hours | groupby("day") -%}
-        {%- if day.list | length > 6 -%}
+        {%- set spans = [] -%}
+        {%- for row in day.list -%}
+            {%- if spans and spans[-1].until == row.touched_hour -%}
+                {%- do spans[-1].update({"until": row.touched_hour + an_hour}) -%}
+            {%- else -%}
+                {%- do spans.append({"since": row.touched_hour, "until": row.touched_hour + an_hour}) -%}
+            {%- endif -%}
+        {%- endfor -%}
+        {%- if spans | length > 6 -%}
             {%- do plan.days.append(day.grouper) -%}
         {%- else -%}
-            {%- for row in day.list -%}{%- do plan.hours.append(row.touched_hour) -%}{%- endfor -%}
+            {%- do plan.spans.extend(spans) -%}
         {%- endif -%}
     {%- endfor -%}
+{% endmacro %}
+
+{# The UTC days of the spans, as text. #}
+{% macro days_of_spans(plan) %}
+    {{ return(plan.spans | map(attribute="since") | map("string") | map("truncate", 10, true, "", 0) | list) }}
 {% endmacro %}
 
 {# SQL: whether the moment, of that UTC day, is in an hour that this build counts again. Since the clock of the last
@@ -99,7 +114,7 @@
     {%- set plan = recount_plan() -%}
     {%- if plan.get("is_full", true) -%} true
     {%- else -%}
-        {%- set dates = plan.days + (plan.hours | map("string") | map("truncate", 10, true, "", 0) | list) -%}
+        {%- set dates = plan.days + days_of_spans(plan) -%}
         (
             (
                 {{ date_column }} >= {{ date_literal(plan.since) }}
@@ -110,10 +125,10 @@
                 {{ at_column }} >= {{ moment_literal(plan.since, in_lake) }}
                 or {{ date_column }} < {{ kept_from() }}
                 {%- if plan.days %} or {{ date_column }} in (date '{{ plan.days | join("', date '") }}'){% endif %}
-                {%- for hour in plan.hours %}
+                {%- for span in plan.spans %}
                 or (
-                    {{ at_column }} >= {{ moment_literal(hour, in_lake) }}
-                    and {{ at_column }} < {{ moment_literal(hour + modules.datetime.timedelta(hours=1), in_lake) }}
+                    {{ at_column }} >= {{ moment_literal(span.since, in_lake) }}
+                    and {{ at_column }} < {{ moment_literal(span.until, in_lake) }}
                 )
                 {%- endfor %}
             )
@@ -139,7 +154,7 @@
     {%- set plan = recount_plan() -%}
     {%- if plan.get("is_full", true) -%} true
     {%- else -%}
-        {%- set dates = plan.days + (plan.hours | map("string") | map("truncate", 10, true, "", 0) | list) + [plan.extra_day] -%}
+        {%- set dates = plan.days + days_of_spans(plan) + [plan.extra_day] -%}
         (
             {{ date_column }} >= {{ date_literal(plan.since) }}
             or {{ date_column }} in (date '{{ dates | unique | join("', date '") }}')

@@ -227,13 +227,13 @@ def _problem(plan: Plan, digits: int, meter: str, unreported: Collection[str]) -
     by_hand = f"bill its overage by hand, use a price of yours on the meter, or let {plan.name} include 0 units"
     if plan.included_units and plan.pricing == "volume" and len(plan.tiers) > 1:
         return (
-            f"Stripe's volume prices apply to all units, so the {plan.included_units:,} included ones would be"
-            f" billed once more are used: {by_hand}"
+            f"Stripe's volume prices apply to all units. A customer who uses more than the {plan.included_units:,}"
+            f" included ones would pay for these, too: {by_hand}"
         )
     if plan.included_units and plan.pricing == "package":
         return (
-            f"Stripe's packages start at the first unit, so the {plan.included_units:,} included ones would be"
-            f" billed: {by_hand}"
+            f"Stripe's packages start at the first unit. Customers would pay for the {plan.included_units:,}"
+            f" included ones, too: {by_hand}"
         )
     flat = [_minor(tier.flat_price, digits) for tier in plan.tiers]
     if any(amount != amount.to_integral_value() for amount in flat):

@@ -102,13 +102,14 @@ class ReportResult:
 
 def look_ahead(config: Settings, connect: Connect) -> tuple[ReportPlan, list[CustomerChange]]:
     """What would be planned now, and what it comes to for each customer, the largest amount first. Records nothing.
+    Without a key it is what the first run with one would report: what was previewed does not count.
 
     :raises StoppedError, ValueError: Stripe cannot be used as configured.
     :raises NothingPublishedError: no run has published anything yet.
     """
     ledger = meter_ledger(config)
     meter = connected(config, ledger, connect)
-    with _planning(config, ledger, meter.mode if meter else None) as planning:
+    with _planning(config, ledger, meter.mode if meter else Mode.TOTAL) as planning:
         planned = planning.look_ahead(by_day=True)
         return planned, planning.in_money(planned)
 

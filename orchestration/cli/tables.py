@@ -67,7 +67,8 @@ def print_run(config: Settings, outcome: RunResult) -> None:
         if sentence.startswith("nothing"):
             console.print(f"Digest of {outcome.on}: {sentence}", markup=False)
         elif sentence.startswith("already"):
-            console.print(f"Digest of {outcome.on}: {sentence}. Nothing is announced twice.")
+            again = " `headroom digest --redraw` shows it with the new figures." if "previewed" in sentence else ""
+            console.print(f"Digest of {outcome.on}: {sentence}. Nothing is announced twice.{again}")
         else:
             print_message(Ledger(config.ledger_url), digest["key"])
             console.print(Text(f"{sentence[0].upper()}{sentence[1:]}.", "dim"))

@@ -40,6 +40,7 @@ class Dialect:
     separator: str
     names_an_event: bool
     names_a_field: bool
+    has_columns: bool = True
     problem: str = ""
     """Why no row can be read rightly, where that is seen from the beginning."""
 
@@ -49,13 +50,14 @@ def find_dialect(text: bytes) -> Dialect:
     said = _SEPARATOR_LINE.match(text)
     first = _first_row(text[said.end() :] if said else text)
     separators = (said[1].decode("latin-1"),) if said else _SEPARATORS
-    known = False
+    known, columns = False, 1
     for separator in separators:
         names = [folded(name) for name in _cells(first, separator)]
         if any(name in events.NAME_FIELDS for name in names):
-            return Dialect(separator, True, True, _problem(text, separator, names))
+            return Dialect(separator, True, True, problem=_problem(text, separator, names))
+        columns = max(columns, len(names))
         known |= len(names) > 1 and any(name in OUTER_FIELDS or name in _INNER_FIELDS for name in names)
-    return Dialect(separators[0], False, known)
+    return Dialect(separators[0], False, known, columns > 1)
 
 
 def is_separator_line(line: bytes) -> bool:

@@ -144,9 +144,10 @@ def _text_kind(sample: bytes, is_whole: bool, path: str) -> str:
     text = sample.removeprefix(BOM).lstrip(b" \t\r\n\v\f\x1e")
     if text[:1] in (b"{", b"["):
         return "json" if _is_over_lines(text, is_whole) else "ndjson"
-    lines = text.split(b"\n")
+    lines, is_table = text.split(b"\n"), False
     if b"\0" not in text:
         found = find_dialect(text)
+        is_table = found.has_columns and by_name(path.lower()).startswith("csv")
         if found.names_an_event:
             if found.problem:
                 raise UnknownFormatError(found.problem)
@@ -158,6 +159,9 @@ def _text_kind(sample: bytes, is_whole: bool, path: str) -> str:
         return "ndjson"  # which begins with half a line, or with zeros after a crash
     if re.search(rf"({'|'.join(map(re.escape, _JSON_NAMES))})([.-]\d+)*$", path.lower()):
         return "ndjson"  # lines without any JSON: each is in quarantine with its reason
+    if is_table:
+        needed = "it needs the columns event and account_id"
+        raise UnknownFormatError(f"is a CSV whose first line names neither event nor account: {needed}")
     what = "text without JSON or a CSV header" if b"\0" not in text else "data of an unknown kind"
     begun = f" (its name says {path[-3:].lower()}, its bytes do not)" if path.lower().endswith((".gz", ".zst")) else ""
     raise UnknownFormatError(f"is {what}{begun}: land NDJSON, CSV or Parquet, plain or in gzip or zstd")

@@ -1,5 +1,6 @@
 """DuckDB in memory. This process uses an engine again: a new one registers thousands of functions, for some 20 ms."""
 
+import atexit
 import os
 import threading
 from collections.abc import Iterator
@@ -8,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-_FOR_GOOD = {"async_threads": 0, "enable_external_file_cache": False}
+_FOR_GOOD: dict[str, str | bool | int | float | list[str]] = {"async_threads": 0, "enable_external_file_cache": False}
 """No threads that read from afar; and what was read of a file is not kept, for another may come in its place."""
 _MOST_IDLE = 4
 _idle: list[duckdb.DuckDBPyConnection] = []
@@ -26,14 +27,14 @@ def engine(
     it fails. Only temporary tables end with the block, and files that it attached. So create no others, and set no
     option for good.
     """
-    limits = {"memory_limit": memory_limit, "threads": threads or _processors(), "temp_directory": str(spilled)}
     with _lock:
         used = _idle.pop() if _idle else None
     used = used or duckdb.connect(config=_FOR_GOOD)
     connection = used.cursor()
     try:
-        for name, value in limits.items():
-            connection.execute(f"set {name} = ?", [value])
+        connection.execute("set memory_limit = ?", [memory_limit])
+        connection.execute("set temp_directory = ?", [str(spilled)])
+        connection.execute("set threads = ?", [threads]) if threads else connection.execute("reset threads")
         connection.execute("set TimeZone = 'UTC'")  # read as TIMESTAMP, an offset would be dropped silently
         yield connection
     finally:
@@ -57,10 +58,6 @@ def _keep(used: duckdb.DuckDBPyConnection) -> None:
     used.close()
 
 
-def _processors() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def _leave_to_the_parent() -> None:
     """An engine does not outlive a fork, and is not closed in the child: its locks may be held there for ever."""
     global _idle, _lock
@@ -68,4 +65,11 @@ def _leave_to_the_parent() -> None:
     _idle, _lock = [], threading.Lock()
 
 
+def _end() -> None:
+    for used in _idle:
+        used.close()
+    _idle.clear()
+
+
 os.register_at_fork(after_in_child=_leave_to_the_parent)
+atexit.register(_end)

@@ -224,18 +224,20 @@ def test_only_days_with_new_calls_are_counted_again(lake: Path, builder: Builder
 
 
 def test_only_hours_with_new_calls_are_counted_again(lake: Path, builder: Builder) -> None:
-    """Also of the day that runs, and where many hours of a day are touched at once."""
+    """Also of the day that runs, and where many in a row are touched at once. Many that are apart are their day."""
     hours = [NOW.replace(hour=hour) - timedelta(days=ago) for ago in (9, 5, 0) for hour in range(8)]
-    lakes.add(lake, [call for hour in hours for call in make_calls(3, hour, name=str(hour))])
+    apart = [NOW.replace(hour=hour) - timedelta(days=3) for hour in range(14)]
+    lakes.add(lake, [call for hour in hours + apart for call in make_calls(3, hour, name=str(hour))])
     assert is_well(builder.build(NOW))
     for table in CALLED:
         builder.query(f"update {table} set calls = calls + 1000")
-    late = [hours[3], *hours[8:16], hours[17], hours[23]]
-    lakes.add(lake, [call for hour in late for call in make_calls(1, hour, name=f"late {hour}")])
+    late = [hours[3], *hours[8:15], hours[17], hours[23]]
+    touched = [*late, *apart[::2]]
+    lakes.add(lake, [call for hour in touched for call in make_calls(1, hour, name=f"late {hour}")])
     builder.build(NOW, *STAGED, *COUNTS)
     for table in CALLED:
         again = {row[0] for row in builder.query(f"select hour_start from {table} where calls < 1000")}
-        assert again == {hour.replace(tzinfo=None) for hour in late}, table
+        assert again == {hour.replace(tzinfo=None) for hour in late + apart}, table
 
 
 def test_moment_of_a_crossing_is_looked_for_again_where_calls_came(lake: Path, builder: Builder) -> None:

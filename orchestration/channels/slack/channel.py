@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from datetime import timedelta
 from http.client import HTTPException
 from typing import Any
+from urllib.error import HTTPError
 
 from slack_sdk import WebClient
 from slack_sdk.errors import SlackApiError, SlackClientError
@@ -277,6 +278,8 @@ class SlackChannel:
             needed = str(error.response.get("needed", "that Slack's documentation of the method names"))
             raise RefusedError(f"Slack refused with {code!r} for {what}: {remedy.format(needed=needed)}") from None
         except (SlackClientError, HTTPException, OSError, ValueError, LookupError) as error:
+            if isinstance(error, HTTPError):  # of an upload: the SDK leaves its connection open
+                error.close()
             raise otherwise(f"no usable answer from Slack ({type(error).__name__}): {doubt}") from None
 
 

@@ -199,5 +199,5 @@ def configured(config: Settings) -> StripeProducts:
     """:raises ValueError: there is no key, or none that can be used."""
     client = connect(config)
     if client is None:
-        raise ValueError("STRIPE_API_KEY is not set: what would be sent is recorded, `headroom stripe plan` shows it")
+        raise ValueError("STRIPE_API_KEY is not set: set a test key. `headroom stripe plan` needs none")
     return StripeProducts(client)

@@ -72,11 +72,11 @@ def test_stripe_charges_what_the_plan_does_unless_it_is_inexpressible(
     [
         (
             {"pricing": "volume", "tiers": TIERS},
-            "Stripe's volume prices apply to all units, so the 100",
+            "Stripe's volume prices apply to all units. A customer who uses more than the 100",
         ),
         (
             {"pricing": "package", "package_units": 7, "package_price": Decimal(1)},
-            "Stripe's packages start at the first unit, so the 100",
+            "Stripe's packages start at the first unit. Customers would pay for the 100",
         ),
         (
             {"pricing": "graduated", "tiers": (Tier(None, Decimal(1), Decimal("0.005")),)},

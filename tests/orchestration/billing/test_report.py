@@ -335,6 +335,15 @@ def test_plan_in_money_is_complete_and_its_rows_add_up(world: World) -> None:
     assert sum(each.units - each.units_before for each in changes) == sum(planned.change.units.values()) == 1
 
 
+def test_plan_without_a_key_is_that_of_the_first_run_with_one(world: World) -> None:
+    world.settings["STRIPE_API_KEY"] = None
+    world.run()
+    without = report.look_ahead(world.config, connect_meter)
+    del world.settings["STRIPE_API_KEY"]
+    assert without[0].change.units == report.look_ahead(world.config, connect_meter)[0].change.units != {}
+    assert [(each.units_before, each.units) for each in without[1]] == [(0, 7), (0, 1)]
+
+
 def test_hours_that_were_held_are_sent_when_the_grace_is_corrected(world: World) -> None:
     world.run()
     last = datetime(2026, 11, 30, 23, tzinfo=UTC)

@@ -73,6 +73,9 @@ def test_file_that_cannot_be_looked_at_holds_up_no_other(world: World, monkeypat
             self._entries = scandir(path)
 
         def __enter__(self) -> Any:
+            return self
+
+        def __iter__(self) -> Any:
             return map(Entry, self._entries)
 
         def __exit__(self, *_: object) -> None:

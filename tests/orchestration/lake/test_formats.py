@@ -61,13 +61,14 @@ def test_format_is_that_of_the_bytes_whatever_the_name(data: bytes, expected: st
         (gzip.compress(gzip.compress(ONE)), "is compressed twice"),
         (gzip.compress(as_parquet(EVENTS)), "is compressed twice"),
         (b"account_id,timestamp\nacme,2026-11-20\n", "is a CSV whose first line names no column event or type"),
+        (b"customer;date\nacme;2026-11-20\n", "is a CSV whose first line names neither event nor account"),
         (
             "event,account_id\napi_call,z\xfcrich\n".encode("latin-1"),
             "such as z\xfcrich in Latin-1: export it as UTF-8",
         ),
         (b"\x00\x01\x02\x03" * 100, "is data of an unknown kind"),
     ],
-    ids=["text", "zip", "gzip twice", "parquet in gzip", "no event", "latin-1", "binary"],
+    ids=["text", "zip", "gzip twice", "parquet in gzip", "no event", "no account", "latin-1", "binary"],
 )
 def test_file_of_no_known_format_is_refused_with_what_to_do(data: bytes, words: str) -> None:
     with pytest.raises(UnknownFormatError, match=r"^(is|has) ") as refused:

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 
 import pytest
 
@@ -385,6 +386,16 @@ def test_reply_arrives_once_and_in_order_when_a_request_is_lost(thread: Desk, me
     thread.deliver_parts()
 
     assert replies(thread) == IN_ORDER
+
+
+def test_failed_upload_leaves_no_connection_open(thread: Desk) -> None:
+    thread.slack.then(ERROR_BEFORE, method=UPLOAD)
+    with pytest.raises(InDoubtError) as raised:
+        thread.deliver_parts()
+
+    answer = raised.value.__context__
+    assert isinstance(answer, HTTPError)
+    assert answer.closed
 
 
 def test_file_is_found_in_the_thread_at_once_when_its_answer_was_lost(thread: Desk) -> None:
