@@ -114,6 +114,22 @@ ConnectInvoices = Callable[[Settings], Invoices]
 """Gives them as the environment configures them; raises StoppedError or ValueError where they cannot be read."""
 
 
+def _query(table: sa.Table, *order: str) -> sa.Select[Any]:
+    """Rows of a meter whose period ended after a moment: of the parameters `env`, `meter` and `ended_after`."""
+    names = ("env", "meter")
+    ended_after = sa.bindparam("ended_after", type_=table.c.period_end.type)
+    ours = [table.c[name] == sa.bindparam(name) for name in names]
+    columns = [column for column in table.c if column.name not in names]
+    return (
+        sa.select(*columns).where(*ours, table.c.period_end > ended_after).order_by(*(table.c[name] for name in order))
+    )
+
+
+# Put together once: that takes longer than the answer.
+_PERIODS = _query(subscription_periods, "stripe_customer_id", "period_start")
+_LINES = _query(invoice_lines, "stripe_customer_id", "period_start", "line_id")
+
+
 class Invoicing:
     """The subscription periods and invoice lines of one meter that were read so far."""
 
@@ -122,17 +138,11 @@ class Invoicing:
 
     def periods(self, ended_after: datetime) -> list[SubscriptionPeriod]:
         """Those that end after that moment, by customer and start."""
-        table = subscription_periods.c
-        rows = self._rows(
-            subscription_periods, table.period_end > ended_after, order=[table.stripe_customer_id, table.period_start]
-        )
-        return [SubscriptionPeriod(**row) for row in rows]
+        return [SubscriptionPeriod(**row) for row in self._rows(_PERIODS, ended_after)]
 
     def lines(self, ended_after: datetime) -> list[InvoiceLine]:
         """Those of periods that end after that moment, by customer, start and id."""
-        table = invoice_lines.c
-        order = [table.stripe_customer_id, table.period_start, table.line_id]
-        return [InvoiceLine(**row) for row in self._rows(invoice_lines, table.period_end > ended_after, order=order)]
+        return [InvoiceLine(**row) for row in self._rows(_LINES, ended_after)]
 
     def save(
         self,
@@ -154,14 +164,11 @@ class Invoicing:
             self._replace(connection, subscription_periods, key, periods)
             self._replace(connection, invoice_lines, ["line_id"], lines)
 
-    def _rows(
-        self, table: sa.Table, *conditions: sa.ColumnElement[bool], order: Sequence[sa.Column[Any]]
-    ) -> list[dict[str, Any]]:
-        columns = [column for column in table.c if column.name not in self._names]
-        ours = [table.c[name] == value for name, value in self._names.items()]
+    def _rows(self, query: sa.Select[Any], ended_after: datetime) -> list[dict[str, Any]]:
         with self._ledger.reading() as connection:
-            found = connection.execute(sa.select(*columns).where(*ours, *conditions).order_by(*order))
-            return [dict(row._mapping) for row in found]
+            return [
+                dict(row._mapping) for row in connection.execute(query, {**self._names, "ended_after": ended_after})
+            ]
 
     def _replace(
         self,

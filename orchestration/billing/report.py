@@ -321,18 +321,19 @@ def _others(of_accounts: Mapping[str, datetime], known: Mapping[str, datetime]) 
 @contextmanager
 def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: bool = False) -> Iterator[_Planning]:
     # The hours that were closed when the marts were built: a clock read now could close one that they lack calls of.
-    end = utc_hour(queries.data_quality(config.published)["as_of"])
-    now = config.now()
+    quality, now = queries.data_quality(config.published), config.now()
+    end = utc_hour(quality["as_of"])
     final_until = now - timedelta(hours=config.stripe_grace_hours)
     # Whole days, and only those whose calls are kept: of hours that are not looked at, all that was reported would seem
     # to be too much.
-    first = max((now - LOOK_BACK).date(), queries.kept_from(config.published))
+    first = max((now - LOOK_BACK).date(), quality.get("kept_from") or date.min)
     start = datetime.combine(first, time(), UTC)
     ours = meters.reported(config)
     if mode:
         meters.stay_with(ours, ledger)
     still_open, closing = known_finality(ledger, now, timedelta(hours=config.stripe_grace_hours))
     with usage_query.billable_usage(config.published, start, end, config.bill_sampled, config.billed_meter) as usage:
+        open_since, over = usage.finality(final_until, now)
         terms = Terms(
             env=config.env,
             event_name=config.stripe_meter,
@@ -341,9 +342,9 @@ def _planning(config: Settings, ledger: MeterLedger, mode: Mode | None, retry: b
             is_preview=mode is None,
             is_signed=ours.aggregation == "latest",
             live_since=ledger.live_since(),
-            final_before={**usage.open_since(final_until), **still_open},
+            final_before={**open_since, **still_open},
             others_final_before=month_start(final_until),
-            closing={**_others(usage.closing(final_until, now), still_open), **closing},
+            closing={**_others(over, still_open), **closing},
             retry=retry,
         )
         yield _Planning(config, ledger, usage, terms, (start, end))

@@ -76,14 +76,15 @@ def insert(connection: sa.Connection, env: str, event_name: str, reports: Sequen
     _know(connection, report_meters, [{"env": env, "meter": event_name}])
     customers = sorted({each["stripe_customer_id"] for each in reports})
     _know(connection, report_customers, [{"stripe_customer_id": customer} for customer in customers])
-    names = [name for name in reports[0] if name != "stripe_customer_id"]
+    names = tuple(name for name in reports[0] if name != "stripe_customer_id")
+    connection.execute(_insertion(meter_id(env, event_name), names), list(reports))
+
+
+@cache
+def _insertion(meter: sa.ScalarSelect[int], names: tuple[str, ...]) -> sa.Insert:
+    """Of rows with these columns, beside a customer's name."""
     values = {name: sa.bindparam(name, type_=STORED[name].type) for name in names}
-    connection.execute(
-        sa.insert(meter_reports).values(
-            meter_id=meter_id(env, event_name), customer_id=_customer_id("stripe_customer_id"), **values
-        ),
-        list(reports),
-    )
+    return sa.insert(meter_reports).values(meter_id=meter, customer_id=_customer_id("stripe_customer_id"), **values)
 
 
 def insert_first(
@@ -117,27 +118,33 @@ def know(connection: sa.Connection, env: str, event_name: str, customers: Iterab
     """Give them numbers, and the meter, where they have none: all customers' numbers. Called in a transaction that
     writes, so nobody else gives one meanwhile.
     """
-    names = report_customers.c
-    known = dict(connection.execute(sa.select(names.stripe_customer_id, names.id)).tuples().all())
+    known = dict(connection.execute(_NUMBERS).tuples().all())
     new = sorted({*customers} - known.keys())
     _know(connection, report_meters, [{"env": env, "meter": event_name}])
     _know(connection, report_customers, [{"stripe_customer_id": customer} for customer in new])
     if not new:
         return known
-    return dict(connection.execute(sa.select(names.stripe_customer_id, names.id)).tuples().all())
+    return dict(connection.execute(_NUMBERS).tuples().all())
+
+
+_NUMBERS = sa.select(report_customers.c.stripe_customer_id, report_customers.c.id)
 
 
 def _require_new(connection: sa.Connection, meter: sa.ScalarSelect[int], reports: Sequence[Mapping[str, Any]]) -> None:
     """An index of all identifiers would be a third of the ledger, and they are made of the key: only the revisions of
     the same hour are looked at.
     """
-    is_same = STORED.identifier == sa.bindparam("of_identifier", type_=STORED.identifier.type)
-    same = sa.select(STORED.revision).where(*of_hour(meter), is_same)
     for each in reports:
         if each["revision"] > 1:
             key = {"of_customer": each["stripe_customer_id"], "of_hour": each["hour_start"]}
-            if connection.scalar(same, {**key, "of_identifier": each["identifier"]}) is not None:
+            if connection.scalar(_same_identifier(meter), {**key, "of_identifier": each["identifier"]}) is not None:
                 raise ValueError(f"{each['identifier']} is the identifier of another revision")
+
+
+@cache
+def _same_identifier(meter: sa.ScalarSelect[int]) -> sa.Select[int]:
+    is_same = STORED.identifier == sa.bindparam("of_identifier", type_=STORED.identifier.type)
+    return sa.select(STORED.revision).where(*of_hour(meter), is_same)
 
 
 def _customer_id(parameter: str) -> sa.ScalarSelect[int]:
@@ -150,6 +157,12 @@ def _know(connection: sa.Connection, table: sa.Table, rows: Sequence[Mapping[str
     if not rows:
         return
     names = [{f"of_{name}": value for name, value in row.items()} for row in rows]
-    given = [sa.bindparam(f"of_{name}", type_=table.c[name].type) for name in rows[0]]
-    is_known = sa.exists().where(*(table.c[name] == value for name, value in zip(rows[0], given, strict=True)))
-    connection.execute(sa.insert(table).from_select([*rows[0]], sa.select(*given).where(~is_known)), names)
+    connection.execute(_insertion_of_new(table, tuple(rows[0])), names)
+
+
+@cache
+def _insertion_of_new(table: sa.Table, names: tuple[str, ...]) -> sa.Insert:
+    """Of the parameters `of_` and a column's name, where the table has no such row."""
+    given = [sa.bindparam(f"of_{name}", type_=table.c[name].type) for name in names]
+    is_known = sa.exists().where(*(table.c[name] == value for name, value in zip(names, given, strict=True)))
+    return sa.insert(table).from_select([*names], sa.select(*given).where(~is_known))

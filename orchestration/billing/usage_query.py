@@ -123,17 +123,14 @@ class BillableUsage:
         """What accounts called on a UTC day, and how many units a call of it is."""
         return rows_of(self._connection, ENDPOINTS_OF_DAY, {"accounts": list(accounts), "day": day})
 
-    def open_since(self, final_until: datetime) -> dict[str, datetime]:
-        """By customer, where the first of its usage periods begins that ended after `final_until`."""
-        window = {"start": self._start, "end": self._end, "final_until": _naive(final_until)}
-        rows = self._connection.execute(OPEN_SINCE, window).fetchall()
-        return {customer: start.replace(tzinfo=UTC) for customer, start in rows}
-
-    def closing(self, final_until: datetime, now: datetime) -> dict[str, datetime]:
-        """By customer, when the last of its usage periods ended that did so after `final_until`, and is over."""
+    def finality(self, final_until: datetime, now: datetime) -> tuple[dict[str, datetime], dict[str, datetime]]:
+        """By customer with a usage period that ended after `final_until`: where the first of them begins; and, where
+        one of them is over, when the last of those ended.
+        """
         window = {"start": self._start, "end": self._end, "final_until": _naive(final_until), "now": _naive(now)}
-        rows = self._connection.execute(CLOSING, window).fetchall()
-        return {customer: end.replace(tzinfo=UTC) for customer, end in rows}
+        rows = self._connection.execute(FINALITY, window).fetchall()
+        open_since = {customer: start.replace(tzinfo=UTC) for customer, start, _ in rows}
+        return open_since, {customer: end.replace(tzinfo=UTC) for customer, _, end in rows if end}
 
     def customers(self) -> set[str]:
         """Those with usage."""
@@ -214,29 +211,27 @@ _BILLED = """
 """  # a quota change that resets usage begins no invoice
 
 
-OPEN_SINCE = f"""
-    select customers.stripe_customer_id, min(periods.billed_from) as open_since
-    from ({_BILLED}) as periods
-    inner join (
-        select distinct account_id, stripe_customer_id from billable_usage_hourly
-        where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
-    ) as customers on periods.account_id = customers.account_id
-    where periods.period_end > $final_until
-    group by customers.stripe_customer_id
-"""
-
-
-CLOSING = f"""
-    select customers.stripe_customer_id, max(periods.period_end) as period_end
+_OPEN = f"""
+    select customers.stripe_customer_id, periods.billed_from, periods.period_end
     from (
-        select account_id, max(period_end) as period_end from ({_BILLED}) as parts group by account_id, billed_from
+        select account_id, billed_from, max(period_end) as period_end
+        from ({_BILLED}) as parts group by account_id, billed_from
     ) as periods
     inner join (
         select distinct account_id, stripe_customer_id from billable_usage_hourly
         where stripe_customer_id is not null and hour_start >= $start and hour_start < $end
     ) as customers on periods.account_id = customers.account_id
-    where periods.period_end > $final_until and periods.period_end <= $now
-    group by customers.stripe_customer_id
+    where periods.period_end > $final_until
+"""
+
+
+FINALITY = f"""
+    select
+        stripe_customer_id,
+        min(billed_from) as open_since,
+        max(period_end) filter (where period_end <= $now) as closed_at
+    from ({_OPEN}) as periods
+    group by stripe_customer_id
 """
 
 
@@ -260,7 +255,10 @@ BILLABLE_UNITS = f"""
             hours.billable_units + $sampled * hours.sampled_units as units,
             coalesce(invoices.open_since, $others_since) as open_since
         from billable_usage_hourly as hours
-        left join ({OPEN_SINCE}) as invoices on hours.stripe_customer_id = invoices.stripe_customer_id
+        left join (
+            select stripe_customer_id, min(billed_from) as open_since from ({_OPEN}) as periods
+            group by stripe_customer_id
+        ) as invoices on hours.stripe_customer_id = invoices.stripe_customer_id
         where hours.hour_start >= $since and hours.hour_start < $end
     ) as hours
     where hour_start >= open_since
@@ -284,19 +282,20 @@ _INVOICED = f"""
 
 
 INVOICED_PERIODS = f"""
+    with periods as materialized ({_INVOICED})
     select
         hours.stripe_customer_id,
         periods.period_start,
         max(periods.period_end) as period_end,
         cast(sum(hours.billable_units + $sampled * hours.sampled_units) as bigint) as units
     from billable_usage_hourly as hours
-    inner join ({_INVOICED}) as periods
+    inner join periods
         on
             hours.account_id = periods.account_id
             and hours.hour_start >= periods.period_start
             and hours.hour_start < periods.period_end
     where
-        hours.hour_start >= (select min(period_start) from ({_INVOICED}) as all_periods)
+        hours.hour_start >= (select min(period_start) from periods)
         and hours.stripe_customer_id is not null
         and ($customer is null or hours.stripe_customer_id = $customer)
     group by hours.stripe_customer_id, periods.period_start

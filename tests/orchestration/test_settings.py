@@ -270,6 +270,19 @@ def test_variables_of_others_are_let_alone(monkeypatch: pytest.MonkeyPatch) -> N
     assert unread() == []
 
 
+@pytest.mark.parametrize("place", ["environment", ".env"])
+def test_names_of_fields_are_variables_of_others(env_file: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    theirs = {"ENV": "production", "data": "elsewhere", "TIMEZONE": "Europe/Vienna", "STRIPE_GRACE_HOURS": "{}"}
+    if place == "environment":
+        for name, value in theirs.items():
+            monkeypatch.setenv(name, value)
+    else:
+        env_file.write_text("".join(f"{name}={value}\n" for name, value in theirs.items()))
+    config = Settings()
+    assert (config.env, config.data, config.timezone) == ("local", PROJECT_ROOT / "data", "UTC")
+    assert Settings(env="staging").env == "staging"
+
+
 def test_other_names_of_our_tokens_are_named_until_ours_are_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("STRIPE_SECRET_KEY", "sk_test_x")
     assert [(each.name, each.nearest) for each in unread()] == [("STRIPE_SECRET_KEY", "STRIPE_API_KEY")]

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from dagster._core.storage.event_log import in_memory as event_log
+from dagster._core.storage.runs import in_memory as runs
 
 from orchestration.ledger import engines
 from orchestration.ledger.ledger import Ledger
@@ -38,6 +40,8 @@ def quick_first_opening() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Ledger, "__init__", _open_copy)
         patch.setattr(engines, "create", partial(_knowing, engines.create))
+        for storage in (event_log, runs):  # of Dagster's instances in memory
+            patch.setattr(storage, "create_engine", partial(_knowing, storage.create_engine))
         yield
 
 
@@ -45,8 +49,8 @@ _engines: dict[str, Any] = {}
 """One of each kind of database. Once connected it knows what its server can do, and the others take that over."""
 
 
-def _knowing(create: Callable[..., Any], *where: Any) -> Any:
-    engine = create(*where)
+def _knowing(create: Callable[..., Any], *where: Any, **options: Any) -> Any:
+    engine = create(*where, **options)
     first = _engines.get(engine.dialect.name)
     if first is None or first.dialect.server_version_info is None:
         _engines[engine.dialect.name] = engine
@@ -94,6 +98,7 @@ def real_disk() -> Iterator[None]:
         sa.event.listen(sa.pool.Pool, "checkout", _hurry)
 
 
-def _hurry(connection: Any, *_: object) -> None:
-    if type(connection).__module__ == "sqlite3":
+def _hurry(connection: Any, record: Any, *_: object) -> None:
+    if type(connection).__module__ == "sqlite3" and not record.info.get("hurries"):
         connection.execute("pragma synchronous = off")
+        record.info["hurries"] = True  # a connection stays so, and a statement for each use was 1 % of the suite

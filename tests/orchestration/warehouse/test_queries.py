@@ -341,13 +341,19 @@ def test_invoice_is_open_from_the_first_period_that_is_not_final(built: Path, pu
         connection.execute(periods)
     publish(built, published)
 
+    ended: dict[str, datetime] = {}
+
     def open_since(final_until: datetime) -> dict[str, datetime]:
         with usage_query.billable_usage(published, datetime(2026, 9, 1, tzinfo=UTC), final_until) as found:
-            return found.open_since(final_until)
+            since, over = found.finality(final_until, final_until + timedelta(minutes=1))
+            ended.update(over)
+            return since
 
     assert open_since(datetime(2026, 11, 20, tzinfo=UTC)) == {"cus_1": datetime(2026, 11, 1, tzinfo=UTC)}
     before = datetime(2026, 11, 19, 23, 59, tzinfo=UTC)
+    assert ended == {}
     assert open_since(before)["cus_2"] == datetime(2026, 10, 20, tzinfo=UTC)
+    assert ended == {"cus_2": datetime(2026, 11, 20, tzinfo=UTC)}
 
     def units(final_until: datetime, others: str, *, bills_sampled: bool = False) -> tuple[int, int]:
         window = datetime(2026, 9, 1, tzinfo=UTC), datetime(2026, 11, 20, tzinfo=UTC)
