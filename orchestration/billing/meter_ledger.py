@@ -316,7 +316,7 @@ class MeterLedger:
             return [_report(row._mapping) for row in connection.execute(query, {**values, "most": limit})]
 
 
-def _report(row: Mapping[str, Any]) -> Report:
+def _report(row: sa.RowMapping) -> Report:
     return Report(**{**row, "state": ReportState(row["state"])})
 
 
