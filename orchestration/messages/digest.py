@@ -98,7 +98,7 @@ class Preview:
         """How far it is, in a sentence."""
         at = f"{self.at:%Y-%m-%d %H:%M %Z}"
         if self.delivery is None:
-            return f"As it would be sent, with the figures of {at}. Nothing is recorded or sent by looking at it."
+            return f"As it would be sent, with the figures of {at}. This preview records and sends nothing."
         sentences = {
             State.PREPARED: f"Decided {at}, not sent yet.",
             State.SENDING: "Decided, in doubt: it may have been sent. The next run looks for it.",
