@@ -14,7 +14,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from difflib import get_close_matches
-from functools import cached_property
+from functools import cache, cached_property
 from importlib.util import find_spec
 from io import StringIO
 from ipaddress import IPv4Network, IPv6Network, ip_network
@@ -843,8 +843,9 @@ def unread() -> list[Unread]:
     return list(_unread(sources()))
 
 
-def _names() -> set[str]:
-    return {str(field.alias) for field in Settings.model_fields.values()}
+@cache
+def _names() -> frozenset[str]:
+    return frozenset(str(field.alias) for field in Settings.model_fields.values())
 
 
 def sources() -> dict[str, str]:

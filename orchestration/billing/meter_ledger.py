@@ -313,11 +313,11 @@ class MeterLedger:
         """
         query = statements.chosen(self._meter, conditions, limit is not None)
         with self.ledger.reading() as connection:
-            return [_report(row._mapping) for row in connection.execute(query, {**values, "most": limit})]
+            return [_report(row) for row in connection.execute(query, {**values, "most": limit})]
 
 
-def _report(row: sa.RowMapping) -> Report:
-    return Report(**{**row, "state": ReportState(row["state"])})
+def _report(row: sa.Row[Any]) -> Report:
+    return Report(**{**row._mapping, "state": ReportState(row.state)})
 
 
 def meter_ledger(config: Settings) -> MeterLedger:

@@ -142,7 +142,7 @@ def _require_new(connection: sa.Connection, meter: sa.ScalarSelect[int], reports
 
 
 @cache
-def _same_identifier(meter: sa.ScalarSelect[int]) -> sa.Select[tuple[int]]:
+def _same_identifier(meter: sa.ScalarSelect[int]) -> sa.Select[Any]:
     is_same = STORED.identifier == sa.bindparam("of_identifier", type_=STORED.identifier.type)
     return sa.select(STORED.revision).where(*of_hour(meter), is_same)
 

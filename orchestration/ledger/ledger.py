@@ -9,6 +9,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
 from typing import Any
 
 import sqlalchemy as sa
@@ -167,12 +168,8 @@ class Ledger:
             return [delivery_of(row) for row in connection.execute(query)]
 
     def delivery(self, key: str, connection: sa.Connection | None = None) -> Delivery | None:
-        query = sa.select(deliveries).where(deliveries.c.key == key)
-        if connection is not None:
-            row = connection.execute(query).first()
-        else:
-            with self._engine.connect() as own:
-                row = own.execute(query).first()
+        with nullcontext(connection) if connection is not None else self._engine.connect() as reader:
+            row = reader.execute(_DELIVERY, {"of_key": key}).first()
         return delivery_of(row) if row else None
 
     def waiting(self, prefix: str) -> list[str]:
@@ -192,9 +189,8 @@ class Ledger:
 
     def parts(self, key: str, connection: sa.Connection | None = None) -> list[Delivery]:
         """The replies to the delivery, in the order in which they are sent."""
-        query = sa.select(deliveries).where(deliveries.c.parent == key)
         with nullcontext(connection) if connection else self._engine.connect() as reader:
-            found = [delivery_of(row) for row in reader.execute(query)]
+            found = [delivery_of(row) for row in reader.execute(_PARTS, {"of_key": key})]
         return sorted(found, key=lambda part: (len(part.key), part.key))
 
     def prepare(
@@ -267,14 +263,10 @@ class Ledger:
             connection.execute(sa.update(deliveries).where(deliveries.c.key == key).values(permalink=permalink))
 
     def _change(self, delivery: Delivery, values: dict[str, Any]) -> bool:
-        unchanged = (
-            deliveries.c.key == delivery.key,
-            deliveries.c.state == delivery.state,
-            deliveries.c.attempts == delivery.attempts,
-            deliveries.c.resends == delivery.resends,
-        )
+        unchanged = {f"of_{name}": getattr(delivery, name) for name in _ATTEMPT}
+        changed = {f"to_{name}": value for name, value in values.items()}
         with self.transaction() as connection:
-            return connection.execute(sa.update(deliveries).where(*unchanged).values(**values)).rowcount == 1
+            return connection.execute(_change_of(tuple(values)), {**unchanged, **changed}).rowcount == 1
 
     # Users of a channel
 
@@ -326,6 +318,21 @@ class Ledger:
                 sa.update(announced_crossings).where(_is_crossing()).values(withdrawn_by=by),
                 [_crossing_key(row) for row in rows],
             )
+
+
+# Put together once: that takes longer than the answer.
+_OF_KEY = sa.bindparam("of_key", type_=deliveries.c.key.type)
+_DELIVERY = sa.select(deliveries).where(deliveries.c.key == _OF_KEY)
+_PARTS = sa.select(deliveries).where(deliveries.c.parent == _OF_KEY)
+_ATTEMPT = ("key", "state", "attempts", "resends")  # as they were: it is the attempt that it was
+
+
+@cache
+def _change_of(names: tuple[str, ...]) -> sa.Update:
+    """Of these columns, from parameters with `to_` before the name, of an attempt by parameters with `of_`."""
+    attempt = [deliveries.c[name] == sa.bindparam(f"of_{name}", type_=deliveries.c[name].type) for name in _ATTEMPT]
+    values = {name: sa.bindparam(f"to_{name}", type_=deliveries.c[name].type) for name in names}
+    return sa.update(deliveries).where(*attempt).values(**values)
 
 
 def _is_crossing() -> sa.ColumnElement[bool]:

@@ -214,13 +214,21 @@ class QuickWorld(World):
         super().__init__(folder, stripe, meter=meter, **settings)
         self._scratch = ExitStack()
         self.memory = self._scratch.enter_context(memory())
+        self._idle: list[duckdb.DuckDBPyConnection] = []
         self._opened: Ledger | None = None
 
     @contextmanager
     def connected(self, _: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-        with self.memory.cursor() as connection:
-            connection.execute("use scratch; set TimeZone = 'UTC'")
+        connection = self._idle.pop() if self._idle else self._connect()
+        try:
             yield connection
+        finally:
+            self._idle.append(connection)
+
+    def _connect(self) -> duckdb.DuckDBPyConnection:
+        connection = self._scratch.enter_context(self.memory.cursor())
+        connection.execute("use scratch; set TimeZone = 'UTC'")
+        return connection
 
     def open_ledger(self, url: str) -> Ledger:
         self._opened = self._opened or Ledger(url)

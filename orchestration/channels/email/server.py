@@ -108,7 +108,8 @@ def conversation(server: Server, name: str) -> Iterator[smtplib.SMTP]:
 
 
 def _connect(server: Server, name: str) -> smtplib.SMTP:
-    context = ssl.create_default_context()  # SSL_CERT_FILE names another authority than those of the machine
+    # SSL_CERT_FILE names another authority than those of the machine, which take 15 ms to read.
+    context = ssl.create_default_context() if server.is_smtps or server.is_encrypted else None
     with _explained("greeting"):
         if server.is_smtps:
             # a name of one's own: else smtplib asks the network for that of this machine
