@@ -159,7 +159,7 @@ def test_command_is_about_the_meter_that_was_chosen(uploads: EventWorld, argumen
     runner.invoke(app, ["stripe", "--meter", "tokens", "apply"])
     result = runner.invoke(app, ["stripe", "--meter", "tokens", *arguments])
     assert result.exit_code == 0, result.output
-    assert ("1.912" in result.output) is (arguments[0] in ("explain", "statement"))
+    assert ("1.912" in result.output) is (arguments[0] in ("plan", "explain", "statement"))
     assert "Calls" not in result.output
 
 

@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -199,6 +199,16 @@ class Collecting:
         page = request(self.port, "/metrics", method="GET").body.decode()
         found = re.search(rf"^{re.escape(sample)} (\S+)$", page, re.MULTILINE)
         return float(found[1]) if found else 0.0
+
+    def wait_for(self, sample: str, value: float) -> None:
+        """Until it is the value. Few connections may be allowed, and the one that asked before may still count."""
+
+        def is_there() -> bool:
+            with suppress(ConnectionError):
+                return self.figure(sample) == value
+            return False
+
+        wait_until(is_there)
 
 
 @dataclass

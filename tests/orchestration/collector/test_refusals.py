@@ -90,7 +90,7 @@ def test_lateness_is_seen_by_a_client_that_goes_on_sending(small: Collecting, li
         connection.sendall(head("/x", line) + b"1")
         wait_until(lambda: request(small.port, "/healthz", method="GET").status == 200)
         small.let_pass(LIMIT_SECONDS)
-        wait_until(lambda: small.figure('headroom_collector_refused_total{reason="slow"}') == 1)
+        small.wait_for('headroom_collector_refused_total{reason="slow"}', 1)
         connection.sendall(bytes(LARGE_BYTES))
         assert read_until_end(connection).startswith(b"HTTP/1.1 408 ")
 
@@ -99,7 +99,7 @@ def test_lateness_is_seen_by_a_client_that_goes_on_sending(small: Collecting, li
 def test_unreadable_request_is_seen_to_be_so_by_who_goes_on(small: Collecting, text: bytes) -> None:
     with raw_connection(small.port) as connection:
         connection.sendall(text)
-        wait_until(lambda: small.figure('headroom_collector_refused_total{reason="protocol"}') == 1)
+        small.wait_for('headroom_collector_refused_total{reason="protocol"}', 1)
         connection.sendall(bytes(LARGE_BYTES))
         assert read_until_end(connection).startswith(b"HTTP/1.1 400 ")
 
@@ -110,7 +110,7 @@ def test_refused_client_that_does_not_close_is_given_up(small: Collecting) -> No
         assert read_until_end(connection).startswith(b"HTTP/1.1 401 ")  # at once
         assert small.figure("headroom_collector_connections") == 2
         small.let_pass(LINGER_SECONDS + 1)
-        wait_until(lambda: small.figure("headroom_collector_connections") == 1)
+        small.wait_for("headroom_collector_connections", 1)
 
 
 def test_refused_client_that_sends_without_end_is_cut_off(small: Collecting, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -127,7 +127,7 @@ def test_connection_ends_at_once_when_all_was_read(small: Collecting) -> None:
     with raw_connection(small.port) as connection:
         connection.sendall(head("/x", WRONG, "Content-Length: 900", "Connection: close", key=False) + bytes(900))
         assert read_until_end(connection).startswith(b"HTTP/1.1 401 ")
-        wait_until(lambda: small.figure("headroom_collector_connections") == 1)
+        small.wait_for("headroom_collector_connections", 1)
 
 
 def test_client_that_says_it_sends_no_more_gets_its_answer(collector: Collecting) -> None:
@@ -171,11 +171,11 @@ def test_idle_connections_make_room_for_others(small: Collecting, kind: Literal[
             for connection in idle:
                 connection.sendall(head("/x", f"Content-Length: {len(EVENT)}") + EVENT)
                 assert read_reply(connection).startswith(b"HTTP/1.1 200 ")
-        wait_until(lambda: small.figure("headroom_collector_connections") == 3)
+        small.wait_for("headroom_collector_connections", 3)
         small.let_pass(EVICTED_SECONDS + 1)
         wait_until(lambda: post(small.port, EVENT).status == 200)
         assert read_until_end(idle[0]) == b""
-        wait_until(lambda: small.figure("headroom_collector_connections") == 2)  # one of the two is still there
+        small.wait_for("headroom_collector_connections", 2)  # one of the two is still there
 
 
 def test_request_under_way_is_not_closed_to_make_room(small: Collecting) -> None:
@@ -185,13 +185,13 @@ def test_request_under_way_is_not_closed_to_make_room(small: Collecting) -> None
         small.let_pass(EVICTED_SECONDS + 1)
         for _ in range(3):
             assert post(small.port, EVENT).status == 503
-        wait_until(lambda: small.figure("headroom_collector_connections") == 3)  # also the one that asks
+        small.wait_for("headroom_collector_connections", 3)  # also the one that asks
 
 
 @pytest.mark.parametrize("directive", ["", "proxy_request_buffering off;", "proxy_http_version 1.1;"])
 def test_nginx_passes_every_refusal_on(small: Collecting, tmp_path: Path, directive: str) -> None:
     with nginx.in_front(small.port, tmp_path / "nginx", directive) as port, ExitStack() as stack:
-        wait_until(lambda: small.figure("headroom_collector_connections") == 1)  # only the one that asks
+        small.wait_for("headroom_collector_connections", 1)  # only the one that asks
         for number in range(3):
             size = LARGE_BYTES + number
             assert answer_after_all(port, WRONG, key=False, size=size).startswith(b"HTTP/1.1 401 ")
@@ -212,8 +212,8 @@ def test_nginx_passes_lateness_on(small: Collecting, tmp_path: Path) -> None:
         raw_connection(port) as connection,
     ):
         connection.sendall(head("/x", "Content-Length: 900") + b"1")
-        wait_until(lambda: small.figure("headroom_collector_pending_bytes") == 1)
+        small.wait_for("headroom_collector_pending_bytes", 1)
         small.let_pass(LIMIT_SECONDS)
-        wait_until(lambda: small.figure(late) == 1)
+        small.wait_for(late, 1)
         connection.sendall(bytes(899))
         assert read_reply(connection).startswith(b"HTTP/1.1 408 ")
