@@ -113,6 +113,7 @@
 {% macro is_recounted(date_column, at_column, in_lake=false) %}
     {%- set plan = recount_plan() -%}
     {%- if plan.get("is_full", true) -%} true
+    {%- elif in_lake -%} {{ is_in_lake_spans(date_column, at_column, plan.days, plan.spans) }}
     {%- else -%}
         {%- set dates = plan.days + days_of_spans(plan) -%}
         (
@@ -136,6 +137,29 @@
     {%- endif -%}
 {%- endmacro %}
 
+{# The same of the lake's calls: days and hours as spans of the moment alone, for an `or` of two columns has the engine
+   read every moment of a day. The models of staging leave out days that are not kept. #}
+{% macro is_in_lake_spans(date_column, at_column, days, spans) %}
+    {%- set plan, parse, a_day = recount_plan(), modules.datetime.datetime.fromisoformat, modules.datetime.timedelta(days=1) -%}
+    {%- set dates, all_spans = days + days_of_spans(plan), spans + [] -%}
+    {%- for day in days -%}{%- do all_spans.append({"since": parse(day), "until": parse(day) + a_day}) -%}{%- endfor -%}
+    (
+        (
+            {{ date_column }} >= {{ date_literal(plan.since) }}
+            {%- if dates %} or {{ date_column }} in (date '{{ dates | unique | join("', date '") }}'){% endif %}
+        )
+        and (
+            {{ at_column }} >= {{ moment_literal(plan.since, true) }}
+            {%- for span in all_spans %}
+            or (
+                {{ at_column }} >= {{ moment_literal(span.since, true) }}
+                and {{ at_column }} < {{ moment_literal(span.until, true) }}
+            )
+            {%- endfor %}
+        )
+    )
+{%- endmacro %}
+
 {% macro moment_literal(moment, in_lake) -%}
     {{ lake_timestamp(utc_literal(moment)) if in_lake else utc_literal(moment) }}
 {%- endmacro %}
@@ -143,10 +167,15 @@
 {# SQL: whether the tests look at the moment: at what was counted again, and at another day of the lake with each hour, so
    that a difference in an old day is found within as many hours as there are days. #}
 {% macro is_tested(date_column, at_column, in_lake=false) -%}
+    {%- set plan = recount_plan() -%}
+    {%- if in_lake and not plan.get("is_full", true) -%}
+    {{ is_in_lake_spans(date_column, at_column, plan.days + [plan.extra_day], plan.spans) }}
+    {%- else -%}
     (
         {{ is_recounted(date_column, at_column, in_lake) }}
-        or {{ date_column }} = date '{{ recount_plan().get("extra_day", "1970-01-01") }}'
+        or {{ date_column }} = date '{{ plan.get("extra_day", "1970-01-01") }}'
     )
+    {%- endif -%}
 {%- endmacro %}
 
 {# SQL: whether the tests look at the day as a whole, for it has an hour that was counted again. #}
