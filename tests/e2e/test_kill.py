@@ -104,6 +104,7 @@ def test_restored_backup_counts_everything_and_posts_nothing_twice(
     assert "conversations.history" in slack.methods()
     again = program.run("run", "--only", "digest", HEADROOM_NOW=LATER)
     assert "Nothing is announced twice" in again.stdout
+    assert "--redraw" not in again.stdout, "it was sent"
 
 
 def is_killed(program: Program, effort: float) -> bool:

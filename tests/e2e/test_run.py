@@ -109,6 +109,7 @@ def test_run_prints_what_it_did_and_does_nothing_twice(program: Program, stripe:
     assert "Ingested 0 events from 0 new lines (0 duplicates, 0 rejected)." in result.stdout
     [line] = digest_lines(result.stdout)
     assert line.startswith(f"Digest of {DAY}: already previewed")
+    assert "`headroom digest --redraw` shows it with the new figures." in " ".join(result.stdout.split())
     assert "Stripe: nothing new to report (8 billable units, 1 more without" in result.stdout
     assert program.ledger("select * from meter_reports") == reports
     assert len(stripe.events) == 2
